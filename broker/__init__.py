@@ -1,0 +1,1 @@
+"""Everything outside: HTTP, browsers, directories, the command line."""

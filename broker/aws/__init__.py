@@ -1,0 +1,1 @@
+"""The AWS query API: the model, the codec, and the one gate that calls operations."""

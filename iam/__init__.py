@@ -1,0 +1,1 @@
+"""Who exists, and what they may do: accounts, principals, policies, decisions."""

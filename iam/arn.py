@@ -1,0 +1,83 @@
+"""Names of things: ARNs, account ids, unique ids, access key ids, paths.
+
+Source: IAM User Guide, "IAM identifiers" and "Identify Amazon Resource Names (ARNs)".
+"""
+
+import base64
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+ACCOUNT_ID = re.compile(r"[0-9]{12}")
+_KEY_ID = re.compile(r"(AKIA|ASIA)[A-Z2-7]{16}")
+
+# IAM User Guide, "Unique identifiers": the first four letters tell the kind of thing.
+USER, GROUP, ROLE, POLICY, INSTANCE_PROFILE = "AIDA", "AGPA", "AROA", "ANPA", "AIPA"
+LONG_TERM_KEY, TEMPORARY_KEY = "AKIA", "ASIA"
+
+Random = Callable[[int], bytes]
+
+
+class Arn(NamedTuple):
+    """An ARN in its six parts, as written."""
+
+    partition: str
+    service: str
+    region: str
+    account: str
+    resource: str
+
+    def __str__(self) -> str:
+        return ":".join(("arn", *self))
+
+
+def parse_arn(text: str) -> Arn | None:
+    """Return the parts of an ARN, or None where the text is none."""
+    parts = text.split(":", 5)
+    if len(parts) != 6 or parts[0] != "arn" or not parts[1] or not parts[2] or not parts[5]:  # noqa: PLR2004 - the six parts of an ARN
+        return None
+    return Arn(*parts[1:])
+
+
+def iam_arn(account_id: str, kind: str, name: str, path: str = "/") -> str:
+    """Return the ARN of an IAM thing: ``iam_arn("1…2", "user", "ann", "/eng/")``; path and name are parts of it."""
+    return f"arn:aws:iam::{account_id}:{kind}{path}{name}"
+
+
+def root_arn(account_id: str) -> str:
+    """Return the ARN of an account's owner, which as a principal means the whole account."""
+    return f"arn:aws:iam::{account_id}:root"
+
+
+def assumed_role_arn(account_id: str, role_name: str, session_name: str) -> str:
+    """Return the ARN of a role session; the role's path is no part of it."""
+    return f"arn:aws:sts::{account_id}:assumed-role/{role_name}/{session_name}"
+
+
+def federated_user_arn(account_id: str, name: str) -> str:
+    """Return the ARN of a session that GetFederationToken began."""
+    return f"arn:aws:sts::{account_id}:federated-user/{name}"
+
+
+def unique_id(kind: str, random: Random) -> str:
+    """Return a fresh unique id such as ``AIDA`` and 17 characters of base32 (80 random bits and one fixed sign)."""
+    return kind + "Q" + base64.b32encode(random(10)).decode("ascii")
+
+
+def access_key_id(kind: str, account_id: str, random: Random) -> str:
+    """Return a fresh access key id of 20 characters which names its account, as those of AWS do.
+
+    The 16 characters after the kind are 80 bits: one set bit, the account id (40 bits), and 39 random bits.
+    """
+    chance = int.from_bytes(random(5), "big") >> 1
+    bits = (1 << 79) | (int(account_id) << 39) | chance
+    return kind + base64.b32encode(bits.to_bytes(10, "big")).decode("ascii")
+
+
+def account_of_access_key(key_id: str) -> str | None:
+    """Return the account that an access key id names, or None where it is malformed."""
+    if not _KEY_ID.fullmatch(key_id):
+        return None
+    bits = int.from_bytes(base64.b32decode(key_id[4:]), "big")
+    account = (bits >> 39) & ((1 << 40) - 1)
+    return f"{account:012d}" if bits >> 79 and account < 10**12 else None

@@ -1,0 +1,27 @@
+"""Quotas of an account; the defaults are those of AWS (IAM User Guide, "IAM and AWS STS quotas")."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many of each thing, and how long a document may be (characters without white space)."""
+
+    roles_per_account: int = 1000
+    users_per_account: int = 5000
+    groups_per_account: int = 300
+    policies_per_account: int = 1500
+    instance_profiles_per_account: int = 1000
+    groups_per_user: int = 10
+    access_keys_per_user: int = 2
+    mfa_devices_per_user: int = 8
+    versions_per_policy: int = 5
+    attached_policies_per_user: int = 10
+    attached_policies_per_group: int = 10
+    attached_policies_per_role: int = 10
+    tags_per_entity: int = 50
+    managed_policy_size: int = 6144
+    trust_policy_size: int = 2048
+    inline_policies_size_user: int = 2048
+    inline_policies_size_group: int = 5120
+    inline_policies_size_role: int = 10240

@@ -1,0 +1,30 @@
+"""What an operation asks leave for: the resource, and the condition keys that only the operation knows."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from iam.call import Call, Params, Result
+
+ContextKeys = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The resource that an operation touches, and condition keys about it (names in lower case)."""
+
+    resource: str
+    keys: ContextKeys = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row of the operations table: what it does, on what, and whether it changes anything."""
+
+    run: Callable[[Call, Params], Result]
+    asks: Callable[[Call, Params], Ask]
+    writes: bool = True
+
+
+def anything(_call: Call, _p: Params) -> Ask:
+    """Ask for operations that AWS authorises on ``*``: lists of a whole account, and the account's own settings."""
+    return Ask("*")

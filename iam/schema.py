@@ -1,0 +1,253 @@
+"""The tables. Times are milliseconds since 1970 in UTC; ids are AWS's unique ids; JSON is text that we wrote.
+
+``*_key`` columns hold a name in lower case: IAM names are unique without regard to case. A policy's text is stored byte for
+byte as its author wrote it; beside a trust policy stand the unique ids that its principals had at that moment.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+account = Table(
+    "account",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("alias", String(63), unique=True),
+    Column("created", BigInteger, nullable=False),
+    Column("password_policy", Text),  # JSON of the UpdateAccountPasswordPolicy members; null: AWS's default policy
+    Column("credential_report", Text),  # the last report, CSV
+    Column("credential_report_at", BigInteger),
+)
+
+user = Table(
+    "iam_user",
+    metadata,
+    Column("id", String(21), primary_key=True),
+    Column("account_id", String(12), ForeignKey("account.id"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("name_key", String(64), nullable=False),
+    Column("path", String(512), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("boundary", String(2048)),
+    Column("password_last_used", BigInteger),
+    UniqueConstraint("account_id", "name_key"),
+)
+
+group = Table(
+    "iam_group",
+    metadata,
+    Column("id", String(21), primary_key=True),
+    Column("account_id", String(12), ForeignKey("account.id"), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("name_key", String(128), nullable=False),
+    Column("path", String(512), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    UniqueConstraint("account_id", "name_key"),
+)
+
+membership = Table(
+    "membership",
+    metadata,
+    Column("group_id", String(21), ForeignKey("iam_group.id"), primary_key=True),
+    Column("user_id", String(21), ForeignKey("iam_user.id"), primary_key=True, index=True),
+)
+
+role = Table(
+    "iam_role",
+    metadata,
+    Column("id", String(21), primary_key=True),
+    Column("account_id", String(12), ForeignKey("account.id"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("name_key", String(64), nullable=False),
+    Column("path", String(512), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("description", Text),
+    Column("trust", Text, nullable=False),
+    Column("trust_ids", Text, nullable=False),  # JSON: principal ARN in the trust policy -> unique id when it was written
+    Column("max_session", Integer, nullable=False),
+    Column("boundary", String(2048)),
+    UniqueConstraint("account_id", "name_key"),
+)
+
+policy = Table(
+    "iam_policy",
+    metadata,
+    Column("id", String(21), primary_key=True),
+    Column("account_id", String(12), ForeignKey("account.id"), nullable=False),
+    Column("arn", String(2048), nullable=False, unique=True),
+    Column("name", String(128), nullable=False),
+    Column("name_key", String(128), nullable=False),
+    Column("path", String(512), nullable=False),
+    Column("description", Text),
+    Column("default_version", Integer, nullable=False),
+    Column("last_version", Integer, nullable=False),  # version numbers are never used twice
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    UniqueConstraint("account_id", "name_key"),
+)
+
+policy_version = Table(
+    "policy_version",
+    metadata,
+    Column("policy_id", String(21), ForeignKey("iam_policy.id"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+
+# A managed policy (ours or AWS's, so no foreign key) on a user, group or role.
+attachment = Table(
+    "attachment",
+    metadata,
+    Column("entity_id", String(21), primary_key=True),
+    Column("policy_arn", String(2048), primary_key=True),
+    Column("account_id", String(12), nullable=False),
+    Column("attached", BigInteger, nullable=False),
+    Index(None, "policy_arn", "account_id"),
+)
+
+inline_policy = Table(
+    "inline_policy",
+    metadata,
+    Column("entity_id", String(21), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("document", Text, nullable=False),
+)
+
+# The entity is a user, role, policy, instance profile (unique id) or MFA device (serial number).
+tag = Table(
+    "tag",
+    metadata,
+    Column("entity_id", String(256), primary_key=True),
+    Column("key_folded", String(128), primary_key=True),
+    Column("key", String(128), nullable=False),
+    Column("value", String(256), nullable=False),
+)
+
+access_key = Table(
+    "access_key",
+    metadata,
+    Column("id", String(20), primary_key=True),
+    Column("account_id", String(12), ForeignKey("account.id"), nullable=False, index=True),
+    Column("user_id", String(21), ForeignKey("iam_user.id"), index=True),  # null: the account's root
+    Column("secret", LargeBinary, nullable=False),  # sealed, owner = the key id
+    Column("active", Boolean, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("last_used", BigInteger),
+    Column("last_used_service", String(64)),
+    Column("last_used_region", String(64)),
+)
+
+login_profile = Table(
+    "login_profile",
+    metadata,
+    Column("user_id", String(21), ForeignKey("iam_user.id"), primary_key=True),
+    Column("hash", String(256), nullable=False),  # argon2id, PHC string
+    Column("previous", Text, nullable=False),  # JSON list of earlier hashes, newest first
+    Column("created", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Column("reset_required", Boolean, nullable=False),
+)
+
+mfa_device = Table(
+    "mfa_device",
+    metadata,
+    Column("serial", String(256), primary_key=True),  # arn:aws:iam::ACCOUNT:mfa/PATH/NAME
+    Column("account_id", String(12), ForeignKey("account.id"), nullable=False, index=True),
+    Column("seed", LargeBinary, nullable=False),  # sealed, owner = the serial number
+    Column("user_id", String(21), ForeignKey("iam_user.id"), index=True),
+    Column("root", Boolean, nullable=False),  # enabled for the account's root
+    Column("created", BigInteger, nullable=False),
+    Column("enabled", BigInteger),
+    Column("last_step", BigInteger),  # the newest accepted TOTP step: none is accepted twice (RFC 6238 5.2)
+)
+
+instance_profile = Table(
+    "instance_profile",
+    metadata,
+    Column("id", String(21), primary_key=True),
+    Column("account_id", String(12), ForeignKey("account.id"), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("name_key", String(128), nullable=False),
+    Column("path", String(512), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("role_id", String(21), ForeignKey("iam_role.id"), index=True),
+    UniqueConstraint("account_id", "name_key"),
+)
+
+# A session is refused when it was issued at or before the newest matching cut-off.
+revocation = Table(
+    "revocation",
+    metadata,
+    Column("kind", String(16), primary_key=True),  # session | person | role | account
+    Column("subject", String(512), primary_key=True),  # session id | provider|subject | role's unique id | account id
+    Column("before", BigInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+
+# Things that may happen once: assertion ids, TOTP steps. The primary key is the decision.
+used_marker = Table(
+    "used_marker",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("marker", String(512), primary_key=True),
+    Column("expires", BigInteger, nullable=False, index=True),
+)
+
+# Failed directory sign-ins of one name from one source within the window.
+failed_attempt = Table(
+    "failed_attempt",
+    metadata,
+    Column("subject", String(512), primary_key=True),
+    Column("source", String(64), primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("since", BigInteger, nullable=False, index=True),
+)
+
+# The keys that seal session tokens, themselves sealed under the master key. The newest seals, all open.
+sealing_key = Table(
+    "sealing_key",
+    metadata,
+    Column("id", String(8), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),  # owner = the key's id
+    Column("created", BigInteger, nullable=False),
+)
+
+# The audit record of each change of IAM data, written in the transaction of the change.
+audit_record = Table(
+    "audit_record",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("event_id", String(36), nullable=False, unique=True),
+    Column("at", BigInteger, nullable=False, index=True),
+    Column("account_id", String(12), nullable=False),
+    Column("record", Text, nullable=False),
+)
+
+# One row. Every change adds one; workers drop what they have cached when they see it move.
+revision = Table(
+    "revision",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)

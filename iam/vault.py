@@ -1,0 +1,38 @@
+"""Seals secrets at rest with AES-256-GCM under the installation's master key.
+
+Pure: the key and the randomness are arguments. The owner's id is associated data, so that a sealed secret copied to another
+row does not open.
+"""
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from iam.arn import Random
+
+_VERSION = b"\x01"
+_NONCE = 12
+
+
+class CannotUnseal(Exception):
+    """A sealed secret was made under another master key, belongs elsewhere, or was changed."""
+
+
+class Vault:
+    """Seals and opens secrets under one master key of 32 bytes."""
+
+    def __init__(self, master_key: bytes) -> None:
+        self._aead = AESGCM(master_key)
+
+    def seal(self, secret: bytes, owner: str, random: Random) -> bytes:
+        """Return version, nonce and ciphertext of a secret that belongs to ``owner``."""
+        nonce = random(_NONCE)
+        return _VERSION + nonce + self._aead.encrypt(nonce, secret, owner.encode())
+
+    def open(self, sealed: bytes, owner: str) -> bytes:
+        """Return the secret; raise CannotUnseal where key, owner or bytes do not fit."""
+        if sealed[:1] != _VERSION:
+            raise CannotUnseal(owner)
+        try:
+            return self._aead.decrypt(sealed[1 : 1 + _NONCE], sealed[1 + _NONCE :], owner.encode())
+        except InvalidTag as error:
+            raise CannotUnseal(owner) from error
