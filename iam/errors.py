@@ -15,9 +15,13 @@ class ServiceError(Exception):
 
 
 class AccessDenied(ServiceError):
-    """The caller is known and may not do this."""
+    """The caller is known and may not do this; ``encoded`` is the sealed text that DecodeAuthorizationMessage opens."""
 
     code = "AccessDenied"
+
+    def __init__(self, message: str, *, log: str = "", encoded: str = "") -> None:
+        super().__init__(message, log=log)
+        self.encoded = encoded
 
 
 class AuthorizationQueryParametersError(ServiceError):

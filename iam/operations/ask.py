@@ -4,16 +4,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from iam.call import Call, Params, Result
+from iam.policy.document import Policy
 
 ContextKeys = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """The resource that an operation touches, and condition keys about it (names in lower case)."""
+    """The resource that an operation touches, and condition keys about it (names in lower case).
+
+    ``action`` is empty for the operation's own action. ``trust`` is the resource's own policy, where it has one: a role's
+    trust policy; ``account_id`` is then the account that owns the resource.
+    """
 
     resource: str
     keys: ContextKeys = field(default_factory=dict)
+    action: str = ""
+    trust: Policy | None = None
+    account_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,307 @@
+"""The one gate: every call of every operation passes here, in one order, and none can skip a step.
+
+Find the operation, verify who signed, read and validate the parameters, prove the identity where the operation carries a proof,
+decide each Ask, run, write the audit record, answer. Operations themselves hold no permission checks.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from broker.audit import AuditLog
+from broker.aws import query, trail
+from broker.aws.context import request_keys
+from broker.aws.errors import is_sender_fault, status
+from broker.aws.exchange import Exchange
+from broker.aws.http import HttpRequest, HttpResponse
+from broker.aws.ldap_sign_in import LdapSignIn
+from broker.aws.model import Api, OperationModel
+from iam.arn import Random
+from iam.call import Call, Params, Result
+from iam.errors import (
+    AccessDenied,
+    InternalFailure,
+    InvalidAction,
+    InvalidClientTokenId,
+    MissingAction,
+    NotImplementedHere,
+    ServiceError,
+    Throttling,
+    ValidationError,
+)
+from iam.limits import Limits
+from iam.operations import OPERATIONS as IAM
+from iam.operations.ask import Ask, Operation
+from iam.operations.mfa import spend_code
+from iam.policy.decide import Decision, Layers, RequestContext, decide, message
+from iam.principal import Principal, PrincipalKind
+from iam.store import Store
+from iam.vault import Vault
+from sts import denials, sigv4
+from sts.authenticate import Authenticator, Caller
+from sts.operations import OPERATIONS as STS
+from sts.operations import Outcome, StsCall, StsOperation, session_may_call
+from sts.sessions import LiveSession, LiveSessions
+from sts.token import Sealer
+from sts.trust import federated_principal
+
+log = logging.getLogger(__name__)
+
+_FORM = "text/xml"
+_JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """Answers requests of the query API."""
+
+    api: Api
+    store: Store
+    vault: Vault
+    limits: Limits
+    authenticate: Authenticator
+    sealer: Callable[[], Sealer]
+    sessions: LiveSessions
+    audit: AuditLog
+    ldap: LdapSignIn
+    now: Callable[[], datetime]
+    random: Random
+
+    def handle(self, request: HttpRequest) -> HttpResponse:
+        """Return the answer to one request; never raises."""
+        exchange = Exchange(request, str(uuid.UUID(bytes=self.random(16), version=4)), self.now())
+        try:
+            return self._answered(exchange, self._run(exchange))
+        except ServiceError as error:
+            return self._refused(exchange, error)
+        except Exception:
+            # The last resort: the operator gets the traceback, the caller a request id.
+            log.exception("request %s failed", exchange.id)
+            return self._refused(exchange, InternalFailure("An internal error occurred."))
+
+    # --- the order of the checks ----------------------------------------------------------------------------------------------
+
+    def _run(self, exchange: Exchange) -> Result:
+        request = exchange.request
+        self.store.refresh()
+        parameters = query.parameters(request.query, request.body, request.header("content-type") or "")
+        model = exchange.model = self._find(parameters)
+        if not model.unsigned:
+            self._identify(exchange, model)
+        p = exchange.params = query.parse(model, parameters)
+        query.validate(model, p)
+        if model.service == "sts":
+            return self._run_sts(exchange, model, p)
+        return self._run_iam(exchange, model, p)
+
+    def _find(self, parameters: Iterable[tuple[str, str]]) -> OperationModel:
+        named = query.first(parameters, "Action")
+        version = query.first(parameters, "Version")
+        if not named:
+            raise MissingAction("The request must contain the parameter Action.")
+        model = self.api.find(named, version)
+        if model is None:
+            raise InvalidAction(f"Could not find operation {named} for version {version or 'NO_VERSION_SPECIFIED'}")
+        return model
+
+    def _identify(self, exchange: Exchange, model: OperationModel) -> None:
+        request = exchange.request
+        presented = sigv4.read(request.method, request.path, request.query, request.headers, request.body)
+        exchange.presented = presented
+        caller = exchange.caller = self.authenticate(presented, model.service, exchange.now)
+        if caller.session is not None and not session_may_call(caller.session, model.service, model.name):
+            if model.service == "iam":
+                raise InvalidClientTokenId("The security token included in the request is invalid.", log="kind of session")
+            raise AccessDenied(f"Cannot call {model.name} with session credentials")
+
+    # --- STS ------------------------------------------------------------------------------------------------------------------
+
+    def _run_sts(self, exchange: Exchange, model: OperationModel, p: Params) -> Result:
+        operation = STS.get(model.name)
+        if operation is None:
+            raise _not_built(model)
+        call = StsCall(self.store, self.sealer(), self.random, exchange.now, exchange.caller)
+        if model.name == "AssumeRoleWithLDAPIdentity":
+            identity, p = self.ldap.prove(exchange, p)
+            call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=identity)
+            p = exchange.params = self._with_role(exchange, operation, call, p)
+        elif "TokenCode" in p or "SerialNumber" in p:
+            call = self._with_mfa(exchange, call, p)
+        for ask in operation.asks(call, p):
+            self._require(exchange, model, ask, mfa_at=call.mfa_at, opaque=operation.opaque)
+        outcome = operation.run(call, p)
+        exchange.result = outcome.result
+        self.audit.append(trail.record(exchange))
+        if outcome.session is not None:
+            self.sessions.record(_live(outcome, exchange.request.source_ip))
+        return outcome.result
+
+    def _with_role(self, exchange: Exchange, operation: StsOperation, call: StsCall, p: Params) -> Params:
+        """Return the parameters with the one role that trusts the person, where the request names none."""
+        if "RoleArn" in p:
+            return p
+        provider = call.proved.provider
+        named = [p | {"RoleArn": role.arn} for role in self.store.roles_trusting(provider)]
+        open_to = [choice for choice in named if self._admits(exchange, operation, call, choice)]
+        if not open_to:
+            raise AccessDenied("Not authorized to perform sts:AssumeRoleWithLDAPIdentity", log="no role trusts this person")
+        if len(open_to) > 1:
+            arns = ", ".join(sorted(choice["RoleArn"] for choice in open_to))
+            raise ValidationError(f"Several roles trust this identity; name one of them with RoleArn: {arns}")
+        return open_to[0]
+
+    def _admits(self, exchange: Exchange, operation: StsOperation, call: StsCall, p: Params) -> bool:
+        action = "sts:AssumeRoleWithLDAPIdentity"
+        return all(self._decide(exchange, ask, ask.action or action, None)[1].allowed for ask in operation.asks(call, p))
+
+    def _with_mfa(self, exchange: Exchange, call: StsCall, p: Params) -> StsCall:
+        principal = call.signer.principal
+        user_id = principal.entity_id if principal.kind is PrincipalKind.USER else None
+        serial, code = p.get("SerialNumber"), p.get("TokenCode")
+        if serial is None or code is None or principal.kind not in (PrincipalKind.USER, PrincipalKind.ROOT):
+            raise AccessDenied("MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code.")
+        with self.store.write() as tx:
+            good = spend_code(tx, user_id, principal.account_id, serial, code, exchange.now, self.vault)
+        if not good:
+            raise AccessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code.")
+        mfa_at = int(exchange.now.timestamp() * 1000)
+        return StsCall(self.store, call.sealer, self.random, exchange.now, call.caller, mfa_at=mfa_at)
+
+    # --- IAM ------------------------------------------------------------------------------------------------------------------
+
+    def _run_iam(self, exchange: Exchange, model: OperationModel, p: Params) -> Result:
+        operation = IAM.get(model.name)
+        caller = exchange.caller
+        if operation is None or caller is None:
+            raise _not_built(model)
+        if not operation.writes:
+            with self.store.read() as tx:
+                result = exchange.result = self._call(tx, exchange, model, operation)
+            self.audit.append(trail.record(exchange))
+            return result
+        self.audit.check()  # a change that could not be audited is not made
+        with self.store.write() as tx:
+            result = exchange.result = self._call(tx, exchange, model, operation)
+            record = trail.record(exchange)
+            trail.keep(tx, record, exchange)  # in the transaction of the change: neither without the other
+        self.audit.append(record)
+        return result
+
+    def _call(self, tx: Connection, exchange: Exchange, model: OperationModel, operation: Operation) -> Result:
+        principal = exchange.caller.principal
+        call = Call(tx, principal, principal.account_id, exchange.now, self.random, self.vault, self.limits)
+        self._require(exchange, model, operation.asks(call, exchange.params))
+        return operation.run(call, exchange.params)
+
+    # --- decisions ------------------------------------------------------------------------------------------------------------
+
+    def _require(
+        self,
+        exchange: Exchange,
+        model: OperationModel,
+        ask: Ask,
+        *,
+        mfa_at: int | None = None,
+        opaque: bool = False,
+    ) -> None:
+        """Raise AccessDenied where the decision on this Ask is no."""
+        action = ask.action or f"{model.service}:{model.name}"
+        context, decision = self._decide(exchange, ask, action, mfa_at)
+        exchange.decisions.append(decision)
+        if decision.allowed:
+            return
+        reasons = message(context, decision)
+        encoded = denials.encode(context, decision, sealer=self.sealer(), random=self.random)
+        if exchange.caller is None:
+            raise AccessDenied(f"Not authorized to perform {action}", log=reasons, encoded=encoded)
+        if opaque:
+            text = f"User: {context.principal.arn} is not authorized to perform: {action} on resource: {ask.resource}"
+            raise AccessDenied(text, log=reasons, encoded=encoded)
+        raise AccessDenied(reasons, encoded=encoded)
+
+    def _decide(self, exchange: Exchange, ask: Ask, action: str, mfa_at: int | None) -> tuple[RequestContext, Decision]:
+        caller = exchange.caller
+        mfa_at = mfa_at if mfa_at is not None else caller.mfa_at if caller else None
+        keys = request_keys(exchange.request, exchange.now, exchange.region, mfa_at)
+        if caller is None:
+            principal = federated_principal(exchange.proved, ask.account_id)
+            context = RequestContext(action, ask.resource, principal, keys | ask.keys)
+            return context, decide(context, Layers(resource=ask.trust, resource_account=ask.account_id))
+        keys |= caller.keys
+        keys |= ask.keys
+        if mfa_at is not None:
+            keys["aws:multifactorauthpresent"] = ("true",)
+        context = RequestContext(action, ask.resource, caller.principal, keys)
+        layers = Layers(
+            identity=caller.identity_policies,
+            boundary=caller.boundary,
+            session=caller.session_policies,
+            resource=ask.trust,
+            resource_account=ask.account_id or caller.principal.account_id,
+        )
+        return context, decide(context, layers)
+
+    # --- answers --------------------------------------------------------------------------------------------------------------
+
+    def _answered(self, exchange: Exchange, result: Result) -> HttpResponse:
+        if exchange.model is None:
+            raise InternalFailure("An internal error occurred.", log="an answer without an operation")
+        as_json = _wants_json(exchange.request)
+        return _response(200, query.render(exchange.model, result, exchange.id, as_json=as_json), exchange.id, as_json=as_json)
+
+    def _refused(self, exchange: Exchange, error: ServiceError) -> HttpResponse:
+        """Return the error answer, after its audit record; where that cannot be written, say only that we are out of order."""
+        exchange.result = None
+        try:
+            self.audit.append(trail.record(exchange, error))
+        except ServiceError as unwritable:
+            error = unwritable
+        except Exception:
+            log.exception("request %s could not be recorded", exchange.id)
+            error = InternalFailure("An internal error occurred.")
+        if error.log != error.message:
+            log.info("request %s refused: %s: %s", exchange.id, error.code, error.log)
+        as_json = _wants_json(exchange.request)
+        namespace = exchange.model.namespace if exchange.model else self.api.default_namespace
+        body = query.render_error(error, is_sender_fault(error), exchange.id, namespace, as_json=as_json)
+        headers = (("Retry-After", str(error.retry_after)),) if isinstance(error, Throttling | ServiceUnavailable) else ()
+        return _response(status(error), body, exchange.id, headers, as_json=as_json)
+
+
+def _response(
+    code: int,
+    body: bytes,
+    request_id: str,
+    headers: tuple[tuple[str, str], ...] = (),
+    *,
+    as_json: bool,
+) -> HttpResponse:
+    kind = ("Content-Type", "application/json" if as_json else "text/xml")
+    # The answers may hold credentials: nobody on the way keeps them (THREATS H06).
+    return HttpResponse(code, (("x-amzn-RequestId", request_id), kind, ("Cache-Control", "no-store"), *headers), body)
+
+
+def _wants_json(request: HttpRequest) -> bool:
+    return "application/json" in (request.header("accept") or "")
+
+
+def _not_built(model: OperationModel) -> NotImplementedHere:
+    return NotImplementedHere(f"The operation {model.name} is not built yet. `fedgate operations` lists those that are.")
+
+
+def _live(outcome: Outcome, source_ip: str) -> LiveSession:
+    session = outcome.session
+    grant = session.grant
+    return LiveSession(
+        id=session.id,
+        account_id=grant.account_id,
+        arn=outcome.arn,
+        person=grant.person,
+        entity_id=grant.entity_id,
+        access_key_id=session.access_key_id,
+        issued_at=session.issued_at,
+        expires_at=session.expires_at,
+        source_ip=source_ip,
+    )

@@ -1,0 +1,60 @@
+"""The one table from an error's code to the HTTP status and the fault that a client sees.
+
+Sources: the service models of STS and IAM; AWS API Reference, "Common Errors". Where a row departs from the model, it says why.
+"""
+
+from iam.errors import ServiceError
+
+SERVER_SIDE = 500
+
+STATUS = {
+    "AccessDenied": 403,
+    "AuthorizationQueryParametersError": 400,
+    "ConcurrentModification": 409,
+    "DeleteConflict": 409,
+    "EntityAlreadyExists": 409,
+    "EntityTemporarilyUnmodifiable": 409,
+    "ExpiredToken": 403,
+    "ExpiredTokenException": 400,
+    "IDPCommunicationError": 503,  # the model says 400: a directory that is away is an outage, and clients retry a 503
+    "IDPRejectedClaim": 403,
+    "IncompleteSignature": 400,
+    "InternalFailure": 500,
+    "InvalidAction": 400,
+    "InvalidAuthenticationCode": 403,
+    "InvalidAuthorizationMessageException": 400,
+    "InvalidClientTokenId": 403,
+    "InvalidIdentityToken": 400,
+    "InvalidInput": 400,
+    "InvalidUserType": 400,
+    "LimitExceeded": 409,
+    "MalformedInput": 400,
+    "MalformedPolicyDocument": 400,
+    "MalformedQueryString": 400,
+    "MissingAction": 400,
+    "MissingAuthenticationToken": 403,
+    "NoSuchEntity": 404,
+    "NotImplemented": 501,
+    "PackedPolicyTooLarge": 400,
+    "PasswordPolicyViolation": 400,
+    "PolicyNotAttachable": 400,
+    "ReportExpired": 410,
+    "ReportNotPresent": 410,
+    "RequestEntityTooLarge": 413,
+    "ServiceFailure": 503,  # the model says 500: nothing was changed, and the store is expected back (THREATS I07)
+    "ServiceUnavailable": 503,
+    "SignatureDoesNotMatch": 403,
+    "Throttling": 429,  # AWS says 400: 429 is what every client and proxy understands
+    "UnmodifiableEntity": 400,
+    "ValidationError": 400,
+}
+
+
+def status(error: ServiceError) -> int:
+    """Return the HTTP status of an error; a code without a row is our own fault, and so 500."""
+    return STATUS.get(error.code, SERVER_SIDE)
+
+
+def sender_fault(error: ServiceError) -> bool:
+    """Return whether the caller is at fault, which an answer calls Sender, and otherwise Receiver."""
+    return status(error) < SERVER_SIDE

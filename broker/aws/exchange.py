@@ -1,0 +1,33 @@
+"""What the gate learns of one request on its way through, for the audit record and the answer."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from broker.aws.http import HttpRequest
+from broker.aws.model import OperationModel
+from iam.call import Params, Result
+from iam.policy.decide import Decision
+from sts.authenticate import Caller
+from sts.identity import Identity
+from sts.sigv4 import Presented
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request in progress; filled in step by step, so that a refusal at any step leaves what was known."""
+
+    request: HttpRequest
+    id: str
+    now: datetime
+    model: OperationModel | None = None
+    presented: Presented | None = None
+    caller: Caller | None = None
+    identity: Identity | None = None
+    params: Params = field(default_factory=dict)
+    decisions: list[Decision] = field(default_factory=list)
+    result: Result | None = None
+
+    @property
+    def region(self) -> str | None:
+        """Return the region that the signature names."""
+        return self.presented.region if self.presented else None

@@ -1,0 +1,85 @@
+"""The directory first: from a name and a password in a request to an Identity, or to a refusal that tells nothing.
+
+The proof never travels further: what comes back are the parameters without name and password.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from broker.attempts import Attempts
+from broker.audit import AuditLog
+from broker.aws import query, trail
+from broker.aws.exchange import Exchange
+from broker.providers.ldap import LdapProvider
+from iam.arn import parse_arn
+from iam.call import Params
+from iam.errors import IDPRejectedClaim, InvalidInput, ValidationError
+from iam.store import Store
+from sts.identity import Identity, Refusal
+
+_PROOF = ("LDAPUsername", "LDAPPassword")
+_REJECTED = "The identity provider did not accept the user name or the password."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LdapSignIn:
+    """Asks the configured directories; knows nothing of roles but which directory a named role trusts."""
+
+    providers: Mapping[str, LdapProvider]
+    attempts: Attempts
+    audit: AuditLog
+    store: Store
+    password_in_query: bool
+
+    def prove(self, exchange: Exchange, p: Params) -> tuple[Identity, Params]:
+        """Return who this is and the parameters without the proof; raise IDPRejectedClaim, Throttling, IDPCommunicationError."""
+        self._check_transport(exchange)
+        name, provider = self._provider(p)
+        username, password = p["LDAPUsername"], p["LDAPPassword"]
+        exchange.params = rest = {key: value for key, value in p.items() if key not in _PROOF}
+        subject = f"{name}|{username.strip().casefold()}"
+        source = exchange.request.source_ip
+        failed_before = self.attempts.admit(subject, source, exchange.now)
+        found = provider.authenticate(username, password)
+        if isinstance(found, Refusal):
+            self.audit.append(trail.sign_in(exchange, name, username, refusal=found))
+            if found.counted:
+                self.attempts.failed(subject, source, exchange.now)
+            raise IDPRejectedClaim(_REJECTED, log=f"{name}: {found.reason}")
+        exchange.identity = found
+        self.audit.append(trail.sign_in(exchange, name, found.name))
+        if failed_before:
+            self.attempts.succeeded(subject, source)
+        return found, rest
+
+    def _check_transport(self, exchange: Exchange) -> None:
+        """Refuse a password in a place that servers and proxies log."""
+        request = exchange.request
+        in_query = any(name in _PROOF for name, _ in query.parameters(request.query, b"", ""))
+        if request.method != "POST":
+            raise InvalidInput("Send LDAPUsername and LDAPPassword in the body of a POST request.")
+        if in_query and not self.password_in_query:
+            raise InvalidInput(
+                "LDAPUsername and LDAPPassword belong in the body of the POST request, not in its query string."
+                " An operator may allow it for clients that know no other way: allow_password_in_query = true.",
+            )
+
+    def _provider(self, p: Params) -> tuple[str, LdapProvider]:
+        """Return the directory to ask: the only one, or the one that the named role trusts. A password goes to one place only."""
+        if not self.providers:
+            raise InvalidInput("No directory is configured.")
+        if len(self.providers) == 1:
+            return next(iter(self.providers.items()))
+        trusted = self._trusted_by(p["RoleArn"]) if "RoleArn" in p else []
+        if len(trusted) != 1:
+            names = ", ".join(sorted(self.providers))
+            raise ValidationError(f"Several directories are configured ({names}): name a RoleArn that trusts one of them.")
+        return trusted[0], self.providers[trusted[0]]
+
+    def _trusted_by(self, role_arn: str) -> list[str]:
+        role = self.store.role(role_arn)
+        if role is None:
+            return []
+        resources = (arn.resource for text in role.trust.federated_providers() if (arn := parse_arn(text)))
+        names = (resource.removeprefix("ldap-provider/") for resource in resources if resource.startswith("ldap-provider/"))
+        return sorted({name for name in names if name in self.providers})

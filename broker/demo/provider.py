@@ -1,0 +1,22 @@
+"""How Fedgate reaches its demonstration directory."""
+
+from pathlib import Path
+
+from broker.demo.people import BASE, SERVICE, service_password
+from broker.providers.ldap import LdapConfig
+
+
+def demo_config(ldif: Path, url: str, name: str = "demo") -> LdapConfig:
+    """Return how to reach the directory that serves this file at this URL; raises OSError and ValueError."""
+    return LdapConfig(
+        name=name,
+        urls=(url,),
+        bind_dn=SERVICE,
+        bind_password=service_password(ldif),
+        user_base=f"ou=people,{BASE}",
+        group_base=f"ou=groups,{BASE}",
+        group_filter="(&(objectClass=groupOfNames)(member={dn}))",
+        member_of_attribute="",
+        nested_groups=True,
+        attributes=("cn", "mail", "departmentNumber", "title", "employeeNumber"),
+    )

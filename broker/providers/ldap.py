@@ -1,0 +1,403 @@
+"""Sign-in against LDAP directories and Active Directory: search, bind as the person, read the groups."""
+
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from broker.providers.dn import escape_dn_value, escape_filter_value, first_value, normalise_dn
+from broker.providers.ldap_connection import (
+    BASE,
+    Address,
+    Answer,
+    Broken,
+    Entry,
+    LdapConnection,
+    Transport,
+    tls_context,
+)
+from broker.providers.ldap_pool import Pool, Servers
+from broker.providers.ldap_refusals import SUCCESS, WRONG_PASSWORD, policy_refusal, refusal
+from sts.identity import Identity, ProviderUnavailable, Refusal
+
+__all__ = ["LdapConfig", "LdapProvider", "escape_dn_value", "escape_filter_value", "normalise_dn"]
+
+_NAME: Final = re.compile(r"[\w._-]{1,128}", re.ASCII)
+_STABLE_IDS: Final = ("objectGUID", "entryUUID", "ipaUniqueID", "nsUniqueId")
+_GUID: Final = "objectguid"
+_MAX_USERNAME: Final = 256
+_MAX_PASSWORD: Final = 1024
+_MAX_GROUPS: Final = 2000
+_GROUPS_PER_SEARCH: Final = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LdapConfig:
+    r"""How to reach one directory and how to find people and groups in it.
+
+    ``urls`` are ``ldap://host:port``, ``ldaps://host:port`` or ``ldapi://%2Fpath``, tried in order; beyond loopback
+    ``ldap`` needs ``start_tls``. ``ca_file`` is a PEM bundle (empty: the system's). An empty ``bind_dn`` searches
+    anonymously.
+
+    ``user_filter`` holds ``{username}``. ``login_domains`` are the domains whose ``DOMAIN\name`` and ``name@domain``
+    mean plain ``name``; other names go into the filter as typed. An empty ``id_attribute`` takes the first of
+    objectGUID, entryUUID, ipaUniqueID and nsUniqueId that the entry has.
+
+    Groups are the values of ``member_of_attribute`` (empty: not read) and, where ``group_base`` is set, what
+    ``group_filter`` finds; it holds ``{dn}`` or ``{username}``. ``nested_groups`` follows the groups of groups in the
+    same two ways. Active Directory does that by itself with ``(member:1.2.840.113556.1.4.1941:={dn})`` as
+    ``group_filter``.
+
+    ``attributes`` are copied into the Identity. Time-outs are in seconds, ``receive_timeout`` for a whole answer.
+    ``pool_size`` is how many idle connections of each of the two kinds are kept, ``max_in_flight`` how many may be in
+    use at once.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    user_base: str
+    bind_dn: str = ""
+    bind_password: str = field(default="", repr=False)
+    user_filter: str = "(&(objectClass=person)(uid={username}))"
+    username_attribute: str = "uid"
+    id_attribute: str = ""
+    login_domains: tuple[str, ...] = ()
+    member_of_attribute: str = "memberOf"
+    group_base: str = ""
+    group_filter: str = ""
+    nested_groups: bool = False
+    attributes: tuple[str, ...] = ()
+    start_tls: bool = False
+    ca_file: str = ""
+    insecure_skip_tls_verify: bool = False
+    connect_timeout: float = 3.0
+    receive_timeout: float = 5.0
+    pool_size: int = 8
+    max_in_flight: int = 128
+
+    def __post_init__(self) -> None:
+        addresses = [Address.parse(url) for url in self.urls]
+        wrong = {
+            "name: letters, digits and ._- only": not _NAME.fullmatch(self.name),
+            "urls: at least one": not addresses,
+            "urls: ldap:// beyond this machine needs start_tls = true, or use ldaps://": any(
+                address.scheme == "ldap" and not address.local and not self.start_tls for address in addresses
+            ),
+            "user_filter: needs {username}": "{username}" not in self.user_filter,
+            "group_filter: needs {dn} or {username}": bool(self.group_base)
+            and "{dn}" not in self.group_filter
+            and "{username}" not in self.group_filter,
+            "bind_password: needed with bind_dn": bool(self.bind_dn) != bool(self.bind_password),
+            "time-outs and pool sizes: above zero": min(
+                self.connect_timeout, self.receive_timeout, self.pool_size, self.max_in_flight
+            )
+            <= 0,
+        }
+        for sentence, applies in wrong.items():
+            if applies:
+                raise ValueError(f"directory {self.name!r}: {sentence}")
+
+    @property
+    def provider(self) -> str:
+        """What Identity.provider says of people from here."""
+        return f"ldap-provider/{self.name}"
+
+    def open(
+        self,
+        *,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> "LdapProvider":
+        """Return a provider, which connects on first use; raises OSError where ``ca_file`` cannot be read."""
+        return LdapProvider(self, now=now, monotonic=monotonic, sleep=sleep)
+
+
+class LdapProvider:
+    """One directory, asked over kept connections; safe to share between threads and greenlets."""
+
+    def __init__(
+        self,
+        config: LdapConfig,
+        *,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self.config = config
+        self._now = now
+        self._pace = _Pace(monotonic, sleep)
+        transport = Transport(
+            tls_context(config.ca_file, insecure_skip_tls_verify=config.insecure_skip_tls_verify),
+            config.start_tls,
+            config.connect_timeout,
+            config.receive_timeout,
+            monotonic,
+        )
+        servers = Servers(tuple(Address.parse(url) for url in config.urls), monotonic)
+
+        def pool(open_: Callable[[Address], LdapConnection]) -> Pool:
+            patience = config.connect_timeout + config.receive_timeout
+            return Pool(
+                servers,
+                open_,
+                keep=config.pool_size,
+                in_flight=config.max_in_flight,
+                patience=patience,
+                monotonic=monotonic,
+            )
+
+        # Two kinds of connection that never mix: one has the service account's rights and only searches, the other is
+        # bound as whoever signed in last and is never asked for anything but the next bind.
+        self._service = pool(lambda address: _service_connection(address, transport, config))
+        self._binds = pool(lambda address: LdapConnection(address, transport))
+        self._groups = _Groups(config, self._service)
+        self._asked = _asked_attributes(config)
+
+    def authenticate(self, username: str, password: str) -> Identity | Refusal:
+        """Return who this is, or for the audit log why nobody; raises ProviderUnavailable.
+
+        An unknown name costs a bind as a wrong password does, and every refusal by the directory takes at least as long
+        as wrong passwords lately took.
+        """
+        name = self._plain(username)
+        unaskable = _unaskable(name, password)
+        if unaskable:
+            return unaskable
+        filter_ = self.config.user_filter.replace("{username}", escape_filter_value(name))
+        # Two are as many as it takes to know that the name is ambiguous.
+        found = self._service.run(
+            lambda connection: connection.search(self.config.user_base, filter_, self._asked, limit=2)
+        )
+        if len(found.entries) != 1 or not found.complete or not found.entries[0].dn:
+            return self._nobody(password, "ambiguous user name" if found.entries else "unknown user")
+        entry = found.entries[0]
+        return self._prove(entry.dn, password) or self._identity(entry)
+
+    def check(self) -> None:
+        """Return when the directory answers the service account; raises ProviderUnavailable."""
+        self._service.run(
+            lambda connection: connection.search(self.config.user_base, "(objectClass=*)", (), limit=1, scope=BASE)
+        )
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._service.close()
+        self._binds.close()
+
+    def _plain(self, username: str) -> str:
+        domains = {domain.casefold() for domain in self.config.login_domains}
+        domain, slash, name = username.partition("\\")
+        if slash and domain.casefold() in domains:
+            return name
+        name, at, domain = username.rpartition("@")
+        return name if at and domain.casefold() in domains else username
+
+    def _nobody(self, password: str, reason: str) -> Refusal:
+        """Refuse after a bind that cannot succeed, so that the answer takes as long as for a wrong password."""
+        dn = f"cn={escape_dn_value(uuid.UUID(int=0).hex)},{self.config.user_base}"
+        started = self._pace.start()
+        self._binds.run(lambda connection: _proved(connection, dn, password))
+        self._pace.keep(started)
+        return Refusal(reason)
+
+    def _prove(self, dn: str, password: str) -> Refusal | None:
+        started = self._pace.start()
+        refused = self._binds.run(lambda connection: _proved(connection, dn, password))
+        if refused is not None:
+            if refused.reason == WRONG_PASSWORD:
+                self._pace.learn(started)
+            self._pace.keep(started)
+        return refused
+
+    def _identity(self, entry: Entry) -> Identity | Refusal:
+        subject = _stable_id(entry, self.config.id_attribute)
+        name = next(iter(_texts(entry, self.config.username_attribute)), "")
+        if not subject or not name:
+            return Refusal("entry without stable id or name", entry.dn, counted=False)
+        groups = self._groups.of(entry, name)
+        attributes = {attribute: _texts(entry, attribute) for attribute in self.config.attributes}
+        return Identity(
+            provider=self.config.provider,
+            subject=subject,
+            name=name,
+            authenticated_at=self._now(),
+            groups=groups,
+            group_names=tuple(first_value(group) for group in groups),
+            attributes=MappingProxyType({attribute: values for attribute, values in attributes.items() if values}),
+        )
+
+
+class _Pace:
+    """How long a wrong password takes here, and the patience to let no other refusal be quicker.
+
+    Without it a directory with a slow password hash would answer for names that it does not know at once.
+    """
+
+    def __init__(self, monotonic: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._usual = 0.0
+
+    def start(self) -> float:
+        return self._monotonic()
+
+    def learn(self, started: float) -> None:
+        took = min(self._monotonic() - started, 2.0)
+        self._usual = took if not self._usual else 0.8 * self._usual + 0.2 * took
+
+    def keep(self, started: float) -> None:
+        missing = self._usual - (self._monotonic() - started)
+        # Below a millisecond the scheduler's own noise is larger.
+        if missing > 0.001:  # noqa: PLR2004 - see above
+            self._sleep(missing)
+
+
+class _Groups:
+    """The groups of a person, as one directory is configured to keep them."""
+
+    def __init__(self, config: LdapConfig, service: Pool) -> None:
+        self._config = config
+        self._service = service
+
+    def of(self, entry: Entry, username: str) -> tuple[str, ...]:
+        """Return the normalised DNs in order; raises ProviderUnavailable, also for too many to be sure of all."""
+        known: dict[str, str] = {}
+        fresh = _unseen(known, [*self._member_of(entry), *self._search([entry.dn], username)])
+        while fresh and self._config.nested_groups:
+            fresh = _unseen(known, [*self._search(fresh), *self._parents(fresh)])
+        return tuple(sorted(known.values()))
+
+    def _member_of(self, entry: Entry) -> tuple[str, ...]:
+        attribute = self._config.member_of_attribute
+        return _texts(entry, attribute) if attribute else ()
+
+    def _search(self, dns: list[str], username: str | None = None) -> list[str]:
+        """Return what the group filter finds for any of these members; only the first step has a username."""
+        template = self._config.group_filter
+        if not self._config.group_base or (username is None and "{dn}" not in template):
+            return []
+        template = template.replace("{username}", escape_filter_value(username or ""))
+        found: list[str] = []
+        for start in range(0, len(dns), _GROUPS_PER_SEARCH):
+            filters = [
+                template.replace("{dn}", escape_filter_value(dn)) for dn in dns[start : start + _GROUPS_PER_SEARCH]
+            ]
+            found += [group.dn for group in self._entries(self._config.group_base, _any_of(filters))]
+        return found
+
+    def _parents(self, dns: list[str]) -> list[str]:
+        """Return the groups that these groups say they belong to."""
+        attribute = self._config.member_of_attribute
+        if not attribute:
+            return []
+        groups = [group for dn in dns for group in self._entries(dn, "(objectClass=*)", (attribute,), scope=BASE)]
+        return [parent for group in groups for parent in _texts(group, attribute)]
+
+    def _entries(
+        self, base: str, filter_: str, attributes: tuple[str, ...] = (), *, scope: str | None = None
+    ) -> tuple[Entry, ...]:
+        options = {} if scope is None else {"scope": scope}
+        found = self._service.run(
+            lambda connection: connection.search(base, filter_, attributes, limit=_MAX_GROUPS, **options)
+        )
+        if not found.complete:
+            # A group that is missing could be the one that a Deny names.
+            raise ProviderUnavailable(f"more than {_MAX_GROUPS} groups under {base!r}")
+        return found.entries
+
+
+def _service_connection(address: Address, transport: Transport, config: LdapConfig) -> LdapConnection:
+    connection = LdapConnection(address, transport)
+    try:
+        if config.bind_dn:
+            _require_success(connection.bind(config.bind_dn, config.bind_password))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _require_success(answer: Answer) -> None:
+    if answer.result != SUCCESS:
+        raise Broken(f"the service account may not bind: result {answer.result}: {answer.message}")
+
+
+def _proved(connection: LdapConnection, dn: str, password: str) -> Refusal | None:
+    answer = connection.bind(dn, password)
+    if answer.result == SUCCESS:
+        return policy_refusal(answer.policy_error)
+    refused = refusal(answer.result, answer.message, answer.policy_error)
+    if refused is None:
+        raise Broken(f"bind ended with result {answer.result}: {answer.message}")
+    return refused
+
+
+def _unaskable(name: str, password: str) -> Refusal | None:
+    """Return why this needs no request at all; no password is tried, so a lockout need not count it."""
+    wrong = {
+        "empty user name": not name.strip(),
+        # RFC 4513 5.1.2: an empty password binds anonymously.
+        "empty password": not password,
+        "impossible user name": len(name) > _MAX_USERNAME or not _sendable(name),
+        "impossible password": len(password) > _MAX_PASSWORD or not _sendable(password),
+    }
+    return next((Refusal(reason, counted=False) for reason, applies in wrong.items() if applies), None)
+
+
+def _sendable(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _asked_attributes(config: LdapConfig) -> tuple[str, ...]:
+    ids = (config.id_attribute,) if config.id_attribute else _STABLE_IDS
+    asked = (config.username_attribute, *ids, config.member_of_attribute, *config.attributes)
+    return tuple(dict.fromkeys(attribute for attribute in asked if attribute))
+
+
+def _texts(entry: Entry, attribute: str) -> tuple[str, ...]:
+    """Return the values that are text; photographs and keys are not."""
+    texts: list[str] = []
+    for value in entry.attributes.get(attribute.lower(), ()):
+        with suppress(UnicodeDecodeError):
+            texts.append(value.decode())
+    return tuple(texts)
+
+
+def _stable_id(entry: Entry, configured: str) -> str:
+    for attribute in (configured,) if configured else _STABLE_IDS:
+        values = entry.attributes.get(attribute.lower(), ())
+        if values and attribute.lower() == _GUID and len(values[0]) == 16:  # noqa: PLR2004 - octets of a GUID
+            return str(uuid.UUID(bytes_le=values[0]))
+        if values:
+            return next(iter(_texts(entry, attribute)), "")
+    return ""
+
+
+def _any_of(filters: list[str]) -> str:
+    return filters[0] if len(filters) == 1 else f"(|{''.join(filters)})"
+
+
+def _unseen(known: dict[str, str], groups: Iterable[str]) -> list[str]:
+    """Add to ``known`` the groups that it lacks and return those; directories compare names without regard to case."""
+    fresh: list[str] = []
+    for group in groups:
+        spelling = _spelled(group)
+        if spelling and spelling.casefold() not in known:
+            known[spelling.casefold()] = spelling
+            fresh.append(spelling)
+    if len(known) > _MAX_GROUPS:
+        raise ProviderUnavailable(f"more than {_MAX_GROUPS} groups for one person")
+    return fresh
+
+
+def _spelled(group: str) -> str:
+    try:
+        return normalise_dn(group)
+    except ValueError:
+        return ""  # not a name: no policy can mean it

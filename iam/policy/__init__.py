@@ -1,0 +1,1 @@
+"""The policy language: parse (document), match (patterns, conditions), decide."""

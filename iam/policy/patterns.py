@@ -1,0 +1,309 @@
+"""Wildcards and policy variables, prepared once so that matching a text never compiles, backtracks or raises.
+
+Pure. Source: IAM User Guide, "IAM JSON policy elements: Resource" (wildcards, incomplete ARNs) and "IAM policy
+elements: Variables and tags". ``*`` and ``?`` are wildcards only where an author wrote them: a variable's value is always
+literal.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import groupby
+
+ContextKeys = Mapping[str, tuple[str, ...]]
+Test = Callable[[str], bool]
+
+ARN_PARTS = 6
+_LAST = ARN_PARTS - 1
+
+
+class Wild(Enum):
+    """The two wildcards."""
+
+    RUN = "*"
+    ONE = "?"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """``${key}`` or ``${key, 'default'}``; the key is in lower case."""
+
+    key: str
+    default: str | None = None
+
+    def value(self, keys: ContextKeys) -> str | None:
+        """Return the key's only value, else the default; a multi-valued key has no value to put in."""
+        found = keys.get(self.key, ())
+        return found[0] if len(found) == 1 else self.default
+
+
+Part = str | Wild  # what a pattern consists of once its variables have values
+Token = str | Wild | Variable
+
+_SPLIT_WILD = re.compile(r"([*?])")
+_SPLIT_VARIABLES = re.compile(r"(\$\{[^}]*\}?)")
+_SPLIT_BOTH = re.compile(r"(\$\{[^}]*\}?|[*?])")
+_NOT_IN_A_KEY = frozenset("*?${'\"")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a list of patterns is written: which signs are special, and whether ARNs match part by part."""
+
+    variables: bool = False
+    wildcards: bool = True
+    arn: bool = False
+    # IAM User Guide, "Resource": missing parts of an incomplete ARN are completed with wildcards.
+    complete: bool = False
+    fold: bool = False
+
+
+def tokens(text: str, dialect: Dialect) -> tuple[Token, ...]:
+    """Return a pattern's literals, wildcards and variables; ValueError says what is wrong with a variable."""
+    return tuple(_token(piece, special=bool(at % 2)) for at, piece in enumerate(_split(text, dialect)) if piece)
+
+
+def _split(text: str, dialect: Dialect) -> list[str]:
+    if dialect.variables:
+        return (_SPLIT_BOTH if dialect.wildcards else _SPLIT_VARIABLES).split(text)
+    return _SPLIT_WILD.split(text) if dialect.wildcards else [text]
+
+
+def _token(piece: str, *, special: bool) -> Token:
+    if not special:
+        return piece
+    return Wild(piece) if piece in {"*", "?"} else _variable(piece)
+
+
+def _variable(piece: str) -> str | Variable:
+    if not piece.endswith("}"):
+        raise ValueError(f"The variable {piece} has no closing brace")
+    inner = piece[2:-1]
+    if inner in {"*", "?", "$"}:  # "Specifying special characters": ${*} is a literal star
+        return inner
+    key, comma, rest = inner.partition(",")
+    key, default = key.strip(), rest.strip()
+    if ":" not in key or not _NOT_IN_A_KEY.isdisjoint(key):
+        raise ValueError(f"The variable {piece} names no condition key")
+    if not comma:
+        return Variable(key.lower())
+    if default[:1] != "'" or default.find("'", 1) != len(default) - 1:
+        raise ValueError(f"The default of the variable {piece} must stand in single quotes")
+    return Variable(key.lower(), default[1:-1])
+
+
+def glob(parts: Iterable[Part]) -> Test:
+    """Return a test for the whole of a text; its time is bounded by text times pattern / 64, whatever the pattern."""
+    tidy = _tidy(parts)
+    wild = [part for part in tidy if isinstance(part, Wild)]
+    if not wild:
+        return "".join(part for part in tidy if isinstance(part, str)).__eq__
+    if Wild.ONE in wild:
+        return _by_bits(tidy)
+    return _by_chunks(tidy)
+
+
+def _tidy(parts: Iterable[Part]) -> list[Part]:
+    """Join neighbouring literals, and write each run of wildcards as its question marks and at most one star."""
+    tidy: list[Part] = []
+    for is_wild, run in groupby(filter(None, parts), lambda part: isinstance(part, Wild)):
+        together = list(run)
+        if is_wild:
+            tidy += [part for part in together if part is Wild.ONE]
+            tidy += [Wild.RUN] * (Wild.RUN in together)
+        else:
+            tidy.append("".join(part for part in together if isinstance(part, str)))
+    return tidy
+
+
+def _by_chunks(tidy: Sequence[Part]) -> Test:
+    # Leftmost-first search is exact for stars alone: an earlier end of a chunk never leaves less room for the next.
+    head = tidy[0] if isinstance(tidy[0], str) else ""
+    tail = tidy[-1] if isinstance(tidy[-1], str) else ""
+    inner = tidy[bool(head) : len(tidy) - bool(tail)]
+    middle = [part for part in inner if isinstance(part, str)]
+    least = sum(map(len, middle)) + len(head) + len(tail)
+
+    def test(text: str) -> bool:
+        if len(text) < least or not text.startswith(head) or not text.endswith(tail):
+            return False
+        at, end = len(head), len(text) - len(tail)
+        for chunk in middle:
+            at = text.find(chunk, at, end)
+            if at < 0:
+                return False
+            at += len(chunk)
+        return True
+
+    return test
+
+
+def _by_bits(tidy: Sequence[Part]) -> Test:
+    """Shift-And (Baeza-Yates and Gonnet): bit i says that the first i signs of the pattern match up to here."""
+    size, stars, any_sign = 0, 0, 0
+    signs: dict[str, int] = {}
+    for part in tidy:
+        if part is Wild.RUN:
+            stars |= 1 << size
+        elif part is Wild.ONE:
+            size += 1
+            any_sign |= 1 << size
+        else:
+            for sign in part:
+                size += 1
+                signs[sign] = signs.get(sign, 0) | 1 << size
+    moves = {sign: bits | any_sign for sign, bits in signs.items()}
+    accepted = 1 << size
+
+    def test(text: str) -> bool:
+        if len(text) < size:
+            return False
+        state = 1
+        for sign in text:
+            state = (state << 1 & moves.get(sign, any_sign)) | (state & stars)
+            if not state:
+                return False
+        return bool(state & accepted)
+
+    return test
+
+
+def _arn_segments(pattern: Sequence[Token], *, complete: bool) -> list[list[Token]] | None:
+    """Cut a pattern at the first five colons that its author wrote; None where it is too short for an ARN."""
+    segments: list[list[Token]] = [[]]
+    for token in pattern:
+        pieces = token.split(":", ARN_PARTS - len(segments)) if isinstance(token, str) else [token]
+        segments[-1].append(pieces[0])
+        segments += [[piece] for piece in pieces[1:]]
+    if complete:
+        segments += [[Wild.RUN] for _ in range(ARN_PARTS - len(segments))]
+    return segments if len(segments) == ARN_PARTS else None
+
+
+def _arn_test(segments: Sequence[Sequence[Part]]) -> Test:
+    """Return a test that compares part by part: a wildcard or a variable's value never reaches over a colon."""
+    head = segments[:_LAST]
+    if any(isinstance(part, Wild) for segment in head for part in segment):
+        tests = [glob(segment) for segment in segments]
+
+        def test(text: str) -> bool:
+            actual = text.split(":", _LAST)
+            return len(actual) == ARN_PARTS and all(matches(part) for matches, part in zip(tests, actual, strict=True))
+
+        return test
+    literal = ["".join(part for part in segment if isinstance(part, str)) for segment in head]
+    if any(":" in part for part in literal):  # only a variable's value can bring one, and no ARN has one there
+        return _never
+    return glob([":".join(literal) + ":", *segments[_LAST]])
+
+
+def _never(_text: str) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A pattern with variables, in one segment, or in six when it is an ARN."""
+
+    segments: tuple[tuple[Token, ...], ...]
+    arn: bool
+    fold: bool
+
+    def test(self, keys: ContextKeys) -> Test | None:
+        """Return the test for this request, or None when a variable has no value."""
+        filled = [[self._fill(token, keys) for token in segment] for segment in self.segments]
+        known = [[part for part in segment if part is not None] for segment in filled]
+        if known != filled:
+            return None
+        return _arn_test(known) if self.arn else glob(known[0])
+
+    def _fill(self, token: Token, keys: ContextKeys) -> Part | None:
+        value = token.value(keys) if isinstance(token, Variable) else token
+        return value.lower() if self.fold and isinstance(value, str) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """Some patterns of which one must match, sorted by how cheaply they are asked."""
+
+    everything: bool = False
+    literals: frozenset[str] = frozenset()
+    prefixes: tuple[str, ...] = ()
+    tests: tuple[Test, ...] = field(default=(), repr=False)
+    templates: tuple[Template, ...] = ()
+    fold: bool = False
+
+    @classmethod
+    def of(cls, texts: Iterable[str], dialect: Dialect) -> "Patterns":
+        """Prepare the patterns; ValueError says which variable or ARN is wrong."""
+        literals, prefixes, tests, templates = [], [], [], []
+        everything = False
+        for text in texts:
+            pattern = tokens(text.lower() if dialect.fold else text, dialect)
+            if set(pattern) == {Wild.RUN}:
+                everything = True
+                continue
+            if any(isinstance(token, Variable) for token in pattern):
+                templates.append(_template(pattern, dialect))
+                continue
+            segments = _segments(pattern, dialect)
+            parts = _plain(segments)
+            literal = "".join(part for part in parts if isinstance(part, str))
+            if parts == [literal] or not parts:
+                literals.append(literal)
+            elif parts == [literal, Wild.RUN] and (not dialect.arn or literal.count(":") >= _LAST):
+                prefixes.append(literal)
+            else:
+                tests.append(_arn_test([_parts(segment) for segment in segments]) if dialect.arn else glob(parts))
+        return cls(everything, frozenset(literals), tuple(prefixes), tuple(tests), tuple(templates), dialect.fold)
+
+    def match(self, text: str, keys: ContextKeys) -> bool | None:
+        """Return whether one matches; None when none does and a variable had no value, so that nobody can know."""
+        if self.fold:
+            text = text.lower()
+        if self.everything or text in self.literals or text.startswith(self.prefixes):
+            return True
+        for test in self.tests:
+            if test(text):
+                return True
+        return self._match_templates(text, keys) if self.templates else False
+
+    def surely(self, text: str, keys: ContextKeys) -> bool:
+        """Return whether one matches; a variable without a value equals nothing."""
+        return self.match(text, keys) is True
+
+    def _match_templates(self, text: str, keys: ContextKeys) -> bool | None:
+        found = [template.test(keys) for template in self.templates]
+        if any(test(text) for test in found if test):
+            return True
+        return None if None in found else False
+
+
+def _template(pattern: tuple[Token, ...], dialect: Dialect) -> Template:
+    segments = _arn_segments(pattern, complete=dialect.complete) if dialect.arn else None
+    if segments is None:  # no ARN, or one whose colons stand in a variable's value, such as "${aws:PrincipalArn}"
+        return Template((pattern,), arn=False, fold=dialect.fold)
+    return Template(tuple(map(tuple, segments)), arn=True, fold=dialect.fold)
+
+
+def _segments(pattern: tuple[Token, ...], dialect: Dialect) -> tuple[tuple[Token, ...], ...]:
+    if not dialect.arn:
+        return (pattern,)
+    segments = _arn_segments(pattern, complete=dialect.complete)
+    if segments is None:
+        raise ValueError("An ARN has six parts")
+    return tuple(map(tuple, segments))
+
+
+def _parts(segment: Iterable[Token]) -> list[Part]:
+    return [token for token in segment if not isinstance(token, Variable)]
+
+
+def _plain(segments: Sequence[Sequence[Token]]) -> list[Part]:
+    """Return the segments as one tidy list of parts, with their colons."""
+    joined: list[Part] = []
+    for at, segment in enumerate(segments):
+        joined += [":"] * bool(at)
+        joined += _parts(segment)
+    return _tidy(joined)

@@ -1,0 +1,56 @@
+"""Who the outside says you are; the one thing that every provider returns and that trust decisions read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+
+from iam.errors import ServiceUnavailable
+
+_NONE: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One person or program, just proved by one provider.
+
+    ``provider`` is kind and name, such as ``ldap-provider/corp``. ``subject`` is the provider's stable id (objectGUID,
+    entryUUID, NameID, ``sub``): it never passes to somebody else, as a name may. ``name`` is the login name as the
+    provider writes it, not as it was typed. ``groups`` are distinguished names as ``normalise_dn`` spells them, or
+    claim values; ``group_names`` are their short names, in the same order. ``authenticated_at`` is aware and in UTC.
+    """
+
+    provider: str
+    subject: str
+    name: str
+    authenticated_at: datetime
+    groups: tuple[str, ...] = ()
+    group_names: tuple[str, ...] = ()
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a provider proved nobody: for the audit log alone, since the caller reads one sentence for every reason.
+
+    ``reason`` is one of a provider's short list; ``detail`` is what the directory said, free of secrets. ``counted``
+    says whether a password was really tried, so that a lockout should count it.
+    """
+
+    reason: str
+    detail: str = ""
+    counted: bool = True
+
+
+class ProviderUnavailable(ServiceUnavailable):
+    """The provider could not be asked, so nobody was proved and nobody refused.
+
+    ``security`` marks an outage that may be an attack, such as a certificate that does not verify; ``retry_after`` is
+    in seconds.
+    """
+
+    retry_after = 5
+
+    def __init__(self, log: str, *, security: bool = False) -> None:
+        super().__init__("The identity provider cannot be reached. Try again later.", log=log)
+        self.security = security

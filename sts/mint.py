@@ -1,0 +1,191 @@
+"""Session and Credentials from who, what and how long.
+
+Pure: the clock, the randomness and the sealing keys are arguments. A session seals what was decided at its beginning (identity,
+session policies, tags, times); permissions are read live at each call and are never part of it.
+"""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from iam.arn import TEMPORARY_KEY, Random, access_key_id
+from iam.errors import PackedPolicyTooLarge
+from sts.token import Sealer, TokenUnreadable, pack, unpack
+
+# What session policies and tags may take of a token, packed. AWS keeps its own figure to itself; ours leaves the whole token
+# under 8 KB in a header.
+PACKED_LIMIT = 4096
+_SECRET_BYTES = 30  # 40 characters of base64, as AWS's secrets
+
+Tags = tuple[tuple[str, str], ...]
+
+
+class SessionKind(StrEnum):
+    """Which operation began a session, which decides what it may call (STS API reference, "Comparing the AWS STS API operations")."""
+
+    ROLE = "r"
+    USER = "u"
+    FEDERATED = "f"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a session shall be, decided, before it gets its keys.
+
+    ``entity_id`` is the unique id of the role (ROLE), of the user, or for root the account id. ``provider`` and ``subject`` say
+    who stands behind it, over every hop of a role chain. ``claims`` are context keys that live as long as the session.
+    """
+
+    kind: SessionKind
+    account_id: str
+    entity_id: str
+    name: str
+    provider: str
+    subject: str
+    policy: str | None = None
+    policy_arns: tuple[str, ...] = ()
+    tags: Tags = ()
+    transitive: tuple[str, ...] = ()
+    source_identity: str | None = None
+    mfa_at: int | None = None
+    chained: bool = False
+    claims: Tags = ()
+
+    @property
+    def person(self) -> str:
+        """Return the one name under which all sessions of a person are revoked: ``provider|subject``."""
+        return f"{self.provider}|{self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A grant with its identity and its term; ``issued_at`` and ``expires_at`` are milliseconds since 1970."""
+
+    id: str
+    access_key_id: str
+    secret: str = field(repr=False)
+    issued_at: int
+    expires_at: int
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Three strings and an expiry."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+    expiration: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Minted:
+    """A new session, its credentials, and how much of the limit its policies and tags take (percent; None without any)."""
+
+    session: Session
+    credentials: Credentials
+    packed_policy_size: int | None
+
+
+def mint(grant: Grant, seconds: int, *, now: datetime, random: Random, sealer: Sealer) -> Minted:
+    """Return a session of that many seconds and the credentials for it; raise PackedPolicyTooLarge."""
+    packed = packed_policy_size(grant)
+    issued = int(now.timestamp() * 1000)
+    session = Session(
+        id=random(16).hex(),
+        access_key_id=access_key_id(TEMPORARY_KEY, grant.account_id, random),
+        secret=base64.b64encode(random(_SECRET_BYTES)).decode("ascii"),
+        issued_at=issued,
+        expires_at=issued // 1000 * 1000 + seconds * 1000,  # whole seconds: the answer cannot say more
+        grant=grant,
+    )
+    credentials = Credentials(
+        access_key_id=session.access_key_id,
+        secret_access_key=session.secret,
+        session_token=sealer.seal(pack(_fields(session)), session.access_key_id, random),
+        expiration=datetime.fromtimestamp(session.expires_at // 1000, UTC),
+    )
+    return Minted(session, credentials, packed)
+
+
+def packed_policy_size(grant: Grant) -> int | None:
+    """Return the share of the limit that policies and tags take, in percent, or None without any; raise PackedPolicyTooLarge."""
+    if not (grant.policy or grant.policy_arns or grant.tags):
+        return None
+    size = len(pack({"p": grant.policy, "a": grant.policy_arns, "t": grant.tags, "y": grant.transitive}))
+    percent = -(-size * 100 // PACKED_LIMIT)
+    if percent > 100:  # noqa: PLR2004 - percent
+        raise PackedPolicyTooLarge(
+            f"Packed size of session tags and policies consumes {percent}% of allotted space.",
+        )
+    return percent
+
+
+def read(sealed: str, key_id: str, sealer: Sealer) -> Session:
+    """Return the session behind a token that belongs to this access key; raise TokenUnreadable for anything else."""
+    fields = unpack(sealer.open(sealed, key_id))
+    try:
+        return _session(fields, key_id)
+    except (KeyError, TypeError, ValueError) as error:
+        # Only our own key can have sealed this: another version wrote it.
+        raise TokenUnreadable("fields") from error
+
+
+def _fields(session: Session) -> dict[str, Any]:
+    grant = session.grant
+    fields: dict[str, Any] = {
+        "i": session.id,
+        "s": session.secret,
+        "b": session.issued_at,
+        "e": session.expires_at,
+        "k": grant.kind.value,
+        "c": grant.account_id,
+        "n": grant.entity_id,
+        "m": grant.name,
+        "v": grant.provider,
+        "j": grant.subject,
+        "p": grant.policy,
+        "a": grant.policy_arns,
+        "t": grant.tags,
+        "y": grant.transitive,
+        "o": grant.source_identity,
+        "f": grant.mfa_at,
+        "h": grant.chained,
+        "l": grant.claims,
+    }
+    return {name: value for name, value in fields.items() if value not in (None, (), False)}
+
+
+def _session(fields: Mapping[str, Any], key_id: str) -> Session:
+    grant = Grant(
+        kind=SessionKind(fields["k"]),
+        account_id=fields["c"],
+        entity_id=fields["n"],
+        name=fields["m"],
+        provider=fields["v"],
+        subject=fields["j"],
+        policy=fields.get("p"),
+        policy_arns=tuple(fields.get("a", ())),
+        tags=_pairs(fields.get("t", ())),
+        transitive=tuple(fields.get("y", ())),
+        source_identity=fields.get("o"),
+        mfa_at=fields.get("f"),
+        chained=fields.get("h", False),
+        claims=_pairs(fields.get("l", ())),
+    )
+    return Session(
+        id=fields["i"],
+        access_key_id=key_id,
+        secret=fields["s"],
+        issued_at=fields["b"],
+        expires_at=fields["e"],
+        grant=grant,
+    )
+
+
+def _pairs(value: Any) -> Tags:
+    return tuple((key, text) for key, text in value)

@@ -1,0 +1,102 @@
+"""The list of live sessions, in Redis.
+
+Tokens carry their own session, so nothing here is needed to verify one: while Redis is away credentials are minted and verified as
+before, and what could not be listed waits in the worker and is listed when Redis is back. All keys of an account share one hash
+tag, so that a cluster keeps them on one node.
+"""
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+_BACKLOG = 10_000
+_PAUSE = 1.0  # seconds without a try after a failure, so that an outage costs one time-out a second and not one a request
+_SWEEP = 256  # one in so many records also drops the expired from the index
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSession:
+    """One line of the list: facts, no secrets. Times are milliseconds since 1970."""
+
+    id: str
+    account_id: str
+    arn: str
+    person: str
+    entity_id: str
+    access_key_id: str
+    issued_at: int
+    expires_at: int
+    source_ip: str
+
+
+class LiveSessions:
+    """Lists sessions when they are minted, and tells which are still live."""
+
+    def __init__(self, redis: "Redis[str]", *, monotonic: Callable[[], float]) -> None:
+        self._redis = redis
+        self._monotonic = monotonic
+        self._down_until = 0.0
+        self._backlog: deque[LiveSession] = deque(maxlen=_BACKLOG)
+        self._count = 0
+
+    def record(self, session: LiveSession) -> None:
+        """List a session; never raises for Redis' sake: the session waits in the backlog instead."""
+        self._backlog.append(session)
+        if self._monotonic() < self._down_until:
+            return
+        try:
+            while self._backlog:
+                self._write(self._backlog[0])
+                self._backlog.popleft()
+        except RedisError:
+            self._down_until = self._monotonic() + _PAUSE
+
+    def live(self, account_id: str, now_ms: int) -> Iterator[LiveSession]:
+        """Yield the live sessions of an account, those that expire first first; raise RedisError."""
+        ids = self._redis.zrangebyscore(_index(account_id), now_ms, "+inf")
+        for at in range(0, len(ids), _CHUNK):
+            for text in self._redis.mget(_key(account_id, session_id) for session_id in ids[at : at + _CHUNK]):
+                if text is not None:
+                    yield _parse(text)
+
+    def forget(self, sessions: Iterable[LiveSession]) -> None:
+        """Take sessions off the list, after their revocation is committed; raise RedisError."""
+        for session in sessions:
+            self._redis.delete(_key(session.account_id, session.id))
+            self._redis.zrem(_index(session.account_id), session.id)
+
+    def check(self) -> None:
+        """Raise RedisError where Redis does not answer."""
+        self._redis.ping()
+
+    def _write(self, session: LiveSession) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.set(_key(session.account_id, session.id), _text(session), pxat=session.expires_at)
+        pipeline.zadd(_index(session.account_id), {session.id: session.expires_at})
+        self._count += 1
+        if self._count % _SWEEP == 0:
+            pipeline.zremrangebyscore(_index(session.account_id), "-inf", session.issued_at)
+        pipeline.execute()
+
+
+def _index(account_id: str) -> str:
+    return f"fedgate:{{{account_id}}}:live"
+
+
+def _key(account_id: str, session_id: str) -> str:
+    return f"fedgate:{{{account_id}}}:s:{session_id}"
+
+
+def _text(session: LiveSession) -> str:
+    return json.dumps(list(asdict(session).values()), separators=(",", ":"))
+
+
+def _parse(text: str) -> LiveSession:
+    fields: list[Any] = json.loads(text)
+    return LiveSession(*fields)

@@ -1,0 +1,48 @@
+"""Does this role's trust policy let this identity in?
+
+Pure. How a directory becomes a principal is fixed here, because stored trust policies name it: the principal is
+``{"Federated": "arn:aws:iam::<account>:ldap-provider/<directory>"}``, and the directory's facts are ``ldap:*`` condition keys.
+"""
+
+import re
+from collections.abc import Mapping
+
+from iam.arn import iam_arn
+from iam.policy.decide import Decision, Layers, RequestContext, decide
+from iam.policy.document import Policy
+from iam.principal import Principal, PrincipalKind
+from sts.identity import Identity
+
+ContextKeys = Mapping[str, tuple[str, ...]]
+
+# AssumeRole API reference, RoleSessionName: 2 to 64 of these characters.
+_NOT_IN_A_SESSION_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
+_SHORTEST, _LONGEST = 2, 64
+
+
+def session_name(login_name: str) -> str:
+    """Return a login name as a RoleSessionName: other characters become ``-``, padded or cut to 2-64."""
+    return _NOT_IN_A_SESSION_NAME.sub("-", login_name)[:_LONGEST].ljust(_SHORTEST, "-")
+
+
+def federated_principal(identity: Identity, account_id: str) -> Principal:
+    """Return the identity as a principal of the provider that an account's trust policies name."""
+    kind, _, name = identity.provider.partition("/")
+    provider = iam_arn(account_id, kind, name)
+    return Principal(PrincipalKind.FEDERATED, account_id, provider, f"{provider}:{identity.subject}", name=identity.name)
+
+
+def ldap_keys(identity: Identity) -> dict[str, tuple[str, ...]]:
+    """Return the condition keys of a directory identity, names in lower case."""
+    keys = {f"ldap:{name.lower()}": values for name, values in identity.attributes.items()}
+    keys["ldap:username"] = (identity.name,)
+    keys["ldap:sub"] = (identity.subject,)
+    keys["ldap:groups"] = identity.groups
+    keys["ldap:group-names"] = identity.group_names
+    return {name: values for name, values in keys.items() if values}
+
+
+def admits(trust: Policy, role_arn: str, account_id: str, identity: Identity, *, action: str, keys: ContextKeys) -> Decision:
+    """Return whether the trust policy of a role lets this identity take ``action`` on it."""
+    context = RequestContext(action, role_arn, federated_principal(identity, account_id), keys)
+    return decide(context, Layers(resource=trust, resource_account=account_id))

@@ -1,0 +1,26 @@
+"""Directories and providers for the tests of broker.providers."""
+
+import datetime
+from collections.abc import Callable, Iterator
+
+import pytest
+from directories import demo_directory, slapd
+
+from broker.providers.ldap import LdapConfig, LdapProvider
+
+__all__ = ["demo_directory", "slapd"]
+
+NOW = datetime.datetime(2026, 11, 23, 20, 0, tzinfo=datetime.UTC)
+
+
+@pytest.fixture
+def provider() -> Iterator[Callable[[LdapConfig], LdapProvider]]:
+    opened: list[LdapProvider] = []
+
+    def open_(config: LdapConfig) -> LdapProvider:
+        opened.append(config.open(now=lambda: NOW))
+        return opened[-1]
+
+    yield open_
+    for each in opened:
+        each.close()

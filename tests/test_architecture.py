@@ -1,0 +1,99 @@
+"""The two rules of the structure, read from the syntax trees: one direction of imports, and pure files that stay pure."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {"iam": {"iam"}, "sts": {"iam", "sts"}, "broker": {"iam", "sts", "broker"}}
+PURE = [
+    "iam/arn.py",
+    "iam/errors.py",
+    "iam/principal.py",
+    "iam/limits.py",
+    "iam/totp.py",
+    "iam/vault.py",
+    "iam/policy/document.py",
+    "iam/policy/conditions.py",
+    "iam/policy/decide.py",
+    "sts/identity.py",
+    "sts/trust.py",
+    "sts/mint.py",
+    "sts/token.py",
+    "sts/sigv4.py",
+    "sts/denials.py",
+    "broker/aws/query.py",
+    "broker/aws/context.py",
+]
+# What makes a file impure: I/O, clock, entropy, logging, frameworks.
+IMPURE = {
+    "flask", "sqlalchemy", "alembic", "redis", "ldap3", "gunicorn", "gevent", "logging", "os", "pathlib", "secrets", "random",
+    "socket", "subprocess", "threading", "time", "io", "tempfile", "shutil", "urllib.request", "http", "botocore", "uuid",
+}  # fmt: skip
+CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")}
+BUILTIN_IO = {"open", "print", "input"}
+
+
+def modules() -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module or ""
+
+
+def parse(file: str) -> ast.Module:
+    return ast.parse((ROOT / file).read_text())
+
+
+@pytest.mark.parametrize("file", modules())
+def test_imports_point_only_inwards(file):
+    package = file.split("/")[0]
+    ours = {name.split(".")[0] for name in imported(parse(file))} & MAY_IMPORT.keys()
+    assert ours <= MAY_IMPORT[package]
+
+
+@pytest.mark.parametrize("file", PURE)
+def test_pure_files_import_nothing_impure(file):
+    names = set(imported(parse(file)))
+    impure = {name for name in names for bad in IMPURE if name == bad or name.startswith(bad + ".")}
+    assert not impure
+
+
+@pytest.mark.parametrize("file", PURE)
+def test_pure_files_import_only_pure_files_of_ours(file):
+    ours = {name for name in imported(parse(file)) if name.split(".")[0] in MAY_IMPORT}
+    files = {name.replace(".", "/") + ".py" for name in ours}
+    assert files <= set(PURE)
+
+
+@pytest.mark.parametrize("file", PURE)
+def test_pure_files_read_no_clock_and_no_file(file):
+    for node in ast.walk(parse(file)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in BUILTIN_IO, f"line {node.lineno}"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            assert (node.value.id, node.attr) not in CLOCKS, f"line {node.lineno}"
+
+
+def test_only_wiring_reads_the_clock_and_makes_chance():
+    readers = set()
+    for file in modules():
+        for node in ast.walk(parse(file)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                pair = (node.value.id, node.attr)
+                if pair in CLOCKS or pair[0] == "secrets":
+                    readers.add(file)
+    assert readers == {"broker/wiring.py"}
+
+
+def test_only_the_model_imports_botocore():
+    importers = {file for file in modules() if any(name.split(".")[0] == "botocore" for name in imported(parse(file)))}
+    assert importers == {"broker/aws/model.py"}
