@@ -43,7 +43,7 @@ class Attempts:
         at = _milliseconds(now)
         table = failed_attempt.c
         mine = (table.subject == subject, table.source == source)
-        with self._store.write() as tx:
+        with self._store.write(revise=False) as tx:
             tx.execute(delete(failed_attempt).where(table.since <= at - WINDOW * 1000))
             changed = tx.execute(update(failed_attempt).where(*mine).values(failures=table.failures + 1, since=at))
             if not changed.rowcount:
@@ -52,7 +52,7 @@ class Attempts:
     def succeeded(self, subject: str, source: str) -> None:
         """Forget the failures of a pair that has now proved itself."""
         table = failed_attempt.c
-        with self._store.write() as tx:
+        with self._store.write(revise=False) as tx:
             tx.execute(delete(failed_attempt).where(table.subject == subject, table.source == source))
 
 

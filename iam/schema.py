@@ -1,7 +1,7 @@
 """The tables. Times are milliseconds since 1970 in UTC; ids are AWS's unique ids; JSON is text that we wrote.
 
-``*_key`` columns hold a name in lower case: IAM names are unique without regard to case. A policy's text is stored byte for
-byte as its author wrote it; beside a trust policy stand the unique ids that its principals had at that moment.
+``*_key`` columns hold a name in lower case: IAM names are unique without regard to case. A policy's text is stored byte
+for byte as its author wrote it; beside a trust policy stand the unique ids that its principals had at that moment.
 """
 
 from sqlalchemy import (
@@ -83,10 +83,18 @@ role = Table(
     Column("created", BigInteger, nullable=False),
     Column("description", Text),
     Column("trust", Text, nullable=False),
-    Column("trust_ids", Text, nullable=False),  # JSON: principal ARN in the trust policy -> unique id when it was written
+    Column("trust_ids", Text, nullable=False),  # JSON: principal ARN in the trust policy -> its unique id then
     Column("max_session", Integer, nullable=False),
     Column("boundary", String(2048)),
     UniqueConstraint("account_id", "name_key"),
+)
+
+# Which identity providers a role's trust policy lets in, so that a sign-in finds its roles without reading all of them.
+role_federated = Table(
+    "role_federated",
+    metadata,
+    Column("role_id", String(21), ForeignKey("iam_role.id"), primary_key=True),
+    Column("provider", String(512), primary_key=True, index=True),  # kind and name: ldap-provider/corp
 )
 
 policy = Table(

@@ -7,7 +7,7 @@ import json
 
 from iam.arn import Random
 from iam.errors import InvalidAuthorizationMessage
-from iam.policy.decide import Decision, RequestContext, Why
+from iam.policy.decide import Decision, Reason, RequestContext, Why
 from sts.token import Sealer, TokenUnreadable
 
 # Takes the place of the access key id in the envelope, so that a message never opens as a session token, nor the reverse.
@@ -20,7 +20,7 @@ def encode(context: RequestContext, decision: Decision, *, sealer: Sealer, rando
     message = {
         "allowed": decision.allowed,
         "explicitDeny": decision.why is Why.EXPLICIT_DENY,
-        "matchedStatements": {"items": [reason.as_json() for reason in decision.statements]},
+        "matchedStatements": {"items": [_matched(reason) for reason in decision.statements]},
         "failures": {"items": [] if decision.why is Why.EXPLICIT_DENY else [{"layer": decision.layer}]},
         "context": {
             "principal": {"id": principal.user_id, "arn": principal.arn, "account": principal.account_id},
@@ -46,3 +46,8 @@ def decode(encoded: str, account_id: str, *, sealer: Sealer) -> str:
     if json.loads(plain)["context"]["principal"]["account"] != account_id:
         raise InvalidAuthorizationMessage("The specified authorization message is invalid.", log="of another account")
     return plain
+
+
+def _matched(reason: Reason) -> dict[str, object]:
+    statement = reason.statement
+    return {"statementId": statement.sid, "effect": statement.effect.value.upper(), "policyType": reason.layer}

@@ -11,7 +11,30 @@ from iam.arn import Random
 from iam.errors import DeleteConflict, NoSuchEntity
 from iam.schema import sealing_key
 from iam.vault import Vault
-from sts.token import SealingKey
+from iam.store import Store
+from sts.token import Sealer, SealingKey
+
+
+class Sealers:
+    """Gives the sealer over the keys of this moment, and a new one only when the store saw a change."""
+
+    def __init__(self, store: Store, vault: Vault) -> None:
+        self._store = store
+        self._vault = vault
+        self._keys: tuple[SealingKey, ...] = ()
+        self._sealer: Sealer | None = None
+        self._generation = -1
+
+    def current(self) -> Sealer:
+        """Return the sealer; the same object as long as the keys are the same."""
+        if self._sealer is None or self._generation != self._store.generation:
+            generation = self._store.generation
+            with self._store.read() as tx:
+                keys = load(tx, self._vault)
+            if self._sealer is None or keys != self._keys:
+                self._sealer, self._keys = Sealer(keys), keys
+            self._generation = generation
+        return self._sealer
 
 
 def load(tx: Connection, vault: Vault) -> tuple[SealingKey, ...]:

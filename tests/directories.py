@@ -4,7 +4,7 @@ A conftest imports the fixtures that it needs.
 """
 
 import contextlib
-import datetime
+import datetime as dt
 import ipaddress
 import os
 import re
@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import pytest
 from cryptography import x509
@@ -213,15 +214,15 @@ class Authority:
     def _builder(
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: tuple[int, int]
     ) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now + datetime.timedelta(days=days[0] - 30))
-            .not_valid_after(now + datetime.timedelta(days=days[1]))
+            .not_valid_before(now + dt.timedelta(days=days[0] - 30))
+            .not_valid_after(now + dt.timedelta(days=days[1]))
         )
 
 
@@ -404,7 +405,7 @@ class HostileServer:
     def url(self) -> str:
         return f"{'ldaps' if self._tls else 'ldap'}://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> "HostileServer":
+    def __enter__(self) -> Self:
         self._threads[0].start()
         return self
 

@@ -12,7 +12,9 @@ from broker.aws.http import HttpRequest
 ContextKeys = Mapping[str, tuple[str, ...]]
 
 
-def request_keys(request: HttpRequest, now: datetime, region: str | None, mfa_at: int | None) -> dict[str, tuple[str, ...]]:
+def request_keys(
+    request: HttpRequest, now: datetime, region: str | None, mfa_at: int | None
+) -> dict[str, tuple[str, ...]]:
     """Return the keys of one request; ``mfa_at`` is in milliseconds and comes back as an age in seconds."""
     keys = {
         "aws:currenttime": (now.strftime("%Y-%m-%dT%H:%M:%SZ"),),

@@ -13,7 +13,7 @@ from datetime import datetime
 from broker.audit import AuditLog
 from broker.aws import query, trail
 from broker.aws.context import request_keys
-from broker.aws.errors import is_sender_fault, status
+from broker.aws.errors import sender_fault, status
 from broker.aws.exchange import Exchange
 from broker.aws.http import HttpRequest, HttpResponse
 from broker.aws.ldap_sign_in import LdapSignIn
@@ -71,7 +71,7 @@ class Gate:
 
     def handle(self, request: HttpRequest) -> HttpResponse:
         """Return the answer to one request; never raises."""
-        exchange = Exchange(request, str(uuid.UUID(bytes=self.random(16), version=4)), self.now())
+        exchange = Exchange(request, self.now(), self._new_id)
         try:
             return self._answered(exchange, self._run(exchange))
         except ServiceError as error:
@@ -80,6 +80,9 @@ class Gate:
             # The last resort: the operator gets the traceback, the caller a request id.
             log.exception("request %s failed", exchange.id)
             return self._refused(exchange, InternalFailure("An internal error occurred."))
+
+    def _new_id(self) -> str:
+        return str(uuid.UUID(bytes=self.random(16), version=4))
 
     # --- the order of the checks ----------------------------------------------------------------------------------------------
 
@@ -113,7 +116,9 @@ class Gate:
         caller = exchange.caller = self.authenticate(presented, model.service, exchange.now)
         if caller.session is not None and not session_may_call(caller.session, model.service, model.name):
             if model.service == "iam":
-                raise InvalidClientTokenId("The security token included in the request is invalid.", log="kind of session")
+                raise InvalidClientTokenId(
+                    "The security token included in the request is invalid.", log="kind of session"
+                )
             raise AccessDenied(f"Cannot call {model.name} with session credentials")
 
     # --- STS ------------------------------------------------------------------------------------------------------------------
@@ -146,7 +151,9 @@ class Gate:
         named = [p | {"RoleArn": role.arn} for role in self.store.roles_trusting(provider)]
         open_to = [choice for choice in named if self._admits(exchange, operation, call, choice)]
         if not open_to:
-            raise AccessDenied("Not authorized to perform sts:AssumeRoleWithLDAPIdentity", log="no role trusts this person")
+            raise AccessDenied(
+                "Not authorized to perform sts:AssumeRoleWithLDAPIdentity", log="no role trusts this person"
+            )
         if len(open_to) > 1:
             arns = ", ".join(sorted(choice["RoleArn"] for choice in open_to))
             raise ValidationError(f"Several roles trust this identity; name one of them with RoleArn: {arns}")
@@ -154,15 +161,19 @@ class Gate:
 
     def _admits(self, exchange: Exchange, operation: StsOperation, call: StsCall, p: Params) -> bool:
         action = "sts:AssumeRoleWithLDAPIdentity"
-        return all(self._decide(exchange, ask, ask.action or action, None)[1].allowed for ask in operation.asks(call, p))
+        return all(
+            self._decide(exchange, ask, ask.action or action, None)[1].allowed for ask in operation.asks(call, p)
+        )
 
     def _with_mfa(self, exchange: Exchange, call: StsCall, p: Params) -> StsCall:
         principal = call.signer.principal
         user_id = principal.entity_id if principal.kind is PrincipalKind.USER else None
         serial, code = p.get("SerialNumber"), p.get("TokenCode")
         if serial is None or code is None or principal.kind not in (PrincipalKind.USER, PrincipalKind.ROOT):
-            raise AccessDenied("MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code.")
-        with self.store.write() as tx:
+            raise AccessDenied(
+                "MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code."
+            )
+        with self.store.write(revise=False) as tx:
             good = spend_code(tx, user_id, principal.account_id, serial, code, exchange.now, self.vault)
         if not good:
             raise AccessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code.")
@@ -249,7 +260,9 @@ class Gate:
         if exchange.model is None:
             raise InternalFailure("An internal error occurred.", log="an answer without an operation")
         as_json = _wants_json(exchange.request)
-        return _response(200, query.render(exchange.model, result, exchange.id, as_json=as_json), exchange.id, as_json=as_json)
+        return _response(
+            200, query.render(exchange.model, result, exchange.id, as_json=as_json), exchange.id, as_json=as_json
+        )
 
     def _refused(self, exchange: Exchange, error: ServiceError) -> HttpResponse:
         """Return the error answer, after its audit record; where that cannot be written, say only that we are out of order."""
@@ -265,8 +278,10 @@ class Gate:
             log.info("request %s refused: %s: %s", exchange.id, error.code, error.log)
         as_json = _wants_json(exchange.request)
         namespace = exchange.model.namespace if exchange.model else self.api.default_namespace
-        body = query.render_error(error, is_sender_fault(error), exchange.id, namespace, as_json=as_json)
-        headers = (("Retry-After", str(error.retry_after)),) if isinstance(error, Throttling | ServiceUnavailable) else ()
+        body = query.render_error(error, sender_fault(error), exchange.id, namespace, as_json=as_json)
+        headers = (
+            (("Retry-After", str(error.retry_after)),) if isinstance(error, Throttling | ServiceUnavailable) else ()
+        )
         return _response(status(error), body, exchange.id, headers, as_json=as_json)
 
 
@@ -288,7 +303,9 @@ def _wants_json(request: HttpRequest) -> bool:
 
 
 def _not_built(model: OperationModel) -> NotImplementedHere:
-    return NotImplementedHere(f"The operation {model.name} is not built yet. `fedgate operations` lists those that are.")
+    return NotImplementedHere(
+        f"The operation {model.name} is not built yet. `fedgate operations` lists those that are."
+    )
 
 
 def _live(outcome: Outcome, source_ip: str) -> LiveSession:

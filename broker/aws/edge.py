@@ -31,6 +31,19 @@ class BodyTooLarge(Exception):
     """The body exceeds MAX_BODY bytes."""
 
 
+def is_api_call(environ: Environ) -> bool:
+    """Return whether a request is for the query API: any POST to the root, and any GET with a query."""
+    if environ["PATH_INFO"] not in ("/", ""):
+        return False
+    query: str = environ["QUERY_STRING"]
+    return environ["REQUEST_METHOD"] == "POST" or (environ["REQUEST_METHOD"] == "GET" and bool(query))
+
+
+def too_large(start_response: StartResponse) -> Iterable[bytes]:
+    """Refuse a body that is over the limit, without reading it and without a word (THREATS A27)."""
+    return write(HttpResponse(413, (("Connection", "close"),), b""), start_response)
+
+
 def read(environ: Environ, trusted_proxies: Networks) -> HttpRequest:
     """Return the request as it came over the wire; raise BodyTooLarge."""
     raw: str = environ.get("RAW_URI") or environ["PATH_INFO"] + "?" + environ["QUERY_STRING"]
@@ -48,7 +61,9 @@ def write(response: HttpResponse, start_response: StartResponse) -> Iterable[byt
 
 
 def _headers(environ: Environ) -> tuple[tuple[str, str], ...]:
-    headers = [(name[5:].replace("_", "-").lower(), value) for name, value in environ.items() if name.startswith("HTTP_")]
+    headers = [
+        (name[5:].replace("_", "-").lower(), value) for name, value in environ.items() if name.startswith("HTTP_")
+    ]
     # WSGI keeps these two apart from the rest (PEP 3333).
     for name, header in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
         if environ.get(name):

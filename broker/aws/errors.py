@@ -1,6 +1,6 @@
 """The one table from an error's code to the HTTP status and the fault that a client sees.
 
-Sources: the service models of STS and IAM; AWS API Reference, "Common Errors". Where a row departs from the model, it says why.
+Sources: the service models of STS and IAM; AWS API Reference, "Common Errors". A row that departs from them says why.
 """
 
 from iam.errors import ServiceError
@@ -55,6 +55,6 @@ def status(error: ServiceError) -> int:
     return STATUS.get(error.code, SERVER_SIDE)
 
 
-def sender_fault(error: ServiceError) -> bool:
+def is_sender_fault(error: ServiceError) -> bool:
     """Return whether the caller is at fault, which an answer calls Sender, and otherwise Receiver."""
     return status(error) < SERVER_SIDE

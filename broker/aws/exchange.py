@@ -1,11 +1,13 @@
 """What the gate learns of one request on its way through, for the audit record and the answer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from broker.aws.http import HttpRequest
 from broker.aws.model import OperationModel
 from iam.call import Params, Result
+from iam.errors import InternalFailure
 from iam.policy.decide import Decision
 from sts.authenticate import Caller
 from sts.identity import Identity
@@ -17,8 +19,9 @@ class Exchange:
     """One request in progress; filled in step by step, so that a refusal at any step leaves what was known."""
 
     request: HttpRequest
-    id: str
     now: datetime
+    new_id: Callable[[], str]
+    id: str = ""
     model: OperationModel | None = None
     presented: Presented | None = None
     caller: Caller | None = None
@@ -26,6 +29,16 @@ class Exchange:
     params: Params = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
     result: Result | None = None
+
+    def __post_init__(self) -> None:
+        self.id = self.new_id()
+
+    @property
+    def proved(self) -> Identity:
+        """Return the identity that a provider proved for this request."""
+        if self.identity is None:
+            raise InternalFailure("An internal error occurred.", log="no provider has proved anybody")
+        return self.identity
 
     @property
     def region(self) -> str | None:

@@ -11,9 +11,9 @@ from broker.audit import AuditLog
 from broker.aws import query, trail
 from broker.aws.exchange import Exchange
 from broker.providers.ldap import LdapProvider
-from iam.arn import parse_arn
 from iam.call import Params
 from iam.errors import IDPRejectedClaim, InvalidInput, ValidationError
+from iam.records import federated_providers
 from iam.store import Store
 from sts.identity import Identity, Refusal
 
@@ -73,13 +73,13 @@ class LdapSignIn:
         trusted = self._trusted_by(p["RoleArn"]) if "RoleArn" in p else []
         if len(trusted) != 1:
             names = ", ".join(sorted(self.providers))
-            raise ValidationError(f"Several directories are configured ({names}): name a RoleArn that trusts one of them.")
+            raise ValidationError(
+                f"Several directories are configured ({names}): name a RoleArn that trusts one of them."
+            )
         return trusted[0], self.providers[trusted[0]]
 
     def _trusted_by(self, role_arn: str) -> list[str]:
         role = self.store.role(role_arn)
         if role is None:
             return []
-        resources = (arn.resource for text in role.trust.federated_providers() if (arn := parse_arn(text)))
-        names = (resource.removeprefix("ldap-provider/") for resource in resources if resource.startswith("ldap-provider/"))
-        return sorted({name for name in names if name in self.providers})
+        return [name for name in self.providers if f"ldap-provider/{name}" in federated_providers(role.trust)]

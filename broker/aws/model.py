@@ -1,7 +1,7 @@
 """Reads the service models of STS and IAM: those that ship with botocore, and our own additions in the same format.
 
-This is the only file that knows botocore, and it needs nothing of it but the data: importing its loader would cost ten times
-what reading two files costs, and would also read models from the home folder.
+This is the only file that knows botocore, and it needs nothing of it but the data: importing its loader would cost ten
+times what reading two files costs, and would also read models from the home folder.
 """
 
 import gzip
@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from typing import Any
+
+import botocore
 
 from broker.aws.shape import OperationModel, Shape
 
@@ -26,15 +28,21 @@ _TRANSLATED = r"\w \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 
 
 class Api:
-    """Every operation that the models state, by name and version, and the HTTP status of every error code they state."""
+    """Every operation of the models, by name and version; ``statuses`` has the HTTP status of each error code there.
 
-    def __init__(self, operations: Iterable[OperationModel], statuses: Mapping[str, int]) -> None:
+    ``default_namespace`` is for answers to requests that name no operation.
+    """
+
+    def __init__(
+        self, operations: Iterable[OperationModel], statuses: Mapping[str, int], default_namespace: str
+    ) -> None:
         self._operations = {(operation.name, operation.version): operation for operation in operations}
         self.statuses = statuses
+        self.default_namespace = default_namespace
 
-    def find(self, action: str, version: str) -> OperationModel | None:
+    def find(self, action: str, version: str | None) -> OperationModel | None:
         """Return the operation of that name and API version (a date), or None."""
-        return self._operations.get((action, version))
+        return self._operations.get((action, version or ""))
 
     def operations(self) -> tuple[OperationModel, ...]:
         """Return all operations of all services."""
@@ -46,11 +54,11 @@ def load() -> Api:
     models = {service: _read(service) for service in _VERSIONS}
     operations = [operation for service, model in models.items() for operation in _operations(service, model)]
     statuses = {code: status for model in models.values() for code, status in _statuses(model)}
-    return Api(operations, statuses)
+    return Api(operations, statuses, models["sts"]["metadata"]["xmlNamespace"])
 
 
 def _read(service: str) -> dict[str, Any]:
-    packed = resources.files("botocore").joinpath("data", service, _VERSIONS[service], "service-2.json.gz").read_bytes()
+    packed = resources.files(botocore).joinpath("data", service, _VERSIONS[service], "service-2.json.gz").read_bytes()
     model: dict[str, Any] = json.loads(gzip.decompress(packed))
     if service in _ADDITIONS:
         more = json.loads(resources.files("broker.aws").joinpath("models", f"{service}-extra.json").read_bytes())
@@ -77,19 +85,15 @@ def _operations(service: str, model: dict[str, Any]) -> Iterator[OperationModel]
 
 
 def _compiled(name: str, raw: Mapping[str, Any], done: dict[str, Shape]) -> Shape:
-    """Return a shape and all that it refers to, each compiled once; neither service has a shape that contains itself."""
+    """Return a shape and all that it refers to, each compiled once; no shape of these services contains itself."""
     if name not in done:
         stated = raw[name]
-        referred = {
-            role: _compiled(stated[role]["shape"], raw, done) for role in ("key", "value", "member") if role in stated
-        }
+        refers = stated.get("members") or {role: stated[role] for role in ("member", "key", "value") if role in stated}
         done[name] = Shape(
             name=name,
             kind=stated["type"],
-            members={member: _compiled(to["shape"], raw, done) for member, to in stated.get("members", {}).items()},
+            members={member: _compiled(to["shape"], raw, done) for member, to in refers.items()},
             required=frozenset(stated.get("required", ())),
-            key=referred.get("key"),
-            item=referred.get("member") or referred.get("value"),
             minimum=stated.get("min"),
             maximum=stated.get("max"),
             pattern=stated.get("pattern", ""),
@@ -101,7 +105,7 @@ def _compiled(name: str, raw: Mapping[str, Any], done: dict[str, Shape]) -> Shap
 
 
 def translated(pattern: str) -> re.Pattern[str]:
-    r"""Return a Java pattern as Python's: there ``\w`` and ``\d`` are ASCII. Use it with ``fullmatch``, as Java's ``matches``."""
+    r"""Return a Java pattern as Python's, for ``fullmatch``: in Java ``\w`` and ``\d`` are ASCII."""
     if r"\p" in pattern:
         return re.compile(pattern.replace(_LETTERS_SEPARATORS_NUMBERS, _TRANSLATED))
     return re.compile(pattern, re.ASCII)

@@ -12,16 +12,15 @@ from dataclasses import dataclass, field
 class Shape:
     """One type of the model. Shapes are compared by identity, so that they can key a cache.
 
-    ``item`` is the element of a list and the value of a map. ``minimum`` and ``maximum`` bound an integer's value, a string's
-    length in characters, or a list's size. ``pattern`` is the text that AWS wrote and ``regex`` its translation.
+    A list has one of ``members``, "member", and a map two, "key" and "value". ``minimum`` and ``maximum`` bound an
+    integer's value, a string's length in characters, or a list's size. ``pattern`` is the text that AWS wrote, and
+    ``regex`` its translation.
     """
 
     name: str
     kind: str
     members: Mapping[str, "Shape"] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
-    key: "Shape | None" = None
-    item: "Shape | None" = None
     minimum: int | None = None
     maximum: int | None = None
     pattern: str = ""

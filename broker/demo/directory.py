@@ -20,7 +20,7 @@ from typing import Any, Final
 from ldaptor.protocols import pureber, pureldap
 
 from broker.demo.people import LdifEntry, read_ldif
-from broker.providers.dn import normalise_dn
+from broker.providers.dn import normalise_dn, parent_dn
 
 # RFC 4511 appendix A.1.
 _SUCCESS, _PROTOCOL_ERROR, _SIZE_LIMIT, _AUTH_METHOD = 0, 2, 4, 7
@@ -86,7 +86,7 @@ class Directory:
         folded = base.casefold()
         for dn, entry in self.entries.items():
             below = dn.endswith("," + folded)
-            one_level = below and normalise_dn(dn.partition(",")[2]).casefold() == folded
+            one_level = below and parent_dn(dn) == folded
             if (dn == folded and scope != 1) or (below and scope == 2) or (one_level and scope == 1):  # noqa: PLR2004 - RFC 4511
                 yield entry
 
@@ -111,7 +111,7 @@ def _folded(attribute: str, value: str) -> str:
     if attribute in _DN_VALUED:
         with suppress(ValueError):
             value = normalise_dn(value)
-    return " ".join(value.casefold().split())
+    return " ".join(part for part in value.casefold().split(" ") if part)
 
 
 def _equal(filter_: Any, entry: LdifEntry) -> bool:  # noqa: ANN401 - ldaptor publishes no types
@@ -168,7 +168,6 @@ def _bind(directory: Directory, request: Any) -> _Outcome:  # noqa: ANN401 - lda
     code = next((code for code, applies in wrong.items() if applies), _SUCCESS)
     bound = None
     if code == _SUCCESS and request.dn:
-        directory.refresh()
         with suppress(ValueError):
             bound = normalise_dn(request.dn.decode())
         if bound is None or not directory.proves(bound, request.auth):
@@ -244,6 +243,7 @@ class _Conversation(asyncio.Protocol):
 
     def _answer(self, message: Any) -> None:  # noqa: ANN401 - ldaptor publishes no types
         request = message.value
+        self._directory.refresh()
         if isinstance(request, pureldap.LDAPUnbindRequest):
             self._close()
         elif isinstance(request, pureldap.LDAPAbandonRequest):

@@ -37,6 +37,11 @@ def first_value(dn: str) -> str:
     return spelling if spelling.startswith("#") else _value(spelling, 0)[0]
 
 
+def parent_dn(dn: str) -> str:
+    """Return the normalised name of the entry above; raises ValueError."""
+    return ",".join("+".join(f"{kind}={value}" for kind, value in rdn) for rdn in _parse(dn)[1:])
+
+
 def escape_dn_value(value: str) -> str:
     """Return a value as it is written inside a distinguished name (RFC 4514 section 2.4)."""
     out = "".join(_ESCAPES.get(char) or _octet(char) for char in value)

@@ -181,9 +181,12 @@ class LdapProvider:
 
     def check(self) -> None:
         """Return when the directory answers the service account; raises ProviderUnavailable."""
-        self._service.run(
-            lambda connection: connection.search(self.config.user_base, "(objectClass=*)", (), limit=1, scope=BASE)
+        base = self.config.user_base
+        found = self._service.run(
+            lambda connection: connection.search(base, "(objectClass=*)", (), limit=1, scope=BASE)
         )
+        if not found.entries:
+            raise ProviderUnavailable(f"{base!r} does not exist or may not be read")
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -344,7 +347,7 @@ def _unaskable(name: str, password: str) -> Refusal | None:
         "empty user name": not name.strip(),
         # RFC 4513 5.1.2: an empty password binds anonymously.
         "empty password": not password,
-        "impossible user name": len(name) > _MAX_USERNAME or not _sendable(name),
+        "impossible user name": len(name) > _MAX_USERNAME or not name.isprintable(),
         "impossible password": len(password) > _MAX_PASSWORD or not _sendable(password),
     }
     return next((Refusal(reason, counted=False) for reason, applies in wrong.items() if applies), None)

@@ -4,6 +4,7 @@ ldap3 would validate no certificate, follow a referral to any host with the pers
 each request in two packets. So the socket is opened, encrypted and metered here, and ldap3 only encodes and decodes.
 """
 
+import ipaddress
 import socket
 import ssl
 import time
@@ -21,6 +22,7 @@ from broker.providers.ldap_refusals import policy_error
 _START_TLS: Final = "1.3.6.1.4.1.1466.20037"  # RFC 4511 4.14.1
 _PASSWORD_POLICY: Final = "1.3.6.1.4.1.42.2.27.8.5.1"  # noqa: S105 - an object identifier
 _MAX_ANSWER: Final = 4 * 1024 * 1024
+_RECEIVE: Final = 64 * 1024
 _PORTS: Final = {"ldap": 389, "ldaps": 636, "ldapi": 0}
 _SIZE_LIMIT_EXCEEDED: Final = 4
 _NO_SUCH_OBJECT: Final = 32
@@ -59,7 +61,12 @@ class Address:
     @property
     def local(self) -> bool:
         """Say whether nobody else can listen on the way."""
-        return self.scheme == "ldapi" or self.host in {"localhost", "::1"} or self.host.startswith("127.")
+        if self.scheme == "ldapi" or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     def __str__(self) -> str:
         return self.host if self.scheme == "ldapi" else f"{self.scheme}://{self.host}:{self.port}"
@@ -136,7 +143,9 @@ class _Metered:
 
     def recv(self, size: int) -> bytes:
         self._arm()
-        octets = self._sock.recv(size)
+        octets = self._sock.recv(
+            max(size, _RECEIVE)
+        )  # ldap3's 4 KiB at a time would copy a large answer a thousand times
         self._left -= len(octets)
         if self._left < 0:
             raise OSError("the answer is too large")

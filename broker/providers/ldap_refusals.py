@@ -4,9 +4,9 @@ import re
 
 from sts.identity import Refusal
 
-# RFC 4511 appendix A.2. What is neither here nor success is an outage: the password was never judged.
+# RFC 4511 appendix A.2. What is neither here nor success is an outage, for the password was never judged; so is a
+# referral, which is not followed.
 _BY_RESULT = {
-    10: "referral",
     19: "account locked",  # constraintViolation: 389 Directory Server after too many tries
     32: "unknown user",
     34: "unknown user",

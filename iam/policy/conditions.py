@@ -221,7 +221,7 @@ def _plain(key: str, match: Match, negated: bool, absent: bool) -> Holds:  # noq
         values = keys.get(key)
         if not values:
             return absent
-        found = _any([match(value, keys) for value in values])
+        found = match(values[0], keys) if len(values) == 1 else _any([match(value, keys) for value in values])
         return _not(found) if negated else found
 
     return holds

@@ -1,8 +1,8 @@
 """Wildcards and policy variables, prepared once so that matching a text never compiles, backtracks or raises.
 
 Pure. Source: IAM User Guide, "IAM JSON policy elements: Resource" (wildcards, incomplete ARNs) and "IAM policy
-elements: Variables and tags". ``*`` and ``?`` are wildcards only where an author wrote them: a variable's value is always
-literal.
+elements: Variables and tags". ``*`` and ``?`` are wildcards only where an author wrote them: a variable's value is
+always literal.
 """
 
 import re

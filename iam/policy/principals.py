@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 
-from iam.arn import ACCOUNT_ID, parse_arn
+from iam.arn import ACCOUNT_ID, Arn, parse_arn
 from iam.principal import Principal, PrincipalKind
 
 # Web identity providers that are principals by name and need no provider in the account ("OIDC federated principals").
 CONSUMER_ISSUERS = frozenset(
     {"accounts.google.com", "graph.facebook.com", "www.amazon.com", "cognito-identity.amazonaws.com"}
 )
+PARTITIONS = frozenset({"aws", "aws-cn", "aws-us-gov", "aws-eusc", "aws-iso", "aws-iso-b", "aws-iso-e", "aws-iso-f"})
 _PROVIDER = re.compile(r"(saml|oidc|ldap)-provider/[^*?\s]+")
 _SERVICE = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?\.[a-z]+", re.ASCII)
 _CANONICAL_USER = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -36,7 +37,7 @@ class Means(Enum):
 
 
 class Grip(IntEnum):
-    """How firmly a statement names a caller: what the grant still depends on ("Determining whether a request is allowed")."""
+    """How firmly a statement names a caller, and so what its grant still depends on."""
 
     NOBODY = 0
     ACCOUNT = 1  # through the account or everyone: the caller's own policies must allow as well
@@ -73,7 +74,11 @@ def _aws(text: str) -> _Read:
     if ACCOUNT_ID.fullmatch(text):
         return Means.ACCOUNT, text
     arn = parse_arn(text)
-    if arn is None or arn.region or not ACCOUNT_ID.fullmatch(arn.account) or "*" in arn.partition:
+    return _aws_arn(text, arn) if arn and arn.partition in PARTITIONS else None
+
+
+def _aws_arn(text: str, arn: Arn) -> _Read:
+    if arn.region or not ACCOUNT_ID.fullmatch(arn.account):
         return None
     if arn.service == "iam" and arn.resource == "root":
         return Means.ACCOUNT, arn.account
@@ -112,9 +117,7 @@ _READERS = {"AWS": _aws, "Federated": _federated, "Service": _service, "Canonica
 def to_resolve(names: Iterable[Named]) -> frozenset[str]:
     """Return the ARNs of users, roles and role sessions, whose ids are written down beside the policy."""
     return frozenset(
-        one.value
-        for one in names
-        if one.means in {Means.ENTITY, Means.SESSION} and ":federated-user/" not in one.value
+        one.value for one in names if one.means in {Means.ENTITY, Means.SESSION} and ":federated-user/" not in one.value
     )
 
 
@@ -186,13 +189,11 @@ _SPECIFIC = {
 def is_left_out(names: Iterable[Named], principal: Principal, *, denies: bool) -> bool:
     """Return whether NotPrincipal spares this caller.
 
-    A Deny spares it only when *each* of its ARNs is listed (session, role or user, and account), as "NotPrincipal" asks;
-    an Allow leaves it out as soon as one of them is.
+    A Deny spares it only when *each* of its ARNs is listed (session, role or user, and account), as "NotPrincipal"
+    asks; an Allow leaves it out as soon as one of them is.
     """
     grips = {grip(one, principal, denies=denies) for one in names}
-    if not denies:
-        return grips > {Grip.NOBODY} or bool(grips - {Grip.NOBODY})
-    return _FACETS[principal.kind] <= grips
+    return _FACETS[principal.kind] <= grips if denies else any(grips)
 
 
 _FACETS: Mapping[PrincipalKind, frozenset[Grip]] = {

@@ -1,4 +1,4 @@
-"""JSON as a policy may use it: no member twice, no NaN, no lone surrogate, little depth, and numbers as their author wrote them.
+"""JSON as a policy may use it: no member twice, no NaN, no lone surrogate, little depth, numbers as they were written.
 
 Pure. Source: RFC 8259, which leaves duplicate names to the reader; a gate must not read another value than its author.
 """
@@ -25,9 +25,7 @@ def load(text: str) -> Any:  # noqa: ANN401 - JSON is any value; the caller chec
     """Return the value of a JSON text; every failure is a ValueError."""
     if text.count("[") + text.count("{") > DEEPEST and _depth(text) > DEEPEST:
         raise ValueError("The document is nested too deeply")
-    found = json.loads(
-        text, object_pairs_hook=_members, parse_constant=_constant, parse_int=Number, parse_float=Number
-    )
+    found = json.loads(text, object_pairs_hook=_members, parse_constant=_constant, parse_int=Number, parse_float=Number)
     # A \ud800 escape alone is no character; it could neither be stored nor signed. UnicodeEncodeError is a ValueError.
     json.dumps(found, ensure_ascii=False).encode()
     return found

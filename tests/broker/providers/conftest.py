@@ -1,6 +1,6 @@
 """Directories and providers for the tests of broker.providers."""
 
-import datetime
+import datetime as dt
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,7 +10,7 @@ from broker.providers.ldap import LdapConfig, LdapProvider
 
 __all__ = ["demo_directory", "slapd"]
 
-NOW = datetime.datetime(2026, 11, 23, 20, 0, tzinfo=datetime.UTC)
+NOW = dt.datetime(2026, 11, 23, 20, 0, tzinfo=dt.UTC)
 
 
 @pytest.fixture

@@ -1,0 +1,213 @@
+"""The audit record of one decision, in the shape of CloudTrail; no secret is ever in it.
+
+Source: CloudTrail User Guide, "CloudTrail record contents" and "CloudTrail userIdentity element". What CloudTrail has no member for
+stands under ``additionalEventData``.
+"""
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from broker.aws.exchange import Exchange
+from broker.aws.shape import Shape
+from iam.errors import ServiceError
+from iam.policy.decide import Decision
+from iam.schema import audit_record
+from sts.authenticate import Caller
+from sts.identity import Identity, Refusal
+from sts.mint import SessionKind
+
+Record = dict[str, Any]
+
+_VERSION = "1.11"
+_NOBODY = {"type": "Unknown"}
+_LONGEST = 2048
+# Proofs of identity that the models do not mark as sensitive, and answers that hold a secret.
+_PROOFS = frozenset({"LDAPUsername", "LDAPPassword", "SAMLAssertion", "WebIdentityToken", "TokenCode", "EncodedMessage"})
+_TOLD = ("AssumedRoleUser", "FederatedUser", "PackedPolicySize", "SourceIdentity", "Provider", "Subject")
+
+
+def record(exchange: Exchange, error: ServiceError | None = None) -> Record:
+    """Return the record of a request that was answered, or refused with this error."""
+    model = exchange.model
+    entry = _frame(exchange, f"{model.service if model else 'sts'}.amazonaws.com", model.name if model else "Unknown")
+    entry["userIdentity"] = _user_identity(exchange)
+    entry["requestParameters"] = _parameters(exchange)
+    entry["responseElements"] = _elements(exchange)
+    if error is not None:
+        entry["errorCode"], entry["errorMessage"] = error.code, error.message[:_LONGEST]
+    more = _additional(exchange, error)
+    if more:
+        entry["additionalEventData"] = more
+    return entry
+
+
+def sign_in(exchange: Exchange, directory: str, username: str, *, refusal: Refusal | None = None) -> Record:
+    """Return the record of the first step of a sign-in: what the directory said. It shares its request id with the second."""
+    entry = _frame(exchange, "signin.fedgate", "DirectorySignIn")
+    entry["userIdentity"] = {"type": "DirectoryUser", "userName": username[:_LONGEST], "identityProvider": directory}
+    entry["requestParameters"] = {"directory": directory}
+    entry["responseElements"] = {"DirectorySignIn": "Failure" if refusal else "Success"}
+    if refusal is not None:
+        entry["errorCode"] = "IDPRejectedClaim"
+        entry["additionalEventData"] = {"reason": refusal.reason, "detail": refusal.detail[:_LONGEST]}
+    elif exchange.identity is not None:
+        entry["userIdentity"]["principalId"] = exchange.identity.subject
+    return entry
+
+
+def keep(tx: Connection, entry: Record, exchange: Exchange) -> None:
+    """Write the record of a change into the transaction of the change: neither is ever there without the other."""
+    row = {
+        "event_id": entry["eventID"],
+        "at": int(exchange.now.timestamp() * 1000),
+        "account_id": entry["recipientAccountId"],
+        "record": json.dumps(entry, separators=(",", ":")),
+    }
+    tx.execute(insert(audit_record).values(**row))
+
+
+def _frame(exchange: Exchange, source: str, name: str) -> Record:
+    request = exchange.request
+    return {
+        "eventVersion": _VERSION,
+        "userIdentity": _NOBODY,
+        "eventTime": exchange.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "eventSource": source,
+        "eventName": name,
+        "awsRegion": exchange.region or "us-east-1",
+        "sourceIPAddress": request.source_ip,
+        "userAgent": (request.header("user-agent") or "")[:_LONGEST],
+        "requestParameters": None,
+        "responseElements": None,
+        "requestID": exchange.id,
+        "eventID": exchange.new_id(),
+        "readOnly": name.startswith(("Get", "List", "Simulate", "Decode")),
+        "eventType": "AwsApiCall",
+        "managementEvent": True,
+        "recipientAccountId": _account(exchange),
+        "eventCategory": "Management",
+    }
+
+
+def _account(exchange: Exchange) -> str | None:
+    if exchange.caller is not None:
+        return exchange.caller.principal.account_id
+    arn: str = exchange.params.get("RoleArn", "")
+    parts = arn.split(":")
+    return parts[4] if len(parts) > 5 else None  # noqa: PLR2004 - the account is the fifth part of an ARN
+
+
+def _user_identity(exchange: Exchange) -> Record:
+    if exchange.caller is not None:
+        return _caller(exchange.caller)
+    if exchange.identity is not None:
+        return _federated(exchange.identity)
+    if exchange.presented is not None:
+        return {"type": "Unknown", "accessKeyId": exchange.presented.access_key_id[:_LONGEST]}
+    return _NOBODY
+
+
+def _federated(identity: Identity) -> Record:
+    return {
+        "type": "DirectoryUser",
+        "principalId": f"{identity.provider}:{identity.subject}",
+        "userName": identity.name,
+        "identityProvider": identity.provider,
+    }
+
+
+def _caller(caller: Caller) -> Record:
+    principal = caller.principal
+    entry: Record = {
+        "type": principal.kind.value,
+        "principalId": principal.user_id,
+        "arn": principal.arn,
+        "accountId": principal.account_id,
+        "accessKeyId": caller.access_key_id,
+    }
+    if principal.kind.value == "IAMUser":
+        entry["userName"] = principal.name
+    session = caller.session
+    if session is not None:
+        grant = session.grant
+        entry["sessionContext"] = {
+            "attributes": {
+                "creationDate": caller.keys["aws:tokenissuetime"][0],
+                "mfaAuthenticated": caller.keys["aws:multifactorauthpresent"][0],
+            },
+            "sessionId": session.id,
+            "person": grant.person,
+        }
+        if grant.kind is SessionKind.ROLE:
+            entry["sessionContext"]["sessionIssuer"] = {
+                "type": "Role",
+                "principalId": principal.entity_id,
+                "arn": principal.entity_arn,
+                "accountId": principal.account_id,
+                "userName": principal.name,
+            }
+        if grant.source_identity is not None:
+            entry["sessionContext"]["sourceIdentity"] = grant.source_identity
+    return entry
+
+
+def _parameters(exchange: Exchange) -> Record | None:
+    if not exchange.params or exchange.model is None or exchange.model.input is None:
+        return None
+    return _shown(exchange.model.input, exchange.params)
+
+
+def _shown(shape: Shape, value: dict[str, Any]) -> Record:
+    """Return a structure without its secrets, names as CloudTrail writes them: the first letter small."""
+    return {
+        name[0].lower() + name[1:]: _value(member, value[name])
+        for name, member in shape.members.items()
+        if name in value and name not in _PROOFS and not member.sensitive
+    }
+
+
+def _value(shape: Shape, value: Any) -> Any:
+    if shape.kind == "structure":
+        return _shown(shape, value)
+    if shape.kind == "list" and shape.item is not None:
+        return [_value(shape.item, item) for item in value]
+    if isinstance(value, str | int | bool | float | None):
+        return value
+    return str(value)
+
+
+def _elements(exchange: Exchange) -> Record | None:
+    """Return what the answer may tell an auditor: who was made, and of credentials only the key id and the expiry."""
+    result = exchange.result
+    if not result:
+        return None
+    told: Record = {name[0].lower() + name[1:]: result[name] for name in _TOLD if name in result}
+    credentials = result.get("Credentials")
+    if credentials:
+        told["credentials"] = {
+            "accessKeyId": credentials["AccessKeyId"],
+            "expiration": credentials["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+    key = result.get("AccessKey")
+    if key:
+        told["accessKey"] = {"accessKeyId": key["AccessKeyId"], "userName": key.get("UserName"), "status": key["Status"]}
+    return told or None
+
+
+def _additional(exchange: Exchange, error: ServiceError | None) -> Record:
+    more: Record = {}
+    if exchange.decisions and (error is not None or len(exchange.decisions) > 1):
+        more["decisions"] = [_decision(one) for one in exchange.decisions]
+    if error is not None and error.log != error.message:
+        more["reason"] = error.log[:_LONGEST]
+    return more
+
+
+def _decision(decision: Decision) -> Record:
+    return {
+        "result": decision.why.value,
+        "layer": decision.layer,
+        "statements": [f"{reason.statement.policy}#{reason.statement.sid or reason.statement.index}" for reason in decision.statements],
+    }

@@ -1,0 +1,112 @@
+"""Settings to Services: the only place where constructors meet, and where the clock and chance come from."""
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_network
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from broker.attempts import Attempts
+from broker.audit import AuditLog
+from broker.aws import model
+from broker.aws.dispatch import Gate
+from broker.aws.edge import Networks
+from broker.aws.ldap_sign_in import LdapSignIn
+from broker.settings import Settings
+from iam.arn import Random
+from iam.store import Store
+from iam.vault import Vault
+from sts.authenticate import Authenticator
+from sts.sealing_keys import Sealers
+from sts.sessions import LiveSessions
+
+_REDIS_TIMEOUT = 0.5  # seconds; Redis is never worth waiting for, tokens verify without it
+
+
+def now() -> datetime:
+    """Return this moment, aware and in UTC."""
+    return datetime.now(UTC)
+
+
+random: Random = secrets.token_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything that answers requests in one worker."""
+
+    gate: Gate
+    store: Store
+    sessions: LiveSessions
+    audit: AuditLog
+    checks: Mapping[str, Callable[[], None]]
+    trusted_proxies: Networks
+    endpoint: str
+
+    def reference(self) -> str:
+        """Return eight characters that a person can read out, and that find the log line."""
+        return secrets.token_hex(4)
+
+
+def open_store(settings: Settings) -> Store:
+    """Return the durable store of an installation, at the head of its schema."""
+    store = Store(settings.database_url, Vault(settings.master_key), monotonic=time.monotonic)
+    store.migrate()
+    return store
+
+
+def open_redis(url: str) -> "Redis[str]":
+    """Return a Redis client that fails quickly: one try, no waiting."""
+    client: Redis[str] = Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=_REDIS_TIMEOUT,
+        socket_connect_timeout=_REDIS_TIMEOUT,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return client
+
+
+def services(settings: Settings) -> Services:
+    """Build one worker's services from the settings."""
+    vault = Vault(settings.master_key)
+    store = open_store(settings)
+    sealers = Sealers(store, vault)
+    audit = AuditLog(settings.audit_dir, sync=settings.audit_sync, flush_ms=settings.audit_flush_ms)
+    sessions = LiveSessions(open_redis(settings.redis_url), monotonic=time.monotonic)
+    providers = {name: config.open(now=now) for name, config in settings.directories.items()}
+    gate = Gate(
+        api=model.load(),
+        store=store,
+        vault=vault,
+        limits=settings.limits,
+        authenticate=Authenticator(store, sealers.current, frozenset(settings.regions) or None),
+        sealer=sealers.current,
+        sessions=sessions,
+        audit=audit,
+        ldap=LdapSignIn(
+            providers=providers,
+            attempts=Attempts(store),
+            audit=audit,
+            store=store,
+            password_in_query=settings.allow_password_in_query,
+        ),
+        now=now,
+        random=random,
+    )
+    checks: dict[str, Callable[[], None]] = {"sql": store.check, "redis": sessions.check, "audit": audit.check}
+    checks |= {f"directory {name}": provider.check for name, provider in providers.items()}
+    return Services(
+        gate=gate,
+        store=store,
+        sessions=sessions,
+        audit=audit,
+        checks=checks,
+        trusted_proxies=tuple(ip_network(text) for text in settings.trusted_proxies),
+        endpoint=settings.public_url,
+    )

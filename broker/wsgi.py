@@ -1,0 +1,30 @@
+"""What gunicorn serves: the machine API by its own edge, everything else by Flask."""
+
+from collections.abc import Iterable
+
+from broker.app import create_app
+from broker.aws import edge
+from broker.settings import Settings
+from broker.wiring import Services, services
+
+
+class Application:
+    """A WSGI application: calls of the query API go straight to the gate."""
+
+    def __init__(self, parts: Services) -> None:
+        self._gate = parts.gate
+        self._trusted = parts.trusted_proxies
+        self._pages = create_app(parts)
+
+    def __call__(self, environ: edge.Environ, start_response: edge.StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        if not edge.is_api_call(environ):
+            return self._pages(environ, start_response)
+        try:
+            request = edge.read(environ, self._trusted)
+        except edge.BodyTooLarge:
+            return edge.too_large(start_response)
+        return edge.write(self._gate.handle(request), start_response)
+
+
+application = Application(services(Settings.read()))

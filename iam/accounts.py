@@ -1,0 +1,113 @@
+"""Accounts and the keys of their owners: made by the operator, never through the API."""
+
+import base64
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from iam import schema
+from iam.arn import ACCOUNT_ID, LONG_TERM_KEY, Random, access_key_id
+from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
+from iam.records import AccountRecord
+from iam.vault import Vault
+
+# IAM API Reference, CreateAccountAlias.
+_ALIAS = re.compile(r"(?=.{3,63}\Z)[a-z0-9](?:[a-z0-9]|-(?!-))*[a-z0-9]", re.ASCII)
+_SECRET_BYTES = 30  # 40 characters of base64, as AWS's secrets
+_FIRST, _COUNT = 10**11, 9 * 10**11  # account ids of twelve digits that do not begin with 0
+
+
+@dataclass(frozen=True, slots=True)
+class RootKey:
+    """An access key of an account's owner; the secret is shown this once."""
+
+    account_id: str
+    access_key_id: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """A new account and the key of its owner; the secret is shown this once."""
+
+    account_id: str
+    alias: str | None
+    root_access_key_id: str
+    root_secret: str = field(repr=False)
+
+
+def create_account(
+    tx: Connection,
+    *,
+    account_id: str | None = None,
+    alias: str | None = None,
+    now: datetime,
+    random: Random,
+    vault: Vault,
+) -> NewAccount:
+    """Make an account with one root key; without an id, a random one. Raise EntityAlreadyExists, ValidationError."""
+    chosen = account_id or str(_FIRST + int.from_bytes(random(8), "big") % _COUNT)
+    if not ACCOUNT_ID.fullmatch(chosen):
+        raise ValidationError(f"An account id has 12 digits; {chosen!r} has not.")
+    if alias is not None:
+        check_alias(alias)
+    at = int(now.timestamp() * 1000)
+    try:
+        tx.execute(insert(schema.account).values(id=chosen, alias=alias, created=at))
+    except IntegrityError as error:
+        names = f"the id {chosen}" + (f" or the alias {alias}" if alias else "")
+        raise EntityAlreadyExists(f"An account with {names} already exists.") from error
+    key = new_root_key(tx, chosen, now=now, random=random, vault=vault)
+    return NewAccount(chosen, alias, key.access_key_id, key.secret)
+
+
+def new_root_key(tx: Connection, account_id: str, *, now: datetime, random: Random, vault: Vault) -> RootKey:
+    """Make a further key of an account's owner, whatever the quota says; raise NoSuchEntity for an unknown account."""
+    if tx.execute(select(schema.account.c.id).where(schema.account.c.id == account_id)).one_or_none() is None:
+        raise NoSuchEntity(f"There is no account {account_id}.")
+    key_id, secret = add_access_key(tx, account_id, None, now=now, random=random, vault=vault)
+    return RootKey(account_id, key_id, secret)
+
+
+def add_access_key(
+    tx: Connection,
+    account_id: str,
+    user_id: str | None,
+    *,
+    now: datetime,
+    random: Random,
+    vault: Vault,
+) -> tuple[str, str]:
+    """Make an active key of a user, or of the owner for None; return its id and its secret, which is stored sealed."""
+    key_id = access_key_id(LONG_TERM_KEY, account_id, random)
+    secret = base64.b64encode(random(_SECRET_BYTES)).decode("ascii")
+    tx.execute(
+        insert(schema.access_key).values(
+            id=key_id,
+            account_id=account_id,
+            user_id=user_id,
+            secret=vault.seal(secret.encode(), key_id, random),
+            active=True,
+            created=int(now.timestamp() * 1000),
+        )
+    )
+    return key_id, secret
+
+
+def list_accounts(tx: Connection) -> tuple[AccountRecord, ...]:
+    """Return all accounts, oldest first."""
+    table = schema.account.c
+    rows = tx.execute(select(table.id, table.alias, table.created).order_by(table.created, table.id))
+    return tuple(AccountRecord(*row) for row in rows)
+
+
+def check_alias(alias: str) -> None:
+    """Raise ValidationError for what cannot be an account alias."""
+    if not _ALIAS.fullmatch(alias):
+        raise ValidationError(
+            f"1 validation error detected: Value '{alias}' at 'accountAlias' failed to satisfy constraint: Member must"
+            " satisfy regular expression pattern: ^[a-z0-9]([a-z0-9]|-(?!-)){1,61}[a-z0-9]$",
+        )

@@ -1,0 +1,92 @@
+"""Opens the database, SQLite or PostgreSQL, so that both keep the same promises, and turns their faults into ours.
+
+SQLite: WAL with a flush at each commit, foreign keys, one writer at a time. PostgreSQL: readers see one snapshot each.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from sqlite3 import Connection as SqliteConnection
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from iam.errors import ConcurrentModification, InvalidInput, ServiceError
+
+WAIT = 5  # seconds that one writer waits for another
+
+_POSTGRESQL = {
+    "connect_timeout": 3,
+    "tcp_user_timeout": 5000,
+    "options": f"-c lock_timeout={WAIT}s -c idle_in_transaction_session_timeout=60s",
+}
+
+
+def open_engine(url: str) -> Engine:
+    """Return an engine for a ``sqlite:///`` or ``postgresql+psycopg://`` URL; nothing is connected yet."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        return create_engine(parsed, pool_pre_ping=True, pool_timeout=WAIT, connect_args=_POSTGRESQL)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        raise ValueError("The database is a sqlite:/// file or a postgresql+psycopg:// URL.")
+    _create_private(parsed.database)
+    engine = create_engine(parsed, pool_timeout=WAIT, connect_args={"timeout": WAIT})
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def for_reading(engine: Engine) -> Engine:
+    """Return the engine whose transactions read one snapshot."""
+    if engine.dialect.name == "sqlite":
+        return engine
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def for_writing(engine: Engine) -> Engine:
+    """Return the engine whose transactions may write; on SQLite they take the write lock at once."""
+    return engine.execution_options(begin="BEGIN IMMEDIATE")
+
+
+@contextmanager
+def translated(unavailable: type[ServiceError]) -> Iterator[None]:
+    """Raise ``unavailable`` where the database is away, full or read-only, so that its words reach the log alone."""
+    try:
+        yield
+    except IntegrityError as error:
+        raise ConcurrentModification(
+            "The request was rejected because multiple requests to change this object were submitted simultaneously."
+            " Wait a few minutes and submit your request again.",
+            log=f"integrity: {error.orig}",
+        ) from error
+    except DataError as error:
+        raise InvalidInput("A value cannot be stored.", log=f"data: {error.orig}") from error
+    except DBAPIError as error:
+        raise unavailable("The store cannot answer now. Try again later.", log=f"database: {error.orig}") from error
+    except PoolTimeout as error:
+        raise unavailable(
+            "The store cannot answer now. Try again later.", log="database: no free connection"
+        ) from error
+
+
+def _create_private(path: str) -> None:
+    # Only the owner reads the file; SQLite gives -wal and -shm the same mode.
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
+
+
+def _configure_sqlite(connection: SqliteConnection, _record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's listener
+    # SQLAlchemy, "Serializable isolation / Savepoints / Transactional DDL": we begin transactions ourselves.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {WAIT * 1000}")
+    if cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))

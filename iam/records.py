@@ -1,0 +1,243 @@
+"""What the hot path needs of users, roles, keys and revocations: frozen, parsed, and read in one go."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, select
+
+from iam import schema
+from iam.arn import iam_arn, parse_arn
+from iam.bindings import arns_today, as_used
+from iam.errors import MalformedPolicyDocument, ServiceFailure
+from iam.policy.document import Effect, Policy, PolicyKind
+from iam.policy.principals import Means
+from iam.vault import CannotUnseal, Vault
+
+Tags = tuple[tuple[str, str], ...]
+# Text, kind and label to a policy; the store remembers what it has parsed.
+Parse = Callable[[str, PolicyKind, str], Policy]
+ManagedByArn = Callable[[Connection, str], Policy | None]
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """A long-term key, opened; ``user_id`` is None for the account's root."""
+
+    id: str
+    account_id: str
+    user_id: str | None
+    secret: str = field(repr=False)
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRecord:
+    """An account; ``created`` is in milliseconds since 1970."""
+
+    id: str
+    alias: str | None
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """A user with every policy that grants to it: inline, attached, and those of its groups."""
+
+    id: str
+    account_id: str
+    name: str
+    path: str
+    arn: str
+    tags: Tags
+    boundary: Policy | None
+    policies: tuple[Policy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRecord:
+    """A role with its trust policy, bound to unique ids, and its policies; ``max_session`` is in seconds."""
+
+    id: str
+    account_id: str
+    name: str
+    path: str
+    arn: str
+    trust: Policy
+    max_session: int
+    tags: Tags
+    boundary: Policy | None
+    policies: tuple[Policy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Revocations:
+    """Every cut-off there is, by kind and subject, in milliseconds."""
+
+    before: Mapping[tuple[str, str], int] = field(repr=False)
+
+    def refuses(
+        self,
+        *,
+        session_id: str,
+        person: str,
+        role_id: str | None,
+        account_id: str,
+        issued_ms: int,
+    ) -> bool:
+        """Return whether a session was issued at or before a cut-off of itself, its person, its role or its account."""
+        if not self.before:
+            return False
+        subjects = (("session", session_id), ("person", person), ("role", role_id or ""), ("account", account_id))
+        return any(issued_ms <= self.before.get(subject, -1) for subject in subjects)
+
+
+# A boundary that was deleted allows nothing.
+NOTHING = Policy.parse(
+    '{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}',
+    PolicyKind.BOUNDARY,
+    label="a permissions boundary that no longer exists",
+)
+
+
+def parsed(text: str, kind: PolicyKind, label: str) -> Policy:
+    """Return a stored policy; raise ServiceFailure where it does not parse: leaving it out would lose its denies."""
+    try:
+        return Policy.parse(text, kind, label=label)
+    except MalformedPolicyDocument as error:
+        raise ServiceFailure("A stored policy cannot be read.", log=f"stored policy {label}: {error.log}") from error
+
+
+def federated_providers(trust: Policy) -> frozenset[str]:
+    """Return kind and name of each identity provider that a trust policy lets in, such as ``ldap-provider/corp``."""
+    return frozenset(
+        provider_name(one.value)
+        for statement in trust.statements
+        if statement.effect is Effect.ALLOW
+        for one in statement.principals
+        if one.means is Means.PROVIDER
+    )
+
+
+def provider_name(text: str) -> str:
+    """Return kind and name of a provider given by its ARN, by kind and name, or, for consumer issuers, by host name."""
+    arn = parse_arn(text)
+    if arn is not None:
+        return arn.resource
+    return text if "-provider/" in text else f"oidc-provider/{text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads records in one transaction."""
+
+    tx: Connection
+    vault: Vault
+    parse: Parse
+    managed: ManagedByArn
+
+    def access_key(self, key_id: str) -> AccessKey | None:
+        """Return a long-term key."""
+        table = schema.access_key.c
+        row = self._one(schema.access_key, table.id == key_id)
+        if row is None:
+            return None
+        try:
+            secret = self.vault.open(row.secret, row.id).decode()
+        except CannotUnseal as error:
+            raise ServiceFailure("A stored secret cannot be read.", log=f"sealed secret of {key_id}") from error
+        return AccessKey(row.id, row.account_id, row.user_id, secret, row.active)
+
+    def account(self, where: ColumnElement[bool]) -> AccountRecord | None:
+        """Return the account that a condition finds."""
+        row = self._one(schema.account, where)
+        return AccountRecord(row.id, row.alias, row.created) if row else None
+
+    def user(self, user_id: str) -> UserRecord | None:
+        """Return a user by its unique id."""
+        row = self._one(schema.user, schema.user.c.id == user_id)
+        if row is None:
+            return None
+        mine = schema.membership.c
+        groups = self.tx.scalars(select(mine.group_id).where(mine.user_id == user_id)).all()
+        return UserRecord(
+            id=row.id,
+            account_id=row.account_id,
+            name=row.name,
+            path=row.path,
+            arn=iam_arn(row.account_id, "user", row.name, row.path),
+            tags=self._tags(row.id),
+            boundary=self._boundary(row.boundary),
+            policies=self._policies((row.id, *groups)),
+        )
+
+    def role(self, role_id: str) -> RoleRecord | None:
+        """Return a role by its unique id."""
+        row = self._one(schema.role, schema.role.c.id == role_id)
+        if row is None:
+            return None
+        arn = iam_arn(row.account_id, "role", row.name, row.path)
+        return RoleRecord(
+            id=row.id,
+            account_id=row.account_id,
+            name=row.name,
+            path=row.path,
+            arn=arn,
+            trust=self._trust(row, arn),
+            max_session=row.max_session,
+            tags=self._tags(row.id),
+            boundary=self._boundary(row.boundary),
+            policies=self._policies((row.id,)),
+        )
+
+    def role_id(self, arn: str) -> str | None:
+        """Return the unique id of the role that an ARN names, exactly as it is written."""
+        parts = parse_arn(arn)
+        if parts is None or parts[:3] != ("aws", "iam", "") or not parts.resource.startswith("role/"):
+            return None
+        name = parts.resource.rpartition("/")[2]
+        table = schema.role.c
+        row = self._one(schema.role, and_(table.account_id == parts.account, table.name_key == name.lower()))
+        return row.id if row and iam_arn(row.account_id, "role", row.name, row.path) == arn else None
+
+    def roles_trusting(self, provider: str) -> tuple[str, ...]:
+        """Return the ids of the roles that let an identity provider in, by name."""
+        table = schema.role_federated.c
+        return tuple(self.tx.scalars(select(table.role_id).where(table.provider == provider).order_by(table.role_id)))
+
+    def revocations(self) -> Revocations:
+        """Return every cut-off."""
+        table = schema.revocation.c
+        rows = self.tx.execute(select(table.kind, table.subject, table.before))
+        return Revocations({(kind, subject): before for kind, subject, before in rows})
+
+    def _one(self, table: Any, where: ColumnElement[bool]) -> Row[Any] | None:  # noqa: ANN401 - any table
+        return self.tx.execute(select(table).where(where)).one_or_none()
+
+    def _tags(self, entity_id: str) -> Tags:
+        table = schema.tag.c
+        query = select(table.key, table.value).where(table.entity_id == entity_id).order_by(table.key_folded)
+        return tuple((key, value) for key, value in self.tx.execute(query))
+
+    def _boundary(self, arn: str | None) -> Policy | None:
+        return (self.managed(self.tx, arn) or NOTHING) if arn else None
+
+    def _policies(self, entity_ids: Iterable[str]) -> tuple[Policy, ...]:
+        ids = tuple(entity_ids)
+        inline, attached = schema.inline_policy.c, schema.attachment.c
+        texts = (
+            select(inline.name, inline.document)
+            .where(inline.entity_id.in_(ids))
+            .order_by(inline.entity_id, inline.name)
+        )
+        own = [self.parse(text, PolicyKind.IDENTITY, name) for name, text in self.tx.execute(texts)]
+        arns = select(attached.policy_arn).where(attached.entity_id.in_(ids)).order_by(attached.policy_arn).distinct()
+        managed = [self.managed(self.tx, arn) for arn in self.tx.scalars(arns).all()]
+        return (*own, *(policy for policy in managed if policy is not None))
+
+    def _trust(self, row: Row[Any], arn: str) -> Policy:
+        bound: dict[str, str] = json.loads(row.trust_ids)
+        text, bound = as_used(row.trust, bound, arns_today(self.tx, bound.values()) if bound else {})
+        policy = self.parse(text, PolicyKind.TRUST, arn)
+        return policy.bind(bound) if bound else policy

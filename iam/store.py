@@ -1,0 +1,308 @@
+"""The durable store: transactions for operations, and for the hot path what it needs, kept in this process.
+
+What is kept is dropped as soon as the revision in the database moves: at once in the worker that made the change, in
+the others within the poll. When the revision cannot be read, nothing kept is handed out: a revocation may be missing.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, insert, select, text, update
+
+from iam import migrations, schema
+from iam.database import WAIT, for_reading, for_writing, open_engine, translated
+from iam.errors import ServiceError, ServiceFailure, ServiceUnavailable
+from iam.policy import managed
+from iam.policy.document import Policy, PolicyKind
+from iam.policy.managed import ManagedPolicy
+from iam.records import (
+    AccessKey,
+    AccountRecord,
+    Reader,
+    Revocations,
+    RoleRecord,
+    UserRecord,
+    parsed,
+    provider_name,
+)
+from iam.vault import Vault
+
+__all__ = [
+    "AccessKey",
+    "AccountRecord",
+    "Revocations",
+    "RoleRecord",
+    "Store",
+    "UserRecord",
+    "record_key_use",
+    "revoke",
+]
+
+GRACE = 2.0  # seconds that kept records outlive the last look at the revision
+KEPT = 50_000  # records of each kind
+_MIGRATION_LOCK = 0x666564676174  # any number; PostgreSQL's advisory locks have numbers for names
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What was read while the database had one revision; a change replaces the whole."""
+
+    revision: int
+    keys: dict[str, AccessKey] = field(default_factory=dict)
+    users: dict[str, UserRecord] = field(default_factory=dict)
+    roles: dict[str, RoleRecord] = field(default_factory=dict)
+    role_ids: dict[str, str] = field(default_factory=dict)
+    trusting: dict[str, tuple[RoleRecord, ...]] = field(default_factory=dict)
+    managed: dict[str, Policy] = field(default_factory=dict)
+    accounts: dict[str, AccountRecord] = field(default_factory=dict)
+    aliases: dict[str, AccountRecord] = field(default_factory=dict)
+    revocations: Revocations | None = None
+
+
+class Store:
+    """One database; ``monotonic`` is a clock in seconds, ``poll`` the most between two looks at the revision."""
+
+    def __init__(self, url: str, vault: Vault, *, monotonic: Callable[[], float], poll: float = 0.5) -> None:
+        self.engine: Engine = open_engine(url)
+        self._vault = vault
+        self._monotonic = monotonic
+        self._poll = poll
+        self._reading = for_reading(self.engine)
+        self._writing = for_writing(self.engine)
+        # SQLite's own lock blocks the thread, and with it, under gevent, the very greenlet that holds the lock.
+        self._writer = threading.Lock()
+        self._kept = _Kept(revision=-1)
+        self._seen = float("-inf")  # when the revision was last read
+        self._tried = float("-inf")  # when reading it was last tried
+        # What a text means never changes, so parsed policies outlive revisions.
+        self._parsed: dict[tuple[str, PolicyKind, str], Policy] = {}
+
+    # --- schema -------------------------------------------------------------------------------------------------------
+
+    def migrate(self) -> None:
+        """Bring the database to the present schema; several processes may do so at once."""
+        with translated(ServiceFailure):
+            with self.engine.connect() as tx:
+                if migrations.is_current(tx):
+                    return
+            with self._writing.begin() as tx:
+                if tx.dialect.name == "postgresql":
+                    tx.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _MIGRATION_LOCK})
+                if not migrations.is_current(tx):
+                    migrations.upgrade(tx)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    # --- transactions -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a transaction that reads one snapshot; raise ServiceUnavailable when the database is away."""
+        with translated(ServiceUnavailable), self._reading.begin() as tx:
+            yield tx
+
+    @contextmanager
+    def write(self, *, revise: bool = True) -> Iterator[Connection]:
+        """Give the one transaction that may write now; commit at the end, roll back on any exception.
+
+        ``revise=False`` is for changes that no kept record shows, such as a count of failures. Raises ServiceFailure
+        where the database is away, full or read-only, and ConcurrentModification where another change came first.
+        """
+        with ExitStack() as stack:
+            self._take_turn(stack)
+            stack.enter_context(translated(ServiceFailure))
+            with self._writing.begin() as tx:
+                number = _next_revision(tx, revise=revise)
+                yield tx
+            if revise:
+                self._kept = _Kept(revision=number)
+
+    def _take_turn(self, stack: ExitStack) -> None:
+        if self.engine.dialect.name != "sqlite":
+            return
+        if not self._writer.acquire(timeout=WAIT):
+            raise ServiceFailure("The store cannot answer now. Try again later.", log="another writer holds the turn")
+        stack.callback(self._writer.release)
+
+    def check(self) -> None:
+        """Raise ServiceUnavailable where the database does not answer."""
+        with self.read() as tx:
+            tx.execute(select(schema.revision.c.number)).one()
+
+    # --- revision -----------------------------------------------------------------------------------------------------
+
+    @property
+    def generation(self) -> int:
+        """Return the revision whose records are kept: who keeps something of its own compares it."""
+        return self._kept.revision
+
+    def refresh(self) -> None:
+        """Look at the revision, at most once per poll, and drop what was kept when it moved; outages raise nothing."""
+        now = self._monotonic()
+        if now - self._tried < self._poll:
+            return
+        self._tried = now
+        try:
+            with self.read() as tx:
+                number = tx.execute(select(schema.revision.c.number)).scalar_one()
+        except ServiceError:
+            return
+        self._seen = now
+        if number != self._kept.revision:
+            self._kept = _Kept(revision=number)
+
+    def _current(self) -> _Kept:
+        self.refresh()
+        if self._monotonic() - self._seen > self._poll + GRACE:
+            raise ServiceUnavailable("The store cannot answer now. Try again later.", log="the revision is unknown")
+        return self._kept
+
+    # --- the hot path -------------------------------------------------------------------------------------------------
+
+    def access_key(self, key_id: str) -> AccessKey | None:
+        """Return a long-term access key by its id."""
+        return self._get(self._current().keys, key_id, lambda reader: reader.access_key(key_id))
+
+    def user(self, user_id: str) -> UserRecord | None:
+        """Return a user by its unique id."""
+        return self._get(self._current().users, user_id, lambda reader: reader.user(user_id))
+
+    def role_by_id(self, role_id: str) -> RoleRecord | None:
+        """Return a role by its unique id."""
+        return self._get(self._current().roles, role_id, lambda reader: reader.role(role_id))
+
+    def role(self, arn: str) -> RoleRecord | None:
+        """Return a role by its ARN."""
+        role_id = self._get(self._current().role_ids, arn, lambda reader: reader.role_id(arn))
+        return self.role_by_id(role_id) if role_id is not None else None
+
+    def roles_trusting(self, provider: str) -> tuple[RoleRecord, ...]:
+        """Return the roles of all accounts that let a provider in, named ``ldap-provider/corp`` or by an ARN."""
+        name = provider_name(provider)
+        kept = self._current()
+        found = self._get(kept.trusting, name, lambda reader: self._trusting(reader, kept, name))
+        return found or ()
+
+    def managed_policy(self, arn: str) -> Policy | None:
+        """Return the default version of a managed policy, AWS's or ours."""
+        return self._get(self._current().managed, arn, lambda reader: self._managed(reader.tx, arn))
+
+    def account(self, account_id: str) -> AccountRecord | None:
+        """Return an account by its id."""
+        table = schema.account.c
+        return self._get(self._current().accounts, account_id, lambda reader: reader.account(table.id == account_id))
+
+    def account_by_alias(self, alias: str) -> AccountRecord | None:
+        """Return an account by its alias."""
+        table = schema.account.c
+        return self._get(self._current().aliases, alias, lambda reader: reader.account(table.alias == alias))
+
+    def revocations(self) -> Revocations:
+        """Return every cut-off of sessions."""
+        kept = self._current()
+        if kept.revocations is None:
+            with self.read() as tx:
+                kept.revocations = self._reader(tx).revocations()
+        return kept.revocations
+
+    @cached_property
+    def aws_managed(self) -> dict[str, ManagedPolicy]:
+        """Return the managed policies that come with us, by ARN."""
+        return managed.load()
+
+    def _get(self, kept: dict[K, V], key: K, load: Callable[[Reader], V | None]) -> V | None:
+        """Return a kept record, or read it.
+
+        The dictionary was chosen before the reading: when a change drops it meanwhile, an old record is kept nowhere.
+        """
+        found = kept.get(key)
+        if found is not None:
+            return found
+        with self.read() as tx:
+            found = load(self._reader(tx))
+        if found is not None:
+            _keep(kept, key, found)
+        return found
+
+    def _reader(self, tx: Connection) -> Reader:
+        return Reader(tx, self._vault, self._parse, self._managed)
+
+    def _parse(self, source: str, kind: PolicyKind, label: str) -> Policy:
+        key = (source, kind, label)
+        found = self._parsed.get(key)
+        if found is None:
+            found = parsed(source, kind, label)
+            _keep(self._parsed, key, found)
+        return found
+
+    def _managed(self, tx: Connection, arn: str) -> Policy | None:
+        shipped = self.aws_managed.get(arn)
+        if shipped is not None:
+            return shipped.policy
+        policy, version = schema.policy.c, schema.policy_version.c
+        query = select(version.document).join_from(
+            schema.policy,
+            schema.policy_version,
+            (version.policy_id == policy.id) & (version.version == policy.default_version),
+        )
+        document = tx.execute(query.where(policy.arn == arn)).scalar()
+        return self._parse(document, PolicyKind.IDENTITY, arn) if document is not None else None
+
+    def _trusting(self, reader: Reader, kept: _Kept, name: str) -> tuple[RoleRecord, ...]:
+        records = []
+        for role_id in reader.roles_trusting(name):
+            record = kept.roles.get(role_id) or reader.role(role_id)
+            if record is not None:
+                _keep(kept.roles, role_id, record)
+                records.append(record)
+        return tuple(records)
+
+
+_evicting = threading.Lock()
+
+
+def _keep(kept: dict[K, V], key: K, value: V) -> None:
+    """Keep a value, at the cost of the oldest when there are too many."""
+    with _evicting:
+        kept[key] = value
+        if len(kept) > KEPT:
+            del kept[next(iter(kept))]
+
+
+def _next_revision(tx: Connection, *, revise: bool) -> int:
+    """Return the revision after this; on PostgreSQL its row's lock lets one writer in at a time, as SQLite does."""
+    if revise:
+        number = tx.execute(
+            update(schema.revision).values(number=schema.revision.c.number + 1).returning(schema.revision.c.number)
+        )
+    else:
+        number = tx.execute(select(schema.revision.c.number).with_for_update())
+    return int(number.scalar_one())
+
+
+def revoke(tx: Connection, kind: str, subject: str, before_ms: int, now_ms: int) -> None:
+    """Refuse the sessions of a subject (session | person | role | account) that were issued at or before a moment."""
+    table = schema.revocation.c
+    mine = (table.kind == kind, table.subject == subject)
+    known = tx.execute(select(table.before).where(*mine)).scalar()
+    if known is None:
+        tx.execute(insert(schema.revocation).values(kind=kind, subject=subject, before=before_ms, created=now_ms))
+    elif known < before_ms:  # a cut-off never moves back
+        tx.execute(update(schema.revocation).where(*mine).values(before=before_ms))
+
+
+def record_key_use(tx: Connection, key_id: str, at_ms: int, service: str, region: str) -> None:
+    """Write down a key's last use; no kept record shows it, so ``write(revise=False)`` is enough."""
+    table = schema.access_key.c
+    later = (table.last_used.is_(None)) | (table.last_used < at_ms)
+    values = {"last_used": at_ms, "last_used_service": service, "last_used_region": region}
+    tx.execute(update(schema.access_key).where(table.id == key_id, later).values(values))

@@ -1,0 +1,62 @@
+"""Time-based one-time passwords. Source: RFC 6238 (time steps), RFC 4226 (the code of one step). Pure."""
+
+import hashlib
+import hmac
+import struct
+from datetime import datetime
+
+STEP = 30  # seconds
+DIGITS = 6
+WINDOW = 1  # steps before and after: RFC 6238 5.2 allows one for the way there, one more for a slow thumb
+_NEVER = -1
+
+
+def step_at(now: datetime) -> int:
+    """Return the number of the time step that a moment lies in."""
+    return int(now.timestamp()) // STEP
+
+
+def code_at(seed: bytes, step: int, digits: int = DIGITS) -> str:
+    """Return the code of one step (RFC 4226 5.3, HMAC-SHA-1)."""
+    digest = hmac.digest(seed, struct.pack(">Q", step), hashlib.sha1)
+    offset = digest[-1] & 0x0F
+    number = int.from_bytes(digest[offset : offset + 4], "big") & 0x7FFF_FFFF
+    return f"{number % 10**digits:0{digits}}"
+
+
+def accepted_step(seed: bytes, code: str, now: datetime, after_step: int | None, drift: int = 0) -> int | None:
+    """Return the step that a code belongs to, or None where it is wrong, too far off, or not newer than ``after_step``.
+
+    ``drift`` is by how many steps the device's clock runs ahead. RFC 6238 5.2: no step is accepted twice, so the caller keeps
+    what is returned, in one conditional change, and passes it the next time.
+    """
+    return _match(seed, (code,), range(step_at(now) + drift - WINDOW, step_at(now) + drift + WINDOW + 1), after_step)
+
+
+def accepted_pair(
+    seed: bytes,
+    codes: tuple[str, str],
+    now: datetime,
+    after_step: int | None,
+    *,
+    drift: int = 0,
+    window: int = WINDOW,
+) -> int | None:
+    """Return the second of two neighbouring steps which two codes in their order belong to, or None."""
+    # The first code is a step older: whoever reads two codes has waited for the second.
+    newest = step_at(now) + drift + window
+    first = _match(seed, codes, range(newest - 2 * window - 1, newest), after_step)
+    return None if first is None else first + 1
+
+
+def _match(seed: bytes, codes: tuple[str, ...], steps: range, after_step: int | None) -> int | None:
+    """Return the oldest step at which the codes stand in a row; every step is compared, so that time tells nothing."""
+    oldest = _NEVER if after_step is None else after_step
+    given = "".join(codes).encode()
+    found = None
+    for step in reversed(steps):
+        if step > oldest:
+            expected = "".join(code_at(seed, step + offset) for offset in range(len(codes)))
+            if hmac.compare_digest(expected.encode(), given):
+                found = step
+    return found
