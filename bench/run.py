@@ -1,7 +1,7 @@
 """Requests per second and latency of the hot paths, as ratios to a bare Flask view under the same gunicorn, in one run.
 
-The targets take turns, round after round, so that a drift of the machine hits all alike; each ratio is taken within its round and
-the median of the rounds is printed. `python bench/run.py --help` for the knobs.
+The targets take turns, round after round, so that a drift of the machine hits all alike; each ratio is taken within
+its round and the median of the rounds is printed. `python bench/run.py --help` for the knobs.
 """
 
 import argparse
@@ -24,7 +24,6 @@ import boto3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-
 from broker.launcher import gunicorn_arguments
 
 HERE = Path(__file__).parent
@@ -53,8 +52,21 @@ def arguments():
 
 @contextlib.contextmanager
 def served(folder):
-    command = [sys.executable, "-m", "broker.cli", "demo", "--data", str(folder / "data"), "--bind", "127.0.0.1:0", "--json"]
-    with (folder / "demo.log").open("w") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as demo:
+    command = [
+        sys.executable,
+        "-m",
+        "broker.cli",
+        "demo",
+        "--data",
+        str(folder / "data"),
+        "--bind",
+        "127.0.0.1:0",
+        "--json",
+    ]
+    with (
+        (folder / "demo.log").open("w") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as demo,
+    ):
         line = demo.stdout.readline()
         if not line:
             sys.exit((folder / "demo.log").read_text())
@@ -121,7 +133,9 @@ def signed(endpoint, parameters, credentials):
 
 
 def measure(targets, options, folder):
-    chosen = {name: what for name, what in targets.items() if name == "floor" or not options.only or options.only in name}
+    chosen = {
+        name: what for name, what in targets.items() if name == "floor" or not options.only or options.only in name
+    }
     for name, (url, headers, body) in chosen.items():
         check(name, url, headers, body)
     rounds = []
@@ -145,7 +159,16 @@ def load(folder, url, headers, body, options):
     lines += [f"wrk.headers[{json.dumps(name)}]={json.dumps(value)}" for name, value in headers.items()]
     script = folder / "request.lua"
     script.write_text("\n".join(lines))
-    command = ["wrk", "-t1", f"-c{options.connections}", f"-d{options.seconds}s", "--latency", "-s", str(script), url + "/"]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{options.connections}",
+        f"-d{options.seconds}s",
+        "--latency",
+        "-s",
+        str(script),
+        url + "/",
+    ]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in out or "Socket errors" in out:
         sys.exit(out)
@@ -163,9 +186,13 @@ def report(rounds, options):
     sys.stdout.write(f"{'path':36}{'requests/s':>12}{'ratio to F':>12}{'p50 ms':>10}{'p99 ms':>10}\n")
     for name in rounds[0]:
         ratio = statistics.median(figures[name]["rps"] / figures["floor"]["rps"] for figures in rounds)
-        middle = {key: statistics.median(figures[name][key] for figures in rounds) for key in ("rps", "p50_ms", "p99_ms")}
+        middle = {
+            key: statistics.median(figures[name][key] for figures in rounds) for key in ("rps", "p50_ms", "p99_ms")
+        }
         result[name] = {"ratio": round(ratio, 3), **{key: round(value, 3) for key, value in middle.items()}}
-        sys.stdout.write(f"{name:36}{middle['rps']:12.0f}{ratio:12.2f}{middle['p50_ms']:10.2f}{middle['p99_ms']:10.2f}\n")
+        sys.stdout.write(
+            f"{name:36}{middle['rps']:12.0f}{ratio:12.2f}{middle['p50_ms']:10.2f}{middle['p99_ms']:10.2f}\n"
+        )
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text(json.dumps({"cores": os.cpu_count(), "rounds": rounds, "median": result}, indent=1))
 

@@ -3,6 +3,9 @@
 The machine API on ``/`` has its own edge (broker.aws.edge) and reaches Flask only for what it does not know.
 """
 
+import json
+from collections.abc import Mapping
+
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
@@ -41,9 +44,18 @@ def create_app(services: Services) -> Flask:
         return _text(error.code or 500, f"{error.name}. Reference: {services.reference()}\n")
 
     @app.errorhandler(Exception)
-    def failed(_error: Exception) -> Response:
+    def failed(error: Exception) -> Response:
         reference = services.reference()
-        app.logger.exception("%s %s failed, reference %s", request.method, request.path, reference)
+        app.logger.error("%s %s failed, reference %s", request.method, request.path, reference, exc_info=error)
         return _text(500, f"Something went wrong here. Reference: {reference}\n")
 
     return app
+
+
+def _text(status: int, text: str) -> Response:
+    return Response(text, status, content_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"})
+
+
+def _json(status: int, facts: Mapping[str, object]) -> Response:
+    text = json.dumps(facts, indent=2) + "\n"
+    return Response(text, status, content_type="application/json", headers={"Cache-Control": "no-store"})

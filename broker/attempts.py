@@ -1,4 +1,6 @@
-"""Failed sign-ins, counted durably: five for one name from one source in fifteen minutes lock that pair; fifty lock the source.
+"""Failed sign-ins, counted durably.
+
+Five for one name from one source in fifteen minutes lock that pair; fifty lock the source.
 
 An outage of the directory is never counted, and a locked pair sends no bind (THREATS E16, H07).
 """

@@ -60,9 +60,9 @@ def open_store(settings: Settings) -> Store:
     return store
 
 
-def open_redis(url: str) -> "Redis[str]":
+def open_redis(url: str) -> Redis:
     """Return a Redis client that fails quickly: one try, no waiting."""
-    client: Redis[str] = Redis.from_url(
+    client: Redis = Redis.from_url(
         url,
         decode_responses=True,
         socket_timeout=_REDIS_TIMEOUT,

@@ -1,12 +1,13 @@
 """Who signed this request: from a presented signature to a Caller with everything a decision needs.
 
-The order of the checks is THREATS B04: scope, time, key status, token opens and belongs to the key, expiry, revocation and the
-principal still being there, signature. Whoever fails one learns only the AWS code for it.
+The order of the checks is THREATS B04: scope, time, key status, token opens and belongs to the key, expiry,
+revocation and the principal still being there, signature. Whoever fails one learns only the AWS code for it.
 """
 
 import hmac
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn, TypeVar
@@ -40,8 +41,8 @@ V = TypeVar("V")
 class Caller:
     """A principal that signed, with the policies that bound it and the condition keys that speak of it.
 
-    ``session_policies`` is None where none were passed. ``tags`` are the principal's effective tags: the session's over the
-    role's.
+    ``session_policies`` is None where none were passed. ``tags`` are the principal's effective tags: the session's
+    over the role's.
     """
 
     principal: Principal
@@ -167,7 +168,7 @@ class Authenticator:
         return inline + tuple(p for arn in grant.policy_arns if (p := self._store.managed_policy(arn)) is not None)
 
     def _remember(self, key: str, source: object, build: Callable[[], Caller]) -> Caller:
-        """Return the caller built before from the same record: the store hands out a new record when anything changed."""
+        """Return the caller built before from the same record; the store gives a new one when anything changed."""
         known = self._callers.get(key)
         if known is not None and known[0] is source:
             return known[1]
@@ -176,10 +177,8 @@ class Authenticator:
         return caller
 
     def _unknown(self, presented: Presented) -> NoReturn:
-        try:
+        with suppress(SignatureDoesNotMatch):
             check_signature(presented, _NO_SECRET, self._derived_keys)
-        except SignatureDoesNotMatch:
-            pass
         raise InvalidClientTokenId(_INVALID)
 
 
@@ -237,7 +236,10 @@ def _role(role: RoleRecord, session: Session, policies: tuple[Policy, ...] | Non
 
 
 def _federated(user: UserRecord | None, session: Session, policies: tuple[Policy, ...]) -> Caller:
-    """Build the caller of GetFederationToken's credentials: the user's policies (root's: everything), narrowed by the passed ones."""
+    """Build the caller of GetFederationToken's credentials.
+
+    The user's policies, or everything where root made it, narrowed by the passed ones.
+    """
     account_id, name = session.grant.account_id, session.grant.name
     arn = federated_user_arn(account_id, name)
     entity_arn, entity_id = (user.arn, user.id) if user else (root_arn(account_id), account_id)
@@ -272,7 +274,7 @@ _TYPES = {
 
 
 def _keys(principal: Principal, principal_arn: str, tags: Tags, session: Session | None) -> dict[str, tuple[str, ...]]:
-    keys = {
+    keys: dict[str, tuple[str, ...]] = {
         "aws:principalarn": (principal_arn,),
         "aws:principalaccount": (principal.account_id,),
         "aws:principaltype": (_TYPES[principal.kind],),

@@ -10,7 +10,8 @@ from iam.errors import InvalidAuthorizationMessage
 from iam.policy.decide import Decision, Reason, RequestContext, Why
 from sts.token import Sealer, TokenUnreadable
 
-# Takes the place of the access key id in the envelope, so that a message never opens as a session token, nor the reverse.
+# Takes the place of the access key id in the envelope, so that a message never opens as a session token, nor the
+# reverse.
 _PURPOSE = "authorization-message"
 
 
@@ -38,7 +39,7 @@ def encode(context: RequestContext, decision: Decision, *, sealer: Sealer, rando
 
 
 def decode(encoded: str, account_id: str, *, sealer: Sealer) -> str:
-    """Return the JSON text of a denial that happened to a principal of this account; raise InvalidAuthorizationMessage."""
+    """Return the JSON of a denial that happened in this account; raise InvalidAuthorizationMessage."""
     try:
         plain = sealer.open(encoded, _PURPOSE).decode()
     except (TokenUnreadable, UnicodeDecodeError) as error:

@@ -1,11 +1,11 @@
 """Session and Credentials from who, what and how long.
 
-Pure: the clock, the randomness and the sealing keys are arguments. A session seals what was decided at its beginning (identity,
-session policies, tags, times); permissions are read live at each call and are never part of it.
+Pure: the clock, the randomness and the sealing keys are arguments. A session seals what was decided at its beginning
+(identity, session policies, tags, times); permissions are read live at each call and are never part of it.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,8 +15,8 @@ from iam.arn import TEMPORARY_KEY, Random, access_key_id
 from iam.errors import PackedPolicyTooLarge
 from sts.token import Sealer, TokenUnreadable, pack, unpack
 
-# What session policies and tags may take of a token, packed. AWS keeps its own figure to itself; ours leaves the whole token
-# under 8 KB in a header.
+# What session policies and tags may take of a token, packed. AWS keeps its own figure to itself; ours leaves the whole
+# token under 8 KB in a header.
 PACKED_LIMIT = 4096
 _SECRET_BYTES = 30  # 40 characters of base64, as AWS's secrets
 
@@ -24,7 +24,10 @@ Tags = tuple[tuple[str, str], ...]
 
 
 class SessionKind(StrEnum):
-    """Which operation began a session, which decides what it may call (STS API reference, "Comparing the AWS STS API operations")."""
+    """Which operation began a session, which decides what it may call.
+
+    Source: IAM User Guide, "Compare AWS STS credentials".
+    """
 
     ROLE = "r"
     USER = "u"
@@ -35,8 +38,9 @@ class SessionKind(StrEnum):
 class Grant:
     """What a session shall be, decided, before it gets its keys.
 
-    ``entity_id`` is the unique id of the role (ROLE), of the user, or for root the account id. ``provider`` and ``subject`` say
-    who stands behind it, over every hop of a role chain. ``claims`` are context keys that live as long as the session.
+    ``entity_id`` is the unique id of the role (ROLE), of the user, or for root the account id. ``provider`` and
+    ``subject`` say who stands behind it, over every hop of a role chain. ``claims`` are context keys that live as
+    long as the session.
     """
 
     kind: SessionKind
@@ -84,7 +88,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Minted:
-    """A new session, its credentials, and how much of the limit its policies and tags take (percent; None without any)."""
+    """A new session, its credentials, and the percentage of the limit that its policies and tags take, or None."""
 
     session: Session
     credentials: Credentials
@@ -113,7 +117,7 @@ def mint(grant: Grant, seconds: int, *, now: datetime, random: Random, sealer: S
 
 
 def packed_policy_size(grant: Grant) -> int | None:
-    """Return the share of the limit that policies and tags take, in percent, or None without any; raise PackedPolicyTooLarge."""
+    """Return the percentage of the limit that policies and tags take, or None; raise PackedPolicyTooLarge."""
     if not (grant.policy or grant.policy_arns or grant.tags):
         return None
     size = len(pack({"p": grant.policy, "a": grant.policy_arns, "t": grant.tags, "y": grant.transitive}))
@@ -187,5 +191,5 @@ def _session(fields: Mapping[str, Any], key_id: str) -> Session:
     )
 
 
-def _pairs(value: Any) -> Tags:
+def _pairs(value: Iterable[tuple[str, str]]) -> Tags:
     return tuple((key, text) for key, text in value)

@@ -1,7 +1,7 @@
 """The operations of the STS: what each asks leave for, and what it then does.
 
-The gate authenticates, decides every Ask, and only then runs the operation. Nothing here sees HTTP, a password or an assertion:
-for the unsigned operations the gate hands in the Identity that a provider has just proved.
+The gate authenticates, decides every Ask, and only then runs the operation. Nothing here sees HTTP, a password or an
+assertion: for the unsigned operations the gate hands in the Identity that a provider has just proved.
 """
 
 from collections.abc import Callable, Iterable
@@ -85,7 +85,7 @@ class StsOperation:
     opaque: bool = False
 
 
-# --- AssumeRole ---------------------------------------------------------------------------------------------------------------
+# --- AssumeRole -------------------------------------------------------------------------------------------------------
 
 
 def assume_role_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
@@ -97,13 +97,15 @@ def assume_role_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
     inherited = _inherited(caller)
     if {key.lower() for key, _ in inherited} & {tag["Key"].lower() for tag in p.get("Tags", ())}:
         raise AccessDenied(
-            "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from the"
-            " calling session.",
+            "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from"
+            " the calling session.",
         )
     keys = _request_keys(p, p["RoleSessionName"])
     if "ExternalId" in p:
         keys["sts:externalid"] = (p["ExternalId"],)
-    return _role_asks(call, p["RoleArn"], "sts:AssumeRole", keys, tags=bool(p.get("Tags") or inherited), source=_source(call, p))
+    return _role_asks(
+        call, p["RoleArn"], "sts:AssumeRole", keys, tags=bool(p.get("Tags") or inherited), source=_source(call, p)
+    )
 
 
 def assume_role(call: StsCall, p: Params) -> Outcome:
@@ -132,11 +134,11 @@ def assume_role(call: StsCall, p: Params) -> Outcome:
     return _role_outcome(call, grant, role, seconds)
 
 
-# --- AssumeRoleWithLDAPIdentity -----------------------------------------------------------------------------------------------
+# --- AssumeRoleWithLDAPIdentity ---------------------------------------------------------------------------------------
 
 
 def assume_role_with_ldap_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
-    """Ask the role's trust policy for sts:AssumeRoleWithLDAPIdentity; the gate has put the one role into the parameters."""
+    """Ask the trust policy of the role that the gate has put into the parameters."""
     _check_tags(p)
     keys = _request_keys(p, session_name(call.proved.name)) | ldap_keys(call.proved)
     return _role_asks(
@@ -177,7 +179,7 @@ def assume_role_with_ldap(call: StsCall, p: Params) -> Outcome:
     return outcome
 
 
-# --- the caller's own sessions ------------------------------------------------------------------------------------------------
+# --- the caller's own sessions ----------------------------------------------------------------------------------------
 
 
 def get_caller_identity(call: StsCall, _p: Params) -> Outcome:
@@ -267,7 +269,8 @@ OPERATIONS = {
     "GetSessionToken": StsOperation(get_session_token, _nothing),
 }
 
-# What a session may not call whatever its policies say (STS API reference, "Comparing the AWS STS API operations"; THREATS B27, B28).
+# What a session may not call whatever its policies say (STS API reference, "Compare AWS STS credentials";
+# THREATS B27, B28).
 _USER_SESSION_MAY = {"AssumeRole", "GetCallerIdentity"}
 _ROLE_SESSION_MAY_NOT = {"GetSessionToken", "GetFederationToken"}
 
@@ -284,7 +287,7 @@ def session_may_call(session: Session, service: str, operation: str) -> bool:
     return operation in _USER_SESSION_MAY
 
 
-# --- what the operations share ------------------------------------------------------------------------------------------------
+# --- what the operations share ----------------------------------------------------------------------------------------
 
 
 def _role_asks(
@@ -318,7 +321,9 @@ def _existing(call: StsCall, role_arn: str) -> RoleRecord:
 
 
 def _request_keys(p: Params, name: str | None) -> dict[str, tuple[str, ...]]:
-    keys = {f"aws:requesttag/{tag['Key'].lower()}": (tag["Value"],) for tag in p.get("Tags", ())}
+    keys: dict[str, tuple[str, ...]] = {
+        f"aws:requesttag/{tag['Key'].lower()}": (tag["Value"],) for tag in p.get("Tags", ())
+    }
     if keys:
         keys["aws:tagkeys"] = tuple(tag["Key"] for tag in p["Tags"])
     if p.get("TransitiveTagKeys"):
@@ -331,7 +336,7 @@ def _request_keys(p: Params, name: str | None) -> dict[str, tuple[str, ...]]:
 
 
 def _check_tags(p: Params) -> None:
-    """Raise ValidationError for tags that the service model's patterns let through (IAM User Guide, "Pass session tags")."""
+    """Raise ValidationError for tags that the model lets through (IAM User Guide, "Pass session tags in AWS STS")."""
     keys = [tag["Key"] for tag in p.get("Tags", ())]
     if len({key.lower() for key in keys}) != len(keys):
         raise ValidationError("Duplicate tag keys found. Please note that Tag keys are case insensitive.")
@@ -375,7 +380,7 @@ def _role_seconds(p: Params, role: RoleRecord, *, chained: bool) -> int:
 
 
 def _token_seconds(p: Params, kind: PrincipalKind) -> int:
-    """Return the term; an account owner's is at most an hour, whatever was asked (STS API reference, DurationSeconds)."""
+    """Return the term; an account owner's is an hour at most, whatever was asked (API reference, DurationSeconds)."""
     seconds: int = p.get("DurationSeconds", TOKEN_DEFAULT)
     return min(seconds, ROOT_MAX) if kind is PrincipalKind.ROOT else seconds
 

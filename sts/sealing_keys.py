@@ -10,8 +10,8 @@ from sqlalchemy import Connection, delete, insert, select
 from iam.arn import Random
 from iam.errors import DeleteConflict, NoSuchEntity
 from iam.schema import sealing_key
-from iam.vault import Vault
 from iam.store import Store
+from iam.vault import Vault
 from sts.token import Sealer, SealingKey
 
 

@@ -1,8 +1,8 @@
 """The list of live sessions, in Redis.
 
-Tokens carry their own session, so nothing here is needed to verify one: while Redis is away credentials are minted and verified as
-before, and what could not be listed waits in the worker and is listed when Redis is back. All keys of an account share one hash
-tag, so that a cluster keeps them on one node.
+Tokens carry their own session, so nothing here is needed to verify one: while Redis is away credentials are minted
+and verified as before, and what could not be listed waits in the worker and is listed when Redis is back. All keys of
+an account share one hash tag, so that a cluster keeps them on one node.
 """
 
 import json
@@ -15,7 +15,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 _BACKLOG = 10_000
-_PAUSE = 1.0  # seconds without a try after a failure, so that an outage costs one time-out a second and not one a request
+_PAUSE = (
+    1.0  # seconds without a try after a failure, so that an outage costs one time-out a second and not one a request
+)
 _SWEEP = 256  # one in so many records also drops the expired from the index
 _CHUNK = 500
 
@@ -38,7 +40,7 @@ class LiveSession:
 class LiveSessions:
     """Lists sessions when they are minted, and tells which are still live."""
 
-    def __init__(self, redis: "Redis[str]", *, monotonic: Callable[[], float]) -> None:
+    def __init__(self, redis: Redis, *, monotonic: Callable[[], float]) -> None:
         self._redis = redis
         self._monotonic = monotonic
         self._down_until = 0.0
@@ -59,7 +61,7 @@ class LiveSessions:
 
     def live(self, account_id: str, now_ms: int) -> Iterator[LiveSession]:
         """Yield the live sessions of an account, those that expire first first; raise RedisError."""
-        ids = self._redis.zrangebyscore(_index(account_id), now_ms, "+inf")
+        ids = [str(one) for one in self._redis.zrangebyscore(_index(account_id), now_ms, "+inf")]
         for at in range(0, len(ids), _CHUNK):
             for text in self._redis.mget(_key(account_id, session_id) for session_id in ids[at : at + _CHUNK]):
                 if text is not None:
@@ -97,6 +99,6 @@ def _text(session: LiveSession) -> str:
     return json.dumps(list(asdict(session).values()), separators=(",", ":"))
 
 
-def _parse(text: str) -> LiveSession:
+def _parse(text: str | bytes) -> LiveSession:
     fields: list[Any] = json.loads(text)
     return LiveSession(*fields)

@@ -1,19 +1,15 @@
-"""Does this role's trust policy let this identity in?
+"""How an identity looks to a role's trust policy: a principal, condition keys, and a session name.
 
-Pure. How a directory becomes a principal is fixed here, because stored trust policies name it: the principal is
-``{"Federated": "arn:aws:iam::<account>:ldap-provider/<directory>"}``, and the directory's facts are ``ldap:*`` condition keys.
+Pure. It is fixed here, because stored trust policies name it: a directory is the principal
+``{"Federated": "arn:aws:iam::<account>:ldap-provider/<directory>"}``, and the directory's facts are ``ldap:*``
+condition keys.
 """
 
 import re
-from collections.abc import Mapping
 
 from iam.arn import iam_arn
-from iam.policy.decide import Decision, Layers, RequestContext, decide
-from iam.policy.document import Policy
 from iam.principal import Principal, PrincipalKind
 from sts.identity import Identity
-
-ContextKeys = Mapping[str, tuple[str, ...]]
 
 # AssumeRole API reference, RoleSessionName: 2 to 64 of these characters.
 _NOT_IN_A_SESSION_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
@@ -26,10 +22,12 @@ def session_name(login_name: str) -> str:
 
 
 def federated_principal(identity: Identity, account_id: str) -> Principal:
-    """Return the identity as a principal of the provider that an account's trust policies name."""
+    """Return the identity as a principal of the provider that an account's policies name."""
     kind, _, name = identity.provider.partition("/")
     provider = iam_arn(account_id, kind, name)
-    return Principal(PrincipalKind.FEDERATED, account_id, provider, f"{provider}:{identity.subject}", name=identity.name)
+    return Principal(
+        PrincipalKind.FEDERATED, account_id, provider, f"{provider}:{identity.subject}", name=identity.name
+    )
 
 
 def ldap_keys(identity: Identity) -> dict[str, tuple[str, ...]]:
@@ -40,9 +38,3 @@ def ldap_keys(identity: Identity) -> dict[str, tuple[str, ...]]:
     keys["ldap:groups"] = identity.groups
     keys["ldap:group-names"] = identity.group_names
     return {name: values for name, values in keys.items() if values}
-
-
-def admits(trust: Policy, role_arn: str, account_id: str, identity: Identity, *, action: str, keys: ContextKeys) -> Decision:
-    """Return whether the trust policy of a role lets this identity take ``action`` on it."""
-    context = RequestContext(action, role_arn, federated_principal(identity, account_id), keys)
-    return decide(context, Layers(resource=trust, resource_account=account_id))

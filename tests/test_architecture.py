@@ -1,4 +1,4 @@
-"""The two rules of the structure, read from the syntax trees: one direction of imports, and pure files that stay pure."""
+"""The rules of the structure, read from the syntax trees: one direction of imports, and pure files that stay pure."""
 
 import ast
 from collections.abc import Iterator
@@ -29,8 +29,9 @@ PURE = [
 ]
 # What makes a file impure: I/O, clock, entropy, logging, frameworks.
 IMPURE = {
-    "flask", "sqlalchemy", "alembic", "redis", "ldap3", "gunicorn", "gevent", "logging", "os", "pathlib", "secrets", "random",
-    "socket", "subprocess", "threading", "time", "io", "tempfile", "shutil", "urllib.request", "http", "botocore", "uuid",
+    "alembic", "botocore", "flask", "gevent", "gunicorn", "http", "io", "ldap3", "logging", "os", "pathlib", "random",
+    "redis", "secrets", "shutil", "socket", "sqlalchemy", "subprocess", "tempfile", "threading", "time",
+    "urllib.request", "uuid",
 }  # fmt: skip
 CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")}
 BUILTIN_IO = {"open", "print", "input"}

@@ -1,7 +1,7 @@
 """The condition keys that a request fills in whoever the caller is.
 
-Source: IAM User Guide, "AWS global condition context keys". Keys about the principal come with the Caller, keys about the resource
-with the operation's Ask.
+Source: IAM User Guide, "AWS global condition context keys". Keys about the principal come with the Caller, keys about
+the resource with the operation's Ask.
 """
 
 from collections.abc import Mapping

@@ -1,14 +1,18 @@
 """The one gate: every call of every operation passes here, in one order, and none can skip a step.
 
-Find the operation, verify who signed, read and validate the parameters, prove the identity where the operation carries a proof,
-decide each Ask, run, write the audit record, answer. Operations themselves hold no permission checks.
+Find the operation, verify who signed, read and validate the parameters, prove the identity where the operation
+carries a proof, decide each Ask, run, write the audit record, answer. Operations themselves hold no permission
+checks.
 """
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+
+from iam.operations.mfa import spend_code
+from sqlalchemy import Connection
 
 from broker.audit import AuditLog
 from broker.aws import query, trail
@@ -28,19 +32,19 @@ from iam.errors import (
     MissingAction,
     NotImplementedHere,
     ServiceError,
+    ServiceUnavailable,
     Throttling,
     ValidationError,
 )
 from iam.limits import Limits
 from iam.operations import OPERATIONS as IAM
 from iam.operations.ask import Ask, Operation
-from iam.operations.mfa import spend_code
 from iam.policy.decide import Decision, Layers, RequestContext, decide, message
-from iam.principal import Principal, PrincipalKind
+from iam.principal import PrincipalKind
 from iam.store import Store
 from iam.vault import Vault
 from sts import denials, sigv4
-from sts.authenticate import Authenticator, Caller
+from sts.authenticate import Authenticator
 from sts.operations import OPERATIONS as STS
 from sts.operations import Outcome, StsCall, StsOperation, session_may_call
 from sts.sessions import LiveSession, LiveSessions
@@ -84,7 +88,7 @@ class Gate:
     def _new_id(self) -> str:
         return str(uuid.UUID(bytes=self.random(16), version=4))
 
-    # --- the order of the checks ----------------------------------------------------------------------------------------------
+    # --- the order of the checks --------------------------------------------------------------------------------------
 
     def _run(self, exchange: Exchange) -> Result:
         request = exchange.request
@@ -97,7 +101,7 @@ class Gate:
         query.validate(model, p)
         if model.service == "sts":
             return self._run_sts(exchange, model, p)
-        return self._run_iam(exchange, model, p)
+        return self._run_iam(exchange, model)
 
     def _find(self, parameters: Iterable[tuple[str, str]]) -> OperationModel:
         named = query.first(parameters, "Action")
@@ -121,7 +125,7 @@ class Gate:
                 )
             raise AccessDenied(f"Cannot call {model.name} with session credentials")
 
-    # --- STS ------------------------------------------------------------------------------------------------------------------
+    # --- STS ----------------------------------------------------------------------------------------------------------
 
     def _run_sts(self, exchange: Exchange, model: OperationModel, p: Params) -> Result:
         operation = STS.get(model.name)
@@ -180,9 +184,9 @@ class Gate:
         mfa_at = int(exchange.now.timestamp() * 1000)
         return StsCall(self.store, call.sealer, self.random, exchange.now, call.caller, mfa_at=mfa_at)
 
-    # --- IAM ------------------------------------------------------------------------------------------------------------------
+    # --- IAM ----------------------------------------------------------------------------------------------------------
 
-    def _run_iam(self, exchange: Exchange, model: OperationModel, p: Params) -> Result:
+    def _run_iam(self, exchange: Exchange, model: OperationModel) -> Result:
         operation = IAM.get(model.name)
         caller = exchange.caller
         if operation is None or caller is None:
@@ -206,7 +210,7 @@ class Gate:
         self._require(exchange, model, operation.asks(call, exchange.params))
         return operation.run(call, exchange.params)
 
-    # --- decisions ------------------------------------------------------------------------------------------------------------
+    # --- decisions ----------------------------------------------------------------------------------------------------
 
     def _require(
         self,
@@ -254,7 +258,7 @@ class Gate:
         )
         return context, decide(context, layers)
 
-    # --- answers --------------------------------------------------------------------------------------------------------------
+    # --- answers ------------------------------------------------------------------------------------------------------
 
     def _answered(self, exchange: Exchange, result: Result) -> HttpResponse:
         if exchange.model is None:
@@ -265,7 +269,7 @@ class Gate:
         )
 
     def _refused(self, exchange: Exchange, error: ServiceError) -> HttpResponse:
-        """Return the error answer, after its audit record; where that cannot be written, say only that we are out of order."""
+        """Return the error answer, after its audit record; without a record, say only that we are out of order."""
         exchange.result = None
         try:
             self.audit.append(trail.record(exchange, error))

@@ -27,7 +27,7 @@ _REASONS = {
 }
 
 
-class BodyTooLarge(Exception):
+class BodyTooLarge(Exception):  # noqa: N818 - it names what happened, as the refusals do
     """The body exceeds MAX_BODY bytes."""
 
 
@@ -87,7 +87,7 @@ def _body(environ: Environ) -> bytes:
 
 
 def _origin(environ: Environ, trusted: Networks) -> tuple[str, bool]:
-    """Return the client's address and whether it used TLS; a proxy's word counts only where the proxy is trusted (THREATS B34)."""
+    """Return the client's address and whether it used TLS; only a trusted proxy's word counts (THREATS B34)."""
     address: str = environ.get("REMOTE_ADDR", "")
     secure = environ.get("wsgi.url_scheme") == "https"
     if not trusted or not _within(address, trusted):

@@ -3,7 +3,7 @@
 The proof never travels further: what comes back are the parameters without name and password.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from broker.attempts import Attempts
@@ -32,7 +32,7 @@ class LdapSignIn:
     password_in_query: bool
 
     def prove(self, exchange: Exchange, p: Params) -> tuple[Identity, Params]:
-        """Return who this is and the parameters without the proof; raise IDPRejectedClaim, Throttling, IDPCommunicationError."""
+        """Return who this is and the parameters without the proof; raise IDPRejectedClaim, Throttling."""
         self._check_transport(exchange)
         name, provider = self._provider(p)
         username, password = p["LDAPUsername"], p["LDAPPassword"]
@@ -65,7 +65,7 @@ class LdapSignIn:
             )
 
     def _provider(self, p: Params) -> tuple[str, LdapProvider]:
-        """Return the directory to ask: the only one, or the one that the named role trusts. A password goes to one place only."""
+        """Return the one directory to ask: the only one, or the one that the named role trusts."""
         if not self.providers:
             raise InvalidInput("No directory is configured.")
         if len(self.providers) == 1:

@@ -1,7 +1,7 @@
 """The audit record of one decision, in the shape of CloudTrail; no secret is ever in it.
 
-Source: CloudTrail User Guide, "CloudTrail record contents" and "CloudTrail userIdentity element". What CloudTrail has no member for
-stands under ``additionalEventData``.
+Source: CloudTrail User Guide, "CloudTrail record contents" and "CloudTrail userIdentity element". What CloudTrail has
+no member for stands under ``additionalEventData``.
 """
 
 import json
@@ -19,12 +19,15 @@ from sts.identity import Identity, Refusal
 from sts.mint import SessionKind
 
 Record = dict[str, Any]
+Value = Any  # whatever type a shape says
 
 _VERSION = "1.11"
 _NOBODY = {"type": "Unknown"}
 _LONGEST = 2048
 # Proofs of identity that the models do not mark as sensitive, and answers that hold a secret.
-_PROOFS = frozenset({"LDAPUsername", "LDAPPassword", "SAMLAssertion", "WebIdentityToken", "TokenCode", "EncodedMessage"})
+_PROOFS = frozenset(
+    {"LDAPUsername", "LDAPPassword", "SAMLAssertion", "WebIdentityToken", "TokenCode", "EncodedMessage"}
+)
 _TOLD = ("AssumedRoleUser", "FederatedUser", "PackedPolicySize", "SourceIdentity", "Provider", "Subject")
 
 
@@ -44,7 +47,7 @@ def record(exchange: Exchange, error: ServiceError | None = None) -> Record:
 
 
 def sign_in(exchange: Exchange, directory: str, username: str, *, refusal: Refusal | None = None) -> Record:
-    """Return the record of the first step of a sign-in: what the directory said. It shares its request id with the second."""
+    """Return the record of what the directory said: the first step of a sign-in, with the request id of the second."""
     entry = _frame(exchange, "signin.fedgate", "DirectorySignIn")
     entry["userIdentity"] = {"type": "DirectoryUser", "userName": username[:_LONGEST], "identityProvider": directory}
     entry["requestParameters"] = {"directory": directory}
@@ -168,7 +171,7 @@ def _shown(shape: Shape, value: dict[str, Any]) -> Record:
     }
 
 
-def _value(shape: Shape, value: Any) -> Any:
+def _value(shape: Shape, value: Value) -> Value:
     if shape.kind == "structure":
         return _shown(shape, value)
     if shape.kind == "list" and shape.item is not None:
@@ -192,7 +195,11 @@ def _elements(exchange: Exchange) -> Record | None:
         }
     key = result.get("AccessKey")
     if key:
-        told["accessKey"] = {"accessKeyId": key["AccessKeyId"], "userName": key.get("UserName"), "status": key["Status"]}
+        told["accessKey"] = {
+            "accessKeyId": key["AccessKeyId"],
+            "userName": key.get("UserName"),
+            "status": key["Status"],
+        }
     return told or None
 
 
@@ -209,5 +216,8 @@ def _decision(decision: Decision) -> Record:
     return {
         "result": decision.why.value,
         "layer": decision.layer,
-        "statements": [f"{reason.statement.policy}#{reason.statement.sid or reason.statement.index}" for reason in decision.statements],
+        "statements": [
+            f"{reason.statement.policy}#{reason.statement.sid or reason.statement.index}"
+            for reason in decision.statements
+        ],
     }

@@ -30,6 +30,7 @@ def normalise_dn(text: str) -> str:
     return ",".join("+".join(f"{kind}={value}" for kind, value in rdn) for rdn in _parse(text))
 
 
+@lru_cache(maxsize=8192)
 def first_value(dn: str) -> str:
     """Return the value of a name's first RDN, unescaped: ``Staff`` for ``cn=Staff,ou=groups,…``; raises ValueError."""
     rdns = _parse(dn)

@@ -92,7 +92,9 @@ def test_the_packed_size_grows_with_what_is_packed():
 
 
 def test_more_than_a_token_can_carry_is_refused_with_the_percentage():
-    noise = replace(GRANT, policy=os.urandom(1000).hex(), tags=tuple((f"k{n}", os.urandom(120).hex()) for n in range(50)))
+    noise = replace(
+        GRANT, policy=os.urandom(1000).hex(), tags=tuple((f"k{n}", os.urandom(120).hex()) for n in range(50))
+    )
     with pytest.raises(PackedPolicyTooLarge, match=r"consumes \d{3}% of allotted space"):
         mint(noise, 900, now=NOW, random=os.urandom, sealer=SEALER)
 

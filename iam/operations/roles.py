@@ -1,0 +1,150 @@
+"""Roles and their trust policies. Source: IAM API Reference, CreateRole, GetRole, ListRoles, UpdateAssumeRolePolicy."""
+
+import json
+from collections.abc import Sequence
+
+from sqlalchemy import delete, insert, update
+
+from iam.bindings import arns_today, as_shown, resolve
+from iam.call import Call, Params, Result
+from iam.errors import LimitExceeded, NoSuchEntity
+from iam.operations.names import (
+    ROLE,
+    Entity,
+    about,
+    about_all,
+    about_new,
+    about_permissions,
+    create,
+    extras,
+    heading,
+    listing,
+    named,
+    remove,
+)
+from iam.operations.policies import check_boundary
+from iam.policy.document import Policy, PolicyKind, size
+from iam.records import federated_providers
+from iam.schema import attachment, inline_policy, instance_profile, role, role_federated
+
+on_role = about(ROLE)
+on_roles = about_all(ROLE)
+on_new_role = about_new(ROLE)
+on_role_permissions = about_permissions(ROLE)
+
+MAX_SESSION = 3600  # seconds, AWS's default of MaxSessionDuration
+
+_HANGING = (
+    (attachment.c.entity_id, "Cannot delete entity, must detach all policies first."),
+    (inline_policy.c.entity_id, "Cannot delete entity, must delete policies first."),
+    (instance_profile.c.role_id, "Cannot delete entity, must remove roles from instance profile first."),
+)
+
+
+def role_shapes(call: Call, rows: Sequence[Entity]) -> list[Result]:
+    """Return roles as lists show them, their trust policies with the present names of their principals."""
+    bound: list[dict[str, str]] = [json.loads(row.trust_ids) for row in rows]
+    today = arns_today(call.tx, {one for ids in bound for one in ids.values()})
+    return [_shape(row, as_shown(row.trust, ids, today)) for row, ids in zip(rows, bound, strict=True)]
+
+
+def _shape(row: Entity, trust: str) -> Result:
+    shape = heading(ROLE, row) | {"AssumeRolePolicyDocument": trust, "MaxSessionDuration": row.max_session}
+    return shape | ({"Description": row.description} if row.description else {})
+
+
+def _full(call: Call, row: Entity) -> Result:
+    return role_shapes(call, [row])[0] | extras(call, row)
+
+
+def _trust(call: Call, text: str) -> tuple[dict[str, str], frozenset[str]]:
+    """Return a trust policy's columns and its identity providers; raise MalformedPolicyDocument, LimitExceeded."""
+    if size(text) > call.limits.trust_policy_size:
+        raise LimitExceeded(f"Cannot exceed quota for ACLSizePerRole: {call.limits.trust_policy_size}")
+    policy = Policy.parse(text, PolicyKind.TRUST)
+    ids = resolve(call.tx, policy.principal_arns())
+    return {"trust": text, "trust_ids": json.dumps(ids)}, federated_providers(policy)
+
+
+def _set_providers(call: Call, role_id: str, providers: frozenset[str]) -> None:
+    call.tx.execute(delete(role_federated).where(role_federated.c.role_id == role_id))
+    for provider in sorted(providers):
+        call.tx.execute(insert(role_federated).values(role_id=role_id, provider=provider))
+
+
+def create_role(call: Call, p: Params) -> Result:
+    """Make a role; whom its trust policy names is fixed by unique id from now on."""
+    boundary = p.get("PermissionsBoundary")
+    check_boundary(call, boundary)
+    columns, providers = _trust(call, p["AssumeRolePolicyDocument"])
+    columns_of_role: Params = {
+        **columns,
+        "boundary": boundary,
+        "description": p.get("Description"),
+        "max_session": p.get("MaxSessionDuration", MAX_SESSION),
+    }
+    row = create(call, ROLE, p, **columns_of_role)
+    _set_providers(call, row.id, providers)
+    return {"Role": _full(call, row)}
+
+
+def get_role(call: Call, p: Params) -> Result:
+    """Return a role with its trust policy."""
+    return {"Role": _full(call, named(call, ROLE, p)) | {"RoleLastUsed": {}}}
+
+
+def list_roles(call: Call, p: Params) -> Result:
+    """Return a page of roles, without tags, boundaries and last use."""
+    rows, paging = listing(call, ROLE, p)
+    return {"Roles": role_shapes(call, rows), **paging}
+
+
+def update_role(call: Call, p: Params) -> Result:
+    """Change a role's description or the longest session that it gives."""
+    row = named(call, ROLE, p)
+    columns = {"Description": "description", "MaxSessionDuration": "max_session"}
+    values = {column: p[name] for name, column in columns.items() if name in p}
+    if values:
+        call.tx.execute(update(role).where(role.c.id == row.id).values(values))
+    return {}
+
+
+def update_role_description(call: Call, p: Params) -> Result:
+    """Change a role's description and return the role."""
+    row = named(call, ROLE, p)
+    call.tx.execute(update(role).where(role.c.id == row.id).values(description=p["Description"]))
+    return {"Role": _full(call, named(call, ROLE, p))}
+
+
+def delete_role(call: Call, p: Params) -> Result:
+    """Delete a role that has neither policies nor instance profiles left; its sessions end with it."""
+    row = named(call, ROLE, p)
+    _set_providers(call, row.id, frozenset())
+    remove(call, ROLE, row, _HANGING)
+    return {}
+
+
+def update_assume_role_policy(call: Call, p: Params) -> Result:
+    """Replace a role's trust policy; sessions that it gave go on."""
+    row = named(call, ROLE, p)
+    columns, providers = _trust(call, p["PolicyDocument"])
+    call.tx.execute(update(role).where(role.c.id == row.id).values(columns))
+    _set_providers(call, row.id, providers)
+    return {}
+
+
+def put_role_permissions_boundary(call: Call, p: Params) -> Result:
+    """Limit a role by a managed policy."""
+    check_boundary(call, p["PermissionsBoundary"])
+    row = named(call, ROLE, p)
+    call.tx.execute(update(role).where(role.c.id == row.id).values(boundary=p["PermissionsBoundary"]))
+    return {}
+
+
+def delete_role_permissions_boundary(call: Call, p: Params) -> Result:
+    """Take the limit away; raise NoSuchEntity when there is none."""
+    row = named(call, ROLE, p)
+    if row.boundary is None:
+        raise NoSuchEntity(f"The role with name {row.name} does not have a permissions boundary.")
+    call.tx.execute(update(role).where(role.c.id == row.id).values(boundary=None))
+    return {}

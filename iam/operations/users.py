@@ -1,0 +1,127 @@
+"""Users. Source: IAM API Reference, CreateUser, GetUser, ListUsers, UpdateUser, DeleteUser, Put/DeleteUserPermissionsBoundary."""
+
+from sqlalchemy import select, update
+
+from iam.arn import root_arn
+from iam.call import Call, Params, Result
+from iam.errors import NoSuchEntity, ValidationError
+from iam.operations.ask import Ask
+from iam.operations.lookup import moment
+from iam.operations.names import (
+    USER,
+    Entity,
+    about,
+    about_all,
+    about_new,
+    about_permissions,
+    ask_about,
+    create,
+    extras,
+    find,
+    heading,
+    listing,
+    named,
+    remove,
+    rename,
+)
+from iam.operations.policies import check_boundary
+from iam.principal import PrincipalKind
+from iam.schema import access_key, account, attachment, inline_policy, login_profile, membership, mfa_device, user
+
+on_user = about(USER)
+on_users = about_all(USER)
+on_new_user = about_new(USER)
+on_user_permissions = about_permissions(USER)
+
+_HANGING = (
+    (attachment.c.entity_id, "Cannot delete entity, must detach all policies first."),
+    (inline_policy.c.entity_id, "Cannot delete entity, must delete policies first."),
+    (membership.c.user_id, "Cannot delete entity, must remove users from group first."),
+    (access_key.c.user_id, "Cannot delete entity, must delete access keys first."),
+    (login_profile.c.user_id, "Cannot delete entity, must delete login profile first."),
+    (mfa_device.c.user_id, "Cannot delete entity, must delete MFA device first."),
+)
+
+
+def user_or_caller(call: Call, p: Params) -> Entity | None:
+    """Return the user that UserName names, else the calling user, or None for root; raise NoSuchEntity, ValidationError."""
+    if "UserName" in p:
+        return find(call, USER, p["UserName"])
+    if call.principal.kind is PrincipalKind.ROOT:
+        return None
+    if call.principal.kind is not PrincipalKind.USER:
+        raise ValidationError("Must specify userName when calling with non-User credentials")
+    found = call.tx.execute(select(user).where(user.c.id == call.principal.entity_id)).one_or_none()
+    if found is None:
+        raise NoSuchEntity(f"The user with name {call.principal.name} cannot be found.")
+    return found
+
+
+def on_user_or_caller(call: Call, p: Params) -> Ask:
+    """Ask about the user that UserName names, else about the caller."""
+    if "UserName" in p:
+        return on_user(call, p)
+    if call.principal.kind is PrincipalKind.USER:
+        return ask_about(call, USER, call.principal.name, {})
+    return Ask(call.principal.entity_arn or root_arn(call.account_id))
+
+
+def user_shape(row: Entity) -> Result:
+    """Return a user as lists show it."""
+    shape = heading(USER, row)
+    if row.password_last_used is not None:
+        shape["PasswordLastUsed"] = moment(row.password_last_used)
+    return shape
+
+
+def create_user(call: Call, p: Params) -> Result:
+    """Make a user without any credentials or permissions."""
+    boundary = p.get("PermissionsBoundary")
+    check_boundary(call, boundary)
+    row = create(call, USER, p, boundary=boundary)
+    return {"User": user_shape(row) | extras(call, row)}
+
+
+def get_user(call: Call, p: Params) -> Result:
+    """Return a user, or the account's owner when it asks about itself."""
+    row = user_or_caller(call, p)
+    if row is None:
+        created = call.tx.scalar(select(account.c.created).where(account.c.id == call.account_id)) or 0
+        arn = root_arn(call.account_id)
+        return {"User": {"UserId": call.account_id, "Arn": arn, "CreateDate": moment(created)}}
+    return {"User": user_shape(row) | extras(call, row)}
+
+
+def list_users(call: Call, p: Params) -> Result:
+    """Return a page of users, without tags and boundaries."""
+    rows, paging = listing(call, USER, p)
+    return {"Users": [user_shape(row) for row in rows], **paging}
+
+
+def update_user(call: Call, p: Params) -> Result:
+    """Rename or move a user; its unique id, and so its place in trust policies, stays."""
+    rename(call, USER, p)
+    return {}
+
+
+def delete_user(call: Call, p: Params) -> Result:
+    """Delete a user that has neither credentials nor permissions left."""
+    remove(call, USER, named(call, USER, p), _HANGING)
+    return {}
+
+
+def put_user_permissions_boundary(call: Call, p: Params) -> Result:
+    """Limit a user by a managed policy."""
+    check_boundary(call, p["PermissionsBoundary"])
+    row = named(call, USER, p)
+    call.tx.execute(update(user).where(user.c.id == row.id).values(boundary=p["PermissionsBoundary"]))
+    return {}
+
+
+def delete_user_permissions_boundary(call: Call, p: Params) -> Result:
+    """Take the limit away; raise NoSuchEntity when there is none."""
+    row = named(call, USER, p)
+    if row.boundary is None:
+        raise NoSuchEntity(f"The user with name {row.name} does not have a permissions boundary.")
+    call.tx.execute(update(user).where(user.c.id == row.id).values(boundary=None))
+    return {}

@@ -1,0 +1,493 @@
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iam.policy.decide import Decision, Layers, RequestContext, Why, decide, message
+from iam.policy.document import Policy, PolicyKind
+from iam.principal import Principal, PrincipalKind
+
+HOME, AWAY = "111111111111", "222222222222"
+BUCKET = "arn:aws:s3:::b/k"
+ROLE_ARN, USER_ARN = f"arn:aws:iam::{HOME}:role/r", f"arn:aws:iam::{HOME}:user/ann"
+SESSION_ARN, FEDERATED_ARN = f"arn:aws:sts::{HOME}:assumed-role/r/s", f"arn:aws:sts::{HOME}:federated-user/f"
+ROOT_ARN = f"arn:aws:iam::{HOME}:root"
+PROVIDER, GOOGLE = f"arn:aws:iam::{HOME}:saml-provider/idp", f"arn:aws:iam::{HOME}:oidc-provider/accounts.google.com"
+TARGET = f"arn:aws:iam::{HOME}:role/target"
+
+USER = Principal(PrincipalKind.USER, HOME, USER_ARN, "AIDAX", USER_ARN, "AIDAX", "ann")
+SESSION = Principal(PrincipalKind.ROLE_SESSION, HOME, SESSION_ARN, "AROAX:s", ROLE_ARN, "AROAX", "r")
+FEDERATED_USER = Principal(PrincipalKind.FEDERATED_USER, HOME, FEDERATED_ARN, f"{HOME}:f", USER_ARN, "AIDAX", "f")
+ROOT = Principal(PrincipalKind.ROOT, HOME, ROOT_ARN, HOME, ROOT_ARN, HOME)
+FEDERATED = Principal(PrincipalKind.FEDERATED, HOME, PROVIDER, f"{PROVIDER}:ann", name="ann")
+SERVICE = Principal(PrincipalKind.SERVICE, HOME, "ec2.amazonaws.com", "ec2.amazonaws.com")
+PRINCIPALS = {
+    "user": USER,
+    "session": SESSION,
+    "federated user": FEDERATED_USER,
+    "root": ROOT,
+    "federated": FEDERATED,
+    "service": SERVICE,
+}
+
+
+def policy(*statements, kind=PolicyKind.IDENTITY, label=""):
+    return Policy.parse(json.dumps({"Version": "2012-10-17", "Statement": list(statements)}), kind, label=label)
+
+
+def statement(effect="Allow", action="s3:GetObject", **more):
+    return {"Effect": effect, "Action": action, "Resource": "*"} | more
+
+
+def on_resource(principal, effect="Allow", **more):
+    return policy(statement(effect, Principal=principal, **more), kind=PolicyKind.RESOURCE)
+
+
+def trust(principal, effect="Allow", **more):
+    action = {"Action": ["sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:AssumeRoleWithWebIdentity"]}
+    return policy({"Effect": effect, "Principal": principal} | action | more, kind=PolicyKind.TRUST)
+
+
+ALLOW, DENY, OTHER = policy(statement()), policy(statement("Deny")), policy(statement(action="iam:GetUser"))
+ASSUME = policy(statement(action="sts:AssumeRole"))
+READ = RequestContext("s3:GetObject", BUCKET, SESSION, {})
+
+
+def ask(principal=SESSION, action="s3:GetObject", on=BUCKET, keys=None, **layers):
+    return decide(RequestContext(action, on, principal, keys or {}), Layers(**layers))
+
+
+def assume(principal, **layers):
+    return ask(principal, "sts:AssumeRole", TARGET, **layers)
+
+
+def test_without_policies_nobody_may_do_anything_but_root_at_home():
+    found = {
+        name: decide(replace(READ, principal=principal), Layers()).allowed for name, principal in PRINCIPALS.items()
+    }
+    assert found == dict.fromkeys(PRINCIPALS, False) | {"root": True}
+
+
+def test_a_statement_allows_its_own_actions_on_its_own_resources_alone():
+    layers = {"identity": (policy(statement(action=["s3:Get*"], Resource="arn:aws:s3:::b/*")),)}
+    assert ask(**layers).allowed
+    assert ask(action="S3:GETobject", **layers).allowed
+    assert not ask(action="s3:PutObject", **layers).allowed
+    assert not ask(on="arn:aws:s3:::c/k", **layers).allowed
+
+
+def test_not_action_and_not_resource_leave_out_what_they_name():
+    but_iam = policy({"Effect": "Allow", "NotAction": "iam:*", "NotResource": "arn:aws:s3:::secret/*"})
+    assert ask(identity=(but_iam,)).allowed
+    assert not ask(action="iam:GetUser", identity=(but_iam,)).allowed
+    assert not ask(on="arn:aws:s3:::secret/k", identity=(but_iam,)).allowed
+
+
+@pytest.mark.parametrize(("effect", "applies"), [("Allow", False), ("Deny", True)])
+@pytest.mark.parametrize(
+    "doubtful",
+    [
+        {"Condition": {"NumericLessThan": {"s3:max-keys": "10"}}},
+        {"Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}},
+        {"Condition": {"StringNotEquals": {"aws:PrincipalTag/team": "${aws:ResourceTag/team}"}}},
+    ],
+)
+def test_doubt_is_no_match_for_an_allow_and_a_match_for_a_deny(effect, applies, doubtful):
+    keys = {"s3:max-keys": ("many",), "aws:sourceip": ("unknown",), "aws:principaltag/team": ("a",)}
+    found = ask(keys=keys, identity=(policy(statement(effect, **doubtful)),))
+    assert bool(found.statements) is applies
+
+
+def test_a_not_resource_whose_variable_has_no_value_allows_nothing_and_denies_everything():
+    unknown = {"Effect": "Allow", "Action": "*", "NotResource": "arn:aws:s3:::${aws:PrincipalTag/x}/*"}
+    assert ask(identity=(policy(unknown),)).why is Why.IMPLICIT_DENY
+    assert ask(identity=(policy(unknown | {"Effect": "Deny"}),)).why is Why.EXPLICIT_DENY
+
+
+def test_every_condition_must_hold():
+    both = {"Condition": {"Bool": {"aws:SecureTransport": "true"}, "StringEquals": {"aws:PrincipalTag/team": "a"}}}
+    layers = {"identity": (policy(statement(**both)),)}
+    assert ask(keys={"aws:securetransport": ("true",), "aws:principaltag/team": ("a",)}, **layers).allowed
+    assert not ask(keys={"aws:securetransport": ("true",), "aws:principaltag/team": ("b",)}, **layers).allowed
+    assert not ask(keys={"aws:principaltag/team": ("a",)}, **layers).allowed
+
+
+LAYER_NAMES = {
+    "guardrails": "service control policy",
+    "resource": "resource-based policy",
+    "identity": "identity-based policy",
+    "boundary": "permissions boundary",
+    "session": "session policy",
+}
+
+
+def everything_allows():
+    return {
+        "guardrails": (ALLOW,),
+        "resource": on_resource({"AWS": SESSION_ARN}),
+        "identity": (ALLOW,),
+        "boundary": ALLOW,
+        "session": (ALLOW,),
+    }
+
+
+@pytest.mark.parametrize("layer", LAYER_NAMES)
+def test_an_explicit_deny_in_any_layer_wins_and_is_named(layer):
+    denies = {"resource": on_resource("*", "Deny"), "boundary": DENY}.get(layer, (DENY,))
+    found = ask(**everything_allows() | {layer: denies})
+    assert (found.allowed, found.why, found.layer) == (False, Why.EXPLICIT_DENY, LAYER_NAMES[layer])
+    assert [reason.layer for reason in found.statements] == [LAYER_NAMES[layer]]
+    assert ask(**everything_allows()).allowed
+
+
+@pytest.mark.parametrize(
+    ("layers", "missing"),
+    [
+        ({}, "identity-based policy"),
+        ({"identity": (OTHER,)}, "identity-based policy"),
+        ({"identity": (ALLOW,), "guardrails": (OTHER,)}, "service control policy"),
+        ({"identity": (ALLOW,), "guardrails": ()}, "service control policy"),
+        ({"identity": (ALLOW,), "boundary": OTHER}, "permissions boundary"),
+        ({"identity": (ALLOW,), "session": (OTHER,)}, "session policy"),
+        ({"identity": (ALLOW,), "session": ()}, "session policy"),
+        ({"identity": (ALLOW,), "resource_account": AWAY}, "resource-based policy"),
+        ({"identity": (ALLOW,), "resource": on_resource("*"), "resource_account": AWAY}, ""),
+        ({"resource": on_resource("*"), "resource_account": AWAY}, "identity-based policy"),
+        ({"identity": (ALLOW,), "resource": on_resource({"AWS": AWAY})}, ""),
+        ({"identity": (ALLOW,), "session": (OTHER, ALLOW), "boundary": ALLOW, "guardrails": (OTHER, ALLOW)}, ""),
+    ],
+)
+def test_a_layer_that_does_not_allow_is_named(layers, missing):
+    found = ask(**layers)
+    assert (found.allowed, found.layer) == (not missing, missing or "identity-based policy")
+    assert found.why is (Why.IMPLICIT_DENY if missing else Why.ALLOWED)
+
+
+# How a grant on a resource depends on the caller's own policies. Columns: who; the principal named; needs an identity
+# allow at home; limited by boundary and session policy at home.
+GRANTS = [
+    ("user", USER_ARN, False, False),
+    ("user", HOME, True, True),
+    ("user", "*", True, True),
+    ("session", SESSION_ARN, False, False),
+    ("session", ROLE_ARN, False, True),
+    ("session", ROOT_ARN, True, True),
+    ("session", "*", True, True),
+    ("federated user", FEDERATED_ARN, False, False),
+    ("federated user", USER_ARN, False, True),
+    ("federated user", HOME, True, True),
+]
+
+
+@pytest.mark.parametrize(("who", "named", "needs_identity", "limited"), GRANTS)
+@pytest.mark.parametrize("kind", ["resource", "trust"])
+def test_a_grant_in_the_same_account(who, named, needs_identity, limited, kind):
+    principal = PRINCIPALS[who]
+    if kind == "trust":
+        call, mine, grant = assume, (ASSUME,), trust({"AWS": named})
+    else:
+        call, mine, grant = ask, (ALLOW,), on_resource({"AWS": named})
+    session = mine if who == "federated user" else None
+    assert call(principal, resource=grant, identity=mine, session=session).allowed
+    assert call(principal, resource=grant, session=session).allowed is not needs_identity
+    for ceiling in ({"boundary": OTHER}, {"session": (OTHER,)}):
+        layers = {"session": session} | ceiling
+        assert call(principal, resource=grant, identity=mine, **layers).allowed is not limited
+    assert not call(principal, resource=grant, identity=mine, session=session, guardrails=(OTHER,)).allowed
+
+
+@pytest.mark.parametrize(("who", "named", "_needs", "_limited"), GRANTS)
+def test_across_accounts_both_sides_must_allow_within_every_ceiling(who, named, _needs, _limited):
+    layers = {"resource": trust({"AWS": named}), "resource_account": AWAY, "session": (ASSUME,)}
+    principal = PRINCIPALS[who]
+    assert assume(principal, identity=(ASSUME,), **layers).allowed
+    assert assume(principal, **layers).layer == "identity-based policy"
+    assert assume(principal, identity=(ASSUME,), boundary=OTHER, **layers).layer == "permissions boundary"
+    assert assume(principal, identity=(ASSUME,), **layers | {"session": (OTHER,)}).layer == "session policy"
+    assert (
+        assume(principal, identity=(ASSUME,), **layers | {"resource": trust({"AWS": AWAY})}).layer
+        == "role trust policy"
+    )
+
+
+def test_an_identity_policy_alone_assumes_no_role_even_at_home():
+    assert assume(USER, identity=(ASSUME,), resource=trust({"AWS": AWAY})).layer == "role trust policy"
+
+
+@pytest.mark.parametrize(
+    ("principal", "named", "expected"),
+    [
+        (FEDERATED, {"Federated": PROVIDER}, True),
+        (FEDERATED, {"Federated": f"{PROVIDER}2"}, False),
+        (FEDERATED, {"AWS": "*"}, False),
+        (FEDERATED, "*", False),
+        (FEDERATED, {"AWS": HOME}, False),
+        (FEDERATED, {"Service": "ec2.amazonaws.com"}, False),
+        (replace(FEDERATED, arn=GOOGLE), {"Federated": "accounts.google.com"}, True),
+        (replace(FEDERATED, arn="accounts.google.com"), {"Federated": "accounts.google.com"}, True),
+        (replace(FEDERATED, arn=GOOGLE), {"Federated": GOOGLE}, True),
+        (replace(FEDERATED, arn=GOOGLE.replace("accounts.", "evil")), {"Federated": "accounts.google.com"}, False),
+        (SERVICE, {"Service": "ec2.amazonaws.com"}, True),
+        (SERVICE, {"Service": "ecs.amazonaws.com"}, False),
+        (SERVICE, {"AWS": HOME}, False),
+        (SERVICE, "*", False),
+        (USER, {"Federated": PROVIDER}, False),
+        (USER, {"Service": "ec2.amazonaws.com"}, False),
+        (USER, {"AWS": f"{USER_ARN}2"}, False),
+        (USER, {"AWS": SESSION_ARN}, False),
+        (SESSION, {"AWS": f"{SESSION_ARN}2"}, False),
+    ],
+)
+def test_who_a_trust_policy_lets_in(principal, named, expected):
+    pinned = {"Condition": {"StringEquals": {"accounts.google.com:aud": "app"}}}
+    found = assume(principal, resource=trust(named, **pinned), keys={"accounts.google.com:aud": ("app",)})
+    assert found.allowed is expected
+
+
+def test_a_deny_to_everyone_reaches_services_and_federated_people():
+    everyone = {"Effect": "Deny", "Principal": "*", "Action": "sts:*"}
+    named = {"Effect": "Allow", "Principal": {"Federated": PROVIDER, "Service": "ec2.amazonaws.com"}, "Action": "sts:*"}
+    both = policy(named, everyone, kind=PolicyKind.TRUST)
+    for principal in (FEDERATED, SERVICE):
+        assert assume(principal, resource=policy(named, kind=PolicyKind.TRUST)).allowed
+        assert assume(principal, resource=both).why is Why.EXPLICIT_DENY
+
+
+def test_a_canonical_user_is_nobody_here():
+    assert not ask(USER, resource=on_resource({"CanonicalUser": "a" * 64})).allowed
+
+
+@pytest.mark.parametrize(
+    ("layers", "allowed"),
+    [
+        ({}, True),
+        ({"identity": (DENY,), "boundary": DENY, "session": (DENY,)}, True),
+        ({"guardrails": (OTHER,)}, True),
+        ({"guardrails": (DENY,)}, False),
+        ({"resource": on_resource("*", "Deny")}, False),
+        ({"resource_account": AWAY}, False),
+        ({"resource_account": AWAY, "resource": on_resource({"AWS": HOME})}, True),
+    ],
+)
+def test_root_is_bound_by_nothing_at_home_but_explicit_denies_around_it(layers, allowed):
+    assert ask(ROOT, **layers).allowed is allowed
+
+
+def test_a_federated_user_may_do_what_its_maker_and_its_session_policy_both_allow():
+    assert ask(FEDERATED_USER, identity=(ALLOW,), session=(ALLOW,)).allowed
+    assert ask(FEDERATED_USER, identity=(ALLOW,)).layer == "session policy"
+    assert not ask(FEDERATED_USER, session=(ALLOW,)).allowed
+    made_by_root = replace(FEDERATED_USER, entity_arn=ROOT_ARN, entity_id=HOME)
+    assert ask(made_by_root, session=(ALLOW,)).allowed
+    assert not ask(made_by_root, session=(OTHER,)).allowed
+
+
+@pytest.mark.parametrize(
+    ("principal", "listed", "spared"),
+    [
+        (USER, [USER_ARN, ROOT_ARN], True),
+        (USER, [USER_ARN], False),
+        (USER, [HOME], False),
+        (SESSION, [SESSION_ARN, ROLE_ARN, HOME], True),
+        (SESSION, [ROLE_ARN, HOME], False),
+        (FEDERATED_USER, [FEDERATED_ARN, HOME], True),
+        (ROOT, [HOME], True),
+        (ROOT, [AWAY], False),
+    ],
+)
+def test_a_deny_with_not_principal_spares_only_a_caller_whose_every_arn_is_listed(principal, listed, spared):
+    everyone_but = {"Effect": "Deny", "NotPrincipal": {"AWS": listed}, "Action": "*", "Resource": "*"}
+    layers = {"identity": (ALLOW,), "session": (ALLOW,), "resource": policy(everyone_but, kind=PolicyKind.RESOURCE)}
+    assert ask(principal, **layers).allowed is spared
+
+
+@pytest.mark.parametrize(
+    ("principal", "listed", "allowed"),
+    [
+        (USER, {"AWS": AWAY}, True),
+        (USER, {"AWS": HOME}, False),
+        (USER, {"AWS": USER_ARN}, False),
+        (SESSION, {"AWS": ROLE_ARN}, False),
+        (FEDERATED, {"AWS": AWAY}, False),
+        (SERVICE, {"AWS": AWAY}, False),
+    ],
+)
+def test_an_allow_with_not_principal_leaves_out_who_is_listed_and_whoever_has_no_account(principal, listed, allowed):
+    everyone_but = {"Effect": "Allow", "NotPrincipal": listed, "Action": "sts:AssumeRole"}
+    found = assume(principal, identity=(ASSUME,), resource=policy(everyone_but, kind=PolicyKind.TRUST))
+    assert found.allowed is allowed
+
+
+def test_a_deny_with_not_principal_spares_the_services_and_providers_it_lists():
+    spared = {"Service": "ec2.amazonaws.com", "Federated": PROVIDER}
+    both = policy(
+        {"Effect": "Deny", "NotPrincipal": spared, "Action": "sts:*"},
+        {"Effect": "Allow", "Principal": spared | {"AWS": USER_ARN}, "Action": "sts:*"},
+        kind=PolicyKind.TRUST,
+    )
+    assert [assume(who, resource=both).allowed for who in (SERVICE, FEDERATED, USER)] == [True, True, False]
+
+
+@pytest.mark.parametrize(("principal", "arn"), [(USER, USER_ARN), (SESSION, ROLE_ARN), (SESSION, SESSION_ARN)])
+def test_a_bound_arn_means_the_principal_that_had_it_when_the_policy_was_written(principal, arn):
+    written = trust({"AWS": arn})
+    born_again = replace(principal, entity_id="NEW")
+    assert assume(born_again, resource=written).allowed
+    assert not assume(born_again, resource=written.bind({arn: principal.entity_id})).allowed
+    assert assume(principal, resource=written.bind({arn: principal.entity_id})).allowed
+
+
+MESSAGES = [
+    ({}, "because no identity-based policy allows the s3:GetObject action"),
+    ({"identity": (ALLOW,), "session": ()}, "because no session policy allows the s3:GetObject action"),
+    ({"identity": (ALLOW,), "boundary": OTHER}, "because no permissions boundary allows the s3:GetObject action"),
+    ({"guardrails": ()}, "because no service control policy allows the s3:GetObject action"),
+    ({"resource_account": AWAY}, "because no resource-based policy allows the s3:GetObject action"),
+    ({"identity": (DENY,)}, "with an explicit deny in an identity-based policy"),
+    ({"session": (DENY,)}, "with an explicit deny in a session policy"),
+    ({"boundary": DENY}, "with an explicit deny in a permissions boundary"),
+    ({"guardrails": (DENY,)}, "with an explicit deny in a service control policy"),
+    ({"resource": on_resource("*", "Deny")}, "with an explicit deny in a resource-based policy"),
+]
+
+
+@pytest.mark.parametrize(("layers", "reason"), MESSAGES)
+def test_a_denial_says_which_layer_denied_in_the_words_of_aws(layers, reason):
+    told = message(READ, decide(READ, Layers(**layers)))
+    assert told == f"User: {SESSION_ARN} is not authorized to perform: s3:GetObject on resource: {BUCKET} {reason}"
+
+
+@pytest.mark.parametrize("action", ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"])
+def test_a_denial_to_assume_a_role_never_says_why(action):
+    context = RequestContext(action, TARGET, USER, {})
+    for layers in (
+        Layers(),
+        Layers(resource=trust("*", "Deny")),
+        Layers(identity=(policy(statement("Deny", "sts:*")),)),
+    ):
+        told = message(context, decide(context, layers))
+        assert told == f"User: {USER_ARN} is not authorized to perform: {action} on resource: {TARGET}"
+
+
+def test_somebody_without_an_account_is_told_only_the_action():
+    context = RequestContext("sts:AssumeRoleWithSAML", TARGET, FEDERATED, {})
+    assert message(context, decide(context, Layers())) == "Not authorized to perform sts:AssumeRoleWithSAML"
+
+
+def test_a_decision_names_the_statements_that_decided():
+    two = policy(
+        statement(Sid="A"), statement("Deny", "s3:Put*", Sid="B"), statement(action="s3:*", Sid="C"), label="mine"
+    )
+    allowed, denied = ask(identity=(two,)), ask(action="s3:PutObject", identity=(two,))
+    assert [(one.statement.policy, one.statement.index, one.statement.sid) for one in allowed.statements] == [
+        ("mine", 0, "A"),
+        ("mine", 2, "C"),
+    ]
+    assert [one.statement.sid for one in denied.statements] == ["B"]
+    assert ask(resource=on_resource({"AWS": SESSION_ARN})).layer == "resource-based policy"
+
+
+# Laws, over few actions, resources and keys so that statements really meet requests.
+ACTIONS = ["s3:GetObject", "s3:Get*", "s3:*", "*", "iam:GetUser", "s3:?etObject"]
+RESOURCES = ["*", BUCKET, "arn:aws:s3:::b/*", "arn:aws:s3:::c/*", "arn:aws:s3:::b/${k:one}"]
+CONDITIONS = [
+    {},
+    {"StringEquals": {"k:one": "k"}},
+    {"StringNotEquals": {"k:one": "${k:two}"}},
+    {"ForAllValues:StringLike": {"k:two": "x*"}},
+    {"NumericLessThan": {"k:two": "5"}},
+]
+
+
+@st.composite
+def statements(draw, effect=None, *, principal=False):
+    found = {"Effect": effect or draw(st.sampled_from(["Allow", "Allow", "Deny"]))}
+    found[draw(st.sampled_from(["Action", "Action", "NotAction"]))] = draw(st.sampled_from(ACTIONS))
+    found[draw(st.sampled_from(["Resource", "Resource", "NotResource"]))] = draw(st.sampled_from(RESOURCES))
+    found["Condition"] = draw(st.sampled_from(CONDITIONS))
+    if principal:
+        name = draw(st.sampled_from(["Principal", "Principal", "NotPrincipal"]))
+        found[name] = {"AWS": draw(st.sampled_from([HOME, AWAY, "*", ROLE_ARN, SESSION_ARN, USER_ARN]))}
+    return found
+
+
+POLICIES = st.lists(statements(), min_size=1, max_size=3).map(lambda found: policy(*found))
+TUPLES = st.lists(POLICIES, max_size=2).map(tuple)
+ON_RESOURCE = st.lists(statements(principal=True), min_size=1, max_size=3).map(
+    lambda found: policy(*found, kind=PolicyKind.RESOURCE)
+)
+LAYERS = st.builds(
+    Layers,
+    identity=TUPLES,
+    boundary=st.none() | POLICIES,
+    session=st.none() | TUPLES,
+    guardrails=st.none() | TUPLES,
+    resource=st.none() | ON_RESOURCE,
+    resource_account=st.sampled_from(["", HOME, AWAY]),
+)
+CONTEXTS = st.builds(
+    RequestContext,
+    st.sampled_from(["s3:GetObject", "s3:PutObject", "iam:GetUser"]),
+    st.sampled_from([BUCKET, "arn:aws:s3:::c/k", "*"]),
+    st.sampled_from(list(PRINCIPALS.values())),
+    st.dictionaries(
+        st.sampled_from(["k:one", "k:two"]), st.lists(st.sampled_from(["k", "x", "3", ""]), max_size=2).map(tuple)
+    ),
+)
+LAW = settings(max_examples=200, deadline=None)
+
+
+@LAW
+@given(CONTEXTS, LAYERS, statements(effect="Deny"))
+def test_a_deny_never_grants(context, layers, deny):
+    if not decide(context, layers).allowed:
+        assert not decide(context, replace(layers, identity=(*layers.identity, policy(deny)))).allowed
+        assert not decide(context, replace(layers, guardrails=(*(layers.guardrails or ()), policy(deny)))).allowed
+
+
+@LAW
+@given(CONTEXTS, LAYERS, POLICIES)
+def test_a_ceiling_only_narrows(context, layers, ceiling):
+    unlimited = replace(layers, boundary=None, session=None, guardrails=None)
+    for limits in ({"boundary": ceiling}, {"session": (ceiling,)}, {"guardrails": (ceiling,)}):
+        # A federated user has no session without a session policy: for it, one is a grant.
+        is_its_grant = "session" in limits and context.principal is FEDERATED_USER
+        if not is_its_grant and not decide(context, unlimited).allowed:
+            assert not decide(context, replace(unlimited, **limits)).allowed
+
+
+@LAW
+@given(CONTEXTS, LAYERS, statements(effect="Allow"))
+def test_adding_an_allow_never_removes_access(context, layers, allow):
+    if decide(context, layers).allowed:
+        assert decide(context, replace(layers, identity=(*layers.identity, policy(allow)))).allowed
+
+
+@LAW
+@given(CONTEXTS, LAYERS)
+def test_order_is_irrelevant(context, layers):
+    def backwards(found):
+        return found and tuple(policy(*json.loads(one.text)["Statement"][::-1]) for one in reversed(found))
+
+    turned = replace(
+        layers,
+        identity=backwards(layers.identity),
+        session=backwards(layers.session),
+        guardrails=backwards(layers.guardrails),
+    )
+    one, other = decide(context, layers), decide(context, turned)
+    assert (one.allowed, one.why, one.layer) == (other.allowed, other.why, other.layer)
+
+
+@LAW
+@given(CONTEXTS, LAYERS)
+def test_a_decision_agrees_with_its_reasons(context, layers):
+    found = decide(context, layers)
+    assert isinstance(found, Decision)
+    assert found.allowed is (found.why is Why.ALLOWED)
+    effects = {reason.statement.effect for reason in found.statements}
+    assert effects <= {"Allow"} if found.allowed else effects <= {"Deny"}
+    assert bool(effects) is (found.why is Why.EXPLICIT_DENY) or found.allowed
+    assert message(context, found)
