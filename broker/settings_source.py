@@ -37,7 +37,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A type of setting: its name in messages, the TOML type it takes, and how a text from the environment becomes one."""
+    """A type of setting: its name in messages, which TOML values it takes, and how it reads a variable's text."""
 
     name: str
     accepts: Callable[[Any], bool]
@@ -94,7 +94,7 @@ class Source:
             raise SettingsError(Problem(name, "the file", f"is not TOML: {error}")) from error
 
     def get(self, path: tuple[str, ...], kind: object) -> Any:  # noqa: ANN401 - the kind says what it is
-        """Return the value of a setting (environment over file) as its kind, or None where it is not set or is wrong."""
+        """Return a setting (environment over file) as its kind, or None where it is not set or is wrong."""
         self._asked.add(path)
         variable = variable_of(path)
         self._asked_variables.add(variable)
@@ -194,7 +194,9 @@ def _leaves(table: Mapping[str, Any], asked: set[tuple[str, ...]], path: tuple[s
     for key, value in table.items():
         here = (*path, key)
         if isinstance(value, dict) and here not in asked:
-            found += _leaves(value, asked, here) if value or any(known[: len(here)] == here for known in asked) else [here]
+            found += (
+                _leaves(value, asked, here) if value or any(known[: len(here)] == here for known in asked) else [here]
+            )
         else:
             found.append(here)
     return found

@@ -1,6 +1,7 @@
 """What gunicorn serves: the machine API by its own edge, everything else by Flask."""
 
 from collections.abc import Iterable
+from wsgiref.types import StartResponse
 
 from broker.app import create_app
 from broker.aws import edge
@@ -16,7 +17,7 @@ class Application:
         self._trusted = parts.trusted_proxies
         self._pages = create_app(parts)
 
-    def __call__(self, environ: edge.Environ, start_response: edge.StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: edge.Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         if not edge.is_api_call(environ):
             return self._pages(environ, start_response)

@@ -2,19 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection
 
 from iam.arn import Random
 from iam.limits import Limits
+from iam.params import Params, Result
 from iam.principal import Principal
 from iam.vault import Vault
 
-# Parameters as the codec hands them over: names of the service model; str, int, bool, bytes, datetime, list, dict.
-Params = dict[str, Any]
-# What an operation answers: the members of its output shape, same types; absent members are left out.
-Result = dict[str, Any]
+__all__ = ["Call", "Params", "Result"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,9 +223,10 @@ class ServiceFailure(ServiceError):
 
 
 class ServiceUnavailable(ServiceError):
-    """Something that the answer depends on is away; try again."""
+    """Something that the answer depends on is away; try again after ``retry_after`` seconds."""
 
     code = "ServiceUnavailable"
+    retry_after = 5
 
 
 class SignatureDoesNotMatch(ServiceError):

@@ -37,6 +37,7 @@ account = Table(
     Column("password_policy", Text),  # JSON of the UpdateAccountPasswordPolicy members; null: AWS's default policy
     Column("credential_report", Text),  # the last report, CSV
     Column("credential_report_at", BigInteger),
+    Column("token_version", Integer),  # GlobalEndpointTokenVersion, 1 or 2; null: 2
 )
 
 user = Table(
@@ -188,6 +189,7 @@ mfa_device = Table(
     Column("created", BigInteger, nullable=False),
     Column("enabled", BigInteger),
     Column("last_step", BigInteger),  # the newest accepted TOTP step: none is accepted twice (RFC 6238 5.2)
+    Column("drift", Integer, nullable=False),  # steps by which the device's clock runs ahead (ResyncMFADevice)
 )
 
 instance_profile = Table(

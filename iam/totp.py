@@ -27,8 +27,8 @@ def code_at(seed: bytes, step: int, digits: int = DIGITS) -> str:
 def accepted_step(seed: bytes, code: str, now: datetime, after_step: int | None, drift: int = 0) -> int | None:
     """Return the step that a code belongs to, or None where it is wrong, too far off, or not newer than ``after_step``.
 
-    ``drift`` is by how many steps the device's clock runs ahead. RFC 6238 5.2: no step is accepted twice, so the caller keeps
-    what is returned, in one conditional change, and passes it the next time.
+    ``drift`` is by how many steps the device's clock runs ahead. RFC 6238 5.2: no step is accepted twice, so the caller
+    keeps what is returned, in one conditional change, and passes it the next time.
     """
     return _match(seed, (code,), range(step_at(now) + drift - WINDOW, step_at(now) + drift + WINDOW + 1), after_step)
 

@@ -361,7 +361,16 @@ def _fill(ldapi: str) -> None:
     slow = subprocess.run(
         [
             "slappasswd",
-            *("-o", "module-path=/usr/lib/ldap", "-o", "module-load=argon2", "-h", "{ARGON2}", "-s", SLOW_PASSWORD),
+            *(
+                "-o",
+                "module-path=/usr/lib/ldap",
+                "-o",
+                "module-load=argon2 m=32768 t=4",
+                "-h",
+                "{ARGON2}",
+                "-s",
+                SLOW_PASSWORD,
+            ),
         ],
         capture_output=True,
         text=True,

@@ -7,8 +7,8 @@ from math import inf
 from typing import Any
 
 from broker.aws.shape import OperationModel, Shape
-from iam.call import Params
 from iam.errors import ValidationError
+from iam.params import Params
 
 # Whatever type a shape says: str, int, bool, list, dict.
 Value = Any

@@ -16,7 +16,7 @@ def request_keys(
     request: HttpRequest, now: datetime, region: str | None, mfa_at: int | None
 ) -> dict[str, tuple[str, ...]]:
     """Return the keys of one request; ``mfa_at`` is in milliseconds and comes back as an age in seconds."""
-    keys = {
+    keys: dict[str, tuple[str, ...]] = {
         "aws:currenttime": (now.strftime("%Y-%m-%dT%H:%M:%SZ"),),
         "aws:epochtime": (str(int(now.timestamp())),),
         "aws:securetransport": ("true" if request.secure else "false",),

@@ -7,17 +7,16 @@ checks.
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from iam.operations.mfa import spend_code
 from sqlalchemy import Connection
 
 from broker.audit import AuditLog
 from broker.aws import query, trail
 from broker.aws.context import request_keys
-from broker.aws.errors import sender_fault, status
+from broker.aws.errors import is_sender_fault, status
 from broker.aws.exchange import Exchange
 from broker.aws.http import HttpRequest, HttpResponse
 from broker.aws.ldap_sign_in import LdapSignIn
@@ -39,14 +38,16 @@ from iam.errors import (
 from iam.limits import Limits
 from iam.operations import OPERATIONS as IAM
 from iam.operations.ask import Ask, Operation
+from iam.operations.mfa import spend_code
 from iam.policy.decide import Decision, Layers, RequestContext, decide, message
 from iam.principal import PrincipalKind
 from iam.store import Store
 from iam.vault import Vault
 from sts import denials, sigv4
 from sts.authenticate import Authenticator
+from sts.mint import Session
 from sts.operations import OPERATIONS as STS
-from sts.operations import Outcome, StsCall, StsOperation, session_may_call
+from sts.operations import StsCall, StsOperation, session_may_call
 from sts.sessions import LiveSession, LiveSessions
 from sts.token import Sealer
 from sts.trust import federated_principal
@@ -103,9 +104,9 @@ class Gate:
             return self._run_sts(exchange, model, p)
         return self._run_iam(exchange, model)
 
-    def _find(self, parameters: Iterable[tuple[str, str]]) -> OperationModel:
+    def _find(self, parameters: query.Parameters) -> OperationModel:
         named = query.first(parameters, "Action")
-        version = query.first(parameters, "Version")
+        version = query.first(parameters, "Version") or ""
         if not named:
             raise MissingAction("The request must contain the parameter Action.")
         model = self.api.find(named, version)
@@ -144,7 +145,7 @@ class Gate:
         exchange.result = outcome.result
         self.audit.append(trail.record(exchange))
         if outcome.session is not None:
-            self.sessions.record(_live(outcome, exchange.request.source_ip))
+            self.sessions.record(_live(outcome.session, outcome.arn, exchange.request.source_ip))
         return outcome.result
 
     def _with_role(self, exchange: Exchange, operation: StsOperation, call: StsCall, p: Params) -> Params:
@@ -188,8 +189,7 @@ class Gate:
 
     def _run_iam(self, exchange: Exchange, model: OperationModel) -> Result:
         operation = IAM.get(model.name)
-        caller = exchange.caller
-        if operation is None or caller is None:
+        if operation is None:
             raise _not_built(model)
         if not operation.writes:
             with self.store.read() as tx:
@@ -205,7 +205,7 @@ class Gate:
         return result
 
     def _call(self, tx: Connection, exchange: Exchange, model: OperationModel, operation: Operation) -> Result:
-        principal = exchange.caller.principal
+        principal = exchange.signer.principal
         call = Call(tx, principal, principal.account_id, exchange.now, self.random, self.vault, self.limits)
         self._require(exchange, model, operation.asks(call, exchange.params))
         return operation.run(call, exchange.params)
@@ -242,7 +242,7 @@ class Gate:
         keys = request_keys(exchange.request, exchange.now, exchange.region, mfa_at)
         if caller is None:
             principal = federated_principal(exchange.proved, ask.account_id)
-            context = RequestContext(action, ask.resource, principal, keys | ask.keys)
+            context = RequestContext(action, ask.resource, principal, {**keys, **ask.keys})
             return context, decide(context, Layers(resource=ask.trust, resource_account=ask.account_id))
         keys |= caller.keys
         keys |= ask.keys
@@ -282,7 +282,7 @@ class Gate:
             log.info("request %s refused: %s: %s", exchange.id, error.code, error.log)
         as_json = _wants_json(exchange.request)
         namespace = exchange.model.namespace if exchange.model else self.api.default_namespace
-        body = query.render_error(error, sender_fault(error), exchange.id, namespace, as_json=as_json)
+        body = query.render_error(error, is_sender_fault(error), exchange.id, namespace, as_json=as_json)
         headers = (
             (("Retry-After", str(error.retry_after)),) if isinstance(error, Throttling | ServiceUnavailable) else ()
         )
@@ -312,13 +312,12 @@ def _not_built(model: OperationModel) -> NotImplementedHere:
     )
 
 
-def _live(outcome: Outcome, source_ip: str) -> LiveSession:
-    session = outcome.session
+def _live(session: Session, arn: str, source_ip: str) -> LiveSession:
     grant = session.grant
     return LiveSession(
         id=session.id,
         account_id=grant.account_id,
-        arn=outcome.arn,
+        arn=arn,
         person=grant.person,
         entity_id=grant.entity_id,
         access_key_id=session.access_key_id,

@@ -1,14 +1,14 @@
 """WSGI on one side, HttpRequest and HttpResponse on the other: no framework between a client and the gate."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
+from wsgiref.types import StartResponse
 
 from broker.aws.http import HttpRequest, HttpResponse
 
 MAX_BODY = 10_000_000
 Environ = dict[str, Any]
-StartResponse = Callable[[str, list[tuple[str, str]]], object]
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
 _REASONS = {

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from broker.aws.http import HttpRequest
 from broker.aws.model import OperationModel
-from iam.call import Params, Result
 from iam.errors import InternalFailure
+from iam.params import Params, Result
 from iam.policy.decide import Decision
 from sts.authenticate import Caller
 from sts.identity import Identity
@@ -32,6 +32,13 @@ class Exchange:
 
     def __post_init__(self) -> None:
         self.id = self.new_id()
+
+    @property
+    def signer(self) -> Caller:
+        """Return the caller whose signature was verified."""
+        if self.caller is None:
+            raise InternalFailure("An internal error occurred.", log="nobody has signed")
+        return self.caller
 
     @property
     def proved(self) -> Identity:

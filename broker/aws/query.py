@@ -13,8 +13,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 from broker.aws.constraints import validate
 from broker.aws.shape import OperationModel, Shape
-from iam.call import Params, Result
 from iam.errors import MalformedInput, MalformedQueryString, ServiceError
+from iam.params import Params, Result
 
 __all__ = ["Parameters", "first", "parameters", "parse", "render", "render_error", "validate"]
 

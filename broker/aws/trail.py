@@ -174,8 +174,8 @@ def _shown(shape: Shape, value: dict[str, Any]) -> Record:
 def _value(shape: Shape, value: Value) -> Value:
     if shape.kind == "structure":
         return _shown(shape, value)
-    if shape.kind == "list" and shape.item is not None:
-        return [_value(shape.item, item) for item in value]
+    if shape.kind == "list":
+        return [_value(shape.members["member"], item) for item in value]
     if isinstance(value, str | int | bool | float | None):
         return value
     return str(value)

@@ -1,4 +1,4 @@
-"""Wrong passwords and codes of one user or device, counted durably: five lock it for fifteen minutes (THREATS G12, H08)."""
+"""Wrong passwords and codes of one user or device, counted durably: five lock it for fifteen minutes (G12, H08)."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ TRIES = 5
 WINDOW = 15 * 60  # seconds since the newest failure
 
 # What stands in the place of a network address: these failures count wherever they come from.
-PASSWORD, MFA_CODE = "password", "mfa-code"  # noqa: S105 - names of counters
+PASSWORD, MFA_CODE = "password", "mfa-code"
 
 
 def seconds_locked(tx: Connection, subject: str, source: str, now: datetime) -> int:
@@ -20,7 +20,7 @@ def seconds_locked(tx: Connection, subject: str, source: str, now: datetime) -> 
     found = tx.execute(query).one_or_none()
     if found is None or found.failures < TRIES:
         return 0
-    passed = int(now.timestamp()) - found.since // 1000
+    passed = int(now.timestamp()) - int(found.since) // 1000
     return max(0, WINDOW - passed)
 
 

@@ -114,10 +114,10 @@ def about_new(noun: Noun) -> Asks:
 
 
 def about_all(noun: Noun) -> Asks:
-    """Return what asks about a list of these under a path, as the Service Authorization Reference has it."""
+    """Return what asks about a list of these: the path under which they are listed stands for them, as in AWS's denials."""
 
     def ask(call: Call, p: Params) -> Ask:
-        return Ask(iam_arn(call.account_id, noun.kind, "*", p.get("PathPrefix", "/")))
+        return Ask(iam_arn(call.account_id, noun.kind, "", p.get("PathPrefix", "/")))
 
     return ask
 
@@ -200,9 +200,7 @@ def under(path: ColumnElement[str], p: Params) -> ColumnElement[bool]:
     return func.substr(path, 1, len(prefix)) == prefix
 
 
-def page(
-    call: Call, query: Select[Any], column: ColumnElement[str], p: Params
-) -> tuple[Sequence[Entity], Result]:
+def page(call: Call, query: Select[Any], column: ColumnElement[str], p: Params) -> tuple[Sequence[Entity], Result]:
     """Return one page in the order of a unique column, and IsTruncated and Marker; raise ValidationError."""
     size: int = p.get("MaxItems", PAGE)
     if "Marker" in p:
@@ -211,7 +209,10 @@ def page(
     if len(rows) <= size:
         return rows, {"IsTruncated": False}
     last: str = getattr(rows[size - 1], str(column.key))
-    return rows[:size], {"IsTruncated": True, "Marker": base64.urlsafe_b64encode(b"\x01" + last.encode()).decode("ascii")}
+    return rows[:size], {
+        "IsTruncated": True,
+        "Marker": base64.urlsafe_b64encode(b"\x01" + last.encode()).decode("ascii"),
+    }
 
 
 def _after(marker: str) -> str:

@@ -84,7 +84,7 @@ def policy_of(tx: Connection, account_id: str) -> PasswordPolicy:
 
 
 def require_strong(policy: PasswordPolicy, password: str, names: Iterable[str | None]) -> None:
-    """Raise PasswordPolicyViolation for a password that is weak, common, or one of the names of its user and account."""
+    """Raise PasswordPolicyViolation for a password that is weak, common, or a name of its user or account."""
     lacking = policy.weakness(password)
     if lacking:
         raise PasswordPolicyViolation(lacking)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import argon2
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from iam.arn import Random, iam_arn
 from iam.call import Call, Params, Result
@@ -19,10 +19,14 @@ from iam.errors import (
     NoSuchEntity,
     PasswordPolicyViolation,
     Throttling,
+    ValidationError,
 )
-from iam.operations import failed_proofs, lookup
+from iam.operations import failed_proofs
 from iam.operations.ask import Ask
+from iam.operations.lookup import milliseconds, moment
+from iam.operations.names import USER, Entity, named
 from iam.operations.password_policy import policy_of, require_strong
+from iam.operations.users import on_user_or_caller, user_or_caller
 from iam.policy.document import Policy, PolicyKind
 from iam.principal import PrincipalKind
 from iam.schema import account, login_profile, user
@@ -89,7 +93,7 @@ def is_password(stored: StoredPassword | None, password: str) -> bool:
 
 def note_sign_in(tx: Connection, user_id: str, now: datetime) -> None:
     """Keep when a password was last used, for GetUser and the credential report."""
-    used = lookup.milliseconds(now)
+    used = milliseconds(now)
     tx.execute(update(user).where(user.c.id == user_id).values(password_last_used=used))
 
 
@@ -103,13 +107,13 @@ def count_wrong_password(tx: Connection, user_id: str, now: datetime) -> None:
 
 def create_login_profile(call: Call, p: Params) -> Result:
     """Give a user a first password."""
-    who = lookup.find_user(call, lookup.own_name(call, p))
+    who = _user(call, p)
     if _profile(call.tx, who.id) is not None:
         raise EntityAlreadyExists(f"Login Profile for user {who.name} already exists.")
     if "Password" not in p:
-        raise PasswordPolicyViolation("Password is required")
+        raise ValidationError("Must specify a password.")
     require_strong(policy_of(call.tx, call.account_id), p["Password"], _names(call, who.name))
-    at = lookup.milliseconds(call.now)
+    at = milliseconds(call.now)
     row = {
         "user_id": who.id,
         "hash": _hash(p["Password"], call.random),
@@ -124,15 +128,15 @@ def create_login_profile(call: Call, p: Params) -> Result:
 
 def get_login_profile(call: Call, p: Params) -> Result:
     """Tell that a user has a password, and since when."""
-    who = lookup.find_user(call, lookup.own_name(call, p))
+    who = _user(call, p)
     found = _require_profile(call.tx, who)
     return {"LoginProfile": _shape(who.name, found.created, reset_required=found.reset_required)}
 
 
 def update_login_profile(call: Call, p: Params) -> Result:
     """Set another user's password, or ask them for a new one at the next sign-in."""
-    who = lookup.find_user(call, p["UserName"])
-    found = _require_profile(call.tx, who)
+    who = named(call, USER, p)
+    found = _require_profile(call.tx, who, to_change=True)
     if "Password" in p:
         _replace(call, who.name, found, p["Password"], reset_required=found.reset_required)
     if "PasswordResetRequired" in p:
@@ -143,7 +147,7 @@ def update_login_profile(call: Call, p: Params) -> Result:
 
 def delete_login_profile(call: Call, p: Params) -> Result:
     """Take a user's password away; access keys stay."""
-    who = lookup.find_user(call, lookup.own_name(call, p))
+    who = _user(call, p)
     _require_profile(call.tx, who)
     call.tx.execute(delete(login_profile).where(login_profile.c.user_id == who.id))
     failed_proofs.forget(call.tx, who.id, failed_proofs.PASSWORD)
@@ -155,10 +159,8 @@ def change_password(call: Call, p: Params) -> Result:
     if call.principal.kind is not PrincipalKind.USER:
         raise InvalidUserType("Only IAM Users can change their own password")
     user_id = call.principal.entity_id
-    who = call.tx.execute(select(user.c.id, user.c.name).where(user.c.id == user_id)).one_or_none()
-    if who is None:
-        raise NoSuchEntity(f"The user with name {call.principal.name} cannot be found.")
-    found = _require_profile(call.tx, who)
+    who = _user(call, {})
+    found = _require_profile(call.tx, who, to_change=True)
     locked = failed_proofs.seconds_locked(call.tx, user_id, failed_proofs.PASSWORD, call.now)
     if locked:
         raise Throttling("Too many wrong passwords. Try again later.", retry_after=locked, log=f"locked: {user_id}")
@@ -172,10 +174,8 @@ def change_password(call: Call, p: Params) -> Result:
 def on_own_password(call: Call, _p: Params) -> Ask:
     """Ask about the caller; where the account's policy lets users change their password, this is the permission."""
     who = call.principal
-    if who.kind is not PrincipalKind.USER:
-        return lookup.on_user(call, {})
-    ask = lookup.on_user(call, {})
-    if not policy_of(call.tx, call.account_id).AllowUsersToChangePassword:
+    ask = on_user_or_caller(call, {})
+    if who.kind is not PrincipalKind.USER or not policy_of(call.tx, call.account_id).AllowUsersToChangePassword:
         return ask
     return Ask(ask.resource, ask.keys, trust=_self_service(who.entity_arn), account_id=call.account_id)
 
@@ -203,29 +203,38 @@ def _self_service(user_arn: str) -> Policy:
 # --- one password
 
 
-def _replace(call: Call, user_name: str, found: Row[tuple[object, ...]], password: str, *, reset_required: bool) -> None:
+def _replace(call: Call, user_name: str, found: Entity, password: str, *, reset_required: bool) -> None:
     policy = policy_of(call.tx, call.account_id)
     require_strong(policy, password, _names(call, user_name))
     earlier = [found.hash, *json.loads(found.previous)][:_REMEMBERED]
     if any(_verifies(one, password) for one in earlier[: policy.PasswordReusePrevention or 0]):
-        raise PasswordPolicyViolation("Policy constraint violation with password reuse prevention during password change.")
+        raise PasswordPolicyViolation(
+            "Policy constraint violation with password reuse prevention during password change."
+        )
     new = {
         "hash": _hash(password, call.random),
         "previous": json.dumps(earlier),
-        "changed": lookup.milliseconds(call.now),
+        "changed": milliseconds(call.now),
         "reset_required": reset_required,
     }
     call.tx.execute(update(login_profile).where(login_profile.c.user_id == found.user_id).values(new))
 
 
-def _profile(tx: Connection, user_id: str) -> Row[tuple[object, ...]] | None:
+def _user(call: Call, p: Params) -> Entity:
+    found = user_or_caller(call, p)
+    if found is None:  # root's way in is no login profile
+        raise NoSuchEntity(f"Login Profile for User {call.account_id} cannot be found.")
+    return found
+
+
+def _profile(tx: Connection, user_id: str, *, to_change: bool = False) -> Entity | None:
+    query = select(login_profile).where(login_profile.c.user_id == user_id)
     # Locked, so that guesses at one password come one after the other.
-    query = select(login_profile).where(login_profile.c.user_id == user_id).with_for_update()
-    return tx.execute(query).one_or_none()
+    return tx.execute(query.with_for_update() if to_change else query).one_or_none()
 
 
-def _require_profile(tx: Connection, who: Row[tuple[object, ...]]) -> Row[tuple[object, ...]]:
-    found = _profile(tx, who.id)
+def _require_profile(tx: Connection, who: Entity, *, to_change: bool = False) -> Entity:
+    found = _profile(tx, who.id, to_change=to_change)
     if found is None:
         raise NoSuchEntity(f"Login Profile for User {who.name} cannot be found.")
     return found
@@ -239,7 +248,7 @@ def _names(call: Call, user_name: str) -> tuple[str | None, ...]:
 def _shape(user_name: str, created: int, *, reset_required: object) -> Result:
     return {
         "UserName": user_name,
-        "CreateDate": lookup.moment(created),
+        "CreateDate": moment(created),
         "PasswordResetRequired": bool(reset_required),
     }
 

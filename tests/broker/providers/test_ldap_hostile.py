@@ -231,7 +231,9 @@ def test_a_connection_that_was_idle_for_a_minute_is_not_trusted_to_be_alive(seco
 
 
 def test_more_requests_than_may_be_in_flight_are_an_outage_after_some_patience(demo_url):
-    transport = Transport(tls_context("", insecure_skip_tls_verify=False), False, 1.0, 1.0)
+    transport = Transport(
+        tls_context("", insecure_skip_tls_verify=False), start_tls=False, connect_timeout=1.0, receive_timeout=1.0
+    )
     address = Address.parse(demo_url)
     pool = Pool(
         Servers((address,), time.monotonic),
@@ -250,7 +252,9 @@ def test_more_requests_than_may_be_in_flight_are_an_outage_after_some_patience(d
 
 @pytest.mark.parametrize(("dn", "password"), [("", PASSWORD), (ALICE_DN, ""), ("", "")])
 def test_a_bind_that_would_be_anonymous_is_never_sent(dn, password):
-    transport = Transport(tls_context("", insecure_skip_tls_verify=False), False, 1.0, 1.0)
+    transport = Transport(
+        tls_context("", insecure_skip_tls_verify=False), start_tls=False, connect_timeout=1.0, receive_timeout=1.0
+    )
     with HostileServer(silent) as server:
         connection = LdapConnection(Address.parse(server.url), transport)
         with pytest.raises(Broken):

@@ -46,8 +46,9 @@ SYNTAX = "Syntax errors in policy."
 VENDOR = "Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc."
 ONLY_ASSUME = "AssumeRole policy may only specify STS AssumeRole actions."
 REGEX = "Resource vendor must be fully qualified and cannot contain regexes."
-BAD_JSON = ["", "{", "[1", "null x", "{'a': 1}", '{"a": 1, "a": 2}', '{"a": NaN}', '{"a": -Infinity}', "\ufeff{}", '{"a": 1,}',
-            "[" * 100_000, '{"a":' * 5000 + "1" + "}" * 5000, '{"a": "\\ud800"}', '{"a": "\x00"}', '"' + '\\"' * 50_000]  # fmt: skip
+BAD_JSON = ["", "{", "[1", "null x", "{'a': 1}", '{"a": 1, "a": 2}', '{"a": NaN}', '{"a": -Infinity}', "\ufeff{}",
+            '{"a": 1,}', "[" * 100_000, '{"a":' * 5000 + "1" + "}" * 5000,
+            '{"a": "\\ud800"}', '{"a": "\x00"}', '"' + '\\"' * 50_000]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", BAD_JSON)
@@ -321,7 +322,10 @@ def test_an_issuer_of_ones_own_needs_no_condition_and_a_deny_none_either():
 
 
 def test_a_policy_keeps_its_text_and_says_what_it_means():
-    text = '{ "Version":"2012-10-17",\n"Id": "one", "Statement":{"Sid":"A","Effect":"Deny","NotAction":["iam:Get*"],"NotResource":"*"}}'
+    text = (
+        '{ "Version":"2012-10-17",\n"Id": "one", '
+        '"Statement":{"Sid":"A","Effect":"Deny","NotAction":["iam:Get*"],"NotResource":"*"}}'
+    )
     policy = Policy.parse(text, IDENTITY, label="ann/inline")
     (statement,) = policy.statements
     assert (policy.text, policy.id, policy.label, policy.version) == (text, "one", "ann/inline", "2012-10-17")
@@ -331,7 +335,8 @@ def test_a_policy_keeps_its_text_and_says_what_it_means():
 
 
 def test_condition_values_are_texts_as_written():
-    text = '{"Statement":{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringEquals":{"AWS:x":[1.50,true,false,"a"]}}}}'
+    condition = '{"StringEquals":{"AWS:x":[1.50,true,false,"a"]}}'
+    text = '{"Statement":{"Effect":"Allow","Action":"*","Resource":"*","Condition":' + condition + "}}"
     (statement,) = Policy.parse(text, IDENTITY).statements
     assert statement.conditions[0].values == ("1.50", "true", "false", "a")
     assert statement.conditions[0].key == "aws:x"

@@ -1,0 +1,33 @@
+"""Is the process alive, and can it serve: what a supervisor and a load balancer ask."""
+
+import logging
+from collections.abc import Callable, Mapping
+
+log = logging.getLogger(__name__)
+
+Checks = Mapping[str, Callable[[], None]]
+Report = tuple[int, dict[str, object]]
+
+
+def liveness() -> Report:
+    """Return status and body for /healthz: whoever can answer is alive."""
+    return 200, {"status": "ok"}
+
+
+def readiness(checks: Checks) -> Report:
+    """Return status and body for /readyz: 200 when every check returns, else 503; each reason is a class name.
+
+    What an exception says stays in the log: it may hold addresses or credentials, and anybody may ask here.
+    """
+    results = {name: _result(name, check) for name, check in checks.items()}
+    ready = all(result == "ok" for result in results.values())
+    return (200 if ready else 503), {"status": "ready" if ready else "not ready", "checks": results}
+
+
+def _result(name: str, check: Callable[[], None]) -> str:
+    try:
+        check()
+    except Exception as error:
+        log.warning("%s is not ready: %s", name, error, exc_info=log.isEnabledFor(logging.DEBUG))
+        return f"failed: {type(error).__name__}"
+    return "ok"

@@ -1,0 +1,59 @@
+"""Tags of users, roles and policies. Source: IAM API Reference, TagUser and its kin; IAM User Guide, "Tags for IAM resources"."""
+
+from collections.abc import Callable
+
+from sqlalchemy import select
+
+from iam.call import Call, Params, Result
+from iam.operations.lookup import drop_tags, put_tags
+from iam.operations.names import ROLE, USER, Entity, named, page
+from iam.operations.policies import find_own
+from iam.schema import tag
+
+_Run = Callable[[Call, Params], Result]
+_Find = Callable[[Call, Params], Entity]
+
+
+def _user(call: Call, p: Params) -> Entity:
+    return named(call, USER, p)
+
+
+def _role(call: Call, p: Params) -> Entity:
+    return named(call, ROLE, p)
+
+
+def _policy(call: Call, p: Params) -> Entity:
+    return find_own(call, p["PolicyArn"])
+
+
+def _tag(find: _Find) -> _Run:
+    def put(call: Call, p: Params) -> Result:
+        """Add tags, or give new values to those that are there; raise InvalidInput, LimitExceeded."""
+        put_tags(call, find(call, p).id, p["Tags"])
+        return {}
+
+    return put
+
+
+def _untag(find: _Find) -> _Run:
+    def drop(call: Call, p: Params) -> Result:
+        """Remove tags; those that are not there are no error."""
+        drop_tags(call.tx, find(call, p).id, p["TagKeys"])
+        return {}
+
+    return drop
+
+
+def _list(find: _Find) -> _Run:
+    def listed(call: Call, p: Params) -> Result:
+        """Return a page of tags, by key."""
+        query = select(tag).where(tag.c.entity_id == find(call, p).id)
+        rows, paging = page(call, query, tag.c.key_folded, p)
+        return {"Tags": [{"Key": row.key, "Value": row.value} for row in rows], **paging}
+
+    return listed
+
+
+tag_user, tag_role, tag_policy = _tag(_user), _tag(_role), _tag(_policy)
+untag_user, untag_role, untag_policy = _untag(_user), _untag(_role), _untag(_policy)
+list_user_tags, list_role_tags, list_policy_tags = _list(_user), _list(_role), _list(_policy)
