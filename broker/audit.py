@@ -157,7 +157,7 @@ def _open(folder: Path) -> tuple[int, Path]:
 
 
 def _resume(fd: int, path: Path) -> tuple[int, str]:
-    """Return number and hash of the last line; what a power cut left half-written is cut off. Raise AuditUnavailable."""
+    """Return number and hash of the last line; half a line, after a power cut, is cut off. Raise AuditUnavailable."""
     size = os.fstat(fd).st_size
     tail = b""
     start = size
@@ -184,7 +184,8 @@ def _resume(fd: int, path: Path) -> tuple[int, str]:
 class Verdict:
     """What a file's chain says: how many good lines it begins with, and what is wrong with the next.
 
-    ``fault`` is empty where nothing is wrong. ``head`` is the hash of the last good line: kept elsewhere, it proves later that nothing was cut off at the end.
+    ``fault`` is empty where nothing is wrong. ``head`` is the hash of the last good line: kept elsewhere, it proves
+    later that nothing was cut off at the end.
     """
 
     path: Path

@@ -144,7 +144,7 @@ class Settings:
 
 
 def embedded_socket(data_dir: Path) -> Path:
-    """Return where the embedded Redis of a data folder listens: in it, or where that is too deep in a private folder."""
+    """Return where the embedded Redis of a data folder listens: in it, or in a short private folder."""
     socket = data_dir / "redis" / "redis.sock"
     if len(os.fsencode(socket)) <= _LONGEST_SOCKET:
         return socket

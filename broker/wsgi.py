@@ -28,4 +28,8 @@ class Application:
         return edge.write(self._gate.handle(request), start_response)
 
 
-application = Application(services(Settings.read()))
+def __getattr__(name: str) -> Application:
+    """Build ``application`` when a server first asks for it: importing this module reads no settings."""
+    if name != "application":
+        raise AttributeError(name)
+    return Application(services(Settings.read()))

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from broker.aws.constraints import validate
 from broker.aws.shape import OperationModel, Shape
-from iam.errors import MalformedInput, MalformedQueryString, ServiceError
+from iam.errors import AccessDenied, MalformedInput, MalformedQueryString, ServiceError
 from iam.params import Params, Result
 
 __all__ = ["Parameters", "first", "parameters", "parse", "render", "render_error", "validate"]
@@ -169,10 +169,18 @@ def render_error(
     """Return the answer that tells an error: code and message, never its ``log``."""
     kind = "Sender" if sender_fault else "Receiver"
     if as_json:
-        return _json({"Error": {"Code": error.code, "Message": error.message, "Type": kind}, "RequestId": request_id})
-    told = f"<Type>{kind}</Type><Code>{error.code}</Code><Message>{_escaped(error.message)}</Message>"
+        told_json = {"Code": error.code, "Message": error.message, "Type": kind} | _encoded(error)
+        return _json({"Error": told_json, "RequestId": request_id})
+    members = {"Type": kind, "Code": error.code, "Message": _escaped(error.message)} | _encoded(error)
+    told = "".join(f"<{name}>{text}</{name}>" for name, text in members.items())
     request = f"<RequestId>{_escaped(request_id)}</RequestId>"
     return f'<ErrorResponse xmlns="{namespace}"><Error>{told}</Error>{request}</ErrorResponse>'.encode()
+
+
+def _encoded(error: ServiceError) -> dict[str, str]:
+    """Return the sealed reasons of a denial under a member of our own; clients hand unknown members on."""
+    encoded = error.encoded if isinstance(error, AccessDenied) else ""
+    return {"EncodedAuthorizationMessage": encoded} if encoded else {}
 
 
 def _render_xml(model: OperationModel, result: Result, request_id: str) -> bytes:

@@ -258,7 +258,7 @@ class _Pace:
         missing = self._usual - (self._monotonic() - started)
         # Below a millisecond the scheduler's own noise is larger.
         if missing > 0.001:  # noqa: PLR2004 - see above
-            pass
+            self._sleep(missing)
 
 
 class _Groups:

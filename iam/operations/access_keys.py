@@ -73,59 +73,6 @@ def delete_access_key(call: Call, p: Params) -> Result:
 
 
 def _with_owner(call: Call, key_id: str) -> Entity | None:
-    query = select(*columns).where(_owned(call, owner), access_key.c.id == key_id)
-    found = call.tx.execute(query).one_or_none()
-    if found is None:
-        raise NoSuchEntity(f"The Access Key with id {key_id} cannot be found.")
-    return found
-
-
-def create_access_key(call: Call, p: Params) -> Result:
-    """Make a key; this answer is the only place where its secret is ever seen."""
-    owner = user_or_caller(call, p)
-    count = call.tx.scalar(select(func.count()).select_from(access_key).where(_owned(call, owner))) or 0
-    if count >= call.limits.access_keys_per_user:
-        raise LimitExceeded(f"Cannot exceed quota for AccessKeysPerUser: {call.limits.access_keys_per_user}")
-    key_id, secret = add_access_key(
-        call.tx,
-        call.account_id,
-        owner.id if owner else None,
-        now=call.now,
-        random=call.random,
-        vault=call.vault,
-    )
-    return {"AccessKey": _shape(owner, _find(call, owner, key_id)) | {"SecretAccessKey": secret}}
-
-
-def list_access_keys(call: Call, p: Params) -> Result:
-    """Return a page of keys, without secrets."""
-    owner = user_or_caller(call, p)
-    query = select(access_key).where(_owned(call, owner))
-    rows, paging = page(call, query, access_key.c.id, p)
-    return {"AccessKeyMetadata": [_shape(owner, row) for row in rows], **paging}
-
-
-def update_access_key(call: Call, p: Params) -> Result:
-    """Switch a key on or off."""
-    row = _find(call, user_or_caller(call, p), p["AccessKeyId"])
-    call.tx.execute(update(access_key).where(access_key.c.id == row.id).values(active=p["Status"] == "Active"))
-    return {}
-
-
-def delete_access_key(call: Call, p: Params) -> Result:
-    """Delete a key for ever."""
-    row = _find(call, user_or_caller(call, p), p["AccessKeyId"])
-    call.tx.execute(delete(access_key).where(access_key.c.id == row.id))
-    return {}
-
-
-def _with_owner(call: Call, key_id: str) -> Entity | None:
-    columns: list[Any] = [
-        access_key.c.last_used,
-        access_key.c.last_used_service,
-        access_key.c.last_used_region,
-        user.c.name,
-    ]
     query = select(access_key, user.c.name).join_from(access_key, user, access_key.c.user_id == user.c.id, isouter=True)
     mine = (access_key.c.account_id == call.account_id, access_key.c.id == key_id)
     return call.tx.execute(query.where(*mine)).one_or_none()

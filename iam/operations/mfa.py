@@ -1,4 +1,4 @@
-"""Virtual MFA devices of users and of an account's root. Source: IAM API Reference, CreateVirtualMFADevice, EnableMFADevice.
+"""Virtual MFA devices of users and of an account's root. Source: IAM API Reference, EnableMFADevice and its kin.
 
 The API names root where it needs a UserName: root calls with its account id there, and is named so in answers.
 """
@@ -53,7 +53,7 @@ _STATUS: Mapping[str, ColumnElement[bool]] = {
 }
 
 
-def spend_code(  # noqa: PLR0913 - facts, each from somewhere else
+def spend_code(  # noqa: PLR0913, PLR0917 - facts, each from somewhere else
     tx: Connection,
     user_id: str | None,
     account_id: str,
@@ -64,8 +64,8 @@ def spend_code(  # noqa: PLR0913 - facts, each from somewhere else
 ) -> bool:
     """Return whether a code proves possession of an enabled device of this user (None: root), and use the code up.
 
-    The transaction must commit whatever the answer: a wrong code is counted in it, and after five nothing is tried for a
-    quarter of an hour. A step is marked by a conditional update, so two requests at once cannot both spend it.
+    The transaction must commit whatever the answer: a wrong code is counted in it, and after five nothing is tried for
+    a quarter of an hour. A step is marked by a conditional update, so two requests at once cannot both spend it.
     """
     mine = _COLUMNS.root.is_(True) if user_id is None else _COLUMNS.user_id == user_id
     query = select(mfa_device).where(_COLUMNS.serial == serial, _COLUMNS.account_id == account_id, mine)
@@ -104,6 +104,16 @@ def on_owner(call: Call, p: Params) -> Ask:
     if _is_root(call, p):
         return Ask(root_arn(call.account_id))
     return on_user_or_caller(call, p)
+
+
+def on_owner_of_device(call: Call, p: Params) -> Ask:
+    """Ask about the named user, or else about whoever holds the device: it is read under the holder's name alone."""
+    if "UserName" in p:
+        return on_owner(call, p)
+    query = select(user.c.name).join(mfa_device, _COLUMNS.user_id == user.c.id)
+    mine = (_COLUMNS.serial == p["SerialNumber"], _COLUMNS.account_id == call.account_id)
+    holder = call.tx.scalar(query.where(*mine))
+    return on_user_or_caller(call, {"UserName": holder}) if holder else Ask(root_arn(call.account_id))
 
 
 # --- making and deleting ------------------------------------------------------------------------------------------

@@ -1,11 +1,10 @@
-"""What has a name and a path in an account: users, groups and roles are found, listed, made, renamed and deleted alike."""
+"""What has a name and a path in an account: users, groups and roles are found, listed, made and deleted alike."""
 
 import base64
 import binascii
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Column, ColumnElement, Row, Select, Table, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -18,12 +17,21 @@ from iam.call import Call, Params, Result
 from iam.errors import DeleteConflict, EntityAlreadyExists, LimitExceeded, NoSuchEntity, ValidationError
 from iam.limits import Limits
 from iam.operations.ask import Ask
-from iam.operations.lookup import drop_tags, milliseconds, moment, put_tags, request_tag_keys, resource_tag_keys
-from iam.schema import group, role, tag, user
+from iam.operations.lookup import (
+    drop_tags,
+    milliseconds,
+    moment,
+    put_tags,
+    request_tag_keys,
+    resource_tag_keys,
+    tags_of,
+)
+from iam.schema import group, role, user
 
 PAGE = 100  # AWS's default of MaxItems
 
 Entity = Row[Any]
+T = TypeVar("T")
 Asks = Callable[[Call, Params], Ask]
 
 
@@ -91,7 +99,7 @@ def about(noun: Noun) -> Asks:
 
 
 def about_permissions(noun: Noun) -> Asks:
-    """Return the same with the keys of changed permissions: iam:PolicyARN, and iam:PermissionsBoundary as asked or had."""
+    """Return what asks about changed permissions: with iam:PolicyARN, and iam:PermissionsBoundary as asked or had."""
 
     def ask(call: Call, p: Params) -> Ask:
         found = find_or_none(call, noun, noun.name(p))
@@ -114,7 +122,7 @@ def about_new(noun: Noun) -> Asks:
 
 
 def about_all(noun: Noun) -> Asks:
-    """Return what asks about a list of these: the path under which they are listed stands for them, as in AWS's denials."""
+    """Return what asks about a list of these: the path that is listed stands for them, as in AWS's denials."""
 
     def ask(call: Call, p: Params) -> Ask:
         return Ask(iam_arn(call.account_id, noun.kind, "", p.get("PathPrefix", "/")))
@@ -144,7 +152,7 @@ def create(call: Call, noun: Noun, p: Params, **more: object) -> Entity:
     if (count or 0) >= quota:
         raise LimitExceeded(f"Cannot exceed quota for {noun.title}sPerAccount: {quota}")
     new_id = unique_id(noun.id_prefix, call.random)
-    values = {"id": new_id, "account_id": call.account_id, "name": name, "name_key": name.lower()}
+    values: Params = {"id": new_id, "account_id": call.account_id, "name": name, "name_key": name.lower()}
     values |= {"path": p.get("Path", "/"), "created": milliseconds(call.now)}
     with _name_taken(noun, name):
         call.tx.execute(insert(table).values(**values, **more))
@@ -162,7 +170,7 @@ def rename(call: Call, noun: Noun, p: Params) -> None:
 
 
 def remove(call: Call, noun: Noun, row: Entity, hanging: Sequence[tuple[Column[Any], str]]) -> None:
-    """Delete a thing on which nothing hangs any longer; raise DeleteConflict with the text of the first column that does."""
+    """Delete a thing on which nothing hangs any longer; raise DeleteConflict with the text of what does."""
     for column, text in hanging:
         if call.tx.execute(select(column).where(column == row.id).limit(1)).first() is not None:
             raise DeleteConflict(text)
@@ -209,10 +217,21 @@ def page(call: Call, query: Select[Any], column: ColumnElement[str], p: Params) 
     if len(rows) <= size:
         return rows, {"IsTruncated": False}
     last: str = getattr(rows[size - 1], str(column.key))
-    return rows[:size], {
-        "IsTruncated": True,
-        "Marker": base64.urlsafe_b64encode(b"\x01" + last.encode()).decode("ascii"),
-    }
+    return rows[:size], _more_after(last)
+
+
+def page_of(rows: Sequence[T], p: Params, key: Callable[[T], str]) -> tuple[list[T], Result]:
+    """Return one page of what is in memory, in the order of unique keys, as ``page`` does of what is not."""
+    size: int = p.get("MaxItems", PAGE)
+    after = _after(p["Marker"]) if "Marker" in p else ""
+    rest = sorted((row for row in rows if key(row) > after), key=key)
+    if len(rest) <= size:
+        return rest, {"IsTruncated": False}
+    return rest[:size], _more_after(key(rest[size - 1]))
+
+
+def _more_after(key: str) -> Result:
+    return {"IsTruncated": True, "Marker": base64.urlsafe_b64encode(b"\x01" + key.encode()).decode("ascii")}
 
 
 def _after(marker: str) -> str:
@@ -235,7 +254,7 @@ def heading(noun: Noun, row: Entity) -> Result:
         f"{noun.title}Name": row.name,
         f"{noun.title}Id": row.id,
         "Arn": noun.arn(row),
-        "CreateDate": when(row.created),
+        "CreateDate": moment(row.created),
     }
 
 
@@ -247,11 +266,5 @@ def extras(call: Call, row: Entity) -> Result:
             "PermissionsBoundaryType": "PermissionsBoundaryPolicy",
             "PermissionsBoundaryArn": row.boundary,
         }
-    query = select(tag.c.key, tag.c.value).where(tag.c.entity_id == row.id).order_by(tag.c.key_folded)
-    tags = [{"Key": key, "Value": value} for key, value in call.tx.execute(query)]
+    tags = tags_of(call.tx, row.id)
     return shape | ({"Tags": tags} if tags else {})
-
-
-def when(stored: int) -> datetime:
-    """Return a stored time as answers show it: UTC, whole seconds."""
-    return moment(stored)

@@ -1,4 +1,4 @@
-"""Tags of users, roles and policies. Source: IAM API Reference, TagUser and its kin; IAM User Guide, "Tags for IAM resources"."""
+"""Tags of users, roles and policies. Source: IAM API Reference, TagUser and its kin."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Users. Source: IAM API Reference, CreateUser, GetUser, ListUsers, UpdateUser, DeleteUser, Put/DeleteUserPermissionsBoundary."""
+"""Users. Source: IAM API Reference, CreateUser, GetUser, ListUsers, UpdateUser, DeleteUser."""
 
 from sqlalchemy import select, update
 
@@ -44,7 +44,7 @@ _HANGING = (
 
 
 def user_or_caller(call: Call, p: Params) -> Entity | None:
-    """Return the user that UserName names, else the calling user, or None for root; raise NoSuchEntity, ValidationError."""
+    """Return the user that UserName names, else the caller, or None for root; raise NoSuchEntity, ValidationError."""
     if "UserName" in p:
         return find(call, USER, p["UserName"])
     if call.principal.kind is PrincipalKind.ROOT:

@@ -135,7 +135,8 @@ def _survey(context: RequestContext, layers: Layers) -> _Survey:
 def _missing(principal: Principal, layers: Layers, found: _Survey) -> str:
     """Return the layer whose allow is missing, or an empty text when nothing is."""
     grip_here = found.resource.grip
-    if principal.kind in _BY_TRUST_ALONE:  # they have no policies of their own
+    # These have no policies of their own, so they must be named: with "*" anybody's token would do.
+    if principal.kind in _BY_TRUST_ALONE:
         return "" if grip_here is _CALLER else found.resource.layer
     root = principal.kind is _ROOT
     if found.guardrails.withholds and not root:
@@ -190,12 +191,10 @@ def _ask_resource(policy: Policy | None, context: RequestContext, action: str) -
 
 
 def _grip(statement: Statement, principal: Principal) -> Grip:
-    denies = statement.denies
     if statement.not_principals:
-        everyone = denies or principal.kind not in _BY_TRUST_ALONE
-        spared = is_left_out(statement.not_principals, principal, denies=denies)
-        return Grip.ACCOUNT if everyone and not spared else Grip.NOBODY
-    return max(grip(one, principal, denies=denies) for one in statement.principals)
+        spared = is_left_out(statement.not_principals, principal, denies=statement.denies)
+        return Grip.NOBODY if spared else Grip.ACCOUNT
+    return max(grip(one, principal) for one in statement.principals)
 
 
 def _applies(statement: Statement, context: RequestContext) -> bool:

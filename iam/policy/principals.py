@@ -130,17 +130,18 @@ def _bound(one: Named, principal: Principal) -> bool:
     return not one.bound_id or one.bound_id == principal.entity_id
 
 
-def grip(one: Named, principal: Principal, *, denies: bool) -> Grip:
-    """Return how firmly this name holds this caller; for a Deny, ``*`` is everyone, even services and federated people.
+def grip(one: Named, principal: Principal) -> Grip:
+    """Return how firmly this name holds this caller."""
+    return _GRIPS[one.means](one, principal)
 
-    An Allow to ``*`` is for principals of accounts: a provider or a service must be named, or anybody's token would do.
-    """
-    if one.means is Means.EVERYONE:
-        return Grip.ACCOUNT if denies or principal.kind not in _NOT_OF_AN_ACCOUNT else Grip.NOBODY
-    if one.means is Means.ACCOUNT:
-        mine = principal.account_id == one.value and principal.kind not in _NOT_OF_AN_ACCOUNT
-        return Grip.ACCOUNT if mine else Grip.NOBODY
-    return _SPECIFIC[one.means](one, principal)
+
+def _everyone(_one: Named, _principal: Principal) -> Grip:
+    return Grip.ACCOUNT
+
+
+def _account(one: Named, principal: Principal) -> Grip:
+    mine = principal.account_id == one.value and principal.kind not in _NOT_OF_AN_ACCOUNT
+    return Grip.ACCOUNT if mine else Grip.NOBODY
 
 
 _NOT_OF_AN_ACCOUNT = frozenset({PrincipalKind.FEDERATED, PrincipalKind.SERVICE})
@@ -177,7 +178,9 @@ def _nobody(_one: Named, _principal: Principal) -> Grip:
     return Grip.NOBODY
 
 
-_SPECIFIC = {
+_GRIPS = {
+    Means.EVERYONE: _everyone,
+    Means.ACCOUNT: _account,
     Means.ENTITY: _entity,
     Means.SESSION: _session,
     Means.PROVIDER: _provider,
@@ -192,7 +195,7 @@ def is_left_out(names: Iterable[Named], principal: Principal, *, denies: bool) -
     A Deny spares it only when *each* of its ARNs is listed (session, role or user, and account), as "NotPrincipal"
     asks; an Allow leaves it out as soon as one of them is.
     """
-    grips = {grip(one, principal, denies=denies) for one in names}
+    grips = {grip(one, principal) for one in names}
     return _FACETS[principal.kind] <= grips if denies else any(grips)
 
 

@@ -1,0 +1,72 @@
+"""Child processes that never outlive their parent, and are stopped in order."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One process of the service; ``patience`` is how many seconds it gets to end by itself."""
+
+    name: str
+    process: "subprocess.Popen[str]"
+    patience: float = 10.0
+
+    def ended(self) -> str:
+        """Return how it ended, or nothing while it runs."""
+        code = self.process.poll()
+        if code is None:
+            return ""
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+        return f"{self.name} ended {how}"
+
+    def stop(self) -> None:
+        """End it: SIGTERM first, SIGKILL when the patience is over."""
+        self.process.terminate()
+        try:
+            self.process.wait(self.patience)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def spawn(
+    command: Sequence[str],
+    *,
+    environ: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+    stdout: int | IO[str] | None = None,
+) -> "subprocess.Popen[str]":
+    """Start a program that the kernel ends when this process does; it prints to our standard error. Raise OSError.
+
+    It has a process group of its own: Ctrl-C reaches this process alone, which then stops its children in order.
+    """
+    return subprocess.Popen(  # noqa: S603 - the commands are ours, and no shell reads them
+        command,
+        env=environ,
+        pass_fds=tuple(pass_fds),
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr if stdout is None else stdout,
+        text=True,
+        process_group=0,
+        preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - called before this process starts any thread
+    )
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    def before_exec() -> None:
+        if sys.platform == "linux":
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended before the kernel was told
+            os._exit(1)
+
+    return before_exec

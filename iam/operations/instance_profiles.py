@@ -1,0 +1,192 @@
+"""Instance profiles: how a host or app on a machine comes to a role. Source: IAM API Reference, CreateInstanceProfile."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from iam.arn import INSTANCE_PROFILE, iam_arn, unique_id
+from iam.call import Call, Params, Result
+from iam.errors import DeleteConflict, EntityAlreadyExists, LimitExceeded, NoSuchEntity
+from iam.operations.ask import Ask
+from iam.operations.lookup import (
+    drop_tags,
+    milliseconds,
+    moment,
+    put_tags,
+    request_tag_keys,
+    resource_tag_keys,
+    tags_of,
+)
+from iam.operations.names import ROLE, Entity, about, named, page, under
+from iam.operations.roles import role_shapes
+from iam.schema import instance_profile, role, tag
+
+on_role = about(ROLE)
+
+_KIND = "instance-profile"
+_COLUMNS = instance_profile.c
+
+
+# --- asking -------------------------------------------------------------------------------------------------------
+
+
+def on_instance_profile(call: Call, p: Params) -> Ask:
+    """Ask about the named instance profile; one that does not exist is asked for at the path ``/``."""
+    found = _find_or_none(call, p["InstanceProfileName"])
+    if found is None:
+        return Ask(iam_arn(call.account_id, _KIND, p["InstanceProfileName"]), request_tag_keys(p))
+    return Ask(_arn(found), resource_tag_keys(call.tx, found.id) | request_tag_keys(p))
+
+
+def on_new_instance_profile(call: Call, p: Params) -> Ask:
+    """Ask about the instance profile that shall be."""
+    return Ask(iam_arn(call.account_id, _KIND, p["InstanceProfileName"], p.get("Path", "/")), request_tag_keys(p))
+
+
+def on_instance_profiles(call: Call, p: Params) -> Ask:
+    """Ask about the instance profiles under a path."""
+    return Ask(iam_arn(call.account_id, _KIND, "*", p.get("PathPrefix", "/")))
+
+
+def passing_role(call: Call, p: Params) -> Ask:
+    """Ask to hand the role on: AddRoleToInstanceProfile needs iam:PassRole besides (Service Authorization Reference)."""
+    ask = on_role(call, p)
+    keys = {**ask.keys, "iam:passedtoservice": ("ec2.amazonaws.com",)}
+    return Ask(ask.resource, keys, action="iam:PassRole")
+
+
+# --- operations ---------------------------------------------------------------------------------------------------
+
+
+def create_instance_profile(call: Call, p: Params) -> Result:
+    """Make an instance profile without a role."""
+    name, quota = p["InstanceProfileName"], call.limits.instance_profiles_per_account
+    count = select(func.count()).select_from(instance_profile).where(_COLUMNS.account_id == call.account_id)
+    if (call.tx.scalar(count) or 0) >= quota:
+        raise LimitExceeded(f"Cannot exceed quota for InstanceProfilesPerAccount: {quota}")
+    row = {
+        "id": unique_id(INSTANCE_PROFILE, call.random),
+        "account_id": call.account_id,
+        "name": name,
+        "name_key": name.lower(),
+        "path": p.get("Path", "/"),
+        "created": milliseconds(call.now),
+    }
+    try:
+        call.tx.execute(instance_profile.insert().values(row))
+    except IntegrityError as error:
+        raise EntityAlreadyExists(f"Instance Profile {name} already exists.") from error
+    put_tags(call, row["id"], p.get("Tags", ()))
+    return {"InstanceProfile": _full(call, _find(call, p))}
+
+
+def get_instance_profile(call: Call, p: Params) -> Result:
+    """Return an instance profile with its role and tags."""
+    return {"InstanceProfile": _full(call, _find(call, p))}
+
+
+def list_instance_profiles(call: Call, p: Params) -> Result:
+    """Return a page of instance profiles under PathPrefix, without tags."""
+    return _listed(call, p, under(_COLUMNS.path, p))
+
+
+def list_instance_profiles_for_role(call: Call, p: Params) -> Result:
+    """Return a page of the instance profiles that hold a role."""
+    return _listed(call, p, _COLUMNS.role_id == named(call, ROLE, p).id)
+
+
+def delete_instance_profile(call: Call, p: Params) -> Result:
+    """Delete an instance profile that holds no role."""
+    found = _find(call, p)
+    if found.role_id is not None:
+        raise DeleteConflict("Cannot delete entity, must remove roles from instance profile first.")
+    drop_tags(call.tx, found.id)
+    call.tx.execute(delete(instance_profile).where(_COLUMNS.id == found.id))
+    return {}
+
+
+def add_role_to_instance_profile(call: Call, p: Params) -> Result:
+    """Put a role into an instance profile; it holds one."""
+    found, of_role = _find(call, p), named(call, ROLE, p)
+    # Conditional, so that of two at once one is told no.
+    query = update(instance_profile).where(_COLUMNS.id == found.id, _COLUMNS.role_id.is_(None))
+    if not call.tx.execute(query.values(role_id=of_role.id)).rowcount:
+        raise LimitExceeded("Cannot exceed quota for InstanceSessionsPerInstanceProfile: 1")
+    return {}
+
+
+def remove_role_from_instance_profile(call: Call, p: Params) -> Result:
+    """Take a role out of an instance profile."""
+    found, of_role = _find(call, p), named(call, ROLE, p)
+    if found.role_id != of_role.id:
+        raise NoSuchEntity(f"Role with name {of_role.name} is not in the instance profile {found.name}.")
+    call.tx.execute(update(instance_profile).where(_COLUMNS.id == found.id).values(role_id=None))
+    return {}
+
+
+def tag_instance_profile(call: Call, p: Params) -> Result:
+    """Add tags to an instance profile."""
+    put_tags(call, _find(call, p).id, p["Tags"])
+    return {}
+
+
+def untag_instance_profile(call: Call, p: Params) -> Result:
+    """Remove tags from an instance profile."""
+    drop_tags(call.tx, _find(call, p).id, p["TagKeys"])
+    return {}
+
+
+def list_instance_profile_tags(call: Call, p: Params) -> Result:
+    """Return a page of an instance profile's tags."""
+    query = select(tag).where(tag.c.entity_id == _find(call, p).id)
+    rows, paging = page(call, query, tag.c.key_folded, p)
+    return {"Tags": [{"Key": row.key, "Value": row.value} for row in rows], **paging}
+
+
+# --- finding and showing ------------------------------------------------------------------------------------------
+
+
+def _find_or_none(call: Call, name: str) -> Entity | None:
+    mine = (_COLUMNS.account_id == call.account_id, _COLUMNS.name_key == name.lower())
+    return call.tx.execute(select(instance_profile).where(*mine)).one_or_none()
+
+
+def _find(call: Call, p: Params) -> Entity:
+    found = _find_or_none(call, p["InstanceProfileName"])
+    if found is None:
+        raise NoSuchEntity(f"Instance Profile {p['InstanceProfileName']} cannot be found.")
+    return found
+
+
+def _arn(row: Entity) -> str:
+    return iam_arn(row.account_id, _KIND, row.name, row.path)
+
+
+def _listed(call: Call, p: Params, which: ColumnElement[bool]) -> Result:
+    query = select(instance_profile).where(_COLUMNS.account_id == call.account_id, which)
+    rows, paging = page(call, query, _COLUMNS.name_key, p)
+    return {"InstanceProfiles": profile_shapes(call, rows), **paging}
+
+
+def profile_shapes(call: Call, rows: Sequence[Entity]) -> list[Result]:
+    """Return instance profiles with their roles, as lists show them."""
+    ids = {row.role_id for row in rows if row.role_id is not None}
+    roles = call.tx.execute(select(role).where(role.c.id.in_(ids))).all() if ids else []
+    shown = dict(zip([one.id for one in roles], role_shapes(call, roles), strict=True))
+    return [
+        {
+            "Path": row.path,
+            "InstanceProfileName": row.name,
+            "InstanceProfileId": row.id,
+            "Arn": _arn(row),
+            "CreateDate": moment(row.created),
+            "Roles": [shown[row.role_id]] if row.role_id is not None else [],
+        }
+        for row in rows
+    ]
+
+
+def _full(call: Call, row: Entity) -> Result:
+    tags = tags_of(call.tx, row.id)
+    return profile_shapes(call, [row])[0] | ({"Tags": tags} if tags else {})
