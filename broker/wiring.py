@@ -17,6 +17,7 @@ from broker.aws import model
 from broker.aws.dispatch import Gate
 from broker.aws.edge import Networks
 from broker.aws.ldap_sign_in import LdapSignIn
+from broker.key_use import KeyUse
 from broker.settings import Settings
 from iam.arn import Random
 from iam.store import Store
@@ -96,6 +97,7 @@ def services(settings: Settings) -> Services:
             store=store,
             password_in_query=settings.allow_password_in_query,
         ),
+        key_use=KeyUse(store),
         now=now,
         random=random,
     )

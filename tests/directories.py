@@ -365,7 +365,7 @@ def _fill(ldapi: str) -> None:
                 "-o",
                 "module-path=/usr/lib/ldap",
                 "-o",
-                "module-load=argon2 m=32768 t=4",
+                "module-load=argon2 m=16384 t=2",
                 "-h",
                 "{ARGON2}",
                 "-s",

@@ -21,6 +21,7 @@ from broker.aws.exchange import Exchange
 from broker.aws.http import HttpRequest, HttpResponse
 from broker.aws.ldap_sign_in import LdapSignIn
 from broker.aws.model import Api, OperationModel
+from broker.key_use import KeyUse
 from iam.arn import Random
 from iam.call import Call, Params, Result
 from iam.errors import (
@@ -71,6 +72,7 @@ class Gate:
     sessions: LiveSessions
     audit: AuditLog
     ldap: LdapSignIn
+    key_use: KeyUse
     now: Callable[[], datetime]
     random: Random
 
@@ -119,7 +121,9 @@ class Gate:
         presented = sigv4.read(request.method, request.path, request.query, request.headers, request.body)
         exchange.presented = presented
         caller = exchange.caller = self.authenticate(presented, model.service, exchange.now)
-        if caller.session is not None and not session_may_call(caller.session, model.service, model.name):
+        if caller.session is None:
+            self.key_use.note(caller.access_key_id, exchange.now, model.service, presented.region)
+        elif not session_may_call(caller.session, model.service, model.name):
             if model.service == "iam":
                 raise InvalidClientTokenId(
                     "The security token included in the request is invalid.", log="kind of session"

@@ -7,7 +7,7 @@ from iam.accounts import check_alias
 from iam.arn import ACCOUNT_ID
 from iam.call import Call, Params, Result
 from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
-from iam.operations.lookup import page
+from iam.operations.names import page_of
 from iam.schema import (
     access_key,
     account,
@@ -56,7 +56,7 @@ def delete_account_alias(call: Call, p: Params) -> Result:
 def list_account_aliases(call: Call, p: Params) -> Result:
     """Return the account's alias, or none."""
     alias = _alias(call)
-    shown, paging = page([alias] if alias else [], p, str)
+    shown, paging = page_of([alias] if alias else [], p, str)
     return {"AccountAliases": shown, **paging}
 
 

@@ -1,4 +1,4 @@
-"""Instance profiles: how a host or app on a machine comes to a role. Source: IAM API Reference, CreateInstanceProfile."""
+"""Instance profiles: how a host or app on a machine comes to a role. Source: IAM API Reference."""
 
 from collections.abc import Sequence
 
@@ -50,7 +50,7 @@ def on_instance_profiles(call: Call, p: Params) -> Ask:
 
 
 def passing_role(call: Call, p: Params) -> Ask:
-    """Ask to hand the role on: AddRoleToInstanceProfile needs iam:PassRole besides (Service Authorization Reference)."""
+    """Ask to hand the role on, as AddRoleToInstanceProfile does besides (Service Authorization Reference)."""
     ask = on_role(call, p)
     keys = {**ask.keys, "iam:passedtoservice": ("ec2.amazonaws.com",)}
     return Ask(ask.resource, keys, action="iam:PassRole")

@@ -1,19 +1,13 @@
-"""Times, pages of lists, tags: as the tables keep them, as answers show them, and as condition keys."""
+"""Times and tags: as the tables keep them, as answers show them, and as condition keys."""
 
-import base64
-import binascii
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from sqlalchemy import Connection, delete, select
 
-from iam.call import Call, Params, Result
-from iam.errors import InvalidInput, LimitExceeded, ValidationError
+from iam.call import Call, Params
+from iam.errors import InvalidInput, LimitExceeded
 from iam.schema import tag
-
-T = TypeVar("T")
-_PAGE = 100  # AWS's default of MaxItems
 
 
 def milliseconds(moment: datetime) -> int:
@@ -24,28 +18,6 @@ def milliseconds(moment: datetime) -> int:
 def moment(stored: int) -> datetime:
     """Return a stored time as answers show it: UTC, whole seconds."""
     return datetime.fromtimestamp(stored // 1000, UTC)
-
-
-def page(rows: Sequence[T], p: Params, key: Callable[[T], str]) -> tuple[list[T], Result]:
-    """Return the rows of one page in the order of their keys, and IsTruncated and Marker; raise ValidationError."""
-    after = _after(p["Marker"]) if "Marker" in p else None
-    size = p.get("MaxItems", _PAGE)
-    rest = sorted((row for row in rows if after is None or key(row) > after), key=key)
-    shown = rest[:size]
-    if len(rest) <= size:
-        return shown, {"IsTruncated": False}
-    marker = base64.urlsafe_b64encode(b"\x01" + key(shown[-1]).encode()).decode("ascii")
-    return shown, {"IsTruncated": True, "Marker": marker}
-
-
-def _after(marker: str) -> str:
-    try:
-        raw = base64.b64decode(marker, altchars=b"-_", validate=True)
-        if raw[:1] == b"\x01":
-            return raw[1:].decode()
-    except (binascii.Error, ValueError):
-        pass
-    raise ValidationError("Invalid Marker.")
 
 
 def tags_of(tx: Connection, entity_id: str) -> list[dict[str, str]]:

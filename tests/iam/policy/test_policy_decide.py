@@ -255,6 +255,15 @@ def test_a_deny_to_everyone_reaches_services_and_federated_people():
         assert assume(principal, resource=both).why is Why.EXPLICIT_DENY
 
 
+def test_a_deny_to_an_account_does_not_reach_who_has_none():
+    both = policy(
+        {"Effect": "Deny", "Principal": {"AWS": HOME}, "Action": "sts:*"},
+        {"Effect": "Allow", "Principal": {"Federated": PROVIDER, "AWS": USER_ARN}, "Action": "sts:*"},
+        kind=PolicyKind.TRUST,
+    )
+    assert [assume(who, resource=both).allowed for who in (FEDERATED, USER)] == [True, False]
+
+
 def test_a_canonical_user_is_nobody_here():
     assert not ask(USER, resource=on_resource({"CanonicalUser": "a" * 64})).allowed
 

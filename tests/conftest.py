@@ -1,0 +1,35 @@
+"""What most tests start from: one Redis for the run, and a fresh installation with one account for each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from botocore.credentials import Credentials
+from redis import Redis
+
+from installation import Installation, environment
+from servers import redis_server
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The URL of a Redis that lives as long as the run."""
+    with redis_server() as url:
+        yield url
+
+
+@pytest.fixture
+def installation(tmp_path: Path, redis_url: str) -> Iterator[Installation]:
+    """An installation in a folder of its own; it starts with an empty Redis."""
+    with Redis.from_url(redis_url) as client:
+        client.flushall()
+    made = Installation(tmp_path, environment(tmp_path, redis_url))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def root(installation: Installation) -> tuple[str, Credentials]:
+    """The id of one account in the installation, and the credentials of its root."""
+    account_id, credentials = installation.account()
+    return account_id, credentials

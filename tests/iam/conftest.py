@@ -1,0 +1,176 @@
+"""An account in a real database, on SQLite and on PostgreSQL, and a way to call operations as the gate does."""
+
+import contextlib
+import itertools
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+from servers import eventually
+
+from iam.accounts import create_account
+from iam.arn import iam_arn, root_arn
+from iam.call import Call
+from iam.limits import Limits
+from iam.principal import Principal, PrincipalKind
+from iam.store import Store
+from iam.vault import Vault
+
+ACCOUNT = "111122223333"
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+POSTGRESQL = Path("/usr/lib/postgresql/15/bin")
+
+
+class Clock:
+    """A monotonic clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@dataclass(frozen=True)
+class Account:
+    """One account of one store; its methods do what the gate does around an operation."""
+
+    store: Store
+    vault: Vault
+    principal: Principal
+    id: str = ACCOUNT
+    now: datetime = NOW
+    limits: Limits = Limits()
+    random: object = random.Random(7).randbytes
+
+    def call(self, tx) -> Call:
+        return Call(tx, self.principal, self.id, self.now, self.random, self.vault, self.limits)
+
+    def run(self, operation, **p):
+        with self.store.write() as tx:
+            return operation(self.call(tx), p)
+
+    def ask(self, asks, **p):
+        with self.store.read() as tx:
+            return asks(self.call(tx), p)
+
+    def allowing(self, **limits) -> "Account":
+        return replace(self, limits=replace(self.limits, **limits))
+
+    def as_user(self, user) -> "Account":
+        arn = user["Arn"]
+        name, user_id = user["UserName"], user["UserId"]
+        return replace(self, principal=Principal(PrincipalKind.USER, self.id, arn, user_id, arn, user_id, name))
+
+    def as_role_session(self) -> "Account":
+        arn, role = f"arn:aws:sts::{self.id}:assumed-role/r/s", iam_arn(self.id, "role", "r")
+        principal = Principal(PrincipalKind.ROLE_SESSION, self.id, arn, "AROAX:s", role, "AROAX", "r")
+        return replace(self, principal=principal)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def vault():
+    return Vault(bytes(range(32)))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL on a unix socket; yields the folder of the socket."""
+    if not (POSTGRESQL / "initdb").exists():
+        raise RuntimeError("PostgreSQL is missing: apt-get install --no-install-recommends postgresql-15")
+    # initdb refuses root; a path of its own and short, since a socket's path may have 107 bytes.
+    owner = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+    with tempfile.TemporaryDirectory(prefix="fg-") as folder:
+        if owner:
+            shutil.chown(folder, "nobody", "nogroup")
+        data = f"{folder}/data"
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **owner}
+        initdb = [POSTGRESQL / "initdb", "-D", data, "-N", "-A", "trust", "-U", "fedgate", "-E", "UTF8", "--locale=C"]
+        subprocess.run(initdb, check=True, **quiet)
+        command = [POSTGRESQL / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-F"]
+        with subprocess.Popen(command, **quiet) as server:
+            try:
+                eventually(lambda: _answers(folder))
+                yield folder
+            finally:
+                server.terminate()
+
+
+def _answers(folder: str) -> bool:
+    with contextlib.suppress(psycopg.OperationalError), _connect(folder):
+        return True
+    return False
+
+
+def _connect(folder: str):
+    return psycopg.connect(host=folder, user="fedgate", dbname="postgres", autocommit=True)
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def postgres_url(postgres):
+    """An empty database of its own."""
+    name = f"test_{next(_numbers)}"
+    with _connect(postgres) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"postgresql+psycopg://fedgate@/{name}?host={postgres}"
+
+
+@pytest.fixture
+def sqlite_url(tmp_path):
+    return f"sqlite:///{tmp_path}/iam.db"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request):
+    """Each database in turn."""
+    return request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param])
+
+
+@pytest.fixture
+def open_store(vault, clock):
+    """Opens stores of one clock, and closes them at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def opened(url: str, monotonic=clock) -> Store:
+            store = Store(url, vault, monotonic=monotonic)
+            stack.callback(store.close)
+            return store
+
+        yield opened
+
+
+def _with_account(store: Store, vault: Vault) -> Account:
+    store.migrate()
+    with store.write() as tx:
+        create_account(tx, account_id=ACCOUNT, alias="acme", now=NOW, random=random.Random(3).randbytes, vault=vault)
+    arn = root_arn(ACCOUNT)
+    return Account(store, vault, Principal(PrincipalKind.ROOT, ACCOUNT, arn, ACCOUNT, arn, ACCOUNT, "root"))
+
+
+@pytest.fixture
+def account(open_store, sqlite_url, vault):
+    """An account on SQLite, whose clock is real."""
+    return _with_account(open_store(sqlite_url, time.monotonic), vault)
+
+
+@pytest.fixture
+def any_account(open_store, url, vault):
+    """An account on each database in turn, whose clock stands still."""
+    return _with_account(open_store(url), vault)

@@ -1,0 +1,422 @@
+"""The laws of the store, on SQLite and on PostgreSQL."""
+
+import json
+import threading
+from datetime import timedelta
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from documents import allow, trust
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import insert, select, text, update
+
+from iam import schema
+from iam.errors import ConcurrentModification, ServiceFailure, ServiceUnavailable
+from iam.operations.access_keys import create_access_key, delete_access_key, update_access_key
+from iam.operations.attachments import attach_role_policy, attach_user_policy
+from iam.operations.groups import add_user_to_group, create_group
+from iam.operations.inline_policies import put_group_policy, put_role_policy, put_user_policy
+from iam.operations.policies import create_policy, create_policy_version
+from iam.operations.roles import create_role, delete_role, update_assume_role_policy
+from iam.operations.users import create_user, delete_user, put_user_permissions_boundary, update_user
+from iam.store import Revocations, record_key_use, revoke
+
+ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
+CORP = "arn:aws:iam::111122223333:ldap-provider/corp"
+
+
+class Unexpected(Exception):
+    pass
+
+
+def revision(store):
+    with store.read() as tx:
+        return tx.execute(select(schema.revision.c.number)).scalar_one()
+
+
+def names(store):
+    with store.read() as tx:
+        return set(tx.scalars(select(schema.user.c.name)))
+
+
+# --- schema -------------------------------------------------------------------------------------------------------
+
+
+def test_the_migrated_schema_is_the_schema_of_the_tables(any_account):
+    with any_account.store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, schema.metadata) == []
+
+
+def test_several_processes_may_migrate_at_once(open_store, url):
+    stores = [open_store(url) for _ in range(4)]
+    failures = []
+
+    def migrate(store):
+        try:
+            store.migrate()
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=migrate, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert [revision(store) for store in stores] == [1, 1, 1, 1]
+
+
+# --- transactions -------------------------------------------------------------------------------------------------
+
+
+def test_a_write_moves_the_revision_by_one(any_account):
+    before = revision(any_account.store)
+    any_account.run(create_user, UserName="ann")
+    assert revision(any_account.store) == before + 1
+
+
+def test_a_write_that_no_record_shows_leaves_the_revision(any_account):
+    before = revision(any_account.store)
+    with any_account.store.write(revise=False) as tx:
+        tx.execute(insert(schema.failed_attempt).values(subject="s", source="1", failures=1, since=1))
+    assert revision(any_account.store) == before
+
+
+def test_an_exception_inside_a_write_leaves_nothing(any_account):
+    before = revision(any_account.store)
+    with pytest.raises(Unexpected), any_account.store.write() as tx:
+        create_user(any_account.call(tx), {"UserName": "ann"})
+        raise Unexpected
+    assert names(any_account.store) == set()
+    assert revision(any_account.store) == before
+
+
+def test_a_double_key_that_nobody_foresaw_is_a_concurrent_modification(any_account):
+    def twice(tx):
+        for _ in range(2):
+            tx.execute(insert(schema.used_marker).values(kind="totp", marker="m", expires=1))
+
+    with pytest.raises(ConcurrentModification) as caught, any_account.store.write() as tx:
+        twice(tx)
+    assert "used_marker" not in caught.value.message
+
+
+def test_two_writers_take_turns_and_neither_loses_its_change(any_account, open_store):
+    other = open_store(str(any_account.store.engine.url.render_as_string(hide_password=False)))
+    arn = any_account.run(create_policy, PolicyName="p", PolicyDocument=allow())["Policy"]["Arn"]
+    failures = []
+
+    def add(store, bucket):
+        try:
+            with store.write() as tx:
+                document = allow(resource=f"arn:aws:s3:::{bucket}")
+                p = {"PolicyArn": arn, "PolicyDocument": document, "SetAsDefault": True}
+                create_policy_version(any_account.call(tx), p)
+        except Exception as error:
+            failures.append(error)
+
+    work = [(any_account.store, "a"), (other, "b"), (any_account.store, "c"), (other, "d")]
+    threads = [threading.Thread(target=add, args=one) for one in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    with any_account.store.read() as tx:
+        versions = select(schema.policy_version.c.version, schema.policy_version.c.document)
+        documents = {version: json.loads(document) for version, document in tx.execute(versions).tuples()}
+    assert sorted(documents) == [1, 2, 3, 4, 5]
+    buckets = {documents[version]["Statement"]["Resource"][-1] for version in (2, 3, 4, 5)}
+    assert buckets == {"a", "b", "c", "d"}
+
+
+def test_of_two_who_take_one_name_at_once_one_gets_it(any_account, open_store):
+    other = open_store(str(any_account.store.engine.url.render_as_string(hide_password=False)))
+    outcomes = []
+
+    def take(store):
+        try:
+            with store.write() as tx:
+                create_user(any_account.call(tx), {"UserName": "ann"})
+            outcomes.append("made")
+        except Exception as error:
+            outcomes.append(type(error).__name__)
+
+    threads = [threading.Thread(target=take, args=(store,)) for store in (any_account.store, other) * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["EntityAlreadyExists"] * 3 + ["made"]
+
+
+# --- what is kept -------------------------------------------------------------------------------------------------
+
+
+def test_a_record_is_kept_until_something_changes(any_account):
+    user = any_account.run(create_user, UserName="ann")["User"]
+    first = any_account.store.user(user["UserId"])
+    assert any_account.store.user(user["UserId"]) is first
+    any_account.run(create_user, UserName="bob")
+    again = any_account.store.user(user["UserId"])
+    assert again is not first
+    assert again == first
+
+
+def test_the_worker_that_changes_sees_it_at_once_and_the_others_within_the_poll(any_account, open_store, clock):
+    other = open_store(str(any_account.store.engine.url.render_as_string(hide_password=False)))
+    key = any_account.run(create_access_key)["AccessKey"]["AccessKeyId"]
+    assert other.access_key(key).active
+    any_account.run(update_access_key, AccessKeyId=key, Status="Inactive")
+    assert not any_account.store.access_key(key).active
+    assert other.access_key(key).active, "within the poll the other worker may not know"
+    clock.seconds += 0.5
+    assert not other.access_key(key).active
+
+
+def test_a_record_read_while_it_changed_is_not_kept(any_account):
+    """The reader began before the change and ended after it: what it read must not outlive the reading."""
+    user_id = any_account.run(create_user, UserName="ann")["User"]["UserId"]
+    store = any_account.store
+
+    def slow(reader):
+        record = reader.user(user_id)
+        thread = threading.Thread(target=any_account.run, args=(put_user_policy,), kwargs=change)
+        thread.start()
+        thread.join()
+        return record
+
+    change = {"UserName": "ann", "PolicyName": "p", "PolicyDocument": allow()}
+    assert store._get(store._current().users, user_id, slow).policies == ()
+    assert len(store.user(user_id).policies) == 1
+
+
+def test_when_the_database_is_away_kept_records_outlive_it_by_seconds_and_no_more(any_account, clock):
+    store = any_account.store
+    user_id = any_account.run(create_user, UserName="ann")["User"]["UserId"]
+    assert store.user(user_id) is not None
+    with store.write() as tx:
+        tx.execute(text("ALTER TABLE revision RENAME TO gone"))
+    clock.seconds += 1
+    with pytest.raises(ServiceUnavailable):
+        store.user(user_id)  # this process dropped its records itself, and may not read others
+    clock.seconds += 10
+    with pytest.raises(ServiceUnavailable):
+        store.revocations()
+    with store.engine.begin() as tx:
+        tx.execute(text("ALTER TABLE gone RENAME TO revision"))
+    clock.seconds += 1
+    assert store.user(user_id) is not None
+
+
+def test_kept_records_are_refused_once_the_revision_is_unknown_for_too_long(any_account, open_store, clock):
+    other = open_store(str(any_account.store.engine.url.render_as_string(hide_password=False)))
+    user_id = any_account.run(create_user, UserName="ann")["User"]["UserId"]
+    assert other.user(user_id) is not None
+    with any_account.store.write() as tx:
+        tx.execute(text("ALTER TABLE revision RENAME TO gone"))
+    clock.seconds += 2
+    assert other.user(user_id) is not None
+    clock.seconds += 1
+    with pytest.raises(ServiceUnavailable):
+        other.user(user_id)
+
+
+# --- records ------------------------------------------------------------------------------------------------------
+
+
+def test_an_access_key_opens_to_its_secret_and_shows_it_nowhere(any_account):
+    made = any_account.run(create_access_key)["AccessKey"]
+    key = any_account.store.access_key(made["AccessKeyId"])
+    assert (key.secret, key.user_id, key.active) == (made["SecretAccessKey"], None, True)
+    assert made["SecretAccessKey"] not in repr(key)
+    assert any_account.store.access_key("AKIAAAAAAAAAAAAAAAAA") is None
+
+
+def test_a_sealed_secret_of_another_row_is_a_failure_and_no_key(any_account):
+    first, second = (any_account.run(create_access_key)["AccessKey"]["AccessKeyId"] for _ in range(1, 3))
+    del first
+    table = schema.access_key
+    with any_account.store.write() as tx:
+        stolen = tx.scalars(select(table.c.secret).where(table.c.id != second)).first()
+        tx.execute(update(table).where(table.c.id == second).values(secret=stolen))
+    with pytest.raises(ServiceFailure):
+        any_account.store.access_key(second)
+
+
+def test_a_deleted_key_is_gone(any_account):
+    key = any_account.run(create_access_key)["AccessKey"]["AccessKeyId"]
+    assert any_account.store.access_key(key) is not None
+    any_account.run(delete_access_key, AccessKeyId=key)
+    assert any_account.store.access_key(key) is None
+
+
+def test_a_user_has_its_own_policies_those_attached_and_those_of_its_groups(any_account):
+    run = any_account.run
+    tags = [{"Key": "Team", "Value": "x"}]
+    user_id = run(create_user, UserName="ann", Path="/eng/", Tags=tags)["User"]["UserId"]
+    run(put_user_policy, UserName="ann", PolicyName="own", PolicyDocument=allow("s3:GetObject"))
+    run(attach_user_policy, UserName="ann", PolicyArn=ADMINISTRATOR)
+    run(create_group, GroupName="g")
+    run(add_user_to_group, GroupName="g", UserName="ann")
+    run(put_group_policy, GroupName="g", PolicyName="of the group", PolicyDocument=allow("s3:PutObject"))
+    user = any_account.store.user(user_id)
+    assert (user.arn, user.tags) == ("arn:aws:iam::111122223333:user/eng/ann", (("Team", "x"),))
+    assert {policy.label for policy in user.policies} == {"own", ADMINISTRATOR, "of the group"}
+    assert user.boundary is None
+
+
+def test_the_default_version_is_the_one_in_force(any_account):
+    arn = any_account.run(create_policy, PolicyName="p", PolicyDocument=allow("s3:GetObject"))["Policy"]["Arn"]
+    other = allow("s3:PutObject")
+    any_account.run(create_policy_version, PolicyArn=arn, PolicyDocument=other)
+    assert any_account.store.managed_policy(arn).text == allow("s3:GetObject")
+    any_account.run(create_policy_version, PolicyArn=arn, PolicyDocument=other, SetAsDefault=True)
+    assert any_account.store.managed_policy(arn).text == other
+    assert any_account.store.managed_policy(ADMINISTRATOR).label == ADMINISTRATOR
+    assert any_account.store.managed_policy("arn:aws:iam::aws:policy/None") is None
+
+
+def test_a_boundary_that_is_gone_allows_nothing(any_account):
+    user_id = any_account.run(create_user, UserName="ann")["User"]["UserId"]
+    any_account.run(put_user_permissions_boundary, UserName="ann", PermissionsBoundary=ADMINISTRATOR)
+    assert any_account.store.user(user_id).boundary.label == ADMINISTRATOR
+    with any_account.store.write() as tx:
+        tx.execute(update(schema.user).values(boundary="arn:aws:iam::111122223333:policy/gone"))
+    assert all(statement.denies for statement in any_account.store.user(user_id).boundary.statements)
+
+
+def test_a_stored_policy_that_cannot_be_read_refuses_rather_than_lose_its_denies(any_account):
+    user_id = any_account.run(create_user, UserName="ann")["User"]["UserId"]
+    any_account.run(put_user_policy, UserName="ann", PolicyName="p", PolicyDocument=allow())
+    with any_account.store.write() as tx:
+        tx.execute(update(schema.inline_policy).values(document='{"Version":"2099-01-01"}'))
+    with pytest.raises(ServiceFailure):
+        any_account.store.user(user_id)
+
+
+def test_a_role_is_found_by_its_exact_arn_alone(any_account):
+    role = any_account.run(
+        create_role,
+        RoleName="Admin",
+        Path="/eng/",
+        AssumeRolePolicyDocument=trust({"AWS": "111122223333"}),
+        MaxSessionDuration=7200,
+    )["Role"]
+    any_account.run(put_role_policy, RoleName="Admin", PolicyName="p", PolicyDocument=allow())
+    any_account.run(attach_role_policy, RoleName="Admin", PolicyArn=ADMINISTRATOR)
+    found = any_account.store.role(role["Arn"])
+    assert found is any_account.store.role_by_id(role["RoleId"])
+    assert (found.max_session, len(found.policies)) == (7200, 2)
+    others = ["role/Admin", "role/eng/admin", "role/eng/", "user/eng/Admin", "role/eng/Admin/x", "role/Eng/Admin"]
+    for resource in others:
+        assert any_account.store.role(f"arn:aws:iam::111122223333:{resource}") is None
+    assert any_account.store.role("Admin") is None
+    assert any_account.store.role(role["Arn"].replace("1111", "2222")) is None
+
+
+def test_a_role_made_anew_is_another_role(any_account):
+    p = {"RoleName": "r", "AssumeRolePolicyDocument": trust({"AWS": "111122223333"})}
+    first = any_account.run(create_role, **p)["Role"]
+    assert any_account.store.role(first["Arn"]).id == first["RoleId"]
+    any_account.run(delete_role, RoleName="r")
+    assert any_account.store.role(first["Arn"]) is None
+    second = any_account.run(create_role, **p)["Role"]
+    assert any_account.store.role(first["Arn"]).id == second["RoleId"] != first["RoleId"]
+    assert any_account.store.role_by_id(first["RoleId"]) is None
+
+
+def test_roles_are_found_by_the_provider_that_they_trust(any_account):
+    action = "sts:AssumeRoleWithLDAPIdentity"
+    mine = trust({"Federated": CORP}, action)
+    refusing = mine.replace("Allow", "Deny")
+    documents = {"a": mine, "b": trust({"AWS": "111122223333"}), "c": refusing, "d": mine}
+    for name, document in documents.items():
+        any_account.run(create_role, RoleName=name, AssumeRolePolicyDocument=document)
+    trusting = any_account.store.roles_trusting
+    assert {role.name for role in trusting("ldap-provider/corp")} == {"a", "d"}
+    assert trusting(CORP) == trusting("ldap-provider/corp")
+    assert trusting("ldap-provider/other") == ()
+    any_account.run(update_assume_role_policy, RoleName="a", PolicyDocument=trust({"AWS": "111122223333"}))
+    any_account.run(delete_role, RoleName="d")
+    assert trusting("ldap-provider/corp") == ()
+
+
+def bound_ids(role):
+    return {one.value: one.bound_id for statement in role.trust.statements for one in statement.principals}
+
+
+def test_a_trust_policy_follows_a_renamed_user_and_never_a_namesake(any_account):
+    run, store = any_account.run, any_account.store
+    ann = run(create_user, UserName="ann")["User"]
+    document = trust({"AWS": [ann["Arn"], "111122223333"]})
+    role = run(create_role, RoleName="r", AssumeRolePolicyDocument=document)["Role"]
+    account = {"111122223333": ""}
+    assert bound_ids(store.role(role["Arn"])) == {ann["Arn"]: ann["UserId"], **account}
+    run(update_user, UserName="ann", NewUserName="anna", NewPath="/x/")
+    renamed = "arn:aws:iam::111122223333:user/x/anna"
+    run(create_user, UserName="ann")
+    assert bound_ids(store.role(role["Arn"])) == {renamed: ann["UserId"], **account}
+    run(delete_user, UserName="anna")
+    run(create_user, UserName="anna", Path="/x/")
+    assert ann["UserId"] in bound_ids(store.role(role["Arn"])).values()
+
+
+def test_accounts_are_found_by_id_and_alias(any_account):
+    store = any_account.store
+    assert store.account("111122223333") == store.account_by_alias("acme")
+    assert store.account("999999999999") is None
+    assert store.account_by_alias("none") is None
+
+
+def test_a_later_use_of_a_key_is_written_down_and_an_earlier_one_is_not(any_account):
+    key = any_account.run(create_access_key)["AccessKey"]["AccessKeyId"]
+    for at, service in ((2000, "sts"), (1000, "iam")):
+        with any_account.store.write(revise=False) as tx:
+            record_key_use(tx, key, at, service, "us-east-1")
+    columns = schema.access_key.c
+    with any_account.store.read() as tx:
+        query = select(columns.last_used, columns.last_used_service).where(columns.id == key)
+        assert tx.execute(query).one() == (2000, "sts")
+
+
+# --- revocations --------------------------------------------------------------------------------------------------
+
+FACTS = {"session_id": "s1", "person": "ldap-provider/corp|u1", "role_id": "AROAX", "account_id": "111122223333"}
+SUBJECTS = {"session": "s1", "person": "ldap-provider/corp|u1", "role": "AROAX", "account": "111122223333"}
+
+
+@pytest.mark.parametrize("kind", SUBJECTS)
+def test_a_cut_off_refuses_what_was_issued_at_or_before_it(any_account, kind):
+    with any_account.store.write() as tx:
+        revoke(tx, kind, SUBJECTS[kind], 5000, 5000)
+    found = any_account.store.revocations()
+    assert found.refuses(**FACTS, issued_ms=5000)
+    assert not found.refuses(**FACTS, issued_ms=5001)
+    assert not found.refuses(**(FACTS | dict.fromkeys(FACTS, "other")), issued_ms=5000)
+
+
+@given(cut_offs=st.lists(st.integers(0, 10**13), min_size=1, max_size=8))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_cut_off_never_moves_back(account, cut_offs):
+    subject = f"AROA{len(account.store.revocations().before)}"
+    for before in cut_offs:
+        with account.store.write() as tx:
+            revoke(tx, "role", subject, before, before)
+    assert account.store.revocations().before["role", subject] == max(cut_offs)
+
+
+def test_nothing_revoked_refuses_nobody():
+    assert not Revocations({}).refuses(**FACTS, issued_ms=0)
+    assert not Revocations({("role", ""): 5}).refuses(**(FACTS | {"role_id": "AROAY"}), issued_ms=1)
+
+
+def test_a_revocation_survives_a_restart(any_account, open_store):
+    at = int((any_account.now + timedelta(seconds=1)).timestamp() * 1000)
+    with any_account.store.write() as tx:
+        revoke(tx, "session", "s1", at, at)
+    again = open_store(str(any_account.store.engine.url.render_as_string(hide_password=False)))
+    assert again.revocations().refuses(**FACTS, issued_ms=at)

@@ -1,0 +1,97 @@
+"""What the disk, the server and other programs can do to the store."""
+
+import resource
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from iam.errors import ServiceFailure, ServiceUnavailable
+from iam.operations.access_keys import create_access_key
+from iam.operations.users import create_user, list_users
+from iam.store import Store
+
+
+def test_only_the_owner_may_read_the_file_and_its_log(account):
+    database = Path(account.store.engine.url.database)
+    for suffix in ("", "-wal", "-shm"):
+        assert stat.S_IMODE(Path(f"{database}{suffix}").stat().st_mode) == 0o600
+
+
+def test_sqlite_flushes_each_commit_and_keeps_references(account):
+    with account.store.engine.connect() as connection:
+        found = {
+            name: connection.execute(text(f"PRAGMA {name}")).scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_no_secret_stands_in_the_files(account):
+    secret = account.run(create_access_key)["AccessKey"]["SecretAccessKey"]
+    database = Path(account.store.engine.url.database)
+    everything = b"".join(path.read_bytes() for path in database.parent.iterdir())
+    assert b"acme" in everything
+    assert secret.encode() not in everything
+
+
+def test_a_full_disk_refuses_changes_and_goes_on_reading(account):
+    user_id = account.run(create_user, UserName="ann")["User"]["UserId"]
+    # A limit on the size of files is a disk that is full, for this process.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    wal = Path(f"{account.store.engine.url.database}-wal")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (wal.stat().st_size, limits[1]))
+    try:
+        with pytest.raises(ServiceFailure) as caught:
+            account.run(create_user, UserName="bob")
+        assert account.store.user(user_id).name == "ann"
+        assert account.store.revocations() is not None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "iam.db" not in caught.value.message
+    assert [user["UserName"] for user in account.run(list_users)["Users"]] == ["ann"]
+    account.run(create_user, UserName="bob")
+
+
+def test_a_database_that_another_program_holds_refuses_in_time(account, tmp_path):
+    holder = sqlite3.connect(tmp_path / "iam.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        with pytest.raises(ServiceFailure):
+            account.run(create_user, UserName="ann")
+        assert account.ask(lambda call, p: list_users(call, p))["Users"] == []
+    finally:
+        holder.close()
+
+
+def test_a_read_only_database_refuses_changes_and_goes_on_reading(any_account):
+    store = any_account.store
+    user_id = any_account.run(create_user, UserName="ann")["User"]["UserId"]
+    if store.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite's case is the full disk: as root no file is read-only")
+    name = store.engine.url.database
+    with store.engine.begin() as tx:
+        tx.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+    store.engine.dispose()
+    with pytest.raises(ServiceFailure):
+        any_account.run(create_user, UserName="bob")
+    assert store.user(user_id).name == "ann"
+
+
+def test_a_database_that_is_away_is_unavailable_to_readers_and_fails_writers(vault, clock, tmp_path):
+    store = Store(f"postgresql+psycopg://nobody@/none?host={tmp_path}", vault, monotonic=clock)
+    with pytest.raises(ServiceUnavailable), store.read():
+        pass
+    with pytest.raises(ServiceFailure), store.write():
+        pass
+    with pytest.raises(ServiceUnavailable):
+        store.revocations()
+    store.refresh()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://h/d"])
+def test_other_databases_are_refused(vault, clock, url):
+    with pytest.raises((ValueError, ImportError)):
+        Store(url, vault, monotonic=clock)
