@@ -13,6 +13,10 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
 
+class NotStarted(Exception):  # noqa: N818 - a state, said in one word as the errors of iam are
+    """The service cannot be started, or one of its parts ended; the message says what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Child:
     """One process of the service; ``patience`` is how many seconds it gets to end by itself."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Final
 
-from broker.children import Child, spawn
+from broker.children import Child, NotStarted, spawn
 from broker.redis_server import EmbeddedRedis
 from broker.settings import CONFIG_VARIABLE, Settings, embedded_socket
 
@@ -44,10 +44,6 @@ GUNICORN: Final[Mapping[str, object]] = MappingProxyType(
         "loglevel": "warning",
     }
 )
-
-
-class NotStarted(Exception):  # noqa: N818 - a state, said in one word as the errors of iam are
-    """The service cannot be started, or one of its parts ended; the message is for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +99,8 @@ def endpoint_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def launch(what: Launch, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; ``announce`` gets the endpoint when ready. Raise NotStarted, RedisNotStarted."""
-    stopping = _on_signals()
+def launch(what: Launch, announce: Callable[[str], None], stopping: threading.Event) -> None:
+    """Serve until ``stopping`` is set; ``announce`` gets the endpoint when ready. Raise NotStarted."""
     settings = what.settings
     running = list(what.parts)
     redis = EmbeddedRedis(embedded_socket(settings.data_dir), settings.data_dir / "redis")
@@ -143,7 +138,8 @@ def _gunicorn(what: Launch, listening: socket.socket, here: str) -> Child:
     return Child("gunicorn", spawn(command, environ=environ, pass_fds=(fd,)), patience)
 
 
-def _on_signals() -> threading.Event:
+def on_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set from now on, instead of ending this process."""
     stopping = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:

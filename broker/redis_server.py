@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from broker.children import Child, spawn
+from broker.children import Child, NotStarted, spawn
 
 _STARTS_WITHIN = 15.0  # seconds; a large append-only file takes a while to load
 _INSTALL = (
@@ -18,7 +18,7 @@ _INSTALL = (
 )
 
 
-class RedisNotStarted(Exception):  # noqa: N818 - a state, said in one word as the errors of iam are
+class RedisNotStarted(NotStarted):
     """The embedded Redis cannot be started; the message says what to do."""
 
 

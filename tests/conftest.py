@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 from botocore.credentials import Credentials
-from redis import Redis
-
 from installation import Installation, environment
+from redis import Redis
 from servers import redis_server
 
 

@@ -25,7 +25,7 @@ _ROOM: Mapping[str, Callable[[Limits], int]] = {
 
 def _documents(call: Call, row: Entity) -> dict[str, str]:
     query = select(inline_policy.c.name, inline_policy.c.document).where(inline_policy.c.entity_id == row.id)
-    return dict(call.tx.execute(query).tuples().all())
+    return {row.name: row.document for row in call.tx.execute(query)}
 
 
 def _put(noun: Noun) -> _Run:

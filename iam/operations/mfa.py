@@ -157,11 +157,16 @@ def _serial(call: Call, p: Params) -> str:
 
 def _qr_code(call: Call, p: Params, seed: bytes) -> bytes:
     alias = call.tx.scalar(select(account.c.alias).where(account.c.id == call.account_id))
-    label = f"{ISSUER}:{p['VirtualMFADeviceName']}@{alias or call.account_id}"
-    query = urlencode({"secret": seed.decode("ascii"), "issuer": ISSUER})
     picture = io.BytesIO()
-    segno.make(f"otpauth://totp/{quote(label)}?{query}", micro=False).save(picture, kind="png", scale=_QR_SCALE)
+    text = otpauth(p["VirtualMFADeviceName"], alias or call.account_id, seed)
+    segno.make(text, micro=False).save(picture, kind="png", scale=_QR_SCALE)
     return picture.getvalue()
+
+
+def otpauth(device_name: str, account_name: str, seed: bytes) -> str:
+    """Return the address that authenticator apps read; the seed is in base32 (Google Authenticator, "Key Uri Format")."""
+    query = urlencode({"secret": seed.decode("ascii"), "issuer": ISSUER})
+    return f"otpauth://totp/{quote(f'{ISSUER}:{device_name}@{account_name}')}?{query}"
 
 
 def delete_virtual_mfa_device(call: Call, p: Params) -> Result:

@@ -40,8 +40,8 @@ class Grip(IntEnum):
     """How firmly a statement names a caller, and so what its grant still depends on."""
 
     NOBODY = 0
-    ACCOUNT = 1  # through the account or everyone: the caller's own policies must allow as well
-    ENTITY = 2  # the role behind the session: its boundary and session policy still limit
+    ACCOUNT = 1  # through its account: the caller's own policies must allow as well
+    ENTITY = 2  # through everyone, or the role behind the session: its boundary and session policy still limit
     CALLER = 3  # the caller itself: nothing but an explicit deny limits
 
 
@@ -135,8 +135,9 @@ def grip(one: Named, principal: Principal) -> Grip:
     return _GRIPS[one.means](one, principal)
 
 
-def _everyone(_one: Named, _principal: Principal) -> Grip:
-    return Grip.ACCOUNT
+def _everyone(_one: Named, principal: Principal) -> Grip:
+    # "*" grants to each caller at home without a word of its own policies, as a public bucket does; ceilings still limit.
+    return Grip.ACCOUNT if principal.kind in _NOT_OF_AN_ACCOUNT else Grip.ENTITY
 
 
 def _account(one: Named, principal: Principal) -> Grip:

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class Account:
     principal: Principal
     id: str = ACCOUNT
     now: datetime = NOW
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     random: object = random.Random(7).randbytes
 
     def call(self, tx) -> Call:

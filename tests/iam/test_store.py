@@ -2,7 +2,9 @@
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, select, text, update
 
 from iam import schema
-from iam.errors import ConcurrentModification, ServiceFailure, ServiceUnavailable
+from iam.errors import ConcurrentModification, ServiceError, ServiceFailure, ServiceUnavailable
 from iam.operations.access_keys import create_access_key, delete_access_key, update_access_key
 from iam.operations.attachments import attach_role_policy, attach_user_policy
 from iam.operations.groups import add_user_to_group, create_group
@@ -27,7 +29,20 @@ ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
 CORP = "arn:aws:iam::111122223333:ldap-provider/corp"
 
 
-class Unexpected(Exception):
+def together(*works):
+    """Run these at once and return what each came to: its answer, or the error."""
+
+    def attempt(work):
+        try:
+            return work()
+        except ServiceError as error:
+            return error
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(attempt, works))
+
+
+class UnexpectedError(Exception):
     pass
 
 
@@ -52,20 +67,7 @@ def test_the_migrated_schema_is_the_schema_of_the_tables(any_account):
 
 def test_several_processes_may_migrate_at_once(open_store, url):
     stores = [open_store(url) for _ in range(4)]
-    failures = []
-
-    def migrate(store):
-        try:
-            store.migrate()
-        except Exception as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=migrate, args=(store,)) for store in stores]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    assert together(*(store.migrate for store in stores)) == [None] * 4
     assert [revision(store) for store in stores] == [1, 1, 1, 1]
 
 
@@ -86,10 +88,14 @@ def test_a_write_that_no_record_shows_leaves_the_revision(any_account):
 
 
 def test_an_exception_inside_a_write_leaves_nothing(any_account):
+    def half():
+        with any_account.store.write() as tx:
+            create_user(any_account.call(tx), {"UserName": "ann"})
+            raise UnexpectedError
+
     before = revision(any_account.store)
-    with pytest.raises(Unexpected), any_account.store.write() as tx:
-        create_user(any_account.call(tx), {"UserName": "ann"})
-        raise Unexpected
+    with pytest.raises(UnexpectedError):
+        half()
     assert names(any_account.store) == set()
     assert revision(any_account.store) == before
 
@@ -107,27 +113,17 @@ def test_a_double_key_that_nobody_foresaw_is_a_concurrent_modification(any_accou
 def test_two_writers_take_turns_and_neither_loses_its_change(any_account, open_store):
     other = open_store(str(any_account.store.engine.url.render_as_string(hide_password=False)))
     arn = any_account.run(create_policy, PolicyName="p", PolicyDocument=allow())["Policy"]["Arn"]
-    failures = []
 
     def add(store, bucket):
-        try:
-            with store.write() as tx:
-                document = allow(resource=f"arn:aws:s3:::{bucket}")
-                p = {"PolicyArn": arn, "PolicyDocument": document, "SetAsDefault": True}
-                create_policy_version(any_account.call(tx), p)
-        except Exception as error:
-            failures.append(error)
+        p = {"PolicyArn": arn, "PolicyDocument": allow(resource=f"arn:aws:s3:::{bucket}"), "SetAsDefault": True}
+        with store.write() as tx:
+            return create_policy_version(any_account.call(tx), p)["PolicyVersion"]["VersionId"]
 
     work = [(any_account.store, "a"), (other, "b"), (any_account.store, "c"), (other, "d")]
-    threads = [threading.Thread(target=add, args=one) for one in work]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    assert sorted(together(*(partial(add, *one) for one in work))) == ["v2", "v3", "v4", "v5"]
     with any_account.store.read() as tx:
         versions = select(schema.policy_version.c.version, schema.policy_version.c.document)
-        documents = {version: json.loads(document) for version, document in tx.execute(versions).tuples()}
+        documents = {version: json.loads(document) for version, document in tx.execute(versions)}
     assert sorted(documents) == [1, 2, 3, 4, 5]
     buckets = {documents[version]["Statement"]["Resource"][-1] for version in (2, 3, 4, 5)}
     assert buckets == {"a", "b", "c", "d"}
@@ -135,22 +131,13 @@ def test_two_writers_take_turns_and_neither_loses_its_change(any_account, open_s
 
 def test_of_two_who_take_one_name_at_once_one_gets_it(any_account, open_store):
     other = open_store(str(any_account.store.engine.url.render_as_string(hide_password=False)))
-    outcomes = []
 
     def take(store):
-        try:
-            with store.write() as tx:
-                create_user(any_account.call(tx), {"UserName": "ann"})
-            outcomes.append("made")
-        except Exception as error:
-            outcomes.append(type(error).__name__)
+        with store.write() as tx:
+            return create_user(any_account.call(tx), {"UserName": "ann"})
 
-    threads = [threading.Thread(target=take, args=(store,)) for store in (any_account.store, other) * 2]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(outcomes) == ["EntityAlreadyExists"] * 3 + ["made"]
+    outcomes = together(*(partial(take, store) for store in (any_account.store, other) * 2))
+    assert sorted(type(one).__name__ for one in outcomes) == ["EntityAlreadyExists"] * 3 + ["dict"]
 
 
 # --- what is kept -------------------------------------------------------------------------------------------------

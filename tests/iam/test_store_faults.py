@@ -61,7 +61,7 @@ def test_a_database_that_another_program_holds_refuses_in_time(account, tmp_path
     try:
         with pytest.raises(ServiceFailure):
             account.run(create_user, UserName="ann")
-        assert account.ask(lambda call, p: list_users(call, p))["Users"] == []
+        assert account.ask(list_users)["Users"] == []
     finally:
         holder.close()
 

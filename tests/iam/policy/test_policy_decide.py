@@ -170,11 +170,11 @@ def test_a_layer_that_does_not_allow_is_named(layers, missing):
 GRANTS = [
     ("user", USER_ARN, False, False),
     ("user", HOME, True, True),
-    ("user", "*", True, True),
+    ("user", "*", False, True),
     ("session", SESSION_ARN, False, False),
     ("session", ROLE_ARN, False, True),
     ("session", ROOT_ARN, True, True),
-    ("session", "*", True, True),
+    ("session", "*", False, True),
     ("federated user", FEDERATED_ARN, False, False),
     ("federated user", USER_ARN, False, True),
     ("federated user", HOME, True, True),

@@ -1,0 +1,47 @@
+"""Prints facts: a table for people, one JSON document for programs."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def print_json(facts: Any) -> None:  # noqa: ANN401 - anything that JSON can hold
+    """Print one JSON document on one line, at once."""
+    sys.stdout.write(json.dumps(facts, ensure_ascii=True) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+    """Print a table; what is in the cells is shown, never obeyed."""
+    table = Table(title=title or None, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(plain(str(cell))) for cell in row))
+    Console().print(table)
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """Print names and values, one a line, ready to copy."""
+    width = max(map(len, facts), default=0)
+    for name, value in facts.items():
+        click.echo(f"{name:{width}}  {plain(str(value))}")
+
+
+def plain(text: str) -> str:
+    """Return a text whose control characters are written out, so that none of them moves the cursor or hides a line."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def moment(milliseconds: int) -> str:
+    """Return a moment as people write it, in UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
