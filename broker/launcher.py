@@ -48,13 +48,14 @@ GUNICORN: Final[Mapping[str, object]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to start: settings and where they came from, and parts that already run and end with the service.
+    """What to start: settings, the file and environment that they came from, and parts that already run and end with the service.
 
     ``must_be_ready`` gives up where not everything is ready in time; otherwise that is only reported.
     """
 
     settings: Settings
-    config: Path | None = None
+    config: Path | None
+    environ: Mapping[str, str]
     parts: Sequence[Child] = ()
     must_be_ready: bool = False
 
@@ -126,7 +127,7 @@ def _public(settings: Settings, here: str) -> str:
 
 def _gunicorn(what: Launch, listening: socket.socket, here: str) -> Child:
     settings = what.settings
-    environ = dict(os.environ)
+    environ = dict(what.environ)
     if what.config is not None:
         environ[CONFIG_VARIABLE] = str(what.config.absolute())
     environ["FEDGATE_PUBLIC_URL"] = _public(settings, here)

@@ -211,7 +211,9 @@ class Gate:
     def _call(self, tx: Connection, exchange: Exchange, model: OperationModel, operation: Operation) -> Result:
         principal = exchange.signer.principal
         call = Call(tx, principal, principal.account_id, exchange.now, self.random, self.vault, self.limits)
-        self._require(exchange, model, operation.asks(call, exchange.params))
+        asks = operation.asks(call, exchange.params)
+        for ask in asks if isinstance(asks, tuple) else (asks,):
+            self._require(exchange, model, ask)
         return operation.run(call, exchange.params)
 
     # --- decisions ----------------------------------------------------------------------------------------------------

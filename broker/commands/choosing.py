@@ -19,9 +19,7 @@ _DEFAULT_FOLDER = "fedgate-data"
 _config = click.option(
     "--config", type=click.Path(path_type=Path, dir_okay=False), help="The installation's settings file."
 )
-_data = click.option(
-    "--data", type=click.Path(path_type=Path, file_okay=False), help="The installation's data folder."
-)
+_data = click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The installation's data folder.")
 
 
 def installation_options(command: F) -> F:

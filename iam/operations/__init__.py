@@ -1,5 +1,177 @@
-"""Every operation of the IAM API that is built: one table, name to function."""
+"""Every operation of the IAM API that is built: one table, from the name to what it does and what it asks leave for."""
 
-from iam.operations.ask import Operation
+from collections.abc import Callable
 
-OPERATIONS: dict[str, Operation] = {}
+from iam.call import Call, Params, Result
+from iam.operations import (
+    access_keys,
+    account,
+    attachments,
+    groups,
+    inline_policies,
+    instance_profiles,
+    mfa,
+    password_policy,
+    passwords,
+    policies,
+    reports,
+    roles,
+    tags,
+    users,
+)
+from iam.operations.ask import Ask, Operation, anything
+from iam.operations.names import GROUP, ROLE, USER, about, about_all, about_new, about_permissions
+
+_Run = Callable[[Call, Params], Result]
+_Asks = Callable[[Call, Params], Ask | tuple[Ask, ...]]
+
+
+def _change(run: _Run, asks: _Asks) -> Operation:
+    return Operation(run, asks, writes=True)
+
+
+def _read(run: _Run, asks: _Asks) -> Operation:
+    return Operation(run, asks, writes=False)
+
+
+def _both(*asks: Callable[[Call, Params], Ask]) -> _Asks:
+    return lambda call, p: tuple(ask(call, p) for ask in asks)
+
+
+_user, _group, _role = about(USER), about(GROUP), about(ROLE)
+_user_permissions, _group_permissions, _role_permissions = map(about_permissions, (USER, GROUP, ROLE))
+_caller_or_user = users.on_user_or_caller
+_profile = instance_profiles.on_instance_profile
+
+_USERS = {
+    "CreateUser": _change(users.create_user, about_new(USER)),
+    "GetUser": _read(users.get_user, _caller_or_user),
+    "ListUsers": _read(users.list_users, about_all(USER)),
+    "UpdateUser": _change(users.update_user, _user),
+    "DeleteUser": _change(users.delete_user, _user),
+    "PutUserPermissionsBoundary": _change(users.put_user_permissions_boundary, _user_permissions),
+    "DeleteUserPermissionsBoundary": _change(users.delete_user_permissions_boundary, _user_permissions),
+    "TagUser": _change(tags.tag_user, _user),
+    "UntagUser": _change(tags.untag_user, _user),
+    "ListUserTags": _read(tags.list_user_tags, _user),
+    "ListGroupsForUser": _read(groups.list_groups_for_user, _user),
+    "CreateAccessKey": _change(access_keys.create_access_key, _caller_or_user),
+    "ListAccessKeys": _read(access_keys.list_access_keys, _caller_or_user),
+    "UpdateAccessKey": _change(access_keys.update_access_key, _caller_or_user),
+    "DeleteAccessKey": _change(access_keys.delete_access_key, _caller_or_user),
+    "GetAccessKeyLastUsed": _read(access_keys.get_access_key_last_used, access_keys.on_key_owner),
+}
+
+_GROUPS = {
+    "CreateGroup": _change(groups.create_group, about_new(GROUP)),
+    "GetGroup": _read(groups.get_group, _group),
+    "ListGroups": _read(groups.list_groups, about_all(GROUP)),
+    "UpdateGroup": _change(groups.update_group, _group),
+    "DeleteGroup": _change(groups.delete_group, _group),
+    "AddUserToGroup": _change(groups.add_user_to_group, _group),
+    "RemoveUserFromGroup": _change(groups.remove_user_from_group, _group),
+}
+
+_ROLES = {
+    "CreateRole": _change(roles.create_role, about_new(ROLE)),
+    "GetRole": _read(roles.get_role, _role),
+    "ListRoles": _read(roles.list_roles, about_all(ROLE)),
+    "UpdateRole": _change(roles.update_role, _role),
+    "UpdateRoleDescription": _change(roles.update_role_description, _role),
+    "DeleteRole": _change(roles.delete_role, _role),
+    "UpdateAssumeRolePolicy": _change(roles.update_assume_role_policy, _role),
+    "PutRolePermissionsBoundary": _change(roles.put_role_permissions_boundary, _role_permissions),
+    "DeleteRolePermissionsBoundary": _change(roles.delete_role_permissions_boundary, _role_permissions),
+    "TagRole": _change(tags.tag_role, _role),
+    "UntagRole": _change(tags.untag_role, _role),
+    "ListRoleTags": _read(tags.list_role_tags, _role),
+}
+
+_POLICIES = {
+    "PutUserPolicy": _change(inline_policies.put_user_policy, _user_permissions),
+    "GetUserPolicy": _read(inline_policies.get_user_policy, _user),
+    "DeleteUserPolicy": _change(inline_policies.delete_user_policy, _user_permissions),
+    "ListUserPolicies": _read(inline_policies.list_user_policies, _user),
+    "PutGroupPolicy": _change(inline_policies.put_group_policy, _group),
+    "GetGroupPolicy": _read(inline_policies.get_group_policy, _group),
+    "DeleteGroupPolicy": _change(inline_policies.delete_group_policy, _group),
+    "ListGroupPolicies": _read(inline_policies.list_group_policies, _group),
+    "PutRolePolicy": _change(inline_policies.put_role_policy, _role_permissions),
+    "GetRolePolicy": _read(inline_policies.get_role_policy, _role),
+    "DeleteRolePolicy": _change(inline_policies.delete_role_policy, _role_permissions),
+    "ListRolePolicies": _read(inline_policies.list_role_policies, _role),
+    "CreatePolicy": _change(policies.create_policy, policies.on_new_policy),
+    "GetPolicy": _read(policies.get_policy, policies.on_policy),
+    "ListPolicies": _read(policies.list_policies, anything),
+    "DeletePolicy": _change(policies.delete_policy, policies.on_policy),
+    "CreatePolicyVersion": _change(policies.create_policy_version, policies.on_policy),
+    "GetPolicyVersion": _read(policies.get_policy_version, policies.on_policy),
+    "ListPolicyVersions": _read(policies.list_policy_versions, policies.on_policy),
+    "DeletePolicyVersion": _change(policies.delete_policy_version, policies.on_policy),
+    "SetDefaultPolicyVersion": _change(policies.set_default_policy_version, policies.on_policy),
+    "TagPolicy": _change(tags.tag_policy, policies.on_policy),
+    "UntagPolicy": _change(tags.untag_policy, policies.on_policy),
+    "ListPolicyTags": _read(tags.list_policy_tags, policies.on_policy),
+    "AttachUserPolicy": _change(attachments.attach_user_policy, _user_permissions),
+    "DetachUserPolicy": _change(attachments.detach_user_policy, _user_permissions),
+    "ListAttachedUserPolicies": _read(attachments.list_attached_user_policies, _user),
+    "AttachGroupPolicy": _change(attachments.attach_group_policy, _group_permissions),
+    "DetachGroupPolicy": _change(attachments.detach_group_policy, _group_permissions),
+    "ListAttachedGroupPolicies": _read(attachments.list_attached_group_policies, _group),
+    "AttachRolePolicy": _change(attachments.attach_role_policy, _role_permissions),
+    "DetachRolePolicy": _change(attachments.detach_role_policy, _role_permissions),
+    "ListAttachedRolePolicies": _read(attachments.list_attached_role_policies, _role),
+    "ListEntitiesForPolicy": _read(attachments.list_entities_for_policy, policies.on_policy),
+}
+
+_SIGN_IN = {
+    "CreateLoginProfile": _change(passwords.create_login_profile, _caller_or_user),
+    "GetLoginProfile": _read(passwords.get_login_profile, _caller_or_user),
+    "UpdateLoginProfile": _change(passwords.update_login_profile, _user),
+    "DeleteLoginProfile": _change(passwords.delete_login_profile, _caller_or_user),
+    "ChangePassword": _change(passwords.change_password, passwords.on_own_password),
+    "CreateVirtualMFADevice": _change(mfa.create_virtual_mfa_device, mfa.on_new_device),
+    "DeleteVirtualMFADevice": _change(mfa.delete_virtual_mfa_device, mfa.on_device),
+    "EnableMFADevice": _change(mfa.enable_mfa_device, mfa.on_owner),
+    "ResyncMFADevice": _change(mfa.resync_mfa_device, mfa.on_owner),
+    "DeactivateMFADevice": _change(mfa.deactivate_mfa_device, mfa.on_owner),
+    "ListMFADevices": _read(mfa.list_mfa_devices, _caller_or_user),
+    "ListVirtualMFADevices": _read(mfa.list_virtual_mfa_devices, anything),
+    "GetMFADevice": _read(mfa.get_mfa_device, mfa.on_owner_of_device),
+    "TagMFADevice": _change(mfa.tag_mfa_device, mfa.on_device),
+    "UntagMFADevice": _change(mfa.untag_mfa_device, mfa.on_device),
+    "ListMFADeviceTags": _read(mfa.list_mfa_device_tags, mfa.on_device),
+}
+
+_INSTANCE_PROFILES = {
+    "CreateInstanceProfile": _change(
+        instance_profiles.create_instance_profile, instance_profiles.on_new_instance_profile
+    ),
+    "GetInstanceProfile": _read(instance_profiles.get_instance_profile, _profile),
+    "ListInstanceProfiles": _read(instance_profiles.list_instance_profiles, instance_profiles.on_instance_profiles),
+    "ListInstanceProfilesForRole": _read(instance_profiles.list_instance_profiles_for_role, _role),
+    "DeleteInstanceProfile": _change(instance_profiles.delete_instance_profile, _profile),
+    "AddRoleToInstanceProfile": _change(
+        instance_profiles.add_role_to_instance_profile, _both(_profile, instance_profiles.passing_role)
+    ),
+    "RemoveRoleFromInstanceProfile": _change(instance_profiles.remove_role_from_instance_profile, _profile),
+    "TagInstanceProfile": _change(instance_profiles.tag_instance_profile, _profile),
+    "UntagInstanceProfile": _change(instance_profiles.untag_instance_profile, _profile),
+    "ListInstanceProfileTags": _read(instance_profiles.list_instance_profile_tags, _profile),
+}
+
+_ACCOUNT = {
+    "CreateAccountAlias": _change(account.create_account_alias, anything),
+    "DeleteAccountAlias": _change(account.delete_account_alias, anything),
+    "ListAccountAliases": _read(account.list_account_aliases, anything),
+    "GetAccountSummary": _read(account.get_account_summary, anything),
+    "SetSecurityTokenServicePreferences": _change(account.set_security_token_service_preferences, anything),
+    "GetAccountPasswordPolicy": _read(password_policy.get_account_password_policy, passwords.on_password_policy),
+    "UpdateAccountPasswordPolicy": _change(password_policy.update_account_password_policy, anything),
+    "DeleteAccountPasswordPolicy": _change(password_policy.delete_account_password_policy, anything),
+    "GetAccountAuthorizationDetails": _read(reports.get_account_authorization_details, anything),
+    "GenerateCredentialReport": _change(reports.generate_credential_report, anything),
+    "GetCredentialReport": _read(reports.get_credential_report, anything),
+}
+
+OPERATIONS = _USERS | _GROUPS | _ROLES | _POLICIES | _SIGN_IN | _INSTANCE_PROFILES | _ACCOUNT

@@ -29,8 +29,8 @@ class Operation:
     """One row of the operations table: what it does, on what, and whether it changes anything."""
 
     run: Callable[[Call, Params], Result]
-    asks: Callable[[Call, Params], Ask]
-    writes: bool = True
+    asks: Callable[[Call, Params], Ask | tuple[Ask, ...]]
+    writes: bool
 
 
 def anything(_call: Call, _p: Params) -> Ask:

@@ -34,7 +34,7 @@ def test_the_codes_of_rfc_6238_come_out(seconds, code):
     assert totp.code_at(RFC_SEED, step, digits=8) == code
 
 
-@pytest.mark.parametrize(("counter", "code"), enumerate(RFC_4226))
+@pytest.mark.parametrize(("counter", "code"), list(enumerate(RFC_4226)))
 def test_the_codes_of_rfc_4226_come_out(counter, code):
     assert totp.code_at(RFC_SEED, counter) == code
 

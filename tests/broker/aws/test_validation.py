@@ -37,52 +37,49 @@ def at_least(limit, noun="length"):
     return f"Member must have {noun} greater than or equal to {limit}"
 
 
+EACH_TAG_KEY = f"Member must satisfy constraint: [{at_most(128)}, {at_least(1)}, {PATTERN}{TAG_KEY}]"
+
+
 # THREATS B10, B11, B17, B21, B31: one broken constraint each.
 @pytest.mark.parametrize(
-    ("member", "value", "told"),
+    ("member", "value", "told", "path", "constraint"),
     [
-        ("RoleArn", "x" * 19, f"Value '{'x' * 19}' at 'roleArn' failed to satisfy constraint: {at_least(20)}"),
-        ("RoleArn", "x" * 2049, f"Value '{'x' * 200}...' at 'roleArn' failed to satisfy constraint: {at_most(2048)}"),
-        ("RoleSessionName", "a", f"Value 'a' at 'roleSessionName' failed to satisfy constraint: {at_least(2)}"),
-        ("RoleSessionName", "s" * 65, f"Value '{'s' * 65}' at 'roleSessionName' failed to satisfy constraint: {at_most(64)}"),
-        ("RoleSessionName", "a b", f"Value 'a b' at 'roleSessionName' failed to satisfy constraint: {NAME_PATTERN}"),
-        ("RoleSessionName", "ann\n", f"Value 'ann\n' at 'roleSessionName' failed to satisfy constraint: {NAME_PATTERN}"),
-        ("RoleSessionName", "é9", f"Value 'é9' at 'roleSessionName' failed to satisfy constraint: {NAME_PATTERN}"),
-        ("RoleSessionName", "\uff19\uff19", f"Value '\uff19\uff19' at 'roleSessionName' failed to satisfy constraint: {NAME_PATTERN}"),
-        ("DurationSeconds", 899, f"Value '899' at 'durationSeconds' failed to satisfy constraint: {at_least(900, 'value')}"),
-        ("DurationSeconds", 43201, f"Value '43201' at 'durationSeconds' failed to satisfy constraint: {at_most(43200, 'value')}"),
-        ("DurationSeconds", -1, f"Value '-1' at 'durationSeconds' failed to satisfy constraint: {at_least(900, 'value')}"),
-        ("ExternalId", "1", f"Value '1' at 'externalId' failed to satisfy constraint: {at_least(2)}"),
-        ("ExternalId", "1" * 1225, f"Value '{'1' * 200}...' at 'externalId' failed to satisfy constraint: {at_most(1224)}"),
-        ("ExternalId", "a b", f"Value 'a b' at 'externalId' failed to satisfy constraint: {PATTERN}[\\w+=,.@:\\/-]*"),
-        ("TokenCode", "12345", f"Value '12345' at 'tokenCode' failed to satisfy constraint: {at_least(6)}"),
-        ("TokenCode", "12345x", f"Value '12345x' at 'tokenCode' failed to satisfy constraint: {PATTERN}[\\d]*"),
-        ("Tags", TAG_LIST, f"Value '[51 members]' at 'tags' failed to satisfy constraint: {at_most(50)}"),
-        (
-            "Tags",
-            [{"Key": "k", "Value": "v"}, {"Key": "k" * 129, "Value": "v"}],
-            f"Value '{'k' * 129}' at 'tags.2.member.key' failed to satisfy constraint: {at_most(128)}",
-        ),
-        (
-            "Tags",
-            [{"Key": "k", "Value": "v" * 257}],
-            f"Value '{'v' * 200}...' at 'tags.1.member.value' failed to satisfy constraint: {at_most(256)}",
-        ),
-        ("Tags", [{"Key": "k"}], "Value null at 'tags.1.member.value' failed to satisfy constraint: Member must not be null"),
-        ("Tags", [{"Key": "a*b", "Value": ""}], f"Value 'a*b' at 'tags.1.member.key' failed to satisfy constraint: {PATTERN}{TAG_KEY}"),
-        ("PolicyArns", [{"arn": "short"}], f"Value 'short' at 'policyArns.1.member.arn' failed to satisfy constraint: {at_least(20)}"),
-        (
-            "TransitiveTagKeys",
-            ["a", "*"],
-            "Value '[a, *]' at 'transitiveTagKeys' failed to satisfy constraint: "
-            f"Member must satisfy constraint: [{at_most(128)}, {at_least(1)}, {PATTERN}{TAG_KEY}]",
-        ),
-        ("Policy", "{\u2028}", f"Value '{{\u2028}}' at 'policy' failed to satisfy constraint: {PATTERN}[\\u0009\\u000A\\u000D\\u0020-\\u00FF]+"),
+        ("RoleArn", "x" * 19, "x" * 19, "roleArn", at_least(20)),
+        ("RoleArn", "x" * 2049, "x" * 200 + "...", "roleArn", at_most(2048)),
+        ("RoleSessionName", "a", "a", "roleSessionName", at_least(2)),
+        ("RoleSessionName", "s" * 65, "s" * 65, "roleSessionName", at_most(64)),
+        ("RoleSessionName", "a b", "a b", "roleSessionName", NAME_PATTERN),
+        ("RoleSessionName", "ann\n", "ann\n", "roleSessionName", NAME_PATTERN),
+        ("RoleSessionName", "é9", "é9", "roleSessionName", NAME_PATTERN),
+        ("RoleSessionName", "\uff19\uff19", "\uff19\uff19", "roleSessionName", NAME_PATTERN),
+        ("DurationSeconds", 899, "899", "durationSeconds", at_least(900, "value")),
+        ("DurationSeconds", 43201, "43201", "durationSeconds", at_most(43200, "value")),
+        ("DurationSeconds", -1, "-1", "durationSeconds", at_least(900, "value")),
+        ("ExternalId", "1", "1", "externalId", at_least(2)),
+        ("ExternalId", "1" * 1225, "1" * 200 + "...", "externalId", at_most(1224)),
+        ("ExternalId", "a b", "a b", "externalId", PATTERN + r"[\w+=,.@:\/-]*"),
+        ("TokenCode", "12345", "12345", "tokenCode", at_least(6)),
+        ("TokenCode", "12345x", "12345x", "tokenCode", PATTERN + r"[\d]*"),
+        ("Policy", "{\u2028}", "{\u2028}", "policy", PATTERN + r"[\u0009\u000A\u000D\u0020-\u00FF]+"),
+        ("PolicyArns", [{"arn": "short"}], "short", "policyArns.1.member.arn", at_least(20)),
+        ("Tags", TAG_LIST, "[51 members]", "tags", at_most(50)),
+        ("Tags", [*TAG_LIST[:1], {"Key": "k" * 129, "Value": "v"}], "k" * 129, "tags.2.member.key", at_most(128)),
+        ("Tags", [{"Key": "k", "Value": "v" * 257}], "v" * 200 + "...", "tags.1.member.value", at_most(256)),
+        ("Tags", [{"Key": "a*b", "Value": ""}], "a*b", "tags.1.member.key", PATTERN + TAG_KEY),
+        ("TransitiveTagKeys", ["a", "*"], "[a, *]", "transitiveTagKeys", EACH_TAG_KEY),
     ],
-)  # fmt: skip
-def test_one_broken_constraint_is_told_as_aws_tells_it(member, value, told):
+)
+def test_one_broken_constraint_is_told_as_aws_tells_it(member, value, told, path, constraint):
     params = {"RoleArn": ARN, "RoleSessionName": "ann"} | {member: value}
-    assert refusal("AssumeRole", params) == "1 validation error detected: " + told
+    expected = f"1 validation error detected: Value '{told}' at '{path}' failed to satisfy constraint: {constraint}"
+    assert refusal("AssumeRole", params) == expected
+
+
+def test_an_absent_member_inside_a_list_is_told_with_its_place():
+    assert refusal("AssumeRole", {"RoleArn": ARN, "RoleSessionName": "ann", "Tags": [{"Key": "k"}]}) == (
+        "1 validation error detected: "
+        "Value null at 'tags.1.member.value' failed to satisfy constraint: Member must not be null"
+    )
 
 
 def test_several_broken_constraints_are_told_in_one_message():
@@ -148,14 +145,19 @@ def test_a_message_stays_short_however_wrong_the_request_is():
 
 
 def test_a_map_is_checked_by_key_and_by_value():
-    name, member = next(
-        (found.name, name)
-        for found in API.operations()
-        for name, shape in (found.input.members.items() if found.input else ())
-        if shape.kind == "map"
+    key = f"{at_most(50)}, {at_least(1)}, {PATTERN}^[A-Za-z][A-Za-z0-9/_-]*$"
+    assert refusal("PutAccountProperties", {"Properties": {"9": ""}}) == (
+        "2 validation errors detected: "
+        f"Value '[9]' at 'properties' failed to satisfy constraint: Map keys must satisfy constraint: [{key}]; "
+        "Value '[9]' at 'properties' failed to satisfy constraint: "
+        f"Map value must satisfy constraint: [{at_most(1024)}, {at_least(1)}]"
     )
-    told = refusal(name, {member: {"9 bad key!": "v"}})
-    assert "Map keys must satisfy constraint: [" in told
+    validate(operation("PutAccountProperties"), {"Properties": {"a": "b"}})
+
+
+def test_a_structure_inside_a_map_is_checked_under_its_key():
+    told = refusal("AcquireRole", {"TemplateArn": ARN, "ReplacementValues": {"a": {}}})
+    assert "Value null at 'replacementValues.a.member.values' failed" in told
 
 
 def test_an_operation_without_input_has_nothing_to_check():
@@ -207,7 +209,7 @@ def test_only_what_we_are_to_blame_for_is_a_receivers_fault():
 
 
 def test_an_error_without_a_row_is_our_own_fault():
-    class Unlisted(ServiceError):
+    class UnlistedError(ServiceError):
         code = "Unlisted"
 
-    assert errors.status(Unlisted("?")) == 500
+    assert errors.status(UnlistedError("?")) == 500

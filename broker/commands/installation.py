@@ -1,0 +1,101 @@
+"""``fedgate init`` and ``fedgate account``."""
+
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from broker.commands.choosing import CONFIG_FILE, installation_options, locate, settings_of
+from broker.commands.printing import json_option, moment, print_facts, print_json, print_table
+from broker.installing import install
+from broker.wiring import now, open_store, random
+from iam.accounts import create_account, list_accounts
+from iam.vault import Vault
+
+_EXAMPLE = """# Settings of this Fedgate; docs/reference/settings.md explains all of them.
+
+[server]
+bind = "127.0.0.1:8080"
+# public_url = "https://sts.example.com"     # beyond this machine, behind a proxy that speaks TLS
+# trusted_proxies = ["10.0.0.0/8"]
+
+[data]
+dir = "."
+
+# [database]
+# url = "postgresql+psycopg://fedgate@db.internal/fedgate"
+
+# [redis]
+# url = "redis://redis.internal:6379/0"
+
+# [directory.corp]
+# type = "ldap"
+# urls = ["ldaps://ldap.example.com"]
+# user_base = "ou=people,dc=example,dc=com"
+# bind_dn = "cn=fedgate,ou=services,dc=example,dc=com"
+# bind_password_file = "keys/ldap-password"
+"""
+
+
+@click.command()
+@installation_options
+@json_option
+def init(config: Path | None, data: Path | None, *, as_json: bool) -> None:
+    """Make the data folder, the keys, the database and an example of a settings file.
+
+    What is there already stays as it is. Then: `fedgate account create`, and `fedgate run`.
+    """
+    file, environ = locate(config, data)
+    installed = install(file, environ)
+    made = dict(installed.made)
+    if file is None:
+        example = installed.settings.data_dir / CONFIG_FILE
+        example.write_text(_EXAMPLE, encoding="utf-8")
+        made[f"settings {example}"] = "made"
+    if as_json:
+        print_json({"data": str(installed.settings.data_dir), "made": made})
+    else:
+        print_facts(made)
+
+
+@click.group()
+def account() -> None:
+    """Create and list accounts."""
+
+
+@account.command("create")
+@click.option("--id", "account_id", help="Twelve digits; left out, a random id is taken.")
+@click.option("--alias", help="A name for the account: 3 to 63 small letters, digits and single hyphens.")
+@installation_options
+@json_option
+def account_create(
+    account_id: str | None, alias: str | None, config: Path | None, data: Path | None, *, as_json: bool
+) -> None:
+    """Create an account and print its owner's access key: the secret is shown this once.
+
+    Works while Fedgate runs and while it does not.
+    """
+    settings = settings_of(config, data)
+    vault = Vault(settings.master_key)
+    with closing(open_store(settings)) as store, store.write() as tx:
+        new = create_account(tx, account_id=account_id, alias=alias, now=now(), random=random, vault=vault)
+    root = {"access_key_id": new.root_access_key_id, "secret_access_key": new.root_secret}
+    if as_json:
+        print_json({"account_id": new.account_id, "alias": new.alias, "root": root})
+    else:
+        print_facts({"account": new.account_id, "alias": new.alias or "-", **root})
+
+
+@account.command("list")
+@installation_options
+@json_option
+def account_list(config: Path | None, data: Path | None, *, as_json: bool) -> None:
+    """List the accounts."""
+    with closing(open_store(settings_of(config, data))) as store, store.read() as tx:
+        accounts = list_accounts(tx)
+    if as_json:
+        print_json([{"account_id": one.id, "alias": one.alias, "created": moment(one.created)} for one in accounts])
+    else:
+        print_table(
+            ["account", "alias", "created"], [(one.id, one.alias or "-", moment(one.created)) for one in accounts]
+        )

@@ -1,0 +1,66 @@
+"""``fedgate keys``: the keys that seal session tokens."""
+
+from contextlib import closing
+from pathlib import Path
+
+import click
+from sqlalchemy import select
+
+from broker.commands.choosing import installation_options, settings_of
+from broker.commands.printing import json_option, moment, print_facts, print_json, print_table
+from broker.wiring import now, open_store, random
+from iam.schema import sealing_key
+from iam.vault import Vault
+from sts import sealing_keys
+
+
+@click.group()
+def keys() -> None:
+    """Rotate, list and remove the keys that seal session tokens.
+
+    The newest key seals; every listed key opens. Rotate, wait until the sessions of the old key have expired (twelve
+    hours at most for roles, thirty-six for others), then remove it. Removing a key ends its sessions within a second.
+    """
+
+
+@keys.command()
+@installation_options
+@json_option
+def rotate(config: Path | None, data: Path | None, *, as_json: bool) -> None:
+    """Make a new key, which seals from now on."""
+    settings = settings_of(config, data)
+    with closing(open_store(settings)) as store, store.write() as tx:
+        key_id = sealing_keys.rotate(tx, Vault(settings.master_key), now=now(), random=random)
+    if as_json:
+        print_json({"id": key_id})
+    else:
+        print_facts({"new key": key_id})
+
+
+@keys.command("list")
+@installation_options
+@json_option
+def list_(config: Path | None, data: Path | None, *, as_json: bool) -> None:
+    """List the keys, the one that seals first."""
+    table = sealing_key.c
+    with closing(open_store(settings_of(config, data))) as store, store.read() as tx:
+        rows = tx.execute(select(table.id, table.created).order_by(table.created.desc())).all()
+    found = [(key_id, moment(created), number == 0) for number, (key_id, created) in enumerate(rows)]
+    if as_json:
+        print_json([{"id": key_id, "created": created, "seals": seals} for key_id, created, seals in found])
+    else:
+        print_table(["key", "created", "use"], [(one, at, "seals" if seals else "opens") for one, at, seals in found])
+
+
+@keys.command()
+@click.argument("key_id")
+@installation_options
+@json_option
+def remove(key_id: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
+    """Remove a key: sessions that it sealed are refused from then on."""
+    with closing(open_store(settings_of(config, data))) as store, store.write() as tx:
+        sealing_keys.remove(tx, key_id)
+    if as_json:
+        print_json({"removed": key_id})
+    else:
+        print_facts({"removed": key_id})

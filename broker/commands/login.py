@@ -1,0 +1,129 @@
+"""``fedgate login``: a directory password in, AWS credentials out, with nothing but the standard library on the way."""
+
+import json
+import os
+import shlex
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from typing import Any
+
+import click
+
+_VERSION = "2011-06-15"
+_TIMEOUT = 30  # seconds
+
+Credentials = Mapping[str, str]
+
+
+@click.command()
+@click.argument("user")
+@click.option("--role", help="ARN of the role; needed where several trust you.")
+@click.option("--endpoint", default="http://127.0.0.1:8080", show_default=True, envvar="FEDGATE_ENDPOINT")
+@click.option("--duration", type=click.IntRange(900, 43200), help="Seconds that the credentials last.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["env", "json", "credential-process", "profile"]),
+    default="env",
+    show_default=True,
+    help="Shell exports, JSON, what credential_process wants, or a section for ~/.aws/credentials.",
+)
+@click.option("--profile", default="fedgate", show_default=True, help="The section's name, for --format profile.")
+@click.option("--allow-http", is_flag=True, help="Send the password in clear text to another machine.")
+def login(  # noqa: PLR0913 - each is an option of the command
+    user: str, role: str | None, endpoint: str, duration: int | None, form: str, profile: str, *, allow_http: bool
+) -> None:
+    """Sign in with a directory password and print temporary AWS credentials.
+
+    The password comes from FEDGATE_PASSWORD, or is asked for. To use the credentials in this shell:
+
+        eval "$(fedgate login USER)"
+    """
+    endpoint = endpoint.rstrip("/")
+    if not allow_http and not _is_private(endpoint):
+        raise click.ClickException("The password would cross the network in clear text: use https://, or --allow-http.")
+    password = os.environ.get("FEDGATE_PASSWORD") or click.prompt("Password", hide_input=True, err=True)
+    asked = {"LDAPUsername": user, "LDAPPassword": password, "RoleArn": role, "DurationSeconds": duration}
+    credentials = _assume(endpoint, {name: str(value) for name, value in asked.items() if value is not None})
+    click.echo(_FORMS[form](credentials, endpoint, profile))
+
+
+def _is_private(endpoint: str) -> bool:
+    url = urllib.parse.urlsplit(endpoint)
+    if url.scheme == "https" or url.hostname == "localhost":
+        return True
+    try:
+        return ip_address(url.hostname or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _assume(endpoint: str, parameters: Mapping[str, str]) -> Credentials:
+    """Return the members of Credentials; the password travels in the body of a POST, where no log keeps it."""
+    form = {"Action": "AssumeRoleWithLDAPIdentity", "Version": _VERSION, **parameters}
+    if urllib.parse.urlsplit(endpoint).scheme not in {"http", "https"}:
+        raise click.UsageError("--endpoint begins with https:// or http://")
+    request = urllib.request.Request(  # noqa: S310 - the scheme was checked
+        f"{endpoint}/", urllib.parse.urlencode(form).encode(), {"Accept": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310 - the scheme was checked
+            body = json.load(answer)
+        credentials: Credentials = body["AssumeRoleWithLDAPIdentityResponse"]["AssumeRoleWithLDAPIdentityResult"][
+            "Credentials"
+        ]
+    except urllib.error.HTTPError as error:
+        with error:
+            raise click.ClickException(_refusal(error.read(), error.code)) from error
+    except OSError as error:
+        raise click.ClickException(f"{endpoint} does not answer: {getattr(error, 'reason', error)}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise click.ClickException(f"{endpoint} is not a Fedgate: its answer has no credentials.") from error
+    return credentials
+
+
+def _refusal(body: bytes, status: int) -> str:
+    try:
+        error = json.loads(body)["Error"]
+        return f"{error['Code']}: {error['Message']}"
+    except (ValueError, KeyError, TypeError):
+        return f"The service answered with status {status}."
+
+
+def _variables(credentials: Credentials) -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": credentials["SessionToken"],
+    }
+
+
+def _env(credentials: Credentials, endpoint: str, _profile: str) -> str:
+    # Only these two: AWS_ENDPOINT_URL would send the calls of every other service here as well.
+    more = {"AWS_ENDPOINT_URL_STS": endpoint, "AWS_ENDPOINT_URL_IAM": endpoint, "AWS_REGION": "us-east-1"}
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in (_variables(credentials) | more).items())
+
+
+def _json(credentials: Credentials, endpoint: str, _profile: str) -> str:
+    return json.dumps({"endpoint": endpoint, "credentials": dict(credentials)})
+
+
+def _process(credentials: Credentials, _endpoint: str, _profile: str) -> str:
+    # AWS SDKs and Tools Reference Guide, "Process credential provider".
+    return json.dumps({"Version": 1, **credentials})
+
+
+def _section(credentials: Credentials, endpoint: str, profile: str) -> str:
+    lines = [f"{name.lower()} = {value}" for name, value in _variables(credentials).items()]
+    return "\n".join([f"[{profile}]", *lines, "region = us-east-1", f"endpoint_url = {endpoint}"])
+
+
+_FORMS: Mapping[str, Callable[[Any, str, str], str]] = {
+    "env": _env,
+    "json": _json,
+    "credential-process": _process,
+    "profile": _section,
+}

@@ -1,0 +1,59 @@
+"""``fedgate run`` and ``fedgate check-config``."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from broker.commands.choosing import installation_options, locate
+from broker.commands.printing import json_option, print_facts, print_json
+from broker.launcher import Launch, launch, on_signals
+from broker.settings import Settings
+from broker.wiring import open_store
+
+
+@click.command()
+@installation_options
+def run(config: Path | None, data: Path | None) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Without a file, everything comes from FEDGATE_... variables and defaults. `fedgate init` comes first.
+    """
+    stopping = on_signals()
+    file, environ = locate(config, data)
+    settings = Settings.read(file, environ)
+    open_store(settings).close()  # the schema is brought up to date once, not by every worker
+
+    def announce(endpoint: str) -> None:
+        sys.stderr.write(f"fedgate serves {endpoint}\n")
+        sys.stderr.flush()
+
+    launch(Launch(settings, file, environ), announce, stopping)
+
+
+@click.command("check-config")
+@installation_options
+@json_option
+def check_config(config: Path | None, data: Path | None, *, as_json: bool) -> None:
+    """Read the settings as `run` would, and say what is wrong or what they come to; no secrets are shown."""
+    file, environ = locate(config, data)
+    settings = Settings.read(file, environ)
+    facts = {
+        "settings": str(file) if file else "environment and defaults",
+        "bind": settings.bind,
+        "public_url": settings.public_url,
+        "data": str(settings.data_dir),
+        "database": _without_password(settings.database_url),
+        "redis": "embedded" if settings.redis_embedded else _without_password(settings.redis_url),
+        "directories": ", ".join(settings.directories) or "none",
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts(facts)
+
+
+def _without_password(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    login, at, host = rest.rpartition("@")
+    return f"{scheme}://{login.partition(':')[0]}{at}{host}"

@@ -1,0 +1,162 @@
+"""``fedgate sessions``: who is signed in, and ending it."""
+
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+from redis.exceptions import RedisError
+
+from broker.commands.choosing import installation_options, settings_of
+from broker.commands.printing import json_option, moment, print_facts, print_json, print_table
+from broker.settings import Settings
+from broker.wiring import now, open_redis, open_store
+from iam.accounts import list_accounts
+from iam.store import Store, revoke
+from sts.sessions import LiveSession, LiveSessions
+
+
+class Cut(NamedTuple):
+    """What to refuse: kind and subject as the revocation table has them."""
+
+    kind: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The sessions that Redis lists; ``away`` says why there are none where it cannot be asked."""
+
+    sessions: tuple[LiveSession, ...]
+    away: str = ""
+
+
+@click.group()
+def sessions() -> None:
+    """List and revoke sessions."""
+
+
+@sessions.command("list")
+@click.option("--account", "account_id", help="Only this account's.")
+@installation_options
+@json_option
+def list_(account_id: str | None, config: Path | None, data: Path | None, *, as_json: bool) -> None:
+    """List the sessions that have not expired."""
+    settings = settings_of(config, data)
+    with closing(open_store(settings)) as store:
+        live = _live(settings, store, account_id)
+    if live.away:
+        raise click.ClickException(f"Redis lists the sessions and does not answer: {live.away}")
+    if as_json:
+        print_json([asdict(one) for one in live.sessions])
+        return
+    rows = [(one.id, one.arn, one.person, one.source_ip, moment(one.expires_at)) for one in live.sessions]
+    print_table(["session", "principal", "person", "from", "expires"], rows)
+
+
+@sessions.command("revoke")
+@click.argument("session_id", required=False)
+@click.option("--person", help="PROVIDER|SUBJECT as the list shows it, or the name that somebody signed in with.")
+@click.option("--role", help="The ARN of a role.")
+@click.option("--account", "account_id", help="A whole account.")
+@installation_options
+@json_option
+def revoke_(  # noqa: PLR0913 - one argument for each thing that can be revoked
+    session_id: str | None,
+    person: str | None,
+    role: str | None,
+    account_id: str | None,
+    config: Path | None,
+    data: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Refuse one session, or all that a person, a role or an account has now.
+
+    New sessions may be begun afterwards: to prevent that, change the directory, the trust policy or the role.
+    """
+    chosen = {"SESSION_ID": session_id, "--person": person, "--role": role, "--account": account_id}
+    given = [name for name, value in chosen.items() if value]
+    if len(given) != 1:
+        raise click.UsageError("Give exactly one of " + ", ".join(chosen))
+    settings = settings_of(config, data)
+    with closing(open_store(settings)) as store:
+        live = _live(settings, store, None)
+        cuts = _cuts(store, live, session_id=session_id, person=person, role=role, account_id=account_id)
+        at = int(now().timestamp() * 1000)
+        with store.write() as tx:
+            for cut in cuts:
+                revoke(tx, cut.kind, cut.subject, at, at)
+        ended = _forget(settings, store, live.sessions, cuts)
+    if as_json:
+        print_json({"revoked": [cut._asdict() for cut in cuts], "ended": ended})
+    else:
+        print_facts({f"revoked {cut.kind}": cut.subject for cut in cuts} | {"sessions ended": len(ended)})
+
+
+def _cuts(
+    store: Store,
+    live: Live,
+    *,
+    session_id: str | None,
+    person: str | None,
+    role: str | None,
+    account_id: str | None,
+) -> Sequence[Cut]:
+    if session_id:
+        return [Cut("session", session_id)]
+    if person:
+        return [Cut("person", subject) for subject in _people(live, person)]
+    if role:
+        record = store.role(role)
+        if record is None:
+            raise click.ClickException(f"There is no role {role}.")
+        return [Cut("role", record.id)]
+    if account_id is None or store.account(account_id) is None:
+        raise click.ClickException(f"There is no account {account_id}.")
+    return [Cut("account", account_id)]
+
+
+def _people(live: Live, named: str) -> list[str]:
+    """Return the one person that is meant: by provider and subject, or by the name at the end of a session's ARN."""
+    if "|" in named:
+        return [named]
+    # The same characters that a session's name loses.
+    name = re.sub(r"[^\w+=,.@-]", "-", named, flags=re.ASCII)
+    found = sorted({one.person for one in live.sessions if one.arn.rpartition("/")[2] == name})
+    if not found:
+        why = f"Redis does not answer: {live.away}" if live.away else "nobody by that name has a session"
+        raise click.ClickException(f"{why}. Give PROVIDER|SUBJECT, as the audit log has it.")
+    if len(found) > 1:
+        raise click.ClickException("Several people go by that name; give one of: " + ", ".join(found))
+    return found
+
+
+def _live(settings: Settings, store: Store, account_id: str | None) -> Live:
+    at = int(now().timestamp() * 1000)
+    listing = LiveSessions(open_redis(settings.redis_url), monotonic=lambda: 0.0)
+    with store.read() as tx:
+        accounts = [account_id] if account_id else [one.id for one in list_accounts(tx)]
+    try:
+        return Live(tuple(session for one in accounts for session in listing.live(one, at)))
+    except RedisError as error:
+        return Live((), str(error))
+
+
+def _forget(settings: Settings, store: Store, live: Iterable[LiveSession], cuts: Sequence[Cut]) -> list[str]:
+    """Take what was revoked off the list; it is refused whether or not that works."""
+    gone = [one for one in live if _hit(store, one, cuts)]
+    try:
+        LiveSessions(open_redis(settings.redis_url), monotonic=lambda: 0.0).forget(gone)
+    except RedisError as error:
+        click.echo(f"Refused from now on, but still listed: Redis does not answer: {error}", err=True)
+    return [one.id for one in gone]
+
+
+def _hit(store: Store, one: LiveSession, cuts: Sequence[Cut]) -> bool:
+    del store
+    subjects = {("session", one.id), ("person", one.person), ("role", one.entity_id), ("account", one.account_id)}
+    return any(cut in subjects for cut in cuts)

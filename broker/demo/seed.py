@@ -1,0 +1,145 @@
+"""What the demonstration begins with: one account, an administrator, and roles that trust groups of the directory."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from broker.demo.people import BASE
+from iam.accounts import create_account, new_root_key
+from iam.arn import Random, iam_arn, root_arn
+from iam.call import Call, Params, Result
+from iam.limits import Limits
+from iam.operations import OPERATIONS
+from iam.principal import Principal, PrincipalKind
+from iam.schema import account
+from iam.vault import Vault
+
+ACCOUNT_ID: Final = "111122223333"  # the id that AWS's own documentation uses
+ALIAS: Final = "demo"
+ADMIN: Final = "admin"
+DIRECTORY: Final = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoRole:
+    """A role, the group that it trusts and the AWS-managed policy that it has."""
+
+    name: str
+    group: str
+    policy: str
+    description: str
+
+    @property
+    def arn(self) -> str:
+        """Return the role's ARN in the demonstration account."""
+        return iam_arn(ACCOUNT_ID, "role", self.name)
+
+    @property
+    def trusted_groups(self) -> tuple[str, ...]:
+        """Return the distinguished names that its trust policy asks for."""
+        return (f"cn={self.group},ou=groups,{BASE}",)
+
+
+ROLES: Final = (
+    DemoRole("Administrator", "platform", "AdministratorAccess", "The platform team runs this account"),
+    DemoRole("Developer", "engineering", "PowerUserAccess", "Engineers use all but IAM"),
+    DemoRole("SecurityAudit", "security", "IAMReadOnlyAccess", "The security team reads who may do what"),
+    DemoRole("ReadOnly", "staff", "ReadOnlyAccess", "Everybody on the staff looks, through nested groups"),
+    DemoRole("Archive", "contractors", "AmazonS3ReadOnlyAccess", "Contractors read what is stored"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownKey:
+    """An access key; the secret is None where it was shown before."""
+
+    access_key_id: str
+    secret_access_key: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Seeded:
+    """The keys of the account's owner and of its administrator."""
+
+    root: ShownKey
+    admin: ShownKey
+
+
+def seed(
+    tx: Connection, *, now: datetime, random: Random, vault: Vault, limits: Limits, new_keys: bool = False
+) -> Seeded:
+    """Make the demonstration account if it is not there; ``new_keys`` replaces the two keys of one that is."""
+    root = Principal(
+        PrincipalKind.ROOT, ACCOUNT_ID, root_arn(ACCOUNT_ID), ACCOUNT_ID, root_arn(ACCOUNT_ID), ACCOUNT_ID, "root"
+    )
+    call = Call(tx, root, ACCOUNT_ID, now, random, vault, limits)
+    if tx.execute(select(account.c.id).where(account.c.id == ACCOUNT_ID)).one_or_none() is None:
+        new = create_account(tx, account_id=ACCOUNT_ID, alias=ALIAS, now=now, random=random, vault=vault)
+        return Seeded(ShownKey(new.root_access_key_id, new.root_secret), _fill(call))
+    if new_keys:
+        return _renewed(call)
+    return Seeded(ShownKey(_first_key(call, {}), None), ShownKey(_first_key(call, {"UserName": ADMIN}), None))
+
+
+def _fill(call: Call) -> ShownKey:
+    _run(call, "CreateUser", UserName=ADMIN)
+    _run(call, "AttachUserPolicy", UserName=ADMIN, PolicyArn=_managed("AdministratorAccess"))
+    for role in ROLES:
+        _run(
+            call,
+            "CreateRole",
+            RoleName=role.name,
+            Description=role.description,
+            AssumeRolePolicyDocument=json.dumps(_trust(role)),
+        )
+        _run(call, "AttachRolePolicy", RoleName=role.name, PolicyArn=_managed(role.policy))
+    return _new_admin_key(call)
+
+
+def _trust(role: DemoRole) -> Mapping[str, object]:
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Federated": iam_arn(ACCOUNT_ID, "ldap-provider/", DIRECTORY, "")},
+                "Action": ["sts:AssumeRoleWithLDAPIdentity", "sts:TagSession", "sts:SetSourceIdentity"],
+                "Condition": {"ForAnyValue:StringEquals": {"ldap:groups": list(role.trusted_groups)}},
+            }
+        ],
+    }
+
+
+def _managed(name: str) -> str:
+    return f"arn:aws:iam::aws:policy/{name}"
+
+
+def _renewed(call: Call) -> Seeded:
+    for owner in ({}, {"UserName": ADMIN}):
+        for key_id in _key_ids(call, owner):
+            _run(call, "DeleteAccessKey", AccessKeyId=key_id, **owner)
+    new = new_root_key(call.tx, ACCOUNT_ID, now=call.now, random=call.random, vault=call.vault)
+    return Seeded(ShownKey(new.access_key_id, new.secret), _new_admin_key(call))
+
+
+def _new_admin_key(call: Call) -> ShownKey:
+    key = _run(call, "CreateAccessKey", UserName=ADMIN)["AccessKey"]
+    return ShownKey(key["AccessKeyId"], key["SecretAccessKey"])
+
+
+def _key_ids(call: Call, owner: Params) -> list[str]:
+    return [key["AccessKeyId"] for key in _run(call, "ListAccessKeys", **owner)["AccessKeyMetadata"]]
+
+
+def _first_key(call: Call, owner: Params) -> str:
+    """Return the id of the owner's first key; somebody may have deleted them all, or the user."""
+    return next(iter(_key_ids(call, owner)), "")
+
+
+def _run(call: Call, operation: str, **parameters: object) -> Result:
+    """Call an operation as the gate does, but without asking: this is the operator at work."""
+    return OPERATIONS[operation].run(call, parameters)
