@@ -26,6 +26,8 @@ Health: /healthz and /readyz
 def create_app(services: Services) -> Flask:
     """Return the application over these services."""
     app = Flask("broker", static_folder=None)
+    # A path is served as it stands or not at all; a redirect would take its address from the Host header (THREATS A28).
+    app.url_map.merge_slashes = False
 
     @app.get("/")
     def welcome() -> Response:

@@ -69,9 +69,14 @@ class AuditLog:
         self._last = hashlib.sha256(line[:-1]).hexdigest()
 
     def check(self) -> None:
-        """Raise AuditUnavailable while records cannot be written."""
+        """Raise AuditUnavailable while records cannot be written, or the disk has no room for one."""
         if self._broken:
             self._recover()
+        try:
+            _reserve(self._fd, self._size)
+        except OSError as error:
+            self._broken = _why(error)
+            raise _unavailable(self._broken) from error
 
     def close(self) -> None:
         """Flush what is written and close the file; nothing may be appended afterwards."""

@@ -57,7 +57,8 @@ def _master_key(file: Path) -> str:
         return "kept"
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = file.with_name(f".{file.name}.{random(4).hex()}")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+    fresh.touch(mode=0o600, exist_ok=False)
+    with fresh.open("wb") as out:
         out.write(base64.b64encode(random(_MASTER_KEY_BYTES)) + b"\n")
         out.flush()
         os.fsync(out.fileno())

@@ -48,7 +48,7 @@ GUNICORN: Final[Mapping[str, object]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to start: settings, the file and environment that they came from, and parts that already run and end with the service.
+    """What to start: settings, where they came from, and parts that already run and end with the service.
 
     ``must_be_ready`` gives up where not everything is ready in time; otherwise that is only reported.
     """

@@ -23,8 +23,8 @@ class Application:
             return self._pages(environ, start_response)
         try:
             request = edge.read(environ, self._trusted)
-        except edge.BodyTooLarge:
-            return edge.too_large(start_response)
+        except edge.Refused as refused:
+            return edge.write(self._gate.refuse(refused.request, refused.error), start_response)
         return edge.write(self._gate.handle(request), start_response)
 
 

@@ -40,6 +40,7 @@ from iam.limits import Limits
 from iam.operations import OPERATIONS as IAM
 from iam.operations.ask import Ask, Operation
 from iam.operations.mfa import spend_code
+from iam.operations.passwords import WrongPassword, count_wrong_password
 from iam.policy.decide import Decision, Layers, RequestContext, decide, message
 from iam.principal import PrincipalKind
 from iam.store import Store
@@ -57,6 +58,7 @@ log = logging.getLogger(__name__)
 
 _FORM = "text/xml"
 _JSON = "application/json"
+_TOLD = 128  # characters of a name that nobody knows: an answer stays short however long the request is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,10 @@ class Gate:
             log.exception("request %s failed", exchange.id)
             return self._refused(exchange, InternalFailure("An internal error occurred."))
 
+    def refuse(self, request: HttpRequest, error: ServiceError) -> HttpResponse:
+        """Return the answer to a request that the edge could not read, recorded like every other refusal."""
+        return self._refused(Exchange(request, self.now(), self._new_id), error)
+
     def _new_id(self) -> str:
         return str(uuid.UUID(bytes=self.random(16), version=4))
 
@@ -113,7 +119,8 @@ class Gate:
             raise MissingAction("The request must contain the parameter Action.")
         model = self.api.find(named, version)
         if model is None:
-            raise InvalidAction(f"Could not find operation {named} for version {version or 'NO_VERSION_SPECIFIED'}")
+            asked = version[:_TOLD] or "NO_VERSION_SPECIFIED"
+            raise InvalidAction(f"Could not find operation {named[:_TOLD]} for version {asked}")
         return model
 
     def _identify(self, exchange: Exchange, model: OperationModel) -> None:
@@ -201,10 +208,16 @@ class Gate:
             self.audit.append(trail.record(exchange))
             return result
         self.audit.check()  # a change that could not be audited is not made
-        with self.store.write() as tx:
-            result = exchange.result = self._call(tx, exchange, model, operation)
-            record = trail.record(exchange)
-            trail.keep(tx, record, exchange)  # in the transaction of the change: neither without the other
+        try:
+            with self.store.write() as tx:
+                result = exchange.result = self._call(tx, exchange, model, operation)
+                record = trail.record(exchange)
+                trail.keep(tx, record, exchange)
+        except WrongPassword as wrong:
+            # The change is rolled back, the failed attempt is not forgotten.
+            with self.store.write(revise=False) as tx:
+                count_wrong_password(tx, wrong.user_id, exchange.now)
+            raise
         self.audit.append(record)
         return result
 
@@ -285,7 +298,8 @@ class Gate:
             log.exception("request %s could not be recorded", exchange.id)
             error = InternalFailure("An internal error occurred.")
         if error.log != error.message:
-            log.info("request %s refused: %s: %s", exchange.id, error.code, error.log)
+            # %a: what a stranger wrote stays on one line (THREATS A07).
+            log.info("request %s refused: %s: %a", exchange.id, error.code, error.log)
         as_json = _wants_json(exchange.request)
         namespace = exchange.model.namespace if exchange.model else self.api.default_namespace
         body = query.render_error(error, is_sender_fault(error), exchange.id, namespace, as_json=as_json)

@@ -1,11 +1,13 @@
 """WSGI on one side, HttpRequest and HttpResponse on the other: no framework between a client and the gate."""
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
+from urllib.parse import urlsplit
 from wsgiref.types import StartResponse
 
 from broker.aws.http import HttpRequest, HttpResponse
+from iam.errors import MalformedInput, RequestTooLarge, ServiceError
 
 MAX_BODY = 10_000_000
 Environ = dict[str, Any]
@@ -25,10 +27,16 @@ _REASONS = {
     501: "501 Not Implemented",
     503: "503 Service Unavailable",
 }
+_TOO_LARGE = 413
 
 
-class BodyTooLarge(Exception):  # noqa: N818 - it names what happened, as the refusals do
-    """The body exceeds MAX_BODY bytes."""
+class Refused(Exception):  # noqa: N818 - it names what happened, as the refusals do
+    """A request whose body cannot be taken: all of it but the body, and the error that says why."""
+
+    def __init__(self, request: HttpRequest, error: ServiceError) -> None:
+        super().__init__(error.code)
+        self.request = request
+        self.error = error
 
 
 def is_api_call(environ: Environ) -> bool:
@@ -39,25 +47,34 @@ def is_api_call(environ: Environ) -> bool:
     return environ["REQUEST_METHOD"] == "POST" or (environ["REQUEST_METHOD"] == "GET" and bool(query))
 
 
-def too_large(start_response: StartResponse) -> Iterable[bytes]:
-    """Refuse a body that is over the limit, without reading it and without a word (THREATS A27)."""
-    return write(HttpResponse(413, (("Connection", "close"),), b""), start_response)
-
-
 def read(environ: Environ, trusted_proxies: Networks) -> HttpRequest:
-    """Return the request as it came over the wire; raise BodyTooLarge."""
-    raw: str = environ.get("RAW_URI") or environ["PATH_INFO"] + "?" + environ["QUERY_STRING"]
-    path, _, query = raw.partition("?")
-    headers = _headers(environ)
+    """Return the request as it came over the wire; raise Refused where its body is too large, cut or compressed."""
+    path, query = _target(environ)
+    head = (environ["REQUEST_METHOD"], path, query, _headers(environ))
     source, secure = _origin(environ, trusted_proxies)
-    return HttpRequest(environ["REQUEST_METHOD"], path, query, headers, _body(environ), source, secure)
+    try:
+        body = _body(environ)
+    except ServiceError as error:
+        raise Refused(HttpRequest(*head, b"", source, secure), error) from error
+    return HttpRequest(*head, body, source, secure)
 
 
 def write(response: HttpResponse, start_response: StartResponse) -> Iterable[bytes]:
     """Send a response."""
-    headers = [*response.headers, ("Content-Length", str(len(response.body)))]
+    # To a body that is too large AWS answers without a word (THREATS A27).
+    body = b"" if response.status == _TOO_LARGE else response.body
+    headers = [*response.headers, ("Content-Length", str(len(body)))]
     start_response(_REASONS[response.status], headers)
-    return (response.body,)
+    return (body,)
+
+
+def _target(environ: Environ) -> tuple[str, str]:
+    """Return path and query as they were sent."""
+    raw: str = environ.get("RAW_URI") or environ["PATH_INFO"] + "?" + environ["QUERY_STRING"]
+    path, _, query = raw.partition("?")
+    if not path.startswith("/"):
+        path = urlsplit(path).path or "/"  # the absolute form: RFC 9112, section 3.2.2
+    return path, query
 
 
 def _headers(environ: Environ) -> tuple[tuple[str, str], ...]:
@@ -72,23 +89,33 @@ def _headers(environ: Environ) -> tuple[tuple[str, str], ...]:
 
 
 def _body(environ: Environ) -> bytes:
+    """Return the body; raise RequestTooLarge or MalformedInput."""
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("identity", ""):
+        raise MalformedInput("The body of a request must not be compressed: leave out Content-Encoding.")
     declared = environ.get("CONTENT_LENGTH") or ""
     if declared.isascii() and declared.isdigit():
-        if int(declared) > MAX_BODY:
-            raise BodyTooLarge
+        # The number of digits first: int() refuses thousands of them with a ValueError.
+        if len(declared) > len(str(MAX_BODY)) or int(declared) > MAX_BODY:
+            raise _too_large()
         body: bytes = environ["wsgi.input"].read(int(declared))
+        if len(body) < int(declared):
+            raise MalformedInput("The body of the request is shorter than its Content-Length.")
         return body
     if environ.get("HTTP_TRANSFER_ENCODING"):
         chunked: bytes = environ["wsgi.input"].read(MAX_BODY + 1)
         if len(chunked) > MAX_BODY:
-            raise BodyTooLarge
+            raise _too_large()
         return chunked
     return b""
 
 
+def _too_large() -> RequestTooLarge:
+    return RequestTooLarge(f"The body of a request may have {MAX_BODY} bytes.")
+
+
 def _origin(environ: Environ, trusted: Networks) -> tuple[str, bool]:
     """Return the client's address and whether it used TLS; only a trusted proxy's word counts (THREATS B34)."""
-    address: str = environ.get("REMOTE_ADDR", "")
+    address = _plain(environ.get("REMOTE_ADDR", ""))
     secure = environ.get("wsgi.url_scheme") == "https"
     if not trusted or not _within(address, trusted):
         return address, secure
@@ -97,15 +124,21 @@ def _origin(environ: Environ, trusted: Networks) -> tuple[str, bool]:
     for hop in reversed(environ.get("HTTP_X_FORWARDED_FOR", "").split(",")):
         if not hop.strip():
             break
-        address = hop.strip()
+        address = _plain(hop.strip())
         if not _within(address, trusted):
             break
     return address, secure
 
 
-def _within(address: str, networks: Networks) -> bool:
+def _plain(address: str) -> str:
+    """Return an address in its usual form, or nothing for what is none: then no allow of an address fits."""
     try:
         ip = ip_address(address)
     except ValueError:
-        return False
-    return any(ip in network for network in networks)
+        return ""
+    # A socket of both families names an IPv4 peer ::ffff:192.0.2.1.
+    return str(ip.ipv4_mapped if isinstance(ip, IPv6Address) and ip.ipv4_mapped else ip)
+
+
+def _within(address: str, networks: Networks) -> bool:
+    return bool(address) and any(ip_address(address) in network for network in networks)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert
 
 from broker.aws.exchange import Exchange
 from broker.aws.shape import Shape
+from iam.arn import ACCOUNT_ID, parse_arn
 from iam.errors import ServiceError
 from iam.policy.decide import Decision
 from iam.schema import audit_record
@@ -24,6 +25,7 @@ Value = Any  # whatever type a shape says
 _VERSION = "1.11"
 _NOBODY = {"type": "Unknown"}
 _LONGEST = 2048
+_LARGEST = 100 * 1024  # CloudTrail User Guide, "CloudTrail record contents": requestParameters
 # Proofs of identity that the models do not mark as sensitive, and answers that hold a secret.
 _PROOFS = frozenset(
     {"LDAPUsername", "LDAPPassword", "SAMLAssertion", "WebIdentityToken", "TokenCode", "EncodedMessage"}
@@ -36,7 +38,7 @@ def record(exchange: Exchange, error: ServiceError | None = None) -> Record:
     model = exchange.model
     entry = _frame(exchange, f"{model.service if model else 'sts'}.amazonaws.com", model.name if model else "Unknown")
     entry["userIdentity"] = _user_identity(exchange)
-    entry["requestParameters"] = _parameters(exchange)
+    entry["requestParameters"] = _parameters(exchange) if error is None else _abridged(_parameters(exchange))
     entry["responseElements"] = _elements(exchange)
     if error is not None:
         entry["errorCode"], entry["errorMessage"] = error.code, error.message[:_LONGEST]
@@ -97,9 +99,8 @@ def _frame(exchange: Exchange, source: str, name: str) -> Record:
 def _account(exchange: Exchange) -> str | None:
     if exchange.caller is not None:
         return exchange.caller.principal.account_id
-    arn: str = exchange.params.get("RoleArn", "")
-    parts = arn.split(":")
-    return parts[4] if len(parts) > 5 else None  # noqa: PLR2004 - the account is the fifth part of an ARN
+    arn = parse_arn(exchange.params.get("RoleArn", ""))
+    return arn.account if arn and ACCOUNT_ID.fullmatch(arn.account) else None
 
 
 def _user_identity(exchange: Exchange) -> Record:
@@ -160,6 +161,12 @@ def _parameters(exchange: Exchange) -> Record | None:
     if not exchange.params or exchange.model is None or exchange.model.input is None:
         return None
     return _shown(exchange.model.input, exchange.params)
+
+
+def _abridged(parameters: Record | None) -> Record | None:
+    """Return parameters that were refused, or only their size: strangers send 10 MB as easily as a line."""
+    size = len(json.dumps(parameters))
+    return parameters if size <= _LARGEST else {"omitted": True, "originalSize": size}
 
 
 def _shown(shape: Shape, value: dict[str, Any]) -> Record:

@@ -102,8 +102,8 @@ def _write_config(path: Path, bind: str, ldif: Path, url: str) -> None:
         value = getattr(config, one.name)
         if one.name != "name" and (one.default is MISSING or value != one.default):
             lines.append(f"{one.name} = {_toml(value)}")
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
-        out.write("\n".join(lines) + "\n")
+    path.touch(mode=0o600)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _toml(value: object) -> str:

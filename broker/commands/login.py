@@ -7,6 +7,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
@@ -72,9 +73,8 @@ def _assume(endpoint: str, parameters: Mapping[str, str]) -> Credentials:
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310 - the scheme was checked
             body = json.load(answer)
-        credentials: Credentials = body["AssumeRoleWithLDAPIdentityResponse"]["AssumeRoleWithLDAPIdentityResult"][
-            "Credentials"
-        ]
+        result = body["AssumeRoleWithLDAPIdentityResponse"]["AssumeRoleWithLDAPIdentityResult"]
+        credentials: Credentials = {**result["Credentials"], "Expiration": _iso(result["Credentials"]["Expiration"])}
     except urllib.error.HTTPError as error:
         with error:
             raise click.ClickException(_refusal(error.read(), error.code)) from error
@@ -83,6 +83,10 @@ def _assume(endpoint: str, parameters: Mapping[str, str]) -> Credentials:
     except (ValueError, KeyError, TypeError) as error:
         raise click.ClickException(f"{endpoint} is not a Fedgate: its answer has no credentials.") from error
     return credentials
+
+
+def _iso(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _refusal(body: bytes, status: int) -> str:

@@ -13,8 +13,8 @@ ContextKeys = Mapping[str, tuple[str, ...]]
 class Ask:
     """The resource that an operation touches, and condition keys about it (names in lower case).
 
-    ``action`` is empty for the operation's own action. ``trust`` is the resource's own policy, where it has one: a role's
-    trust policy; ``account_id`` is then the account that owns the resource.
+    ``action`` is empty for the operation's own action. ``trust`` is the resource's own policy, where it has one,
+    such as a role's trust policy; ``account_id`` is then the account that owns the resource.
     """
 
     resource: str

@@ -39,8 +39,8 @@ def _attach(noun: Noun) -> _Run:
         if arn not in attached and len(attached) >= quota:
             raise LimitExceeded(f"Cannot exceed quota for PoliciesPer{noun.title}: {quota}")
         if arn not in attached:
-            values = {"entity_id": row.id, "policy_arn": arn, "account_id": call.account_id}
-            call.tx.execute(insert(attachment).values(values, attached=milliseconds(call.now)))
+            values = {"policy_arn": arn, "account_id": call.account_id, "attached": milliseconds(call.now)}
+            call.tx.execute(insert(attachment).values(entity_id=row.id, **values))
         return {}
 
     return attach

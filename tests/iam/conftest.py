@@ -171,6 +171,12 @@ def account(open_store, sqlite_url, vault):
 
 
 @pytest.fixture
+def postgres_account(open_store, postgres_url, vault):
+    """An account on PostgreSQL, whose clock stands still."""
+    return _with_account(open_store(postgres_url), vault)
+
+
+@pytest.fixture
 def any_account(open_store, url, vault):
     """An account on each database in turn, whose clock stands still."""
     return _with_account(open_store(url), vault)

@@ -289,7 +289,9 @@ def test_a_policy_says_what_a_password_lacks(policy, password, lacking):
     assert bool(lacking) == bool(said)
 
 
-@pytest.mark.parametrize("password", ["password", "P@ssw0rd", "Password123!", "Welcome2026", "qwerty", "Summer2025!", "dragon1"])
+@pytest.mark.parametrize(
+    "password", ["password", "P@ssw0rd", "Password123!", "Welcome2026", "qwerty", "Summer2025!", "dragon1"]
+)
 def test_common_passwords_are_refused_whatever_the_policy_and_the_year_behind_them(password):
     assert is_common(password)
     with pytest.raises(PasswordPolicyViolation, match="most common"):

@@ -181,24 +181,6 @@ def test_a_record_read_while_it_changed_is_not_kept(any_account):
     assert len(store.user(user_id).policies) == 1
 
 
-def test_when_the_database_is_away_kept_records_outlive_it_by_seconds_and_no_more(any_account, clock):
-    store = any_account.store
-    user_id = any_account.run(create_user, UserName="ann")["User"]["UserId"]
-    assert store.user(user_id) is not None
-    with store.write() as tx:
-        tx.execute(text("ALTER TABLE revision RENAME TO gone"))
-    clock.seconds += 1
-    with pytest.raises(ServiceUnavailable):
-        store.user(user_id)  # this process dropped its records itself, and may not read others
-    clock.seconds += 10
-    with pytest.raises(ServiceUnavailable):
-        store.revocations()
-    with store.engine.begin() as tx:
-        tx.execute(text("ALTER TABLE gone RENAME TO revision"))
-    clock.seconds += 1
-    assert store.user(user_id) is not None
-
-
 def test_kept_records_are_refused_once_the_revision_is_unknown_for_too_long(any_account, open_store, clock):
     other = open_store(str(any_account.store.engine.url.render_as_string(hide_password=False)))
     user_id = any_account.run(create_user, UserName="ann")["User"]["UserId"]
@@ -210,6 +192,10 @@ def test_kept_records_are_refused_once_the_revision_is_unknown_for_too_long(any_
     clock.seconds += 1
     with pytest.raises(ServiceUnavailable):
         other.user(user_id)
+    with any_account.store.engine.begin() as tx:
+        tx.execute(text("ALTER TABLE gone RENAME TO revision"))
+    clock.seconds += 1
+    assert other.user(user_id) is not None
 
 
 # --- records ------------------------------------------------------------------------------------------------------
@@ -224,8 +210,7 @@ def test_an_access_key_opens_to_its_secret_and_shows_it_nowhere(any_account):
 
 
 def test_a_sealed_secret_of_another_row_is_a_failure_and_no_key(any_account):
-    first, second = (any_account.run(create_access_key)["AccessKey"]["AccessKeyId"] for _ in range(1, 3))
-    del first
+    second = any_account.run(create_access_key)["AccessKey"]["AccessKeyId"]
     table = schema.access_key
     with any_account.store.write() as tx:
         stolen = tx.scalars(select(table.c.secret).where(table.c.id != second)).first()

@@ -66,18 +66,16 @@ def test_a_database_that_another_program_holds_refuses_in_time(account, tmp_path
         holder.close()
 
 
-def test_a_read_only_database_refuses_changes_and_goes_on_reading(any_account):
-    store = any_account.store
-    user_id = any_account.run(create_user, UserName="ann")["User"]["UserId"]
-    if store.engine.dialect.name != "postgresql":
-        pytest.skip("SQLite's case is the full disk: as root no file is read-only")
-    name = store.engine.url.database
+def test_a_read_only_server_refuses_changes_and_goes_on_reading(postgres_account, open_store):
+    user_id = postgres_account.run(create_user, UserName="ann")["User"]["UserId"]
+    store = postgres_account.store
     with store.engine.begin() as tx:
-        tx.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+        tx.execute(text(f"ALTER DATABASE {store.engine.url.database} SET default_transaction_read_only = on"))
     store.engine.dispose()
     with pytest.raises(ServiceFailure):
-        any_account.run(create_user, UserName="bob")
+        postgres_account.run(create_user, UserName="bob")
     assert store.user(user_id).name == "ann"
+    assert open_store(str(store.engine.url)).user(user_id).name == "ann"
 
 
 def test_a_database_that_is_away_is_unavailable_to_readers_and_fails_writers(vault, clock, tmp_path):

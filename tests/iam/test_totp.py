@@ -18,7 +18,7 @@ RFC_6238 = [
     (20000000000, "65353130"),
 ]
 # RFC 4226, appendix D: the counter and the code of six digits.
-RFC_4226 = "755224 287082 359152 969429 338314 254676 287922 162583 399871 520489".split()
+RFC_4226 = ["755224", "287082", "359152", "969429", "338314", "254676", "287922", "162583", "399871", "520489"]
 
 seeds = st.binary(min_size=16, max_size=40)
 moments = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - aware by timezones=
