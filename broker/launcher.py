@@ -69,8 +69,15 @@ def gunicorn_arguments(application: str, *, fd: int, workers: int, connections: 
     return command
 
 
-# Two settings of gunicorn have flags by other names.
-_FLAGS: Final = {"control_socket_disable": "--no-control-socket", "preload_app": "--preload", "loglevel": "--log-level"}
+# Settings whose flags go by other names.
+_FLAGS: Final = {
+    "control_socket_disable": "--no-control-socket",
+    "preload_app": "--preload",
+    "loglevel": "--log-level",
+    "accesslog": "--access-logfile",
+    "keepalive": "--keep-alive",
+    "limit_request_field_size": "--limit-request-field_size",
+}
 
 
 def _flag(name: str, value: object) -> list[str]:

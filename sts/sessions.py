@@ -8,8 +8,7 @@ an account share one hash tag, so that a cluster keeps them on one node.
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -22,8 +21,15 @@ _SWEEP = 256  # one in so many records also drops the expired from the index
 _CHUNK = 500
 
 
-@dataclass(frozen=True, slots=True)
-class LiveSession:
+# One round trip for entry and index; every so often it also drops from the index what has expired.
+_LIST = """
+redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[2])
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[3])
+if ARGV[4] ~= '' then redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[4]) end
+"""
+
+
+class LiveSession(NamedTuple):
     """One line of the list: facts, no secrets. Times are milliseconds since 1970."""
 
     id: str
@@ -42,6 +48,7 @@ class LiveSessions:
 
     def __init__(self, redis: Redis, *, monotonic: Callable[[], float]) -> None:
         self._redis = redis
+        self._listed = redis.register_script(_LIST)
         self._monotonic = monotonic
         self._down_until = 0.0
         self._backlog: deque[LiveSession] = deque(maxlen=_BACKLOG)
@@ -78,13 +85,13 @@ class LiveSessions:
         self._redis.ping()
 
     def _write(self, session: LiveSession) -> None:
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.set(_key(session.account_id, session.id), _text(session), pxat=session.expires_at)
-        pipeline.zadd(_index(session.account_id), {session.id: session.expires_at})
+        account_id = session.account_id
         self._count += 1
-        if self._count % _SWEEP == 0:
-            pipeline.zremrangebyscore(_index(session.account_id), "-inf", session.issued_at)
-        pipeline.execute()
+        sweep = session.issued_at if self._count % _SWEEP == 0 else ""
+        self._listed(
+            keys=(_key(account_id, session.id), _index(account_id)),
+            args=(_text(session), session.expires_at, session.id, sweep),
+        )
 
 
 def _index(account_id: str) -> str:
@@ -96,7 +103,7 @@ def _key(account_id: str, session_id: str) -> str:
 
 
 def _text(session: LiveSession) -> str:
-    return json.dumps(list(asdict(session).values()), separators=(",", ":"))
+    return json.dumps(session, separators=(",", ":"))
 
 
 def _parse(text: str | bytes) -> LiveSession:

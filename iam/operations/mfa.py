@@ -164,7 +164,7 @@ def _qr_code(call: Call, p: Params, seed: bytes) -> bytes:
 
 
 def otpauth(device_name: str, account_name: str, seed: bytes) -> str:
-    """Return the address that authenticator apps read; the seed is in base32 (Google Authenticator, "Key Uri Format")."""
+    """Return the address that authenticator apps read, the seed in base32 (Google Authenticator, "Key Uri Format")."""
     query = urlencode({"secret": seed.decode("ascii"), "issuer": ISSUER})
     return f"otpauth://totp/{quote(f'{ISSUER}:{device_name}@{account_name}')}?{query}"
 

@@ -24,8 +24,8 @@ _CLASSES = {
 }
 _DAY = 24 * 60 * 60 * 1000
 _DEFAULT_MINIMUM, _DEFAULT_CLASSES = 8, 3
-# People put a year or a sign behind a common word: so much is cut off before the word is looked up.
-_TAIL = re.compile(r"[^a-z]{1,4}$")
+# People put a year and a sign behind a common word: so much is cut off before the word is looked up.
+_TAIL = re.compile(r"[^a-z]{1,5}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def require_strong(policy: PasswordPolicy, password: str, names: Iterable[str | 
 
 
 def is_common(password: str) -> bool:
-    """Return whether everybody's first guesses contain the password, also with up to four digits or signs behind it."""
+    """Return whether everybody's first guesses contain the password, also with up to five digits or signs behind it."""
     folded = password.lower()
     return folded in _common() or _TAIL.sub("", folded) in _common()
 

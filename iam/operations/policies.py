@@ -112,7 +112,11 @@ def _uses(call: Call, arn: str | None = None) -> _Uses:
 
 
 def _counted(call: Call, arns: Column[str], accounts: Column[str], arn: str | None) -> dict[str, int]:
-    query = select(arns.label("arn"), func.count().label("uses")).where(accounts == call.account_id, arns.is_not(None)).group_by(arns)
+    query = (
+        select(arns.label("arn"), func.count().label("uses"))
+        .where(accounts == call.account_id, arns.is_not(None))
+        .group_by(arns)
+    )
     rows = call.tx.execute(query if arn is None else query.where(arns == arn))
     return {row.arn: row.uses for row in rows}
 

@@ -51,18 +51,24 @@ def user_or_caller(call: Call, p: Params) -> Entity | None:
         return None
     if call.principal.kind is not PrincipalKind.USER:
         raise ValidationError("Must specify userName when calling with non-User credentials")
-    found = call.tx.execute(select(user).where(user.c.id == call.principal.entity_id)).one_or_none()
+    found = _caller(call)
     if found is None:
         raise NoSuchEntity(f"The user with name {call.principal.name} cannot be found.")
     return found
+
+
+def _caller(call: Call) -> Entity | None:
+    """Return the calling user by its id: the name may have changed a moment ago."""
+    return call.tx.execute(select(user).where(user.c.id == call.principal.entity_id)).one_or_none()
 
 
 def on_user_or_caller(call: Call, p: Params) -> Ask:
     """Ask about the user that UserName names, else about the caller."""
     if "UserName" in p:
         return on_user(call, p)
-    if call.principal.kind is PrincipalKind.USER:
-        return ask_about(call, USER, call.principal.name, {})
+    found = _caller(call)
+    if found is not None:
+        return ask_about(call, USER, found.name, {})
     return Ask(call.principal.entity_arn or root_arn(call.account_id))
 
 

@@ -84,7 +84,7 @@ def test_the_picture_encodes_the_otpauth_address():
 @pytest.mark.parametrize("name", ["phone", "PHONE"])
 def test_a_name_is_taken_once_whatever_its_case(iam, name):
     create(iam)
-    with pytest.raises(EntityAlreadyExists, match="MFADevice entity at the same path and name already exists."):
+    with pytest.raises(EntityAlreadyExists, match=r"MFADevice entity at the same path and name already exists\."):
         create(iam, name)
 
 
@@ -141,12 +141,12 @@ def test_a_device_is_enabled_for_one_user_and_a_user_has_so_many_devices(iam):
 
 def test_unknown_users_and_devices_are_told_apart(iam):
     seed = create(iam)
-    with pytest.raises(NoSuchEntity, match="The user with name nobody cannot be found."):
+    with pytest.raises(NoSuchEntity, match=r"The user with name nobody cannot be found\."):
         enable(iam, seed, "nobody")
     iam.user("ann")
     with pytest.raises(NoSuchEntity, match="does not exist"):
         enable(iam, seed, "ann", SERIAL + "x")
-    with pytest.raises(NoSuchEntity, match="MFA Device invalid for user."):
+    with pytest.raises(NoSuchEntity, match=r"MFA Device invalid for user\."):
         iam.run(mfa.deactivate_mfa_device, UserName="ann", SerialNumber=SERIAL)
 
 
@@ -207,7 +207,7 @@ def test_a_device_in_use_is_deactivated_before_it_is_deleted(iam):
     ann = iam.user("ann")
     seed = create(iam, Tags=[{"Key": "a", "Value": "b"}])
     enable(iam, seed, "ann")
-    with pytest.raises(DeleteConflict, match="MFA VirtualDevice in use. Must deactivate first."):
+    with pytest.raises(DeleteConflict, match=r"MFA VirtualDevice in use\. Must deactivate first\."):
         iam.run(mfa.delete_virtual_mfa_device, SerialNumber=SERIAL)
     iam.run(mfa.deactivate_mfa_device, ann, SerialNumber=SERIAL)
     iam.later(minutes=1)

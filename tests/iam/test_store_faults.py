@@ -1,8 +1,11 @@
 """What the disk, the server and other programs can do to the store."""
 
 import resource
+import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,8 @@ from iam.errors import ServiceFailure, ServiceUnavailable
 from iam.operations.access_keys import create_access_key
 from iam.operations.users import create_user, list_users
 from iam.store import Store
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_only_the_owner_may_read_the_file_and_its_log(account):
@@ -64,6 +69,27 @@ def test_a_database_that_another_program_holds_refuses_in_time(account, tmp_path
         assert account.ask(list_users)["Users"] == []
     finally:
         holder.close()
+
+
+KILLED = """
+import os, signal, sys, time
+from sqlalchemy import text
+from iam.store import Store
+from iam.vault import Vault
+store = Store(sys.argv[1], Vault(bytes(32)), monotonic=time.monotonic)
+with store.write() as tx:
+    tx.execute(text("UPDATE account SET alias = 'half'"))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_killed_inside_a_change_leaves_nothing_and_holds_up_nobody(any_account):
+    url = any_account.store.engine.url.render_as_string(hide_password=False)
+    killed = subprocess.run([sys.executable, "-c", KILLED, url], check=False, timeout=30, cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    any_account.run(create_user, UserName="ann")
+    assert any_account.store.account_by_alias("half") is None
+    assert any_account.store.account_by_alias("acme").id == any_account.id
 
 
 def test_a_read_only_server_refuses_changes_and_goes_on_reading(postgres_account, open_store):

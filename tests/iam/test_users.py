@@ -199,6 +199,9 @@ def test_changed_permissions_are_asked_about_with_the_boundary_that_is_or_shall_
 def test_without_a_name_the_caller_is_asked_about(account):
     ann = account.run(create_user, UserName="ann", Path="/eng/")["User"]
     assert account.as_user(ann).ask(on_user_or_caller).resource == ann["Arn"]
+    account.run(update_user, UserName="ann", NewUserName="anna")
+    account.run(create_user, UserName="ann")
+    assert account.as_user(ann).ask(on_user_or_caller).resource == "arn:aws:iam::111122223333:user/eng/anna"
     assert account.as_user(ann).ask(on_user_or_caller, UserName="bob").resource.endswith("user/bob")
     assert account.ask(on_user_or_caller).resource == "arn:aws:iam::111122223333:root"
 

@@ -1,0 +1,14 @@
+"""For those who start gunicorn themselves: `gunicorn -c deploy/gunicorn.conf.py broker.wsgi:application`.
+
+`fedgate run` needs no such file and starts Redis as well. Here redis.url must name a running server, and the settings come
+from FEDGATE_CONFIG or from the other FEDGATE_... variables.
+"""
+
+from broker.launcher import GUNICORN
+from broker.settings import Settings
+
+_settings = Settings.read()
+bind = _settings.bind
+workers = _settings.workers
+worker_connections = _settings.worker_connections
+globals().update(GUNICORN)

@@ -1,0 +1,159 @@
+"""The parts of the documentation that the code states: tables of operations, error codes, commands.
+
+Each stands in its page between two marks. ``python tests/docs/reference_pages.py`` writes them anew; a test compares.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from broker.aws import model
+from broker.aws.errors import is_sender_fault, status
+from broker.cli import main
+from iam import errors
+from iam.operations import OPERATIONS as IAM
+from sts.operations import OPERATIONS as STS
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+SERVICES = {"sts": ("STS", STS), "iam": ("IAM", IAM)}
+
+
+def operations(service: str) -> str:
+    """Every operation of one service model: how it is authenticated, and whether it is built."""
+    _, built = SERVICES[service]
+    found = sorted((one for one in model.load().operations() if one.service == service), key=lambda one: one.name)
+    count = sum(one.name in built for one in found)
+    rows = [f"| `{one.name}` | {_proof(one)} | {'yes' if one.name in built else 'no'} |" for one in found]
+    head = [f"{count} of {len(found)} operations are built.", "", "| operation | proof | built |", "|---|---|---|"]
+    return "\n".join([*head, *rows])
+
+
+def _proof(operation) -> str:
+    return "in the request" if operation.unsigned else "signature"
+
+
+def error_codes() -> str:
+    """Every error code, its HTTP status, whose fault it is, and what it means."""
+    rows = [
+        f"| `{one.code}` | {status(_made(one))} | {_fault(one)} | {_sentence(one)} |"
+        for one in sorted(error_classes(), key=lambda one: one.code)
+    ]
+    return "\n".join(["| code | status | fault | meaning |", "|---|---|---|---|", *rows])
+
+
+def error_classes() -> list[type[errors.ServiceError]]:
+    found = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.ServiceError)]
+    return [one for one in found if one is not errors.ServiceError]
+
+
+def _made(kind):
+    return kind("", retry_after=1) if kind is errors.Throttling else kind("")
+
+
+def _fault(kind) -> str:
+    return "Sender" if is_sender_fault(_made(kind)) else "Receiver"
+
+
+def _sentence(kind) -> str:
+    # What follows a semicolon speaks of the class's members, which no user sees.
+    return _one_line(kind.__doc__.split(";")[0].rstrip(".")) + "."
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def commands() -> str:
+    """Every command of ``fedgate`` with its arguments and options."""
+    return "\n\n".join(_command(path, command) for path, command in walk("fedgate", main))
+
+
+def walk(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """Yield every command that does something, with the words that call it."""
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        inner = command.get_command(context, name)
+        assert inner is not None, name
+        yield from walk(f"{path} {name}", inner)
+
+
+def _command(path: str, command: click.Command) -> str:
+    arguments = [one for one in command.params if isinstance(one, click.Argument)]
+    usage = " ".join([path, *(_argument(one) for one in arguments), "[OPTIONS]"])
+    paragraphs = [_one_line(one) if not one.startswith("    ") else one for one in _paragraphs(command.help or "")]
+    rows = [_option(one) for one in command.params if isinstance(one, click.Option)]
+    table = ["\n".join(["| option | meaning |", "|---|---|", *rows])] if rows else []
+    return "\n\n".join([f"## {path}", f"```\n{usage}\n```", *paragraphs, *table])
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [one.strip("\n") for one in re.split(r"\n\s*\n", text.strip())]
+
+
+def _argument(one: click.Argument) -> str:
+    name = (one.name or "").upper()
+    return name if one.required else f"[{name}]"
+
+
+def _option(one: click.Option) -> str:
+    value = "" if one.is_flag else " " + _metavar(one)
+    names = ", ".join(f"`{name}{value}`" for name in sorted(one.opts, key=len, reverse=True))
+    told = [_one_line(one.help or "")]
+    if one.show_default and one.default not in (None, False):
+        told.append(f"Default: `{one.default}`.")
+    if one.envvar:
+        told.append(f"Environment: `{one.envvar}`.")
+    return f"| {names} | {' '.join(filter(None, told))} |"
+
+
+def _metavar(one: click.Option) -> str:
+    if isinstance(one.type, click.Choice):
+        return "\\|".join(map(str, one.type.choices))
+    return {"path": "PATH", "integer": "N", "integer range": "N"}.get(one.type.name, one.type.name.upper())
+
+
+PAGES = {
+    "reference/api.md": {
+        "sts": lambda: operations("sts"),
+        "iam": lambda: operations("iam"),
+    },
+    "reference/errors.md": {"errors": error_codes},
+    "reference/cli.md": {"commands": commands},
+}
+
+
+def marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name}: written by tests/docs/reference_pages.py -->\n\n", f"\n\n<!-- end of {name} -->"
+
+
+def written(page: str, name: str) -> str:
+    """Return what stands between the marks of a page."""
+    begin, end = marks(name)
+    _, found, rest = (DOCS / page).read_text(encoding="utf-8").partition(begin)
+    inner, ended, _ = rest.partition(end)
+    assert found, f"{page} lacks the mark {begin.strip()}"
+    assert ended, f"{page} lacks the mark {end.strip()}"
+    return inner
+
+
+def write() -> None:
+    for page, parts in PAGES.items():
+        text = (DOCS / page).read_text(encoding="utf-8")
+        for name, make in parts.items():
+            begin, end = marks(name)
+            before, _, rest = text.partition(begin)
+            _, _, after = rest.partition(end)
+            text = before + begin + make() + end + after
+        (DOCS / page).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()
+    sys.stdout.write("written: " + ", ".join(PAGES) + "\n")
