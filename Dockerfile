@@ -9,9 +9,10 @@ COPY pyproject.toml README.md ./
 COPY broker broker
 COPY sts sts
 COPY iam iam
-# Dependencies come as wheels alone; only our own package is built.
+# Dependencies come as wheels alone; only our own package is built. It is named by its file, never by its name: whatever
+# a registry has under that name is not ours.
 RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
- && python -m pip download --no-cache-dir --only-binary :all: --find-links /wheels --dest /wheels "fedgate[demo,postgresql]"
+ && python -m pip download --no-cache-dir --only-binary :all: --dest /wheels "$(ls /wheels/fedgate-*.whl)[demo,postgresql]"
 
 # hadolint ignore=DL3006
 FROM ${BASE}

@@ -70,8 +70,10 @@ def served(folder):
         line = demo.stdout.readline()
         if not line:
             sys.exit((folder / "demo.log").read_text())
-        yield json.loads(line)
-        demo.terminate()
+        try:
+            yield json.loads(line)
+        finally:
+            demo.terminate()
 
 
 @contextlib.contextmanager
@@ -83,9 +85,11 @@ def floor(folder):
             child = subprocess.Popen(command, pass_fds=[listening.fileno()], cwd=HERE, stderr=log, stdout=log)
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         time.sleep(2)
-        yield url
-        child.terminate()
-        child.wait()
+        try:
+            yield url
+        finally:
+            child.terminate()
+            child.wait()
 
 
 def hot_paths(demo):
@@ -148,7 +152,7 @@ def measure(targets, options, folder):
 
 def check(name, url, headers, body):
     data = body.encode() if isinstance(body, str) else body
-    with urllib.request.urlopen(urllib.request.Request(url + "/", data, headers)) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url + "/", data, headers), timeout=10) as answer:
         if answer.status != 200:
             sys.exit(f"{name} answers {answer.status}")
 

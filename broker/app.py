@@ -6,7 +6,7 @@ The machine API on ``/`` has its own edge (broker.aws.edge) and reaches Flask on
 import json
 from collections.abc import Mapping
 
-from flask import Flask, Response, request
+from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
 from broker.health import liveness, readiness
@@ -26,8 +26,13 @@ Health: /healthz and /readyz
 def create_app(services: Services) -> Flask:
     """Return the application over these services."""
     app = Flask("broker", static_folder=None)
-    # A path is served as it stands or not at all; a redirect would take its address from the Host header (THREATS A28).
-    app.url_map.merge_slashes = False
+
+    @app.before_request
+    def as_it_stands() -> None:
+        # Werkzeug takes //a for /a, which a proxy that guards /a does not, and sends /a//b to the host that the caller
+        # named (THREATS A28).
+        if "//" in request.environ["PATH_INFO"]:
+            abort(404)
 
     @app.get("/")
     def welcome() -> Response:

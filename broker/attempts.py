@@ -5,9 +5,13 @@ Five for one name from one source in fifteen minutes lock that pair; fifty lock 
 An outage of the directory is never counted, and a locked pair sends no bind (THREATS E16, H07).
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import case, delete, func, select, update
 
 from iam.errors import Throttling
 from iam.schema import failed_attempt
@@ -16,6 +20,17 @@ from iam.store import Store
 WINDOW = 15 * 60  # seconds
 PER_NAME = 5
 PER_SOURCE = 50
+_PATIENCE = 10.0  # seconds that one guess waits for the guess before it
+
+Pair = tuple[str, str]
+
+
+@dataclass(slots=True)
+class _Guess:
+    """The one password that this worker is trying for a pair, and how many requests try it."""
+
+    password: str = field(repr=False)
+    requests: int = 0
 
 
 class Attempts:
@@ -23,6 +38,35 @@ class Attempts:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._guesses: dict[Pair, _Guess] = {}
+        self._ended = threading.Condition()
+
+    @contextmanager
+    def turn(self, subject: str, source: str, password: str) -> Iterator[None]:
+        """Let one guess after another be tried, each after the failure of the one before was counted.
+
+        Without it a burst of guesses would pass ``admit`` before the first of them fails. Requests with the same
+        password are one guess, so that one person's programs sign in at once. Each worker has its own turn: together
+        they try at most one guess per worker beyond the limit. Raises Throttling after ten seconds of waiting.
+        """
+        pair = (subject, source)
+        with self._ended:
+            if not self._ended.wait_for(lambda: self._is_open_to(pair, password), _PATIENCE):
+                raise Throttling("Too many sign-ins at once. Try again later.", retry_after=1, log=f"busy: {subject}")
+            guess = self._guesses.setdefault(pair, _Guess(password))
+            guess.requests += 1
+        try:
+            yield
+        finally:
+            with self._ended:
+                guess.requests -= 1
+                if not guess.requests:
+                    del self._guesses[pair]
+                    self._ended.notify_all()
+
+    def _is_open_to(self, pair: Pair, password: str) -> bool:
+        guess = self._guesses.get(pair)
+        return guess is None or guess.password == password
 
     def admit(self, subject: str, source: str, now: datetime) -> bool:
         """Return whether this pair has failures on record; raise Throttling while it or its source is locked."""
@@ -30,13 +74,15 @@ class Attempts:
         table = failed_attempt.c
         recent = select(
             func.coalesce(func.sum(table.failures), 0),
-            func.coalesce(func.max(table.failures).filter(table.subject == subject), 0),
+            func.coalesce(func.max(case((table.subject == subject, table.failures))), 0),
+            func.coalesce(func.max(case((table.subject == subject, table.since))), 0),
             func.coalesce(func.max(table.since), 0),
         ).where(table.source == source, table.since > since)
         with self._store.read() as tx:
-            from_source, of_name, newest = tx.execute(recent).one()
+            from_source, of_name, newest_of_name, newest = tx.execute(recent).one()
         if of_name >= PER_NAME or from_source >= PER_SOURCE:
-            wait = max(1, WINDOW - (_milliseconds(now) - newest) // 1000)
+            last = newest if from_source >= PER_SOURCE else newest_of_name
+            wait = max(1, WINDOW - (_milliseconds(now) - last) // 1000)
             raise Throttling("Too many failed sign-ins. Try again later.", retry_after=wait, log=f"locked: {subject}")
         return bool(of_name)
 

@@ -26,7 +26,7 @@ _BACKLOG: Final = 2048
 # Every option of gunicorn but the address and the number of workers; deploy/gunicorn.conf.py reads the same table.
 GUNICORN: Final[Mapping[str, object]] = MappingProxyType(
     {
-        "worker_class": "gevent",
+        "worker_class": "broker.worker.Worker",
         "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108 - the heartbeat must not wait for a disk
         "preload_app": False,  # a worker opens its own database and its own audit file
         "timeout": 30,
@@ -95,9 +95,8 @@ def listen(bind: str) -> socket.socket:
     try:
         return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise NotStarted(
-            f"Cannot listen on {bind}: {error.strerror}. Choose another address with --bind or server.bind."
-        ) from error
+        why = os.strerror(error.errno or 0)
+        raise NotStarted(f"Cannot listen on {bind}: {why}. Choose another address: server.bind.") from error
 
 
 def endpoint_of(listening: socket.socket) -> str:

@@ -290,6 +290,8 @@ def _directory(source: Source, name: str, *, development: bool) -> LdapConfig | 
     }
     password_file = source.get((*here, "bind_password_file"), Path)
     given = {key: value for key, value in given.items() if value is not None}
+    if kind not in PROVIDERS:
+        return None
     if password_file is not None and "bind_password" not in given:
         given["bind_password"] = _password(source, (*here, "bind_password_file"), password_file)
     if given.get("insecure_skip_tls_verify") and not development:
@@ -360,7 +362,7 @@ def _public_url_remedy(values: Mapping[str, Any]) -> str:
         url.scheme not in {"http", "https"} or not host or url.query or url.fragment or url.username
     ):
         return "must be http://HOST or https://HOST, with a port or a path at most"
-    if values["development"] or url.scheme == "https" or _is_local(host or ""):
+    if values["development"] or url.scheme == "https" or not host or _is_local(host):
         return ""
     return "passwords and keys would cross the network in clear: set the https:// address of the proxy in front of bind"
 

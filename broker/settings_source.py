@@ -87,6 +87,7 @@ class Source:
         self._environ = {key: value for key, value in environ.items() if key.startswith(PREFIX)}
         self._asked: set[tuple[str, ...]] = set()
         self._asked_variables: set[str] = set()
+        self._refused: set[tuple[str, ...]] = set()
         self.problems: list[Problem] = []
         try:
             self._document: dict[str, Any] = tomllib.loads(text)
@@ -121,6 +122,7 @@ class Source:
 
     def refuse(self, path: tuple[str, ...], remedy: str) -> None:
         """Note a problem with a setting, wherever it comes from."""
+        self._refused.add(path)
         variable = variable_of(path)
         if variable in self._environ:
             self.problems.append(Problem("environment", variable, remedy))
@@ -130,7 +132,7 @@ class Source:
     def refuse_unknown(self, *variables: str) -> None:
         """Note a problem for everything that nobody asked for; ``variables`` are known ones beyond the settings."""
         for path in _leaves(self._document, self._asked):
-            if path not in self._asked:
+            if path not in self._asked and not any(path[: len(known)] == known for known in self._refused):
                 self.refuse(path, "unknown setting." + _closest(".".join(path), map(".".join, self._asked)))
         for name in self._environ.keys() - self._asked_variables - set(variables):
             if not _FOREIGN.fullmatch(name):

@@ -73,11 +73,11 @@ def open_redis(url: str) -> Redis:
     return client
 
 
-def services(settings: Settings) -> Services:
-    """Build one worker's services from the settings."""
+def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Services:
+    """Build one worker's services from the settings; tests hand in a clock of their own."""
     vault = Vault(settings.master_key)
     store = open_store(settings)
-    sealers = Sealers(store, vault)
+    sealers = Sealers(store, vault, now=now)
     audit = AuditLog(settings.audit_dir, sync=settings.audit_sync, flush_ms=settings.audit_flush_ms)
     sessions = LiveSessions(open_redis(settings.redis_url), monotonic=time.monotonic)
     providers = {name: config.open(now=now) for name, config in settings.directories.items()}

@@ -1,7 +1,8 @@
+# ruff: noqa: INP001 - gunicorn reads this file by its path, as part of no package
 """For those who start gunicorn themselves: `gunicorn -c deploy/gunicorn.conf.py broker.wsgi:application`.
 
-`fedgate run` needs no such file and starts Redis as well. Here redis.url must name a running server, and the settings come
-from FEDGATE_CONFIG or from the other FEDGATE_... variables.
+`fedgate run` needs no such file and starts Redis as well. Here redis.url must name a running server, and the settings
+come from FEDGATE_CONFIG or from the other FEDGATE_... variables.
 """
 
 from broker.launcher import GUNICORN

@@ -3,6 +3,7 @@
 Every worker reads them when the revision moves, so a new key seals, and a removed one stops opening, within a second.
 """
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select
@@ -15,36 +16,60 @@ from iam.vault import Vault
 from sts.token import Sealer, SealingKey
 
 
-class Sealers:
-    """Gives the sealer over the keys of this moment, and a new one only when the store saw a change."""
+SPREAD = 2000  # milliseconds until a new key is known to every worker
 
-    def __init__(self, store: Store, vault: Vault) -> None:
+
+class Sealers:
+    """Gives the sealer over the keys of this moment, and a new one only when the store saw a change.
+
+    A new key opens at once and seals two seconds later: by then every worker has it, and none refuses what another has
+    just sealed.
+    """
+
+    def __init__(self, store: Store, vault: Vault, *, now: Callable[[], datetime]) -> None:
         self._store = store
         self._vault = vault
+        self._now = now
         self._keys: tuple[SealingKey, ...] = ()
         self._sealer: Sealer | None = None
         self._generation = -1
+        self._next: float = 0  # when the order of the keys changes by itself, in milliseconds
 
     def current(self) -> Sealer:
         """Return the sealer; the same object as long as the keys are the same."""
-        if self._sealer is None or self._generation != self._store.generation:
+        now = _milliseconds(self._now())
+        if self._sealer is None or self._generation != self._store.generation or now >= self._next:
             generation = self._store.generation
             with self._store.read() as tx:
-                keys = load(tx, self._vault)
+                rows = _rows(tx, self._vault)
+            keys, self._next = _in_order(rows, now)
             if self._sealer is None or keys != self._keys:
                 self._sealer, self._keys = Sealer(keys), keys
             self._generation = generation
         return self._sealer
 
 
+def _in_order(rows: Sequence[tuple[SealingKey, int]], now: int) -> tuple[tuple[SealingKey, ...], float]:
+    """Return the keys, the one that seals first, and the moment at which that order ends."""
+    settled = tuple(key for key, created in rows if created <= now - SPREAD)
+    young = tuple(key for key, created in rows if created > now - SPREAD)
+    ends = min((created + SPREAD for _, created in rows if created > now - SPREAD), default=float("inf"))
+    return settled + young, ends
+
+
 def load(tx: Connection, vault: Vault) -> tuple[SealingKey, ...]:
     """Return all keys, newest first."""
-    rows = tx.execute(select(sealing_key.c.id, sealing_key.c.sealed).order_by(sealing_key.c.created.desc()))
-    return tuple(SealingKey(key_id, vault.open(sealed, key_id)) for key_id, sealed in rows)
+    return tuple(key for key, _ in _rows(tx, vault))
+
+
+def _rows(tx: Connection, vault: Vault) -> list[tuple[SealingKey, int]]:
+    columns = sealing_key.c
+    rows = tx.execute(select(columns.id, columns.sealed, columns.created).order_by(columns.created.desc()))
+    return [(SealingKey(key_id, vault.open(sealed, key_id)), created) for key_id, sealed, created in rows]
 
 
 def rotate(tx: Connection, vault: Vault, *, now: datetime, random: Random) -> str:
-    """Make a new key, which from now on seals, and return its id (8 hexadecimal digits)."""
+    """Make a new key, which will be the one that seals, and return its id (8 hexadecimal digits)."""
     key_id = random(4).hex()
     sealed = vault.seal(random(32), key_id, random)
     tx.execute(insert(sealing_key).values(id=key_id, sealed=sealed, created=_milliseconds(now)))

@@ -59,12 +59,15 @@ class LiveSessions:
         self._backlog.append(session)
         if self._monotonic() < self._down_until:
             return
-        try:
-            while self._backlog:
-                self._write(self._backlog[0])
-                self._backlog.popleft()
-        except RedisError:
-            self._down_until = self._monotonic() + _PAUSE
+        # Taken off before it is written: another greenlet may come this way while Redis answers.
+        while self._backlog:
+            oldest = self._backlog.popleft()
+            try:
+                self._write(oldest)
+            except RedisError:
+                self._backlog.appendleft(oldest)
+                self._down_until = self._monotonic() + _PAUSE
+                return
 
     def live(self, account_id: str, now_ms: int) -> Iterator[LiveSession]:
         """Yield the live sessions of an account, those that expire first first; raise RedisError."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from botocore.credentials import Credentials
-from installation import Installation, environment
+from installation import Clock, Installation, environment
 from redis import Redis
 from servers import redis_server
 
@@ -18,11 +18,17 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def installation(tmp_path: Path, redis_url: str) -> Iterator[Installation]:
+def clock() -> Clock:
+    """The clock of the installation and of whoever signs requests to it."""
+    return Clock()
+
+
+@pytest.fixture
+def installation(tmp_path: Path, redis_url: str, clock: Clock) -> Iterator[Installation]:
     """An installation in a folder of its own; it starts with an empty Redis."""
     with Redis.from_url(redis_url) as client:
         client.flushall()
-    made = Installation(tmp_path, environment(tmp_path, redis_url))
+    made = Installation(tmp_path, environment(tmp_path, redis_url), clock)
     yield made
     made.close()
 

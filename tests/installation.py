@@ -5,8 +5,9 @@ import io
 import os
 import urllib.parse
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 
@@ -54,11 +55,37 @@ class Answer:
 
 
 @dataclass
+class Clock:
+    """The real time, moved by as much as a test says."""
+
+    offset: timedelta = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return wiring.now() + self.offset
+
+    def advance(self, **amount: float) -> None:
+        self.offset += timedelta(**amount)
+
+
+class SignedAt(SigV4Auth):
+    """botocore's own signer, with the time as an argument."""
+
+    def __init__(self, at: datetime, *arguments: object) -> None:
+        super().__init__(*arguments)
+        self._at = at
+
+    def _modify_request_before_signing(self, request: AWSRequest) -> None:
+        request.context["timestamp"] = self._at.strftime("%Y%m%dT%H%M%SZ")
+        super()._modify_request_before_signing(request)
+
+
+@dataclass
 class Installation:
     """Settings and application over one data folder; ``restart`` gives a second worker over the same data."""
 
     folder: Path
     environ: dict[str, str]
+    now: Callable[[], datetime] = wiring.now
     application: Application = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,9 +93,9 @@ class Installation:
         store = wiring.open_store(self.settings)
         with store.write() as tx:
             if not sealing_keys.load(tx, Vault(self.settings.master_key)):
-                sealing_keys.rotate(tx, Vault(self.settings.master_key), now=wiring.now(), random=wiring.random)
+                sealing_keys.rotate(tx, Vault(self.settings.master_key), now=self.now(), random=wiring.random)
         store.close()
-        self.services = wiring.services(self.settings)
+        self.services = wiring.services(self.settings, now=self.now)
         self.application = Application(self.services)
 
     @property
@@ -76,11 +103,13 @@ class Installation:
         return self.services.store
 
     def close(self) -> None:
+        for provider in self.services.gate.ldap.providers.values():
+            provider.close()
         self.services.store.close()
         self.services.audit.close()
 
     def another_worker(self) -> "Installation":
-        return Installation(self.folder, self.environ)
+        return Installation(self.folder, self.environ, self.now)
 
     def account(self, account_id: str | None = None, alias: str | None = None):
         """Create an account; return its id and its root's credentials."""
@@ -123,7 +152,14 @@ class Installation:
         answered = b"".join(self.application(environ, start_response))
         return Answer(told["status"], told["headers"], answered)
 
-    def call(self, action: str, credentials: Credentials | None, headers=MappingProxyType({}), **parameters):
+    def call(
+        self,
+        action: str,
+        credentials: Credentials | None,
+        headers=MappingProxyType({}),
+        peer: str = "127.0.0.1",
+        **parameters,
+    ):
         """Sign and send one call; nested parameters are given flat: ``**{"Tags.member.1.Key": "a"}``."""
         service = "sts" if action in STS else "iam"
         form = {
@@ -135,8 +171,8 @@ class Installation:
         request = AWSRequest("POST", "http://127.0.0.1:8080/", data=body, headers={"Content-Type": FORM})
         request.headers["Host"] = "127.0.0.1:8080"
         if credentials is not None:
-            SigV4Auth(credentials, service, "us-east-1").add_auth(request)
-        return self.request("POST", "/", {**dict(request.headers.items()), **headers}, body.encode())
+            SignedAt(self.now(), credentials, service, "us-east-1").add_auth(request)
+        return self.request("POST", "/", {**dict(request.headers.items()), **headers}, body.encode(), peer)
 
 
 STS = {
@@ -170,4 +206,4 @@ def wrong_secret(credentials: Credentials) -> Credentials:
     return Credentials(credentials.access_key, "x" * 40, credentials.token)
 
 
-__all__ = ["Answer", "Installation", "environment", "wrong_secret"]
+__all__ = ["Answer", "Clock", "Installation", "environment", "wrong_secret"]

@@ -247,12 +247,13 @@ class Gate:
         if decision.allowed:
             return
         reasons = message(context, decision)
-        encoded = denials.encode(context, decision, sealer=self.sealer(), random=self.random)
         if exchange.caller is None:
-            raise AccessDenied(f"Not authorized to perform {action}", log=reasons, encoded=encoded)
+            raise AccessDenied(f"Not authorized to perform {action}", log=reasons)
         if opaque:
+            # No encoded reasons either: even their length would tell whether the role exists (THREATS B09).
             text = f"User: {context.principal.arn} is not authorized to perform: {action} on resource: {ask.resource}"
-            raise AccessDenied(text, log=reasons, encoded=encoded)
+            raise AccessDenied(text, log=reasons)
+        encoded = denials.encode(context, decision, sealer=self.sealer(), random=self.random)
         raise AccessDenied(reasons, encoded=encoded)
 
     def _decide(self, exchange: Exchange, ask: Ask, action: str, mfa_at: int | None) -> tuple[RequestContext, Decision]:

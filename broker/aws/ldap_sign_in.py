@@ -3,6 +3,7 @@
 The proof never travels further: what comes back are the parameters without name and password.
 """
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from iam.store import Store
 from sts.identity import Identity, Refusal
 
 _PROOF = ("LDAPUsername", "LDAPPassword")
+_LONGEST_NAME = 256  # case folding may make a name longer than its column
 _REJECTED = "The identity provider did not accept the user name or the password."
 
 
@@ -37,7 +39,13 @@ class LdapSignIn:
         name, provider = self._provider(p)
         username, password = p["LDAPUsername"], p["LDAPPassword"]
         exchange.params = rest = {key: value for key, value in p.items() if key not in _PROOF}
-        subject = f"{name}|{username.strip().casefold()}"
+        subject = f"{name}|{_folded(username)}"
+        with self.attempts.turn(subject, exchange.request.source_ip, password):
+            return self._tried(exchange, name, provider, subject, username, password), rest
+
+    def _tried(
+        self, exchange: Exchange, name: str, provider: LdapProvider, subject: str, username: str, password: str
+    ) -> Identity:
         source = exchange.request.source_ip
         failed_before = self.attempts.admit(subject, source, exchange.now)
         found = provider.authenticate(username, password)
@@ -50,7 +58,7 @@ class LdapSignIn:
         self.audit.append(trail.sign_in(exchange, name, found.name))
         if failed_before:
             self.attempts.succeeded(subject, source)
-        return found, rest
+        return found
 
     def _check_transport(self, exchange: Exchange) -> None:
         """Refuse a password in a place that servers and proxies log."""
@@ -83,3 +91,11 @@ class LdapSignIn:
         if role is None:
             return []
         return [name for name in self.providers if f"ldap-provider/{name}" in federated_providers(role.trust)]
+
+
+def _folded(username: str) -> str:
+    """Return a name as directories compare it: other spellings of it shall not get tries of their own.
+
+    RFC 4518, 2.2 to 2.6.1: compatibility characters, case and the number of spaces make no difference.
+    """
+    return " ".join(unicodedata.normalize("NFKC", username).casefold().split())[:_LONGEST_NAME]

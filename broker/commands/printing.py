@@ -27,7 +27,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(plain(str(cell))) for cell in row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:  # a pipe has no width: nothing is folded, so that lines can be searched and cut
+        console = Console(width=console.measure(table, options=console.options.update(width=10_000)).maximum)
+    console.print(table)
 
 
 def print_facts(facts: Mapping[str, object]) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +51,7 @@ def list_(account_id: str | None, config: Path | None, data: Path | None, *, as_
     if live.away:
         raise click.ClickException(f"Redis lists the sessions and does not answer: {live.away}")
     if as_json:
-        print_json([asdict(one) for one in live.sessions])
+        print_json([one._asdict() for one in live.sessions])
         return
     rows = [(one.id, one.arn, one.person, one.source_ip, moment(one.expires_at)) for one in live.sessions]
     print_table(["session", "principal", "person", "from", "expires"], rows)
@@ -90,7 +90,7 @@ def revoke_(  # noqa: PLR0913 - one argument for each thing that can be revoked
         with store.write() as tx:
             for cut in cuts:
                 revoke(tx, cut.kind, cut.subject, at, at)
-        ended = _forget(settings, store, live.sessions, cuts)
+        ended = _forget(settings, live.sessions, cuts)
     if as_json:
         print_json({"revoked": [cut._asdict() for cut in cuts], "ended": ended})
     else:
@@ -146,9 +146,9 @@ def _live(settings: Settings, store: Store, account_id: str | None) -> Live:
         return Live((), str(error))
 
 
-def _forget(settings: Settings, store: Store, live: Iterable[LiveSession], cuts: Sequence[Cut]) -> list[str]:
+def _forget(settings: Settings, live: Iterable[LiveSession], cuts: Sequence[Cut]) -> list[str]:
     """Take what was revoked off the list; it is refused whether or not that works."""
-    gone = [one for one in live if _hit(store, one, cuts)]
+    gone = [one for one in live if _hit(one, cuts)]
     try:
         LiveSessions(open_redis(settings.redis_url), monotonic=lambda: 0.0).forget(gone)
     except RedisError as error:
@@ -156,7 +156,6 @@ def _forget(settings: Settings, store: Store, live: Iterable[LiveSession], cuts:
     return [one.id for one in gone]
 
 
-def _hit(store: Store, one: LiveSession, cuts: Sequence[Cut]) -> bool:
-    del store
+def _hit(one: LiveSession, cuts: Sequence[Cut]) -> bool:
     subjects = {("session", one.id), ("person", one.person), ("role", one.entity_id), ("account", one.account_id)}
     return any(cut in subjects for cut in cuts)

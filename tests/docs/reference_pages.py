@@ -3,8 +3,10 @@
 Each stands in its page between two marks. ``python tests/docs/reference_pages.py`` writes them anew; a test compares.
 """
 
+import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from sts.operations import OPERATIONS as STS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+WIDTH = 120
 SERVICES = {"sts": ("STS", STS), "iam": ("IAM", IAM)}
 
 
@@ -87,14 +90,18 @@ def walk(path: str, command: click.Command) -> Iterator[tuple[str, click.Command
 def _command(path: str, command: click.Command) -> str:
     arguments = [one for one in command.params if isinstance(one, click.Argument)]
     usage = " ".join([path, *(_argument(one) for one in arguments), "[OPTIONS]"])
-    paragraphs = [_one_line(one) if not one.startswith("    ") else one for one in _paragraphs(command.help or "")]
+    paragraphs = [one if one.startswith("    ") else _filled(one) for one in _paragraphs(command.help or "")]
     rows = [_option(one) for one in command.params if isinstance(one, click.Option)]
     table = ["\n".join(["| option | meaning |", "|---|---|", *rows])] if rows else []
     return "\n\n".join([f"## {path}", f"```\n{usage}\n```", *paragraphs, *table])
 
 
 def _paragraphs(text: str) -> list[str]:
-    return [one.strip("\n") for one in re.split(r"\n\s*\n", text.strip())]
+    return re.split(r"\n\s*\n", inspect.cleandoc(text))
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(_one_line(text), WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _argument(one: click.Argument) -> str:
@@ -119,7 +126,17 @@ def _metavar(one: click.Option) -> str:
     return {"path": "PATH", "integer": "N", "integer range": "N"}.get(one.type.name, one.type.name.upper())
 
 
+def decisions() -> str:
+    """Every decision record, by its title."""
+    return "\n".join(f"* [{_title(path)}](decisions/{path.name})" for path in sorted((DOCS / "decisions").glob("*.md")))
+
+
+def _title(path: Path) -> str:
+    return path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+
+
 PAGES = {
+    "README.md": {"decisions": decisions},
     "reference/api.md": {
         "sts": lambda: operations("sts"),
         "iam": lambda: operations("iam"),
@@ -148,8 +165,8 @@ def write() -> None:
         text = (DOCS / page).read_text(encoding="utf-8")
         for name, make in parts.items():
             begin, end = marks(name)
-            before, _, rest = text.partition(begin)
-            _, _, after = rest.partition(end)
+            before, _, rest = text.partition(begin.strip())
+            _, _, after = rest.partition(end.strip())
             text = before + begin + make() + end + after
         (DOCS / page).write_text(text, encoding="utf-8")
 

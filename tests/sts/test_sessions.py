@@ -1,6 +1,9 @@
 """The list of live sessions over a real Redis, and without one."""
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -101,3 +104,16 @@ def test_the_index_is_swept_of_what_expired(url):
     for number in range(1, 300):
         sessions.record(session(number))
     assert Redis.from_url(url).zcard(f"fedgate:{{{ACCOUNT}}}:live") == 299
+
+
+def test_many_greenlets_record_at_once_and_none_is_lost(url):
+    script = f"""
+import gevent.monkey; gevent.monkey.patch_all()
+import sys, time, gevent
+sys.path[:0] = {sys.path!r}
+from test_sessions import listing, session, now_ms, ACCOUNT
+sessions = listing({url!r})
+gevent.joinall([gevent.spawn(sessions.record, session(number)) for number in range(200)], raise_error=True)
+assert len(list(sessions.live(ACCOUNT, now_ms()))) == 200
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parent, timeout=30)

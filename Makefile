@@ -1,0 +1,57 @@
+# make run       start everything for a trial on http://127.0.0.1:$(PORT)
+# make test      install what the tests need, then lint and test
+PYTHON ?= python3
+PORT ?= 8080
+DATA ?= fedgate-data
+VENV := .venv
+BIN := $(VENV)/bin
+# Dependencies come as wheels alone: no compiler, no headers.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --only-binary :all:
+PACKAGES := broker sts iam
+
+.PHONY: help install run test lint format bench image clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.installed
+	$(PIP) --editable '.[demo,postgresql,test]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo 'Fedgate needs Python 3.11 or newer: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	    || { rm -rf $(VENV); echo 'On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+
+run: install
+	@exec $(BIN)/fedgate demo --data '$(DATA)' --bind '127.0.0.1:$(PORT)'
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+
+format: $(VENV)/.test
+	$(BIN)/ruff format .
+
+test: $(VENV)/.test lint
+	tests/deploy/install-servers
+	$(BIN)/python tests/deploy/install_aws_cli.py .testbed
+	$(BIN)/python -m pytest -n auto
+
+bench: $(VENV)/.test
+	$(BIN)/python bench/run.py
+
+image:
+	@command -v buildah >/dev/null && exec buildah bud --tag fedgate . || exec docker build --tag fedgate .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

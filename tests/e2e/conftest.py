@@ -1,0 +1,107 @@
+"""A served broker over a real slapd and a real Redis, shared by the tests that leave it as it was."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from broker_process import ACCOUNT, Broker, allow, document, running_demo, trusting
+from directories import RunningDirectory, slapd
+from servers import redis_server
+
+__all__ = ["slapd"]
+
+AWS_CLI_V2 = Path(__file__).parents[2] / ".testbed" / "aws-cli-v2" / "dist" / "aws"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobody_elses_aws() -> Iterator[None]:
+    """boto3 in this process finds no profile, key or endpoint of whoever runs the tests."""
+    kept = dict(os.environ)
+    for name in list(os.environ):
+        if name.startswith("AWS_") or name.lower().endswith("_proxy"):
+            del os.environ[name]
+    os.environ |= {
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    yield
+    os.environ.clear()
+    os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[str]:
+    """The Redis of the shared broker: no test empties it."""
+    with redis_server("--appendonly", "yes") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory, slapd: RunningDirectory) -> Broker:
+    """A stopped installation whose roles trust groups of the directory; the others begin as copies of it."""
+    broker = Broker(tmp_path_factory.mktemp("furnished"), slapd).make()
+    try:
+        furnish(broker.start())
+        assert broker.stop() == 0
+    finally:
+        broker.close()
+    return broker
+
+
+@pytest.fixture(scope="session")
+def served(
+    tmp_path_factory: pytest.TempPathFactory, slapd: RunningDirectory, furnished: Broker, shared_redis: str
+) -> Iterator[Broker]:
+    """A broker over slapd and Redis; tests add to it and take nothing away that others need."""
+    broker = Broker(tmp_path_factory.mktemp("served"), slapd, shared_redis).like(furnished)
+    try:
+        yield broker.start()
+    finally:
+        broker.close()
+
+
+@pytest.fixture
+def new_broker(tmp_path: Path, slapd: RunningDirectory, furnished: Broker) -> Iterator[Callable[..., Broker]]:
+    """Makes brokers that a test may treat badly; the embedded Redis is theirs unless they name one."""
+    with contextlib.ExitStack() as stack:
+
+        def new(directory: RunningDirectory = slapd, **settings: object) -> Broker:
+            broker = Broker(tmp_path / f"broker-{len(list(tmp_path.iterdir()))}", directory, **settings)
+            broker.folder.mkdir()
+            stack.callback(broker.close)
+            return broker.like(furnished).start()
+
+        yield new
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory):
+    """`fedgate demo`, for the tests that leave it running."""
+    with running_demo(tmp_path_factory.mktemp("demo")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def aws_cli_v2() -> str:
+    """The program of AWS CLI version 2."""
+    if not AWS_CLI_V2.exists():
+        raise RuntimeError("AWS CLI version 2 is missing: python tests/deploy/install_aws_cli.py .testbed")
+    return str(AWS_CLI_V2)
+
+
+def furnish(broker: Broker) -> None:
+    """Make the roles that the tests sign in to."""
+    broker.role("Administrator", trusting("platform"), "AdministratorAccess", MaxSessionDuration=43200)
+    broker.role("Reader", trusting("staff"), "IAMReadOnlyAccess", allow("sts:AssumeRole"))
+    broker.role("Archive", trusting("contractors"), allow("iam:ListUsers"))
+    chained = document(
+        {
+            "Effect": "Allow",
+            "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:role/Reader"},
+            "Action": ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"],
+        }
+    )
+    broker.role("Chained", chained, allow("iam:ListUsers"))
