@@ -15,7 +15,6 @@ from iam.store import Store
 from iam.vault import Vault
 from sts.token import Sealer, SealingKey
 
-
 SPREAD = 2000  # milliseconds until a new key is known to every worker
 
 

@@ -6,6 +6,7 @@ an account share one hash tag, so that a cluster keeps them on one node.
 """
 
 import json
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -21,11 +22,14 @@ _SWEEP = 256  # one in so many records also drops the expired from the index
 _CHUNK = 500
 
 
-# One round trip for entry and index; every so often it also drops from the index what has expired.
+# One round trip for entries and index; every so often it also drops from the index what has expired.
 _LIST = """
-redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[2])
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[3])
-if ARGV[4] ~= '' then redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[4]) end
+for at = 2, #KEYS do
+  local id, expires, text = unpack(ARGV, at * 3 - 4, at * 3 - 2)
+  redis.call('SET', KEYS[at], text, 'PXAT', expires)
+  redis.call('ZADD', KEYS[1], expires, id)
+end
+if ARGV[1] ~= '' then redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1]) end
 """
 
 
@@ -52,22 +56,19 @@ class LiveSessions:
         self._monotonic = monotonic
         self._down_until = 0.0
         self._backlog: deque[LiveSession] = deque(maxlen=_BACKLOG)
+        self._waiting: list[LiveSession] = []
+        self._turn = threading.Lock()
         self._count = 0
 
     def record(self, session: LiveSession) -> None:
         """List a session; never raises for Redis' sake: the session waits in the backlog instead."""
-        self._backlog.append(session)
-        if self._monotonic() < self._down_until:
-            return
-        # Taken off before it is written: another greenlet may come this way while Redis answers.
-        while self._backlog:
-            oldest = self._backlog.popleft()
-            try:
-                self._write(oldest)
-            except RedisError:
-                self._backlog.appendleft(oldest)
-                self._down_until = self._monotonic() + _PAUSE
-                return
+        waiting = self._waiting
+        waiting.append(session)
+        # Whoever comes while another writes joins the next batch: many sessions, one round trip.
+        with self._turn:
+            if waiting is self._waiting:
+                self._waiting = []
+                self._write_all(waiting)
 
     def live(self, account_id: str, now_ms: int) -> Iterator[LiveSession]:
         """Yield the live sessions of an account, those that expire first first; raise RedisError."""
@@ -87,14 +88,28 @@ class LiveSessions:
         """Raise RedisError where Redis does not answer."""
         self._redis.ping()
 
-    def _write(self, session: LiveSession) -> None:
-        account_id = session.account_id
-        self._count += 1
-        sweep = session.issued_at if self._count % _SWEEP == 0 else ""
-        self._listed(
-            keys=(_key(account_id, session.id), _index(account_id)),
-            args=(_text(session), session.expires_at, session.id, sweep),
-        )
+    def _write_all(self, batch: list[LiveSession]) -> None:
+        batch = [*self._backlog, *batch]
+        self._backlog.clear()
+        if self._monotonic() < self._down_until:
+            self._backlog.extend(batch)
+            return
+        try:
+            for account_id in {session.account_id for session in batch}:
+                self._write(account_id, [session for session in batch if session.account_id == account_id])
+        except RedisError:
+            # Some may have been written: to list a session twice changes nothing.
+            self._backlog.extend(batch)
+            self._down_until = self._monotonic() + _PAUSE
+
+    def _write(self, account_id: str, batch: list[LiveSession]) -> None:
+        self._count += len(batch)
+        sweep: int | str = ""
+        if self._count >= _SWEEP:
+            self._count, sweep = 0, min(session.issued_at for session in batch)
+        keys = [_index(account_id), *(_key(account_id, session.id) for session in batch)]
+        facts = [fact for session in batch for fact in (session.id, session.expires_at, _text(session))]
+        self._listed(keys=keys, args=(sweep, *facts))
 
 
 def _index(account_id: str) -> str:

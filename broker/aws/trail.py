@@ -119,6 +119,8 @@ def _federated(identity: Identity) -> Record:
         "principalId": f"{identity.provider}:{identity.subject}",
         "userName": identity.name,
         "identityProvider": identity.provider,
+        # As `fedgate sessions revoke --person` wants it.
+        "sessionContext": {"person": f"{identity.provider}|{identity.subject}"},
     }
 
 

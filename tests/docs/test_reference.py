@@ -58,6 +58,11 @@ def test_every_operation_of_both_models_is_listed_once():
     assert sorted(listed) == sorted(one.name for one in pages.model.load().operations())
 
 
+def test_the_readme_counts_the_operations_of_iam_right():
+    count = pages.operations("iam").partition(" operations")[0]
+    assert f"{count} operations" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_every_error_code_has_a_status_and_every_status_a_code():
     assert {one.code for one in pages.error_classes()} == STATUS.keys()
 

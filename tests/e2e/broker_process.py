@@ -13,6 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
 from directories import RunningDirectory
 from installation import FORM, VERSIONS, Answer
 from servers import eventually
@@ -108,6 +110,15 @@ def sign_in(endpoint: str, user: str, *, role: str | None = None, password: str 
     named = {"RoleArn": role} if role else {}
     form = {"Action": "AssumeRoleWithLDAPIdentity", "Version": VERSIONS["sts"], "LDAPUsername": user}
     return post(endpoint, {**form, "LDAPPassword": password or PASSWORDS[user], **named, **more})
+
+
+def error_code(call, **parameters: object) -> str:
+    """Return the code of the error that a call of boto3 ends in, or nothing where it works."""
+    try:
+        call(**parameters)
+    except ClientError as error:
+        return str(error.response["Error"]["Code"])
+    return ""
 
 
 def converse(endpoint: str, octets: bytes, *, timeout: float = 10) -> bytes:
@@ -309,18 +320,30 @@ class Broker:
 
     def code(self, credentials: Credentials) -> str:
         """Return the error code of GetCallerIdentity over a new connection, or nothing where it works."""
-        sts = self.client("sts", credentials)
-        try:
-            sts.get_caller_identity()
-        except sts.exceptions.ClientError as error:
-            return str(error.response["Error"]["Code"])
-        finally:
-            sts.close()
-        return ""
+        with contextlib.closing(self.client("sts", credentials)) as sts:
+            return error_code(sts.get_caller_identity)
 
-    def codes(self, credentials: Credentials, tries: int = 12) -> set[str]:
-        """Return what several connections are answered, so that every worker is asked."""
-        return {self.code(credentials) for _ in range(tries)}
+    def codes(self, credentials: Credentials) -> set[str]:
+        """Return what GetCallerIdentity is answered, after every worker was asked."""
+        before, told = self._trails(), set()
+        with ThreadPoolExecutor(8) as pool:
+            for _ in range(25):
+                with contextlib.closing(self.client("sts", credentials)) as sts:
+                    told |= set(pool.map(lambda _: error_code(sts.get_caller_identity), range(8)))  # noqa: B023 - done within
+                if all(size > before.get(pid, 0) for pid, size in self._trails().items()):
+                    return told
+        raise AssertionError("a worker was never asked")
+
+    def _trails(self) -> dict[int, int]:
+        """Return how long each worker's audit file is: each request leaves a line in one of them."""
+        sizes = {}
+        for pid in self.workers():
+            for fd in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if fd.readlink().suffix == ".jsonl":
+                        sizes[pid] = fd.stat().st_size
+        assert sizes
+        return sizes
 
     def ready(self) -> tuple[int, dict[str, str]]:
         answer = fetch(f"{self.endpoint}/readyz")
