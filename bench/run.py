@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -24,9 +25,17 @@ import boto3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from broker.demo.people import LDIF, SERVICE, people
 from broker.launcher import gunicorn_arguments
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))  # slapd is started the same way in the tests
+
+from directories import free_port, running_slapd  # noqa: E402 - found through the path above
+
+MEASURED = ("rps", "p50_ms", "p99_ms")
+LDAP = "AssumeRoleWithLDAPIdentity"
+PERSON = next(person for person in people(LDIF) if person.name == "dave")
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -34,9 +43,12 @@ def main():
     options = arguments()
     if shutil.which("wrk") is None:
         sys.exit("wrk is missing: apt-get install wrk")
-    with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as demo, floor(Path(folder)) as floor_url:
-        targets = {"floor": (floor_url, {**FORM}, f"a={'x' * 500}&b={'y' * 500}"), **hot_paths(demo)}
-        rounds = measure(targets, options, Path(folder))
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fg-")))
+        endpoint, account, directory = stack.enter_context(served(folder))
+        floor_url = stack.enter_context(floor(folder))
+        targets = {"floor": (floor_url, {**FORM}, f"a={'x' * 500}&b={'y' * 500}"), **hot_paths(endpoint, account)}
+        rounds = measure(targets, options, folder, directory)
     report(rounds, options)
 
 
@@ -52,28 +64,55 @@ def arguments():
 
 @contextlib.contextmanager
 def served(folder):
-    command = [
-        sys.executable,
-        "-m",
-        "broker.cli",
-        "demo",
-        "--data",
-        str(folder / "data"),
-        "--bind",
-        "127.0.0.1:0",
-        "--json",
-    ]
-    with (
-        (folder / "demo.log").open("w") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as demo,
-    ):
-        line = demo.stdout.readline()
-        if not line:
-            sys.exit((folder / "demo.log").read_text())
-        try:
-            yield json.loads(line)
-        finally:
-            demo.terminate()
+    """Serve a fresh installation over a real slapd; yield its endpoint, the account and the directory."""
+    with running_slapd(made(folder / "slapd")) as directory:
+        data, config = folder / "data", folder / "fedgate.toml"
+        fedgate("init", "--data", data)
+        config.write_text(CONFIG.format(port=free_port(), data=data, directory=directory))
+        account = json.loads(fedgate("account", "create", "--config", config, "--json"))
+        command = [sys.executable, "-m", "broker.cli", "run", "--config", str(config)]
+        with (folder / "run.log").open("w") as log, subprocess.Popen(command, stderr=log, stdout=log) as service:
+            try:
+                endpoint = tomllib.loads(config.read_text())["server"]["public_url"]
+                await_ready(endpoint, folder / "run.log", service)
+                yield endpoint, account, directory
+            finally:
+                service.terminate()
+
+
+CONFIG = """
+[server]
+bind = "127.0.0.1:{port}"
+public_url = "http://127.0.0.1:{port}"
+[data]
+dir = "{data}"
+[directory.corp]
+type = "ldap"
+urls = ["{directory.url}"]
+bind_dn = "{SERVICE}"
+bind_password = "{directory.bind_password}"
+user_base = "{directory.user_base}"
+""".replace("{SERVICE}", SERVICE)
+
+
+def made(folder):
+    folder.mkdir()
+    return folder
+
+
+def fedgate(*arguments):
+    command = [sys.executable, "-m", "broker.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def await_ready(endpoint, log, service):
+    for _ in range(200):
+        with contextlib.suppress(OSError), urllib.request.urlopen(endpoint + "/readyz", timeout=5):
+            return
+        if service.poll() is not None:
+            break
+        time.sleep(0.1)
+    sys.exit(log.read_text())
 
 
 @contextlib.contextmanager
@@ -92,42 +131,74 @@ def floor(folder):
             child.wait()
 
 
-def hot_paths(demo):
+def hot_paths(endpoint, account):
     """Return name -> (url, headers, body), each signed once: a signature is good for fifteen minutes."""
-    endpoint, admin = demo["endpoint"], demo["admin"]
-    client = {"endpoint_url": endpoint, "region_name": "us-east-1"}
-    keys = {"aws_access_key_id": admin["access_key_id"], "aws_secret_access_key": admin["secret_access_key"]}
-    iam, sts = boto3.client("iam", **client, **keys), boto3.client("sts", **client, **keys)
-    me = sts.get_caller_identity()["Arn"]
-    trust = {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Principal": {"AWS": me}, "Action": ["sts:AssumeRole", "sts:TagSession"]}],
-    }
-    role = iam.create_role(RoleName="Bench", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    root = account["root"]
+    admin = administrator(endpoint, root["access_key_id"], root["secret_access_key"])
+    iam, sts = (client(name, endpoint, *admin) for name in ("iam", "sts"))
+    role = new_role(iam, "Bench", {"AWS": sts.get_caller_identity()["Arn"]}, "sts:AssumeRole")
+    provider = f"arn:aws:iam::{account['account_id']}:ldap-provider/corp"
+    ldap_role = new_role(iam, "People", {"Federated": provider}, "sts:AssumeRoleWithLDAPIdentity")
     session = sts.assume_role(RoleArn=role, RoleSessionName="bench")["Credentials"]
-    long_term = Credentials(admin["access_key_id"], admin["secret_access_key"])
+    long_term = Credentials(*admin)
     temporary = Credentials(session["AccessKeyId"], session["SecretAccessKey"], session["SessionToken"])
-    person = next(user for user in demo["directory"]["users"] if has_role(demo, user))
-    ldap_role = next(role["arn"] for role in demo["roles"] if set(role["trusted_groups"]) & set(person["groups"]))
     identity = {"Action": "GetCallerIdentity", "Version": "2011-06-15"}
     assume = {"Action": "AssumeRole", "Version": "2011-06-15", "RoleArn": role, "RoleSessionName": "bench"}
     ldap = {
         "Action": "AssumeRoleWithLDAPIdentity",
         "Version": "2011-06-15",
-        "LDAPUsername": person["name"],
-        "LDAPPassword": person["password"],
+        "LDAPUsername": PERSON.name,
+        "LDAPPassword": PERSON.password,
         "RoleArn": ldap_role,
     }
     return {
         "GetCallerIdentity, long-term key": signed(endpoint, identity, long_term),
         "GetCallerIdentity, session": signed(endpoint, identity, temporary),
         "AssumeRole": signed(endpoint, assume, long_term),
-        "AssumeRoleWithLDAPIdentity": (endpoint, {**FORM}, urllib.parse.urlencode(ldap)),
+        LDAP: (endpoint, {**FORM}, urllib.parse.urlencode(ldap)),
     }
 
 
-def has_role(demo, user):
-    return any(set(role["trusted_groups"]) & set(user["groups"]) for role in demo["roles"])
+def client(service, endpoint, key, secret):
+    return boto3.client(
+        service, endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id=key, aws_secret_access_key=secret
+    )
+
+
+def administrator(endpoint, root_key, root_secret):
+    iam = client("iam", endpoint, root_key, root_secret)
+    iam.create_user(UserName="admin")
+    iam.attach_user_policy(UserName="admin", PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess")
+    key = iam.create_access_key(UserName="admin")["AccessKey"]
+    return key["AccessKeyId"], key["SecretAccessKey"]
+
+
+def new_role(iam, name, principal, action):
+    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": principal, "Action": action}]}
+    return iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+
+
+def ldap_loop(directory, seconds):
+    """Return how often a second two processes search, then bind, each over two kept connections and with nothing around."""
+    script = LOOP.format(directory=directory, SERVICE=SERVICE, person=PERSON, seconds=seconds)
+    children = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    return sum(float(child.communicate(timeout=seconds + 30)[0]) for child in children)
+
+
+LOOP = """
+import time
+from ldap3 import NONE, Connection, Server
+server = Server("{directory.url}", get_info=NONE)
+searching = Connection(server, "{SERVICE}", "{directory.bind_password}", auto_bind=True)
+binding = Connection(server); binding.open()
+count, end = 0, time.monotonic() + {seconds}
+while time.monotonic() < end:
+    searching.search("{directory.user_base}", "(&(objectClass=person)(uid={person.name}))",
+                     attributes=["uid", "entryUUID", "memberOf"])
+    assert binding.rebind(searching.response[0]["dn"], "{person.password}")
+    count += 1
+print(count / {seconds})
+"""
 
 
 def signed(endpoint, parameters, credentials):
@@ -145,6 +216,8 @@ def measure(targets, options, folder):
     rounds = []
     for number in range(options.rounds):
         figures = {name: load(folder, *what, options) for name, what in chosen.items()}
+        if LDAP in chosen:
+            figures["a bare ldap3 loop"] = {"rps": ldap_loop(directory, options.seconds), "p50_ms": 0.0, "p99_ms": 0.0}
         rounds.append(figures)
         sys.stderr.write(f"round {number + 1} of {options.rounds}\n")
     return rounds
@@ -173,7 +246,7 @@ def load(folder, url, headers, body, options):
         str(script),
         url + "/",
     ]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    out = subprocess.run([*command, url + "/"], capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in out or "Socket errors" in out:
         sys.exit(out)
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])

@@ -106,8 +106,10 @@ def _variables(credentials: Credentials) -> dict[str, str]:
 
 
 def _env(credentials: Credentials, endpoint: str, _profile: str) -> str:
-    # Only these two: AWS_ENDPOINT_URL would send the calls of every other service here as well.
-    more = {"AWS_ENDPOINT_URL_STS": endpoint, "AWS_ENDPOINT_URL_IAM": endpoint, "AWS_REGION": "us-east-1"}
+    # Only these two services: AWS_ENDPOINT_URL would send the calls of every other service here as well.
+    more = {"AWS_ENDPOINT_URL_STS": endpoint, "AWS_ENDPOINT_URL_IAM": endpoint}
+    # boto3 and AWS CLI version 1 read the second name alone, most others the first.
+    more |= {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in (_variables(credentials) | more).items())
 
 

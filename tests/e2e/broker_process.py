@@ -105,7 +105,9 @@ def fetch(request: urllib.request.Request | str, *, timeout: float = 30) -> Answ
             return Answer(error.code, dict(error.headers), error.read())
 
 
-def sign_in(endpoint: str, user: str, *, role: str | None = None, password: str | None = None, **more: object) -> Answer:
+def sign_in(
+    endpoint: str, user: str, *, role: str | None = None, password: str | None = None, **more: object
+) -> Answer:
     """Trade a directory password for credentials, by the POST that everybody can send."""
     named = {"RoleArn": role} if role else {}
     form = {"Action": "AssumeRoleWithLDAPIdentity", "Version": VERSIONS["sts"], "LDAPUsername": user}
@@ -329,7 +331,7 @@ class Broker:
         with ThreadPoolExecutor(8) as pool:
             for _ in range(25):
                 with contextlib.closing(self.client("sts", credentials)) as sts:
-                    told |= set(pool.map(lambda _: error_code(sts.get_caller_identity), range(8)))  # noqa: B023 - done within
+                    told |= set(pool.map(lambda _: error_code(sts.get_caller_identity), range(8)))
                 if all(size > before.get(pid, 0) for pid, size in self._trails().items()):
                     return told
         raise AssertionError("a worker was never asked")

@@ -26,7 +26,6 @@ class Cli:
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_PAGER": "",
-            "AWS_MAX_ATTEMPTS": "1",
             **more,
         }
         command = [self.program, *arguments, "--output", "json"]
@@ -86,7 +85,9 @@ def test_an_administrator_makes_lists_and_removes_users(cli, variables):
     environ = variables("alice", "Administrator")
     names = [f"cli-{time.monotonic_ns()}-{number}" for number in range(2)]
     for name in names:
-        made = cli.json("iam", "create-user", "--user-name", name, "--path", "/cli/", "--tags", "Key=a,Value=b", **environ)
+        made = cli.json(
+            "iam", "create-user", "--user-name", name, "--path", "/cli/", "--tags", "Key=a,Value=b", **environ
+        )
         assert made["User"]["Arn"] == f"arn:aws:iam::{ACCOUNT}:user/cli/{name}"
     listed = cli.json("iam", "list-users", "--path-prefix", "/cli/", "--page-size", "1", **environ)
     assert [user["UserName"] for user in listed["Users"] if user["UserName"] in names] == names
@@ -122,9 +123,7 @@ def test_the_lines_that_login_prints_work_in_a_shell(cli):
         f"eval \"$('{FEDGATE}' login dave --endpoint '{cli.endpoint}')\""
         f" && '{cli.program}' sts get-caller-identity --query Arn --output text"
     )
-    environ = environment(
-        cli.home, FEDGATE_PASSWORD=PASSWORDS["dave"], AWS_EC2_METADATA_DISABLED="true", AWS_PAGER=""
-    )
+    environ = environment(cli.home, FEDGATE_PASSWORD=PASSWORDS["dave"], AWS_EC2_METADATA_DISABLED="true", AWS_PAGER="")
     done = subprocess.run(["sh", "-c", script], env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == f"arn:aws:sts::{ACCOUNT}:assumed-role/Archive/dave\n", done.stderr
 
@@ -144,12 +143,9 @@ def test_login_says_what_is_wrong_and_prints_no_credentials(served, tmp_path):
 
 def test_a_key_that_was_revoked_is_told_apart_from_a_denied_call(served, cli):
     credentials = served.credentials("erin", "Reader")
-    session = next(
-        one for one in served.fedgate("sessions", "list") if one["access_key_id"] == credentials.access_key
-    )
+    session = next(one for one in served.fedgate("sessions", "list") if one["access_key_id"] == credentials.access_key)
     served.fedgate("sessions", "revoke", session["id"])
     time.sleep(1)
     done = cli.run("sts", "get-caller-identity", **as_variables(credentials))
     assert "(InvalidClientTokenId)" in done.stderr
     assert "The security token included in the request is invalid." in done.stderr
-

@@ -117,9 +117,7 @@ def test_a_role_gives_back_the_trust_that_it_was_given(iam, unique):
 
 def test_a_permissions_boundary_is_a_ceiling(served, iam, unique):
     ceiling = iam.create_policy(PolicyName=unique, PolicyDocument=allow("iam:ListUsers"))["Policy"]["Arn"]
-    bounded = served.client(
-        "iam", served.role_for("alice", unique, "AdministratorAccess", PermissionsBoundary=ceiling)
-    )
+    bounded = served.client("iam", served.role_for("alice", unique, "AdministratorAccess", PermissionsBoundary=ceiling))
     bounded.list_users()
     assert code_of(bounded.list_roles) == "AccessDenied"
 

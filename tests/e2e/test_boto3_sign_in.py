@@ -92,7 +92,10 @@ def test_a_session_policy_narrows_and_never_widens(served):
     iam = served.client("iam", narrowed)
     iam.list_users()
     code, message, _ = refusal(iam.list_roles)
-    assert (code, message.endswith("because no session policy allows the iam:ListRoles action")) == ("AccessDenied", True)
+    assert (code, message.endswith("because no session policy allows the iam:ListRoles action")) == (
+        "AccessDenied",
+        True,
+    )
     wider = served.credentials("dave", "Archive", Policy=allow("*"))
     assert refusal(served.client("iam", wider).list_roles)[0] == "AccessDenied"
 
