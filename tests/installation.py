@@ -105,6 +105,7 @@ class Installation:
     def close(self) -> None:
         for provider in self.services.gate.ldap.providers.values():
             provider.close()
+        self.services.sessions.settle()
         self.services.store.close()
         self.services.audit.close()
 

@@ -1,13 +1,16 @@
 """Real servers for tests: started as children, in a temporary folder, stopped at the end."""
 
 import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -53,3 +56,47 @@ def answers(url: str) -> bool:
     with contextlib.suppress(RedisError), Redis.from_url(url) as client:
         return bool(client.ping())
     return False
+
+
+POSTGRESQL = Path("/usr/lib/postgresql/15/bin")
+
+
+@contextlib.contextmanager
+def postgresql_server() -> Iterator[str]:
+    """Run a PostgreSQL on a unix socket and yield the socket's folder."""
+    if not (POSTGRESQL / "initdb").exists():
+        raise RuntimeError("PostgreSQL is missing: apt-get install --no-install-recommends postgresql-15")
+    # initdb refuses root; a path of its own and short, since a socket's path may have 107 bytes.
+    owner = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+    with tempfile.TemporaryDirectory(prefix="fg-") as folder:
+        if owner:
+            shutil.chown(folder, "nobody", "nogroup")
+        data = f"{folder}/data"
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **owner}
+        initdb = [POSTGRESQL / "initdb", "-D", data, "-N", "-A", "trust", "-U", "fedgate", "-E", "UTF8", "--locale=C"]
+        subprocess.run(initdb, check=True, **quiet)
+        command = [POSTGRESQL / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-F"]
+        with subprocess.Popen(command, **quiet) as server:
+            try:
+                eventually(lambda: _postgresql_answers(folder))
+                yield folder
+            finally:
+                # A fast shutdown: it does not wait for clients to leave.
+                server.send_signal(signal.SIGINT)
+
+
+def postgresql_database(folder: str, name: str) -> str:
+    """Make an empty database and return its URL."""
+    with _postgresql(folder) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"postgresql+psycopg://fedgate@/{name}?host={folder}"
+
+
+def _postgresql_answers(folder: str) -> bool:
+    with contextlib.suppress(psycopg.OperationalError), _postgresql(folder):
+        return True
+    return False
+
+
+def _postgresql(folder: str):
+    return psycopg.connect(host=folder, user="fedgate", dbname="postgres", autocommit=True)

@@ -1,5 +1,6 @@
 """``fedgate demo``: everything on this machine, from an empty folder to working credentials."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -48,6 +49,7 @@ def demo(data: Path, bind: str, *, as_json: bool, new_keys: bool) -> None:
     stopping = on_signals()
     data = data.absolute()
     ldif, config = _prepare(data)
+    _claim(data)
     directory, url = _start_directory(ldif)
     try:
         _write_config(config, bind, ldif, url)
@@ -79,6 +81,18 @@ def _prepare(data: Path) -> tuple[Path, Path]:
     except OSError as error:
         raise NotStarted(f"{error.filename} cannot be made: {error.strerror}") from error
     return ldif, data / DEMO_FILE
+
+
+def _claim(data: Path) -> None:
+    """Take the folder until this process ends, however it ends; raise NotStarted where another has taken it."""
+    lock = os.open(data / "demo.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise NotStarted(
+            f"Another `fedgate demo` serves from {data}: stop it, or choose another folder with --data."
+        ) from error
 
 
 def _start_directory(ldif: Path) -> tuple[Child, str]:

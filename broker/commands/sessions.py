@@ -13,10 +13,10 @@ from redis.exceptions import RedisError
 from broker.commands.choosing import installation_options, settings_of
 from broker.commands.printing import json_option, moment, print_facts, print_json, print_table
 from broker.settings import Settings
-from broker.wiring import now, open_redis, open_store
+from broker.wiring import live_sessions, now, open_store
 from iam.accounts import list_accounts
 from iam.store import Store, revoke
-from sts.sessions import LiveSession, LiveSessions
+from sts.sessions import LiveSession
 
 
 class Cut(NamedTuple):
@@ -137,7 +137,7 @@ def _people(live: Live, named: str) -> list[str]:
 
 def _live(settings: Settings, store: Store, account_id: str | None) -> Live:
     at = int(now().timestamp() * 1000)
-    listing = LiveSessions(open_redis(settings.redis_url), monotonic=lambda: 0.0)
+    listing = live_sessions(settings.redis_url)
     with store.read() as tx:
         accounts = [account_id] if account_id else [one.id for one in list_accounts(tx)]
     try:
@@ -150,7 +150,7 @@ def _forget(settings: Settings, live: Iterable[LiveSession], cuts: Sequence[Cut]
     """Take what was revoked off the list; it is refused whether or not that works."""
     gone = [one for one in live if _hit(one, cuts)]
     try:
-        LiveSessions(open_redis(settings.redis_url), monotonic=lambda: 0.0).forget(gone)
+        live_sessions(settings.redis_url).forget(gone)
     except RedisError as error:
         click.echo(f"Refused from now on, but still listed: Redis does not answer: {error}", err=True)
     return [one.id for one in gone]

@@ -1,6 +1,7 @@
 """Every operation of the IAM API that is built: one table, from the name to what it does and what it asks leave for."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from iam.call import Call, Params, Result
 from iam.operations import (
@@ -38,13 +39,26 @@ def _both(*asks: Callable[[Call, Params], Ask]) -> _Asks:
     return lambda call, p: tuple(ask(call, p) for ask in asks)
 
 
+def _tagged(ask: Callable[[Call, Params], Ask], action: str) -> _Asks:
+    """Return what asks to make a thing, and, where tags come along, to tag it (IAM User Guide, "Tag IAM resources").
+
+    Policies trust tags: who may make users, but not tag them, must not make one with any tag he likes.
+    """
+
+    def asks(call: Call, p: Params) -> tuple[Ask, ...]:
+        made = ask(call, p)
+        return (made, replace(made, action=action)) if p.get("Tags") else (made,)
+
+    return asks
+
+
 _user, _group, _role = about(USER), about(GROUP), about(ROLE)
 _user_permissions, _group_permissions, _role_permissions = map(about_permissions, (USER, GROUP, ROLE))
 _caller_or_user = users.on_user_or_caller
 _profile = instance_profiles.on_instance_profile
 
 _USERS = {
-    "CreateUser": _change(users.create_user, about_new(USER)),
+    "CreateUser": _change(users.create_user, _tagged(about_new(USER), "iam:TagUser")),
     "GetUser": _read(users.get_user, _caller_or_user),
     "ListUsers": _read(users.list_users, about_all(USER)),
     "UpdateUser": _change(users.update_user, _user),
@@ -73,7 +87,7 @@ _GROUPS = {
 }
 
 _ROLES = {
-    "CreateRole": _change(roles.create_role, about_new(ROLE)),
+    "CreateRole": _change(roles.create_role, _tagged(about_new(ROLE), "iam:TagRole")),
     "GetRole": _read(roles.get_role, _role),
     "ListRoles": _read(roles.list_roles, about_all(ROLE)),
     "UpdateRole": _change(roles.update_role, _role),
@@ -100,7 +114,7 @@ _POLICIES = {
     "GetRolePolicy": _read(inline_policies.get_role_policy, _role),
     "DeleteRolePolicy": _change(inline_policies.delete_role_policy, _role_permissions),
     "ListRolePolicies": _read(inline_policies.list_role_policies, _role),
-    "CreatePolicy": _change(policies.create_policy, policies.on_new_policy),
+    "CreatePolicy": _change(policies.create_policy, _tagged(policies.on_new_policy, "iam:TagPolicy")),
     "GetPolicy": _read(policies.get_policy, policies.on_policy),
     "ListPolicies": _read(policies.list_policies, anything),
     "DeletePolicy": _change(policies.delete_policy, policies.on_policy),
@@ -130,7 +144,7 @@ _SIGN_IN = {
     "UpdateLoginProfile": _change(passwords.update_login_profile, _user),
     "DeleteLoginProfile": _change(passwords.delete_login_profile, _caller_or_user),
     "ChangePassword": _change(passwords.change_password, passwords.on_own_password),
-    "CreateVirtualMFADevice": _change(mfa.create_virtual_mfa_device, mfa.on_new_device),
+    "CreateVirtualMFADevice": _change(mfa.create_virtual_mfa_device, _tagged(mfa.on_new_device, "iam:TagMFADevice")),
     "DeleteVirtualMFADevice": _change(mfa.delete_virtual_mfa_device, mfa.on_device),
     "EnableMFADevice": _change(mfa.enable_mfa_device, mfa.on_owner),
     "ResyncMFADevice": _change(mfa.resync_mfa_device, mfa.on_owner),
@@ -145,7 +159,8 @@ _SIGN_IN = {
 
 _INSTANCE_PROFILES = {
     "CreateInstanceProfile": _change(
-        instance_profiles.create_instance_profile, instance_profiles.on_new_instance_profile
+        instance_profiles.create_instance_profile,
+        _tagged(instance_profiles.on_new_instance_profile, "iam:TagInstanceProfile"),
     ),
     "GetInstanceProfile": _read(instance_profiles.get_instance_profile, _profile),
     "ListInstanceProfiles": _read(instance_profiles.list_instance_profiles, instance_profiles.on_instance_profiles),

@@ -151,11 +151,8 @@ def status_of(received: bytes) -> int:
 
 def children(pid: int) -> list[int]:
     """Return the children of a process."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and _parent(entry) == pid:
-            found.append(int(entry.name))
-    return sorted(found)
+    numbered = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return sorted(int(entry.name) for entry in numbered if _parent(entry) == pid)
 
 
 def descendants(pid: int) -> list[int]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from broker_process import ACCOUNT, Broker, allow, fetch, role_arn
+from broker_process import ACCOUNT, Broker, allow, document, fetch, role_arn
 
 from iam.totp import code_at, step_at
 
@@ -109,12 +109,13 @@ def test_a_managed_session_policy_narrows(served):
 
 def test_session_tags_decide_and_reach_the_next_role_where_they_are_transitive(served):
     name = f"Tagged{time.monotonic_ns()}"
+    blue_team = {"StringEquals": {"aws:PrincipalTag/team": "blue"}}
+    reader = {"Principal": {"AWS": role_arn("Reader")}, "Action": ["sts:AssumeRole", "sts:TagSession"]}
+    listing = {"Action": "iam:ListUsers", "Resource": "*"}
     served.role(
         name,
-        '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"%s"},"Action":["sts:AssumeRole",'
-        '"sts:TagSession"],"Condition":{"StringEquals":{"aws:PrincipalTag/team":"blue"}}}}' % role_arn("Reader"),
-        '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iam:ListUsers","Resource":"*",'
-        '"Condition":{"StringEquals":{"aws:PrincipalTag/team":"blue"}}}}',
+        document({"Effect": "Allow", **reader, "Condition": blue_team}),
+        document({"Effect": "Allow", **listing, "Condition": blue_team}),
     )
     blue = {"Tags.member.1.Key": "team", "Tags.member.1.Value": "blue"}
     tagged = served.credentials("bob", "Reader", **blue)

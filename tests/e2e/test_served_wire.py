@@ -130,8 +130,8 @@ def test_http_1_0_is_answered_and_closed(served, signed):
 
 def test_head_has_no_body(served):
     received = converse(served.endpoint, b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    head, _, body = received.partition(CRLF * 2)
-    assert (status_of(received), body) == (200, b"")
+    assert status_of(received) == 200
+    assert received.endswith(CRLF * 2)
 
 
 @pytest.mark.parametrize("method", [b"TRACE", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"CONNECT", b"BREW"])

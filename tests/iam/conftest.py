@@ -2,20 +2,14 @@
 
 import contextlib
 import itertools
-import os
 import random
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
-import psycopg
 import pytest
-from servers import eventually
+from servers import postgresql_database, postgresql_server
 
 from iam.accounts import create_account
 from iam.arn import iam_arn, root_arn
@@ -27,7 +21,6 @@ from iam.vault import Vault
 
 ACCOUNT = "111122223333"
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
-POSTGRESQL = Path("/usr/lib/postgresql/15/bin")
 
 
 class Clock:
@@ -90,34 +83,8 @@ def vault():
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """A PostgreSQL on a unix socket; yields the folder of the socket."""
-    if not (POSTGRESQL / "initdb").exists():
-        raise RuntimeError("PostgreSQL is missing: apt-get install --no-install-recommends postgresql-15")
-    # initdb refuses root; a path of its own and short, since a socket's path may have 107 bytes.
-    owner = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
-    with tempfile.TemporaryDirectory(prefix="fg-") as folder:
-        if owner:
-            shutil.chown(folder, "nobody", "nogroup")
-        data = f"{folder}/data"
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **owner}
-        initdb = [POSTGRESQL / "initdb", "-D", data, "-N", "-A", "trust", "-U", "fedgate", "-E", "UTF8", "--locale=C"]
-        subprocess.run(initdb, check=True, **quiet)
-        command = [POSTGRESQL / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-F"]
-        with subprocess.Popen(command, **quiet) as server:
-            try:
-                eventually(lambda: _answers(folder))
-                yield folder
-            finally:
-                server.terminate()
-
-
-def _answers(folder: str) -> bool:
-    with contextlib.suppress(psycopg.OperationalError), _connect(folder):
-        return True
-    return False
-
-
-def _connect(folder: str):
-    return psycopg.connect(host=folder, user="fedgate", dbname="postgres", autocommit=True)
+    with postgresql_server() as folder:
+        yield folder
 
 
 _numbers = itertools.count()
@@ -126,10 +93,7 @@ _numbers = itertools.count()
 @pytest.fixture
 def postgres_url(postgres):
     """An empty database of its own."""
-    name = f"test_{next(_numbers)}"
-    with _connect(postgres) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"postgresql+psycopg://fedgate@/{name}?host={postgres}"
+    return postgresql_database(postgres, f"test_{next(_numbers)}")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from installation import Clock, Installation, environment
 from redis import Redis
-from servers import redis_server
+from servers import eventually, redis_server
 
 from iam.arn import account_of_access_key
 from iam.store import revoke
@@ -279,8 +279,13 @@ def test_the_source_identity_is_a_condition_key_of_every_later_call(installation
 
 
 def session_id(installation: Installation, admin: Administrator, credentials: Credentials, clock: Clock) -> str:
-    live = installation.services.sessions.live(admin.account_id, int(clock().timestamp() * 1000))
-    return next(one.id for one in live if one.access_key_id == credentials.access_key)
+    """Return the id under which a session is listed, which is a moment after it was minted."""
+
+    def listed() -> str | None:
+        live = installation.services.sessions.live(admin.account_id, int(clock().timestamp() * 1000))
+        return next((one.id for one in live if one.access_key_id == credentials.access_key), None)
+
+    return eventually(listed)
 
 
 Subject = Callable[[Installation, Administrator, Credentials, Clock], str]

@@ -1,9 +1,8 @@
 """The list of live sessions over a real Redis, and without one."""
 
-import subprocess
-import sys
+import threading
 import time
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis import Redis
@@ -37,7 +36,9 @@ def url():
 
 
 def listing(url: str) -> LiveSessions:
-    return LiveSessions(Redis.from_url(url, decode_responses=True, socket_timeout=0.5), monotonic=time.monotonic)
+    """Return a list that writes at once: nothing gathers, nothing runs beside."""
+    client = Redis.from_url(url, decode_responses=True, socket_timeout=0.5)
+    return LiveSessions(client, monotonic=time.monotonic, pause=lambda _: None, spawn=lambda work: work())
 
 
 def now_ms() -> int:
@@ -72,17 +73,17 @@ def test_what_could_not_be_listed_is_listed_when_redis_is_back(tmp_path):
     socket = tmp_path / "r.sock"
     clock = iter(range(100))
     client = Redis.from_url(f"unix://{socket}", decode_responses=True)
-    sessions = LiveSessions(client, monotonic=lambda: next(clock))
+    sessions = LiveSessions(client, monotonic=lambda: next(clock), pause=lambda _: None, spawn=lambda work: work())
     sessions.record(session(1))
     with redis_server() as url:
         socket.symlink_to(url.removeprefix("unix://"))
-        assert list(sessions.live(ACCOUNT, now_ms())) == []
+        assert not list(listing(url).live(ACCOUNT, now_ms()))
         sessions.record(session(2))
         assert [one.id for one in sessions.live(ACCOUNT, now_ms())] == [session(1).id, session(2).id]
 
 
 def test_without_redis_recording_does_not_raise_and_checking_does():
-    sessions = LiveSessions(Redis.from_url("unix:///nowhere.sock"), monotonic=time.monotonic)
+    sessions = listing("unix:///nowhere.sock")
     sessions.record(session(1))
     with pytest.raises(RedisError):
         sessions.check()
@@ -106,14 +107,29 @@ def test_the_index_is_swept_of_what_expired(url):
     assert Redis.from_url(url).zcard(f"fedgate:{{{ACCOUNT}}}:live") == 299
 
 
-def test_many_greenlets_record_at_once_and_none_is_lost(url):
-    script = f"""
-import gevent.monkey; gevent.monkey.patch_all()
-import sys, time, gevent
-sys.path[:0] = {sys.path!r}
-from test_sessions import listing, session, now_ms, ACCOUNT
-sessions = listing({url!r})
-gevent.joinall([gevent.spawn(sessions.record, session(number)) for number in range(200)], raise_error=True)
-assert len(list(sessions.live(ACCOUNT, now_ms()))) == 200
-"""
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parent, timeout=30)
+def test_many_threads_record_at_once_and_none_is_lost(url):
+    client = Redis.from_url(url, decode_responses=True)
+    spawned = []
+
+    def spawn(work):
+        spawned.append(threading.Thread(target=work))
+        spawned[-1].start()
+
+    sessions = LiveSessions(client, monotonic=time.monotonic, pause=time.sleep, spawn=spawn)
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda number: sessions.record(session(number)), range(500)))
+    for one in spawned:
+        one.join()
+    assert len(list(sessions.live(ACCOUNT, now_ms()))) == 500
+
+
+def test_what_still_waits_is_listed_at_the_end_and_for_whoever_looks(url):
+    waiting = LiveSessions(
+        Redis.from_url(url, decode_responses=True), monotonic=time.monotonic, pause=time.sleep, spawn=lambda _: None
+    )
+    waiting.record(session(1))
+    assert list(listing(url).live(ACCOUNT, now_ms())) == []
+    waiting.settle()
+    assert [one.id for one in listing(url).live(ACCOUNT, now_ms())] == [session(1).id]
+    waiting.record(session(2))
+    assert [one.id for one in waiting.live(ACCOUNT, now_ms())] == [session(1).id, session(2).id]

@@ -1,0 +1,239 @@
+"""Parts die while others are served: nothing acknowledged is lost, nothing is granted unrecorded, the rest goes on."""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+from broker_process import Broker, alive, children, command_line, role_arn, trusting
+from directories import running_slapd
+from redis import Redis
+from servers import eventually, postgresql_database, postgresql_server, redis_server
+
+FINE = {""}
+
+
+@pytest.fixture(scope="module")
+def sturdy(tmp_path_factory, slapd, furnished) -> Iterator[Broker]:
+    """A broker with a Redis of its own whose parts these tests kill, one after another."""
+    with redis_server() as url, contextlib.closing(Broker(tmp_path_factory.mktemp("sturdy"), slapd, url)) as broker:
+        yield broker.like(furnished).start()
+
+
+@contextlib.contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Stop a process where it stands, as a hung machine does, and let it go on afterwards."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def unready(broker: Broker) -> set[str]:
+    status, checks = broker.ready()
+    failed = {name for name, result in checks.items() if result != "ok"}
+    assert status == (503 if failed else 200)
+    return failed
+
+
+def test_a_worker_killed_under_load_loses_nothing_that_was_acknowledged(sturdy):
+    acknowledged, stop = [], threading.Event()
+
+    def work(mine: int) -> None:
+        iam, number = sturdy.client("iam"), 0
+        while not stop.is_set():
+            number += 1
+            # What the dying worker did not answer may or may not be there.
+            with contextlib.suppress(ClientError, BotoCoreError):
+                iam.create_user(UserName=f"load-{mine}-{number}")
+                acknowledged.append(f"load-{mine}-{number}")
+
+    before = sturdy.workers()
+    with ThreadPoolExecutor(4) as pool:
+        for mine in range(4):
+            pool.submit(work, mine)
+        eventually(lambda: len(acknowledged) > 20)
+        os.kill(before[0], signal.SIGKILL)
+        at_death = len(acknowledged)
+        eventually(lambda: len(acknowledged) > at_death + 20)
+        stop.set()
+    after = eventually(lambda: len(now := sturdy.workers()) == 2 and before[0] not in now and now)
+    assert before[1] in after
+    pages = sturdy.client("iam").get_paginator("list_users").paginate()
+    stored = {user["UserName"] for page in pages for user in page["Users"]}
+    assert set(acknowledged) <= stored
+    assert {name for name in stored if name.startswith("load-")} == recorded(sturdy, "CreateUser")
+    assert sturdy.run("audit", "verify").returncode == 0
+
+
+def recorded(broker: Broker, event: str) -> set[str]:
+    """Return the users that an event's records in the database name."""
+    with contextlib.closing(sqlite3.connect(broker.data / "fedgate.db")) as database:
+        records = [json.loads(text) for (text,) in database.execute("SELECT record FROM audit_record")]
+    return {one["requestParameters"]["userName"] for one in records if one["eventName"] == event}
+
+
+@pytest.mark.parametrize("fault", ["hangs", "is killed"])
+def test_while_redis_is_away_credentials_verify_and_are_minted(sturdy, fault):
+    with Redis.from_url(sturdy.redis_url) as client:
+        server = client.info("server")["process_id"]
+    before = sturdy.credentials("bob", "Reader")
+    with contextlib.ExitStack() as stack:
+        if fault == "hangs":
+            stack.enter_context(frozen(server))
+        else:
+            os.kill(server, signal.SIGKILL)
+        assert eventually(lambda: unready(sturdy)) == {"redis"}
+        assert sturdy.codes(before) == FINE
+        meanwhile = sturdy.credentials("carol", "Reader")
+        assert sturdy.codes(meanwhile) == FINE
+        started = time.monotonic()
+        assert sturdy.code(meanwhile) == ""
+        assert time.monotonic() - started < 1
+        answer = sturdy.run("sessions", "list")
+        assert (answer.returncode, "Redis" in answer.stderr) == (1, True)
+    if fault == "hangs":
+        eventually(lambda: not unready(sturdy))
+        listed = eventually(lambda: sessions_after_another(sturdy, meanwhile.access_key))
+        assert listed == {"assumed-role/Reader/carol"}
+
+
+def sessions_after_another(broker: Broker, access_key: str) -> set[str]:
+    """Sign in once more, which makes a worker list what waited, and look for a key."""
+    broker.credentials("erin", "Reader")
+    listed = broker.fedgate("sessions", "list")
+    return {one["arn"].rpartition(":")[2] for one in listed if one["access_key_id"] == access_key}
+
+
+def test_an_embedded_redis_that_dies_is_started_again(new_broker):
+    broker = new_broker()
+    (server,) = (pid for pid in children(broker.process.pid) if "redis-server" in command_line(pid))
+    before = broker.credentials("bob", "Reader")
+    os.kill(server, signal.SIGKILL)
+    assert broker.codes(before) == FINE
+    eventually(lambda: not alive(server) and not unready(broker))
+    assert broker.codes(before) == FINE
+    # The append-only file gave the list back.
+    assert before.access_key in {one["access_key_id"] for one in broker.fedgate("sessions", "list")}
+    family = children(broker.process.pid)
+    assert broker.stop() == 0
+    assert not any(map(alive, family))
+
+
+def test_while_the_directory_is_away_nobody_signs_in_and_everybody_else_works(tmp_path, new_broker):
+    folder = tmp_path / "slapd"
+    folder.mkdir()
+    with running_slapd(folder) as directory:
+        broker = new_broker(directory)
+        before = broker.credentials("bob", "Reader")
+        server = int((folder / "pid").read_text())
+        with frozen(server):
+            started = time.monotonic()
+            answer = broker.sign_in("bob", "Reader")
+            assert time.monotonic() - started < 20
+            assert (answer.status, answer.code) == (503, "ServiceUnavailable")
+            assert int(answer.headers["Retry-After"]) > 0
+            assert broker.code(before) == ""
+        os.kill(server, signal.SIGTERM)
+        eventually(lambda: not alive(server))
+        for _ in range(7):  # more than what locks a name out
+            answer = broker.sign_in("bob", "Reader")
+            assert (answer.status, answer.code) == (503, "ServiceUnavailable")
+            assert int(answer.headers["Retry-After"]) > 0
+        assert unready(broker) == {"directory corp"}
+        assert broker.codes(before) == FINE
+        with contextlib.closing(broker.client("sts", before)) as sts:
+            sts.assume_role(RoleArn=role_arn("Chained"), RoleSessionName="still")
+        assert not tried_in_vain(broker)
+
+
+def tried_in_vain(broker: Broker) -> int:
+    with contextlib.closing(sqlite3.connect(broker.data / "fedgate.db")) as database:
+        return database.execute("SELECT count(*) FROM failed_attempt").fetchone()[0]
+
+
+def test_where_the_audit_log_cannot_grow_nothing_is_minted_or_changed(sturdy):
+    full = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in sturdy.workers()}
+    iam = sturdy.client("iam")
+    for pid, (_, hard) in full.items():
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        answers = [sturdy.sign_in("bob", "Reader") for _ in range(8)]
+        assert {(one.status, one.code) for one in answers} == {(503, "ServiceUnavailable")}
+        assert {one.text("SecretAccessKey") for one in answers} == {None}
+        assert "Retry-After" in answers[0].headers
+        with pytest.raises(ClientError) as raised:
+            iam.create_user(UserName="unrecorded")
+        assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+        assert "audit" in unready(sturdy)
+    finally:
+        for pid, limits in full.items():
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+    assert sturdy.sign_in("bob", "Reader").status == 200
+    with pytest.raises(ClientError, match="NoSuchEntity"):
+        iam.get_user(UserName="unrecorded")
+    assert sturdy.run("audit", "verify").returncode == 0
+
+
+def test_two_hundred_people_sign_in_at_once(sturdy):
+    people = [("alice", "Administrator"), ("bob", "Reader"), ("carol", "Reader"), ("dave", "Archive")] * 50
+    before = sturdy._trails()
+    with ThreadPoolExecutor(len(people)) as pool:
+        answers = list(pool.map(lambda one: sturdy.sign_in(*one), people))
+    assert [one.status for one in answers] == [200] * len(people)
+    assert len({one.text("AccessKeyId") for one in answers}) == len(people)
+    assert all(size > before[pid] for pid, size in sturdy._trails().items())
+
+
+def test_an_account_is_made_while_the_service_runs(sturdy):
+    made = sturdy.fedgate("account", "create", "--id", "210987654321", "--alias", "second")
+    assert (made["account_id"], made["alias"]) == ("210987654321", "second")
+    root = sturdy.root
+    try:
+        sturdy.root = type(root)(made["root"]["access_key_id"], made["root"]["secret_access_key"])
+        eventually(lambda: sturdy.codes(sturdy.root) == FINE, within=2)
+        assert sturdy.client("sts").get_caller_identity()["Arn"] == "arn:aws:iam::210987654321:root"
+        assert sturdy.client("iam").list_users()["Users"] == []
+    finally:
+        sturdy.root = root
+    twice = sturdy.run("account", "create", "--id", "210987654321")
+    assert twice.returncode == 1
+    assert "210987654321" in twice.stderr
+
+
+def test_the_whole_way_works_on_postgresql(tmp_path: Path, slapd):
+    with (
+        postgresql_server() as folder,
+        redis_server() as redis,
+        contextlib.closing(
+            Broker(tmp_path, slapd, redis, postgresql_database(folder, "fedgate"), {"workers": 2})
+        ) as broker,
+    ):
+        broker.make().start()
+        broker.role("Reader", trusting("staff"), "IAMReadOnlyAccess")
+        revoked = eventually(lambda: broker._credentials_or_nothing("bob", "Reader"), within=3)
+        kept = broker.credentials("erin", "Reader")
+        with ThreadPoolExecutor(8) as pool:
+            names = [f"pg-{number}" for number in range(40)]
+            iam = broker.client("iam")
+            list(pool.map(lambda name: iam.create_user(UserName=name), names))
+        broker.fedgate("sessions", "revoke", "--person", "bob")
+        broker.restart()
+        assert broker.codes(revoked) == {"InvalidClientTokenId"}
+        assert broker.codes(kept) == FINE
+        assert {user["UserName"] for user in broker.client("iam").list_users()["Users"]} == set(names)
+        with psycopg.connect(host=folder, user="fedgate", dbname="fedgate") as database:
+            found = database.execute("SELECT record FROM audit_record").fetchall()
+        events = [json.loads(text)["eventName"] for (text,) in found]
+        assert events.count("CreateUser") == len(names)
