@@ -11,18 +11,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import case, delete, func, select, update
+from sqlalchemy import bindparam, case, delete, func, select, update
 
-from iam.errors import Throttling
+from iam.errors import ServiceError, Throttling
 from iam.schema import failed_attempt
 from iam.store import Store
 
 WINDOW = 15 * 60  # seconds
 PER_NAME = 5
 PER_SOURCE = 50
+_REMEMBERED = 10_000
 _PATIENCE = 10.0  # seconds that one guess waits for the guess before it
 
 Pair = tuple[str, str]
+
+_COLUMNS = failed_attempt.c
+_MINE = _COLUMNS.subject == bindparam("mine")
+# Every sign-in asks this, so it is built once: failures of the source and of the pair, and the newest of each.
+_RECENT = select(
+    func.coalesce(func.sum(_COLUMNS.failures), 0),
+    func.coalesce(func.max(case((_MINE, _COLUMNS.failures))), 0),
+    func.coalesce(func.max(case((_MINE, _COLUMNS.since))), 0),
+    func.coalesce(func.max(_COLUMNS.since), 0),
+).where(_COLUMNS.source == bindparam("from"), _COLUMNS.since > bindparam("after"))
 
 
 @dataclass(slots=True)
@@ -39,6 +50,7 @@ class Attempts:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._guesses: dict[Pair, _Guess] = {}
+        self._unwritten: dict[Pair, list[int]] = {}  # when failures happened that could not be counted durably
         self._ended = threading.Condition()
 
     @contextmanager
@@ -71,15 +83,11 @@ class Attempts:
     def admit(self, subject: str, source: str, now: datetime) -> bool:
         """Return whether this pair has failures on record; raise Throttling while it or its source is locked."""
         since = _milliseconds(now) - WINDOW * 1000
-        table = failed_attempt.c
-        recent = select(
-            func.coalesce(func.sum(table.failures), 0),
-            func.coalesce(func.max(case((table.subject == subject, table.failures))), 0),
-            func.coalesce(func.max(case((table.subject == subject, table.since))), 0),
-            func.coalesce(func.max(table.since), 0),
-        ).where(table.source == source, table.since > since)
         with self._store.read() as tx:
-            from_source, of_name, newest_of_name, newest = tx.execute(recent).one()
+            asked = {"mine": subject, "from": source, "after": since}
+            from_source, of_name, newest_of_name, newest = tx.execute(_RECENT, asked).one()
+        unwritten = [at for at in self._unwritten.get((subject, source), ()) if at > since]
+        of_name, newest_of_name = of_name + len(unwritten), max(newest_of_name, *unwritten, 0)
         if of_name >= PER_NAME or from_source >= PER_SOURCE:
             last = newest if from_source >= PER_SOURCE else newest_of_name
             wait = max(1, WINDOW - (_milliseconds(now) - last) // 1000)
@@ -87,8 +95,20 @@ class Attempts:
         return bool(of_name)
 
     def failed(self, subject: str, source: str, now: datetime) -> None:
-        """Count one failure; a window that has passed starts anew."""
+        """Count one failure; a window that has passed starts anew.
+
+        While the store cannot be written, the failure counts in this worker: a full disk must not mean endless tries.
+        """
         at = _milliseconds(now)
+        try:
+            self._count(subject, source, at)
+        except ServiceError:
+            if len(self._unwritten) >= _REMEMBERED:
+                self._unwritten.clear()
+            self._unwritten.setdefault((subject, source), []).append(at)
+            raise
+
+    def _count(self, subject: str, source: str, at: int) -> None:
         table = failed_attempt.c
         mine = (table.subject == subject, table.source == source)
         with self._store.write(revise=False) as tx:
@@ -99,6 +119,7 @@ class Attempts:
 
     def succeeded(self, subject: str, source: str) -> None:
         """Forget the failures of a pair that has now proved itself."""
+        self._unwritten.pop((subject, source), None)
         table = failed_attempt.c
         with self._store.write(revise=False) as tx:
             tx.execute(delete(failed_attempt).where(table.subject == subject, table.source == source))

@@ -1,6 +1,7 @@
 """What gunicorn serves: the machine API by its own edge, everything else by Flask."""
 
 import atexit
+import logging
 from collections.abc import Iterable
 from wsgiref.types import StartResponse
 
@@ -33,6 +34,7 @@ def __getattr__(name: str) -> Application:
     """Build ``application`` when a server first asks for it: importing this module reads no settings."""
     if name != "application":
         raise AttributeError(name)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     parts = services(Settings.read())
     atexit.register(parts.sessions.settle)
     return Application(parts)

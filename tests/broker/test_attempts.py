@@ -118,6 +118,26 @@ def test_without_its_store_nobody_is_admitted(tmp_path: Path):
     lost.close()
 
 
+def test_failures_that_cannot_be_written_down_count_in_this_worker(attempts, store):
+    fail(attempts, 2)
+    with store.write(revise=False) as tx:
+        for event in ("UPDATE", "INSERT"):
+            refuse = f"BEFORE {event} ON failed_attempt BEGIN SELECT RAISE(ABORT, 'full'); END"
+            tx.exec_driver_sql(f"CREATE TRIGGER full_{event} {refuse}")
+    for _ in range(PER_NAME - 2):
+        assert wait(attempts, "corp|a", HERE, NOW) is None
+        with pytest.raises(ServiceError):
+            attempts.failed("corp|a", HERE, NOW)
+    assert wait(attempts, "corp|a", HERE, NOW) == WINDOW
+    assert wait(attempts, "corp|a", THERE, NOW) is None
+    assert wait(attempts, "corp|a", HERE, NOW + timedelta(seconds=WINDOW)) is None
+    with store.write(revise=False) as tx:
+        for event in ("UPDATE", "INSERT"):
+            tx.exec_driver_sql(f"DROP TRIGGER full_{event}")
+    attempts.succeeded("corp|a", HERE)
+    assert wait(attempts, "corp|a", HERE, NOW) is None
+
+
 # --- turns -------------------------------------------------------------------------------------------------------
 
 

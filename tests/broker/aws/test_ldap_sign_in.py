@@ -26,6 +26,7 @@ from broker import audit
 from broker.attempts import PER_NAME, PER_SOURCE
 from broker.demo.people import BASE, LDIF, service_password
 from broker.providers.ldap import LdapConfig
+from iam.store import revoke
 
 ACTION = "AssumeRoleWithLDAPIdentity"
 ALICE, BOB, CAROL, FRANK = "wonderland-1865", "builder-can-we-fix-it", "ledger-balances-42", "first-day-at-work"
@@ -242,6 +243,19 @@ def test_directory_people_chain_and_keep_their_person(desk, clock):
         return people if len(people) == 2 else []
 
     assert eventually(both) == [f"ldap-provider/corp|{session.text('Subject')}"] * 2
+
+
+def test_the_revocation_of_a_person_ends_every_session_of_that_person_and_of_nobody_else(desk, clock):
+    role = desk.role("r")
+    alice, bob = (desk.sign_in(name, password, RoleArn=role) for name, password in (("alice", ALICE), ("bob", BOB)))
+    now_ms = int(clock().timestamp() * 1000)
+    with desk.installation.store.write() as tx:
+        revoke(tx, "person", f"ldap-provider/corp|{alice.text('Subject')}", now_ms, now_ms)
+    refused(desk.installation.call("GetCallerIdentity", alice.credentials), 403, "InvalidClientTokenId")
+    assert desk.installation.call("GetCallerIdentity", bob.credentials).status == 200
+    clock.advance(seconds=1)
+    again = desk.sign_in("alice", ALICE, RoleArn=role).credentials
+    assert desk.installation.call("GetCallerIdentity", again).status == 200
 
 
 # --- without a role --------------------------------------------------------------------------------------------------
