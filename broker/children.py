@@ -13,7 +13,7 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
 
-class NotStarted(Exception):  # noqa: N818 - a state, said in one word as the errors of iam are
+class NotStarted(Exception):
     """The service cannot be started, or one of its parts ended; the message says what to do."""
 
 

@@ -20,9 +20,9 @@ class Principal:
     """One caller.
 
     ``arn`` is what GetCallerIdentity says and ``user_id`` is ``aws:userid``: for a role session the session's ARN and
-    ``AROA…:session``. ``entity_arn`` and ``entity_id`` name the durable thing behind it: the user, the role, for root the
-    account's root ARN and the account id. For FEDERATED, ``arn`` is the identity provider's ARN, and for SERVICE it is the
-    service's name; both leave ``entity_*`` empty. ``name`` is the user name, role name or federated name.
+    ``AROA…:session``. ``entity_arn`` and ``entity_id`` name the durable thing behind it: the user, the role, for root
+    the account's root ARN and the account id. For FEDERATED, ``arn`` is the identity provider's ARN, and for SERVICE
+    it is the service's name; both leave ``entity_*`` empty. ``name`` is the user name, role name or federated name.
     """
 
     kind: PrincipalKind

@@ -1,7 +1,7 @@
 """Seals secrets at rest with AES-256-GCM under the installation's master key.
 
-Pure: the key and the randomness are arguments. The owner's id is associated data, so that a sealed secret copied to another
-row does not open.
+Pure: the key and the randomness are arguments. The owner's id is associated data, so that a sealed secret copied to
+another row does not open.
 """
 
 from cryptography.exceptions import InvalidTag

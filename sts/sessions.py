@@ -8,6 +8,7 @@ node.
 """
 
 import json
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
 
 _BACKLOG = 10_000
 _PAUSE = (
@@ -115,7 +118,11 @@ class LiveSessions:
                 if not batch:
                     self._writing = False
                     return
-            self._write_all(batch)
+            try:
+                self._write_all(batch)
+            except Exception:
+                # Whatever it was, the next sessions are to be listed.
+                log.exception("%d sessions could not be listed", len(batch))
 
     def _write_all(self, batch: list[LiveSession]) -> None:
         """Write a batch and what earlier batches left; what cannot be written waits in the backlog."""

@@ -47,7 +47,7 @@ _DICTIONARY = (
 )
 
 
-class TokenUnreadable(Exception):  # noqa: N818 - it names what happened, as the other refusals do
+class TokenUnreadable(Exception):
     """A token was not sealed here, belongs to another access key, or was changed; the text is for the log."""
 
 

@@ -30,7 +30,7 @@ _REASONS = {
 _TOO_LARGE = 413
 
 
-class Refused(Exception):  # noqa: N818 - it names what happened, as the refusals do
+class Refused(Exception):
     """A request whose body cannot be taken: all of it but the body, and the error that says why."""
 
     def __init__(self, request: HttpRequest, error: ServiceError) -> None:

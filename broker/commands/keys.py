@@ -27,7 +27,7 @@ def keys() -> None:
 @installation_options
 @json_option
 def rotate(config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Make a new key, which seals from now on."""
+    """Make a new key, which seals two seconds from now, when every worker knows it."""
     settings = settings_of(config, data)
     with closing(open_store(settings)) as store, store.write() as tx:
         key_id = sealing_keys.rotate(tx, Vault(settings.master_key), now=now(), random=random)

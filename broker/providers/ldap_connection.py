@@ -32,7 +32,7 @@ BASE: Final = ldap3.BASE
 SUBTREE: Final = ldap3.SUBTREE
 
 
-class Broken(Exception):  # noqa: N818 - a state of the server, said in one word as the errors of iam are
+class Broken(Exception):
     """The server did not answer as a directory must; ``security`` says that somebody may be in between."""
 
     def __init__(self, reason: str, *, security: bool = False) -> None:

@@ -136,7 +136,7 @@ def grip(one: Named, principal: Principal) -> Grip:
 
 
 def _everyone(_one: Named, principal: Principal) -> Grip:
-    # "*" grants to each caller at home without a word of its own policies, as a public bucket does; ceilings still limit.
+    # "*" grants to each caller at home without a word of its own policies, as a public bucket does; ceilings limit.
     return Grip.ACCOUNT if principal.kind in _NOT_OF_AN_ACCOUNT else Grip.ENTITY
 
 

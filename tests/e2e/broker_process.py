@@ -317,6 +317,13 @@ class Broker:
         assert answer.code in (None, "AccessDenied"), answer.body
         return answer.credentials if answer.status == 200 else None
 
+    def session(self, credentials: Credentials) -> dict[str, Any]:
+        """Return the session of credentials as the list of live sessions shows it, which is written behind."""
+        return eventually(lambda: self._sessions().get(credentials.access_key))
+
+    def _sessions(self) -> dict[str, dict[str, Any]]:
+        return {one["access_key_id"]: one for one in self.fedgate("sessions", "list")}
+
     def code(self, credentials: Credentials) -> str:
         """Return the error code of GetCallerIdentity over a new connection, or nothing where it works."""
         with contextlib.closing(self.client("sts", credentials)) as sts:

@@ -143,7 +143,7 @@ def test_login_says_what_is_wrong_and_prints_no_credentials(served, tmp_path):
 
 def test_a_key_that_was_revoked_is_told_apart_from_a_denied_call(served, cli):
     credentials = served.credentials("erin", "Reader")
-    session = next(one for one in served.fedgate("sessions", "list") if one["access_key_id"] == credentials.access_key)
+    session = served.session(credentials)
     served.fedgate("sessions", "revoke", session["id"])
     time.sleep(1)
     done = cli.run("sts", "get-caller-identity", **as_variables(credentials))

@@ -26,11 +26,10 @@ def own_redis():
 
 def test_one_session_is_revoked_and_the_others_live_on(served):
     first, second = (served.credentials("bob", "Reader") for _ in range(2))
-    listed = {one["access_key_id"]: one for one in served.fedgate("sessions", "list")}
-    assert listed[first.access_key]["arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/Reader/bob"
+    session = served.session(first)
+    assert session["arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/Reader/bob"
     assert served.codes(first) == FINE
-    done = served.fedgate("sessions", "revoke", listed[first.access_key]["id"])
-    assert done["ended"] == [listed[first.access_key]["id"]]
+    assert served.fedgate("sessions", "revoke", session["id"])["ended"] == [session["id"]]
     time.sleep(WITHIN)
     assert served.codes(first) == REVOKED
     assert served.codes(second) == FINE
@@ -42,6 +41,7 @@ def test_a_person_is_revoked_in_every_role_and_may_come_again(served):
     mine = [served.credentials("carol", "Reader"), served.credentials("carol", "Reader", Policy=allow("iam:*"))]
     other = served.credentials("erin", "Reader")
     chained = served.client("sts", mine[0]).assume_role(RoleArn=role_arn("Chained"), RoleSessionName="carol")
+    served.session(mine[0])
     assert served.fedgate("sessions", "revoke", "--person", "carol")["revoked"][0]["kind"] == "person"
     time.sleep(WITHIN)
     for credentials in mine:
@@ -65,6 +65,7 @@ def test_a_role_is_revoked_for_everybody_and_may_be_taken_again(served):
 def test_a_revoked_session_stays_revoked_after_a_flush_and_after_a_restart(new_broker, own_redis):
     broker = new_broker(redis_url=own_redis)
     revoked, kept, later = (broker.credentials(user, "Reader") for user in ("bob", "erin", "carol"))
+    broker.session(revoked)
     broker.fedgate("sessions", "revoke", "--person", "bob")
     time.sleep(WITHIN)
     assert broker.codes(revoked) == REVOKED
