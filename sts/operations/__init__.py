@@ -1,0 +1,51 @@
+"""The operations of the STS: one table, from the name to what it asks leave for and what it then does.
+
+The gate authenticates, decides every Ask, and only then runs the operation. Nothing here sees HTTP, a password or an
+assertion: for the unsigned operations the gate hands in the Identity that a provider has just proved.
+"""
+
+from iam.operations.ask import Ask
+from iam.params import Params
+from sts.mint import Session, SessionKind
+from sts.operations import own, roles
+from sts.operations.call import Outcome, StsCall, StsOperation
+
+__all__ = ["OPERATIONS", "Outcome", "StsCall", "StsOperation", "session_may_call"]
+
+
+def _nothing(_call: StsCall, _p: Params) -> tuple[Ask, ...]:
+    return ()
+
+
+def _star(_call: StsCall, _p: Params) -> tuple[Ask, ...]:
+    return (Ask("*"),)
+
+
+OPERATIONS = {
+    "AssumeRole": StsOperation(roles.assume_role, roles.assume_role_asks, opaque=True),
+    "AssumeRoleWithLDAPIdentity": StsOperation(
+        roles.assume_role_with_ldap, roles.assume_role_with_ldap_asks, opaque=True
+    ),
+    "DecodeAuthorizationMessage": StsOperation(own.decode_authorization_message, _star),
+    "GetAccessKeyInfo": StsOperation(own.get_access_key_info, _star),
+    "GetCallerIdentity": StsOperation(own.get_caller_identity, _nothing),
+    "GetFederationToken": StsOperation(own.get_federation_token, own.get_federation_token_asks),
+    "GetSessionToken": StsOperation(own.get_session_token, _nothing),
+}
+
+# What a session may not call whatever its policies say (STS API reference, "Compare AWS STS credentials";
+# THREATS B27, B28).
+_USER_SESSION_MAY = {"AssumeRole", "GetCallerIdentity"}
+_ROLE_SESSION_MAY_NOT = {"GetSessionToken", "GetFederationToken"}
+
+
+def session_may_call(session: Session, service: str, operation: str) -> bool:
+    """Return whether sessions of this kind may call the operation at all."""
+    kind = session.grant.kind
+    if kind is SessionKind.ROLE:
+        return operation not in _ROLE_SESSION_MAY_NOT
+    if kind is SessionKind.FEDERATED:
+        return operation == "GetCallerIdentity"
+    if service == "iam":
+        return session.grant.mfa_at is not None
+    return operation in _USER_SESSION_MAY

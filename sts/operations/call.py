@@ -1,0 +1,63 @@
+"""What every operation of the STS is given, and what it answers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from iam.arn import Random
+from iam.errors import AccessDenied
+from iam.operations.ask import Ask
+from iam.params import Params, Result
+from iam.store import Store
+from sts.authenticate import Caller
+from sts.identity import Identity
+from sts.mint import Session
+from sts.token import Sealer
+
+
+@dataclass(frozen=True, slots=True)
+class StsCall:
+    """One call: exactly one of ``caller`` (it signed) and ``identity`` (a provider proved it) is there.
+
+    ``mfa_at`` is set when this very request brought a valid MFA code, in milliseconds.
+    """
+
+    store: Store
+    sealer: Sealer
+    random: Random
+    now: datetime
+    caller: Caller | None = None
+    identity: Identity | None = None
+    mfa_at: int | None = None
+
+    @property
+    def signer(self) -> Caller:
+        """Return the caller of a signed operation."""
+        if self.caller is None:
+            raise AccessDenied("This operation needs a signature.")
+        return self.caller
+
+    @property
+    def proved(self) -> Identity:
+        """Return the identity of an operation that a provider vouches for."""
+        if self.identity is None:
+            raise AccessDenied("This operation needs a proof of identity.")
+        return self.identity
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an operation answers; ``session`` where it minted one, and ``arn`` is that session's principal."""
+
+    result: Result
+    session: Session | None = None
+    arn: str = field(default="")
+
+
+@dataclass(frozen=True, slots=True)
+class StsOperation:
+    """One row of the table. ``opaque``: a denial never says why, nor whether the role exists."""
+
+    run: Callable[[StsCall, Params], Outcome]
+    asks: Callable[[StsCall, Params], tuple[Ask, ...]]
+    opaque: bool = False

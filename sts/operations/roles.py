@@ -1,0 +1,204 @@
+"""AssumeRole and its kin: a role's trust policy lets somebody in, and a session of the role is minted.
+
+Source: STS API Reference, "AssumeRole"; IAM User Guide, "Pass session tags in AWS STS" and "Monitor and control actions
+taken with assumed roles" (source identity).
+"""
+
+from iam.arn import assumed_role_arn, parse_arn
+from iam.errors import AccessDenied, ValidationError
+from iam.operations.ask import Ask
+from iam.params import Params, Result
+from iam.policy.document import Policy, PolicyKind
+from iam.principal import PrincipalKind
+from iam.store import RoleRecord
+from sts.authenticate import Caller
+from sts.mint import Grant, SessionKind, Tags, mint
+from sts.operations.call import Outcome, StsCall
+from sts.operations.passed import (
+    check_tags,
+    credentials_of,
+    policy_arns,
+    request_keys,
+    session_policy,
+    tags_of,
+    with_size,
+)
+from sts.trust import ldap_keys, session_name
+
+ROLE_DEFAULT = 3600
+CHAINED_MAX = 3600
+
+# Stands in for the trust policy of a role that does not exist, so that nobody can tell the two apart (THREATS B09).
+_NOBODY = Policy.parse(
+    '{"Version":"2012-10-17","Statement":{"Effect":"Deny","Principal":"*","Action":"sts:*"}}',
+    PolicyKind.TRUST,
+    label="no such role",
+)
+
+
+# --- AssumeRole -------------------------------------------------------------------------------------------------------
+
+
+def assume_role_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
+    """Ask the role's trust policy for sts:AssumeRole, and for tags and source identity that come along."""
+    caller = call.signer
+    if caller.principal.kind is PrincipalKind.ROOT:
+        raise AccessDenied("Roles may not be assumed by root accounts.")
+    check_tags(p)
+    inherited = _inherited(caller)
+    if {key.lower() for key, _ in inherited} & {tag["Key"].lower() for tag in p.get("Tags", ())}:
+        raise AccessDenied(
+            "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from"
+            " the calling session.",
+        )
+    keys = request_keys(p, p["RoleSessionName"])
+    if "ExternalId" in p:
+        keys["sts:externalid"] = (p["ExternalId"],)
+    return _role_asks(
+        call, p["RoleArn"], "sts:AssumeRole", keys, tags=bool(p.get("Tags") or inherited), source=_source(call, p)
+    )
+
+
+def assume_role(call: StsCall, p: Params) -> Outcome:
+    """Mint a session of a role for a caller that its trust policy admits (STS API reference, "AssumeRole")."""
+    caller = call.signer
+    role = _existing(call, p["RoleArn"])
+    session = caller.session
+    chained = session is not None and session.grant.kind is SessionKind.ROLE
+    seconds = _role_seconds(p, role, chained=chained)
+    inherited = _inherited(caller)
+    own = tags_of(p)
+    grant = Grant(
+        kind=SessionKind.ROLE,
+        account_id=role.account_id,
+        entity_id=role.id,
+        name=p["RoleSessionName"],
+        provider=session.grant.provider if session else "iam",
+        subject=session.grant.subject if session else caller.principal.entity_id,
+        policy=session_policy(p),
+        policy_arns=policy_arns(call, p, role.account_id),
+        tags=inherited + own,
+        transitive=tuple(key for key, _ in inherited) + tuple(p.get("TransitiveTagKeys", ())),
+        source_identity=_source(call, p),
+        chained=chained,
+    )
+    return _role_outcome(call, grant, role, seconds)
+
+
+# --- AssumeRoleWithLDAPIdentity ---------------------------------------------------------------------------------------
+
+
+def assume_role_with_ldap_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
+    """Ask the trust policy of the role that the gate has put into the parameters."""
+    check_tags(p)
+    keys = request_keys(p, session_name(call.proved.name)) | ldap_keys(call.proved)
+    return _role_asks(
+        call,
+        p["RoleArn"],
+        "sts:AssumeRoleWithLDAPIdentity",
+        keys,
+        tags=bool(p.get("Tags")),
+        source=p.get("SourceIdentity"),
+    )
+
+
+def assume_role_with_ldap(call: StsCall, p: Params) -> Outcome:
+    """Mint a session of a role for a person whom the directory has just proved."""
+    identity = call.proved
+    role = _existing(call, p["RoleArn"])
+    grant = Grant(
+        kind=SessionKind.ROLE,
+        account_id=role.account_id,
+        entity_id=role.id,
+        name=session_name(identity.name),
+        provider=identity.provider,
+        subject=identity.subject,
+        policy=session_policy(p),
+        policy_arns=policy_arns(call, p, role.account_id),
+        tags=tags_of(p),
+        transitive=tuple(p.get("TransitiveTagKeys", ())),
+        source_identity=p.get("SourceIdentity"),
+        claims=(
+            ("ldap:username", identity.name),
+            ("ldap:sub", identity.subject),
+            ("aws:federatedprovider", f"arn:aws:iam::{role.account_id}:{identity.provider}"),
+        ),
+    )
+    outcome = _role_outcome(call, grant, role, _role_seconds(p, role, chained=False))
+    outcome.result["Provider"] = f"arn:aws:iam::{role.account_id}:{identity.provider}"
+    outcome.result["Subject"] = identity.subject
+    return outcome
+
+
+# --- what they share --------------------------------------------------------------------------------------------------
+
+
+def _role_asks(
+    call: StsCall,
+    role_arn: str,
+    action: str,
+    keys: dict[str, tuple[str, ...]],
+    *,
+    tags: bool,
+    source: str | None,
+) -> tuple[Ask, ...]:
+    arn = parse_arn(role_arn)
+    if arn is None:
+        raise ValidationError(f"{role_arn} is invalid")
+    role = call.store.role(role_arn)
+    trust = role.trust if role else _NOBODY
+    if role:
+        keys |= {f"aws:resourcetag/{key.lower()}": (value,) for key, value in role.tags}
+        keys |= {f"iam:resourcetag/{key.lower()}": (value,) for key, value in role.tags}
+    if source:
+        keys["sts:sourceidentity"] = (source,)
+    actions = [action] + ["sts:TagSession"] * tags + ["sts:SetSourceIdentity"] * bool(source)
+    return tuple(Ask(role_arn, keys, name, trust, arn.account) for name in actions)
+
+
+def _existing(call: StsCall, role_arn: str) -> RoleRecord:
+    role = call.store.role(role_arn)
+    if role is None:
+        raise AccessDenied(f"Not authorized to assume {role_arn}", log="the role went away after the decision")
+    return role
+
+
+def _inherited(caller: Caller) -> Tags:
+    """Return the transitive tags of the calling session, which its chained sessions keep."""
+    if caller.session is None:
+        return ()
+    transitive = set(caller.session.grant.transitive)
+    return tuple(pair for pair in caller.session.grant.tags if pair[0] in transitive)
+
+
+def _source(call: StsCall, p: Params) -> str | None:
+    """Return the source identity: the one that was set first stays over all hops."""
+    asked: str | None = p.get("SourceIdentity")
+    session = call.signer.session
+    known = session.grant.source_identity if session else None
+    if known is not None and asked not in (None, known):
+        raise ValidationError("The source identity is already set for this assume role session")
+    return known or asked
+
+
+def _role_seconds(p: Params, role: RoleRecord, *, chained: bool) -> int:
+    seconds: int = p.get("DurationSeconds", ROLE_DEFAULT)
+    if seconds > role.max_session:
+        raise ValidationError("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
+    if chained and seconds > CHAINED_MAX:
+        raise ValidationError(
+            "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.",
+        )
+    return seconds
+
+
+def _role_outcome(call: StsCall, grant: Grant, role: RoleRecord, seconds: int) -> Outcome:
+    minted = mint(grant, seconds, now=call.now, random=call.random, sealer=call.sealer)
+    arn = assumed_role_arn(role.account_id, role.name, grant.name)
+    result: Result = {
+        "Credentials": credentials_of(minted),
+        "AssumedRoleUser": {"AssumedRoleId": f"{role.id}:{grant.name}", "Arn": arn},
+    }
+    if grant.source_identity is not None:
+        result["SourceIdentity"] = grant.source_identity
+    return Outcome(with_size(result, minted), minted.session, arn)
