@@ -66,25 +66,20 @@ class EmbeddedRedis:
 
     def take_over(self) -> None:
         """Start the server if nobody runs it: at first, when the process that ran it has gone, when it has died."""
-        if self._child is not None and not self._dead():
+        ended = self._child.ended() if self._child else ""
+        if self._child is not None and (not ended or time.monotonic() - self._started < _RESTART_EVERY):
             return
         lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if ended:
+                sys.stderr.write(f"{ended}, and is started again; see {self._folder / 'redis.log'}\n")
             self._child = Child("Redis", self._spawn(lock))
             self._started = time.monotonic()
         except BlockingIOError:
-            return
+            self._child = None  # another process runs it now
         finally:
             os.close(lock)
-
-    def _dead(self) -> bool:
-        """Return whether our server has ended, and was not started just now."""
-        ended = self._child.ended() if self._child else ""
-        if not ended or time.monotonic() - self._started < _RESTART_EVERY:
-            return False
-        sys.stderr.write(f"{ended}; it is started again. See {self._folder / 'redis.log'}\n")
-        return True
 
     def stop(self) -> None:
         """Stop the server where this process runs it."""

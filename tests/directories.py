@@ -27,6 +27,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from servers import free_port
 
 from broker.demo.people import BASE, LDIF, SERVICE, service_password
 from broker.providers.ldap import LdapConfig
@@ -162,12 +163,6 @@ sn: Abroad
 userPassword: far-away
 """
 SLOW_PASSWORD = "argon-is-a-noble-gas"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)

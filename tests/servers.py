@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +24,12 @@ def program(name: str, package: str) -> str:
     return found
 
 
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
 def eventually(check, *, within: float = 10.0, every: float = 0.02):
     """Return the first true answer of ``check``; fail after ``within`` seconds."""
     end = time.monotonic() + within
@@ -40,11 +47,11 @@ def redis_server(*arguments: str) -> Iterator[str]:
     """Run a Redis on a unix socket and yield its URL."""
     # A path of its own, short: a socket's path may have 107 bytes.
     with tempfile.TemporaryDirectory(prefix="fg-") as folder:
-        socket = Path(folder) / "r.sock"
-        command = [program("redis-server", "redis-server"), "--dir", folder, "--port", "0", "--unixsocket", str(socket)]
+        path = Path(folder) / "r.sock"
+        command = [program("redis-server", "redis-server"), "--dir", folder, "--port", "0", "--unixsocket", str(path)]
         command += ["--save", "", "--loglevel", "warning", *arguments]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
-            url = f"unix://{socket}"
+            url = f"unix://{path}"
             eventually(lambda: answers(url))
             try:
                 yield url

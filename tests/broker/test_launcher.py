@@ -98,7 +98,7 @@ def test_ctrl_c_reaches_the_launcher_alone_and_ends_with_status_0(service):
     assert not alive(children)
 
 
-def test_when_gunicorn_dies_everything_ends_with_a_clear_word_and_status_1(service):
+def test_when_the_master_of_the_workers_dies_everything_ends_with_a_clear_word_and_status_1(service):
     process, _ = service
     children = descendants(process.pid)
     os.kill(min(named(children, "gunicorn")), signal.SIGKILL)

@@ -310,9 +310,9 @@ class Broker:
         """Make a role for somebody and return their credentials of it, once the worker that is asked knows of it."""
         groups = {"alice": "platform", "dave": "contractors"}
         self.role(name, trusting(groups.get(user, "staff")), *policies, **more)
-        return eventually(lambda: self._credentials_or_nothing(user, name), within=3)
+        return eventually(lambda: self.credentials_if_trusted(user, name), within=3)
 
-    def _credentials_or_nothing(self, user: str, name: str) -> Credentials | None:
+    def credentials_if_trusted(self, user: str, name: str) -> Credentials | None:
         answer = self.sign_in(user, name)
         assert answer.code in (None, "AccessDenied"), answer.body
         return answer.credentials if answer.status == 200 else None
@@ -331,16 +331,16 @@ class Broker:
 
     def codes(self, credentials: Credentials) -> set[str]:
         """Return what GetCallerIdentity is answered, after every worker was asked."""
-        before, told = self._trails(), set()
+        before, told = self.trails(), set()
         with ThreadPoolExecutor(8) as pool:
             for _ in range(25):
                 with contextlib.closing(self.client("sts", credentials)) as sts:
                     told |= set(pool.map(lambda _: error_code(sts.get_caller_identity), range(8)))
-                if all(size > before.get(pid, 0) for pid, size in self._trails().items()):
+                if all(size > before.get(pid, 0) for pid, size in self.trails().items()):
                     return told
         raise AssertionError("a worker was never asked")
 
-    def _trails(self) -> dict[int, int]:
+    def trails(self) -> dict[int, int]:
         """Return how long each worker's audit file is: each request leaves a line in one of them."""
         sizes = {}
         for pid in self.workers():

@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from broker_process import Broker, alive, children, command_line, role_arn, trusting
+from broker_process import Broker, alive, children, command_line, connected, role_arn, trusting
 from directories import running_slapd
 from redis import Redis
 from servers import eventually, postgresql_database, postgresql_server, redis_server
@@ -184,12 +184,37 @@ def test_where_the_audit_log_cannot_grow_nothing_is_minted_or_changed(sturdy):
 
 def test_two_hundred_people_sign_in_at_once(sturdy):
     people = [("alice", "Administrator"), ("bob", "Reader"), ("carol", "Reader"), ("dave", "Archive")] * 50
-    before = sturdy._trails()
+    before = sturdy.trails()
     with ThreadPoolExecutor(len(people)) as pool:
         answers = list(pool.map(lambda one: sturdy.sign_in(*one), people))
     assert [one.status for one in answers] == [200] * len(people)
     assert len({one.text("AccessKeyId") for one in answers}) == len(people)
-    assert all(size > before[pid] for pid, size in sturdy._trails().items())
+    assert all(size > before[pid] for pid, size in sturdy.trails().items())
+
+
+def test_a_stop_waits_for_answers_and_not_for_idle_connections(new_broker):
+    broker = new_broker()
+    form = b"Action=AssumeRoleWithLDAPIdentity&Version=2011-06-15&LDAPUsername=dave&LDAPPassword=open-the-pod-bay"
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    head += b"Content-Length: %d\r\n\r\n" % len(form)
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(connected(broker.endpoint)) for _ in range(8)]
+        for one in idle[:4]:  # the others have not said a word
+            one.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert one.recv(4096).startswith(b"HTTP/1.1 200 ")
+        busy = stack.enter_context(connected(broker.endpoint))
+        busy.sendall(head + form[:20])
+        time.sleep(0.3)
+        started = time.monotonic()
+        broker.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        busy.sendall(form[20:])
+        assert b"<SecretAccessKey>" in b"".join(iter(lambda: busy.recv(65536), b""))
+        assert broker.process.wait(20) == 0
+        assert time.monotonic() - started < 8  # gunicorn's own patience alone is ten
+        for one in idle:
+            assert b"".join(iter(lambda one=one: one.recv(4096), b"")) in (b"", b'{\n  "status": "ok"\n}\n')
+    assert "Traceback" not in broker.log.read_text()
 
 
 def test_an_account_is_made_while_the_service_runs(sturdy):
@@ -218,7 +243,7 @@ def test_the_whole_way_works_on_postgresql(tmp_path: Path, slapd):
     ):
         broker.make().start()
         broker.role("Reader", trusting("staff"), "IAMReadOnlyAccess")
-        revoked = eventually(lambda: broker._credentials_or_nothing("bob", "Reader"), within=3)
+        revoked = eventually(lambda: broker.credentials_if_trusted("bob", "Reader"), within=3)
         kept = broker.credentials("erin", "Reader")
         with ThreadPoolExecutor(8) as pool:
             names = [f"pg-{number}" for number in range(40)]

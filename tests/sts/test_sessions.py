@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
-from servers import redis_server
+from servers import free_port, redis_server
 
 from sts.sessions import LiveSession, LiveSessions
 
@@ -29,10 +29,15 @@ def session(number: int, *, expires_in: float = 900, account: str = ACCOUNT) -> 
     )
 
 
-@pytest.fixture
-def url():
-    with redis_server() as url:
-        yield url
+@pytest.fixture(params=["unix socket", "TCP"])
+def url(request):
+    if request.param == "unix socket":
+        with redis_server() as url:
+            yield url
+    else:
+        port = free_port()
+        with redis_server("--port", str(port), "--bind", "127.0.0.1"):
+            yield f"redis://127.0.0.1:{port}/0"
 
 
 def listing(url: str) -> LiveSessions:
