@@ -78,6 +78,7 @@ class Store:
         self._writing = for_writing(self.engine)
         # SQLite's own lock blocks the thread, and with it, under gevent, the very greenlet that holds the lock.
         self._writer = threading.Lock()
+        self._looking = threading.Lock()
         self._kept = _Kept(revision=-1)
         self._seen = float("-inf")  # when the revision was last read
         self._tried = float("-inf")  # when reading it was last tried
@@ -148,9 +149,16 @@ class Store:
     def refresh(self) -> None:
         """Look at the revision, at most once per poll, and drop what was kept when it moved; outages raise nothing."""
         now = self._monotonic()
-        if now - self._tried < self._poll:
+        if now - self._tried < self._poll and now - self._seen <= self._poll + GRACE:
             return
-        self._tried = now
+        # Who knows too little to answer waits for the one that looks, and takes what it finds.
+        with self._looking:
+            if self._monotonic() - self._tried >= self._poll:
+                self._tried = now = self._monotonic()
+                self._look(now)
+                self._tried = self._monotonic()
+
+    def _look(self, now: float) -> None:
         try:
             with self.read() as tx:
                 number = tx.execute(select(schema.revision.c.number)).scalar_one()

@@ -181,6 +181,19 @@ def test_a_record_read_while_it_changed_is_not_kept(any_account):
     assert len(store.user(user_id).policies) == 1
 
 
+def test_whoever_comes_while_the_first_look_is_on_its_way_waits_for_it(any_account, open_store):
+    url = any_account.store.engine.url.render_as_string(hide_password=False)
+    for _ in range(5):
+        fresh, together = open_store(url), threading.Barrier(16)
+
+        def ask(_number, store=fresh, together=together):
+            together.wait()
+            return store.account(any_account.id)
+
+        with ThreadPoolExecutor(16) as pool:
+            assert {found.id for found in pool.map(ask, range(16))} == {any_account.id}
+
+
 def test_kept_records_are_refused_once_the_revision_is_unknown_for_too_long(any_account, open_store, clock):
     other = open_store(str(any_account.store.engine.url.render_as_string(hide_password=False)))
     user_id = any_account.run(create_user, UserName="ann")["User"]["UserId"]
