@@ -57,7 +57,12 @@ class Services:
 
 def open_store(settings: Settings) -> Store:
     """Return the durable store of an installation, at the head of its schema."""
-    store = Store(settings.database_url, Vault(settings.master_key), monotonic=time.monotonic)
+    store = Store(
+        settings.database_url,
+        Vault(settings.master_key),
+        monotonic=time.monotonic,
+        bell=settings.data_dir / "revision.bell",
+    )
     store.migrate()
     return store
 

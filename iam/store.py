@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, insert, select, text, update
 
 from iam import migrations, schema
+from iam.bell import Bell
 from iam.database import WAIT, for_reading, for_writing, open_engine, translated
 from iam.errors import ServiceError, ServiceFailure, ServiceUnavailable
 from iam.policy import managed
@@ -67,9 +69,20 @@ class _Kept:
 
 
 class Store:
-    """One database; ``monotonic`` is a clock in seconds, ``poll`` the most between two looks at the revision."""
+    """One database; ``monotonic`` is a clock in seconds, ``poll`` the most between two looks at the revision.
 
-    def __init__(self, url: str, vault: Vault, *, monotonic: Callable[[], float], poll: float = 0.5) -> None:
+    Processes that are given the same ``bell`` see each other's changes at once, others within a poll.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        vault: Vault,
+        *,
+        monotonic: Callable[[], float],
+        poll: float = 0.5,
+        bell: Path | None = None,
+    ) -> None:
         self.engine: Engine = open_engine(url)
         self._vault = vault
         self._monotonic = monotonic
@@ -79,6 +92,8 @@ class Store:
         # SQLite's own lock blocks the thread, and with it, under gevent, the very greenlet that holds the lock.
         self._writer = threading.Lock()
         self._looking = threading.Lock()
+        self._bell = Bell(bell) if bell else None
+        self._heard = 0
         self._kept = _Kept(revision=-1)
         self._seen = float("-inf")  # when the revision was last read
         self._tried = float("-inf")  # when reading it was last tried
@@ -126,6 +141,9 @@ class Store:
                 yield tx
             if revise:
                 self._kept = _Kept(revision=number)
+                if self._bell:
+                    self._bell.ring(number)
+                    self._heard = number
 
     def _take_turn(self, stack: ExitStack) -> None:
         if self.engine.dialect.name != "sqlite":
@@ -148,6 +166,11 @@ class Store:
 
     def refresh(self) -> None:
         """Look at the revision, at most once per poll, and drop what was kept when it moved; outages raise nothing."""
+        if self._bell and self._bell.heard() != self._heard:
+            self._heard = self._bell.heard()
+            with self._looking:
+                self._look(self._monotonic())
+            return
         now = self._monotonic()
         if now - self._tried < self._poll and now - self._seen <= self._poll + GRACE:
             return

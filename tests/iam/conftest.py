@@ -112,8 +112,8 @@ def open_store(vault, clock):
     """Opens stores of one clock, and closes them at the end."""
     with contextlib.ExitStack() as stack:
 
-        def opened(url: str, monotonic=clock) -> Store:
-            store = Store(url, vault, monotonic=monotonic)
+        def opened(url: str, monotonic=clock, **more) -> Store:
+            store = Store(url, vault, monotonic=monotonic, **more)
             stack.callback(store.close)
             return store
 

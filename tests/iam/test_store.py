@@ -3,6 +3,7 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -162,6 +163,26 @@ def test_the_worker_that_changes_sees_it_at_once_and_the_others_within_the_poll(
     assert other.access_key(key).active, "within the poll the other worker may not know"
     clock.seconds += 0.5
     assert not other.access_key(key).active
+
+
+def test_processes_with_one_bell_see_each_others_changes_at_once(any_account, open_store, tmp_path):
+    url = str(any_account.store.engine.url.render_as_string(hide_password=False))
+    one, two = (open_store(url, bell=tmp_path / "bell") for _ in range(2))
+    key = any_account.run(create_access_key)["AccessKey"]["AccessKeyId"]
+    for writer, reader, status in ((one, two, "Inactive"), (two, one, "Active"), (one, two, "Inactive")):
+        before = (one.access_key(key).active, two.access_key(key).active)
+        replace(any_account, store=writer).run(update_access_key, AccessKeyId=key, Status=status)
+        assert before != (status == "Active",) * 2
+        assert reader.access_key(key).active is (status == "Active"), "no clock has moved"
+
+
+def test_a_count_that_no_record_shows_rings_no_bell(any_account, open_store, tmp_path):
+    url = str(any_account.store.engine.url.render_as_string(hide_password=False))
+    one, two = (open_store(url, bell=tmp_path / "bell") for _ in range(2))
+    account = two.account(any_account.id)
+    with one.write(revise=False):
+        pass
+    assert two.account(any_account.id) is account
 
 
 def test_a_record_read_while_it_changed_is_not_kept(any_account):
