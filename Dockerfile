@@ -32,7 +32,7 @@ USER 65532:65532
 EXPOSE 8080
 # Everything that is written is under /data and /tmp: run it with --read-only --tmpfs /tmp.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/readyz', timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['FEDGATE_BIND'].rpartition(':')[2] + '/readyz', timeout=4)"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["fedgate"]
 CMD ["run"]

@@ -1,6 +1,8 @@
 # make run       start everything for a trial on http://127.0.0.1:$(PORT)
 # make test      install what the tests need, then lint and test
-PYTHON ?= python3
+# The first that is new enough; `make PYTHON=...` names another.
+PYTHON ?= $(shell for one in python3 python3.13 python3.12 python3.11; do \
+    $$one -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$one && break; done || echo python3)
 PORT ?= 8080
 DATA ?= fedgate-data
 VENV := .venv
@@ -25,7 +27,7 @@ $(VENV)/.test: pyproject.toml $(VENV)/.installed
 	@touch $@
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	    || { echo 'Fedgate needs Python 3.11 or newer: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) \
 	    || { rm -rf $(VENV); echo 'On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }

@@ -105,7 +105,7 @@ def text_of(page: str) -> str:
 def keys_in_the_code() -> set[str]:
     """Return the condition keys that stand in the code: they are written in lower case, unlike actions."""
     sources = [
-        *(ROOT / "sts").glob("*.py"),
+        *(ROOT / "sts").rglob("*.py"),
         *(ROOT / "broker/aws").glob("*.py"),
         *(ROOT / "iam/operations").glob("*.py"),
     ]
