@@ -357,12 +357,12 @@ def _is_local(host: str) -> bool:
 
 def _public_url_remedy(values: Mapping[str, Any]) -> str:
     url = urlsplit(values["public_url"])
-    host = url.hostname if values["public_url"] else values["bind"].rpartition(":")[0]
-    if values["public_url"] and (
-        url.scheme not in {"http", "https"} or not host or url.query or url.fragment or url.username
-    ):
-        return "must be http://HOST or https://HOST, with a port or a path at most"
-    if values["development"] or url.scheme == "https" or not host or _is_local(host):
+    hosts = [values["bind"].rpartition(":")[0]]
+    if values["public_url"]:
+        if url.scheme not in {"http", "https"} or not url.hostname or url.query or url.fragment or url.username:
+            return "must be http://HOST or https://HOST, with a port or a path at most"
+        hosts.append(url.hostname)
+    if values["development"] or url.scheme == "https" or all(not host or _is_local(host) for host in hosts):
         return ""
     return "passwords and keys would cross the network in clear: set the https:// address of the proxy in front of bind"
 

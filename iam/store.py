@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 GRACE = 2.0  # seconds that kept records outlive the last look at the revision
+STRANGERS = 10_000  # unknown key ids that are remembered: asked again, one costs no more than a known one
 KEPT = 50_000  # records of each kind
 _MIGRATION_LOCK = 0x666564676174  # any number; PostgreSQL's advisory locks have numbers for names
 
@@ -58,6 +59,7 @@ class _Kept:
 
     revision: int
     keys: dict[str, AccessKey] = field(default_factory=dict)
+    strangers: set[str] = field(default_factory=set)  # ids that are no key of ours
     users: dict[str, UserRecord] = field(default_factory=dict)
     roles: dict[str, RoleRecord] = field(default_factory=dict)
     role_ids: dict[str, str] = field(default_factory=dict)
@@ -201,7 +203,13 @@ class Store:
 
     def access_key(self, key_id: str) -> AccessKey | None:
         """Return a long-term access key by its id."""
-        return self._get(self._current().keys, key_id, lambda reader: reader.access_key(key_id))
+        kept = self._current()
+        if key_id in kept.strangers:
+            return None
+        found = self._get(kept.keys, key_id, lambda reader: reader.access_key(key_id))
+        if found is None and len(kept.strangers) < STRANGERS:
+            kept.strangers.add(key_id)
+        return found
 
     def user(self, user_id: str) -> UserRecord | None:
         """Return a user by its unique id."""

@@ -140,8 +140,7 @@ class Authenticator:
     def _role_session(self, session: Session, role: RoleRecord | None) -> Caller:
         if role is None:
             raise InvalidClientTokenId(_INVALID, log="the session's role is gone")
-        policies = self._session_policies(session.grant)
-        return self._remember(session.id, role, lambda: _role(role, session, policies))
+        return self._remember(session.id, role, lambda: _role(role, session, self._session_policies(session.grant)))
 
     def _user_session(self, session: Session) -> Caller:
         grant = session.grant

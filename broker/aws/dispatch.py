@@ -56,8 +56,6 @@ from sts.trust import federated_principal
 
 log = logging.getLogger(__name__)
 
-_FORM = "text/xml"
-_JSON = "application/json"
 _TOLD = 128  # characters of a name that nobody knows: an answer stays short however long the request is
 
 
@@ -102,6 +100,8 @@ class Gate:
     def _run(self, exchange: Exchange) -> Result:
         request = exchange.request
         self.store.refresh()
+        # Once, before any transaction: to look for keys inside one would take a second connection of the pool.
+        exchange.sealer = self.sealer()
         parameters = query.parameters(request.query, request.body, request.header("content-type") or "")
         model = exchange.model = self._find(parameters)
         if not model.unsigned:
@@ -143,7 +143,7 @@ class Gate:
         operation = STS.get(model.name)
         if operation is None:
             raise _not_built(model)
-        call = StsCall(self.store, self.sealer(), self.random, exchange.now, exchange.caller)
+        call = StsCall(self.store, exchange.sealer, self.random, exchange.now, exchange.caller)
         if model.name == "AssumeRoleWithLDAPIdentity":
             identity, p = self.ldap.prove(exchange, p)
             call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=identity)
@@ -204,13 +204,18 @@ class Gate:
             raise _not_built(model)
         if not operation.writes:
             with self.store.read() as tx:
-                result = exchange.result = self._call(tx, exchange, model, operation)
+                self._authorise(tx, exchange, model, operation)
+                result = exchange.result = operation.run(self._call(tx, exchange), exchange.params)
             self.audit.append(trail.record(exchange))
             return result
+        with self.store.read() as tx:
+            # Whoever may not do it does not queue for the one writer's turn.
+            self._authorise(tx, exchange, model, operation)
         self.audit.check()  # a change that could not be audited is not made
         try:
             with self.store.write() as tx:
-                result = exchange.result = self._call(tx, exchange, model, operation)
+                self._authorise(tx, exchange, model, operation)
+                result = exchange.result = operation.run(self._call(tx, exchange), exchange.params)
                 record = trail.record(exchange)
                 trail.keep(tx, record, exchange)
         except WrongPassword as wrong:
@@ -221,13 +226,15 @@ class Gate:
         self.audit.append(record)
         return result
 
-    def _call(self, tx: Connection, exchange: Exchange, model: OperationModel, operation: Operation) -> Result:
+    def _call(self, tx: Connection, exchange: Exchange) -> Call:
         principal = exchange.signer.principal
-        call = Call(tx, principal, principal.account_id, exchange.now, self.random, self.vault, self.limits)
-        asks = operation.asks(call, exchange.params)
+        return Call(tx, principal, principal.account_id, exchange.now, self.random, self.vault, self.limits)
+
+    def _authorise(self, tx: Connection, exchange: Exchange, model: OperationModel, operation: Operation) -> None:
+        exchange.decisions.clear()
+        asks = operation.asks(self._call(tx, exchange), exchange.params)
         for ask in asks if isinstance(asks, tuple) else (asks,):
             self._require(exchange, model, ask)
-        return operation.run(call, exchange.params)
 
     # --- decisions ----------------------------------------------------------------------------------------------------
 
@@ -253,7 +260,7 @@ class Gate:
             # No encoded reasons either: even their length would tell whether the role exists (THREATS B09).
             text = f"User: {context.principal.arn} is not authorized to perform: {action} on resource: {ask.resource}"
             raise AccessDenied(text, log=reasons)
-        encoded = denials.encode(context, decision, sealer=self.sealer(), random=self.random)
+        encoded = denials.encode(context, decision, sealer=exchange.sealer, random=self.random)
         raise AccessDenied(reasons, encoded=encoded)
 
     def _decide(self, exchange: Exchange, ask: Ask, action: str, mfa_at: int | None) -> tuple[RequestContext, Decision]:

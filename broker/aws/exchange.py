@@ -12,6 +12,7 @@ from iam.policy.decide import Decision
 from sts.authenticate import Caller
 from sts.identity import Identity
 from sts.sigv4 import Presented
+from sts.token import Sealer
 
 
 @dataclass(slots=True)
@@ -22,6 +23,7 @@ class Exchange:
     now: datetime
     new_id: Callable[[], str]
     id: str = ""
+    sealer: Sealer = field(init=False)  # the keys of this moment, for the whole request
     model: OperationModel | None = None
     presented: Presented | None = None
     caller: Caller | None = None

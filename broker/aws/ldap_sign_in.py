@@ -80,10 +80,10 @@ class LdapSignIn:
             return next(iter(self.providers.items()))
         trusted = self._trusted_by(p["RoleArn"]) if "RoleArn" in p else []
         if len(trusted) != 1:
-            names = ", ".join(sorted(self.providers))
-            raise ValidationError(
-                f"Several directories are configured ({names}): name a RoleArn that trusts one of them."
-            )
+            if "RoleArn" not in p:
+                raise ValidationError("Several directories are configured: name a RoleArn, which tells the directory.")
+            # The same answer as to a wrong password: nobody learns which roles exist and whom they trust.
+            raise IDPRejectedClaim(_REJECTED, log="the role is unknown, or does not trust exactly one directory")
         return trusted[0], self.providers[trusted[0]]
 
     def _trusted_by(self, role_arn: str) -> list[str]:

@@ -29,6 +29,10 @@ from iam.vault import Vault
 _LDIF = "people.ldif"
 
 
+# What the environment may choose for a trial: a Redis of one's own, and how many workers.
+_MAY_BE_CHOSEN = {"FEDGATE_REDIS_URL", "FEDGATE_WORKERS"}
+
+
 @click.command()
 @click.option(
     "--data",
@@ -53,7 +57,7 @@ def demo(data: Path, bind: str, *, as_json: bool, new_keys: bool) -> None:
     directory, url = _start_directory(ldif)
     try:
         _write_config(config, bind, ldif, url)
-        environ = {**os.environ, DATA_VARIABLE: str(data)}
+        environ = {**_environ_without_settings(), DATA_VARIABLE: str(data)}
         settings = install(config, environ).settings
         seeded = _seed(settings, new_keys=new_keys)
     except BaseException:
@@ -68,6 +72,13 @@ def demo(data: Path, bind: str, *, as_json: bool, new_keys: bool) -> None:
             _welcome(facts, ldif)
 
     launch(Launch(settings, config, environ, (directory,), must_be_ready=True), announce, stopping)
+
+
+def _environ_without_settings() -> dict[str, str]:
+    """Return the environment without settings: with passwords that all know, it serves where it was told to."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("FEDGATE_") or name in _MAY_BE_CHOSEN
+    }
 
 
 def _prepare(data: Path) -> tuple[Path, Path]:

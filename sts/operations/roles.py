@@ -5,7 +5,7 @@ taken with assumed roles" (source identity).
 """
 
 from iam.arn import assumed_role_arn, parse_arn
-from iam.errors import AccessDenied, ValidationError
+from iam.errors import AccessDenied, NotImplementedHere, ValidationError
 from iam.operations.ask import Ask
 from iam.params import Params, Result
 from iam.policy.document import Policy, PolicyKind
@@ -44,6 +44,8 @@ def assume_role_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
     caller = call.signer
     if caller.principal.kind is PrincipalKind.ROOT:
         raise AccessDenied("Roles may not be assumed by root accounts.")
+    if p.get("ProvidedContexts"):
+        raise NotImplementedHere("ProvidedContexts is not built yet: no context assertion is looked at.")
     check_tags(p)
     inherited = _inherited(caller)
     if {key.lower() for key, _ in inherited} & {tag["Key"].lower() for tag in p.get("Tags", ())}:

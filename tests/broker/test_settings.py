@@ -56,7 +56,7 @@ def test_other_defaults_lie_in_the_data_folder_and_its_path_starts_at_the_file(r
     settings = read('[data]\ndir = "here"')
     assert settings.data_dir == tmp_path / "here"
     assert settings.master_key_file == tmp_path / "here" / "keys" / "master.key"
-    assert settings.redis_url == f"unix://{tmp_path}/here/redis/redis.sock"
+    assert settings.redis_url == f"unix://{embedded_socket(settings.data_dir)}"
 
 
 def test_the_environment_wins_over_the_file(read):

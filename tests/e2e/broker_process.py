@@ -428,13 +428,21 @@ class Demo:
 
 
 @contextlib.contextmanager
-def running_demo(folder: Path, *arguments: str) -> Iterator[Demo]:
+def running_demo(folder: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> Iterator[Demo]:
     """Run `fedgate demo` and yield it when it has said that it is ready."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [FEDGATE, "demo", "--data", str(folder / "data"), "--bind", "127.0.0.1:0", "--json", *arguments]
     with (folder / "demo.log").open("ab") as log:
         process = subprocess.Popen(
-            command, env=environment(folder), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
+            command,
+            env=environment(folder, **(environ or {})),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment(folder, **(environ or {})),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
         )
     family: list[int] = []
     try:

@@ -188,3 +188,17 @@ def test_for_people_it_prints_what_to_copy(tmp_path: Path):
         process.terminate()
         assert process.wait(20) == 0
         process.stdout.close()
+
+
+def test_settings_of_another_installation_in_the_environment_do_not_reach_it(tmp_path: Path):
+    """Its passwords are known to all: it serves where it was told to, and touches no other data."""
+    strangers = {
+        "FEDGATE_BIND": "0.0.0.0:0",
+        "FEDGATE_DATABASE_URL": f"sqlite:///{tmp_path / 'other.db'}",
+        "FEDGATE_AUDIT_DIR": str(tmp_path / "other-audit"),
+        "FEDGATE_PUBLIC_URL": "https://other.example.com",
+    }
+    with running_demo(tmp_path / "demo", environ=strangers) as demo:
+        assert demo.facts["endpoint"].startswith("http://127.0.0.1:")
+    assert not (tmp_path / "other.db").exists()
+    assert not (tmp_path / "other-audit").exists()
