@@ -439,10 +439,6 @@ def running_demo(folder: Path, *arguments: str, environ: Mapping[str, str] | Non
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=environment(folder, **(environ or {})),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
         )
     family: list[int] = []
     try:
