@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from broker.attempts import Attempts
+from broker.attempts import Attempts, network
 from broker.audit import AuditLog
 from broker.aws import query, trail
 from broker.aws.exchange import Exchange
@@ -39,14 +39,14 @@ class LdapSignIn:
         name, provider = self._provider(p)
         username, password = p["LDAPUsername"], p["LDAPPassword"]
         exchange.params = rest = {key: value for key, value in p.items() if key not in _PROOF}
-        subject = f"{name}|{_folded(username)}"
-        with self.attempts.turn(subject, exchange.request.source_ip, password):
+        subject = f"{name}|{_counted_name(provider, username)}"
+        with self.attempts.turn(subject, network(exchange.request.source_ip), password):
             return self._tried(exchange, name, provider, subject, username, password), rest
 
     def _tried(
         self, exchange: Exchange, name: str, provider: LdapProvider, subject: str, username: str, password: str
     ) -> Identity:
-        source = exchange.request.source_ip
+        source = network(exchange.request.source_ip)
         failed_before = self.attempts.admit(subject, source, exchange.now)
         found = provider.authenticate(username, password)
         if isinstance(found, Refusal):
@@ -91,6 +91,18 @@ class LdapSignIn:
         if role is None:
             return []
         return [name for name in self.providers if f"ldap-provider/{name}" in federated_providers(role.trust)]
+
+
+def _counted_name(provider: LdapProvider, username: str) -> str:
+    r"""Return the one name under which failures count, however it is spelled and with whichever domain.
+
+    Domains go twice: of ``CORP\alice@corp.example`` the directory is asked for ``alice@corp.example``, which may be
+    another attribute of alice.
+    """
+    folded = _folded(username)
+    for _ in range(2):
+        folded = _folded(provider.plain_name(folded))
+    return folded
 
 
 def _folded(username: str) -> str:

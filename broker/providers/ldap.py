@@ -165,7 +165,7 @@ class LdapProvider:
         An unknown name costs a bind as a wrong password does, and every refusal by the directory takes at least as long
         as wrong passwords lately took.
         """
-        name = self._plain(username)
+        name = self.plain_name(username)
         unaskable = _unaskable(name, password)
         if unaskable:
             return unaskable
@@ -193,7 +193,8 @@ class LdapProvider:
         self._service.close()
         self._binds.close()
 
-    def _plain(self, username: str) -> str:
+    def plain_name(self, username: str) -> str:
+        """Return the name that is looked for: without its domain, where that is one of ``login_domains``."""
         domains = {domain.casefold() for domain in self.config.login_domains}
         domain, slash, name = username.partition("\\")
         if slash and domain.casefold() in domains:

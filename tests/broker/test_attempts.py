@@ -4,13 +4,15 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Engine, event
 
-from broker.attempts import PER_NAME, PER_SOURCE, WINDOW, Attempts
+from broker.attempts import PER_NAME, PER_NAME_EVERYWHERE, PER_SOURCE, WINDOW, Attempts, network
 from iam.errors import ServiceError, Throttling
 from iam.store import Store
 from iam.vault import Vault
@@ -95,6 +97,85 @@ def test_fifty_failures_of_any_names_lock_their_source(attempts):
     assert wait(attempts, "corp|fresh", THERE, NOW) is None
 
 
+# --- many addresses ---------------------------------------------------------------------------------------------------
+
+
+def addresses(count: int) -> list[str]:
+    return [f"198.51.100.{number}" for number in range(1, count + 1)]
+
+
+def test_thirty_failures_of_one_name_from_any_sources_lock_it_everywhere_and_no_other_name(attempts):
+    for source in addresses(PER_NAME_EVERYWHERE - 1):
+        fail(attempts, 1, source=source)
+    assert attempts.admit("corp|a", HERE, NOW) is False
+    fail(attempts, 1, source=THERE)
+    assert wait(attempts, "corp|a", HERE, NOW) == WINDOW
+    assert wait(attempts, "corp|a", THERE, NOW) == WINDOW
+    assert wait(attempts, "corp|b", HERE, NOW) is None
+    assert wait(attempts, "demo|a", HERE, NOW) is None
+
+
+def test_a_name_is_locked_everywhere_for_at_most_the_window_after_its_newest_failure(attempts):
+    for number, source in enumerate(addresses(PER_NAME_EVERYWHERE)):
+        fail(attempts, 1, source=source, at=NOW + timedelta(seconds=number))
+    last = NOW + timedelta(seconds=PER_NAME_EVERYWHERE - 1)
+    fail(attempts, 1, "corp|b", HERE, at=last + timedelta(seconds=60))
+    assert wait(attempts, "corp|a", HERE, last + timedelta(seconds=60)) == WINDOW - 60
+    assert wait(attempts, "corp|a", HERE, last + timedelta(seconds=WINDOW)) is None
+
+
+def test_a_success_gives_nobody_elsewhere_new_tries_of_the_name(attempts):
+    fail(attempts, PER_NAME - 1)
+    for source in addresses(PER_NAME_EVERYWHERE):
+        fail(attempts, 1, source=source)
+    attempts.succeeded("corp|a", HERE)
+    assert wait(attempts, "corp|a", HERE, NOW) == WINDOW
+    attempts.succeeded("corp|a", addresses(1)[0])
+    assert wait(attempts, "corp|a", HERE, NOW) is None
+
+
+def test_one_statement_answers_whether_a_sign_in_is_admitted(attempts):
+    asked: list[str] = []
+
+    def note(_connection, _cursor, statement, *_):
+        asked.append(statement.split()[0])
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        attempts.admit("corp|a", HERE, NOW)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert asked.count("SELECT") == 1
+    assert set(asked) <= {"SELECT", "BEGIN", "ROLLBACK", "COMMIT"}
+
+
+SOURCES = {
+    "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64",
+    "2001:db8:1:2::": "2001:db8:1:2::/64",
+    "2001:db8:1:3::1": "2001:db8:1:3::/64",
+    "fe80::1%eth0": "fe80::/64",
+    "::ffff:192.0.2.1": "192.0.2.1",
+    "192.0.2.1": "192.0.2.1",
+    "": "",
+    "unknown": "unknown",
+}
+
+
+@pytest.mark.parametrize("address", SOURCES)
+def test_one_source_is_an_ipv4_address_or_an_ipv6_64(address):
+    assert network(address) == SOURCES[address]
+
+
+@given(st.ip_addresses(v=6), st.integers(0, 2**64 - 1))
+def test_the_lower_half_of_an_ipv6_address_makes_no_source_of_its_own(address, lower):
+    sibling = IPv6Address(int(address) >> 64 << 64 | lower)
+    if not (address.ipv4_mapped or sibling.ipv4_mapped):
+        assert network(str(address)) == network(str(sibling))
+
+
+# --- over workers and faults ---------------------------------------------------------------------------------------
+
+
 def test_another_counter_over_the_same_store_knows_the_same_failures(attempts, store):
     fail(attempts, PER_NAME)
     assert wait(Attempts(store), "corp|a", HERE, NOW) == WINDOW
@@ -120,10 +201,7 @@ def test_without_its_store_nobody_is_admitted(tmp_path: Path):
 
 def test_failures_that_cannot_be_written_down_count_in_this_worker(attempts, store):
     fail(attempts, 2)
-    with store.write(revise=False) as tx:
-        for event in ("UPDATE", "INSERT"):
-            refuse = f"BEFORE {event} ON failed_attempt BEGIN SELECT RAISE(ABORT, 'full'); END"
-            tx.exec_driver_sql(f"CREATE TRIGGER full_{event} {refuse}")
+    fill(store)
     for _ in range(PER_NAME - 2):
         assert wait(attempts, "corp|a", HERE, NOW) is None
         with pytest.raises(ServiceError):
@@ -131,11 +209,39 @@ def test_failures_that_cannot_be_written_down_count_in_this_worker(attempts, sto
     assert wait(attempts, "corp|a", HERE, NOW) == WINDOW
     assert wait(attempts, "corp|a", THERE, NOW) is None
     assert wait(attempts, "corp|a", HERE, NOW + timedelta(seconds=WINDOW)) is None
-    with store.write(revise=False) as tx:
-        for event in ("UPDATE", "INSERT"):
-            tx.exec_driver_sql(f"DROP TRIGGER full_{event}")
+    empty(store)
     attempts.succeeded("corp|a", HERE)
     assert wait(attempts, "corp|a", HERE, NOW) is None
+
+
+def test_failures_that_cannot_be_written_down_count_for_their_name_everywhere(attempts, store):
+    *written, last = addresses(PER_NAME_EVERYWHERE)
+    for source in written[:10]:
+        fail(attempts, 1, source=source)
+    fill(store)
+    try:
+        for source in (*written[10:], last):
+            assert wait(attempts, "corp|a", HERE, NOW) is None
+            with pytest.raises(ServiceError):
+                attempts.failed("corp|a", source, NOW)
+        assert wait(attempts, "corp|a", HERE, NOW) == WINDOW
+        assert wait(attempts, "corp|b", HERE, NOW) is None
+    finally:
+        empty(store)
+
+
+def fill(store: Store) -> None:
+    """Let no failure be written, as on a full disk."""
+    with store.write(revise=False) as tx:
+        for change in ("UPDATE", "INSERT"):
+            refuse = f"BEFORE {change} ON failed_attempt BEGIN SELECT RAISE(ABORT, 'full'); END"
+            tx.exec_driver_sql(f"CREATE TRIGGER full_{change} {refuse}")
+
+
+def empty(store: Store) -> None:
+    with store.write(revise=False) as tx:
+        for change in ("UPDATE", "INSERT"):
+            tx.exec_driver_sql(f"DROP TRIGGER full_{change}")
 
 
 # --- turns -------------------------------------------------------------------------------------------------------
@@ -173,6 +279,15 @@ def test_one_password_is_tried_by_all_at_once(attempts):
 
 def test_names_and_sources_do_not_wait_for_each_other(attempts):
     assert in_turn(attempts, ("corp|a", HERE, "x"), ("corp|b", HERE, "y"), ("corp|a", THERE, "z")) == 3
+
+
+def test_five_passwords_of_one_name_are_tried_at_once_from_however_many_sources(attempts):
+    tries = [("corp|a", source, f"guess from {source}") for source in addresses(12)]
+    assert in_turn(attempts, *tries) == 5
+
+
+def test_one_password_is_tried_from_all_sources_at_once(attempts):
+    assert in_turn(attempts, *(("corp|a", source, "the one") for source in addresses(12))) == 12
 
 
 def test_a_turn_ends_whatever_happens_in_it(attempts):

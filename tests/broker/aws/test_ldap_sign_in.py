@@ -23,7 +23,7 @@ from installation import FORM, Answer, Clock, Installation, environment
 from servers import eventually
 
 from broker import audit
-from broker.attempts import PER_NAME, PER_SOURCE
+from broker.attempts import PER_NAME, PER_NAME_EVERYWHERE, PER_SOURCE
 from broker.demo.people import BASE, LDIF, service_password
 from broker.providers.ldap import LdapConfig
 from iam.store import revoke
@@ -295,7 +295,7 @@ def test_with_several_directories_the_role_says_which_one_is_asked(desks, slapd,
     for role, name in ((corp, "corp"), (in_demo, "demo")):
         answer = desk.sign_in("alice", ALICE, RoleArn=role)
         assert answer.text("Provider") == desk.admin.arn("ldap-provider", name)
-    refused(desk.sign_in("alice", ALICE), 400, "ValidationError", "corp, demo")
+    refused(desk.sign_in("alice", ALICE), 400, "ValidationError", "Several directories are configured: name a RoleArn")
 
 
 def test_a_person_of_one_directory_is_nobody_in_another(desks, slapd, demo):
@@ -394,6 +394,53 @@ def test_e16_another_spelling_of_the_name_has_no_tries_of_its_own(desk, spelling
     desk.role("r")
     rejected(desk, PER_NAME, "192.0.2.3")
     refused(desk.sign_in(spelling, ALICE, peer="192.0.2.3"), 429, "Throttling")
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "CORP\\alice",
+        "corp\\ALICE",
+        "alice@corp.example",
+        "Alice@CORP.example ",
+        "\uff23ORP\\alice",
+        "CORP\\alice@corp.example",
+    ],
+)
+def test_e16_the_domain_of_a_name_gives_it_no_tries_of_its_own(desks, slapd, spelling):
+    desk = desks(slapd.config(login_domains=("CORP", "corp.example")))
+    desk.role("r")
+    assert desk.sign_in("CORP\\alice", ALICE, peer="192.0.2.13").status == 200
+    rejected(desk, PER_NAME, "192.0.2.13")
+    refused(desk.sign_in(spelling, ALICE, peer="192.0.2.13"), 429, "Throttling")
+
+
+def test_e16_names_of_a_domain_that_the_directory_is_not_told_of_are_other_names(desks, slapd):
+    desk = desks(slapd.config(login_domains=("CORP",)))
+    desk.role("r")
+    rejected(desk, PER_NAME, "192.0.2.14", "alice@elsewhere.example")
+    rejected(desk, PER_NAME, "192.0.2.14", "ELSE\\alice")
+    assert desk.sign_in("CORP\\alice", ALICE, peer="192.0.2.14").status == 200
+
+
+def test_e16_the_addresses_of_one_ipv6_64_have_no_tries_of_their_own(desk):
+    desk.role("r")
+    for number in range(PER_NAME):
+        rejected(desk, 1, f"2001:db8:1:2::{number + 1}")
+    refused(desk.sign_in("alice", ALICE, peer="2001:db8:1:2:aaaa::1"), 429, "Throttling")
+    assert desk.sign_in("alice", ALICE, peer="2001:db8:1:3::1").status == 200
+
+
+def test_e16_guesses_from_many_addresses_lock_a_name_everywhere_for_a_window(desk, clock):
+    desk.role("r")
+    for number in range(PER_NAME_EVERYWHERE):
+        rejected(desk, 1, f"198.51.100.{number + 1}")
+    locked = desk.sign_in("alice", ALICE, peer="192.0.2.15")
+    refused(locked, 429, "Throttling", "Too many failed sign-ins")
+    assert 0 < int(locked.headers["Retry-After"]) <= 900
+    assert desk.sign_in("bob", BOB, peer="192.0.2.15").status == 200
+    clock.advance(minutes=15, seconds=1)
+    assert desk.sign_in("alice", ALICE, peer="192.0.2.15").status == 200
 
 
 def test_e16_a_lock_survives_a_restart_and_holds_on_another_worker(desk):
