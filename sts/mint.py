@@ -161,7 +161,8 @@ def _fields(session: Session) -> dict[str, Any]:
         "h": grant.chained,
         "l": grant.claims,
     }
-    return {name: value for name, value in fields.items() if value not in (None, (), False)}
+    # What is absent reads back as absent; 0 is a moment, though it equals False.
+    return {name: value for name, value in fields.items() if value is not None and value is not False and value != ()}
 
 
 def _session(fields: Mapping[str, Any], key_id: str) -> Session:
