@@ -1,4 +1,4 @@
-"""The ids behind the ARNs of a trust policy: written down when it is stored, read back when it is shown or used.
+"""The ids behind the ARNs of a trust policy: written down when it is stored, read back when it is shown.
 
 IAM User Guide, "AWS JSON policy elements: Principal": a principal's ARN is transformed to its unique id when the policy
 is saved. Whoever is deleted and made anew is somebody else; whoever is renamed stays the same.
@@ -60,12 +60,6 @@ def arns_today(tx: Connection, ids: Iterable[str]) -> dict[str, str]:
             )
             today.update({row.id: iam_arn(row.account_id, kind, row.name, row.path) for row in rows})
     return today
-
-
-def as_used(text: str, bound: Mapping[str, str], today: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """Return a trust policy with the present ARNs of renamed principals, and the ids of its ARNs."""
-    moved = {arn: today[one] for arn, one in bound.items() if _is_durable(arn) and today.get(one, arn) != arn}
-    return _with_principals(text, moved), {moved.get(arn, arn): one for arn, one in bound.items()}
 
 
 def as_shown(text: str, bound: Mapping[str, str], today: Mapping[str, str]) -> str:

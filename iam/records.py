@@ -9,7 +9,6 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, select
 
 from iam import schema
 from iam.arn import iam_arn, parse_arn
-from iam.bindings import arns_today, as_used
 from iam.errors import MalformedPolicyDocument, ServiceFailure
 from iam.policy.document import Effect, Policy, PolicyKind
 from iam.policy.principals import Means
@@ -238,6 +237,5 @@ class Reader:
 
     def _trust(self, row: Row[Any], arn: str) -> Policy:
         bound: dict[str, str] = json.loads(row.trust_ids)
-        text, bound = as_used(row.trust, bound, arns_today(self.tx, bound.values()) if bound else {})
-        policy = self.parse(text, PolicyKind.TRUST, arn)
+        policy = self.parse(row.trust, PolicyKind.TRUST, arn)
         return policy.bind(bound) if bound else policy

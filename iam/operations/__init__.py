@@ -21,7 +21,7 @@ from iam.operations import (
     users,
 )
 from iam.operations.ask import Ask, Operation, anything
-from iam.operations.names import GROUP, ROLE, USER, about, about_all, about_new, about_permissions
+from iam.operations.names import GROUP, ROLE, USER, about, about_all, about_new, about_permissions, about_renamed
 
 _Run = Callable[[Call, Params], Result]
 _Asks = Callable[[Call, Params], Ask | tuple[Ask, ...]]
@@ -61,7 +61,7 @@ _USERS = {
     "CreateUser": _change(users.create_user, _tagged(about_new(USER), "iam:TagUser")),
     "GetUser": _read(users.get_user, _caller_or_user),
     "ListUsers": _read(users.list_users, about_all(USER)),
-    "UpdateUser": _change(users.update_user, _user),
+    "UpdateUser": _change(users.update_user, _both(_user, about_renamed(USER))),
     "DeleteUser": _change(users.delete_user, _user),
     "PutUserPermissionsBoundary": _change(users.put_user_permissions_boundary, _user_permissions),
     "DeleteUserPermissionsBoundary": _change(users.delete_user_permissions_boundary, _user_permissions),
@@ -80,7 +80,7 @@ _GROUPS = {
     "CreateGroup": _change(groups.create_group, about_new(GROUP)),
     "GetGroup": _read(groups.get_group, _group),
     "ListGroups": _read(groups.list_groups, about_all(GROUP)),
-    "UpdateGroup": _change(groups.update_group, _group),
+    "UpdateGroup": _change(groups.update_group, _both(_group, about_renamed(GROUP))),
     "DeleteGroup": _change(groups.delete_group, _group),
     "AddUserToGroup": _change(groups.add_user_to_group, _group),
     "RemoveUserFromGroup": _change(groups.remove_user_from_group, _group),

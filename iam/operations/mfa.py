@@ -95,8 +95,11 @@ def on_new_device(call: Call, p: Params) -> Ask:
 
 
 def on_device(call: Call, p: Params) -> Ask:
-    """Ask about the device with this serial number."""
-    return Ask(p["SerialNumber"], resource_tag_keys(call.tx, p["SerialNumber"]) | request_tag_keys(p))
+    """Ask about the device with this serial number; tags are read of the account's own devices alone."""
+    serial = p["SerialNumber"]
+    mine = select(_COLUMNS.serial).where(_COLUMNS.serial == serial, _COLUMNS.account_id == call.account_id)
+    tags = resource_tag_keys(call.tx, serial) if call.tx.execute(mine).one_or_none() else {}
+    return Ask(serial, tags | request_tag_keys(p))
 
 
 def on_owner(call: Call, p: Params) -> Ask:

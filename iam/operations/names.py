@@ -121,6 +121,18 @@ def about_new(noun: Noun) -> Asks:
     return ask
 
 
+def about_renamed(noun: Noun) -> Asks:
+    """Return what asks about the thing as it will be called: to move it there takes leave for the new place as well."""
+
+    def ask(call: Call, p: Params) -> Ask:
+        found = find_or_none(call, noun, noun.name(p))
+        name = p.get(f"New{noun.title}Name") or (found.name if found else noun.name(p))
+        path = p.get("NewPath") or (found.path if found else "/")
+        return Ask(iam_arn(call.account_id, noun.kind, name, path))
+
+    return ask
+
+
 def about_all(noun: Noun) -> Asks:
     """Return what asks about a list of these: the path that is listed stands for them, as in AWS's denials."""
 

@@ -126,10 +126,6 @@ def bind(names: Iterable[Named], ids: Mapping[str, str]) -> tuple[Named, ...]:
     return tuple(replace(one, bound_id=ids.get(one.value, one.bound_id)) for one in names)
 
 
-def _bound(one: Named, principal: Principal) -> bool:
-    return not one.bound_id or one.bound_id == principal.entity_id
-
-
 def grip(one: Named, principal: Principal) -> Grip:
     """Return how firmly this name holds this caller."""
     return _GRIPS[one.means](one, principal)
@@ -149,7 +145,10 @@ _NOT_OF_AN_ACCOUNT = frozenset({PrincipalKind.FEDERATED, PrincipalKind.SERVICE})
 
 
 def _entity(one: Named, principal: Principal) -> Grip:
-    if principal.entity_arn != one.value or not _bound(one, principal):
+    # Bound to an id, the ARN is only what its author wrote: a renamed principal stays the same, and whoever bears its
+    # name today is somebody else.
+    same = principal.entity_id == one.bound_id if one.bound_id else principal.entity_arn == one.value
+    if not same:
         return Grip.NOBODY
     # "IAM user ARN (that is not a federated user session)": only the user itself is the caller.
     return Grip.CALLER if principal.kind is PrincipalKind.USER else Grip.ENTITY
@@ -159,8 +158,14 @@ _SESSIONS = frozenset({PrincipalKind.ROLE_SESSION, PrincipalKind.FEDERATED_USER}
 
 
 def _session(one: Named, principal: Principal) -> Grip:
-    mine = principal.kind in _SESSIONS and principal.arn == one.value and _bound(one, principal)
+    same = _is_session_of(one, principal) if one.bound_id else principal.arn == one.value
+    mine = principal.kind in _SESSIONS and same
     return Grip.CALLER if mine else Grip.NOBODY
+
+
+def _is_session_of(one: Named, principal: Principal) -> bool:
+    """Return whether this is a session, of that name, of the role that the ARN meant when it was stored."""
+    return principal.entity_id == one.bound_id and principal.arn.rpartition("/")[2] == one.value.rpartition("/")[2]
 
 
 def _provider(one: Named, principal: Principal) -> Grip:

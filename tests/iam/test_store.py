@@ -24,6 +24,8 @@ from iam.operations.inline_policies import put_group_policy, put_role_policy, pu
 from iam.operations.policies import create_policy, create_policy_version
 from iam.operations.roles import create_role, delete_role, update_assume_role_policy
 from iam.operations.users import create_user, delete_user, put_user_permissions_boundary, update_user
+from iam.policy.principals import Grip, grip
+from iam.principal import Principal, PrincipalKind
 from iam.store import Revocations, record_key_use, revoke
 
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
@@ -355,7 +357,7 @@ def bound_ids(role):
     return {one.value: one.bound_id for statement in role.trust.statements for one in statement.principals}
 
 
-def test_a_trust_policy_follows_a_renamed_user_and_never_a_namesake(any_account):
+def test_a_trust_policy_means_who_bore_the_name_when_it_was_written(any_account):
     run, store = any_account.run, any_account.store
     ann = run(create_user, UserName="ann")["User"]
     document = trust({"AWS": [ann["Arn"], "111122223333"]})
@@ -363,12 +365,18 @@ def test_a_trust_policy_follows_a_renamed_user_and_never_a_namesake(any_account)
     account = {"111122223333": ""}
     assert bound_ids(store.role(role["Arn"])) == {ann["Arn"]: ann["UserId"], **account}
     run(update_user, UserName="ann", NewUserName="anna", NewPath="/x/")
-    renamed = "arn:aws:iam::111122223333:user/x/anna"
-    run(create_user, UserName="ann")
-    assert bound_ids(store.role(role["Arn"])) == {renamed: ann["UserId"], **account}
+    namesake = run(create_user, UserName="ann")["User"]
+    named = store.role(role["Arn"]).trust.statements[0].principals[0]
+    assert grip(named, as_principal(store, ann["UserId"])) is Grip.CALLER
+    assert grip(named, as_principal(store, namesake["UserId"])) is Grip.NOBODY
     run(delete_user, UserName="anna")
-    run(create_user, UserName="anna", Path="/x/")
-    assert ann["UserId"] in bound_ids(store.role(role["Arn"])).values()
+    assert bound_ids(store.role(role["Arn"])) == {ann["Arn"]: ann["UserId"], **account}
+    assert grip(named, as_principal(store, namesake["UserId"])) is Grip.NOBODY
+
+
+def as_principal(store, user_id):
+    user = store.user(user_id)
+    return Principal(PrincipalKind.USER, user.account_id, user.arn, user.id, user.arn, user.id, user.name)
 
 
 def test_accounts_are_found_by_id_and_alias(any_account):
