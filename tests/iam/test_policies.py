@@ -195,11 +195,12 @@ def test_a_policy_is_deleted_with_its_default_version_alone(owner):
 
 
 def test_policies_are_listed_by_scope_path_and_use(owner):
-    everything = names(owner.run(list_policies))
+    everything = names(owner.run(list_policies, MaxItems=1000))
     assert everything[-1] == "p"
     assert names(owner.run(list_policies, Scope="Local")) == ["p"]
-    assert names(owner.run(list_policies, Scope="AWS")) == everything[:-1]
-    assert names(owner.run(list_policies, PathPrefix="/job-function/")) == ["ViewOnlyAccess"]
+    assert names(owner.run(list_policies, Scope="AWS", MaxItems=1000)) == everything[:-1]
+    functions = names(owner.run(list_policies, PathPrefix="/job-function/"))
+    assert {"Billing", "ViewOnlyAccess"} <= set(functions) < set(everything)
     assert names(owner.run(list_policies, OnlyAttached=True)) == []
     owner.run(attach_role_policy, RoleName="x", PolicyArn=VIEW_ONLY)
     owner.run(create_user, UserName="y", PermissionsBoundary=ARN)
@@ -219,7 +220,7 @@ def test_policies_come_in_pages(owner):
         if not answer["IsTruncated"]:
             break
         marker = {"Marker": answer["Marker"]}
-    assert seen == names(owner.run(list_policies))
+    assert seen == names(owner.run(list_policies, MaxItems=1000))
 
 
 KINDS = [
