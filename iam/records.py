@@ -11,6 +11,7 @@ from iam import schema
 from iam.arn import iam_arn, parse_arn
 from iam.errors import MalformedPolicyDocument, ServiceFailure
 from iam.policy.document import Effect, Policy, PolicyKind
+from iam.policy.policy_set import PolicySet
 from iam.policy.principals import Means
 from iam.vault import CannotUnseal, Vault
 
@@ -50,8 +51,8 @@ class UserRecord:
     path: str
     arn: str
     tags: Tags
-    boundary: Policy | None
-    policies: tuple[Policy, ...]
+    boundary: PolicySet | None
+    policies: PolicySet
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,11 @@ class RoleRecord:
     name: str
     path: str
     arn: str
-    trust: Policy
+    trust: PolicySet
     max_session: int
     tags: Tags
-    boundary: Policy | None
-    policies: tuple[Policy, ...]
+    boundary: PolicySet | None
+    policies: PolicySet
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,12 @@ def parsed(text: str, kind: PolicyKind, label: str) -> Policy:
         raise ServiceFailure("A stored policy cannot be read.", log=f"stored policy {label}: {error.log}") from error
 
 
-def federated_providers(trust: Policy) -> frozenset[str]:
+def federated_providers(trust: Iterable[Policy]) -> frozenset[str]:
     """Return kind and name of each identity provider that a trust policy lets in, such as ``ldap-provider/corp``."""
     return frozenset(
         provider_name(one.value)
-        for statement in trust.statements
+        for policy in trust
+        for statement in policy.statements
         if statement.effect is Effect.ALLOW
         for one in statement.principals
         if one.means is Means.PROVIDER
@@ -219,10 +221,10 @@ class Reader:
         query = select(table.key, table.value).where(table.entity_id == entity_id).order_by(table.key_folded)
         return tuple((key, value) for key, value in self.tx.execute(query))
 
-    def _boundary(self, arn: str | None) -> Policy | None:
-        return (self.managed(self.tx, arn) or NOTHING) if arn else None
+    def _boundary(self, arn: str | None) -> PolicySet | None:
+        return PolicySet((self.managed(self.tx, arn) or NOTHING,)) if arn else None
 
-    def _policies(self, entity_ids: Iterable[str]) -> tuple[Policy, ...]:
+    def _policies(self, entity_ids: Iterable[str]) -> PolicySet:
         ids = tuple(entity_ids)
         inline, attached = schema.inline_policy.c, schema.attachment.c
         texts = (
@@ -233,9 +235,9 @@ class Reader:
         own = [self.parse(text, PolicyKind.IDENTITY, name) for name, text in self.tx.execute(texts)]
         arns = select(attached.policy_arn).where(attached.entity_id.in_(ids)).order_by(attached.policy_arn).distinct()
         managed = [self.managed(self.tx, arn) for arn in self.tx.scalars(arns).all()]
-        return (*own, *(policy for policy in managed if policy is not None))
+        return PolicySet((*own, *(policy for policy in managed if policy is not None)))
 
-    def _trust(self, row: Row[Any], arn: str) -> Policy:
+    def _trust(self, row: Row[Any], arn: str) -> PolicySet:
         bound: dict[str, str] = json.loads(row.trust_ids)
         policy = self.parse(row.trust, PolicyKind.TRUST, arn)
-        return policy.bind(bound) if bound else policy
+        return PolicySet((policy.bind(bound) if bound else policy,))

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +19,6 @@ from iam.database import WAIT, for_reading, for_writing, open_engine, translated
 from iam.errors import ServiceError, ServiceFailure, ServiceUnavailable
 from iam.policy import managed
 from iam.policy.document import Policy, PolicyKind
-from iam.policy.managed import ManagedPolicy
 from iam.records import (
     AccessKey,
     AccountRecord,
@@ -253,11 +251,6 @@ class Store:
                 kept.revocations = self._reader(tx).revocations()
         return kept.revocations
 
-    @cached_property
-    def aws_managed(self) -> dict[str, ManagedPolicy]:
-        """Return the managed policies that come with us, by ARN."""
-        return managed.load()
-
     def _get(self, kept: dict[K, V], key: K, load: Callable[[Reader], V | None]) -> V | None:
         """Return a kept record, or read it.
 
@@ -284,7 +277,7 @@ class Store:
         return found
 
     def _managed(self, tx: Connection, arn: str) -> Policy | None:
-        shipped = self.aws_managed.get(arn)
+        shipped = managed.load().get(arn)
         if shipped is not None:
             return shipped.policy
         policy, version = schema.policy.c, schema.policy_version.c

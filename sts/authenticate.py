@@ -15,6 +15,7 @@ from typing import NoReturn, TypeVar
 from iam.arn import LONG_TERM_KEY, assumed_role_arn, federated_user_arn, root_arn
 from iam.errors import ExpiredToken, InvalidClientTokenId, SignatureDoesNotMatch
 from iam.policy.document import Policy, PolicyKind
+from iam.policy.policy_set import PolicySet
 from iam.principal import Principal, PrincipalKind
 from iam.store import RoleRecord, Store, UserRecord
 from sts.mint import Grant, Session, SessionKind, Tags, read
@@ -28,11 +29,16 @@ _EXPIRED = "The security token included in the request is expired"
 _REMEMBERED = 50_000
 # Whoever names an unknown key pays for one HMAC like everybody else (THREATS A06).
 _NO_SECRET = "0" * 40
-_EVERYTHING = Policy.parse(
-    '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}',
-    PolicyKind.IDENTITY,
-    label="root",
+_EVERYTHING = PolicySet(
+    (
+        Policy.parse(
+            '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}',
+            PolicyKind.IDENTITY,
+            label="root",
+        ),
+    )
 )
+_NO_POLICIES = PolicySet()
 
 V = TypeVar("V")
 
@@ -47,9 +53,9 @@ class Caller:
 
     principal: Principal
     access_key_id: str
-    identity_policies: tuple[Policy, ...]
-    boundary: Policy | None
-    session_policies: tuple[Policy, ...] | None
+    identity_policies: PolicySet
+    boundary: PolicySet | None
+    session_policies: PolicySet | None
     tags: Tags
     keys: ContextKeys
     session: Session | None = None
@@ -154,17 +160,18 @@ class Authenticator:
 
     def _build_user_session(self, session: Session, user: UserRecord | None) -> Caller:
         if session.grant.kind is SessionKind.FEDERATED:
-            return _federated(user, session, self._session_policies(session.grant) or ())
+            return _federated(user, session, self._session_policies(session.grant) or _NO_POLICIES)
         if user is None:
             return _root(session.grant.account_id, session.access_key_id, session)
         return _user(user, session.access_key_id, session)
 
-    def _session_policies(self, grant: Grant) -> tuple[Policy, ...] | None:
+    def _session_policies(self, grant: Grant) -> PolicySet | None:
         if grant.policy is None and not grant.policy_arns:
             return None
         inline = (Policy.parse(grant.policy, PolicyKind.SESSION),) if grant.policy else ()
         # A managed policy that was deleted since grants nothing, and so narrows to the rest.
-        return inline + tuple(p for arn in grant.policy_arns if (p := self._store.managed_policy(arn)) is not None)
+        managed = [self._store.managed_policy(arn) for arn in grant.policy_arns]
+        return PolicySet((*inline, *(policy for policy in managed if policy is not None)))
 
     def _remember(self, key: str, source: object, build: Callable[[], Caller]) -> Caller:
         """Return the caller built before from the same record; the store gives a new one when anything changed."""
@@ -193,7 +200,7 @@ def _root(account_id: str, key_id: str, session: Session | None) -> Caller:
     return Caller(
         principal=principal,
         access_key_id=key_id,
-        identity_policies=(),
+        identity_policies=_NO_POLICIES,
         boundary=None,
         session_policies=None,
         tags=(),
@@ -216,7 +223,7 @@ def _user(user: UserRecord, key_id: str, session: Session | None) -> Caller:
     )
 
 
-def _role(role: RoleRecord, session: Session, policies: tuple[Policy, ...] | None) -> Caller:
+def _role(role: RoleRecord, session: Session, policies: PolicySet | None) -> Caller:
     grant = session.grant
     arn = assumed_role_arn(role.account_id, role.name, grant.name)
     tags = _merged(role.tags, grant.tags)
@@ -234,7 +241,7 @@ def _role(role: RoleRecord, session: Session, policies: tuple[Policy, ...] | Non
     )
 
 
-def _federated(user: UserRecord | None, session: Session, policies: tuple[Policy, ...]) -> Caller:
+def _federated(user: UserRecord | None, session: Session, policies: PolicySet) -> Caller:
     """Build the caller of GetFederationToken's credentials.
 
     The user's policies, or everything where root made it, narrowed by the passed ones.
@@ -247,7 +254,7 @@ def _federated(user: UserRecord | None, session: Session, policies: tuple[Policy
     return Caller(
         principal=principal,
         access_key_id=session.access_key_id,
-        identity_policies=user.policies if user else (_EVERYTHING,),
+        identity_policies=user.policies if user else _EVERYTHING,
         boundary=user.boundary if user else None,
         session_policies=policies,
         tags=session.grant.tags,

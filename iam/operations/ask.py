@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from iam.call import Call, Params, Result
-from iam.policy.document import Policy
+from iam.policy.policy_set import PolicySet
 
 ContextKeys = Mapping[str, tuple[str, ...]]
 
@@ -20,7 +20,7 @@ class Ask:
     resource: str
     keys: ContextKeys = field(default_factory=dict)
     action: str = ""
-    trust: Policy | None = None
+    trust: PolicySet | None = None
     account_id: str = ""
 
 

@@ -28,6 +28,7 @@ from iam.operations.names import USER, Entity, named
 from iam.operations.password_policy import policy_of, require_strong
 from iam.operations.users import on_user_or_caller, user_or_caller
 from iam.policy.document import Policy, PolicyKind
+from iam.policy.policy_set import PolicySet
 from iam.principal import PrincipalKind
 from iam.schema import account, login_profile, user
 
@@ -177,7 +178,7 @@ def on_own_password(call: Call, _p: Params) -> Ask:
     ask = on_user_or_caller(call, {})
     if who.kind is not PrincipalKind.USER or not policy_of(call.tx, call.account_id).AllowUsersToChangePassword:
         return ask
-    return Ask(ask.resource, ask.keys, trust=_self_service(who.entity_arn), account_id=call.account_id)
+    return Ask(ask.resource, ask.keys, trust=_self_service(who.entity_id), account_id=call.account_id)
 
 
 def on_password_policy(call: Call, _p: Params) -> Ask:
@@ -185,19 +186,30 @@ def on_password_policy(call: Call, _p: Params) -> Ask:
     who = call.principal
     if who.kind is not PrincipalKind.USER or not policy_of(call.tx, call.account_id).AllowUsersToChangePassword:
         return Ask("*")
-    return Ask("*", trust=_self_service(who.entity_arn), account_id=call.account_id)
+    return Ask("*", trust=_self_service(who.entity_id), account_id=call.account_id)
 
 
-def _self_service(user_arn: str) -> Policy:
-    """Return AllowUsersToChangePassword as a policy on the user; an explicit deny still wins."""
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"AWS": user_arn},
-        "Action": ["iam:ChangePassword", "iam:GetAccountPasswordPolicy"],
-        "Resource": "*",
-    }
-    text = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    return Policy.parse(text, PolicyKind.RESOURCE, label="AllowUsersToChangePassword")
+# AllowUsersToChangePassword as a policy on each user, who is the one principal that it is bound to.
+_SELF = iam_arn("0" * 12, "user", "self", "/")
+_SELF_SERVICE = Policy.parse(
+    json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": {
+                "Effect": "Allow",
+                "Principal": {"AWS": _SELF},
+                "Action": ["iam:ChangePassword", "iam:GetAccountPasswordPolicy"],
+            },
+        }
+    ),
+    PolicyKind.RESOURCE,
+    label="AllowUsersToChangePassword",
+)
+
+
+def _self_service(user_id: str) -> PolicySet:
+    """Return what lets one user change its own password; an explicit deny still wins."""
+    return PolicySet((_SELF_SERVICE.bind({_SELF: user_id}),))
 
 
 # --- one password

@@ -6,7 +6,6 @@ Source: IAM API Reference, CreatePolicy, CreatePolicyVersion, ListPolicies; IAM 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 
 from sqlalchemy import Column, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -26,16 +25,11 @@ from iam.operations.lookup import (
 )
 from iam.operations.names import Entity, page_of
 from iam.policy.document import Policy, PolicyKind, size
-from iam.policy.managed import ManagedPolicy, load
+from iam.policy.managed import ManagedPolicy
+from iam.policy.managed import load as shipped
 from iam.schema import attachment, policy, policy_version, role, user
 
 _VERSION = re.compile("v([1-9][0-9]{0,8})")
-
-
-@cache
-def shipped() -> Mapping[str, ManagedPolicy]:
-    """Return AWS's managed policies by ARN, read once."""
-    return load()
 
 
 # --- finding and asking -------------------------------------------------------------------------------------------

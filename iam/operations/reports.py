@@ -19,8 +19,9 @@ from iam.operations.instance_profiles import profile_shapes
 from iam.operations.lookup import milliseconds, moment
 from iam.operations.names import GROUP, ROLE, USER, Entity, extras, heading, page_of
 from iam.operations.password_policy import policy_of
-from iam.operations.policies import get_policy, get_policy_version, list_policy_versions, shipped
+from iam.operations.policies import get_policy, get_policy_version, list_policy_versions
 from iam.operations.roles import role_shapes
+from iam.policy.managed import load as shipped
 from iam.schema import (
     access_key,
     account,

@@ -63,7 +63,7 @@ def _trust(call: Call, text: str) -> tuple[dict[str, str], frozenset[str]]:
         raise LimitExceeded(f"Cannot exceed quota for ACLSizePerRole: {call.limits.trust_policy_size}")
     policy = Policy.parse(text, PolicyKind.TRUST)
     ids = resolve(call.tx, policy.principal_arns())
-    return {"trust": text, "trust_ids": json.dumps(ids)}, federated_providers(policy)
+    return {"trust": text, "trust_ids": json.dumps(ids)}, federated_providers((policy,))
 
 
 def _set_providers(call: Call, role_id: str, providers: frozenset[str]) -> None:

@@ -9,7 +9,7 @@ negated operator compares with a variable that has no value. Doubt is no match f
 import base64
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -17,12 +17,10 @@ from operator import eq, ge, gt, le, lt
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
-from iam.policy.patterns import ContextKeys, Dialect, Patterns
+from iam.policy.patterns import ContextKeys, Dialect, Match, matcher
 
 T = TypeVar("T")
 Verdict = bool | None
-# Does one value of the request match one of the wanted values?
-Match = Callable[[str, ContextKeys], Verdict]
 # (wanted values, whether variables count, whether the operator is negated) -> Match; ValueError names the wrong value.
 Build = Callable[[tuple[str, ...], bool, bool], Match]
 Holds = Callable[[ContextKeys], Verdict]
@@ -99,11 +97,11 @@ def network(text: str) -> IPv4Network | IPv6Network | None:
 
 
 def _strings(dialect: Dialect) -> Build:
+    dialects = {variables: replace(dialect, variables=variables) for variables in (False, True)}
+
     def build(values: tuple[str, ...], variables: bool, negated: bool) -> Match:  # noqa: FBT001 - Build's signature
-        patterns = Patterns.of(
-            values, Dialect(variables, dialect.wildcards, dialect.arn, complete=False, fold=dialect.fold)
-        )
-        return patterns.match if negated or not patterns.templates else patterns.surely
+        # A positive comparison with a variable that has no value is false; whether a negated one holds, nobody knows.
+        return matcher(values, dialects[variables], unknown=None if negated else False)
 
     return build
 
@@ -184,18 +182,22 @@ OPERATORS = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One key (in lower case) under one operator (as written); ``holds`` answers for a request's keys."""
+    """One key (in lower case) under one operator (as written); ``holds`` answers for a request's keys.
+
+    ``name`` is the key as its author wrote it.
+    """
 
     operator: str
     key: str
     values: tuple[str, ...]
+    name: str = field(compare=False)
     holds: Holds = field(compare=False, repr=False)
 
     @classmethod
     def of(cls, operator: str, key: str, values: tuple[str, ...], *, variables: bool) -> "Condition":
         """Prepare a condition; KeyError for an unknown operator, ValueError for a value that it cannot read."""
-        key = key.lower()
-        return cls(operator, key, values, _holds(operator, key, values, variables=variables))
+        lower = key.lower()
+        return cls(operator, lower, values, key, _holds(operator, lower, values, variables=variables))
 
 
 def _holds(operator: str, key: str, values: tuple[str, ...], *, variables: bool) -> Holds:
@@ -221,10 +223,12 @@ def _plain(key: str, match: Match, negated: bool, absent: bool) -> Holds:  # noq
         values = keys.get(key)
         if not values:
             return absent
-        found = match(values[0], keys) if len(values) == 1 else _any([match(value, keys) for value in values])
-        return _not(found) if negated else found
+        return match(values[0], keys) if len(values) == 1 else _any([match(value, keys) for value in values])
 
-    return holds
+    def does_not(keys: ContextKeys) -> Verdict:
+        return _not(holds(keys)) if keys.get(key) else absent
+
+    return does_not if negated else holds
 
 
 def _for_all(key: str, match: Match, negated: bool, absent: bool) -> Holds:  # noqa: FBT001 - one signature for the table

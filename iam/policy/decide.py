@@ -4,14 +4,15 @@ Pure. Source: IAM User Guide, "Policy evaluation logic": "Determining whether a 
 account" and "Cross-account policy evaluation logic". Collect what denies, then what allows; what is left is denied.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
 from iam.arn import root_arn
-from iam.policy.document import TRUST_ACTIONS, Policy, PolicyKind, Statement
+from iam.policy.grammar import TRUST_ACTIONS
+from iam.policy.policy_set import PolicySet
 from iam.policy.principals import Grip, grip, is_left_out
+from iam.policy.statement import Statement
 from iam.principal import Principal, PrincipalKind
 
 IDENTITY = "identity-based policy"
@@ -22,8 +23,7 @@ SESSION = "session policy"
 GUARDRAIL = "service control policy"
 
 
-@dataclass(frozen=True, slots=True)
-class RequestContext:
+class RequestContext(NamedTuple):
     """One request: what, on what, by whom; ``keys`` are the condition keys, their names in lower case."""
 
     action: str
@@ -32,19 +32,21 @@ class RequestContext:
     keys: Mapping[str, tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Layers:
+_NO_POLICIES = PolicySet()
+
+
+class Layers(NamedTuple):
     """The policies that have a say.
 
-    ``session`` and ``guardrails`` are None where there are none, while an empty tuple allows nothing; the policies of
-    one layer grant together. ``resource_account`` owns the resource; empty means the caller's own account.
+    ``boundary``, ``session`` and ``guardrails`` are None where there are none, while an empty set allows nothing; the
+    policies of one layer grant together. ``resource_account`` owns the resource; empty means the caller's own account.
     """
 
-    identity: tuple[Policy, ...] = ()
-    boundary: Policy | None = None
-    session: tuple[Policy, ...] | None = None
-    guardrails: tuple[Policy, ...] | None = None
-    resource: Policy | None = None
+    identity: PolicySet = _NO_POLICIES
+    boundary: PolicySet | None = None
+    session: PolicySet | None = None
+    guardrails: PolicySet | None = None
+    resource: PolicySet | None = None
     resource_account: str = ""
 
 
@@ -63,95 +65,103 @@ class Reason(NamedTuple):
     statement: Statement
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The answer; ``layer`` is the one that decided, ``statements`` are all that denied, or all that allowed."""
 
-    allowed: bool
     why: Why
     layer: str
     statements: tuple[Reason, ...] = ()
 
+    @property
+    def allowed(self) -> bool:
+        """Return whether the request may go on."""
+        return self.why is Why.ALLOWED
 
-class _Found(NamedTuple):
-    """What one layer says: None for allows means that the layer does not exist, so that it cannot withhold."""
+
+class _Said(NamedTuple):
+    """What one layer says of a request; ``grip`` is how firmly a resource's policy holds the caller."""
 
     layer: str
-    denies: Sequence[Statement]
-    allows: Sequence[Statement] | None
+    denies: list[Statement]
+    allows: list[Statement]
     grip: Grip = Grip.NOBODY
 
-    @property
-    def withholds(self) -> bool:
-        return self.allows is not None and not self.allows
 
+# What each layer says, in the order in which AWS asks them: guardrails, resource, identity, boundary, session. None
+# where a layer does not exist, so that it can neither grant nor withhold.
+_Survey = tuple[_Said | None, _Said | None, _Said | None, _Said | None, _Said | None]
 
-_NO_LAYER = {layer: _Found(layer, (), None) for layer in (GUARDRAIL, RESOURCE, IDENTITY, BOUNDARY, SESSION)}
 _ROOT, _FEDERATED_USER = PrincipalKind.ROOT, PrincipalKind.FEDERATED_USER
-_CALLER, _ENTITY = Grip.CALLER, Grip.ENTITY
+_CALLER, _ENTITY, _NOBODY = Grip.CALLER, Grip.ENTITY, Grip.NOBODY
 
 
 def decide(context: RequestContext, layers: Layers) -> Decision:
     """Return whether the request is allowed; never raises. No policies mean no, except for root at home."""
-    found = _survey(context, layers)
-    denies = tuple(Reason(one.layer, statement) for one in found for statement in one.denies)
-    if denies:
-        return Decision(allowed=False, why=Why.EXPLICIT_DENY, layer=denies[0].layer, statements=denies)
-    missing = _missing(context.principal, layers, found)
+    said = _survey(context, layers)
+    for one in said:
+        if one is not None and one.denies:
+            denies = tuple(Reason(layer.layer, found) for layer in said if layer is not None for found in layer.denies)
+            return Decision(Why.EXPLICIT_DENY, denies[0].layer, denies)
+    missing = _missing(context.principal, layers, said)
     if missing:
-        return Decision(allowed=False, why=Why.IMPLICIT_DENY, layer=missing)
-    allows = tuple(Reason(one.layer, statement) for one in found for statement in one.allows or ())
-    by_resource = found.resource.grip and not found.identity.allows
-    layer = found.resource.layer if by_resource else IDENTITY
-    return Decision(allowed=True, why=Why.ALLOWED, layer=layer, statements=allows)
+        return Decision(Why.IMPLICIT_DENY, missing)
+    allows = tuple([Reason(layer.layer, found) for layer in said if layer is not None for found in layer.allows])
+    return Decision(Why.ALLOWED, _grantor(context.principal, said), allows)
 
 
-class _Survey(NamedTuple):
-    """What each layer says, in the order in which AWS asks them."""
-
-    guardrails: _Found
-    resource: _Found
-    identity: _Found
-    boundary: _Found
-    session: _Found
+def _grantor(principal: Principal, said: _Survey) -> str:
+    """Return the layer that granted what nothing withholds: the caller's own policies before the resource's."""
+    _, resource, identity, _, _ = said
+    if resource is None or not resource.grip:
+        return IDENTITY
+    own = identity is not None and identity.allows and principal.kind not in _BY_TRUST_ALONE
+    return IDENTITY if own else resource.layer
 
 
 def _survey(context: RequestContext, layers: Layers) -> _Survey:
-    action = context.action.lower()
+    identity, boundary, session, guardrails, resource, _ = layers
     kind = context.principal.kind
     # Root has no policies of its own; a federated user without a session policy may do nothing (GetFederationToken).
-    own = kind is not _ROOT
-    session = () if layers.session is None and kind is _FEDERATED_USER else layers.session
-    boundary = None if layers.boundary is None else (layers.boundary,)
-    return _Survey(
-        _ask(GUARDRAIL, layers.guardrails, context, action),
-        _ask_resource(layers.resource, context, action),
-        _ask(IDENTITY, layers.identity if own else (), context, action),
-        _ask(BOUNDARY, boundary if own else None, context, action),
-        _ask(SESSION, session if own else None, context, action),
+    if kind is _ROOT:
+        identity, boundary, session = _NO_POLICIES, None, None
+    elif kind is _FEDERATED_USER and session is None:
+        session = _NO_POLICIES
+    return (
+        None if guardrails is None else _ask(GUARDRAIL, guardrails, context),
+        None if resource is None else _ask_resource(resource, context),
+        _ask(IDENTITY, identity, context),
+        None if boundary is None else _ask(BOUNDARY, boundary, context),
+        None if session is None else _ask(SESSION, session, context),
     )
 
 
-def _missing(principal: Principal, layers: Layers, found: _Survey) -> str:
+def _missing(principal: Principal, layers: Layers, said: _Survey) -> str:
     """Return the layer whose allow is missing, or an empty text when nothing is."""
-    grip_here = found.resource.grip
+    guardrails, resource, identity, boundary, session = said
+    held, where = (_NOBODY, RESOURCE) if resource is None else (resource.grip, resource.layer)
+    kind = principal.kind
     # These have no policies of their own, so they must be named: with "*" anybody's token would do.
-    if principal.kind in _BY_TRUST_ALONE:
-        return "" if grip_here is _CALLER else found.resource.layer
-    root = principal.kind is _ROOT
-    if found.guardrails.withholds and not root:
+    if kind in _BY_TRUST_ALONE:
+        return "" if held is _CALLER else where
+    if guardrails is not None and not guardrails.allows:
         return GUARDRAIL
-    own = layers.resource_account in {"", principal.account_id}
-    if own and (root or grip_here is _CALLER):
+    own = layers.resource_account in ("", principal.account_id)
+    if own and (kind is _ROOT or held is _CALLER):
         return ""
     # Another account's resource, and every role, must let the caller in by itself.
-    if (not own or found.resource.layer == TRUST) and not grip_here:
-        return found.resource.layer
+    if not held and (not own or where == TRUST):
+        return where
     # At home, naming the role behind a session is a grant like one of the role's own, below the session's ceilings.
-    granted = found.identity.allows or _is_owner(principal) or (own and grip_here is _ENTITY)
-    if not granted:
+    if not (identity and identity.allows) and not (own and held is _ENTITY) and not _is_owner(principal):
         return IDENTITY
-    return next((one.layer for one in (found.boundary, found.session) if one.withholds), "")
+    return _withheld(boundary, session)
+
+
+def _withheld(*ceilings: _Said | None) -> str:
+    for ceiling in ceilings:
+        if ceiling is not None and not ceiling.allows:
+            return ceiling.layer
+    return ""
 
 
 _BY_TRUST_ALONE = frozenset({PrincipalKind.FEDERATED, PrincipalKind.SERVICE})
@@ -164,54 +174,35 @@ def _is_owner(principal: Principal) -> bool:
     )
 
 
-def _ask(layer: str, policies: Iterable[Policy] | None, context: RequestContext, action: str) -> _Found:
-    if policies is None:
-        return _NO_LAYER[layer]
+def _ask(layer: str, policies: PolicySet, context: RequestContext) -> _Said:
+    action, resource, _, keys = context
     denies: list[Statement] = []
     allows: list[Statement] = []
-    for policy in policies:
-        for statement in policy.candidates(action):
-            if _applies(statement, context):
-                (denies if statement.denies else allows).append(statement)
-    return _Found(layer, denies, allows)
+    for statement in policies.find(action, resource):
+        if statement.applies(resource, keys):
+            (denies if statement.denies else allows).append(statement)
+    return _Said(layer, denies, allows)
 
 
-def _ask_resource(policy: Policy | None, context: RequestContext, action: str) -> _Found:
-    if policy is None:
-        return _NO_LAYER[RESOURCE]
+def _ask_resource(policies: PolicySet, context: RequestContext) -> _Said:
+    action, resource, principal, keys = context
     denies: list[Statement] = []
     allows: list[Statement] = []
-    firmest = Grip.NOBODY
-    for statement in policy.candidates(action):
-        held = _grip(statement, context.principal)
-        if held and _applies(statement, context):
+    firmest = _NOBODY
+    for statement in policies.find(action, resource):
+        held = holds(statement, principal)
+        if held and statement.applies(resource, keys):
             (denies if statement.denies else allows).append(statement)
             firmest = firmest if statement.denies else max(firmest, held)
-    return _Found(TRUST if policy.kind is PolicyKind.TRUST else RESOURCE, denies, allows, firmest)
+    return _Said(TRUST if policies.trust else RESOURCE, denies, allows, firmest)
 
 
-def _grip(statement: Statement, principal: Principal) -> Grip:
+def holds(statement: Statement, principal: Principal) -> Grip:
+    """Return how firmly a resource's statement holds the caller, by Principal or NotPrincipal."""
     if statement.not_principals:
         spared = is_left_out(statement.not_principals, principal, denies=statement.denies)
         return Grip.NOBODY if spared else Grip.ACCOUNT
     return max(grip(one, principal) for one in statement.principals)
-
-
-def _applies(statement: Statement, context: RequestContext) -> bool:
-    """Return whether resource and conditions match; doubt is a match for a Deny alone (G02)."""
-    keys = context.keys
-    if statement.resources:
-        if statement.resource_patterns.match(context.resource, keys) is not True:
-            return False
-    elif statement.not_resources:
-        found = statement.resource_patterns.match(context.resource, keys)
-        if found or (found is None and not statement.denies):
-            return False
-    for condition in statement.conditions:
-        holds = condition.holds(keys)
-        if not (holds or (holds is None and statement.denies)):
-            return False
-    return True
 
 
 # Who may not assume a role must not learn whether it exists: no reason is told for these.

@@ -1,122 +1,20 @@
-"""Policy documents: parsed and checked once, into a frozen form that cannot be wrong and that answers quickly.
+"""A policy: its author's text, byte for byte, and what it means, indexed by action.
 
-Pure. Source: IAM User Guide, "Grammar of the IAM JSON policy language" and "IAM JSON policy element reference". The
-texts of MalformedPolicyDocument are those of AWS; where AWS says only "Syntax errors in policy.", the place follows.
+Pure.
 """
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from types import MappingProxyType
-from typing import Any, NamedTuple, NoReturn
 
-from iam.errors import MalformedPolicyDocument
-from iam.policy.conditions import Condition
-from iam.policy.issuers import missing_claims
-from iam.policy.patterns import ARN_PARTS, Dialect, Patterns
-from iam.policy.principals import EVERYONE, PARTITIONS, Named, bind, named, to_resolve
-from iam.policy.strict_json import Number, load
+from iam.policy.grammar import TRUST_ACTIONS, VERSION_WITH_VARIABLES, read
+from iam.policy.principals import bind, to_resolve
+from iam.policy.statement import Effect, PolicyKind, Statement
 
+__all__ = ["TRUST_ACTIONS", "VERSION_WITH_VARIABLES", "Effect", "Policy", "PolicyKind", "Statement", "size"]
 
-class PolicyKind(StrEnum):
-    """Where a policy hangs; each kind has its own elements."""
-
-    IDENTITY = "identity"
-    TRUST = "trust"
-    SESSION = "session"
-    BOUNDARY = "boundary"
-    RESOURCE = "resource"
-
-
-class Effect(StrEnum):
-    """What a statement does when it applies."""
-
-    ALLOW = "Allow"
-    DENY = "Deny"
-
-
-class _Rules(NamedTuple):
-    """What a kind of policy wants, and AWS's words where it does not get it."""
-
-    principal: bool
-    resource: bool
-    bad_json: str
-    no_action: str
-    no_resource: str = "Missing required field Resource"
-    free_sid: bool = False
-
-
-_SYNTAX = "Syntax errors in policy."
-_OF_AN_IDENTITY = _Rules(
-    principal=False,
-    resource=True,
-    bad_json=_SYNTAX,
-    no_action="Policy statement must contain actions.",
-    no_resource="Policy statement must contain resources.",
-)
-_RULES = MappingProxyType(
-    {
-        PolicyKind.IDENTITY: _OF_AN_IDENTITY,
-        PolicyKind.BOUNDARY: _OF_AN_IDENTITY,
-        PolicyKind.SESSION: _OF_AN_IDENTITY._replace(bad_json="The policy is not in the valid JSON format."),
-        PolicyKind.TRUST: _Rules(
-            principal=True,
-            resource=False,
-            bad_json="This policy contains invalid Json",
-            no_action="Missing required field Action",
-        ),
-        PolicyKind.RESOURCE: _Rules(
-            principal=True,
-            resource=True,
-            bad_json=_SYNTAX,
-            no_action="Missing required field Action",
-            free_sid=True,
-        ),
-    }
-)
-
-VERSION_WITH_VARIABLES = "2012-10-17"
-_VERSIONS = frozenset({VERSION_WITH_VARIABLES, "2008-10-17"})
-_OF_A_DOCUMENT = frozenset({"Version", "Id", "Statement"})
-_OF_A_STATEMENT = frozenset(
-    "Sid Effect Principal NotPrincipal Action NotAction Resource NotResource Condition".split()  # noqa: SIM905 - a row of names
-)
-# What a role's trust policy can grant.
-TRUST_ACTIONS = tuple(
-    f"sts:{name}"
-    for name in (
-        "AssumeRole",
-        "AssumeRoleWithSAML",
-        "AssumeRoleWithWebIdentity",
-        "AssumeRoleWithLDAPIdentity",
-        "TagSession",
-        "SetSourceIdentity",
-        "SetContext",
-    )
-)
-_IAM_RESOURCES = (
-    "user/",
-    "federated-user/",
-    "role/",
-    "group/",
-    "instance-profile/",
-    "mfa/",
-    "server-certificate/",
-    "policy/",
-    "sms-mfa/",
-    "saml-provider/",
-    "oidc-provider/",
-    "ldap-provider/",
-    "report/",
-    "access-report/",
-)
-_ACTION = re.compile(r"(?P<vendor>[^:]*):(?P<name>.*)", re.DOTALL)
-_VENDOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*", re.ASCII)
-_ACTION_NAME = re.compile(r"[\w*?-]+", re.ASCII)
-_SID = re.compile(r"[0-9A-Za-z]*", re.ASCII)
-_CONDITION_KEY = re.compile(r"[A-Za-z0-9][\w./:-]*:[^*?]+", re.ASCII)
 _WHITE_SPACE = dict.fromkeys(map(ord, " \t\r\n"))
+# Actions whose statements a policy remembers: an API has some hundreds, but strangers may ask for any text.
+_REMEMBERED = 2_000
 
 
 def size(text: str) -> int:
@@ -125,30 +23,55 @@ def size(text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
-    """One statement; ``index`` counts from 0 and ``policy`` is its policy's label, so that a reason can name it."""
+class _ByAction:
+    """Statements by what they can match: an exact action, a service, or anything; those of a service include the last.
 
-    policy: str
-    index: int
-    sid: str
-    effect: Effect
-    principals: tuple[Named, ...] = ()
-    not_principals: tuple[Named, ...] = ()
-    actions: tuple[str, ...] = ()
-    not_actions: tuple[str, ...] = ()
-    resources: tuple[str, ...] = ()
-    not_resources: tuple[str, ...] = ()
-    conditions: tuple[Condition, ...] = ()
-    denies: bool = field(default=False, compare=False, repr=False)  # the effect, as the decision reads it most quickly
-    action_patterns: Patterns = field(default_factory=Patterns, compare=False, repr=False)
-    resource_patterns: Patterns = field(default_factory=Patterns, compare=False, repr=False)
+    ``known`` keeps the answers that were given before.
+    """
 
-    def covers(self, action: str) -> bool:
-        """Return whether the statement is about an action, given in lower case."""
-        return self.action_patterns.surely(action, _NO_KEYS) != bool(self.not_actions)
+    exact: Mapping[str, tuple[Statement, ...]]
+    wild: Mapping[str, tuple[Statement, ...]]
+    anywhere: tuple[Statement, ...]
+    known: dict[str, tuple[Statement, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, statements: Iterable[Statement]) -> "_ByAction":
+        exact: dict[str, list[Statement]] = {}
+        wild: dict[str, list[Statement]] = {}
+        anywhere: list[Statement] = []
+        for statement in statements:
+            actions = [action.lower() for action in statement.actions]
+            if actions and not any("*" in action or "?" in action for action in actions):
+                _file(exact, statement, actions)
+            elif not actions or any(_service_of(action) == "*" for action in actions):
+                anywhere.append(statement)
+            else:
+                _file(wild, statement, map(_service_of, actions))
+        return cls(
+            {action: tuple(found) for action, found in exact.items()},
+            {service: (*anywhere, *found) for service, found in wild.items()},
+            tuple(anywhere),
+        )
+
+    def about(self, action: str) -> tuple[Statement, ...]:
+        known = self.known.get(action)
+        if known is not None:
+            return known
+        wild = self.wild.get(_service_of(action), self.anywhere)
+        found = (*self.exact.get(action, ()), *[one for one in wild if one.covers(action)])
+        if len(self.known) >= _REMEMBERED:
+            self.known.clear()
+        self.known[action] = found
+        return found
 
 
-_NO_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+def _file(index: dict[str, list[Statement]], statement: Statement, names: Iterable[str]) -> None:
+    for name in dict.fromkeys(names):
+        index.setdefault(name, []).append(statement)
+
+
+def _service_of(action: str) -> str:
+    return action.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,35 +84,21 @@ class Policy:
     version: str
     id: str
     statements: tuple[Statement, ...]
-    # Statements by what they can match: an exact action, a service, or anything.
-    by_action: Mapping[str, tuple[Statement, ...]] = field(compare=False, repr=False)
-    by_service: Mapping[str, tuple[Statement, ...]] = field(compare=False, repr=False)
-    anywhere: tuple[Statement, ...] = field(compare=False, repr=False)
+    by_action: _ByAction = field(compare=False, repr=False)
 
     @classmethod
     def parse(cls, text: str, kind: PolicyKind, *, label: str = "") -> "Policy":
         """Return the policy that a text is; MalformedPolicyDocument says in AWS's words why it is none."""
-        document = _document(text, kind)
-        version = document.get("Version", "2008-10-17")
-        if not isinstance(version, str) or version not in _VERSIONS:
-            _refuse(_SYNTAX, "Version")
-        identifier = _text(document.get("Id", ""), "Id")
-        reader = _Reader(kind, _RULES[kind], label, variables=version == VERSION_WITH_VARIABLES)
-        statements = tuple(reader.statement(at, found) for at, found in enumerate(_statements(document)))
-        sids = [statement.sid for statement in statements if statement.sid]
-        if len(set(sids)) != len(sids):
-            _refuse("Statement IDs (SID) in a single policy must be unique.")
-        return cls(text, kind, label, version, identifier, statements, *_index(statements))
+        version, identifier, statements = read(text, kind, label)
+        return cls(text, kind, label, version, identifier, statements, _ByAction.of(statements))
 
-    def candidates(self, action: str) -> Sequence[Statement]:
+    def about(self, action: str) -> Sequence[Statement]:
         """Return the statements about an action, given in lower case."""
-        exact = self.by_action.get(action, ())
-        wild = self.by_service.get(action.partition(":")[0], self.anywhere)
-        return (*exact, *[one for one in wild if one.covers(action)]) if wild else exact
+        return self.by_action.about(action)
 
     def principal_arns(self) -> frozenset[str]:
         """Return the ARNs of users, roles and role sessions that the policy names, to be resolved when it is stored."""
-        return to_resolve(one for statement in self.statements for one in _everybody(statement))
+        return to_resolve(one for statement in self.statements for one in statement.everybody())
 
     def bind(self, ids: Mapping[str, str]) -> "Policy":
         """Return the policy with each ARN bound to the unique id that it had: it then means that principal alone."""
@@ -201,289 +110,4 @@ class Policy:
             )
             for statement in self.statements
         )
-        by_action, by_service, anywhere = _index(bound)
-        return replace(self, statements=bound, by_action=by_action, by_service=by_service, anywhere=anywhere)
-
-
-def _everybody(statement: Statement) -> Iterator[Named]:
-    yield from statement.principals
-    yield from statement.not_principals
-
-
-_Index = tuple[Mapping[str, tuple[Statement, ...]], Mapping[str, tuple[Statement, ...]], tuple[Statement, ...]]
-
-
-def _index(statements: Iterable[Statement]) -> _Index:
-    """File statements with exact actions alone under each action, others under their services or under anything."""
-    by_action: dict[str, list[Statement]] = {}
-    by_service: dict[str, list[Statement]] = {}
-    anywhere: list[Statement] = []
-    for statement in statements:
-        actions = [action.lower() for action in statement.actions]
-        if actions and not any("*" in action or "?" in action for action in actions):
-            _file(by_action, statement, actions)
-        elif not actions or any(_service_of(action) == "*" for action in actions):
-            anywhere.append(statement)
-        else:
-            _file(by_service, statement, map(_service_of, actions))
-    return (
-        {action: tuple(found) for action, found in by_action.items()},
-        {service: (*anywhere, *found) for service, found in by_service.items()},
-        tuple(anywhere),
-    )
-
-
-def _file(index: dict[str, list[Statement]], statement: Statement, names: Iterable[str]) -> None:
-    for name in dict.fromkeys(names):
-        index.setdefault(name, []).append(statement)
-
-
-def _service_of(action: str) -> str:
-    return action.partition(":")[0]
-
-
-def _refuse(text: str, place: str = "") -> NoReturn:
-    raise MalformedPolicyDocument(f"{text} ({place})" if place and text == _SYNTAX else text, log=f"{text} {place}")
-
-
-def _document(text: str, kind: PolicyKind) -> dict[str, Any]:
-    try:
-        found = load(text)
-    except ValueError as wrong:
-        raise MalformedPolicyDocument(_RULES[kind].bad_json, log=f"{_RULES[kind].bad_json} {wrong}") from None
-    if not isinstance(found, dict):
-        _refuse(_SYNTAX, "a policy is an object")
-    _only(found, _OF_A_DOCUMENT, "policy")
-    return found
-
-
-def _only(found: Mapping[str, Any], known: frozenset[str], place: str) -> None:
-    for name in found:
-        if name not in known:
-            _refuse(_SYNTAX, f"{place}: unknown element {name[:64]}")
-
-
-def _statements(document: Mapping[str, Any]) -> list[Any]:
-    found = document.get("Statement")
-    listed = [found] if isinstance(found, dict) else found
-    if not isinstance(listed, list) or not listed:
-        _refuse(_SYNTAX, "Statement")
-    return listed
-
-
-def _text(found: object, place: str) -> str:
-    if not isinstance(found, str) or isinstance(found, Number):
-        _refuse(_SYNTAX, place)
-    return found
-
-
-def _texts(found: object, place: str) -> tuple[str, ...]:
-    return tuple(_text(one, place) for one in (found if isinstance(found, list) else [found]))
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Reads the statements of one policy."""
-
-    kind: PolicyKind
-    rules: _Rules
-    label: str
-    variables: bool
-
-    def statement(self, index: int, found: object) -> Statement:
-        place = f"Statement[{index}]"
-        if not isinstance(found, dict):
-            _refuse(_SYNTAX, place)
-        self._elements(found, place)
-        principals, not_principals = self._pair(found, "Principal", place, self._principals)
-        actions, not_actions = self._pair(found, "Action", place, self._actions)
-        resources, not_resources = self._pair(found, "Resource", place, self._resources)
-        effect = _effect(found, place)
-        statement = Statement(
-            policy=self.label,
-            index=index,
-            sid=self._sid(found, place),
-            effect=effect,
-            denies=effect is Effect.DENY,
-            principals=principals,
-            not_principals=not_principals,
-            actions=actions,
-            not_actions=not_actions,
-            resources=resources,
-            not_resources=not_resources,
-            conditions=tuple(self._conditions(found.get("Condition", {}), f"{place}.Condition")),
-            action_patterns=Patterns.of(actions or not_actions, Dialect(fold=True)),
-            resource_patterns=self._resource_patterns(resources or not_resources, place),
-        )
-        if self.kind is PolicyKind.TRUST:
-            _check_trust(statement)
-        return statement
-
-    def _elements(self, found: Mapping[str, Any], place: str) -> None:
-        """Check which elements there are, before what they say."""
-        _only(found, _OF_A_STATEMENT, place)
-        for name, wanted in (("Principal", self.rules.principal), ("Resource", self.rules.resource)):
-            for present in (name, f"Not{name}"):
-                if present in found and not wanted:
-                    _refuse(f"Has prohibited field {present}", place)
-        missing = {"Principal": "Missing required field Principal"} if self.rules.principal else {}
-        missing |= {"Action": self.rules.no_action}
-        missing |= {"Resource": self.rules.no_resource} if self.rules.resource else {}
-        if "Effect" not in found:
-            _refuse("Missing required field Effect", place)
-        for name, words in missing.items():
-            if name not in found and f"Not{name}" not in found:
-                _refuse(words, place)
-            if name in found and f"Not{name}" in found:
-                _refuse(_SYNTAX, f"{place}: both {name} and Not{name}")
-
-    def _sid(self, found: Mapping[str, Any], place: str) -> str:
-        sid = _text(found.get("Sid", ""), f"{place}.Sid")
-        if not self.rules.free_sid and not _SID.fullmatch(sid):
-            _refuse(
-                "Statement IDs (SID) must be alpha-numeric. Check that your input satisfies the regular expression "
-                "[0-9A-Za-z]*",
-                place,
-            )
-        return sid
-
-    def _pair(
-        self, found: Mapping[str, Any], name: str, place: str, read: Callable[[Any, str], tuple[Any, ...]]
-    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Read an element and its Not form, of which at most one is there."""
-        both = []
-        for present in (name, f"Not{name}"):
-            values = read(found[present], f"{place}.{present}") if present in found else ()
-            if present in found and not values:
-                self._empty(name)
-            both.append(values)
-        return both[0], both[1]
-
-    def _empty(self, name: str) -> NoReturn:
-        words = {"Action": self.rules.no_action, "Resource": self.rules.no_resource}
-        text = words.get(name, "Missing required field Principal")
-        _refuse(text if text.endswith(".") else f"{text} cannot be empty!")
-
-    def _principals(self, found: object, place: str) -> tuple[Named, ...]:
-        if found == "*":
-            return (EVERYONE,)
-        if not isinstance(found, dict):
-            _refuse(f'Invalid principal in policy: "{_shown(found)}"', place)
-        return tuple(
-            self._principal(kind, text) for kind, listed in found.items() for text in _texts(listed, f"{place}.{kind}")
-        )
-
-    def _principal(self, kind: str, text: str) -> Named:
-        one = named(kind, text)
-        if one is None and kind == "Federated":
-            _refuse("Federated principals must be valid domain names or SAML metadata ARNs")
-        if one is None or (kind == "CanonicalUser" and self.kind is PolicyKind.TRUST):
-            _refuse(f'Invalid principal in policy: "{kind[:64].upper()}":"{_shown(text)}"')
-        return one
-
-    def _actions(self, found: object, place: str) -> tuple[str, ...]:
-        return tuple(_action(text) for text in _texts(found, place))
-
-    def _resources(self, found: object, place: str) -> tuple[str, ...]:
-        return tuple(_resource(text) for text in _texts(found, place))
-
-    def _resource_patterns(self, texts: tuple[str, ...], place: str) -> Patterns:
-        try:
-            return Patterns.of(texts, Dialect(self.variables, arn=True, complete=True))
-        except ValueError as wrong:
-            _refuse(_SYNTAX, f"{place}.Resource: {wrong}")
-
-    def _conditions(self, found: object, place: str) -> Iterator[Condition]:
-        if not isinstance(found, dict):
-            _refuse(_SYNTAX, place)
-        for operator, keys in found.items():
-            if not isinstance(keys, dict) or not keys:
-                _refuse(_SYNTAX, f"{place}.{operator[:64]}")
-            for key, values in keys.items():
-                yield self._condition(operator, key, values, place)
-
-    def _condition(self, operator: str, key: str, values: object, place: str) -> Condition:
-        place = f"{place}.{operator[:64]}.{key[:128]}"
-        if not _CONDITION_KEY.fullmatch(key):
-            _refuse("Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.", place)
-        wanted = tuple(_condition_value(one, place) for one in (values if isinstance(values, list) else [values]))
-        if not wanted:  # a negated operator without values would hold for everybody
-            _refuse(_SYNTAX, place)
-        try:
-            return Condition.of(operator, key, wanted, variables=self.variables)
-        except KeyError:
-            _refuse(f"Invalid Condition type : {operator[:64]}", place)
-        except ValueError as wrong:
-            _refuse(_SYNTAX, f"{place}: {wrong}")
-
-
-def _effect(found: Mapping[str, Any], place: str) -> Effect:
-    effect = _text(found["Effect"], f"{place}.Effect")
-    if effect not in {"Allow", "Deny"}:
-        _refuse(_SYNTAX, f"{place}.Effect")
-    return Effect(effect)
-
-
-def _condition_value(found: object, place: str) -> str:
-    if isinstance(found, bool):
-        return "true" if found else "false"
-    if not isinstance(found, str):  # a number is a text here, as its author wrote it
-        _refuse(_SYNTAX, place)
-    return str(found)
-
-
-def _shown(found: object) -> str:
-    return found[:256] if isinstance(found, str) else type(found).__name__
-
-
-def _action(text: str) -> str:
-    if text == "*":
-        return text
-    found = _ACTION.fullmatch(text)
-    if not found:
-        _refuse("Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.", _shown(text))
-    if found["vendor"] != "*" and not _VENDOR.fullmatch(found["vendor"]):
-        _refuse(f"Vendor {_shown(found['vendor'])} is not valid")
-    if not _ACTION_NAME.fullmatch(found["name"]):
-        _refuse(_SYNTAX, f"action {_shown(text)}")
-    return text
-
-
-def _resource(text: str) -> str:
-    if text == "*":
-        return text
-    if not text.startswith("arn:"):
-        _refuse(f'Resource {_shown(text)} must be in ARN format or "*".')
-    parts = text.split(":", ARN_PARTS - 1)
-    if "" in parts[1:3]:
-        _refuse("The policy failed legacy parsing", _shown(text))
-    if parts[1] not in PARTITIONS and parts[1] != "*":
-        _refuse(f'Partition "{_shown(parts[1])}" is not valid for resource "{_shown(text)}".')
-    if len(parts) < 3 or not _VENDOR.fullmatch(parts[2]):  # noqa: PLR2004 - the third part is the service
-        _refuse("Resource vendor must be fully qualified and cannot contain regexes.", _shown(text))
-    if parts[2] == "iam":
-        _check_iam_resource(text, parts[3:])
-    return text
-
-
-def _check_iam_resource(text: str, parts: Sequence[str]) -> None:
-    region, *_account, resource = parts if len(parts) == ARN_PARTS - 3 else ("", "*")
-    if region not in {"", "*"}:
-        _refuse(f"IAM resource {_shown(text)} cannot contain region information.")
-    if resource != "*" and not resource.startswith((*_IAM_RESOURCES, "root")):
-        _refuse(f'IAM resource path must either be "*" or start with {", ".join(_IAM_RESOURCES)}.', _shown(text))
-
-
-def _check_trust(statement: Statement) -> None:
-    if not statement.actions or not all(map(_only_of_trust, statement.actions)):
-        _refuse("AssumeRole policy may only specify STS AssumeRole actions.")
-    missing = statement.effect is Effect.ALLOW and missing_claims(statement.principals, statement.conditions)
-    if missing:
-        _refuse(f"Trust policy of a shared OIDC provider must evaluate the claim {missing}.")
-
-
-def _only_of_trust(action: str) -> bool:
-    if _service_of(action).lower() != "sts":
-        return False
-    covers = Patterns.of([action], Dialect(fold=True)).surely
-    return any(covers(known, _NO_KEYS) for known in TRUST_ACTIONS)
+        return replace(self, statements=bound, by_action=_ByAction.of(bound))

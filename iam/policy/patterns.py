@@ -7,12 +7,15 @@ always literal.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
+from typing import NamedTuple
 
 ContextKeys = Mapping[str, tuple[str, ...]]
 Test = Callable[[str], bool]
+# Does a text match? None: it does not, and a variable had no value, so that nobody can know.
+Match = Callable[[str, ContextKeys], bool | None]
 
 ARN_PARTS = 6
 _LAST = ARN_PARTS - 1
@@ -45,6 +48,18 @@ _SPLIT_WILD = re.compile(r"([*?])")
 _SPLIT_VARIABLES = re.compile(r"(\$\{[^}]*\}?)")
 _SPLIT_BOTH = re.compile(r"(\$\{[^}]*\}?|[*?])")
 _NOT_IN_A_KEY = frozenset("*?${'\"")
+# What makes a pattern more than its letters, by whether variables and wildcards count.
+_SPECIALS = {
+    (True, True): re.compile(r"[*?]|\$\{"),
+    (True, False): re.compile(r"\$\{"),
+    (False, True): re.compile(r"[*?]"),
+    (False, False): re.compile(r"(?!)"),
+}
+
+
+def head(text: str) -> str:
+    """Return a pattern's signs before its first wildcard or variable: every text that it matches begins with them."""
+    return _SPECIALS[True, True].split(text, maxsplit=1)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +80,7 @@ def tokens(text: str, dialect: Dialect) -> tuple[Token, ...]:
 
 
 def _split(text: str, dialect: Dialect) -> list[str]:
-    if dialect.variables:
+    if dialect.variables and "${" in text:
         return (_SPLIT_BOTH if dialect.wildcards else _SPLIT_VARIABLES).split(text)
     return _SPLIT_WILD.split(text) if dialect.wildcards else [text]
 
@@ -119,16 +134,16 @@ def _tidy(parts: Iterable[Part]) -> list[Part]:
 
 def _by_chunks(tidy: Sequence[Part]) -> Test:
     # Leftmost-first search is exact for stars alone: an earlier end of a chunk never leaves less room for the next.
-    head = tidy[0] if isinstance(tidy[0], str) else ""
+    start = tidy[0] if isinstance(tidy[0], str) else ""
     tail = tidy[-1] if isinstance(tidy[-1], str) else ""
-    inner = tidy[bool(head) : len(tidy) - bool(tail)]
+    inner = tidy[bool(start) : len(tidy) - bool(tail)]
     middle = [part for part in inner if isinstance(part, str)]
-    least = sum(map(len, middle)) + len(head) + len(tail)
+    least = sum(map(len, middle)) + len(start) + len(tail)
 
     def test(text: str) -> bool:
-        if len(text) < least or not text.startswith(head) or not text.endswith(tail):
+        if len(text) < least or not text.startswith(start) or not text.endswith(tail):
             return False
-        at, end = len(head), len(text) - len(tail)
+        at, end = len(start), len(text) - len(tail)
         for chunk in middle:
             at = text.find(chunk, at, end)
             if at < 0:
@@ -183,8 +198,8 @@ def _arn_segments(pattern: Sequence[Token], *, complete: bool) -> list[list[Toke
 
 def _arn_test(segments: Sequence[Sequence[Part]]) -> Test:
     """Return a test that compares part by part: a wildcard or a variable's value never reaches over a colon."""
-    head = segments[:_LAST]
-    if any(isinstance(part, Wild) for segment in head for part in segment):
+    first = segments[:_LAST]
+    if any(isinstance(part, Wild) for segment in first for part in segment):
         tests = [glob(segment) for segment in segments]
 
         def test(text: str) -> bool:
@@ -192,7 +207,7 @@ def _arn_test(segments: Sequence[Sequence[Part]]) -> Test:
             return len(actual) == ARN_PARTS and all(matches(part) for matches, part in zip(tests, actual, strict=True))
 
         return test
-    literal = ["".join(part for part in segment if isinstance(part, str)) for segment in head]
+    literal = ["".join(part for part in segment if isinstance(part, str)) for segment in first]
     if any(":" in part for part in literal):  # only a variable's value can bring one, and no ARN has one there
         return _never
     return glob([":".join(literal) + ":", *segments[_LAST]])
@@ -223,61 +238,105 @@ class Template:
         return value.lower() if self.fold and isinstance(value, str) else value
 
 
-@dataclass(frozen=True, slots=True)
-class Patterns:
-    """Some patterns of which one must match, sorted by how cheaply they are asked."""
+class _Kinds(NamedTuple):
+    """Patterns by how cheaply they are asked."""
 
-    everything: bool = False
-    literals: frozenset[str] = frozenset()
-    prefixes: tuple[str, ...] = ()
-    tests: tuple[Test, ...] = field(default=(), repr=False)
-    templates: tuple[Template, ...] = ()
-    fold: bool = False
+    literals: list[str]
+    prefixes: list[str]
+    tests: list[Test]
+    templates: list[Template]
 
-    @classmethod
-    def of(cls, texts: Iterable[str], dialect: Dialect) -> "Patterns":
-        """Prepare the patterns; ValueError says which variable or ARN is wrong."""
-        literals, prefixes, tests, templates = [], [], [], []
-        everything = False
-        for text in texts:
-            pattern = tokens(text.lower() if dialect.fold else text, dialect)
-            if set(pattern) == {Wild.RUN}:
-                everything = True
-                continue
-            if any(isinstance(token, Variable) for token in pattern):
-                templates.append(_template(pattern, dialect))
-                continue
-            segments = _segments(pattern, dialect)
-            parts = _plain(segments)
-            literal = "".join(part for part in parts if isinstance(part, str))
-            if parts == [literal] or not parts:
-                literals.append(literal)
-            elif parts == [literal, Wild.RUN] and (not dialect.arn or literal.count(":") >= _LAST):
-                prefixes.append(literal)
-            else:
-                tests.append(_arn_test([_parts(segment) for segment in segments]) if dialect.arn else glob(parts))
-        return cls(everything, frozenset(literals), tuple(prefixes), tuple(tests), tuple(templates), dialect.fold)
 
-    def match(self, text: str, keys: ContextKeys) -> bool | None:
-        """Return whether one matches; None when none does and a variable had no value, so that nobody can know."""
-        if self.fold:
-            text = text.lower()
-        if self.everything or text in self.literals or text.startswith(self.prefixes):
+def matcher(texts: Iterable[str], dialect: Dialect, *, unknown: bool | None = None) -> Match:
+    """Return what tells whether one of the patterns matches; ValueError says which variable or ARN is wrong.
+
+    ``unknown`` is the answer where none matches and a variable had no value: None for doubt, False for certainty.
+    """
+    kinds = _Kinds([], [], [], [])
+    everything = False
+    for text in texts:
+        if text == "*" and dialect.wildcards:
+            everything = True
+        else:
+            _sort_in(kinds, text.lower() if dialect.fold else text, dialect)
+    if everything or "" in kinds.prefixes:
+        return _always
+    return _folding(_asking(kinds, unknown)) if dialect.fold else _asking(kinds, unknown)
+
+
+def _sort_in(kinds: _Kinds, text: str, dialect: Dialect) -> None:
+    special = _SPECIALS[dialect.variables, dialect.wildcards].search(text)
+    # Most patterns are a text, or a text and a star; they need no further look, unless an ARN lacks parts.
+    if not dialect.arn or text.count(":") >= _LAST:
+        if special is None:
+            kinds.literals.append(text)
+            return
+        if special[0] == "*" and special.end() == len(text):
+            kinds.prefixes.append(text[:-1])
+            return
+    _sort_in_tokens(kinds, tokens(text, dialect), dialect)
+
+
+def _sort_in_tokens(kinds: _Kinds, pattern: tuple[Token, ...], dialect: Dialect) -> None:
+    if any(isinstance(token, Variable) for token in pattern):
+        kinds.templates.append(_template(pattern, dialect))
+        return
+    if set(pattern) == {Wild.RUN}:
+        kinds.prefixes.append("")
+        return
+    segments = _segments(pattern, dialect)
+    parts = _plain(segments)
+    literal = "".join(part for part in parts if isinstance(part, str))
+    if parts == [literal]:
+        kinds.literals.append(literal)
+    elif parts == [literal, Wild.RUN] and (not dialect.arn or literal.count(":") >= _LAST):
+        kinds.prefixes.append(literal)
+    else:
+        kinds.tests.append(_arn_test([_parts(segment) for segment in segments]) if dialect.arn else glob(parts))
+
+
+def _asking(kinds: _Kinds, unknown: bool | None) -> Match:  # noqa: FBT001 - goes through unchanged
+    literals, prefixes, tests = frozenset(kinds.literals), tuple(kinds.prefixes), tuple(kinds.tests)
+    templates = tuple(kinds.templates)
+    if not (prefixes or tests or templates):
+        return lambda text, _keys: text in literals
+    if not (literals or tests or templates):
+        return lambda text, _keys: text.startswith(prefixes)
+
+    def match(text: str, keys: ContextKeys) -> bool | None:
+        if text in literals or text.startswith(prefixes):
             return True
-        for test in self.tests:
+        for test in tests:
             if test(text):
                 return True
-        return self._match_templates(text, keys) if self.templates else False
+        return _match_templates(templates, text, keys, unknown) if templates else False
 
-    def surely(self, text: str, keys: ContextKeys) -> bool:
-        """Return whether one matches; a variable without a value equals nothing."""
-        return self.match(text, keys) is True
+    return match
 
-    def _match_templates(self, text: str, keys: ContextKeys) -> bool | None:
-        found = [template.test(keys) for template in self.templates]
-        if any(test(text) for test in found if test):
-            return True
-        return None if None in found else False
+
+def _match_templates(
+    templates: Sequence[Template],
+    text: str,
+    keys: ContextKeys,
+    unknown: bool | None,  # noqa: FBT001 - goes through unchanged
+) -> bool | None:
+    found = [template.test(keys) for template in templates]
+    if any(test(text) for test in found if test):
+        return True
+    return unknown if None in found else False
+
+
+def _folding(match: Match) -> Match:
+    return lambda text, keys: match(text.lower(), keys)
+
+
+def _always(_text: str, _keys: ContextKeys) -> bool:
+    return True
+
+
+def is_everything(match: Match) -> bool:
+    """Return whether the patterns hold for every text."""
+    return match is _always
 
 
 def _template(pattern: tuple[Token, ...], dialect: Dialect) -> Template:

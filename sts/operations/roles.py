@@ -9,6 +9,7 @@ from iam.errors import AccessDenied, NotImplementedHere, ValidationError
 from iam.operations.ask import Ask
 from iam.params import Params, Result
 from iam.policy.document import Policy, PolicyKind
+from iam.policy.policy_set import PolicySet
 from iam.principal import PrincipalKind
 from iam.store import RoleRecord
 from sts.authenticate import Caller
@@ -29,10 +30,14 @@ ROLE_DEFAULT = 3600
 CHAINED_MAX = 3600
 
 # Stands in for the trust policy of a role that does not exist, so that nobody can tell the two apart (THREATS B09).
-_NOBODY = Policy.parse(
-    '{"Version":"2012-10-17","Statement":{"Effect":"Deny","Principal":"*","Action":"sts:*"}}',
-    PolicyKind.TRUST,
-    label="no such role",
+_NOBODY = PolicySet(
+    (
+        Policy.parse(
+            '{"Version":"2012-10-17","Statement":{"Effect":"Deny","Principal":"*","Action":"sts:*"}}',
+            PolicyKind.TRUST,
+            label="no such role",
+        ),
+    )
 )
 
 

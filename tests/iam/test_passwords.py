@@ -26,6 +26,7 @@ from iam.operations.password_policy import (
 )
 from iam.policy.decide import Layers, RequestContext, decide
 from iam.policy.document import Policy, PolicyKind
+from iam.policy.policy_set import PolicySet
 from iam.schema import login_profile
 
 GOOD, BETTER, BEST = "Quill-of-41-herons", "Ferry.past.7.islets", "Ochre+lamp=93"
@@ -322,7 +323,7 @@ def allowed(iam: IamAccount, who, ask, action: str, *, denies: bool = False) -> 
     """Decide as the gate does, for a user without policies, or with one that denies everything of IAM."""
     asked = iam.asks(ask, who)
     deny = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "iam:*", "Resource": "*"}]}
-    identity = (Policy.parse(json.dumps(deny), PolicyKind.IDENTITY),) if denies else ()
+    identity = PolicySet([Policy.parse(json.dumps(deny), PolicyKind.IDENTITY)] if denies else [])
     layers = Layers(identity=identity, resource=asked.trust, resource_account=asked.account_id or who.account_id)
     return decide(RequestContext(action, asked.resource, who, dict(asked.keys)), layers).allowed
 

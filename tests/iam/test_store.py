@@ -24,6 +24,7 @@ from iam.operations.inline_policies import put_group_policy, put_role_policy, pu
 from iam.operations.policies import create_policy, create_policy_version
 from iam.operations.roles import create_role, delete_role, update_assume_role_policy
 from iam.operations.users import create_user, delete_user, put_user_permissions_boundary, update_user
+from iam.policy.policy_set import PolicySet
 from iam.policy.principals import Grip, grip
 from iam.principal import Principal, PrincipalKind
 from iam.store import Revocations, record_key_use, revoke
@@ -200,7 +201,7 @@ def test_a_record_read_while_it_changed_is_not_kept(any_account):
         return record
 
     change = {"UserName": "ann", "PolicyName": "p", "PolicyDocument": allow()}
-    assert store._get(store._current().users, user_id, slow).policies == ()
+    assert store._get(store._current().users, user_id, slow).policies == PolicySet()
     assert len(store.user(user_id).policies) == 1
 
 
@@ -291,10 +292,10 @@ def test_the_default_version_is_the_one_in_force(any_account):
 def test_a_boundary_that_is_gone_allows_nothing(any_account):
     user_id = any_account.run(create_user, UserName="ann")["User"]["UserId"]
     any_account.run(put_user_permissions_boundary, UserName="ann", PermissionsBoundary=ADMINISTRATOR)
-    assert any_account.store.user(user_id).boundary.label == ADMINISTRATOR
+    assert any_account.store.user(user_id).boundary.policies[0].label == ADMINISTRATOR
     with any_account.store.write() as tx:
         tx.execute(update(schema.user).values(boundary="arn:aws:iam::111122223333:policy/gone"))
-    assert all(statement.denies for statement in any_account.store.user(user_id).boundary.statements)
+    assert all(statement.denies for statement in any_account.store.user(user_id).boundary.policies[0].statements)
 
 
 def test_a_stored_policy_that_cannot_be_read_refuses_rather_than_lose_its_denies(any_account):
@@ -354,7 +355,7 @@ def test_roles_are_found_by_the_provider_that_they_trust(any_account):
 
 
 def bound_ids(role):
-    return {one.value: one.bound_id for statement in role.trust.statements for one in statement.principals}
+    return {one.value: one.bound_id for statement in role.trust.policies[0].statements for one in statement.principals}
 
 
 def test_a_trust_policy_means_who_bore_the_name_when_it_was_written(any_account):
@@ -366,7 +367,7 @@ def test_a_trust_policy_means_who_bore_the_name_when_it_was_written(any_account)
     assert bound_ids(store.role(role["Arn"])) == {ann["Arn"]: ann["UserId"], **account}
     run(update_user, UserName="ann", NewUserName="anna", NewPath="/x/")
     namesake = run(create_user, UserName="ann")["User"]
-    named = store.role(role["Arn"]).trust.statements[0].principals[0]
+    named = store.role(role["Arn"]).trust.policies[0].statements[0].principals[0]
     assert grip(named, as_principal(store, ann["UserId"])) is Grip.CALLER
     assert grip(named, as_principal(store, namesake["UserId"])) is Grip.NOBODY
     run(delete_user, UserName="anna")

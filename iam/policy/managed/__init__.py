@@ -1,20 +1,22 @@
 """The AWS-managed policies that we ship, one JSON file each, with the meaning that AWS publishes for them.
 
-Source: AWS Managed Policy Reference Guide. Where AWS lists every service, ours list those that policies commonly name.
+Source: AWS Managed Policy Reference Guide. Each document is whole, as in the version of AWS's that its file names.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache, cached_property
 from importlib.resources import files
+from typing import Any
 
 from iam.arn import POLICY, iam_arn, unique_id
 from iam.policy.document import Policy, PolicyKind
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ManagedPolicy:
     """A policy which AWS owns: it can be attached and read, never changed; ``created`` is aware and in UTC."""
 
@@ -25,11 +27,17 @@ class ManagedPolicy:
     version: str
     policy_id: str
     created: datetime
-    policy: Policy
+    document: dict[str, Any] = field(repr=False)
+
+    @cached_property
+    def policy(self) -> Policy:
+        """Return what the policy means; most are never asked, and so never parsed."""
+        return Policy.parse(json.dumps(self.document, indent=2), PolicyKind.IDENTITY, label=self.arn)
 
 
+@cache
 def load() -> dict[str, ManagedPolicy]:
-    """Return the managed policies by ARN, read from the package's files; the caller keeps them."""
+    """Return the managed policies by ARN, read from the package's files once."""
     return {policy.arn: policy for policy in sorted(_read(), key=lambda policy: policy.name)}
 
 
@@ -51,5 +59,5 @@ def _managed(text: str) -> ManagedPolicy:
         version=found["version"],
         policy_id=unique_id(POLICY, lambda length: digest[:length]),
         created=datetime.fromisoformat(found["created"]),
-        policy=Policy.parse(json.dumps(found["document"], indent=2), PolicyKind.IDENTITY, label=arn),
+        document=found["document"],
     )

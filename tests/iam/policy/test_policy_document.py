@@ -9,7 +9,7 @@ from iam.errors import MalformedPolicyDocument
 from iam.policy.document import Effect, Policy, PolicyKind, size
 from iam.policy.principals import Means
 
-IDENTITY, TRUST, SESSION, BOUNDARY, RESOURCE = PolicyKind
+IDENTITY, TRUST, SESSION, BOUNDARY, RESOURCE, GUARDRAIL = PolicyKind
 GITHUB = "arn:aws:iam::111111111111:oidc-provider/token.actions.githubusercontent.com"
 SUB = "token.actions.githubusercontent.com:sub"
 ROLE = "arn:aws:iam::111111111111:role/r"
@@ -147,7 +147,7 @@ def test_what_is_not_strict_json_is_no_policy(text, kind, words):
         (document(permits(Condition={"StringLike": {"aws:a": "${aws:b"}})), SYNTAX),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("kind", [IDENTITY, SESSION, BOUNDARY])
+@pytest.mark.parametrize("kind", [IDENTITY, SESSION, BOUNDARY, GUARDRAIL])
 def test_a_malformed_permission_policy_is_refused_in_the_words_of_aws(text, words, kind):
     assert refusal(text, kind).startswith(words)
 
@@ -361,7 +361,7 @@ def test_a_bound_policy_remembers_the_ids_and_stays_the_same_otherwise():
     assert [one.bound_id for one in bound.statements[0].principals] == ["AROAX", ""]
     assert bound.text == policy.text
     assert bound.bind({}) == bound
-    assert bound.candidates("sts:assumerole") == bound.statements
+    assert bound.about("sts:assumerole") == bound.statements
 
 
 def test_candidates_are_the_statements_about_an_action():
@@ -375,7 +375,7 @@ def test_candidates_are_the_statements_about_an_action():
     policy = Policy.parse(document(exact, wild, mixed, negative, star), IDENTITY)
 
     def about(action):
-        return {statement.sid for statement in policy.candidates(action)}
+        return {statement.sid for statement in policy.about(action)}
 
     assert about("s3:getobject") == {"exact", "wild", "star"}
     assert about("s3:putobject") == {"mixed", "star"}
