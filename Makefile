@@ -5,13 +5,14 @@ PYTHON ?= $(shell for one in python3 python3.13 python3.12 python3.11; do \
     $$one -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$one && break; done || echo python3)
 PORT ?= 8080
 DATA ?= fedgate-data
+EXAMPLES ?= 30000
 VENV := .venv
 BIN := $(VENV)/bin
 # Dependencies come as wheels alone: no compiler, no headers.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --only-binary :all:
 PACKAGES := broker sts iam
 
-.PHONY: help install run test lint format bench image clean
+.PHONY: help install run test lint format bench laws image clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -49,8 +50,17 @@ test: $(VENV)/.test lint
 	$(BIN)/python tests/deploy/install_aws_cli.py .testbed
 	$(BIN)/python -m pytest -n auto
 
-bench: $(VENV)/.test
+$(VENV)/.bench: pyproject.toml $(VENV)/.test
+	$(PIP) --editable '.[bench]'
+	@touch $@
+
+bench: $(VENV)/.bench
+	$(BIN)/python bench/policy.py
 	$(BIN)/python bench/run.py
+
+# The laws of the policy language, with as many examples as a night has time for.
+laws: $(VENV)/.test
+	FEDGATE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/iam/policy/test_policy_laws.py -n auto
 
 image:
 	@command -v buildah >/dev/null && exec buildah bud --tag fedgate . || exec docker build --tag fedgate .

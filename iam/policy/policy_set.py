@@ -64,7 +64,7 @@ class _ByResource:
     with which the text begins; ``shorter`` leads from each head to the longest other one that it begins with.
     """
 
-    __slots__ = ("everywhere", "heads", "places", "shorter", "statements")
+    __slots__ = ("everywhere", "found", "heads", "places", "shorter", "statements")
 
     def __init__(self, statements: tuple[Statement, ...]) -> None:
         self.statements = statements
@@ -76,18 +76,22 @@ class _ByResource:
         self.heads = sorted(filed)
         self.places = [filed[text] for text in self.heads]
         self.shorter = _shorter(self.heads)
+        self.found: dict[int, tuple[Statement, ...]] = {-1: self.everywhere}
 
-    def find(self, resource: str) -> Sequence[Statement]:
+    def find(self, resource: str) -> tuple[Statement, ...]:
         """Return the statements of which a resource's head fits."""
         at = bisect_right(self.heads, resource) - 1
         while at >= 0 and not resource.startswith(self.heads[at]):
             at = self.shorter[at]
-        if at < 0:
-            return self.everywhere
-        found = set(self.places[at])
-        while (at := self.shorter[at]) >= 0:
-            found.update(self.places[at])
-        return (*self.everywhere, *[self.statements[place] for place in sorted(found)])
+        return self.found.get(at) or self._collect(at)
+
+    def _collect(self, at: int) -> tuple[Statement, ...]:
+        places, longest = set[int](), at
+        while longest >= 0:
+            places.update(self.places[longest])
+            longest = self.shorter[longest]
+        found = self.found[at] = (*self.everywhere, *[self.statements[place] for place in sorted(places)])
+        return found
 
 
 def _heads(statement: Statement) -> set[str]:

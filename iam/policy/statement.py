@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-from iam.policy.conditions import Condition
+from iam.policy.conditions import Condition, Holds
 from iam.policy.patterns import ContextKeys, Match, is_everything
 from iam.policy.principals import Named
 
-# Do resource and conditions fit a request?
-Applies = Callable[[str, ContextKeys], bool]
+# Do resource and conditions fit a request? None is doubt that counts as no.
+Applies = Callable[[str, ContextKeys], bool | None]
 _NO_KEYS: ContextKeys = MappingProxyType({})
 
 
@@ -76,7 +76,7 @@ def reaching(on: Match | None, *, spares: bool, denies: bool) -> Applies:
     if on is None or (is_everything(on) and not spares):
         return _always
     if not spares:
-        return lambda resource, keys: on(resource, keys) is True
+        return on
     if denies:  # which resource is spared is unknown: none is
         return lambda resource, keys: on(resource, keys) is not True
     return lambda resource, keys: on(resource, keys) is False
@@ -86,7 +86,7 @@ def applying(reaches: Applies, conditions: tuple[Condition, ...], *, denies: boo
     """Return what tells whether a statement is about a resource and all its conditions hold."""
     if not conditions:
         return reaches
-    hold = _all_hold_or_doubt(conditions) if denies else _all_hold(conditions)
+    hold = _none_fails(conditions) if denies else _all_hold(conditions)
     if reaches is _always:
         return lambda _resource, keys: hold(keys)
     return lambda resource, keys: reaches(resource, keys) and hold(keys)
@@ -96,10 +96,10 @@ def _always(_resource: str, _keys: ContextKeys) -> bool:
     return True
 
 
-def _all_hold(conditions: tuple[Condition, ...]) -> Callable[[ContextKeys], bool]:
+def _all_hold(conditions: tuple[Condition, ...]) -> Holds:
     first, *rest = [condition.holds for condition in conditions]
     if not rest:
-        return lambda keys: first(keys) is True
+        return first
     together = (first, *rest)
 
     def hold(keys: ContextKeys) -> bool:
@@ -111,6 +111,6 @@ def _all_hold(conditions: tuple[Condition, ...]) -> Callable[[ContextKeys], bool
     return hold
 
 
-def _all_hold_or_doubt(conditions: tuple[Condition, ...]) -> Callable[[ContextKeys], bool]:
+def _none_fails(conditions: tuple[Condition, ...]) -> Holds:
     together = [condition.holds for condition in conditions]
     return lambda keys: all(holds(keys) is not False for holds in together)
