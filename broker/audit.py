@@ -149,7 +149,12 @@ def _open(folder: Path) -> tuple[int, Path]:
         for number in range(1, 1000):
             path = folder / f"{number:03}{_SUFFIX}"
             # O_APPEND: whatever else happens, no line overwrites another.
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except PermissionError:
+                if not path.exists():
+                    raise
+                continue  # an operator's, who called the command line as somebody else
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -26,6 +26,7 @@ COMMANDS = {
     "run": Entry("broker.commands.service", "run", "Serve what the settings say."),
     "check-config": Entry("broker.commands.service", "check_config", "Say whether the settings can be used."),
     "account": Entry("broker.commands.installation", "account", "Create and list accounts."),
+    "guardrail": Entry("broker.commands.guardrail", "guardrail", "Set the ceiling of an account."),
     "keys": Entry("broker.commands.keys", "keys", "Rotate, list and remove the keys that seal sessions."),
     "sessions": Entry("broker.commands.sessions", "sessions", "List and revoke sessions."),
     "audit": Entry("broker.commands.audit", "audit", "Read and verify the audit log."),

@@ -25,3 +25,6 @@ class Limits:
     inline_policies_size_user: int = 2048
     inline_policies_size_group: int = 5120
     inline_policies_size_role: int = 10240
+    # Organizations User Guide, "Quotas": service control policies attached to one account, and the size of one.
+    guardrails_per_account: int = 10
+    guardrail_size: int = 10240

@@ -34,11 +34,12 @@ class AccessKey:
 
 @dataclass(frozen=True, slots=True)
 class AccountRecord:
-    """An account; ``created`` is in milliseconds since 1970."""
+    """An account; ``created`` is in milliseconds since 1970, ``guardrails`` are None where it has none."""
 
     id: str
     alias: str | None
     created: int
+    guardrails: PolicySet | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ class Reader:
     def account(self, where: ColumnElement[bool]) -> AccountRecord | None:
         """Return the account that a condition finds."""
         row = self._one(schema.account, where)
-        return AccountRecord(row.id, row.alias, row.created) if row else None
+        return AccountRecord(row.id, row.alias, row.created, self._guardrails(row.id)) if row else None
 
     def user(self, user_id: str) -> UserRecord | None:
         """Return a user by its unique id."""
@@ -223,6 +224,12 @@ class Reader:
 
     def _boundary(self, arn: str | None) -> PolicySet | None:
         return PolicySet((self.managed(self.tx, arn) or NOTHING,)) if arn else None
+
+    def _guardrails(self, account_id: str) -> PolicySet | None:
+        table = schema.guardrail.c
+        query = select(table.name, table.document).where(table.account_id == account_id).order_by(table.name)
+        found = [self.parse(text, PolicyKind.GUARDRAIL, name) for name, text in self.tx.execute(query)]
+        return PolicySet(found) if found else None
 
     def _policies(self, entity_ids: Iterable[str]) -> PolicySet:
         ids = tuple(entity_ids)

@@ -205,6 +205,16 @@ instance_profile = Table(
     UniqueConstraint("account_id", "name_key"),
 )
 
+# The ceiling of a whole account: what no policy of it can grant beyond. Set by the operator, not through the API.
+guardrail = Table(
+    "guardrail",
+    metadata,
+    Column("account_id", String(12), ForeignKey("account.id"), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+
 # A session is refused when it was issued at or before the newest matching cut-off.
 revocation = Table(
     "revocation",

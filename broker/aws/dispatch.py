@@ -276,13 +276,9 @@ class Gate:
         if mfa_at is not None:
             keys["aws:multifactorauthpresent"] = ("true",)
         context = RequestContext(action, ask.resource, caller.principal, keys)
-        layers = Layers(
-            identity=caller.identity_policies,
-            boundary=caller.boundary,
-            session=caller.session_policies,
-            resource=ask.trust,
-            resource_account=ask.account_id or caller.principal.account_id,
-        )
+        layers = caller.layers
+        if ask.trust is not None or ask.account_id:
+            layers = layers._replace(resource=ask.trust, resource_account=ask.account_id)
         return context, decide(context, layers)
 
     # --- answers ------------------------------------------------------------------------------------------------------

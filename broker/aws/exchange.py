@@ -9,7 +9,7 @@ from broker.aws.model import OperationModel
 from iam.errors import InternalFailure
 from iam.params import Params, Result
 from iam.policy.decide import Decision
-from sts.authenticate import Caller
+from sts.callers import Caller
 from sts.identity import Identity
 from sts.sigv4 import Presented
 from sts.token import Sealer

@@ -16,7 +16,7 @@ from iam.arn import ACCOUNT_ID, parse_arn
 from iam.errors import ServiceError
 from iam.policy.decide import Decision
 from iam.schema import audit_record
-from sts.authenticate import Caller
+from sts.callers import Caller
 from sts.identity import Identity, Refusal
 from sts.mint import SessionKind
 

@@ -7,6 +7,7 @@ import click
 
 from broker.commands.choosing import CONFIG_FILE, installation_options, locate, settings_of
 from broker.commands.printing import json_option, moment, print_facts, print_json, print_table
+from broker.commands.recording import recorded
 from broker.installing import install
 from broker.wiring import now, open_store, random
 from iam.accounts import create_account, list_accounts
@@ -77,8 +78,9 @@ def account_create(
     """
     settings = settings_of(config, data)
     vault = Vault(settings.master_key)
-    with closing(open_store(settings)) as store, store.write() as tx:
-        new = create_account(tx, account_id=account_id, alias=alias, now=now(), random=random, vault=vault)
+    with closing(open_store(settings)) as store, recorded(settings, store, "CreateAccount") as change:
+        new = create_account(change.tx, account_id=account_id, alias=alias, now=now(), random=random, vault=vault)
+        change.account_id, change.parameters = new.account_id, {"alias": alias}
     root = {"access_key_id": new.root_access_key_id, "secret_access_key": new.root_secret}
     if as_json:
         print_json({"account_id": new.account_id, "alias": new.alias, "root": root})

@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from broker.commands.choosing import installation_options, settings_of
 from broker.commands.printing import json_option, moment, print_facts, print_json, print_table
+from broker.commands.recording import recorded
 from broker.wiring import now, open_store, random
 from iam.schema import sealing_key
 from iam.vault import Vault
@@ -29,8 +30,9 @@ def keys() -> None:
 def rotate(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Make a new key, which seals two seconds from now, when every worker knows it."""
     settings = settings_of(config, data)
-    with closing(open_store(settings)) as store, store.write() as tx:
-        key_id = sealing_keys.rotate(tx, Vault(settings.master_key), now=now(), random=random)
+    with closing(open_store(settings)) as store, recorded(settings, store, "RotateSealingKey") as change:
+        key_id = sealing_keys.rotate(change.tx, Vault(settings.master_key), now=now(), random=random)
+        change.parameters = {"id": key_id}
     if as_json:
         print_json({"id": key_id})
     else:
@@ -58,8 +60,10 @@ def list_(config: Path | None, data: Path | None, *, as_json: bool) -> None:
 @json_option
 def remove(key_id: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Remove a key: sessions that it sealed are refused from then on."""
-    with closing(open_store(settings_of(config, data))) as store, store.write() as tx:
-        sealing_keys.remove(tx, key_id)
+    settings = settings_of(config, data)
+    with closing(open_store(settings)) as store, recorded(settings, store, "RemoveSealingKey") as change:
+        sealing_keys.remove(change.tx, key_id)
+        change.parameters = {"id": key_id}
     if as_json:
         print_json({"removed": key_id})
     else:

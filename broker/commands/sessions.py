@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from broker.commands.choosing import installation_options, settings_of
 from broker.commands.printing import json_option, moment, print_facts, print_json, print_table
+from broker.commands.recording import recorded
 from broker.settings import Settings
 from broker.wiring import live_sessions, now, open_store
 from iam.accounts import list_accounts
@@ -87,9 +88,10 @@ def revoke_(  # noqa: PLR0913 - one argument for each thing that can be revoked
         live = _live(settings, store, None)
         cuts = _cuts(store, live, session_id=session_id, person=person, role=role, account_id=account_id)
         at = int(now().timestamp() * 1000)
-        with store.write() as tx:
+        with recorded(settings, store, "RevokeSessions") as change:
             for cut in cuts:
-                revoke(tx, cut.kind, cut.subject, at, at)
+                revoke(change.tx, cut.kind, cut.subject, at, at)
+            change.account_id, change.parameters = account_id, {"revoked": [cut._asdict() for cut in cuts]}
         ended = _forget(settings, live.sessions, cuts)
     if as_json:
         print_json({"revoked": [cut._asdict() for cut in cuts], "ended": ended})

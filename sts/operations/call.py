@@ -9,7 +9,7 @@ from iam.errors import AccessDenied
 from iam.operations.ask import Ask
 from iam.params import Params, Result
 from iam.store import Store
-from sts.authenticate import Caller
+from sts.callers import Caller
 from sts.identity import Identity
 from sts.mint import Session
 from sts.token import Sealer

@@ -12,7 +12,7 @@ from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
 from iam.principal import PrincipalKind
 from iam.store import RoleRecord
-from sts.authenticate import Caller
+from sts.callers import Caller
 from sts.mint import Grant, SessionKind, Tags, mint
 from sts.operations.call import Outcome, StsCall
 from sts.operations.passed import (

@@ -331,6 +331,41 @@ def test_removing_a_sealing_key_ends_its_sessions_and_the_last_key_stays(demo, d
     assert "only sealing key" in fedgate("keys", "remove", new, "--data", data, status=1).stderr
 
 
+def test_a_guardrail_is_set_while_it_runs_and_everything_an_operator_changes_is_recorded(demo, data, tmp_path):
+    document = tmp_path / "guardrail.json"
+    document.write_text(
+        json.dumps(
+            {
+                "Version": "2012-10-17",
+                "Statement": [
+                    {"Effect": "Allow", "Action": "*", "Resource": "*"},
+                    {"Effect": "Deny", "Action": "iam:ListGroups", "Resource": "*"},
+                ],
+            }
+        )
+    )
+    account, admin = demo["account_id"], demo["admin"].values()
+    options = ("--account", account, "--data", data)
+    assert facts("guardrail", "set", "no-groups", document, *options)["name"] == "no-groups"
+    with pytest.raises(ClientError, match="explicit deny in a service control policy"):
+        client(demo, "iam", *admin).list_groups()
+    (listed,) = facts("guardrail", "list", "--data", data)
+    assert (listed["account_id"], listed["name"], listed["document"]) == (account, "no-groups", document.read_text())
+    assert "no-groups" in fedgate("guardrail", "list", "--data", data).stdout
+    assert facts("guardrail", "remove", "no-groups", *options)["removed"] == "no-groups"
+    assert client(demo, "iam", *admin).list_groups()["Groups"] == []
+    assert "no guardrail" in fedgate("guardrail", "remove", "no-groups", *options, status=1).stderr
+    assert "Syntax errors" in fedgate("guardrail", "set", "x", "/dev/null", *options, status=1).stderr
+
+    out = fedgate("audit", "tail", "-n", "200", "--data", data, "--json").stdout
+    records = [json.loads(line) for line in out.splitlines()]
+    mine = [record for record in records if record["eventSource"] == "operator.fedgate"]
+    assert {"PutGuardrail", "DeleteGuardrail"} <= {record["eventName"] for record in mine}
+    put = next(record for record in mine if record["eventName"] == "PutGuardrail")
+    assert put["userIdentity"]["type"] == "Operator"
+    assert (put["recipientAccountId"], put["requestParameters"]["name"]) == (account, "no-groups")
+
+
 def test_audit_tail_shows_both_steps_of_a_sign_in_under_one_request(demo, data):
     signed_in(demo, "dave")
     lines = fedgate("audit", "tail", "-n", "500", "--data", data, "--json").stdout.splitlines()

@@ -21,6 +21,7 @@ FRESH = (
     (re.compile(r'"(SecretAccessKey|SessionToken|RequestId)": "[^"]+"'), r'"\1": "..."'),
     (re.compile(r'"Expiration": [0-9]{10}\b'), '"Expiration": 0'),
     (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"), "TIME"),
+    (re.compile(r"(command line  )\S+"), r"\1SOMEBODY"),
 )
 # The other worker learns of a change, and the directory of a saved file, within a second.
 CHANGES = re.compile(r"aws iam (create|put)-|cat >> ")

@@ -1,0 +1,66 @@
+"""Guardrails: the ceiling of a whole account, set by the operator and never through the API.
+
+A guardrail is evaluated as a service control policy is (Organizations User Guide, "SCP evaluation"): it grants nothing;
+where an account has any, one of them must allow what any principal of the account does, its root among them, and none
+may deny it. It limits the principals of the account, not strangers whom the account's own roles let in.
+"""
+
+import re
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from iam.errors import LimitExceeded, NoSuchEntity, ValidationError
+from iam.limits import Limits
+from iam.policy.document import Policy, PolicyKind, size
+from iam.schema import account, guardrail
+
+_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrail:
+    """One guardrail; ``created`` is in milliseconds since 1970."""
+
+    account_id: str
+    name: str
+    document: str
+    created: int
+
+
+def put(tx: Connection, new: Guardrail, limits: Limits) -> None:
+    """Set a guardrail of an account, in place of one of the same name.
+
+    Raise NoSuchEntity, ValidationError, MalformedPolicyDocument, LimitExceeded.
+    """
+    if tx.execute(select(account.c.id).where(account.c.id == new.account_id)).one_or_none() is None:
+        raise NoSuchEntity(f"There is no account {new.account_id}.")
+    if not _NAME.fullmatch(new.name):
+        raise ValidationError("The name of a guardrail has 1 to 128 characters out of A-Z a-z 0-9 _ + = , . @ -")
+    Policy.parse(new.document, PolicyKind.GUARDRAIL)
+    if size(new.document) > limits.guardrail_size:
+        raise LimitExceeded(f"Cannot exceed quota for GuardrailSize: {limits.guardrail_size}")
+    table = guardrail.c
+    mine = table.account_id == new.account_id
+    values = {"document": new.document, "created": new.created}
+    if tx.execute(update(guardrail).where(mine, table.name == new.name).values(values)).rowcount:
+        return
+    if (tx.scalar(select(func.count()).where(mine)) or 0) >= limits.guardrails_per_account:
+        raise LimitExceeded(f"Cannot exceed quota for GuardrailsPerAccount: {limits.guardrails_per_account}")
+    tx.execute(insert(guardrail).values(account_id=new.account_id, name=new.name, **values))
+
+
+def remove(tx: Connection, account_id: str, name: str) -> None:
+    """Remove a guardrail; raise NoSuchEntity."""
+    table = guardrail.c
+    if not tx.execute(delete(guardrail).where(table.account_id == account_id, table.name == name)).rowcount:
+        raise NoSuchEntity(f"The account {account_id} has no guardrail {name}.")
+
+
+def of_account(tx: Connection, account_id: str | None) -> tuple[Guardrail, ...]:
+    """Return the guardrails of an account, or of all, by account and name."""
+    table = guardrail.c
+    query = select(table.account_id, table.name, table.document, table.created)
+    if account_id is not None:
+        query = query.where(table.account_id == account_id)
+    return tuple(Guardrail(*row) for row in tx.execute(query.order_by(table.account_id, table.name)))

@@ -1,0 +1,159 @@
+"""Callers: a principal with the policies that bound it and the condition keys that speak of it.
+
+Pure. Source: IAM User Guide, "AWS global condition context keys", and "GetFederationToken" for the federated user.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from iam.arn import assumed_role_arn, federated_user_arn, root_arn
+from iam.policy.decide import Layers
+from iam.policy.document import Policy, PolicyKind
+from iam.policy.policy_set import PolicySet
+from iam.principal import Principal, PrincipalKind
+from iam.records import RoleRecord, UserRecord
+from sts.mint import Session, Tags
+
+ContextKeys = Mapping[str, tuple[str, ...]]
+
+_EVERYTHING = PolicySet(
+    [
+        Policy.parse(
+            '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}',
+            PolicyKind.IDENTITY,
+            label="root",
+        )
+    ]
+)
+_NO_POLICIES = PolicySet()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A principal that signed, with the policies that bound it and the condition keys that speak of it.
+
+    ``layers`` lacks what only a request knows: the resource's policy and its account. ``tags`` are the principal's
+    effective tags: the session's over the role's.
+    """
+
+    principal: Principal
+    access_key_id: str
+    layers: Layers
+    tags: Tags
+    keys: ContextKeys
+    session: Session | None = None
+
+    @property
+    def mfa_at(self) -> int | None:
+        """Return when the session's MFA happened, in milliseconds, or None."""
+        return self.session.grant.mfa_at if self.session else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """What limits a caller besides its own boundary: the account's guardrails, and what its session passed."""
+
+    guardrails: PolicySet | None = None
+    session: PolicySet | None = None
+
+
+def root(account_id: str, key_id: str, session: Session | None, ceilings: Ceilings) -> Caller:
+    """Return the owner of an account."""
+    arn = root_arn(account_id)
+    principal = Principal(PrincipalKind.ROOT, account_id, arn, account_id, arn, account_id, "root")
+    layers = Layers(guardrails=ceilings.guardrails)
+    return Caller(principal, key_id, layers, (), _keys(principal, arn, (), session), session)
+
+
+def user(record: UserRecord, key_id: str, session: Session | None, ceilings: Ceilings) -> Caller:
+    """Return a user, signing with its own key or with that of GetSessionToken."""
+    principal = Principal(
+        PrincipalKind.USER, record.account_id, record.arn, record.id, record.arn, record.id, record.name
+    )
+    layers = Layers(identity=record.policies, boundary=record.boundary, guardrails=ceilings.guardrails)
+    keys = _keys(principal, record.arn, record.tags, session) | {"aws:username": (record.name,)}
+    return Caller(principal, key_id, layers, record.tags, keys, session)
+
+
+def role_session(record: RoleRecord, session: Session, ceilings: Ceilings) -> Caller:
+    """Return a session of a role."""
+    grant = session.grant
+    arn = assumed_role_arn(record.account_id, record.name, grant.name)
+    tags = _merged(record.tags, grant.tags)
+    principal = Principal(
+        PrincipalKind.ROLE_SESSION,
+        record.account_id,
+        arn,
+        f"{record.id}:{grant.name}",
+        record.arn,
+        record.id,
+        record.name,
+    )
+    layers = Layers(
+        identity=record.policies,
+        boundary=record.boundary,
+        session=ceilings.session,
+        guardrails=ceilings.guardrails,
+    )
+    return Caller(principal, session.access_key_id, layers, tags, _keys(principal, record.arn, tags, session), session)
+
+
+def federated_user(maker: UserRecord | None, session: Session, ceilings: Ceilings) -> Caller:
+    """Return the caller of GetFederationToken's credentials.
+
+    The user's policies, or everything where root made it, narrowed by the passed ones.
+    """
+    account_id, name = session.grant.account_id, session.grant.name
+    arn = federated_user_arn(account_id, name)
+    entity_arn, entity_id = (maker.arn, maker.id) if maker else (root_arn(account_id), account_id)
+    principal = Principal(
+        PrincipalKind.FEDERATED_USER, account_id, arn, f"{account_id}:{name}", entity_arn, entity_id, name
+    )
+    layers = Layers(
+        identity=maker.policies if maker else _EVERYTHING,
+        boundary=maker.boundary if maker else None,
+        session=ceilings.session or _NO_POLICIES,
+        guardrails=ceilings.guardrails,
+    )
+    tags = session.grant.tags
+    return Caller(principal, session.access_key_id, layers, tags, _keys(principal, arn, tags, session), session)
+
+
+def _merged(below: Tags, above: Tags) -> Tags:
+    """Return both sets of tags, ``above`` winning; tag keys are compared without regard to case."""
+    tags = {key.lower(): (key, value) for key, value in below}
+    tags.update({key.lower(): (key, value) for key, value in above})
+    return tuple(tags.values())
+
+
+# IAM User Guide, "AWS global condition context keys", aws:PrincipalType.
+_TYPES = {
+    PrincipalKind.ROOT: "Account",
+    PrincipalKind.USER: "User",
+    PrincipalKind.ROLE_SESSION: "AssumedRole",
+    PrincipalKind.FEDERATED_USER: "FederatedUser",
+}
+
+
+def _keys(principal: Principal, principal_arn: str, tags: Tags, session: Session | None) -> dict[str, tuple[str, ...]]:
+    keys: dict[str, tuple[str, ...]] = {
+        "aws:principalarn": (principal_arn,),
+        "aws:principalaccount": (principal.account_id,),
+        "aws:principaltype": (_TYPES[principal.kind],),
+        "aws:userid": (principal.user_id,),
+    }
+    keys.update({f"aws:principaltag/{key.lower()}": (value,) for key, value in tags})
+    if session is not None:
+        grant = session.grant
+        keys["aws:tokenissuetime"] = (_iso(session.issued_at),)
+        # Long-term keys lack this key altogether; sessions always have it (IAM User Guide, aws:MultiFactorAuthPresent).
+        keys["aws:multifactorauthpresent"] = ("true" if grant.mfa_at is not None else "false",)
+        if grant.source_identity is not None:
+            keys["aws:sourceidentity"] = (grant.source_identity,)
+        keys.update({name: (value,) for name, value in grant.claims})
+    return keys
+
+
+def _iso(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
