@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from iam.arn import ACCOUNT_ID, assumed_role_arn, iam_arn, parse_arn
+
 
 class PrincipalKind(StrEnum):
     """How a principal came in; the values are those of CloudTrail's userIdentity.type."""
@@ -32,3 +34,31 @@ class Principal:
     entity_arn: str = ""
     entity_id: str = ""
     name: str = ""
+
+
+# The session of a role that is spoken of by the role's own ARN.
+SOMEBODY = "somebody"
+
+
+def named_principal(text: str) -> Principal:
+    """Return the principal that an ARN names, without unique ids; what is no ARN is the name of a service.
+
+    A role stands for a session of it that nobody began.
+    """
+    arn = parse_arn(text)
+    if arn is None or not ACCOUNT_ID.fullmatch(arn.account):
+        return Principal(PrincipalKind.SERVICE, "", text, text)
+    account, (kind, _, rest) = arn.account, arn.resource.partition("/")
+    name = rest.rpartition("/")[2]
+    if kind == "root":
+        return Principal(PrincipalKind.ROOT, account, text, account, text, account, "root")
+    if kind == "assumed-role":
+        role = rest.partition("/")[0]
+        return Principal(PrincipalKind.ROLE_SESSION, account, text, "", iam_arn(account, "role", role), name=role)
+    if kind == "role":
+        return Principal(
+            PrincipalKind.ROLE_SESSION, account, assumed_role_arn(account, name, SOMEBODY), "", text, name=name
+        )
+    if kind.endswith("-provider"):
+        return Principal(PrincipalKind.FEDERATED, account, text, text)
+    return Principal(PrincipalKind.USER, account, text, "", text, name=name)

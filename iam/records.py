@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, select
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, select
 
 from iam import schema
 from iam.arn import iam_arn, parse_arn
 from iam.errors import MalformedPolicyDocument, ServiceFailure
+from iam.policy import managed
 from iam.policy.document import Effect, Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
 from iam.policy.principals import Means
@@ -100,6 +101,21 @@ NOTHING = Policy.parse(
     PolicyKind.BOUNDARY,
     label="a permissions boundary that no longer exists",
 )
+
+
+def managed_document(tx: Connection, arn: str) -> str | None:
+    """Return the text of a managed policy that is in force, AWS's or an account's own."""
+    shipped = managed.load().get(arn)
+    if shipped is not None:
+        return shipped.policy.text
+    policy, version = schema.policy.c, schema.policy_version.c
+    query = select(version.document).join_from(
+        schema.policy,
+        schema.policy_version,
+        (version.policy_id == policy.id) & (version.version == policy.default_version),
+    )
+    text: str | None = tx.execute(query.where(policy.arn == arn)).scalar()
+    return text
 
 
 def parsed(text: str, kind: PolicyKind, label: str) -> Policy:
@@ -195,13 +211,25 @@ class Reader:
 
     def role_id(self, arn: str) -> str | None:
         """Return the unique id of the role that an ARN names, exactly as it is written."""
+        return self._id_by_arn(schema.role, "role", arn)
+
+    def user_id(self, arn: str) -> str | None:
+        """Return the unique id of the user that an ARN names, exactly as it is written."""
+        return self._id_by_arn(schema.user, "user", arn)
+
+    def role_id_by_name(self, account_id: str, name: str) -> str | None:
+        """Return the unique id of a role by its name, which sessions bear without its path."""
+        table = schema.role.c
+        row = self._one(schema.role, and_(table.account_id == account_id, table.name_key == name.lower()))
+        return row.id if row else None
+
+    def _id_by_arn(self, table: Table, kind: str, arn: str) -> str | None:
         parts = parse_arn(arn)
-        if parts is None or parts[:3] != ("aws", "iam", "") or not parts.resource.startswith("role/"):
+        if parts is None or parts[:3] != ("aws", "iam", "") or not parts.resource.startswith(f"{kind}/"):
             return None
         name = parts.resource.rpartition("/")[2]
-        table = schema.role.c
-        row = self._one(schema.role, and_(table.account_id == parts.account, table.name_key == name.lower()))
-        return row.id if row and iam_arn(row.account_id, "role", row.name, row.path) == arn else None
+        row = self._one(table, and_(table.c.account_id == parts.account, table.c.name_key == name.lower()))
+        return row.id if row and iam_arn(row.account_id, kind, row.name, row.path) == arn else None
 
     def roles_trusting(self, provider: str) -> tuple[str, ...]:
         """Return the ids of the roles that let an identity provider in, by name."""

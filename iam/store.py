@@ -26,6 +26,7 @@ from iam.records import (
     Revocations,
     RoleRecord,
     UserRecord,
+    managed_document,
     parsed,
     provider_name,
 )
@@ -222,6 +223,31 @@ class Store:
         role_id = self._get(self._current().role_ids, arn, lambda reader: reader.role_id(arn))
         return self.role_by_id(role_id) if role_id is not None else None
 
+    def user_by_arn(self, arn: str) -> UserRecord | None:
+        """Return a user by its ARN; not kept, for people ask it and requests do not."""
+        with self.read() as tx:
+            reader = self._reader(tx)
+            user_id = reader.user_id(arn)
+            return reader.user(user_id) if user_id else None
+
+    def role_by_name(self, account_id: str, name: str) -> RoleRecord | None:
+        """Return a role by its name, which the ARNs of its sessions have without its path; not kept either."""
+        with self.read() as tx:
+            reader = self._reader(tx)
+            role_id = reader.role_id_by_name(account_id, name)
+            return reader.role(role_id) if role_id else None
+
+    def principals(self, account_id: str) -> Iterator[UserRecord | RoleRecord]:
+        """Yield every user and role of an account, by kind and name."""
+        with self.read() as tx:
+            reader = self._reader(tx)
+            for table, read in ((schema.user, reader.user), (schema.role, reader.role)):
+                mine = select(table.c.id).where(table.c.account_id == account_id).order_by(table.c.name_key)
+                for entity_id in tx.scalars(mine).all():
+                    record = read(entity_id)
+                    if record is not None:
+                        yield record
+
     def roles_trusting(self, provider: str) -> tuple[RoleRecord, ...]:
         """Return the roles of all accounts that let a provider in, named ``ldap-provider/corp`` or by an ARN."""
         name = provider_name(provider)
@@ -280,13 +306,7 @@ class Store:
         shipped = managed.load().get(arn)
         if shipped is not None:
             return shipped.policy
-        policy, version = schema.policy.c, schema.policy_version.c
-        query = select(version.document).join_from(
-            schema.policy,
-            schema.policy_version,
-            (version.policy_id == policy.id) & (version.version == policy.default_version),
-        )
-        document = tx.execute(query.where(policy.arn == arn)).scalar()
+        document = managed_document(tx, arn)
         return self._parse(document, PolicyKind.IDENTITY, arn) if document is not None else None
 
     def _trusting(self, reader: Reader, kept: _Kept, name: str) -> tuple[RoleRecord, ...]:

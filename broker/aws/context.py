@@ -21,6 +21,7 @@ def request_keys(
         "aws:epochtime": (str(int(now.timestamp())),),
         "aws:securetransport": ("true" if request.secure else "false",),
         "aws:viaawsservice": ("false",),
+        "aws:principalisawsservice": ("false",),
     }
     if request.source_ip:
         keys["aws:sourceip"] = (request.source_ip,)

@@ -41,7 +41,10 @@ from iam.operations import OPERATIONS as IAM
 from iam.operations.ask import Ask, Operation
 from iam.operations.mfa import spend_code
 from iam.operations.passwords import WrongPassword, count_wrong_password
-from iam.policy.decide import Decision, Layers, RequestContext, decide, message
+from iam.operations.written import findings
+from iam.policy.decide import Layers, RequestContext, decide, message
+from iam.policy.explain import explain
+from iam.policy.lint import Finding
 from iam.principal import PrincipalKind
 from iam.store import Store
 from iam.vault import Vault
@@ -56,6 +59,7 @@ from sts.trust import federated_principal
 
 log = logging.getLogger(__name__)
 
+_FINDINGS, _TOLD_OF_A_POLICY = "x-fedgate-policy-findings", 1024
 _TOLD = 128  # characters of a name that nobody knows: an answer stays short however long the request is
 
 
@@ -178,7 +182,8 @@ class Gate:
     def _admits(self, exchange: Exchange, operation: StsOperation, call: StsCall, p: Params) -> bool:
         action = "sts:AssumeRoleWithLDAPIdentity"
         return all(
-            self._decide(exchange, ask, ask.action or action, None)[1].allowed for ask in operation.asks(call, p)
+            decide(*self._question(exchange, ask, ask.action or action, None)).allowed
+            for ask in operation.asks(call, p)
         )
 
     def _with_mfa(self, exchange: Exchange, call: StsCall, p: Params) -> StsCall:
@@ -212,6 +217,7 @@ class Gate:
             # Whoever may not do it does not queue for the one writer's turn.
             self._authorise(tx, exchange, model, operation)
         self.audit.check()  # a change that could not be audited is not made
+        exchange.findings = findings(model.name, exchange.params)
         try:
             with self.store.write() as tx:
                 self._authorise(tx, exchange, model, operation)
@@ -249,29 +255,31 @@ class Gate:
     ) -> None:
         """Raise AccessDenied where the decision on this Ask is no."""
         action = ask.action or f"{model.service}:{model.name}"
-        context, decision = self._decide(exchange, ask, action, mfa_at)
+        context, layers = self._question(exchange, ask, action, mfa_at)
+        decision = decide(context, layers)
         exchange.decisions.append(decision)
         if decision.allowed:
             return
-        reasons = message(context, decision)
-        if exchange.caller is None:
-            raise AccessDenied(f"Not authorized to perform {action}", log=reasons)
-        if opaque:
-            # No encoded reasons either: even their length would tell whether the role exists (THREATS B09).
-            text = f"User: {context.principal.arn} is not authorized to perform: {action} on resource: {ask.resource}"
-            raise AccessDenied(text, log=reasons)
-        encoded = denials.encode(context, decision, sealer=exchange.sealer, random=self.random)
-        raise AccessDenied(reasons, encoded=encoded)
+        exchange.denial = explain(context, layers)
+        # Who may be assumed is the business of the role's account: it may read why somebody was not let in.
+        account_id = ask.account_id if opaque else context.principal.account_id
+        encoded = denials.encode(
+            exchange.denial, account_id, untelling=opaque, sealer=exchange.sealer, random=self.random
+        )
+        raise AccessDenied(message(context, decision), encoded=encoded)
 
-    def _decide(self, exchange: Exchange, ask: Ask, action: str, mfa_at: int | None) -> tuple[RequestContext, Decision]:
+    def _question(self, exchange: Exchange, ask: Ask, action: str, mfa_at: int | None) -> tuple[RequestContext, Layers]:
+        """Return what is asked of the policies, and the policies that have a say."""
         caller = exchange.caller
         mfa_at = mfa_at if mfa_at is not None else caller.mfa_at if caller else None
         keys = request_keys(exchange.request, exchange.now, exchange.region, mfa_at)
         if caller is None:
             principal = federated_principal(exchange.proved, ask.account_id)
+            keys["aws:resourceaccount"] = (ask.account_id,)
             context = RequestContext(action, ask.resource, principal, {**keys, **ask.keys})
-            return context, decide(context, Layers(resource=ask.trust, resource_account=ask.account_id))
+            return context, Layers(resource=ask.trust, resource_account=ask.account_id)
         keys |= caller.keys
+        keys["aws:resourceaccount"] = (ask.account_id or caller.principal.account_id,)
         keys |= ask.keys
         if mfa_at is not None:
             keys["aws:multifactorauthpresent"] = ("true",)
@@ -279,7 +287,7 @@ class Gate:
         layers = caller.layers
         if ask.trust is not None or ask.account_id:
             layers = layers._replace(resource=ask.trust, resource_account=ask.account_id)
-        return context, decide(context, layers)
+        return context, layers
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
@@ -287,9 +295,8 @@ class Gate:
         if exchange.model is None:
             raise InternalFailure("An internal error occurred.", log="an answer without an operation")
         as_json = _wants_json(exchange.request)
-        return _response(
-            200, query.render(exchange.model, result, exchange.id, as_json=as_json), exchange.id, as_json=as_json
-        )
+        body = query.render(exchange.model, result, exchange.id, as_json=as_json)
+        return _response(200, body, exchange.id, _findings_header(exchange.findings), as_json=as_json)
 
     def _refused(self, exchange: Exchange, error: ServiceError) -> HttpResponse:
         """Return the error answer, after its audit record; without a record, say only that we are out of order."""
@@ -324,6 +331,14 @@ def _response(
     kind = ("Content-Type", "application/json" if as_json else "text/xml")
     # The answers may hold credentials: nobody on the way keeps them (THREATS H06).
     return HttpResponse(code, (("x-amzn-RequestId", request_id), kind, ("Cache-Control", "no-store"), *headers), body)
+
+
+def _findings_header(found: tuple[Finding, ...]) -> tuple[tuple[str, str], ...]:
+    """Return the header that tells what is questionable about a policy just written; it fits into any client's head."""
+    if not found:
+        return ()
+    told = "; ".join(f"{one.level} {one.code} {one.whereabouts}" for one in found)
+    return ((_FINDINGS, told.encode("ascii", "backslashreplace").decode("ascii")[:_TOLD_OF_A_POLICY]),)
 
 
 def _wants_json(request: HttpRequest) -> bool:

@@ -9,6 +9,8 @@ from broker.aws.model import OperationModel
 from iam.errors import InternalFailure
 from iam.params import Params, Result
 from iam.policy.decide import Decision
+from iam.policy.explain import Explanation
+from iam.policy.lint import Finding
 from sts.callers import Caller
 from sts.identity import Identity
 from sts.sigv4 import Presented
@@ -30,6 +32,8 @@ class Exchange:
     identity: Identity | None = None
     params: Params = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
+    denial: Explanation | None = None  # of the decision that was a no
+    findings: tuple[Finding, ...] = ()  # about a policy that the request writes
     result: Result | None = None
 
     def __post_init__(self) -> None:

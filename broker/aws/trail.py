@@ -15,6 +15,7 @@ from broker.aws.shape import Shape
 from iam.arn import ACCOUNT_ID, parse_arn
 from iam.errors import ServiceError
 from iam.policy.decide import Decision
+from iam.policy.explain import need_json
 from iam.schema import audit_record
 from sts.callers import Caller
 from sts.identity import Identity, Refusal
@@ -223,6 +224,10 @@ def _additional(exchange: Exchange, error: ServiceError | None) -> Record:
     more: Record = {}
     if exchange.decisions and (error is not None or len(exchange.decisions) > 1):
         more["decisions"] = [_decision(one) for one in exchange.decisions]
+    if exchange.findings:
+        more["policyFindings"] = [f"{one.level} {one.code} {one.whereabouts}" for one in exchange.findings]
+    if exchange.denial is not None and exchange.denial.needed:
+        more["missing"] = [need_json(one) for one in exchange.denial.needed]
     if error is not None and error.log != error.message:
         more["reason"] = error.log[:_LONGEST]
     return more

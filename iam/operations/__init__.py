@@ -17,10 +17,12 @@ from iam.operations import (
     policies,
     reports,
     roles,
+    simulation,
     tags,
     users,
 )
 from iam.operations.ask import Ask, Operation, anything
+from iam.operations.granted import on_entity
 from iam.operations.names import GROUP, ROLE, USER, about, about_all, about_new, about_permissions, about_renamed
 
 _Run = Callable[[Call, Params], Result]
@@ -189,4 +191,14 @@ _ACCOUNT = {
     "GetCredentialReport": _read(reports.get_credential_report, anything),
 }
 
-OPERATIONS = _USERS | _GROUPS | _ROLES | _POLICIES | _SIGN_IN | _INSTANCE_PROFILES | _ACCOUNT
+_SIMULATION = {
+    "SimulateCustomPolicy": _read(simulation.simulate_custom_policy, anything),
+    "SimulatePrincipalPolicy": _read(simulation.simulate_principal_policy, on_entity("PolicySourceArn")),
+    "GetContextKeysForCustomPolicy": _read(simulation.get_context_keys_for_custom_policy, anything),
+    "GetContextKeysForPrincipalPolicy": _read(
+        simulation.get_context_keys_for_principal_policy, on_entity("PolicySourceArn")
+    ),
+    "ListPoliciesGrantingServiceAccess": _read(simulation.list_policies_granting_service_access, on_entity("Arn")),
+}
+
+OPERATIONS = _USERS | _GROUPS | _ROLES | _POLICIES | _SIGN_IN | _INSTANCE_PROFILES | _ACCOUNT | _SIMULATION

@@ -116,20 +116,14 @@ def decide(context: RequestContext, layers: Layers) -> Decision:
     for said in survey:
         if said is not None and said.denies:
             return _new(Decision, (Why.EXPLICIT_DENY, said.layer, survey))
-    missing = _missing(context.principal, layers.resource_account, survey)
-    if missing:
-        return _new(Decision, (Why.IMPLICIT_DENY, missing, survey))
+    lacking = missing(context.principal, layers.resource_account, survey)
+    if lacking:
+        return _new(Decision, (Why.IMPLICIT_DENY, lacking, survey))
     return _new(Decision, (Why.ALLOWED, _grantor(context.principal, survey), survey))
 
 
 def _survey(context: RequestContext, layers: Layers) -> Survey:
-    identity, boundary, session, guardrails, resource, _ = layers
-    kind = context.principal.kind
-    # Root has no policies of its own; a federated user without a session policy may do nothing (GetFederationToken).
-    if kind is _ROOT:
-        identity, boundary, session = _NO_POLICIES, None, None
-    elif kind is _FEDERATED_USER and session is None:
-        session = _NO_POLICIES
+    identity, boundary, session, guardrails, resource, _ = binding(context.principal.kind, layers)
     return (
         None if guardrails is None else _ask(GUARDRAIL, guardrails, context),
         None if resource is None else _ask_resource(resource, context),
@@ -137,6 +131,15 @@ def _survey(context: RequestContext, layers: Layers) -> Survey:
         None if boundary is None else _ask(BOUNDARY, boundary, context),
         None if session is None else _ask(SESSION, session, context),
     )
+
+
+def binding(kind: PrincipalKind, layers: Layers) -> Layers:
+    """Return the layers that have a say about a principal of this kind."""
+    if kind is _ROOT:  # it has no policies of its own
+        return layers._replace(identity=_NO_POLICIES, boundary=None, session=None)
+    if kind is _FEDERATED_USER and layers.session is None:  # without a session policy it may do nothing
+        return layers._replace(session=_NO_POLICIES)
+    return layers
 
 
 def _grantor(principal: Principal, survey: Survey) -> str:
@@ -148,7 +151,7 @@ def _grantor(principal: Principal, survey: Survey) -> str:
     return IDENTITY if own else resource.layer
 
 
-def _missing(principal: Principal, resource_account: str, survey: Survey) -> str:
+def missing(principal: Principal, resource_account: str, survey: Survey) -> str:
     """Return the layer whose allow is missing, or an empty text when nothing is."""
     guardrails, resource, identity, boundary, session = survey
     held, where = (_NOBODY, RESOURCE) if resource is None else (resource.grip, resource.layer)

@@ -102,12 +102,17 @@ class Policy:
 
     def bind(self, ids: Mapping[str, str]) -> "Policy":
         """Return the policy with each ARN bound to the unique id that it had: it then means that principal alone."""
-        bound = tuple(
-            replace(
-                statement,
-                principals=bind(statement.principals, ids),
-                not_principals=bind(statement.not_principals, ids),
+        return self.with_statements(
+            tuple(
+                replace(
+                    statement,
+                    principals=bind(statement.principals, ids),
+                    not_principals=bind(statement.not_principals, ids),
+                )
+                for statement in self.statements
             )
-            for statement in self.statements
         )
-        return replace(self, statements=bound, by_action=_ByAction.of(bound))
+
+    def with_statements(self, statements: tuple[Statement, ...]) -> "Policy":
+        """Return a policy of the same text that means other statements."""
+        return replace(self, statements=statements, by_action=_ByAction.of(statements))

@@ -132,14 +132,16 @@ def read(text: str, kind: PolicyKind, label: str) -> Grammar:
 
 
 def _refuse(text: str, place: str = "") -> NoReturn:
-    raise MalformedPolicyDocument(f"{text} ({place})" if place and text == _SYNTAX else text, log=f"{text} {place}")
+    # Where AWS has a sentence for what is wrong, that is the message; where it has only one for all, the place helps.
+    full = f"{text} ({place})" if place else text
+    raise MalformedPolicyDocument(full if text == _SYNTAX else text, log=full)
 
 
 def _document(text: str, kind: PolicyKind) -> dict[str, Any]:
     try:
         found = load(text)
     except ValueError as wrong:
-        raise MalformedPolicyDocument(_RULES[kind].bad_json, log=f"{_RULES[kind].bad_json} {wrong}") from None
+        raise MalformedPolicyDocument(_RULES[kind].bad_json, log=f"{_RULES[kind].bad_json} ({wrong})") from None
     if not isinstance(found, dict):
         _refuse(_SYNTAX, "a policy is an object")
     _only(found, _OF_A_DOCUMENT, "policy")

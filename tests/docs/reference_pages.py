@@ -107,6 +107,7 @@ def _filled(text: str) -> str:
 
 def _argument(one: click.Argument) -> str:
     name = (one.name or "").upper()
+    name = f"{name.removesuffix('S')}..." if one.nargs < 0 else name
     return name if one.required else f"[{name}]"
 
 
@@ -124,7 +125,10 @@ def _option(one: click.Option) -> str:
 def _metavar(one: click.Option) -> str:
     if isinstance(one.type, click.Choice):
         return "\\|".join(map(str, one.type.choices))
-    return {"path": "PATH", "integer": "N", "integer range": "N"}.get(one.type.name, one.type.name.upper())
+    if one.metavar:
+        return one.metavar
+    names = {"path": "PATH", "filename": "FILE", "integer": "N", "integer range": "N"}
+    return names.get(one.type.name, one.type.name.upper())
 
 
 def decisions() -> str:

@@ -234,4 +234,4 @@ def test_the_check_of_calls_would_notice_a_wrong_one():
     assert can_be_called(["audit", "tail", "-f"])
     assert not can_be_called(["audit", "tails"])
     assert not can_be_called(["audit", "tail", "--colour"])
-    assert not can_be_called(["explain"])
+    assert not can_be_called(["interpret"])

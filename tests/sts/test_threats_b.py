@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -272,15 +273,33 @@ def test_b09_an_unknown_role_and_one_that_distrusts_are_refused_in_the_same_word
         assert answers[0].headers.keys() == answers[1].headers.keys()
 
 
-def test_b09_a_denial_carries_no_encoded_reasons_which_would_tell_that_the_role_exists(world):
-    """Decoded, they would name statements and tags of a role, even one of another account; their length tells too."""
+def test_b09_the_encoded_reasons_are_the_role_s_account_s_to_read_and_their_length_tells_nothing(world):
     label = {"Tags.member.1.Key": "team", "Tags.member.1.Value": "x"}
     tagged = world.admin.role("tagged", trust({"Service": "ec2.amazonaws.com"}), **label)
-    for role in (tagged, world.admin.arn("role", "tugged")):
+    roles = (tagged, world.admin.arn("role", "tugged"), world.admin.arn("role", "/".join(["p" * 60] * 8) + "/x"))
+    encoded = {}
+    for role in roles:
         answer = assume(world.installation, world.stranger, role)
-        assert answer.text("EncodedAuthorizationMessage") is None
         refused(answer, 403, "AccessDenied", NOT_ALLOWED + role)
-    assert world.call("ListUsers", world.nobody).text("EncodedAuthorizationMessage")
+        encoded[role] = answer.text("EncodedAuthorizationMessage")
+    assert len(set(map(len, encoded.values()))) == 1
+    for one in encoded.values():
+        mine = world.call("DecodeAuthorizationMessage", world.stranger, EncodedMessage=one)
+        refused(mine, 400, "InvalidAuthorizationMessageException")
+        nobody = world.call("DecodeAuthorizationMessage", world.nobody, EncodedMessage=one)
+        refused(nobody, 403, "AccessDenied", "sts:DecodeAuthorizationMessage")
+    found = decoded(world, encoded[tagged])
+    assert found["context"]["action"] == "sts:AssumeRole"
+    (failure,) = found["failures"]["items"]
+    assert failure["layer"] == "role trust policy"
+    assert failure["nearest"]["misses"] == [{"part": "principal", "wanted": ["ec2.amazonaws.com"]}]
+    assert decoded(world, encoded[roles[1]])["matchedStatements"]["items"][0]["policy"] == "no such role"
+
+
+def decoded(world, encoded):
+    answer = world.call("DecodeAuthorizationMessage", world.alice, EncodedMessage=encoded)
+    assert answer.status == 200, answer.message
+    return json.loads(answer.text("DecodedMessage"))
 
 
 # --- B10 to B14, B17, B21, B24, B31: values ----------------------------------------------------------------------

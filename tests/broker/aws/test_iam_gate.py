@@ -48,6 +48,10 @@ def joe(quiet: Administrator) -> Credentials:
 # Values that satisfy the model; the gate asks about them before it looks whether they make sense.
 VALUES = {
     "PolicyArn": "arn:aws:iam::123456789012:policy/no-such-policy",
+    "PolicySourceArn": "arn:aws:iam::123456789012:user/no-such-user",
+    "Arn": "arn:aws:iam::123456789012:user/no-such-user",
+    "PolicyInputList": allow(),
+    "ActionNames": "s3:GetObject",
     "PermissionsBoundary": "arn:aws:iam::aws:policy/ReadOnlyAccess",
     "SerialNumber": "arn:aws:iam::123456789012:mfa/no-such-device",
     "AccessKeyId": access_key_id("AKIA", "123456789012", bytes),

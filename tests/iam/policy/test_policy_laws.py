@@ -1,108 +1,19 @@
-"""Laws of the decision, over random policies and requests; and the engine against the plain specification.
-
-FEDGATE_EXAMPLES sets how many examples each law gets: `make laws` asks for tens of thousands.
-"""
+"""Laws of the decision, over random policies and requests; and the engine against the plain specification."""
 
 import json
-import os
 
 import policy_specification as specification
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from policies import AWAY, BUCKET, GOOGLE, HOME, PRINCIPALS, PROVIDER, ROLE_ARN, SESSION_ARN, USER_ARN, policy
+from policies import GOOGLE, policy
+from policy_strategies import CONTEXTS, LAW, LAYERS, policies, statements
 
-from iam.policy.decide import Layers, RequestContext, Why, decide, message
+from iam.policy.decide import Why, decide, message
 from iam.policy.document import Policy, PolicyKind
+from iam.policy.explain import as_json, explain
 from iam.policy.policy_set import PolicySet
+from iam.policy.possible import at_best, at_worst
 from iam.principal import PrincipalKind
-
-LAW = settings(max_examples=int(os.environ.get("FEDGATE_EXAMPLES", "200")), deadline=None)
-
-# Few values for everything, so that statements really meet requests.
-ACTIONS = ["s3:GetObject", "s3:Get*", "s3:*", "*", "iam:GetUser", "S3:?etobject", "*:GetUser"]
-OTHER_BUCKETS = [f"arn:aws:s3:::{name}/*" for name in ("a", "ba", "b", "bb", "c", "*", "b/k", "?")]
-RESOURCES = ["*", BUCKET, *OTHER_BUCKETS, "arn:aws:s3", "arn:*:s3:::b*", "arn:aws:s3:::b/${k:one}",
-             "arn:aws:s3:::${k:two, 'b'}/*", "arn:aws:s3:::b/${*}"]  # fmt: skip
-ASKED_RESOURCES = [BUCKET, "arn:aws:s3:::c/k", "arn:aws:s3:::b/*", "arn:aws:s3:::bb/k/k", "arn:aws:iam::1:user/k", "*"]
-TEXTS = ["k", "K", "x", "k*", "", "${k:one}", "${k:two, 'x'}", "${*}"]
-WANTED = {
-    "String": TEXTS,
-    "Numeric": ["3", "-1.5", "30"],
-    "Date": ["2026-01-01T00:00:00Z", "2026", "1767225600"],
-    "Bool": ["true", "False"],
-    "Binary": ["aw=="],
-    "IpAddress": ["10.0.0.0/8", "2001:db8::/32"],
-    "NotIpAddress": ["10.0.0.0/8"],
-    "Arn": ["*", "arn:aws:s3:::*", "arn:aws:s3:::b/k", "${k:one}", "arn:aws:s3:::b/${k:one}"],
-    "Null": ["true", "false"],
-}
-VALUES = ["k", "K", "x", "3", "", "true", "aw==", "10.1.2.3", "2026-01-01T00:00:00Z", BUCKET]
-OPERATORS = [*specification.MATCHES, *specification.NEGATED]
-
-
-@st.composite
-def conditions(draw):
-    block = {}
-    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 1, 2]))):
-        operator = draw(st.sampled_from([*OPERATORS, "Null"]))
-        family = next(name for name in WANTED if operator.startswith(name))
-        wanted = draw(st.lists(st.sampled_from(WANTED[family]), min_size=1, max_size=2))
-        if operator != "Null":
-            before = draw(st.sampled_from(["", "", "ForAllValues:", "ForAnyValue:"]))
-            operator = before + operator + draw(st.sampled_from(["", "", "IfExists"]))
-        block.setdefault(operator, {})[draw(st.sampled_from(["k:one", "K:Two"]))] = wanted
-    return block
-
-
-@st.composite
-def statements(draw, effect=None, *, kind=PolicyKind.IDENTITY):
-    found = {"Effect": effect or draw(st.sampled_from(["Allow", "Allow", "Deny"]))}
-    if kind is PolicyKind.TRUST:
-        found["Action"] = draw(st.sampled_from(["sts:AssumeRole", "sts:*", "sts:AssumeRoleWithSAML"]))
-    else:
-        action, resource = draw(st.sampled_from(["Action", "Action", "NotAction"])), "Resource"
-        found[action] = draw(st.lists(st.sampled_from(ACTIONS), min_size=1, max_size=2))
-        resource = draw(st.sampled_from(["Resource", "Resource", "NotResource"]))
-        found[resource] = draw(st.lists(st.sampled_from(RESOURCES), min_size=1, max_size=2))
-    found["Condition"] = draw(conditions())
-    if kind in (PolicyKind.TRUST, PolicyKind.RESOURCE):
-        name = draw(st.sampled_from(["Principal", "Principal", "NotPrincipal"]))
-        who = [{"AWS": one} for one in (HOME, AWAY, "*", ROLE_ARN, SESSION_ARN, USER_ARN, [HOME, USER_ARN])]
-        who += ["*", {"Federated": PROVIDER}, {"Service": "ec2.amazonaws.com"}, {"Federated": PROVIDER, "AWS": AWAY}]
-        found[name] = draw(st.sampled_from(who))
-    return found
-
-
-@st.composite
-def policies(draw, kind=PolicyKind.IDENTITY):
-    found = draw(st.lists(statements(kind=kind), min_size=1, max_size=3))
-    version = draw(st.sampled_from(["2012-10-17", "2012-10-17", "2008-10-17"]))
-    if version == "2008-10-17" and "${k" in json.dumps(found):
-        version = "2012-10-17"  # ArnLike with a variable is no ARN in the older version
-    return Policy.parse(json.dumps({"Version": version, "Statement": found}), kind)
-
-
-SETS = st.lists(policies(), max_size=2).map(PolicySet)
-# More statements than are asked one after the other, so that they are looked up by their resources.
-MANY = st.lists(policies(), min_size=4, max_size=6).map(PolicySet)
-ONE = st.one_of(policies(PolicyKind.RESOURCE), policies(PolicyKind.TRUST)).map(lambda found: PolicySet((found,)))
-LAYERS = st.builds(
-    Layers,
-    identity=SETS | MANY,
-    boundary=st.none() | policies().map(lambda found: PolicySet((found,))),
-    session=st.none() | SETS,
-    guardrails=st.none() | SETS,
-    resource=st.none() | ONE,
-    resource_account=st.sampled_from(["", HOME, AWAY]),
-)
-CONTEXTS = st.builds(
-    RequestContext,
-    st.sampled_from(["s3:GetObject", "s3:PutObject", "iam:GetUser", "sts:AssumeRole", "S3:getobject"]),
-    st.sampled_from(ASKED_RESOURCES),
-    st.sampled_from([*PRINCIPALS.values(), PRINCIPALS["federated"].__class__(
-        PrincipalKind.FEDERATED, HOME, GOOGLE, f"{GOOGLE}:ann", name="ann")]),
-    st.dictionaries(st.sampled_from(["k:one", "k:two"]), st.lists(st.sampled_from(VALUES), max_size=2).map(tuple)),
-)  # fmt: skip
 
 
 def with_more(found, *more):
@@ -193,3 +104,81 @@ def test_a_policy_read_from_its_own_text_is_the_same_policy(found):
     assert Policy.parse(found.text, found.kind) == found
     tidy = json.dumps(json.loads(found.text), indent=3)
     assert Policy.parse(tidy, found.kind).statements == found.statements
+
+
+def given_the_needs(layers, needed):
+    """Return the layers with the missing grants added, or None where one cannot be written as a policy."""
+    places = {
+        "service control policy": "guardrails",
+        "resource-based policy": "resource",
+        "role trust policy": "resource",
+        "identity-based policy": "identity",
+        "permissions boundary": "boundary",
+        "session policy": "session",
+    }
+    for need in needed:
+        name = places[need.layer]
+        kind = {"role trust policy": PolicyKind.TRUST, "resource-based policy": PolicyKind.RESOURCE}.get(
+            need.layer, PolicyKind.IDENTITY
+        )
+        if kind is PolicyKind.TRUST and not need.statement["Action"].startswith("sts:"):
+            return None  # no role's trust policy can grant it
+        if need.statement.get("Principal") == {"Federated": GOOGLE}:
+            return None  # a shared issuer, and the request does not say whose token it is
+        document = json.dumps({"Version": "2012-10-17", "Statement": need.statement})
+        layers = layers._replace(**{name: with_more(getattr(layers, name), Policy.parse(document, kind))})
+    return layers
+
+
+@LAW
+@given(CONTEXTS, LAYERS)
+def test_with_the_missing_grants_the_request_is_allowed_and_without_any_of_them_it_is_not(context, layers):
+    needed = explain(context, layers).needed
+    complete = given_the_needs(layers, needed)
+    if complete is None or decide(context, layers).why is Why.EXPLICIT_DENY:
+        return
+    assert decide(context, complete).allowed
+    for number in range(len(needed)):
+        lacking = given_the_needs(layers, needed[:number] + needed[number + 1 :])
+        assert not decide(context, lacking).allowed
+
+
+@LAW
+@given(CONTEXTS, LAYERS)
+def test_an_explanation_says_what_the_decision_says(context, layers):
+    found = explain(context, layers)
+    assert found.decision == decide(context, layers)
+    applying = {
+        id(one.statement) for layer in found.layers for one in layer.statements if one.applies and one.misses == 0
+    }
+    assert {id(reason.statement) for reason in found.decision.statements} <= applying
+    answers = {one.layer: one.answer for one in found.layers}
+    if found.decision.why is Why.EXPLICIT_DENY:
+        assert answers[found.decision.layer] == "denies"
+    assert bool(found.needed) or found.decision.why is not Why.IMPLICIT_DENY
+    json.dumps(as_json(found))
+
+
+@LAW
+@given(CONTEXTS, LAYERS, st.sampled_from([{"k:one"}, {"k:two"}, {"k:one", "k:two"}, set()]))
+def test_what_is_unknown_lies_between_the_worst_and_the_best(context, layers, unknown):
+    def known(key):
+        return key not in unknown
+
+    worst, found, best = (
+        decide(context, one).allowed for one in (at_worst(layers, known), layers, at_best(layers, known))
+    )
+    assert worst <= found <= best
+    if not unknown:
+        assert worst == best
+
+
+@LAW
+@given(CONTEXTS, LAYERS)
+def test_the_worst_and_the_best_do_not_ask_what_is_unknown(context, layers):
+    def known(_key):
+        return False
+
+    nothing = context._replace(keys={})
+    for suppose in (at_worst, at_best):
+        assert decide(context, suppose(layers, known)).why == decide(nothing, suppose(layers, known)).why

@@ -1,0 +1,35 @@
+"""Policies that a request writes: which parameter holds one, and what is questionable about it."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from iam.call import Params
+from iam.errors import MalformedPolicyDocument
+from iam.policy.document import Policy, PolicyKind
+from iam.policy.lint import Finding, lint
+from iam.service_data import ServiceData
+
+_SERVICES = ServiceData()
+
+POLICIES: Mapping[str, tuple[str, PolicyKind]] = MappingProxyType(
+    {
+        "CreatePolicy": ("PolicyDocument", PolicyKind.IDENTITY),
+        "CreatePolicyVersion": ("PolicyDocument", PolicyKind.IDENTITY),
+        "PutUserPolicy": ("PolicyDocument", PolicyKind.IDENTITY),
+        "PutGroupPolicy": ("PolicyDocument", PolicyKind.IDENTITY),
+        "PutRolePolicy": ("PolicyDocument", PolicyKind.IDENTITY),
+        "CreateRole": ("AssumeRolePolicyDocument", PolicyKind.TRUST),
+        "UpdateAssumeRolePolicy": ("PolicyDocument", PolicyKind.TRUST),
+    }
+)
+
+
+def findings(operation: str, p: Params) -> tuple[Finding, ...]:
+    """Return what is questionable about the policy that a request writes; a malformed one the operation refuses."""
+    if operation not in POLICIES:
+        return ()
+    parameter, kind = POLICIES[operation]
+    try:
+        return lint(Policy.parse(p[parameter], kind), _SERVICES)
+    except MalformedPolicyDocument:
+        return ()

@@ -1,0 +1,298 @@
+"""What a policy says that its author may not mean: found when it is written, never silently stored.
+
+Pure; which actions and condition keys there are is an argument. The codes are those of AWS where AWS has one
+(IAM Access Analyzer, "Policy check reference"). A finding is advice: what AWS refuses, the grammar has refused before.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from iam.policy.conditions import Condition
+from iam.policy.document import Policy
+from iam.policy.grammar import VERSION_WITH_VARIABLES
+from iam.policy.patterns import Dialect, matcher
+from iam.policy.principals import Means
+from iam.policy.statement import Effect, PolicyKind, Statement
+
+
+class KnownServices(Protocol):
+    """Which services, actions and condition keys there are."""
+
+    def has_service(self, name: str) -> bool:
+        """Return whether there is such a service."""
+
+    def actions(self, service: str) -> Mapping[str, str]:
+        """Return the actions of a service: names in lower case, and as AWS writes them."""
+
+    def key_type(self, key: str) -> str | None:
+        """Return a condition key's type, or None where no service has the key."""
+
+    def is_multivalued(self, key: str) -> bool | None:
+        """Return whether a request can have several values for a key; None where nobody can say."""
+
+
+class Level(StrEnum):
+    """How much a finding matters; the values are those of IAM Access Analyzer."""
+
+    ERROR = "ERROR"  # it does nothing, or not what it says
+    SECURITY_WARNING = "SECURITY_WARNING"  # it may let in more than its author thinks
+    WARNING = "WARNING"
+    SUGGESTION = "SUGGESTION"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding; ``statement`` counts from 0, and is None where it is about the whole policy."""
+
+    code: str
+    level: Level
+    statement: int | None
+    place: str
+    text: str
+
+    @property
+    def whereabouts(self) -> str:
+        """Return the place in the whole policy, on one line whatever its author wrote."""
+        place = self.place if self.statement is None else f"Statement[{self.statement}].{self.place}"
+        return "".join(sign if sign.isprintable() else "?" for sign in place)
+
+
+class _Note(NamedTuple):
+    """What a check says of one place in a statement."""
+
+    place: str
+    text: str
+
+
+Check = Callable[[Statement, KnownServices], Iterator[_Note]]
+
+
+def lint(policy: Policy, services: KnownServices) -> tuple[Finding, ...]:
+    """Return what is questionable about a policy, the gravest first."""
+    found = [*_of_the_policy(policy)]
+    for statement in policy.statements:
+        for code, (level, check, kinds) in CHECKS.items():
+            if policy.kind in kinds:
+                found += [Finding(code, level, statement.index, *note) for note in check(statement, services)]
+    order = list(Level)
+    return tuple(sorted(found, key=lambda one: (order.index(one.level), one.statement or 0)))
+
+
+def _of_the_policy(policy: Policy) -> Iterator[Finding]:
+    if policy.version != VERSION_WITH_VARIABLES:
+        text = f'Write "Version": "{VERSION_WITH_VARIABLES}": in the older language ${{...}} is no variable.'
+        variables = "${" in policy.text
+        yield Finding("MISSING_VERSION", Level.ERROR if variables else Level.WARNING, None, "Version", text)
+
+
+# --- who -------------------------------------------------------------------------------------------------------------
+
+
+def _allow_with_not_principal(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
+    if statement.effect is Effect.ALLOW and statement.not_principals:
+        yield _Note("NotPrincipal", "An Allow with NotPrincipal lets in everybody else, strangers among them.")
+
+
+def _trust_to_everyone(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
+    everyone = any(one.means is Means.EVERYONE for one in statement.principals)
+    if statement.effect is Effect.ALLOW and everyone and not any(map(_names_somebody, statement.conditions)):
+        yield _Note("Principal", "The principal * is everybody, of every account; no condition says who is meant.")
+
+
+_WHO = frozenset(
+    {
+        "aws:principalaccount",
+        "aws:principalarn",
+        "aws:principalorgid",
+        "aws:principalorgpaths",
+        "aws:sourceaccount",
+        "aws:sourcearn",
+        "aws:sourceip",
+        "aws:userid",
+        "aws:username",
+        "sts:externalid",
+    }
+)
+
+
+def _names_somebody(condition: Condition) -> bool:
+    return _positive(condition) and (condition.key in _WHO or condition.key.startswith("aws:principaltag/"))
+
+
+# --- what ------------------------------------------------------------------------------------------------------------
+
+
+def _invalid_action(statement: Statement, services: KnownServices) -> Iterator[_Note]:
+    for action in (*statement.actions, *statement.not_actions):
+        service, _, name = action.partition(":")
+        if action == "*" or "*" in service:
+            continue
+        if not services.has_service(service):
+            continue
+        covers = matcher([name], Dialect(fold=True))
+        if not any(covers(known, {}) for known in services.actions(service)):
+            yield _Note(_action_element(statement), f"{action}: the service {service} has no such action.")
+
+
+def _invalid_service(statement: Statement, services: KnownServices) -> Iterator[_Note]:
+    for action in (*statement.actions, *statement.not_actions):
+        service = action.partition(":")[0]
+        if "*" not in service and not services.has_service(service):
+            text = f"{action}: AWS has no service {service}; it had better be one of your own."
+            yield _Note(_action_element(statement), text)
+
+
+def _action_element(statement: Statement) -> str:
+    return "Action" if statement.actions else "NotAction"
+
+
+def _allow_with_not_action(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
+    if statement.effect is Effect.ALLOW and statement.not_actions and "*" in statement.resources:
+        yield _Note("NotAction", "An Allow with NotAction also allows every action that will ever be invented.")
+
+
+def _pass_role_with_star_in_resource(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
+    everywhere = "*" in statement.resources or statement.not_resources
+    named = any(action.lower() in ("iam:passrole", "iam:pass*", "iam:*") for action in statement.actions)
+    limited = any(condition.key == "iam:passedtoservice" for condition in statement.conditions)
+    if statement.effect is Effect.ALLOW and named and everywhere and not limited:
+        yield _Note("Resource", "iam:PassRole on every role lets its holder act through the strongest role there is.")
+
+
+def _redundant_action(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
+    wild = [action for action in statement.actions if "*" in action or "?" in action]
+    for action in statement.actions:
+        others = [one for one in wild if one != action]
+        if others and matcher(others, Dialect(fold=True))(action.lower(), {}):
+            yield _Note("Action", f"{action} is covered by another action of the statement.")
+
+
+# --- when ------------------------------------------------------------------------------------------------------------
+
+
+def _place(condition: Condition) -> str:
+    return f"Condition.{condition.operator}.{condition.name}"
+
+
+def _operator(condition: Condition) -> tuple[str, str]:
+    """Return the set qualifier and the operator without it and without IfExists."""
+    qualifier, _, rest = condition.operator.rpartition(":")
+    return qualifier, rest.removesuffix("IfExists")
+
+
+def _positive(condition: Condition) -> bool:
+    """Return whether an absent key fails the condition, and no Not is in it."""
+    qualifier, operator = _operator(condition)
+    negated = "Not" in operator or operator == "Null"
+    return not negated and qualifier != "ForAllValues" and not condition.operator.endswith("IfExists")
+
+
+def _negated_with_allow(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
+    if statement.effect is Effect.DENY:
+        return
+    for condition in statement.conditions:
+        if "Not" in _operator(condition)[1] and not _must_be_there(condition.key, statement):
+            text = f"An Allow with {condition.operator} also allows requests that have no {condition.name} at all."
+            yield _Note(_place(condition), text)
+
+
+def _for_all_values_on_absent_key(statement: Statement, services: KnownServices) -> Iterator[_Note]:
+    for condition in statement.conditions:
+        if _operator(condition)[0] != "ForAllValues":
+            continue
+        if statement.effect is Effect.ALLOW and not _must_be_there(condition.key, statement):
+            text = f"ForAllValues also holds for a request that has no {condition.name}; add Null: false for that key."
+            yield _Note(_place(condition), text)
+        elif services.is_multivalued(condition.key) is False:
+            yield _Note(_place(condition), f"{condition.name} has one value: leave the qualifier out.")
+
+
+def _must_be_there(key: str, statement: Statement) -> bool:
+    return any(
+        one.key == key and ((one.operator == "Null" and set(one.values) == {"false"}) or _positive(one))
+        for one in statement.conditions
+    )
+
+
+def _any_value_expected(statement: Statement, services: KnownServices) -> Iterator[_Note]:
+    for condition in statement.conditions:
+        qualifier, operator = _operator(condition)
+        if not qualifier and operator != "Null" and services.is_multivalued(condition.key):
+            text = f"{condition.name} has several values: say ForAnyValue: or ForAllValues:."
+            yield _Note(_place(condition), text)
+
+
+def _unknown_key(statement: Statement, services: KnownServices) -> Iterator[_Note]:
+    for condition in statement.conditions:
+        if services.key_type(condition.key) is None:
+            text = f"No request has a condition key {condition.name}, as far as is known."
+            yield _Note(_place(condition), text)
+
+
+# Which operators compare values of a type; a key of any other type has no value that they can read.
+_READS = {
+    "String": ("String", "ARN", "Date", "Numeric", "Bool", "IPAddress"),
+    "Arn": ("ARN", "String"),
+    "Numeric": ("Numeric", "String", "Date"),
+    "Date": ("Date", "String", "Numeric"),
+    "Bool": ("Bool", "String"),
+    "Binary": ("String",),
+    "IpAddress": ("IPAddress", "String"),
+    "NotIpAddress": ("IPAddress", "String"),
+}
+
+
+def _mismatched_type(statement: Statement, services: KnownServices) -> Iterator[_Note]:
+    for condition in statement.conditions:
+        kind = (services.key_type(condition.key) or "Any").removeprefix("ArrayOf")
+        operator = _operator(condition)[1]
+        reads = next((types for name, types in _READS.items() if operator.startswith(name)), ())
+        if kind != "Any" and reads and kind not in reads:
+            text = f"{condition.operator} cannot read {condition.name}, which is of the type {kind}."
+            yield _Note(_place(condition), text)
+
+
+def _wildcard_without_like(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
+    for condition in statement.conditions:
+        exact = _operator(condition)[1] in ("StringEquals", "StringNotEquals", "StringEqualsIgnoreCase")
+        for value in condition.values if exact else ():
+            if "*" in value.replace("${*}", "") or "?" in value.replace("${?}", ""):
+                text = f"{condition.operator} compares {value} letter by letter; wildcards need StringLike."
+                yield _Note(_place(condition), text)
+
+
+def _empty_condition(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
+    for condition in statement.conditions:
+        if "" in condition.values:
+            yield _Note(_place(condition), "An empty text equals no value that a request has.")
+
+
+class _Check(NamedTuple):
+    """One row of the table."""
+
+    level: Level
+    check: Check
+    kinds: frozenset[PolicyKind] = frozenset(PolicyKind)
+
+
+_WITH_PRINCIPAL = frozenset({PolicyKind.TRUST, PolicyKind.RESOURCE})
+_GRANTING = frozenset({PolicyKind.IDENTITY, PolicyKind.RESOURCE})
+
+CHECKS: Mapping[str, _Check] = {
+    "ALLOW_WITH_NOT_PRINCIPAL": _Check(Level.SECURITY_WARNING, _allow_with_not_principal, _WITH_PRINCIPAL),
+    "TRUST_TO_EVERYONE": _Check(Level.SECURITY_WARNING, _trust_to_everyone, _WITH_PRINCIPAL),
+    "INVALID_ACTION": _Check(Level.ERROR, _invalid_action),
+    "INVALID_SERVICE_IN_ACTION": _Check(Level.WARNING, _invalid_service),
+    "ALLOW_WITH_NOT_ACTION": _Check(Level.WARNING, _allow_with_not_action, _GRANTING),
+    "PASS_ROLE_WITH_STAR_IN_RESOURCE": _Check(Level.SECURITY_WARNING, _pass_role_with_star_in_resource, _GRANTING),
+    "REDUNDANT_ACTION": _Check(Level.SUGGESTION, _redundant_action),
+    "NEGATED_OPERATOR_WITH_ALLOW": _Check(Level.SECURITY_WARNING, _negated_with_allow),
+    "FORALLVALUES_WITH_ABSENT_KEY": _Check(Level.SECURITY_WARNING, _for_all_values_on_absent_key),
+    "MULTIVALUED_KEY_WITHOUT_QUALIFIER": _Check(Level.WARNING, _any_value_expected),
+    "INVALID_CONDITION_KEY": _Check(Level.WARNING, _unknown_key),
+    "MISMATCHED_CONDITION_TYPE": _Check(Level.ERROR, _mismatched_type),
+    "WILDCARD_WITHOUT_LIKE_OPERATOR": _Check(Level.WARNING, _wildcard_without_like),
+    "EMPTY_CONDITION_VALUE": _Check(Level.WARNING, _empty_condition),
+}

