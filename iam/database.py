@@ -71,6 +71,18 @@ def translated(unavailable: type[ServiceError]) -> Iterator[None]:
         ) from error
 
 
+def is_busy(error: ServiceError) -> bool:
+    """Return whether the database refused only because another process held its lock."""
+    cause = error.__cause__
+    orig = cause.orig if isinstance(cause, DBAPIError) else None
+    locked = getattr(orig, "sqlite_errorcode", 0) & 0xFF in _SQLITE_BUSY
+    return locked or getattr(orig, "sqlstate", None) == _POSTGRESQL_BUSY
+
+
+# Primary result codes SQLITE_BUSY and SQLITE_LOCKED; lock_not_available.
+_SQLITE_BUSY, _POSTGRESQL_BUSY = (5, 6), "55P03"
+
+
 def _create_private(path: str) -> None:
     # Only the owner reads the file; SQLite gives -wal and -shm the same mode.
     os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))

@@ -5,6 +5,7 @@ the others within the poll. When the revision cannot be read, nothing kept is ha
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, Engine, insert, select, text, update
 
 from iam import migrations, schema
 from iam.bell import Bell
-from iam.database import WAIT, for_reading, for_writing, open_engine, translated
+from iam.database import WAIT, for_reading, for_writing, is_busy, open_engine, translated
 from iam.errors import ServiceError, ServiceFailure, ServiceUnavailable
 from iam.policy import managed
 from iam.policy.document import Policy, PolicyKind
@@ -46,6 +47,8 @@ __all__ = [
 GRACE = 2.0  # seconds that kept records outlive the last look at the revision
 STRANGERS = 10_000  # unknown key ids that are remembered: asked again, one costs no more than a known one
 KEPT = 50_000  # records of each kind
+# SQLite says at once that it is busy where it changes its journal; otherwise a try waits for WAIT seconds.
+_MIGRATION_TRIES, _MIGRATION_PAUSE = 20, 0.2
 _MIGRATION_LOCK = 0x666564676174  # any number; PostgreSQL's advisory locks have numbers for names
 
 K = TypeVar("K")
@@ -104,7 +107,18 @@ class Store:
     # --- schema -------------------------------------------------------------------------------------------------------
 
     def migrate(self) -> None:
-        """Bring the database to the present schema; several processes may do so at once."""
+        """Bring the database to the present schema; several processes may do so at once, and wait for the first."""
+        for last in (*[False] * _MIGRATION_TRIES, True):
+            try:
+                self._migrate()
+            except ServiceFailure as error:
+                if last or not is_busy(error):
+                    raise
+                time.sleep(_MIGRATION_PAUSE)
+            else:
+                return
+
+    def _migrate(self) -> None:
         with translated(ServiceFailure):
             with self.engine.connect() as tx:
                 if migrations.is_current(tx):

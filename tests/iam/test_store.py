@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, select, text, update
 
 from iam import schema
+from iam.database import WAIT, is_busy
 from iam.errors import ConcurrentModification, ServiceError, ServiceFailure, ServiceUnavailable
 from iam.operations.access_keys import create_access_key, delete_access_key, update_access_key
 from iam.operations.attachments import attach_role_policy, attach_user_policy
@@ -73,6 +74,24 @@ def test_several_processes_may_migrate_at_once(open_store, url):
     stores = [open_store(url) for _ in range(4)]
     assert together(*(store.migrate for store in stores)) == [None] * 4
     assert [revision(store) for store in stores] == [1, 1, 1, 1]
+
+
+def test_whoever_finds_a_migration_under_way_waits_for_it_longer_than_for_a_write(open_store, sqlite_url):
+    slow, second = open_store(sqlite_url), open_store(sqlite_url)
+    with ThreadPoolExecutor(1) as pool:
+        with slow._writing.begin():
+            waiting = pool.submit(second.migrate)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=WAIT + 1)
+        waiting.result(timeout=30)
+    assert revision(second) == 1
+
+
+def test_a_database_that_refuses_for_another_reason_is_not_waited_for(open_store, tmp_path):
+    (tmp_path / "iam.db").write_bytes(b"no database" * 100)
+    with pytest.raises(ServiceFailure) as refused:
+        open_store(f"sqlite:///{tmp_path}/iam.db").migrate()
+    assert not is_busy(refused.value)
 
 
 # --- transactions -------------------------------------------------------------------------------------------------
