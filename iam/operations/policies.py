@@ -12,7 +12,14 @@ from sqlalchemy.exc import IntegrityError
 
 from iam.arn import POLICY, iam_arn, parse_arn, unique_id
 from iam.call import Call, Params, Result
-from iam.errors import DeleteConflict, EntityAlreadyExists, InvalidInput, LimitExceeded, NoSuchEntity
+from iam.errors import (
+    DeleteConflict,
+    EntityAlreadyExists,
+    InvalidInput,
+    LimitExceeded,
+    MalformedPolicyDocument,
+    NoSuchEntity,
+)
 from iam.operations.ask import Ask
 from iam.operations.lookup import (
     drop_tags,
@@ -24,7 +31,7 @@ from iam.operations.lookup import (
     tags_of,
 )
 from iam.operations.names import Entity, page_of
-from iam.policy.document import Policy, PolicyKind, size
+from iam.policy.document import VERSION_WITH_VARIABLES, Policy, PolicyKind, size
 from iam.policy.managed import ManagedPolicy
 from iam.policy.managed import load as shipped
 from iam.schema import attachment, policy, policy_version, role, user
@@ -145,7 +152,8 @@ def _of_aws(found: ManagedPolicy, uses: _Uses) -> Result:
 
 
 def _check_document(call: Call, text: str) -> None:
-    Policy.parse(text, PolicyKind.IDENTITY)
+    if Policy.parse(text, PolicyKind.IDENTITY).version != VERSION_WITH_VARIABLES:
+        raise MalformedPolicyDocument(f"Policy document must be version {VERSION_WITH_VARIABLES} or greater.")
     if size(text) > call.limits.managed_policy_size:
         raise LimitExceeded(f"Cannot exceed quota for PolicySize: {call.limits.managed_policy_size}")
 

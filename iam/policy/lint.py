@@ -73,7 +73,7 @@ def lint(policy: Policy, services: KnownServices) -> tuple[Finding, ...]:
     """Return what is questionable about a policy, the gravest first."""
     found = [*_of_the_policy(policy)]
     for statement in policy.statements:
-        for code, (level, check, kinds) in CHECKS.items():
+        for code, (level, check, _, kinds) in CHECKS.items():
             if policy.kind in kinds:
                 found += [Finding(code, level, statement.index, *note) for note in check(statement, services)]
     order = list(Level)
@@ -84,7 +84,7 @@ def _of_the_policy(policy: Policy) -> Iterator[Finding]:
     if policy.version != VERSION_WITH_VARIABLES:
         text = f'Write "Version": "{VERSION_WITH_VARIABLES}": in the older language ${{...}} is no variable.'
         variables = "${" in policy.text
-        yield Finding("MISSING_VERSION", Level.ERROR if variables else Level.WARNING, None, "Version", text)
+        yield Finding(MISSING_VERSION, Level.ERROR if variables else Level.WARNING, None, "Version", text)
 
 
 # --- who -------------------------------------------------------------------------------------------------------------
@@ -274,6 +274,7 @@ class _Check(NamedTuple):
 
     level: Level
     check: Check
+    what: str
     kinds: frozenset[PolicyKind] = frozenset(PolicyKind)
 
 
@@ -281,18 +282,58 @@ _WITH_PRINCIPAL = frozenset({PolicyKind.TRUST, PolicyKind.RESOURCE})
 _GRANTING = frozenset({PolicyKind.IDENTITY, PolicyKind.RESOURCE})
 
 CHECKS: Mapping[str, _Check] = {
-    "ALLOW_WITH_NOT_PRINCIPAL": _Check(Level.SECURITY_WARNING, _allow_with_not_principal, _WITH_PRINCIPAL),
-    "TRUST_TO_EVERYONE": _Check(Level.SECURITY_WARNING, _trust_to_everyone, _WITH_PRINCIPAL),
-    "INVALID_ACTION": _Check(Level.ERROR, _invalid_action),
-    "INVALID_SERVICE_IN_ACTION": _Check(Level.WARNING, _invalid_service),
-    "ALLOW_WITH_NOT_ACTION": _Check(Level.WARNING, _allow_with_not_action, _GRANTING),
-    "PASS_ROLE_WITH_STAR_IN_RESOURCE": _Check(Level.SECURITY_WARNING, _pass_role_with_star_in_resource, _GRANTING),
-    "REDUNDANT_ACTION": _Check(Level.SUGGESTION, _redundant_action),
-    "NEGATED_OPERATOR_WITH_ALLOW": _Check(Level.SECURITY_WARNING, _negated_with_allow),
-    "FORALLVALUES_WITH_ABSENT_KEY": _Check(Level.SECURITY_WARNING, _for_all_values_on_absent_key),
-    "MULTIVALUED_KEY_WITHOUT_QUALIFIER": _Check(Level.WARNING, _any_value_expected),
-    "INVALID_CONDITION_KEY": _Check(Level.WARNING, _unknown_key),
-    "MISMATCHED_CONDITION_TYPE": _Check(Level.ERROR, _mismatched_type),
-    "WILDCARD_WITHOUT_LIKE_OPERATOR": _Check(Level.WARNING, _wildcard_without_like),
-    "EMPTY_CONDITION_VALUE": _Check(Level.WARNING, _empty_condition),
+    "ALLOW_WITH_NOT_PRINCIPAL": _Check(
+        Level.SECURITY_WARNING,
+        _allow_with_not_principal,
+        "An Allow names whom it leaves out, and so lets in everybody else.",
+        _WITH_PRINCIPAL,
+    ),
+    "TRUST_TO_EVERYONE": _Check(
+        Level.SECURITY_WARNING,
+        _trust_to_everyone,
+        "An Allow names everybody as principal, and no condition says who is meant.",
+        _WITH_PRINCIPAL,
+    ),
+    "INVALID_ACTION": _Check(Level.ERROR, _invalid_action, "A service of AWS has no such action."),
+    "INVALID_SERVICE_IN_ACTION": _Check(
+        Level.WARNING, _invalid_service, "AWS has no such service; for services of your own this is as it should be."
+    ),
+    "ALLOW_WITH_NOT_ACTION": _Check(
+        Level.WARNING,
+        _allow_with_not_action,
+        "An Allow on every resource names the actions that it leaves out.",
+        _GRANTING,
+    ),
+    "PASS_ROLE_WITH_STAR_IN_RESOURCE": _Check(
+        Level.SECURITY_WARNING,
+        _pass_role_with_star_in_resource,
+        "`iam:PassRole` is allowed on every role, to any service.",
+        _GRANTING,
+    ),
+    "REDUNDANT_ACTION": _Check(Level.SUGGESTION, _redundant_action, "Another action of the statement covers this one."),
+    "NEGATED_OPERATOR_WITH_ALLOW": _Check(
+        Level.SECURITY_WARNING,
+        _negated_with_allow,
+        "An Allow has a negated condition, which also holds where the request lacks the key.",
+    ),
+    "FORALLVALUES_WITH_ABSENT_KEY": _Check(
+        Level.SECURITY_WARNING,
+        _for_all_values_on_absent_key,
+        "`ForAllValues:` also holds where the request lacks the key, or is asked of a key with one value.",
+    ),
+    "MULTIVALUED_KEY_WITHOUT_QUALIFIER": _Check(
+        Level.WARNING,
+        _any_value_expected,
+        "A key with several values is compared without `ForAnyValue:` or `ForAllValues:`.",
+    ),
+    "INVALID_CONDITION_KEY": _Check(Level.WARNING, _unknown_key, "No request is known to have the key."),
+    "MISMATCHED_CONDITION_TYPE": _Check(
+        Level.ERROR, _mismatched_type, "The operator cannot read values of the key's type."
+    ),
+    "WILDCARD_WITHOUT_LIKE_OPERATOR": _Check(
+        Level.WARNING, _wildcard_without_like, "A value has a wildcard, and the operator compares letter by letter."
+    ),
+    "EMPTY_CONDITION_VALUE": _Check(Level.WARNING, _empty_condition, "A value is empty."),
 }
+# Said of a policy as a whole.
+MISSING_VERSION = "MISSING_VERSION"

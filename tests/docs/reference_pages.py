@@ -17,6 +17,8 @@ from broker.aws.errors import is_sender_fault, status
 from broker.cli import main
 from iam import errors
 from iam.operations import OPERATIONS as IAM
+from iam.policy.lint import CHECKS, MISSING_VERSION, Level
+from iam.policy.managed import load
 from sts.operations import OPERATIONS as STS
 
 ROOT = Path(__file__).parents[2]
@@ -140,6 +142,28 @@ def _title(path: Path) -> str:
     return path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
 
 
+def findings() -> str:
+    """Every finding about a policy, the gravest first."""
+    order = list(Level)
+    found = sorted(CHECKS.items(), key=lambda one: (order.index(one[1].level), one[0]))
+    rows = [f"| `{code}` | {check.level} | {check.what} |" for code, check in found]
+    version = f"| `{MISSING_VERSION}` | ERROR or WARNING | The older language; an error where a variable is meant. |"
+    return "\n".join(["| code | level | what |", "|---|---|---|", *rows, version])
+
+
+def managed_policies() -> str:
+    """Every AWS-managed policy, by name."""
+    found = sorted(load().values(), key=lambda one: one.name.lower())
+    rows = [f"| `{one.name}` | `{one.path}` | {one.version} | {_cell(one.description)} |" for one in found]
+    return "\n".join(
+        [f"{len(rows)} policies.", "", "| name | path | version | description |", "|---|---|---|---|", *rows]
+    )
+
+
+def _cell(text: str) -> str:
+    return _one_line(text).replace("|", "\\|")
+
+
 PAGES = {
     "README.md": {"decisions": decisions},
     "reference/api.md": {
@@ -147,6 +171,8 @@ PAGES = {
         "iam": lambda: operations("iam"),
     },
     "reference/errors.md": {"errors": error_codes},
+    "reference/policy-language.md": {"findings": findings},
+    "reference/managed-policies.md": {"managed policies": managed_policies},
     "reference/cli.md": {"commands": commands},
 }
 

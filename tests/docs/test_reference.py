@@ -11,6 +11,7 @@ import pytest
 import reference_pages as pages
 
 from broker.aws.errors import STATUS
+from broker.commands.policy_cases import read_cases
 from broker.settings import Settings, described
 from iam.policy.document import Policy, PolicyKind
 
@@ -136,7 +137,21 @@ def test_the_audit_page_has_every_member_of_a_real_record(installation, root):
 # --- examples ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("where", "text"), blocks("toml"))
+CASES = [(where, text) for where, text in blocks("toml") if "[[cases]]" in text]
+
+
+@pytest.mark.parametrize(("where", "text"), CASES)
+def test_an_example_of_cases_can_be_read(where, text, tmp_path):
+    for name in re.findall(r'"(\w+\.json)"', text):
+        (tmp_path / name).write_text(
+            '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}'
+        )
+    file = tmp_path / "policies.toml"
+    file.write_text(text)
+    assert len(list(read_cases(file))) > 2, where
+
+
+@pytest.mark.parametrize(("where", "text"), [one for one in blocks("toml") if one not in CASES])
 def test_an_example_of_settings_can_be_used(where, text, tmp_path):
     file = tmp_path / "fedgate.toml"
     file.write_text(text)

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from condition_vectors import VECTORS
 from documents import allow
 from hypothesis import given
 from iam_account import ACCOUNT, TRUST, IamAccount, iam_account
@@ -182,13 +183,28 @@ def test_what_cannot_be_simulated_is_refused(iam, wrong):
         custom(iam, allow("*"), **wrong)
 
 
+@pytest.mark.parametrize(("operator", "wanted", "actual", "holds"), VECTORS)
+def test_every_vector_of_a_condition_comes_out_as_in_the_engine(operator, wanted, actual, holds):
+    entry = {"ContextKeyName": "K:Key", "ContextKeyValues": list(actual or ()), "ContextKeyType": "stringList"}
+    p = {
+        "PolicyInputList": [allow(Condition={operator: {"k:key": wanted}})],
+        "ActionNames": ["s3:GetObject"],
+        "ContextEntries": [] if actual is None else [entry],
+    }
+    (result,) = simulate_custom_policy(NoCall, p)["EvaluationResults"]
+    assert result["EvalDecision"] == ("allowed" if holds else "implicitDeny")
+
+
+class NoCall:
+    """All that the simulator needs of a call where the request brings the policies."""
+
+    account_id = USER.account_id
+
+
 # The engine and the simulator are one: a law over the requests and policies of the other laws.
 @LAW
 @given(CONTEXTS, policies(), policies(), policies(PolicyKind.RESOURCE))
 def test_the_simulator_answers_as_the_engine_decides(context, identity, boundary, resource):
-    class NoCall:
-        account_id = USER.account_id
-
     context = context._replace(principal=USER)
     entries = [
         {"ContextKeyName": name, "ContextKeyValues": list(values), "ContextKeyType": "stringList"}
