@@ -144,6 +144,39 @@ def test_a_login_profile_follows_the_password_policy_of_the_account(iam, unique)
         iam.delete_account_password_policy()
 
 
+def test_a_denial_brings_its_sealed_reasons_and_who_may_reads_them(served, iam, unique):
+    iam.create_user(UserName=unique)
+    made = iam.create_access_key(UserName=unique)["AccessKey"]
+    mine = served.client("iam", Credentials(made["AccessKeyId"], made["SecretAccessKey"]))
+    with pytest.raises(ClientError) as raised:
+        mine.list_roles()
+    encoded = raised.value.response["Error"]["EncodedAuthorizationMessage"]
+    found = json.loads(served.client("sts").decode_authorization_message(EncodedMessage=encoded)["DecodedMessage"])
+    assert found["context"]["principal"]["name"] == unique
+    assert found["failures"]["items"][0]["statement"]["Action"] == "iam:ListRoles"
+
+
+STATEMENT = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+
+
+def test_policies_are_simulated_and_a_questionable_one_is_told_in_a_header(iam, unique):
+    arn = iam.create_user(UserName=unique)["User"]["Arn"]
+    condition = {"StringNotEquals": {"aws:username": "x"}}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [STATEMENT | {"Condition": condition}]})
+    written = iam.put_user_policy(UserName=unique, PolicyName="p", PolicyDocument=document)
+    told = written["ResponseMetadata"]["HTTPHeaders"]["x-fedgate-policy-findings"]
+    assert "NEGATED_OPERATOR_WITH_ALLOW" in told
+    actions = [f"s3:Get{number}" for number in range(7)] + ["ec2:RunInstances"]
+    results = every(iam, "simulate_principal_policy", "EvaluationResults", PolicySourceArn=arn, ActionNames=actions)
+    assert [one["EvalDecision"] for one in results] == ["allowed"] * 7 + ["implicitDeny"]
+    assert results[0]["MatchedStatements"][0]["SourcePolicyId"] == f"user_{unique}_p"
+    assert results[0]["MissingContextValues"] == ["aws:username"]
+    keys = iam.get_context_keys_for_principal_policy(PolicySourceArn=arn)["ContextKeyNames"]
+    assert keys == ["aws:username"]
+    granting = iam.list_policies_granting_service_access(Arn=arn, ServiceNamespaces=["s3", "ec2"])
+    assert [len(one["Policies"]) for one in granting["PoliciesGrantingServiceAccess"]] == [1, 0]
+
+
 def test_an_operation_that_is_not_built_says_so(iam):
     with pytest.raises(ClientError) as raised:
         iam.list_server_certificates()

@@ -109,6 +109,14 @@ def test_what_is_no_identity_policy_is_refused(owner, document):
         owner.run(create_policy_version, PolicyArn=ARN, PolicyDocument=document)
 
 
+@pytest.mark.parametrize("version", ['"2008-10-17"', None])
+def test_a_managed_policy_is_written_in_the_newer_language(owner, version):
+    older = allow().replace('"Version": "2012-10-17", ', f'"Version": {version}, ' if version else "")
+    for operation in (create_policy, create_policy_version):
+        with pytest.raises(MalformedPolicyDocument, match="must be version 2012-10-17 or greater"):
+            owner.run(operation, PolicyName="q", PolicyArn=ARN, PolicyDocument=older)
+
+
 def test_white_space_does_not_count_toward_the_size(owner):
     length = len(allow().replace(" ", ""))
     owner.allowing(managed_policy_size=length).run(create_policy, PolicyName="q", PolicyDocument=allow() + "\n" * 99)
