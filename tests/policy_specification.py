@@ -20,6 +20,7 @@ from iam.principal import PrincipalKind
 # --- patterns: a list of single signs, of which some are wildcards ----------------------------------------------------
 
 STAR, ONE = object(), object()
+STAR_WITHIN, ONE_WITHIN = object(), object()  # they stop at a colon
 
 
 class Unknown(Exception):
@@ -57,13 +58,17 @@ def value_of(inner, keys):
 def fits(pattern, text):
     """Return whether signs match a whole text: a star any run, a question mark any one sign."""
 
+    def one(sign, actual):
+        return sign is ONE or (sign is ONE_WITHIN and actual != ":") or sign == actual
+
     @cache
     def from_here(at, to):
         if at == len(pattern):
             return to == len(text)
-        if pattern[at] is STAR:
-            return from_here(at + 1, to) or (to < len(text) and from_here(at, to + 1))
-        return to < len(text) and pattern[at] in (ONE, text[to]) and from_here(at + 1, to + 1)
+        if pattern[at] in (STAR, STAR_WITHIN):
+            more = to < len(text) and (pattern[at] is STAR or text[to] != ":")
+            return from_here(at + 1, to) or (more and from_here(at, to + 1))
+        return to < len(text) and one(pattern[at], text[to]) and from_here(at + 1, to + 1)
 
     return from_here(0, 0)
 
@@ -78,26 +83,51 @@ def like(pattern, text, keys, *, variables, wildcards=True, fold=False):
     return fits(tuple(sign for sign, _ in found), text)
 
 
-def arn_like(pattern, text, keys, *, variables, complete):
-    """Compare part by part: the author's first five colons part a pattern, the text's first five a text."""
-    if set(pattern) == {"*"}:
-        return True
-    try:
-        found = signs(pattern, keys, variables=variables, wildcards=True)
-    except Unknown:
-        return None
+def arn_parts(pattern, keys, *, variables):
+    """Part a pattern at the author's first five colons."""
     parts = [[]]
-    for sign, written in found:
+    for sign, written in signs(pattern, keys, variables=variables, wildcards=True):
         if sign == ":" and written and len(parts) < 6:
             parts.append([])
         else:
             parts[-1].append(sign)
-    if complete:
-        parts += [[STAR]] * (6 - len(parts))
+    return parts
+
+
+def arn_like(pattern, text, keys, *, variables):
+    """Compare part by part: "Amazon Resource Name (ARN) condition operators"."""
+    if set(pattern) == {"*"}:
+        return True
+    try:
+        parts = arn_parts(pattern, keys, variables=variables)
+    except Unknown:
+        return None
     if len(parts) < 6:  # the ARN is the value of a variable
         return fits(tuple(parts[0]), text)
     actual = text.split(":", 5)
     return len(actual) == 6 and all(fits(tuple(part), one) for part, one in zip(parts, actual, strict=True))
+
+
+def resource_like(pattern, text, keys, *, variables):
+    """Compare as Resource does: "Wildcard characters in resource ARNs" and "Incomplete ARN"."""
+    if set(pattern) == {"*"}:
+        return True
+    try:
+        parts = arn_parts(pattern, keys, variables=variables)
+    except Unknown:
+        return None
+    if any(":" in part for part in parts[:5]):  # from a variable: a value makes no parts
+        return False
+    stopping = {STAR: STAR_WITHIN, ONE: ONE_WITHIN}
+    for part in parts[:5]:
+        part[:-1] = [stopping.get(sign, sign) for sign in part[:-1]]
+        part[-1:] = [sign if sign is STAR else stopping.get(sign, sign) for sign in part[-1:]]
+    completed = [*parts, *[[STAR]] * (6 - len(parts))]
+    as_written = [parts] if len(parts) == 6 or any(part[-1:] == [STAR] for part in parts) else []
+    return any(
+        fits(tuple(sign for at, part in enumerate(form) for sign in ([":"] * (at > 0) + part)), text)
+        for form in [completed, *as_written]
+    )
 
 
 def any_of(verdicts):
@@ -166,7 +196,7 @@ def text(**dialect):
 
 
 def arn(wanted, actual, keys, variables):
-    return arn_like(wanted, actual, keys, variables=variables, complete=False)
+    return arn_like(wanted, actual, keys, variables=variables)
 
 
 MATCHES = {
@@ -244,7 +274,7 @@ def about_resource(statement, resource, keys, *, variables):
     named = statement.get("Resource", statement.get("NotResource"))
     if named is None:
         return True
-    found = any_of(arn_like(one, resource, keys, variables=variables, complete=True) for one in listed(named))
+    found = any_of(resource_like(one, resource, keys, variables=variables) for one in listed(named))
     if "Resource" in statement:
         return found is True
     return found is False or (found is None and statement["Effect"] == "Deny")

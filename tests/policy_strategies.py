@@ -22,8 +22,9 @@ LAW = settings(max_examples=int(os.environ.get("FEDGATE_EXAMPLES", "200")), dead
 ACTIONS = ["s3:GetObject", "s3:Get*", "s3:*", "*", "iam:GetUser", "S3:?etobject", "*:GetUser"]
 OTHER_BUCKETS = [f"arn:aws:s3:::{name}/*" for name in ("a", "ba", "b", "bb", "c", "*", "b/k", "?")]
 RESOURCES = ["*", BUCKET, *OTHER_BUCKETS, "arn:aws:s3", "arn:*:s3:::b*", "arn:aws:s3:::b/${k:one}",
-             "arn:aws:s3:::${k:two, 'b'}/*", "arn:aws:s3:::b/${*}"]  # fmt: skip
-ASKED_RESOURCES = [BUCKET, "arn:aws:s3:::c/k", "arn:aws:s3:::b/*", "arn:aws:s3:::bb/k/k", "arn:aws:iam::1:user/k", "*"]
+             "arn:aws:s3:::${k:two, 'b'}/*", "arn:aws:s3:::b/${*}", "arn:aws:iam:*:user/k", "arn:*:iam::?:user/?",
+             "arn:aws:s3:::*:k", "arn:aws:s3:*b/k", "arn:aws:s3:*:*k:*", "arn:aws:s3:*", "arn:aws:s3:${k:one}*:*"]  # fmt: skip
+ASKED_RESOURCES = [BUCKET, "arn:aws:s3:::c/k", "arn:aws:s3:::b/*", "arn:aws:s3:::bb/k/k", "arn:aws:s3:::b:k", "arn:aws:iam::1:user/k", "*"]
 TEXTS = ["k", "K", "x", "k*", "", "${k:one}", "${k:two, 'x'}", "${*}"]
 WANTED = {
     "String": TEXTS,

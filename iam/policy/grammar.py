@@ -100,12 +100,12 @@ _ACTION = re.compile(r"(?P<vendor>[^:]*):(?P<name>.*)", re.DOTALL)
 _VENDOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*", re.ASCII)
 _ACTION_NAME = re.compile(r"[\w*?-]+", re.ASCII)
 _SID = re.compile(r"[0-9A-Za-z]*", re.ASCII)
-_CONDITION_KEY = re.compile(r"[A-Za-z0-9][\w./:-]*:[^*?]+", re.ASCII)
+_CONDITION_KEY = re.compile(r"[A-Za-z0-9][\w./-]*:[^*?]+", re.ASCII)
 
 
 # How actions and resources are written; in the older version of the language a variable's signs are ordinary.
 _ACTIONS = Dialect(fold=True)
-_RESOURCES = {variables: Dialect(variables, arn=True, complete=True) for variables in (False, True)}
+_RESOURCES = {variables: Dialect(variables, arn=True, resource=True) for variables in (False, True)}
 
 
 class Grammar(NamedTuple):

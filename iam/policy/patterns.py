@@ -22,10 +22,12 @@ _LAST = ARN_PARTS - 1
 
 
 class Wild(Enum):
-    """The two wildcards."""
+    """The two wildcards, and the two forms of them that stop at a colon."""
 
     RUN = "*"
     ONE = "?"
+    RUN_WITHIN = "* within a part"
+    ONE_WITHIN = "? within a part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,8 @@ class Dialect:
     variables: bool = False
     wildcards: bool = True
     arn: bool = False
-    # IAM User Guide, "Resource": missing parts of an incomplete ARN are completed with wildcards.
-    complete: bool = False
+    # ARNs as in Resource: missing parts are completed with wildcards, and a * at the end of a part reaches over colons.
+    resource: bool = False
     fold: bool = False
 
 
@@ -111,24 +113,24 @@ def _variable(piece: str) -> str | Variable:
 def glob(parts: Iterable[Part]) -> Test:
     """Return a test for the whole of a text; its time is bounded by text times pattern / 64, whatever the pattern."""
     tidy = _tidy(parts)
-    wild = [part for part in tidy if isinstance(part, Wild)]
+    wild = {part for part in tidy if isinstance(part, Wild)}
     if not wild:
         return "".join(part for part in tidy if isinstance(part, str)).__eq__
-    if Wild.ONE in wild:
-        return _by_bits(tidy)
-    return _by_chunks(tidy)
+    return _by_chunks(tidy) if wild == {Wild.RUN} else _by_bits(tidy)
 
 
 def _tidy(parts: Iterable[Part]) -> list[Part]:
     """Join neighbouring literals, and write each run of wildcards as its question marks and at most one star."""
     tidy: list[Part] = []
-    for is_wild, run in groupby(filter(None, parts), lambda part: isinstance(part, Wild)):
+    for is_wild, run in groupby((part for part in parts if part), lambda part: isinstance(part, Wild)):
         together = list(run)
-        if is_wild:
+        if not is_wild:
+            tidy.append("".join(part for part in together if isinstance(part, str)))
+        elif {Wild.RUN, Wild.ONE}.issuperset(together):
             tidy += [part for part in together if part is Wild.ONE]
             tidy += [Wild.RUN] * (Wild.RUN in together)
         else:
-            tidy.append("".join(part for part in together if isinstance(part, str)))
+            tidy += together
     return tidy
 
 
@@ -156,27 +158,29 @@ def _by_chunks(tidy: Sequence[Part]) -> Test:
 
 def _by_bits(tidy: Sequence[Part]) -> Test:
     """Shift-And (Baeza-Yates and Gonnet): bit i says that the first i signs of the pattern match up to here."""
-    size, stars, any_sign = 0, 0, 0
+    size = 0
+    masks = dict.fromkeys(Wild, 0)
     signs: dict[str, int] = {}
     for part in tidy:
-        if part is Wild.RUN:
-            stars |= 1 << size
-        elif part is Wild.ONE:
-            size += 1
-            any_sign |= 1 << size
+        if isinstance(part, Wild):
+            size += part in (Wild.ONE, Wild.ONE_WITHIN)
+            masks[part] |= 1 << size
         else:
             for sign in part:
                 size += 1
                 signs[sign] = signs.get(sign, 0) | 1 << size
+    any_sign = masks[Wild.ONE] | masks[Wild.ONE_WITHIN]
     moves = {sign: bits | any_sign for sign, bits in signs.items()}
-    accepted = 1 << size
+    moves[":"] = signs.get(":", 0) | masks[Wild.ONE]
+    stars = masks[Wild.RUN] | masks[Wild.RUN_WITHIN]
+    stars_at_colon, accepted = masks[Wild.RUN], 1 << size
 
     def test(text: str) -> bool:
         if len(text) < size:
             return False
         state = 1
         for sign in text:
-            state = (state << 1 & moves.get(sign, any_sign)) | (state & stars)
+            state = (state << 1 & moves.get(sign, any_sign)) | (state & (stars if sign != ":" else stars_at_colon))
             if not state:
                 return False
         return bool(state & accepted)
@@ -184,16 +188,14 @@ def _by_bits(tidy: Sequence[Part]) -> Test:
     return test
 
 
-def _arn_segments(pattern: Sequence[Token], *, complete: bool) -> list[list[Token]] | None:
-    """Cut a pattern at the first five colons that its author wrote; None where it is too short for an ARN."""
+def _arn_segments(pattern: Sequence[Token]) -> list[list[Token]]:
+    """Cut a pattern at the first five colons that its author wrote; fewer than six parts are no whole ARN."""
     segments: list[list[Token]] = [[]]
     for token in pattern:
         pieces = token.split(":", ARN_PARTS - len(segments)) if isinstance(token, str) else [token]
-        segments[-1].append(pieces[0])
-        segments += [[piece] for piece in pieces[1:]]
-    if complete:
-        segments += [[Wild.RUN] for _ in range(ARN_PARTS - len(segments))]
-    return segments if len(segments) == ARN_PARTS else None
+        segments[-1] += [pieces[0]] if pieces[0] else []
+        segments += [[piece] if piece else [] for piece in pieces[1:]]
+    return segments
 
 
 def _arn_test(segments: Sequence[Sequence[Part]]) -> Test:
@@ -207,10 +209,48 @@ def _arn_test(segments: Sequence[Sequence[Part]]) -> Test:
             return len(actual) == ARN_PARTS and all(matches(part) for matches, part in zip(tests, actual, strict=True))
 
         return test
-    literal = ["".join(part for part in segment if isinstance(part, str)) for segment in first]
-    if any(":" in part for part in literal):  # only a variable's value can bring one, and no ARN has one there
+    return _never if _has_colon(first) else glob(_joined(segments))
+
+
+def _resource_test(segments: Sequence[Sequence[Part]]) -> Test:
+    """Return a test as Resource has it (IAM User Guide, "Resource", wildcards and incomplete ARNs).
+
+    A star that ends a part also stands for colons, and for all parts that follow; other wildcards stay within theirs.
+    """
+    if _has_colon(segments[:_LAST]):
         return _never
-    return glob([":".join(literal) + ":", *segments[_LAST]])
+    whole = len(segments) == ARN_PARTS
+    written = [_within(segment) for segment in segments[: _LAST if whole else None]] + list(segments[_LAST:])
+    if whole:
+        return glob(_joined(written))
+    completed = glob(_joined([*written, *[[Wild.RUN]] * (ARN_PARTS - len(written))]))
+    if not any(segment and segment[-1] is Wild.RUN for segment in written):
+        return completed
+    reaching = glob(_joined(written))
+    return lambda text: completed(text) or reaching(text)
+
+
+def _within(segment: Sequence[Part]) -> list[Part]:
+    """Return a part whose wildcards stop at its end, all but a star that stands there."""
+    bound = [_WITHIN.get(part, part) if isinstance(part, Wild) else part for part in segment]
+    return [*bound[:-1], Wild.RUN] if segment and segment[-1] is Wild.RUN else bound
+
+
+_WITHIN: Mapping[Wild, Wild] = {Wild.RUN: Wild.RUN_WITHIN, Wild.ONE: Wild.ONE_WITHIN}
+
+
+def _has_colon(segments: Iterable[Iterable[Part]]) -> bool:
+    """Return whether a part has a colon: only a variable's value can bring one, and no ARN has one there."""
+    return any(isinstance(part, str) and ":" in part for segment in segments for part in segment)
+
+
+def _joined(segments: Iterable[Iterable[Part]]) -> list[Part]:
+    """Return the parts of an ARN as one list, with the colons between them."""
+    joined: list[Part] = []
+    for at, segment in enumerate(segments):
+        joined += [":"] * bool(at)
+        joined += segment
+    return joined
 
 
 def _never(_text: str) -> bool:
@@ -219,19 +259,17 @@ def _never(_text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A pattern with variables, in one segment, or in six when it is an ARN."""
+    """A pattern with variables, in parts; ``make`` returns the test once they have their values."""
 
     segments: tuple[tuple[Token, ...], ...]
-    arn: bool
     fold: bool
+    make: Callable[[Sequence[Sequence[Part]]], Test]
 
     def test(self, keys: ContextKeys) -> Test | None:
         """Return the test for this request, or None when a variable has no value."""
         filled = [[self._fill(token, keys) for token in segment] for segment in self.segments]
         known = [[part for part in segment if part is not None] for segment in filled]
-        if known != filled:
-            return None
-        return _arn_test(known) if self.arn else glob(known[0])
+        return self.make(known) if known == filled else None
 
     def _fill(self, token: Token, keys: ContextKeys) -> Part | None:
         value = token.value(keys) if isinstance(token, Variable) else token
@@ -278,21 +316,28 @@ def _sort_in(kinds: _Kinds, text: str, dialect: Dialect) -> None:
 
 
 def _sort_in_tokens(kinds: _Kinds, pattern: tuple[Token, ...], dialect: Dialect) -> None:
-    if any(isinstance(token, Variable) for token in pattern):
-        kinds.templates.append(_template(pattern, dialect))
-        return
     if set(pattern) == {Wild.RUN}:
         kinds.prefixes.append("")
         return
-    segments = _segments(pattern, dialect)
-    parts = _plain(segments)
-    literal = "".join(part for part in parts if isinstance(part, str))
-    if parts == [literal]:
-        kinds.literals.append(literal)
-    elif parts == [literal, Wild.RUN] and (not dialect.arn or literal.count(":") >= _LAST):
-        kinds.prefixes.append(literal)
+    segments = _arn_segments(pattern) if dialect.arn else [list(pattern)]
+    make = _maker(segments, dialect)
+    if any(isinstance(token, Variable) for token in pattern):
+        kinds.templates.append(Template(tuple(map(tuple, segments)), dialect.fold, make))
     else:
-        kinds.tests.append(_arn_test([_parts(segment) for segment in segments]) if dialect.arn else glob(parts))
+        kinds.tests.append(make([[part for part in one if not isinstance(part, Variable)] for one in segments]))
+
+
+def _maker(segments: Sequence[Sequence[Token]], dialect: Dialect) -> Callable[[Sequence[Sequence[Part]]], Test]:
+    """Return what makes the test of a pattern in these parts; ValueError where an ARN lacks some."""
+    whole = len(segments) == ARN_PARTS
+    alone = len(segments) == 1 and any(isinstance(token, Variable) for token in segments[0])
+    if not dialect.arn or (alone and not dialect.resource):
+        return lambda parts: glob(parts[0])  # no ARN, or one that is a variable's value, such as "${aws:PrincipalArn}"
+    if dialect.resource:
+        return _resource_test
+    if not whole:
+        raise ValueError("An ARN has six parts")
+    return _arn_test
 
 
 def _asking(kinds: _Kinds, unknown: bool | None) -> Match:  # noqa: FBT001 - goes through unchanged
@@ -337,32 +382,3 @@ def _always(_text: str, _keys: ContextKeys) -> bool:
 def is_everything(match: Match) -> bool:
     """Return whether the patterns hold for every text."""
     return match is _always
-
-
-def _template(pattern: tuple[Token, ...], dialect: Dialect) -> Template:
-    segments = _arn_segments(pattern, complete=dialect.complete) if dialect.arn else None
-    if segments is None:  # no ARN, or one whose colons stand in a variable's value, such as "${aws:PrincipalArn}"
-        return Template((pattern,), arn=False, fold=dialect.fold)
-    return Template(tuple(map(tuple, segments)), arn=True, fold=dialect.fold)
-
-
-def _segments(pattern: tuple[Token, ...], dialect: Dialect) -> tuple[tuple[Token, ...], ...]:
-    if not dialect.arn:
-        return (pattern,)
-    segments = _arn_segments(pattern, complete=dialect.complete)
-    if segments is None:
-        raise ValueError("An ARN has six parts")
-    return tuple(map(tuple, segments))
-
-
-def _parts(segment: Iterable[Token]) -> list[Part]:
-    return [token for token in segment if not isinstance(token, Variable)]
-
-
-def _plain(segments: Sequence[Sequence[Token]]) -> list[Part]:
-    """Return the segments as one tidy list of parts, with their colons."""
-    joined: list[Part] = []
-    for at, segment in enumerate(segments):
-        joined += [":"] * bool(at)
-        joined += _parts(segment)
-    return _tidy(joined)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from iam.policy.patterns import Dialect, Variable, Wild, matcher, tokens
 
 PLAIN = Dialect()
-ARN = Dialect(variables=True, arn=True, complete=True)
+ARN = Dialect(variables=True, arn=True, resource=True)
 LIKE = Dialect(variables=True)
 
 
@@ -38,13 +38,31 @@ def test_signs_of_regular_expressions_are_ordinary_letters(pattern, text):
     assert matcher([pattern], PLAIN)(text, {}) is specification(pattern, text)
 
 
-@given(st.lists(st.text("ab:*", max_size=3), min_size=6, max_size=6), st.lists(st.text("ab", max_size=2), min_size=6))
-def test_an_arn_matches_when_each_of_its_six_parts_does(pattern, text):
-    texts = [*text[:5], ":".join(text[5:])]
-    patterns = [*(part.replace(":", "") for part in pattern[:5]), pattern[5]]
+six_patterns = st.lists(st.text("ab:*?", max_size=3), min_size=6, max_size=6)
+some_texts = st.lists(st.text("ab", max_size=2), min_size=6, max_size=8)
+
+
+def parted(pattern):
+    return [*(part.replace(":", "") for part in pattern[:5]), pattern[5]]
+
+
+@given(six_patterns, some_texts)
+def test_an_arn_in_a_condition_matches_when_each_of_its_six_parts_does(pattern, text):
+    texts, patterns = [*text[:5], ":".join(text[5:])], parted(pattern)
     wanted = all(map(specification, patterns, texts))
-    found = matcher([":".join(patterns)], ARN)(":".join(texts), {})
-    assert found is wanted
+    found = matcher([":".join(patterns)], Dialect(arn=True))(":".join(texts), {})
+    assert found is (wanted or set(":".join(patterns)) == {"*"})
+
+
+@given(six_patterns, some_texts)
+def test_a_resource_is_an_arn_whose_parts_stay_apart_except_after_a_star_at_their_end(pattern, text):
+    patterns, whole = parted(pattern), ":".join(text)
+    found = matcher([":".join(patterns)], ARN)(whole, {})
+    if all(map(specification, patterns, [*text[:5], ":".join(text[5:])])):
+        assert found
+    elif not any(part.endswith("*") for part in patterns[:5]):
+        assert not found
+    assert not found or specification(":".join(patterns), whole)
 
 
 def test_some_patterns_match_when_one_does():
@@ -68,8 +86,16 @@ def test_folding_ignores_case_on_both_sides():
         ("arn:aws:s3:::b/*", "arn:aws:s3:::b/k:with:colons", True),
         ("arn:aws:s3:::b", "arn:aws:s3:::bb", False),
         ("arn:aws:iam::*:role/r", "arn:aws:iam::1:role/r", True),
-        ("arn:aws:iam::*:role/r", "arn:aws:iam::1:x:role/r", False),
-        ("arn:aws:iam:*:role/r", "arn:aws:iam::1:role/r", False),
+        ("arn:aws:iam::*:role/r", "arn:aws:iam::1:x:role/r", True),  # a star that ends a part reaches on
+        ("arn:aws:iam:*:role/r", "arn:aws:iam::1:role/r", True),
+        ("arn:aws:iam::*1:role/r", "arn:aws:iam::21:role/r", True),
+        ("arn:aws:iam::*1:role/r", "arn:aws:iam::2:1:role/r", False),  # one within it does not
+        ("arn:aws:iam::1?:role/r", "arn:aws:iam::1::role/r", False),
+        ("arn:aws:iam::1?*:role/r", "arn:aws:iam::12:x:role/r", True),
+        ("arn:aws:s3:::b?k", "arn:aws:s3:::b:k", True),
+        ("arn:aws:iam:*r", "arn:aws:iam::1:role/r", False),
+        ("arn:aws:ia?", "arn:aws:iam::1:role/r", True),
+        ("arn:aws:ia?", "arn:aws:ia::1:role/r", False),
         ("arn:aws:iam::1*", "arn:aws:iam::12:user/a", True),
         ("arn:aws:iam::1*", "arn:aws:iam::2:user/a", False),
         ("arn:aws:s3", "arn:aws:s3:::b", True),
