@@ -185,7 +185,12 @@ def inside(wanted, actual, _keys, _variables):
         found = ip_address(actual)
     except ValueError:
         return None
-    return (getattr(found, "ipv4_mapped", None) or found) in ip_network(wanted, strict=False)
+    return (getattr(found, "ipv4_mapped", None) or found) in as_ipv4(ip_network(wanted, strict=False))
+
+
+def as_ipv4(network):
+    mapped = network.version == 6 and network.prefixlen >= 96 and network.network_address.ipv4_mapped
+    return ip_network((int(mapped), network.prefixlen - 96)) if mapped else network
 
 
 def text(**dialect):
@@ -322,12 +327,29 @@ def grips(block, who):
     return {names(kind, one, who) for kind, one in pairs}
 
 
-def grip(statement, who):
+def names_everyone(block):
+    return block == "*" or "*" in listed(block.get("AWS", []))
+
+
+PICKS = ("StringEquals", "StringEqualsIgnoreCase", "StringLike", "ArnEquals", "ArnLike")
+
+
+def grip(statement, who, *, bounded):
     if "Principal" in statement:
-        return max(grips(statement["Principal"], who))
+        held = max(grips(statement["Principal"], who))
+        picked = {
+            key.lower()
+            for operator, block in statement.get("Condition", {}).items()
+            if operator.removeprefix("ForAnyValue:") in PICKS
+            for key in block
+        }
+        by_arn = names_everyone(statement["Principal"]) and "aws:principalarn" in picked
+        return CALLER if held == ENTITY and by_arn else held
     listed_here = grips(statement["NotPrincipal"], who)
     if statement["Effect"] == "Allow":
         return 0 if any(listed_here) else ACCOUNT
+    if bounded:
+        return ACCOUNT
     needed = {
         PrincipalKind.ROOT: {ACCOUNT},
         PrincipalKind.USER: {ACCOUNT, CALLER},
@@ -340,14 +362,14 @@ def grip(statement, who):
 # --- the decision -----------------------------------------------------------------------------------------------------
 
 
-def applying(policies, context, *, with_principal=False):
+def applying(policies, context, *, with_principal=False, bounded=False):
     """Return what applies, as (policy's place, statement's place, effect, grip)."""
     found = []
     for place, policy in enumerate(policies):
         document = json.loads(policy.text)
         variables = document.get("Version") == "2012-10-17"
         for number_, statement in enumerate(listed(document["Statement"])):
-            held = grip(statement, context.principal) if with_principal else CALLER
+            held = grip(statement, context.principal, bounded=bounded) if with_principal else CALLER
             if (
                 held
                 and about_action(statement, context.action)
@@ -380,7 +402,12 @@ def decide(context, layers):
         "session policy": None if root else session,
     }
     found = {
-        name: applying(some, context, with_principal=name == resource_layer)
+        name: applying(
+            some,
+            context,
+            with_principal=name == resource_layer,
+            bounded=policies["permissions boundary"] is not None,
+        )
         for name, some in policies.items()
         if some is not None
     }

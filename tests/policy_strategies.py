@@ -23,8 +23,17 @@ ACTIONS = ["s3:GetObject", "s3:Get*", "s3:*", "*", "iam:GetUser", "S3:?etobject"
 OTHER_BUCKETS = [f"arn:aws:s3:::{name}/*" for name in ("a", "ba", "b", "bb", "c", "*", "b/k", "?")]
 RESOURCES = ["*", BUCKET, *OTHER_BUCKETS, "arn:aws:s3", "arn:*:s3:::b*", "arn:aws:s3:::b/${k:one}",
              "arn:aws:s3:::${k:two, 'b'}/*", "arn:aws:s3:::b/${*}", "arn:aws:iam:*:user/k", "arn:*:iam::?:user/?",
-             "arn:aws:s3:::*:k", "arn:aws:s3:*b/k", "arn:aws:s3:*:*k:*", "arn:aws:s3:*", "arn:aws:s3:${k:one}*:*"]  # fmt: skip
-ASKED_RESOURCES = [BUCKET, "arn:aws:s3:::c/k", "arn:aws:s3:::b/*", "arn:aws:s3:::bb/k/k", "arn:aws:s3:::b:k", "arn:aws:iam::1:user/k", "*"]
+             "arn:aws:s3:::*:k", "arn:aws:s3:*b/k", "arn:aws:s3:*:*k:*", "arn:aws:s3:*",
+             "arn:aws:s3:${k:one}*:*"]  # fmt: skip
+ASKED_RESOURCES = [
+    BUCKET,
+    "arn:aws:s3:::c/k",
+    "arn:aws:s3:::b/*",
+    "arn:aws:s3:::bb/k/k",
+    "arn:aws:s3:::b:k",
+    "arn:aws:iam::1:user/k",
+    "*",
+]
 TEXTS = ["k", "K", "x", "k*", "", "${k:one}", "${k:two, 'x'}", "${*}"]
 WANTED = {
     "String": TEXTS,
@@ -32,12 +41,12 @@ WANTED = {
     "Date": ["2026-01-01T00:00:00Z", "2026", "1767225600"],
     "Bool": ["true", "False"],
     "Binary": ["aw=="],
-    "IpAddress": ["10.0.0.0/8", "2001:db8::/32"],
+    "IpAddress": ["10.0.0.0/8", "2001:db8::/32", "::ffff:10.0.0.0/104"],
     "NotIpAddress": ["10.0.0.0/8"],
     "Arn": ["*", "arn:aws:s3:::*", "arn:aws:s3:::b/k", "${k:one}", "arn:aws:s3:::b/${k:one}"],
     "Null": ["true", "false"],
 }
-VALUES = ["k", "K", "x", "3", "", "true", "aw==", "10.1.2.3", "2026-01-01T00:00:00Z", BUCKET]
+VALUES = ["k", "K", "x", "3", "", "true", "aw==", "10.1.2.3", "::ffff:10.1.2.3", "2026-01-01T00:00:00Z", BUCKET]
 OPERATORS = [*specification.MATCHES, *specification.NEGATED]
 
 
@@ -52,6 +61,11 @@ def conditions(draw):
             before = draw(st.sampled_from(["", "", "ForAllValues:", "ForAnyValue:"]))
             operator = before + operator + draw(st.sampled_from(["", "", "IfExists"]))
         block.setdefault(operator, {})[draw(st.sampled_from(["k:one", "K:Two"]))] = wanted
+    if draw(st.sampled_from([False, False, False, True])):
+        operator = draw(st.sampled_from(["ArnLike", "StringEquals", "ArnNotEquals", "ArnEqualsIfExists"]))
+        block.setdefault(operator, {})["aws:PrincipalArn"] = draw(
+            st.sampled_from([ROLE_ARN, USER_ARN, "arn:aws:*:*:*:*:*"])
+        )
     return block
 
 
@@ -103,4 +117,4 @@ CONTEXTS = st.builds(
     st.sampled_from([*PRINCIPALS.values(), PRINCIPALS["federated"].__class__(
         PrincipalKind.FEDERATED, HOME, GOOGLE, f"{GOOGLE}:ann", name="ann")]),
     st.dictionaries(st.sampled_from(["k:one", "k:two"]), st.lists(st.sampled_from(VALUES), max_size=2).map(tuple)),
-)  # fmt: skip
+).map(lambda asked: asked._replace(keys={"aws:principalarn": (asked.principal.entity_arn,), **asked.keys}))  # fmt: skip

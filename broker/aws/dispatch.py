@@ -337,7 +337,7 @@ def _findings_header(found: tuple[Finding, ...]) -> tuple[tuple[str, str], ...]:
     """Return the header that tells what is questionable about a policy just written; it fits into any client's head."""
     if not found:
         return ()
-    told = "; ".join(f"{one.level} {one.code} {one.whereabouts}" for one in found)
+    told = "; ".join(map(str, found))
     return ((_FINDINGS, told.encode("ascii", "backslashreplace").decode("ascii")[:_TOLD_OF_A_POLICY]),)
 
 

@@ -27,6 +27,7 @@ Value = Any  # whatever type a shape says
 _VERSION = "1.11"
 _NOBODY = {"type": "Unknown"}
 _LONGEST = 2048
+_MOST_FINDINGS = 20  # about a policy that a request writes
 _LARGEST = 100 * 1024  # CloudTrail User Guide, "CloudTrail record contents": requestParameters
 _LARGEST_OF_A_STRANGER = 2048
 # CloudTrail User Guide, "AWS Management Console sign-in events": a name that nobody has may be a password.
@@ -225,7 +226,9 @@ def _additional(exchange: Exchange, error: ServiceError | None) -> Record:
     if exchange.decisions and (error is not None or len(exchange.decisions) > 1):
         more["decisions"] = [_decision(one) for one in exchange.decisions]
     if exchange.findings:
-        more["policyFindings"] = [f"{one.level} {one.code} {one.whereabouts}" for one in exchange.findings]
+        more["policyFindings"] = [str(one) for one in exchange.findings[:_MOST_FINDINGS]]
+        left_out = len(exchange.findings) - _MOST_FINDINGS
+        more["policyFindings"] += [f"and {left_out} more"] if left_out > 0 else []
     if exchange.denial is not None and exchange.denial.needed:
         more["missing"] = [need_json(one) for one in exchange.denial.needed]
     if error is not None and error.log != error.message:

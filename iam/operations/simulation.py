@@ -34,6 +34,8 @@ _OF_AN_IDENTITY, _OF_A_RESOURCE = "IAM Policy", "Resource Policy"
 _RANK = (Why.EXPLICIT_DENY, Why.IMPLICIT_DENY, Why.ALLOWED)
 # What one request may ask for, so that its answer takes well under a second.
 _MOST_DECISIONS = 10_000
+_MOST_ASKED = 500_000  # statements, counted once for each decision
+_MOST_MATCHED = 10_000  # statements that the answer names
 _LARGEST = 1_000_000  # characters of all passed policies together
 
 # Where a statement stands: its policy, and the span in the policy's text.
@@ -131,9 +133,13 @@ def _is_about(statement: Statement, service: str) -> bool:
 # --- what the request brings ------------------------------------------------------------------------------------------
 
 
+_DOCUMENTS = ("PolicyInputList", "PermissionsBoundaryPolicyInputList")
+
+
 def _passed(p: Params, name: str) -> PolicySet:
-    if sum(map(len, p.get(name, ()))) > _LARGEST:
-        raise InvalidInput(f"The policies of {name} have more than {_LARGEST} characters together.")
+    texts = [text for each in _DOCUMENTS for text in p.get(each, ())]
+    if sum(map(len, texts)) + len(p.get("ResourcePolicy", "")) > _LARGEST:
+        raise InvalidInput(f"The policies of one request have at most {_LARGEST} characters together.")
     return PolicySet(
         _read(text, PolicyKind.IDENTITY, f"{name}.{number}") for number, text in enumerate(p.get(name, ()), 1)
     )
@@ -250,10 +256,24 @@ def _simulate(p: Params, caller: Principal, layers: Layers) -> Result:
     asked_for = len(resources) * min(len(p["ActionNames"]), p.get("MaxItems", PAGE))
     if asked_for > _MOST_DECISIONS:
         raise InvalidInput(f"One request simulates at most {_MOST_DECISIONS} pairs of an action and a resource.")
+    if asked_for * _statements_of(layers) > _MOST_ASKED:
+        raise InvalidInput(f"One request asks at most {_MOST_ASKED} statements, counted for each action and resource.")
     places = _places((*layers.identity, *(layers.resource or ())))
     simulation = _Simulation(caller, layers, _context_keys(p), _owner(p, caller), places)
     shown, paging = page_of(list(enumerate(p["ActionNames"])), p, lambda one: f"{one[0]:06}")
-    return {"EvaluationResults": [_result(simulation, action, resources) for _, action in shown], **paging}
+    results, named = [], 0
+    for _, action in shown:
+        result = _result(simulation, action, resources)
+        results.append(result)
+        named += sum(len(one["MatchedStatements"]) for one in (result, *result.get("ResourceSpecificResults", ())))
+        if named > _MOST_MATCHED:
+            raise InvalidInput(f"The answer to one request names at most {_MOST_MATCHED} matched statements.")
+    return {"EvaluationResults": results, **paging}
+
+
+def _statements_of(layers: Layers) -> int:
+    sets = (layers.identity, layers.boundary, layers.guardrails, layers.resource)
+    return sum(len(policy.statements) for policies in sets if policies for policy in policies)
 
 
 def _places(policies: Iterable[Policy]) -> Mapping[int, _Place]:
@@ -353,10 +373,9 @@ def _matched(decision: Decision, places: Mapping[int, _Place]) -> Iterator[Resul
 
 def _merged(lists: Iterable[list[Result]]) -> list[Result]:
     """Return the union of lists, each statement once."""
-    found: list[Result] = []
-    for one in lists:
-        found += [statement for statement in one if statement not in found]
-    return found
+    return list(
+        {(one["SourcePolicyId"], *one["StartPosition"].values()): one for each in lists for one in each}.values()
+    )
 
 
 def _missing_keys(action: str, layers: Layers, keys: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from iam.call import Params
 from iam.errors import MalformedPolicyDocument
-from iam.policy.document import Policy, PolicyKind
+from iam.policy.document import Policy, PolicyKind, size
 from iam.policy.lint import Finding, lint
 from iam.service_data import ServiceData
 
@@ -24,11 +24,16 @@ POLICIES: Mapping[str, tuple[str, PolicyKind]] = MappingProxyType(
 )
 
 
+_LARGEST = 10_240  # characters, without white space: the largest quota, of a role's inline policies
+
+
 def findings(operation: str, p: Params) -> tuple[Finding, ...]:
     """Return what is questionable about the policy that a request writes; a malformed one the operation refuses."""
     if operation not in POLICIES:
         return ()
     parameter, kind = POLICIES[operation]
+    if size(p[parameter]) > _LARGEST:  # no quota has room for it: the operation refuses it
+        return ()
     try:
         return lint(Policy.parse(p[parameter], kind), _SERVICES)
     except MalformedPolicyDocument:

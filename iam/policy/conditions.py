@@ -89,11 +89,22 @@ def address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def network(text: str) -> IPv4Network | IPv6Network | None:
-    """Return a network in CIDR form (one address is a network of one), or None; host bits may be set, as AWS allows."""
+    """Return a network in CIDR form (one address is a network of one), or None; host bits may be set, as AWS allows.
+
+    Like an address, an IPv4 network written as IPv6 is the IPv4 network.
+    """
+    length = text.partition("/")[2]
+    if length and not length.isdecimal():  # ipaddress also reads masks, and takes some for the reverse of what is meant
+        return None
     try:
-        return ip_network(text, strict=False)
+        found = ip_network(text, strict=False)
     except ValueError:
         return None
+    mapped = isinstance(found, IPv6Network) and found.prefixlen >= _MAPPED_BITS and found.network_address.ipv4_mapped
+    return IPv4Network((mapped, found.prefixlen - _MAPPED_BITS)) if mapped else found
+
+
+_MAPPED_BITS = 96  # of ::ffff:0:0/96, which IPv4 addresses stand in
 
 
 def _strings(dialect: Dialect) -> Build:

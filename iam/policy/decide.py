@@ -126,7 +126,7 @@ def _survey(context: RequestContext, layers: Layers) -> Survey:
     identity, boundary, session, guardrails, resource, _ = binding(context.principal.kind, layers)
     return (
         None if guardrails is None else _ask(GUARDRAIL, guardrails, context),
-        None if resource is None else _ask_resource(resource, context),
+        None if resource is None else _ask_resource(resource, context, bounded=boundary is not None),
         _ask(IDENTITY, identity, context),
         None if boundary is None else _ask(BOUNDARY, boundary, context),
         None if session is None else _ask(SESSION, session, context),
@@ -200,25 +200,28 @@ def _ask(layer: str, policies: PolicySet, context: RequestContext) -> Said:
     return _new(Said, (layer, denies, allows, _NOBODY))
 
 
-def _ask_resource(policies: PolicySet, context: RequestContext) -> Said:
+def _ask_resource(policies: PolicySet, context: RequestContext, *, bounded: bool) -> Said:
     action, resource, principal, keys = context
     denies: list[Statement] = []
     allows: list[Statement] = []
     firmest = _NOBODY
     for statement in policies.find(action, resource):
-        held = holds(statement, principal)
+        held = holds(statement, principal, bounded=bounded)
         if held and statement.applies(resource, keys):
             (denies if statement.denies else allows).append(statement)
             firmest = firmest if statement.denies else max(firmest, held)
     return _new(Said, (TRUST if policies.trust else RESOURCE, denies, allows, firmest))
 
 
-def holds(statement: Statement, principal: Principal) -> Grip:
-    """Return how firmly a resource's statement holds the caller, by Principal or NotPrincipal."""
+def holds(statement: Statement, principal: Principal, *, bounded: bool) -> Grip:
+    """Return how firmly a resource's statement holds the caller; ``bounded``: the caller has a permissions boundary."""
     if statement.not_principals:
-        spared = is_left_out(statement.not_principals, principal, denies=statement.denies)
-        return Grip.NOBODY if spared else Grip.ACCOUNT
-    return max(grip(one, principal) for one in statement.principals)
+        # "NotPrincipal": a Deny spares nobody who has a permissions boundary, whomever it lists.
+        denied = bounded and statement.denies
+        spared = not denied and is_left_out(statement.not_principals, principal, denies=statement.denies)
+        return _NOBODY if spared else Grip.ACCOUNT
+    held = max([grip(one, principal) for one in statement.principals], default=_NOBODY)
+    return _CALLER if held is _ENTITY and statement.picks_by_arn else held
 
 
 # Who may not assume a role must not learn whether it exists: no reason is told for these.

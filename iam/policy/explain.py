@@ -104,9 +104,13 @@ def explain(context: RequestContext, layers: Layers) -> Explanation:
 
 
 def _read(context: RequestContext, layers: Layers) -> Iterator[LayerRead]:
+    bounded = binding(context.principal.kind, layers).boundary is not None
     for layer, policies in _present(context, layers):
-        with_principal = layer in (RESOURCE, TRUST)
-        statements = tuple(_statement(one, context, with_principal=with_principal) for one in _about(context, policies))
+        names = layer in (RESOURCE, TRUST)
+        statements = tuple(
+            _statement(one, context, named=not names or bool(holds(one, context.principal, bounded=bounded)))
+            for one in _about(context, policies)
+        )
         yield LayerRead(layer, _answer(statements), statements)
 
 
@@ -128,9 +132,8 @@ def _about(context: RequestContext, policies: PolicySet) -> Iterator[Statement]:
         yield from policy.about(context.action.lower())
 
 
-def _statement(statement: Statement, context: RequestContext, *, with_principal: bool) -> Read:
+def _statement(statement: Statement, context: RequestContext, *, named: bool) -> Read:
     keys = context.keys
-    named = holds(statement, context.principal) is not Grip.NOBODY if with_principal else True
     return Read(
         statement,
         names_principal=named,

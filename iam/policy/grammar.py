@@ -15,7 +15,7 @@ from iam.policy.conditions import Condition
 from iam.policy.issuers import missing_claims
 from iam.policy.patterns import ARN_PARTS, Dialect, Match, matcher
 from iam.policy.principals import EVERYONE, PARTITIONS, Named, named
-from iam.policy.statement import Effect, PolicyKind, Statement, applying, reaching
+from iam.policy.statement import Effect, PolicyKind, Statement, applying, picking_by_arn, reaching
 from iam.policy.strict_json import Number, load
 
 
@@ -206,6 +206,7 @@ class _Reader:
             resources=resources,
             not_resources=not_resources,
             conditions=conditions,
+            picks_by_arn=picking_by_arn(principals, conditions),
             about=matcher(actions or not_actions, _ACTIONS, unknown=False),
             reaches=reaches,
             applies=applying(reaches, conditions, denies=denies),

@@ -7,6 +7,7 @@ Pure; which actions and condition keys there are is an argument. The codes are t
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from iam.policy.conditions import Condition
@@ -56,7 +57,10 @@ class Finding:
     def whereabouts(self) -> str:
         """Return the place in the whole policy, on one line whatever its author wrote."""
         place = self.place if self.statement is None else f"Statement[{self.statement}].{self.place}"
-        return "".join(sign if sign.isprintable() else "?" for sign in place)
+        return "".join(sign if sign.isprintable() else "?" for sign in _short(place))
+
+    def __str__(self) -> str:
+        return f"{self.level} {self.code} {self.whereabouts}"
 
 
 class _Note(NamedTuple):
@@ -66,18 +70,34 @@ class _Note(NamedTuple):
     text: str
 
 
+# A policy with more findings than these is not read to its end.
+_MOST = 100
+# Patterns of one statement that are compared with all of its actions.
+_COMPARED = 20
+_LONGEST = 160  # signs of what its author wrote that are told
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
 Check = Callable[[Statement, KnownServices], Iterator[_Note]]
 
 
 def lint(policy: Policy, services: KnownServices) -> tuple[Finding, ...]:
-    """Return what is questionable about a policy, the gravest first."""
-    found = [*_of_the_policy(policy)]
+    """Return what is questionable about a policy, the gravest first, and of a hopeless one the first 100."""
+    order = list(Level)
+    found = islice(_all(policy, services), _MOST)
+    return tuple(sorted(found, key=lambda one: (order.index(one.level), one.statement or 0)))
+
+
+def _all(policy: Policy, services: KnownServices) -> Iterator[Finding]:
+    yield from _of_the_policy(policy)
     for statement in policy.statements:
         for code, (level, check, _, kinds) in CHECKS.items():
             if policy.kind in kinds:
-                found += [Finding(code, level, statement.index, *note) for note in check(statement, services)]
-    order = list(Level)
-    return tuple(sorted(found, key=lambda one: (order.index(one.level), one.statement or 0)))
+                for note in check(statement, services):
+                    yield Finding(code, level, statement.index, *note)
 
 
 def _of_the_policy(policy: Policy) -> Iterator[Finding]:
@@ -129,18 +149,22 @@ def _invalid_action(statement: Statement, services: KnownServices) -> Iterator[_
         service, _, name = action.partition(":")
         if action == "*" or "*" in service:
             continue
-        if not services.has_service(service):
-            continue
-        covers = matcher([name], Dialect(fold=True))
-        if not any(covers(known, {}) for known in services.actions(service)):
-            yield _Note(_action_element(statement), f"{action}: the service {service} has no such action.")
+        if services.has_service(service) and not _has_action(services.actions(service), name):
+            yield _Note(_action_element(statement), f"{_short(action)}: the service {service} has no such action.")
+
+
+def _has_action(known: Mapping[str, str], name: str) -> bool:
+    if "*" not in name and "?" not in name:
+        return name.lower() in known
+    covers = matcher([name], Dialect(fold=True))
+    return any(covers(one, {}) for one in known)
 
 
 def _invalid_service(statement: Statement, services: KnownServices) -> Iterator[_Note]:
     for action in (*statement.actions, *statement.not_actions):
         service = action.partition(":")[0]
         if "*" not in service and not services.has_service(service):
-            text = f"{action}: AWS has no service {service}; it had better be one of your own."
+            text = f"{_short(action)}: AWS has no service {_short(service)}; it had better be one of your own."
             yield _Note(_action_element(statement), text)
 
 
@@ -162,11 +186,11 @@ def _pass_role_with_star_in_resource(statement: Statement, _services: KnownServi
 
 
 def _redundant_action(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
-    wild = [action for action in statement.actions if "*" in action or "?" in action]
+    wild = [action for action in statement.actions if "*" in action or "?" in action][:_COMPARED]
+    covering = [(one, matcher([one], Dialect(fold=True))) for one in wild]
     for action in statement.actions:
-        others = [one for one in wild if one != action]
-        if others and matcher(others, Dialect(fold=True))(action.lower(), {}):
-            yield _Note("Action", f"{action} is covered by another action of the statement.")
+        if any(covers(action, {}) for one, covers in covering if one != action):
+            yield _Note("Action", f"{_short(action)} is covered by another action of the statement.")
 
 
 # --- when ------------------------------------------------------------------------------------------------------------
@@ -194,7 +218,9 @@ def _negated_with_allow(statement: Statement, _services: KnownServices) -> Itera
         return
     for condition in statement.conditions:
         if "Not" in _operator(condition)[1] and not _must_be_there(condition.key, statement):
-            text = f"An Allow with {condition.operator} also allows requests that have no {condition.name} at all."
+            text = (
+                f"An Allow with {condition.operator} also allows requests that have no {_short(condition.name)} at all."
+            )
             yield _Note(_place(condition), text)
 
 
@@ -203,10 +229,11 @@ def _for_all_values_on_absent_key(statement: Statement, services: KnownServices)
         if _operator(condition)[0] != "ForAllValues":
             continue
         if statement.effect is Effect.ALLOW and not _must_be_there(condition.key, statement):
-            text = f"ForAllValues also holds for a request that has no {condition.name}; add Null: false for that key."
+            name = _short(condition.name)
+            text = f"ForAllValues also holds for a request that has no {name}; add Null: false for that key."
             yield _Note(_place(condition), text)
         elif services.is_multivalued(condition.key) is False:
-            yield _Note(_place(condition), f"{condition.name} has one value: leave the qualifier out.")
+            yield _Note(_place(condition), f"{_short(condition.name)} has one value: leave the qualifier out.")
 
 
 def _must_be_there(key: str, statement: Statement) -> bool:
@@ -220,14 +247,14 @@ def _any_value_expected(statement: Statement, services: KnownServices) -> Iterat
     for condition in statement.conditions:
         qualifier, operator = _operator(condition)
         if not qualifier and operator != "Null" and services.is_multivalued(condition.key):
-            text = f"{condition.name} has several values: say ForAnyValue: or ForAllValues:."
+            text = f"{_short(condition.name)} has several values: say ForAnyValue: or ForAllValues:."
             yield _Note(_place(condition), text)
 
 
 def _unknown_key(statement: Statement, services: KnownServices) -> Iterator[_Note]:
     for condition in statement.conditions:
         if services.key_type(condition.key) is None:
-            text = f"No request has a condition key {condition.name}, as far as is known."
+            text = f"No request has a condition key {_short(condition.name)}, as far as is known."
             yield _Note(_place(condition), text)
 
 
@@ -250,17 +277,21 @@ def _mismatched_type(statement: Statement, services: KnownServices) -> Iterator[
         operator = _operator(condition)[1]
         reads = next((types for name, types in _READS.items() if operator.startswith(name)), ())
         if kind != "Any" and reads and kind not in reads:
-            text = f"{condition.operator} cannot read {condition.name}, which is of the type {kind}."
+            text = f"{condition.operator} cannot read {_short(condition.name)}, which is of the type {kind}."
             yield _Note(_place(condition), text)
 
 
 def _wildcard_without_like(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
     for condition in statement.conditions:
         exact = _operator(condition)[1] in ("StringEquals", "StringNotEquals", "StringEqualsIgnoreCase")
-        for value in condition.values if exact else ():
-            if "*" in value.replace("${*}", "") or "?" in value.replace("${?}", ""):
-                text = f"{condition.operator} compares {value} letter by letter; wildcards need StringLike."
-                yield _Note(_place(condition), text)
+        wild = next(filter(_has_wildcard, condition.values), None)
+        if exact and wild is not None:
+            text = f"{condition.operator} compares {_short(wild)} letter by letter; wildcards need StringLike."
+            yield _Note(_place(condition), text)
+
+
+def _has_wildcard(value: str) -> bool:
+    return "*" in value.replace("${*}", "") or "?" in value.replace("${?}", "")
 
 
 def _empty_condition(statement: Statement, _services: KnownServices) -> Iterator[_Note]:

@@ -5,6 +5,7 @@ before it (``[``, ``,`` or ``:``) and end it right behind its last brace.
 """
 
 import json
+from bisect import bisect_left
 from typing import NamedTuple
 
 _DECODER = json.JSONDecoder()
@@ -32,7 +33,8 @@ def statement_spans(text: str) -> tuple[Span, ...]:
         name, at = _DECODER.raw_decode(text, _skip(text, at))
         at = _after(text, at, ":")
         if name == "Statement":
-            return tuple(_span(text, start, end) for start, end in _statements(text, at))
+            lines = [-1, *(place for place, sign in enumerate(text) if sign == "\n")]
+            return tuple(Span(_position(lines, start), _position(lines, end)) for start, end in _statements(text, at))
         _, at = _DECODER.raw_decode(text, _skip(text, at))
         at = _after(text, at, ",")
 
@@ -62,9 +64,7 @@ def _after(text: str, at: int, sign: str) -> int:
     return text.index(sign, at) + 1
 
 
-def _span(text: str, start: int, end: int) -> Span:
-    return Span(_position(text, start), _position(text, end))
-
-
-def _position(text: str, at: int) -> Position:
-    return Position(text.count("\n", 0, at) + 1, at - (text.rfind("\n", 0, at) + 1) + 1)
+def _position(lines: list[int], at: int) -> Position:
+    """Return the line and column of a place; ``lines`` are where line feeds stand, as if one stood before the text."""
+    line = bisect_left(lines, at)
+    return Position(line, at - lines[line - 1])

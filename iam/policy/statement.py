@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from iam.policy.conditions import Condition, Holds
 from iam.policy.patterns import ContextKeys, Match, is_everything
-from iam.policy.principals import Named
+from iam.policy.principals import Means, Named
 
 # Do resource and conditions fit a request? None is doubt that counts as no.
 Applies = Callable[[str, ContextKeys], bool | None]
@@ -53,6 +53,8 @@ class Statement:
     resources: tuple[str, ...] = ()
     not_resources: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    # Everyone, of whom a condition picks some by aws:PrincipalArn: as firm as naming them ("IAM role principals").
+    picks_by_arn: bool = field(default=False, compare=False, repr=False)
     denies: bool = field(default=False, compare=False, repr=False)  # the effect, as the decision reads it most quickly
     about: Match = field(kw_only=True, compare=False, repr=False)  # the patterns of Action or NotAction
     reaches: Applies = field(kw_only=True, compare=False, repr=False)
@@ -90,6 +92,16 @@ def applying(reaches: Applies, conditions: tuple[Condition, ...], *, denies: boo
     if reaches is _always:
         return lambda _resource, keys: hold(keys)
     return lambda resource, keys: reaches(resource, keys) and hold(keys)
+
+
+_PICKS = frozenset({"StringEquals", "StringEqualsIgnoreCase", "StringLike", "ArnEquals", "ArnLike"})
+
+
+def picking_by_arn(principals: tuple[Named, ...], conditions: tuple[Condition, ...]) -> bool:
+    """Return whether a statement names everyone and asks for some of their ARNs; an absent ARN must not do."""
+    return any(one.means is Means.EVERYONE for one in principals) and any(
+        one.key == "aws:principalarn" and one.operator.removeprefix("ForAnyValue:") in _PICKS for one in conditions
+    )
 
 
 def _always(_resource: str, _keys: ContextKeys) -> bool:

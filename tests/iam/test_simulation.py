@@ -389,3 +389,26 @@ def test_not_action_grants_every_service_but_those_it_names_whole(iam):
     entries = iam.run(list_policies_granting_service_access, Arn=ANN, ServiceNamespaces=["s3", "iam", "ec2"])
     granting = {one["ServiceNamespace"]: len(one["Policies"]) for one in entries["PoliciesGrantingServiceAccess"]}
     assert granting == {"s3": 1, "iam": 0, "ec2": 1}
+
+
+def test_one_request_passes_at_most_a_million_characters_of_policies(iam):
+    half = allow("s3:*") + " " * 400_000
+    for more in ({"PermissionsBoundaryPolicyInputList": [half]}, {"ResourcePolicy": half, "CallerArn": ANN}):
+        with pytest.raises(InvalidInput, match="at most 1000000 characters"):
+            custom(iam, half, half, **more)
+
+
+def test_one_request_asks_a_bounded_number_of_statements(iam):
+    many = json.dumps({"Version": "2012-10-17", "Statement": [statement()] * 2_000})
+    asked = [f"s3:Get{number}" for number in range(251)]
+    assert len(custom(iam, many, ActionNames=asked[:250])) == 100  # a page
+    with pytest.raises(InvalidInput, match="at most 500000 statements"):
+        custom(iam, many, ActionNames=asked, MaxItems=1_000)
+
+
+def test_an_answer_names_a_bounded_number_of_statements_and_each_once(iam):
+    many = json.dumps({"Version": "2012-10-17", "Statement": [statement()] * 2_000})
+    (one,) = custom(iam, many, ResourceArns=[BUCKET, f"{BUCKET}2"])
+    assert len(one["MatchedStatements"]) == 2_000
+    with pytest.raises(InvalidInput, match="at most 10000 matched statements"):
+        custom(iam, many, ActionNames=["s3:GetObject"] * 6)

@@ -59,6 +59,21 @@ def test_the_header_is_one_short_line_of_ascii_whatever_the_author_wrote(admin):
     assert len(told) == 1024
 
 
+def test_the_record_tells_some_findings_and_counts_the_rest(installation, admin):
+    document = allow([f"nowhere:Do{number}" for number in range(40)])
+    admin.do("CreatePolicy", PolicyName="p", PolicyDocument=document)
+    *told, rest = last_record(installation)["additionalEventData"]["policyFindings"]
+    assert (len(told), rest) == (20, "and 20 more")
+
+
+def test_a_policy_that_no_quota_has_room_for_is_refused_unread(installation, admin):
+    document = allow([f"nowhere:Do{number}" for number in range(1_000)])
+    answer = installation.call("CreatePolicy", admin.root, PolicyName="p", PolicyDocument=document)
+    refused(answer, 409, "LimitExceeded")
+    assert "x-fedgate-policy-findings" not in answer.headers
+    assert "policyFindings" not in last_record(installation).get("additionalEventData", {})
+
+
 def test_a_malformed_policy_is_refused_by_the_operation_itself(installation, admin):
     answer = installation.call("CreatePolicy", admin.root, PolicyName="p", PolicyDocument="{")
     refused(answer, 400, "MalformedPolicyDocument", "Syntax errors in policy.")

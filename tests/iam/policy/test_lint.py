@@ -149,3 +149,21 @@ def test_policies_of_aws_are_not_called_wrong(name):
 
     policy = next(one.policy for one in load().values() if one.name == name)
     assert [one for one in lint(policy, SERVICES) if one.level in (Level.ERROR, Level.SECURITY_WARNING)] == []
+
+
+def test_of_a_hopeless_policy_the_first_hundred_findings_are_told():
+    assert len(found(permits(Action=[f"nowhere:Do{number}" for number in range(500)]))) == 100
+
+
+def test_what_an_author_wrote_is_told_shortened():
+    (key, wild) = found(permits(**when("StringEquals", f"aws:{'k' * 9_000}", "*" * 9_000, "?")))
+    assert {key.code, wild.code} == {"INVALID_CONDITION_KEY", "WILDCARD_WITHOUT_LIKE_OPERATOR"}
+    for one in (key, wild):
+        assert len(one.whereabouts) < 200
+        assert len(one.text) < 500
+
+
+def test_of_the_patterns_in_a_statement_the_first_twenty_are_compared_with_its_actions():
+    patterns = [f"s3:{letter}x*" for letter in "abcdefghijklmnopqrst"]
+    assert "REDUNDANT_ACTION" in codes(permits(Action=[*patterns, "s3:Exact"]))
+    assert "REDUNDANT_ACTION" not in codes(permits(Action=[*patterns, "s3:Put*", "s3:PutObject"]))

@@ -290,6 +290,36 @@ def test_a_deny_with_not_principal_spares_only_a_caller_whose_every_arn_is_liste
     assert ask(principal, **given).allowed is spared
 
 
+def test_a_deny_with_not_principal_spares_nobody_who_has_a_boundary():
+    everyone_but = {"Effect": "Deny", "NotPrincipal": {"AWS": [USER_ARN, HOME]}, "Action": "*", "Resource": "*"}
+    given = {"identity": (ALLOW,), "resource": policy(everyone_but, kind=PolicyKind.RESOURCE)}
+    assert ask(USER, **given).allowed
+    assert ask(USER, **given, boundary=ALLOW).why is Why.EXPLICIT_DENY
+
+
+@pytest.mark.parametrize("principal", [USER, SESSION])
+@pytest.mark.parametrize(
+    ("condition", "limited"),
+    [
+        ({"ArnEquals": {"aws:PrincipalArn": [USER_ARN, ROLE_ARN]}}, False),
+        ({"StringLike": {"AWS:principalarn": f"arn:aws:iam::{HOME}:*"}}, False),
+        ({"ArnEqualsIfExists": {"aws:PrincipalArn": [USER_ARN, ROLE_ARN]}}, True),
+        ({"ArnNotEquals": {"aws:PrincipalArn": TARGET}}, True),
+        ({"StringEquals": {"aws:PrincipalAccount": HOME}}, True),
+        ({}, True),
+    ],
+)
+def test_everyone_narrowed_to_an_arn_is_granted_whatever_boundary_and_session_policy_leave_out(
+    principal, condition, limited
+):
+    keys = {"aws:principalarn": (principal.entity_arn,), "aws:principalaccount": (HOME,)}
+    given = {"keys": keys, "boundary": OTHER, "session": (OTHER,)}
+    found = ask(principal, **given, resource=on_resource("*", Condition=condition))
+    assert found.allowed is not limited
+    assert not ask(principal, **given, identity=(DENY,), resource=on_resource("*", Condition=condition)).allowed
+    assert not ask(principal, **given, guardrails=(OTHER,), resource=on_resource("*", Condition=condition)).allowed
+
+
 @pytest.mark.parametrize(
     ("principal", "listed", "allowed"),
     [

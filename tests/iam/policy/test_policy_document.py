@@ -142,6 +142,7 @@ def test_what_is_not_strict_json_is_no_policy(text, kind, words):
         (document(permits(Condition={"NullIfExists": {"aws:a": "true"}})), "Invalid Condition type : NullIfExists"),
         (document(permits(Condition={"Bool": {"aws:a": "yes"}})), SYNTAX),
         (document(permits(Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/33"}})), SYNTAX),
+        (document(permits(Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/255.0.0.0"}})), SYNTAX),
         (document(permits(Condition={"NumericEquals": {"aws:a": "${aws:b}"}})), SYNTAX),
         (document(permits(Condition={"ArnLike": {"aws:a": "role/r"}})), SYNTAX),
         (document(permits(Condition={"StringLike": {"aws:a": "${aws:b"}})), SYNTAX),
