@@ -1,5 +1,6 @@
 """Who somebody is inside: the caller of an operation, as trust policies and permission policies see it."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -48,17 +49,41 @@ def named_principal(text: str) -> Principal:
     arn = parse_arn(text)
     if arn is None or not ACCOUNT_ID.fullmatch(arn.account):
         return Principal(PrincipalKind.SERVICE, "", text, text)
-    account, (kind, _, rest) = arn.account, arn.resource.partition("/")
+    kind, _, rest = arn.resource.partition("/")
+    read = _federated if kind.endswith("-provider") else _READERS.get(kind, _user)
+    return read(arn.account, text, rest)
+
+
+def _user(account: str, text: str, rest: str) -> Principal:
+    return Principal(PrincipalKind.USER, account, text, "", text, name=rest.rpartition("/")[2])
+
+
+def _root(account: str, text: str, _rest: str) -> Principal:
+    return Principal(PrincipalKind.ROOT, account, text, account, text, account, "root")
+
+
+def _session(account: str, text: str, rest: str) -> Principal:
+    role = rest.partition("/")[0]
+    return Principal(PrincipalKind.ROLE_SESSION, account, text, "", iam_arn(account, "role", role), name=role)
+
+
+def _role(account: str, text: str, rest: str) -> Principal:
     name = rest.rpartition("/")[2]
-    if kind == "root":
-        return Principal(PrincipalKind.ROOT, account, text, account, text, account, "root")
-    if kind == "assumed-role":
-        role = rest.partition("/")[0]
-        return Principal(PrincipalKind.ROLE_SESSION, account, text, "", iam_arn(account, "role", role), name=role)
-    if kind == "role":
-        return Principal(
-            PrincipalKind.ROLE_SESSION, account, assumed_role_arn(account, name, SOMEBODY), "", text, name=name
-        )
-    if kind.endswith("-provider"):
-        return Principal(PrincipalKind.FEDERATED, account, text, text)
-    return Principal(PrincipalKind.USER, account, text, "", text, name=name)
+    session = assumed_role_arn(account, name, SOMEBODY)
+    return Principal(PrincipalKind.ROLE_SESSION, account, session, "", text, name=name)
+
+
+def _federated_user(account: str, text: str, rest: str) -> Principal:
+    return Principal(PrincipalKind.FEDERATED_USER, account, text, f"{account}:{rest}", name=rest)
+
+
+def _federated(account: str, text: str, _rest: str) -> Principal:
+    return Principal(PrincipalKind.FEDERATED, account, text, text)
+
+
+_READERS: Mapping[str, Callable[[str, str, str], Principal]] = {
+    "root": _root,
+    "assumed-role": _session,
+    "role": _role,
+    "federated-user": _federated_user,
+}

@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 GRACE = 2.0  # seconds that kept records outlive the last look at the revision
-STRANGERS = 10_000  # unknown key ids that are remembered: asked again, one costs no more than a known one
+STRANGERS = 10_000  # unknown key ids and role ARNs that are remembered: asked again, one costs what a known one does
 KEPT = 50_000  # records of each kind
 # SQLite says at once that it is busy where it changes its journal; otherwise a try waits for WAIT seconds.
 _MIGRATION_TRIES, _MIGRATION_PAUSE = 20, 0.2
@@ -62,6 +62,7 @@ class _Kept:
     revision: int
     keys: dict[str, AccessKey] = field(default_factory=dict)
     strangers: set[str] = field(default_factory=set)  # ids that are no key of ours
+    nowhere: set[str] = field(default_factory=set)  # ARNs that are no role
     users: dict[str, UserRecord] = field(default_factory=dict)
     roles: dict[str, RoleRecord] = field(default_factory=dict)
     role_ids: dict[str, str] = field(default_factory=dict)
@@ -217,12 +218,7 @@ class Store:
     def access_key(self, key_id: str) -> AccessKey | None:
         """Return a long-term access key by its id."""
         kept = self._current()
-        if key_id in kept.strangers:
-            return None
-        found = self._get(kept.keys, key_id, lambda reader: reader.access_key(key_id))
-        if found is None and len(kept.strangers) < STRANGERS:
-            kept.strangers.add(key_id)
-        return found
+        return self._known(kept.keys, kept.strangers, key_id, lambda reader: reader.access_key(key_id))
 
     def user(self, user_id: str) -> UserRecord | None:
         """Return a user by its unique id."""
@@ -234,7 +230,8 @@ class Store:
 
     def role(self, arn: str) -> RoleRecord | None:
         """Return a role by its ARN."""
-        role_id = self._get(self._current().role_ids, arn, lambda reader: reader.role_id(arn))
+        kept = self._current()
+        role_id = self._known(kept.role_ids, kept.nowhere, arn, lambda reader: reader.role_id(arn))
         return self.role_by_id(role_id) if role_id is not None else None
 
     def user_by_arn(self, arn: str) -> UserRecord | None:
@@ -303,6 +300,17 @@ class Store:
             found = load(self._reader(tx))
         if found is not None:
             _keep(kept, key, found)
+        return found
+
+    def _known(self, kept: dict[str, V], unknown: set[str], key: str, load: Callable[[Reader], V | None]) -> V | None:
+        """Return a kept record, or read it; that there is none is remembered as well, so that it costs no more."""
+        if key in unknown:
+            return None
+        found = self._get(kept, key, load)
+        if found is None:
+            if len(unknown) >= STRANGERS:
+                unknown.clear()
+            unknown.add(key)
         return found
 
     def _reader(self, tx: Connection) -> Reader:

@@ -11,8 +11,10 @@ from typing import Any
 
 from iam.arn import Random
 from iam.errors import InvalidAuthorizationMessage
-from iam.policy.decide import RequestContext, Why
+from iam.policy.context_keys import asked
+from iam.policy.decide import RESOURCE, TRUST, RequestContext, Why
 from iam.policy.explain import Explanation, need_json
+from iam.policy.grammar import VERSION_WITH_VARIABLES
 from iam.policy.statement import Statement
 from sts.token import Sealer, TokenUnreadable
 
@@ -20,6 +22,8 @@ from sts.token import Sealer, TokenUnreadable
 # reverse.
 _PURPOSE = "authorization-message"
 _UNTELLING = 1536  # bytes, packed, of a message whose length must not tell what is in it
+_LONGEST = 7_500  # bytes, packed, of any: sealed and in base64 they stay within EncodedMessage's 10,240 characters
+_LONGEST_VALUE = 256  # characters of a condition key's value
 _LARGEST = 256 * 1024  # bytes of any message, unpacked
 
 _INVALID = "The specified authorization message is invalid."
@@ -30,15 +34,14 @@ Message = dict[str, Any]
 def encode(found: Explanation, account_id: str, *, untelling: bool, sealer: Sealer, random: Random) -> str:
     """Return a denial as a text that is opaque to the caller; those of the account who may, read it.
 
-    ``untelling``: all such texts have one length, so that it does not tell whether a role exists (THREATS B09); what
-    does not fit is left out, context first.
+    Where the account is not the caller's own, its people read what their own policies said, and of the caller's
+    policies only which layer withheld. ``untelling``: all such texts have one length, so that it does not tell whether
+    a role exists (THREATS B09). What does not fit is left out, context first.
     """
-    messages = ({"account": account_id, "message": message} for message in _messages(found))
-    packed = map(_packed, messages)
-    plain = (
-        next(one for one in packed if len(one) <= _UNTELLING).ljust(_UNTELLING, b"\0") if untelling else next(packed)
-    )
-    return sealer.seal(plain, _PURPOSE, random)
+    room = _UNTELLING if untelling else _LONGEST
+    packed = (_packed({"account": account_id, "message": message}) for message in _messages(found, account_id))
+    plain = next(one for one in packed if len(one) <= room)
+    return sealer.seal(plain.ljust(room, b"\0") if untelling else plain, _PURPOSE, random)
 
 
 def decode(encoded: str, account_id: str, *, sealer: Sealer) -> str:
@@ -66,19 +69,37 @@ def _unpacked(packed: bytes) -> Message:
     return found
 
 
-def _messages(found: Explanation) -> Iterator[Message]:
+def _messages(found: Explanation, account_id: str) -> Iterator[Message]:
     """Yield the message, then what remains of it when less and less fits."""
     decision, context = found.decision, found.context
     explicit = decision.why is Why.EXPLICIT_DENY
-    matched = [_matched(one.layer, one.statement) for one in decision.statements]
-    failures = [] if explicit else [need_json(one) for one in found.needed]
+    own = account_id == context.principal.account_id
+    matched = [
+        _matched(one.layer, one.statement)
+        if own or one.layer in _OF_THE_OTHER
+        else {"effect": one.statement.effect.value.upper(), "policyType": one.layer}
+        for one in decision.statements
+    ]
+    needed = [] if explicit else found.needed
+    layers = [{"layer": one.layer} for one in needed]
+    failures = [need_json(one) if own or one.layer in _OF_THE_OTHER else {"layer": one.layer} for one in needed]
     bare = {"allowed": decision.allowed, "explicitDeny": explicit}
     whole = {**bare, "matchedStatements": _items(matched), "failures": _items(failures)}
-    yield {**whole, "context": _context(context, context.keys)}
+    yield {**whole, "context": _context(context, context.keys if own else _asked_by_the_other(found))}
     yield {**whole, "context": _context(context, {})}
-    layers = [{"layer": one.layer} for one in found.needed] if failures else []
     yield {**bare, "matchedStatements": _items([]), "failures": _items(layers), "context": _context(context, {})}
     yield bare
+
+
+# Whose policies these are, where caller and resource have two accounts.
+_OF_THE_OTHER = frozenset({TRUST, RESOURCE})
+
+
+def _asked_by_the_other(found: Explanation) -> Mapping[str, tuple[str, ...]]:
+    """Return the condition keys about which the resource's own policy asks."""
+    own = [read.statement for layer in found.layers if layer.layer in _OF_THE_OTHER for read in layer.statements]
+    names = [name.lower() for name in asked(own, VERSION_WITH_VARIABLES)]
+    return {name: found.context.keys[name] for name in names if name in found.context.keys}
 
 
 def _context(context: RequestContext, keys: Mapping[str, tuple[str, ...]]) -> Message:
@@ -106,7 +127,7 @@ def _matched(layer: str, statement: Statement) -> Message:
 
 
 def _values(values: Iterable[str]) -> Message:
-    return _items({"value": value} for value in values)
+    return _items({"value": value[:_LONGEST_VALUE]} for value in values)
 
 
 def _items(found: Iterable[Message]) -> Message:

@@ -6,10 +6,13 @@ It is for explaining decisions; nothing here grants anything.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from iam.arn import ACCOUNT_ID, Arn, iam_arn, parse_arn, root_arn
 from iam.errors import InvalidInput, NoSuchEntity
-from iam.policy.decide import Layers, RequestContext
+from iam.operations.password_policy import policy_of
+from iam.operations.passwords import self_service
+from iam.policy.decide import Layers, RequestContext, Why, decide
 from iam.policy.grammar import TRUST_ACTIONS
 from iam.policy.policy_set import PolicySet
 from iam.principal import SOMEBODY, Principal, PrincipalKind
@@ -18,6 +21,7 @@ from iam.store import Store
 from sts import callers
 from sts.callers import Caller, Ceilings, ContextKeys
 from sts.mint import Grant, Session, SessionKind
+from sts.operations import NEED_NO_LEAVE, OPERATIONS, session_may_call
 
 _TRUST = frozenset(action.lower() for action in TRUST_ACTIONS)
 # What nobody calls who signs: an identity provider vouches for the caller.
@@ -30,13 +34,28 @@ _KNOWN_OF_LASTING = ("aws:principaltag/", "aws:sourceidentity", "aws:federatedpr
 _LASTING = frozenset({PrincipalKind.USER, PrincipalKind.ROOT})
 
 
+class Rule(NamedTuple):
+    """A rule of the API that settles a request before any policy is asked."""
+
+    why: Why
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request and the policies that have a say; ``known`` tells whether a condition key's value is known."""
+    """A request and the policies that have a say; ``known`` tells whether a condition key's value is known.
+
+    Where there is a ``rule``, the policies have none.
+    """
 
     context: RequestContext
     layers: Layers
     known: Callable[[str], bool]
+    rule: Rule | None = None
+
+    def answer(self, layers: Layers | None = None) -> Why:
+        """Return the answer that the gate would give, or would if other ``layers`` had the say."""
+        return self.rule.why if self.rule else decide(self.context, layers or self.layers).why
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +72,17 @@ class Asker:
 
         Raise InvalidInput, NoSuchEntity.
         """
-        if ":" not in action:
-            raise InvalidInput(f"{action} is no action: it must begin with a service, as in iam:CreateUser.")
+        _check_action(action)
         return self._of(self._caller(principal, session), action, resource, keys)
 
     def everybody(self, account_id: str, action: str, resource: str, keys: ContextKeys) -> Iterator[Question]:
-        """Yield the question for each principal of an account that may call such an action: root, users and roles."""
+        """Yield the question for each principal of an account that may call such an action: root, users and roles.
+
+        Raise InvalidInput, NoSuchEntity.
+        """
+        _check_action(action)
+        if self.store.account(account_id) is None:
+            raise NoSuchEntity(f"There is no account {account_id}.")
         if action.lower() in _OF_OUTSIDERS:
             return
         if action.lower() not in _TRUST:  # root assumes no role
@@ -148,7 +172,20 @@ class Asker:
         found = {**self._moment(), **own, "aws:resourceaccount": (owner,), **_tags(role or self._tagged(resource))}
         context = RequestContext(action, resource, caller.principal, {**found, **given})
         absent = _KNOWN_OF_ALL + (_KNOWN_OF_LASTING if lasting else ())
-        return Question(context, layers, lambda key: key in context.keys or key.startswith(absent))
+        layers = layers._replace(resource=self._self_service(context) or layers.resource)
+        return Question(
+            context, layers, lambda key: key in context.keys or key.startswith(absent), _rule(caller, action)
+        )
+
+    def _self_service(self, context: RequestContext) -> PolicySet | None:
+        """Return what lets a user change its own password, where the account's password policy says so."""
+        who, asked = context.principal, (context.action.lower(), context.resource)
+        asks = (("iam:ChangePassword".lower(), who.arn), ("iam:GetAccountPasswordPolicy".lower(), "*"))
+        if who.kind is not PrincipalKind.USER or asked not in asks:
+            return None
+        with self.store.read() as tx:
+            by_policy = policy_of(tx, who.account_id).AllowUsersToChangePassword
+        return self_service(who.entity_id) if by_policy else None
 
     def _tagged(self, resource: str) -> UserRecord | None:
         return self.store.user_by_arn(resource) if ":user/" in resource else None
@@ -160,6 +197,22 @@ class Asker:
         }
 
 
+def _rule(caller: Caller, action: str) -> Rule | None:
+    """Return the rule that the gate follows before it asks policies."""
+    service, _, lower = action.lower().partition(":")
+    name = _STS.get(lower) if service == "sts" else None
+    if name is None:
+        return None
+    if name == "AssumeRole" and caller.principal.kind is PrincipalKind.ROOT:
+        return Rule(Why.IMPLICIT_DENY, "Roles may not be assumed by root accounts.")
+    if caller.session is not None and not session_may_call(caller.session, service, name):
+        return Rule(Why.IMPLICIT_DENY, f"The sessions of roles may not call {name}.")
+    if name in NEED_NO_LEAVE and caller.principal.kind not in _OUTSIDE.values():
+        return Rule(Why.ALLOWED, f"{name} needs no permission.")
+    return None
+
+
+_STS = {name.lower(): name for name in OPERATIONS}
 _KINDS: Mapping[tuple[str, str], Callable[[Asker, Arn, str, PolicySet | None], Caller | None]] = {
     ("iam", "user"): Asker._user_by,  # noqa: SLF001 - a table of its own methods
     ("iam", "role"): Asker._role_by,  # noqa: SLF001 - as above
@@ -169,6 +222,11 @@ _KINDS: Mapping[tuple[str, str], Callable[[Asker, Arn, str, PolicySet | None], C
     ("iam", "oidc-provider"): Asker._provider_by,  # noqa: SLF001 - as above
 }
 _OUTSIDE = {"Federated": PrincipalKind.FEDERATED, "Service": PrincipalKind.SERVICE}
+
+
+def _check_action(action: str) -> None:
+    if ":" not in action:
+        raise InvalidInput(f"{action} is no action: it must begin with a service, as in iam:CreateUser.")
 
 
 def _outsider(kind: PrincipalKind, text: str, account_id: str) -> Caller:

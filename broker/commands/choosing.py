@@ -1,6 +1,7 @@
-"""Which installation a command is about: ``--config FILE`` or ``--data DIR``."""
+"""Which installation a command is about (``--config FILE`` or ``--data DIR``), and which file it reads."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,22 @@ _config = click.option(
     "--config", type=click.Path(path_type=Path, dir_okay=False), help="The installation's settings file."
 )
 _data = click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The installation's data folder.")
+
+
+def read_text(file: Path) -> str:
+    """Return what stands in a file, or comes in where it is ``-``; raise ClickException where that is no text."""
+    try:
+        found = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return found.decode()
+    except OSError as error:
+        raise click.ClickException(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise click.ClickException(f"{file}: the file is not UTF-8") from error
+
+
+def text_of(name: str) -> str:
+    """Return the text of the file of a name, as the type of an argument."""
+    return read_text(Path(name))
 
 
 def installation_options(command: F) -> F:

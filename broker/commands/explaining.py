@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from broker.commands.choosing import installation_options, settings_of
+from broker.commands.choosing import installation_options, settings_of, text_of
 from broker.commands.printing import json_option, plain, print_json, print_table
 from broker.wiring import now, open_store
 from iam.accounts import list_accounts
 from iam.policy.conditions import Condition
-from iam.policy.decide import Why, decide
+from iam.policy.decide import RequestContext, Why, decide
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.explain import Explanation, LayerRead, Need, Read, Tested, explain
 from iam.policy.explain import as_json as in_json
@@ -47,7 +47,9 @@ def _keys(pairs: Iterable[str]) -> dict[str, tuple[str, ...]]:
 @click.option("--principal", required=True, help="Whose request: the ARN of a user, role, session, provider or root.")
 @click.option("--action", required=True, help="What is asked for, as in iam:CreateUser.")
 @click.option("--resource", default="*", show_default=True, help="The ARN of what it is asked for.")
-@click.option("--session-policy", type=click.File(encoding="utf-8"), help="A policy passed when the session began.")
+@click.option(
+    "--session-policy", type=text_of, metavar="FILE", help="A file with a policy passed when the session began."
+)
 @_context
 @installation_options
 @json_option
@@ -56,7 +58,7 @@ def explain_(  # noqa: PLR0913 - one argument for each option
     principal: str,
     action: str,
     resource: str,
-    session_policy: Any,  # noqa: ANN401 - an open file
+    session_policy: str | None,
     pairs: tuple[str, ...],
     config: Path | None,
     data: Path | None,
@@ -68,17 +70,28 @@ def explain_(  # noqa: PLR0913 - one argument for each option
     resource and the clock; other condition keys are given with --context. Exit status: 0 where the request is allowed,
     3 where it is denied.
     """
-    session = session_policy and PolicySet([Policy.parse(session_policy.read(), PolicyKind.SESSION, label="passed")])
+    session = (
+        None
+        if session_policy is None
+        else PolicySet([Policy.parse(session_policy, PolicyKind.SESSION, label="passed")])
+    )
     with closing(open_store(settings_of(config, data))) as store:
         asked = Asker(store, now()).question(principal, action, resource, _keys(pairs), session)
-    found = explain(asked.context, asked.layers)
-    unknown = _unknown(asked)
     if as_json:
-        print_json(in_json(found) | {"unknownKeys": unknown, "couldBeAllowed": _best(asked)})
+        print_json(_in_json(asked))
     else:
-        for line in _told(found, asked, unknown):
+        for line in explained_lines(asked):
             click.echo(plain(line))
-    raise SystemExit(0 if found.decision.allowed else 3)
+    raise SystemExit(0 if asked.answer() is Why.ALLOWED else 3)
+
+
+def _in_json(asked: Question) -> dict[str, Any]:
+    found = in_json(explain(asked.context, asked.layers))
+    found |= {"unknownKeys": _unknown(asked), "couldBeAllowed": _could_be_allowed(asked)}
+    if asked.rule is None:
+        return found
+    settled = {"allowed": asked.rule.why is Why.ALLOWED, "decision": asked.rule.why.value, "rule": asked.rule.text}
+    return found | settled | {"layer": "", "layers": [], "needed": [], "unknownKeys": []}
 
 
 def _unknown(asked: Question) -> list[str]:
@@ -95,15 +108,22 @@ def _open(asked: Question) -> Iterator[Condition]:
                 yield from open_conditions(statement, asked.known)
 
 
-def _best(asked: Question) -> bool:
-    return decide(asked.context, at_best(asked.layers, asked.known)).allowed
+def _could_be_allowed(asked: Question) -> bool:
+    return asked.answer(at_best(asked.layers, asked.known)) is Why.ALLOWED
 
 
-def _told(found: Explanation, asked: Question, unknown: list[str]) -> Iterator[str]:
-    yield from explanation_lines(found)
+def explained_lines(asked: Question) -> Iterator[str]:
+    """Yield the answer to a question and its reasons, as people read them."""
+    if asked.rule is not None:
+        yield f"{_ANSWERS[asked.rule.why]}  by a rule that no policy changes: {asked.rule.text}"
+        yield from _request(asked.context)
+        return
+    yield from explanation_lines(explain(asked.context, asked.layers))
+    unknown = _unknown(asked)
     if unknown:
         yield ""
-        told = " It could be allowed with others." if not found.decision.allowed and _best(asked) else ""
+        denied = asked.answer() is not Why.ALLOWED
+        told = " It could be allowed with others." if denied and _could_be_allowed(asked) else ""
         yield f"Not known here, and taken as absent: {', '.join(unknown)}.{told}"
         yield f"Tell them: {' '.join(f'--context {name}=...' for name in unknown)}"
 
@@ -112,8 +132,7 @@ def explanation_lines(found: Explanation) -> Iterator[str]:
     """Yield an explanation as people read it."""
     context, decision = found.context, found.decision
     yield f"{_ANSWERS[decision.why]}  by the {decision.layer}"
-    yield f"  {context.principal.arn}"
-    yield f"  {context.action}  on  {context.resource}"
+    yield from _request(context)
     for layer in found.layers:
         yield ""
         yield from _layer(layer)
@@ -122,6 +141,11 @@ def explanation_lines(found: Explanation) -> Iterator[str]:
         yield "Missing, were nothing denied:" if decision.why is Why.EXPLICIT_DENY else "Missing:"
         for need in found.needed:
             yield from _need(need)
+
+
+def _request(context: RequestContext) -> Iterator[str]:
+    yield f"  {context.principal.arn}"
+    yield f"  {context.action}  on  {context.resource}"
 
 
 def _layer(layer: LayerRead) -> Iterator[str]:
@@ -210,8 +234,8 @@ def _who(
         accounts = [account_id] if account_id else [one.id for one in list_accounts(tx)]
     questions = [one for account in accounts for one in asker.everybody(account, action, resource, keys)]
     for asked in (*questions, *asker.outsiders(action, resource, keys)):
-        if _best(asked):
-            surely = decide(asked.context, at_worst(asked.layers, asked.known)).allowed
+        if _could_be_allowed(asked):
+            surely = asked.answer(at_worst(asked.layers, asked.known)) is Why.ALLOWED
             yield {
                 "principal": _shown(asked),
                 "answer": "yes" if surely else "if",

@@ -2,11 +2,10 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import TextIO
 
 import click
 
-from broker.commands.choosing import installation_options, settings_of
+from broker.commands.choosing import installation_options, settings_of, text_of
 from broker.commands.printing import json_option, moment, print_facts, print_json, print_table
 from broker.commands.recording import recorded
 from broker.wiring import now, open_store
@@ -28,17 +27,16 @@ def guardrail() -> None:
 
 @guardrail.command("set")
 @click.argument("name")
-@click.argument("file", type=click.File(encoding="utf-8"))
+@click.argument("document", metavar="FILE", type=text_of)
 @_account
 @installation_options
 @json_option
-def set_(name: str, file: TextIO, account_id: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
+def set_(name: str, document: str, account_id: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Set a guardrail from a policy FILE (- for standard input), in place of the one of that NAME.
 
     It acts on the next request. Begin with a Deny of what nobody may do, beside an Allow of everything: a guardrail
     without an Allow forbids everything.
     """
-    document = file.read()
     settings = settings_of(config, data)
     with closing(open_store(settings)) as store, recorded(settings, store, "PutGuardrail") as change:
         new = Guardrail(account_id, name, document, int(now().timestamp() * 1000))

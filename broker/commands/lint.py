@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from broker.commands.choosing import read_text
 from broker.commands.printing import json_option, plain, print_json
 from iam.errors import MalformedPolicyDocument
 from iam.policy.document import Policy, PolicyKind
@@ -48,7 +49,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _linted(file: Path, kind: str | None, services: ServiceData) -> Iterator[dict[str, Any]]:
-    text = file.read_text(encoding="utf-8")
+    text = read_text(file)
     try:
         policy = Policy.parse(text, PolicyKind(kind) if kind else kind_of(text))
     except MalformedPolicyDocument as error:

@@ -178,7 +178,7 @@ def on_own_password(call: Call, _p: Params) -> Ask:
     ask = on_user_or_caller(call, {})
     if who.kind is not PrincipalKind.USER or not policy_of(call.tx, call.account_id).AllowUsersToChangePassword:
         return ask
-    return Ask(ask.resource, ask.keys, trust=_self_service(who.entity_id), account_id=call.account_id)
+    return Ask(ask.resource, ask.keys, trust=self_service(who.entity_id), account_id=call.account_id)
 
 
 def on_password_policy(call: Call, _p: Params) -> Ask:
@@ -186,7 +186,7 @@ def on_password_policy(call: Call, _p: Params) -> Ask:
     who = call.principal
     if who.kind is not PrincipalKind.USER or not policy_of(call.tx, call.account_id).AllowUsersToChangePassword:
         return Ask("*")
-    return Ask("*", trust=_self_service(who.entity_id), account_id=call.account_id)
+    return Ask("*", trust=self_service(who.entity_id), account_id=call.account_id)
 
 
 # AllowUsersToChangePassword as a policy on each user, who is the one principal that it is bound to.
@@ -207,7 +207,7 @@ _SELF_SERVICE = Policy.parse(
 )
 
 
-def _self_service(user_id: str) -> PolicySet:
+def self_service(user_id: str) -> PolicySet:
     """Return what lets one user change its own password; an explicit deny still wins."""
     return PolicySet((_SELF_SERVICE.bind({_SELF: user_id}),))
 

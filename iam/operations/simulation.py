@@ -241,10 +241,24 @@ def _nobody(account_id: str) -> Principal:
     return Principal(PrincipalKind.USER, account_id, "", "")
 
 
+# SimulateCustomPolicy, ResourceHandlingOption: what RunInstances touches, all of which is given in ResourceArns.
+_SCENARIOS = (
+    "EC2-Classic-InstanceStore",
+    "EC2-Classic-EBS",
+    "EC2-VPC-InstanceStore",
+    "EC2-VPC-InstanceStore-Subnet",
+    "EC2-VPC-EBS",
+    "EC2-VPC-EBS-Subnet",
+)
+
+
 # --- deciding ---------------------------------------------------------------------------------------------------------
 
 
 def _simulate(p: Params, caller: Principal, layers: Layers) -> Result:
+    option = p.get("ResourceHandlingOption", _SCENARIOS[0])
+    if option not in _SCENARIOS:
+        raise InvalidInput(f"Invalid ResourceHandlingOption: {option}. It is one of {', '.join(_SCENARIOS)}.")
     resources = p.get("ResourceArns") or ["*"]
     for resource in resources:
         if resource != "*" and parse_arn(resource) is None:

@@ -10,7 +10,7 @@ from sts.mint import Session, SessionKind
 from sts.operations import own, roles
 from sts.operations.call import Outcome, StsCall, StsOperation
 
-__all__ = ["OPERATIONS", "Outcome", "StsCall", "StsOperation", "session_may_call"]
+__all__ = ["NEED_NO_LEAVE", "OPERATIONS", "Outcome", "StsCall", "StsOperation", "session_may_call"]
 
 
 def _nothing(_call: StsCall, _p: Params) -> tuple[Ask, ...]:
@@ -32,6 +32,9 @@ OPERATIONS = {
     "GetFederationToken": StsOperation(own.get_federation_token, own.get_federation_token_asks),
     "GetSessionToken": StsOperation(own.get_session_token, _nothing),
 }
+
+# What everybody may call who signs, whatever the policies say.
+NEED_NO_LEAVE = frozenset(name for name, operation in OPERATIONS.items() if operation.asks is _nothing)
 
 # What a session may not call whatever its policies say (STS API reference, "Compare AWS STS credentials";
 # THREATS B27, B28).

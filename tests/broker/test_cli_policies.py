@@ -189,10 +189,51 @@ cases:
         ("[policies]\nidentity = ['{']\n[[cases]]\nprincipal = 'p'\naction = 'a:b'\nexpect = 'deny'", "Syntax errors"),
         ("[policies]\nideal = []\n[[cases]]\nprincipal = 'p'\naction = 'a:b'\nexpect = 'deny'", "unknown: ideal"),
         ("[", "cases.toml"),
+        ("cases = []", "there are no cases"),
+        ("[policies]", "there are no cases"),
+        (CASE.replace("a:b", "ab"), "ab is no action"),
+        (CASE.replace("'deny'", "['deny']"), "expect is one of"),
+        ("a = " + "[" * 50_000, "nested too deeply"),
+        (f"[policies]\nresource = ['{allow()}']\n{CASE}", "Missing required field Principal"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told_with_the_place(write, text, told):
     assert told in fedgate("policy", "test", write("cases.toml", text), status=1)
+
+
+def test_a_file_that_is_no_text_is_told(write, tmp_path):
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes("# é".encode("latin-1"))
+    naming = write("naming.toml", f"[policies]\nidentity = ['latin.toml']\n{CASE}")
+    for arguments in (("policy", "test", latin), ("policy", "test", naming), ("lint", latin),
+                      ("guardrail", "set", "g", latin, "--account", "111122223333")):  # fmt: skip
+        assert f"{latin}: the file is not UTF-8" in fedgate(*arguments, status=1)
+    assert "No such file" in fedgate("guardrail", "set", "g", "gone.json", "--account", "111122223333", status=1)
+
+
+def test_dates_of_toml_are_what_policies_have_as_texts(write):
+    file = write(
+        "dates.toml",
+        """
+[[cases]]
+principal = "arn:aws:sts::111122223333:federated-user/fay"
+action = "s3:GetObject"
+context = { "aws:CurrentTime" = "2026-01-01T00:00:00Z" }
+expect = "allow"
+[cases.policies.identity]
+Version = 2012-10-17
+Statement = [{ Effect = "Allow", Action = "*", Resource = "*", Condition.DateEquals."aws:CurrentTime" = 2026-01-01 }]
+[cases.policies.session]
+Version = 2012-10-17
+[cases.policies.session.Statement]
+Effect = "Allow"
+Action = "*"
+Resource = "*"
+Condition.ArnEquals."aws:PrincipalArn" = "arn:aws:sts::111122223333:federated-user/fay"
+Condition.DateLessThan."aws:CurrentTime" = 2026-01-01T00:00:01Z
+""",
+    )
+    assert fedgate("policy", "test", file) == "1 passed, 0 failed\n"
 
 
 def test_a_list_in_yaml_is_no_file_of_cases(write):
@@ -288,6 +329,54 @@ def test_a_session_policy_and_a_guardrail_count(admin, write):
 )
 def test_a_question_about_nobody_or_nothing_is_refused(admin, principal, action, told):
     assert told in explain(admin, principal.format(account=admin.account_id), action, status=1)
+
+
+def test_what_no_policy_decides_is_told_as_the_rule_that_it_is(admin):
+    root, ann, ops = f"arn:aws:iam::{admin.account_id}:root", admin.arn("user", "ann"), admin.arn("role", "ops")
+    found = explained(admin, root, "sts:AssumeRole", "--resource", ops, status=3)
+    assert (found["allowed"], found["rule"]) == (False, "Roles may not be assumed by root accounts.")
+    assert "GetSessionToken" in explained(admin, ops, "sts:getsessiontoken", status=3)["rule"]
+    assert "GetFederationToken" in explained(admin, ops, "sts:GetFederationToken", status=3)["rule"]
+    assert explained(admin, ann, "sts:GetSessionToken")["rule"] == "GetSessionToken needs no permission."
+    assert explained(admin, ops, "sts:GetCallerIdentity")["decision"] == "allowed"
+    assert "rule" not in explained(admin, ann, "sts:GetFederationToken", status=3)
+    asked = ("explain", "--principal", root, "--action", "sts:AssumeRole")
+    told = fedgate(*asked, status=3, env=admin.installation.environ)
+    assert told.startswith("DENIED  by a rule that no policy changes: Roles may not be assumed by root accounts.\n")
+    assert who(admin, "sts:GetFederationToken").keys() == {"root"}
+    assert who(admin, "sts:GetSessionToken") == {"root": ("yes", []), "user/ann": ("yes", []), "user/bob": ("yes", [])}
+
+
+def test_users_who_may_change_their_password_need_no_policy_for_it(admin):
+    ann, bob = admin.arn("user", "ann"), admin.arn("user", "bob")
+    own = ("iam:ChangePassword", "--resource", bob)
+    explained(admin, bob, *own, status=3)
+    admin.do("UpdateAccountPasswordPolicy", AllowUsersToChangePassword="true")
+    assert explained(admin, bob, *own)["layer"] == "resource-based policy"
+    explained(admin, ann, *own, status=3)
+    assert explained(admin, bob, "iam:GetAccountPasswordPolicy")["allowed"]
+    admin.do("PutUserPolicy", UserName="bob", PolicyName="p", PolicyDocument=deny("iam:ChangePassword"))
+    assert explained(admin, bob, *own, status=3)["decision"] == "explicitDeny"
+
+
+def test_a_question_about_no_action_or_no_account_is_refused(admin):
+    assert "is no action" in fedgate("who-can", "ListUsers", status=1, env=admin.installation.environ)
+    nowhere = ("who-can", "iam:ListUsers", "--account", "999999999999")
+    assert "There is no account 999999999999" in fedgate(*nowhere, status=1, env=admin.installation.environ)
+
+
+def test_a_case_against_the_installation_follows_the_rules_as_well(admin, write):
+    ops, root = admin.arn("role", "ops"), f"arn:aws:iam::{admin.account_id}:root"
+    file = write("rules.toml", f"""
+cases = [
+  {{ principal = "{ops}", action = "sts:GetCallerIdentity", expect = "allow" }},
+  {{ principal = "{root}", action = "sts:AssumeRole", resource = "{ops}", expect = "deny" }},
+  {{ principal = "{ops}", action = "sts:GetSessionToken", expect = "allow" }},
+]
+""")  # fmt: skip
+    told = fedgate("policy", "test", file, status=1, env=admin.installation.environ)
+    assert "by a rule that no policy changes: The sessions of roles may not call GetSessionToken." in told
+    assert told.endswith("2 passed, 1 failed\n")
 
 
 def test_a_malformed_context_is_a_wrong_command_line(admin):

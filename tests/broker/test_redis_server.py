@@ -159,7 +159,8 @@ def test_a_folder_that_others_can_enter_is_refused(tmp_path, prepare):
 
 def test_a_server_that_cannot_start_says_where_to_look(places):
     places[1].mkdir(mode=0o700)
-    (places[1] / "appendonlydir").touch()  # Redis wants a folder by this name
+    (places[1] / "appendonlydir").touch()  # Redis 7 wants a folder by this name
+    (places[1] / "appendonly.aof").mkdir()  # Redis 6 a file by this
     with pytest.raises(RedisNotStarted, match=r"Redis ended with status 1: see .*redis\.log"):
         EmbeddedRedis(*places).start()
 

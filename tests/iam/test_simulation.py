@@ -412,3 +412,9 @@ def test_an_answer_names_a_bounded_number_of_statements_and_each_once(iam):
     assert len(one["MatchedStatements"]) == 2_000
     with pytest.raises(InvalidInput, match="at most 10000 matched statements"):
         custom(iam, many, ActionNames=["s3:GetObject"] * 6)
+
+
+def test_a_scenario_of_run_instances_is_one_that_aws_names(iam):
+    assert custom(iam, allow(), ActionNames=["ec2:RunInstances"], ResourceHandlingOption="EC2-VPC-EBS-Subnet")
+    with pytest.raises(InvalidInput, match="Invalid ResourceHandlingOption: EC2"):
+        custom(iam, allow(), ActionNames=["ec2:RunInstances"], ResourceHandlingOption="EC2")

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from documents import allow, trust
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import Engine, event, insert, select, text, update
 
 from iam import schema
 from iam.database import WAIT, is_busy
@@ -28,7 +28,7 @@ from iam.operations.users import create_user, delete_user, put_user_permissions_
 from iam.policy.policy_set import PolicySet
 from iam.policy.principals import Grip, grip
 from iam.principal import Principal, PrincipalKind
-from iam.store import Revocations, record_key_use, revoke
+from iam.store import STRANGERS, Revocations, record_key_use, revoke
 
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
 CORP = "arn:aws:iam::111122223333:ldap-provider/corp"
@@ -344,6 +344,34 @@ def test_a_role_is_found_by_its_exact_arn_alone(any_account):
         assert any_account.store.role(f"arn:aws:iam::111122223333:{resource}") is None
     assert any_account.store.role("Admin") is None
     assert any_account.store.role(role["Arn"].replace("1111", "2222")) is None
+
+
+def test_asking_again_for_nobody_reads_nothing_as_asking_again_for_somebody_does(any_account):
+    made = any_account.run(create_role, RoleName="r", AssumeRolePolicyDocument=trust({"AWS": "111122223333"}))["Role"]
+    gone = made["Arn"].replace("role/r", "role/gone")
+    run = []
+
+    def note(_connection, _cursor, sql, *_rest):
+        run.append(sql)
+
+    for ask in (lambda: any_account.store.role(made["Arn"]), lambda: any_account.store.role(gone),
+                lambda: any_account.store.access_key("AKIAIOSFODNN7EXAMPLE")):  # fmt: skip
+        first = ask()
+        event.listen(Engine, "before_cursor_execute", note)
+        try:
+            assert ask() is first
+        finally:
+            event.remove(Engine, "before_cursor_execute", note)
+    assert run == []
+    born = any_account.run(create_role, RoleName="gone", AssumeRolePolicyDocument=trust({"AWS": "111122223333"}))
+    assert any_account.store.role(gone).id == born["Role"]["RoleId"]
+
+
+def test_a_flood_of_unknown_names_is_forgotten_and_does_no_harm(any_account):
+    made = any_account.run(create_role, RoleName="r", AssumeRolePolicyDocument=trust({"AWS": "111122223333"}))["Role"]
+    for number in range(STRANGERS + 2):
+        assert any_account.store.role(f"{made['Arn']}{number}") is None
+    assert any_account.store.role(made["Arn"]).id == made["RoleId"]
 
 
 def test_a_role_made_anew_is_another_role(any_account):

@@ -135,7 +135,9 @@ def test_the_gravest_findings_come_first_and_each_tells_its_place():
         (Level.SECURITY_WARNING, 1),
         (Level.SUGGESTION, 0),
     ]
-    assert all_of_them[1].whereabouts == "Statement[1].Condition.StringNotEquals.aws:username"
+    where = "Statement[1].Condition.StringNotEquals.aws:username"
+    assert all_of_them[1].whereabouts == where
+    assert str(all_of_them[1]) == f"SECURITY_WARNING NEGATED_OPERATOR_WITH_ALLOW {where}"
 
 
 def test_what_an_author_wrote_stays_on_one_line():
