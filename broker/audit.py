@@ -237,7 +237,8 @@ def _fault(line: bytes, number: int, previous: str) -> str:
 def records(folder: Path, last: int) -> list[dict[str, Any]]:
     """Return the newest ``last`` records of all files, oldest first; lines that are no records are left out."""
     found = [record for path in files(folder) for record in _parsed(_last_lines(path, last))]
-    found.sort(key=lambda record: str(record.get("eventTime", "")))
+    # Workers write files of their own; within a second, the milliseconds tell who was first.
+    found.sort(key=lambda record: (str(record.get("eventTime", "")), int(record.get("at") or 0)))
     return found[-last:] if last else []
 
 

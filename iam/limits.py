@@ -12,6 +12,7 @@ class Limits:
     groups_per_account: int = 300
     policies_per_account: int = 1500
     instance_profiles_per_account: int = 1000
+    saml_providers_per_account: int = 100
     groups_per_user: int = 10
     access_keys_per_user: int = 2
     mfa_devices_per_user: int = 8

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_der_private_key
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, select
 
 from iam import schema
@@ -14,6 +16,7 @@ from iam.policy import managed
 from iam.policy.document import Effect, Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
 from iam.policy.principals import Means
+from iam.saml.metadata import IdpMetadata, InvalidMetadata, parse_metadata
 from iam.vault import CannotUnseal, Vault
 
 Tags = tuple[tuple[str, str], ...]
@@ -71,6 +74,25 @@ class RoleRecord:
     tags: Tags
     boundary: PolicySet | None
     policies: PolicySet
+
+
+@dataclass(frozen=True, slots=True)
+class SamlProviderRecord:
+    """A SAML identity provider with what its metadata says; ``keys`` open its encrypted assertions.
+
+    ``idp_initiated``: it may sign people in whom nobody here had sent to it. ``map_by_trust``: people without Role
+    attributes get the roles whose trust policies let them in.
+    """
+
+    id: str
+    account_id: str
+    name: str
+    arn: str
+    metadata: IdpMetadata
+    keys: tuple[RSAPrivateKey, ...] = field(repr=False)
+    encryption_required: bool
+    idp_initiated: bool
+    map_by_trust: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +166,17 @@ def provider_name(text: str) -> str:
     if arn is not None:
         return arn.resource
     return text if "-provider/" in text else f"oidc-provider/{text}"
+
+
+def private_key(vault: Vault, sealed: bytes, owner: str) -> RSAPrivateKey:
+    """Return an RSA key that is sealed at rest; raise ServiceFailure."""
+    try:
+        key = load_der_private_key(vault.open(sealed, owner), None)
+    except (CannotUnseal, ValueError) as error:
+        raise ServiceFailure("A stored secret cannot be read.", log=f"sealed private key {owner}") from error
+    if not isinstance(key, RSAPrivateKey):
+        raise ServiceFailure("A stored secret cannot be read.", log=f"{owner} is no RSA key")
+    return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +263,36 @@ class Reader:
         name = parts.resource.rpartition("/")[2]
         row = self._one(table, and_(table.c.account_id == parts.account, table.c.name_key == name.lower()))
         return row.id if row and iam_arn(row.account_id, kind, row.name, row.path) == arn else None
+
+    def saml_provider(self, arn: str) -> SamlProviderRecord | None:
+        """Return a SAML provider by its ARN, exactly as it is written."""
+        parts = parse_arn(arn)
+        name = parts.resource.removeprefix("saml-provider/") if parts else ""
+        table = schema.saml_provider.c
+        account_id = parts.account if parts else ""
+        row = self._one(schema.saml_provider, and_(table.account_id == account_id, table.name == name))
+        if row is None or iam_arn(row.account_id, "saml-provider/", row.name, "") != arn:
+            return None
+        try:
+            metadata = parse_metadata(row.metadata.encode())
+        except InvalidMetadata as error:
+            raise ServiceFailure("A stored metadata document cannot be read.", log=f"{arn}: {error}") from error
+        return SamlProviderRecord(
+            id=row.id,
+            account_id=row.account_id,
+            name=row.name,
+            arn=arn,
+            metadata=metadata,
+            keys=self._private_keys(row.id),
+            encryption_required=row.encryption == "Required",
+            idp_initiated=row.idp_initiated,
+            map_by_trust=row.map_by_trust,
+        )
+
+    def _private_keys(self, provider_id: str) -> tuple[RSAPrivateKey, ...]:
+        table = schema.saml_private_key.c
+        rows = self.tx.execute(select(table.id, table.sealed).where(table.provider_id == provider_id)).all()
+        return tuple(private_key(self.vault, row.sealed, row.id) for row in rows)
 
     def roles_trusting(self, provider: str) -> tuple[str, ...]:
         """Return the ids of the roles that let an identity provider in, by name."""

@@ -215,6 +215,49 @@ guardrail = Table(
     Column("created", BigInteger, nullable=False),
 )
 
+# A SAML identity provider. Its metadata is stored byte for byte; what an operator set besides is not in AWS's API.
+saml_provider = Table(
+    "saml_provider",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("account_id", String(12), ForeignKey("account.id"), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("name_key", String(128), nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("valid_until", BigInteger),  # as the metadata says
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Column("encryption", String(8)),  # Required | Allowed; null: never asked for
+    Column("idp_initiated", Boolean, nullable=False),  # accept a response that nobody here had asked for
+    Column("map_by_trust", Boolean, nullable=False),  # people without Role attributes get roles by trust policies
+    Column("metadata_url", String(2048)),
+    Column("refresh_at", BigInteger, index=True),  # null: its metadata is never fetched
+    Column("refresh_error", Text),
+    UniqueConstraint("account_id", "name_key"),
+)
+
+# The keys with which a provider's encrypted assertions are opened: two at most, so that they can be changed.
+saml_private_key = Table(
+    "saml_private_key",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("provider_id", String(32), ForeignKey("saml_provider.id"), nullable=False, index=True),
+    Column("sealed", LargeBinary, nullable=False),  # owner = the key's id
+    Column("created", BigInteger, nullable=False),
+)
+
+# The keys of our own SAML service provider. All are published and open what was encrypted; the newest whose time has
+# come signs.
+saml_service_key = Table(
+    "saml_service_key",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),  # owner = the key's id
+    Column("certificate", Text, nullable=False),  # PEM
+    Column("created", BigInteger, nullable=False),
+    Column("signs_from", BigInteger, nullable=False),
+)
+
 # A session is refused when it was issued at or before the newest matching cut-off.
 revocation = Table(
     "revocation",

@@ -26,6 +26,7 @@ from iam.records import (
     Reader,
     Revocations,
     RoleRecord,
+    SamlProviderRecord,
     UserRecord,
     managed_document,
     parsed,
@@ -38,6 +39,7 @@ __all__ = [
     "AccountRecord",
     "Revocations",
     "RoleRecord",
+    "SamlProviderRecord",
     "Store",
     "UserRecord",
     "record_key_use",
@@ -68,6 +70,7 @@ class _Kept:
     role_ids: dict[str, str] = field(default_factory=dict)
     trusting: dict[str, tuple[RoleRecord, ...]] = field(default_factory=dict)
     managed: dict[str, Policy] = field(default_factory=dict)
+    saml_providers: dict[str, SamlProviderRecord] = field(default_factory=dict)
     accounts: dict[str, AccountRecord] = field(default_factory=dict)
     aliases: dict[str, AccountRecord] = field(default_factory=dict)
     revocations: Revocations | None = None
@@ -265,6 +268,11 @@ class Store:
         kept = self._current()
         found = self._get(kept.trusting, name, lambda reader: self._trusting(reader, kept, name))
         return found or ()
+
+    def saml_provider(self, arn: str) -> SamlProviderRecord | None:
+        """Return a SAML identity provider by its ARN."""
+        kept = self._current()
+        return self._known(kept.saml_providers, kept.nowhere, arn, lambda reader: reader.saml_provider(arn))
 
     def managed_policy(self, arn: str) -> Policy | None:
         """Return the default version of a managed policy, AWS's or ours."""

@@ -82,6 +82,7 @@ def _frame(exchange: Exchange, source: str, name: str) -> Record:
         "eventVersion": _VERSION,
         "userIdentity": _NOBODY,
         "eventTime": exchange.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "at": int(exchange.now.timestamp() * 1000),
         "eventSource": source,
         "eventName": name,
         "awsRegion": exchange.region or "us-east-1",

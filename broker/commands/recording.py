@@ -44,10 +44,12 @@ def recorded(settings: Settings, store: Store, event: str) -> Iterator[Change]:
 
 
 def _record(event: str, change: Change) -> dict[str, Any]:
+    at = now()
     return {
         "eventVersion": "1.11",
         "userIdentity": {"type": "Operator", "userName": _operator()},
-        "eventTime": now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "eventTime": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "at": int(at.timestamp() * 1000),
         "eventSource": "operator.fedgate",
         "eventName": event,
         "awsRegion": "us-east-1",

@@ -17,6 +17,7 @@ from iam.operations import (
     policies,
     reports,
     roles,
+    saml_providers,
     simulation,
     tags,
     users,
@@ -201,4 +202,19 @@ _SIMULATION = {
     "ListPoliciesGrantingServiceAccess": _read(simulation.list_policies_granting_service_access, on_entity("Arn")),
 }
 
-OPERATIONS = _USERS | _GROUPS | _ROLES | _POLICIES | _SIGN_IN | _INSTANCE_PROFILES | _ACCOUNT | _SIMULATION
+_saml = saml_providers.on_provider
+
+_PROVIDERS = {
+    "CreateSAMLProvider": _change(
+        saml_providers.create_saml_provider, _tagged(saml_providers.on_new_provider, "iam:TagSAMLProvider")
+    ),
+    "GetSAMLProvider": _read(saml_providers.get_saml_provider, _saml),
+    "ListSAMLProviders": _read(saml_providers.list_saml_providers, saml_providers.on_providers),
+    "UpdateSAMLProvider": _change(saml_providers.update_saml_provider, _saml),
+    "DeleteSAMLProvider": _change(saml_providers.delete_saml_provider, _saml),
+    "TagSAMLProvider": _change(tags.tag_saml_provider, _saml),
+    "UntagSAMLProvider": _change(tags.untag_saml_provider, _saml),
+    "ListSAMLProviderTags": _read(tags.list_saml_provider_tags, _saml),
+}
+
+OPERATIONS = _USERS | _GROUPS | _ROLES | _POLICIES | _SIGN_IN | _INSTANCE_PROFILES | _ACCOUNT | _SIMULATION | _PROVIDERS

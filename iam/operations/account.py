@@ -17,6 +17,7 @@ from iam.schema import (
     policy,
     policy_version,
     role,
+    saml_provider,
     user,
 )
 
@@ -105,7 +106,7 @@ def _entities(call: Call) -> dict[str, int]:
         "PolicyVersionsInUse": call.tx.scalar(versions.where(policy.c.account_id == call.account_id)) or 0,
         "MFADevices": _count(call, mfa_device),
         "MFADevicesInUse": _count(call, mfa_device, mfa_device.c.enabled.is_not(None)),
-        "Providers": 0,
+        "Providers": _count(call, saml_provider),
     }
 
 

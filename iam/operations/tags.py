@@ -1,4 +1,4 @@
-"""Tags of users, roles and policies. Source: IAM API Reference, TagUser and its kin."""
+"""Tags of users, roles, policies and SAML providers. Source: IAM API Reference, TagUser and its kin."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,7 @@ from iam.call import Call, Params, Result
 from iam.operations.lookup import drop_tags, put_tags
 from iam.operations.names import ROLE, USER, Entity, named, page
 from iam.operations.policies import find_own
+from iam.operations.saml_providers import find_provider
 from iam.schema import tag
 
 _Run = Callable[[Call, Params], Result]
@@ -57,3 +58,5 @@ def _list(find: _Find) -> _Run:
 tag_user, tag_role, tag_policy = _tag(_user), _tag(_role), _tag(_policy)
 untag_user, untag_role, untag_policy = _untag(_user), _untag(_role), _untag(_policy)
 list_user_tags, list_role_tags, list_policy_tags = _list(_user), _list(_role), _list(_policy)
+tag_saml_provider, untag_saml_provider = _tag(find_provider), _untag(find_provider)
+list_saml_provider_tags = _list(find_provider)

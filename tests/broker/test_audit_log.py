@@ -218,7 +218,8 @@ print(log._synced)
 def test_tail_gives_the_newest_of_all_files_in_order(tmp_path):
     logs = [AuditLog(tmp_path), AuditLog(tmp_path)]
     for number in range(10):
-        logs[number % 2].append({"eventTime": f"2030-01-01T00:00:{number:02}Z", "n": number})
+        second = f"2030-01-01T00:00:{number // 4:02}Z"
+        logs[number % 2].append({"eventTime": second, "at": 1_893_456_000_000 + number, "n": number})
     for log in logs:
         log.close()
     assert [record["n"] for record in records(tmp_path, 4)] == [6, 7, 8, 9]

@@ -13,6 +13,7 @@ from alembic.migration import MigrationContext
 from documents import allow, trust
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from saml_idp import ENTITY_ID, key_pair, metadata
 from sqlalchemy import Engine, event, insert, select, text, update
 
 from iam import schema
@@ -24,6 +25,7 @@ from iam.operations.groups import add_user_to_group, create_group
 from iam.operations.inline_policies import put_group_policy, put_role_policy, put_user_policy
 from iam.operations.policies import create_policy, create_policy_version
 from iam.operations.roles import create_role, delete_role, update_assume_role_policy
+from iam.operations.saml_providers import create_saml_provider, delete_saml_provider, update_saml_provider
 from iam.operations.users import create_user, delete_user, put_user_permissions_boundary, update_user
 from iam.policy.policy_set import PolicySet
 from iam.policy.principals import Grip, grip
@@ -31,6 +33,7 @@ from iam.principal import Principal, PrincipalKind
 from iam.store import STRANGERS, Revocations, record_key_use, revoke
 
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
+IDP = "arn:aws:iam::111122223333:saml-provider/idp"
 CORP = "arn:aws:iam::111122223333:ldap-provider/corp"
 
 
@@ -344,6 +347,35 @@ def test_a_role_is_found_by_its_exact_arn_alone(any_account):
         assert any_account.store.role(f"arn:aws:iam::111122223333:{resource}") is None
     assert any_account.store.role("Admin") is None
     assert any_account.store.role(role["Arn"].replace("1111", "2222")) is None
+
+
+def test_a_database_from_before_saml_gets_its_tables_and_keeps_what_it_has(any_account):
+    any_account.run(create_role, RoleName="r", AssumeRolePolicyDocument=trust({"AWS": "111122223333"}))
+    with any_account.store.write() as tx:
+        for table in (schema.saml_private_key, schema.saml_provider, schema.saml_service_key):
+            table.drop(tx)
+        tx.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+    any_account.store.migrate()
+    any_account.run(create_saml_provider, Name="idp", SAMLMetadataDocument=metadata())
+    assert any_account.store.saml_provider(IDP).name == "idp"
+    assert any_account.store.role("arn:aws:iam::111122223333:role/r") is not None
+
+
+def test_a_saml_provider_is_kept_opened_until_it_changes(any_account):
+    assert any_account.store.saml_provider(IDP) is None
+    pem = key_pair("fedgate")[0].decode()
+    any_account.run(create_saml_provider, Name="idp", SAMLMetadataDocument=metadata(), AddPrivateKey=pem)
+    found = any_account.store.saml_provider(IDP)
+    assert found is any_account.store.saml_provider(IDP)
+    assert (found.name, found.metadata.entity_id, found.encryption_required) == ("idp", ENTITY_ID, False)
+    assert [key.key_size for key in found.keys] == [2048]
+    other = metadata(entity_id="https://other.example.com")
+    any_account.run(update_saml_provider, SAMLProviderArn=IDP, SAMLMetadataDocument=other)
+    assert any_account.store.saml_provider(IDP).metadata.entity_id == "https://other.example.com"
+    for arn in (IDP.replace("idp", "IDP"), IDP.replace("aws", "aws-cn"), IDP.replace("1111", "2222"), "idp"):
+        assert any_account.store.saml_provider(arn) is None
+    any_account.run(delete_saml_provider, SAMLProviderArn=IDP)
+    assert any_account.store.saml_provider(IDP) is None
 
 
 def test_asking_again_for_nobody_reads_nothing_as_asking_again_for_somebody_does(any_account):

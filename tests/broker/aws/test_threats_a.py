@@ -35,11 +35,12 @@ INVALID = "The security token included in the request is invalid."
 MISMATCH = "The request signature we calculated does not match the signature you provided."
 MISSING = "Request is missing Authentication Token"
 MINUTE = timedelta(minutes=1)
-# CloudTrail User Guide, "CloudTrail record contents": what every record has.
+# CloudTrail User Guide, "CloudTrail record contents": what every record has; "at" is ours.
 ALWAYS = {
     "eventVersion",
     "userIdentity",
     "eventTime",
+    "at",
     "eventSource",
     "eventName",
     "awsRegion",

@@ -1,0 +1,488 @@
+"""The gate: every check that a SAML response passes before anybody is believed, one step after the other.
+
+Pure: clock, keys and addresses are arguments. A step raises the error that the caller gets; ``log`` says more, to the
+operator alone. Up to the signature nothing of the message is believed; behind it only the bytes that were signed are
+read, parsed anew and alone.
+"""
+
+import re
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import NamedTuple, NoReturn
+from xml.sax.saxutils import quoteattr
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from broker.providers.saml.encryption import decrypt
+from iam.errors import ExpiredTokenException, IDPRejectedClaim, InvalidIdentityToken
+from iam.saml.metadata import moment
+from iam.saml.signature import DS, BadSignature, PublicKey, Signature, read_signature
+from iam.saml.xml import Element, NotStrict, children, local_name, only_child, read, text_of
+
+SAML = "{urn:oasis:names:tc:SAML:2.0:assertion}"
+SAMLP = "{urn:oasis:names:tc:SAML:2.0:protocol}"
+SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
+BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
+_ASSERTIONS = (f"{SAML}Assertion", f"{SAML}EncryptedAssertion")
+_SHORTEST, _LONGEST = 4, 100_000  # characters: STS API reference, AssumeRoleWithSAML, SAMLAssertion
+_ID = re.compile(r"[A-Za-z_][\w.-]{0,254}", re.ASCII)
+_OLDEST_SIGN_IN = timedelta(days=30)
+_LONGEST_VALID = timedelta(days=1)
+_LONGEST_NAME = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What a response must fit: whose it is, for whom, where it was sent, and when.
+
+    ``recipients`` are the addresses to which it may have been sent, ``audiences`` the names under which we are known.
+    ``max_age`` is how long ago it may have been issued; None asks nothing.
+    """
+
+    entity_id: str
+    keys: Sequence[PublicKey]
+    audiences: frozenset[str]
+    recipients: frozenset[str]
+    now: datetime
+    skew: timedelta
+    max_age: timedelta | None = None
+    decryption: Sequence[RSAPrivateKey] = ()
+
+
+class NameId(NamedTuple):
+    """Who somebody is at the identity provider."""
+
+    value: str
+    format: str
+    qualifiers: tuple[str, str]  # NameQualifier, SPNameQualifier
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """What a response says, once all of it is believed; times are in UTC.
+
+    ``usable_until`` is when the last replay would be refused for its age; ``session_until`` ends what it begins.
+    """
+
+    id: str
+    issuer: str
+    subject: NameId
+    recipient: str
+    in_response_to: str | None
+    issued_at: datetime
+    authenticated_at: datetime
+    usable_until: datetime
+    session_until: datetime | None
+    session_index: str | None
+    attributes: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class _Work:
+    """A response on its way; each step adds what it found out."""
+
+    text: str
+    expected: Expected
+    data: bytes = b""
+    response: Element = field(init=False)
+    envelope: Element = field(init=False)  # the response around the assertion: as it was signed, where it was
+    response_signature: Signature | None = None
+    assertion: Element = field(init=False)  # as it came; after its signature was verified, as it was signed
+    assertion_signature: Signature = field(init=False)
+    found: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def encrypted(self) -> bool:
+        return bool(self.assertion.tag == f"{SAML}EncryptedAssertion")
+
+
+def check(text: str, expected: Expected) -> Assertion:
+    """Return what a response in base64 says; raise InvalidIdentityToken, ExpiredTokenException, IDPRejectedClaim."""
+    work = _Work(text, expected)
+    for step in STEPS:
+        step.run(work)
+    return _assertion(work)
+
+
+def explain(text: str, expected: Expected) -> Iterator[tuple["Step", Exception | None]]:
+    """Yield each step with what it refused, up to the first that refuses."""
+    work = _Work(text, expected)
+    for step in STEPS:
+        try:
+            step.run(work)
+        except _REFUSALS as error:
+            yield step, error
+            return
+        yield step, None
+
+
+_REFUSALS = (InvalidIdentityToken, ExpiredTokenException, IDPRejectedClaim)
+
+
+def _refuse(message: str, detail: object = "") -> NoReturn:
+    raise InvalidIdentityToken(message, log=f"{message} ({detail})" if detail else message)
+
+
+def _assertion(work: _Work) -> Assertion:
+    return Assertion(**work.found)  # type: ignore[arg-type]  # each step puts in what its name says
+
+
+# --- bytes and structure ----------------------------------------------------------------------------------------------
+
+
+def _base64(work: _Work) -> None:
+    if not _SHORTEST <= len(work.text) <= _LONGEST:
+        _refuse(f"SAMLResponse must have {_SHORTEST} to {_LONGEST} characters")
+    try:
+        # RFC 2045 breaks lines; whoever leaves out padding or adds other signs is refused.
+        work.data = b64decode(_WHITE_SPACE.sub("", work.text), validate=True)
+    except ValueError as error:
+        _refuse("Invalid base64 SAMLResponse", error)
+
+
+_WHITE_SPACE = re.compile(r"[ \t\r\n]+")
+
+
+def _xml(work: _Work) -> None:
+    try:
+        work.response = work.envelope = read(work.data)
+    except NotStrict as wrong:
+        _refuse("SAMLResponse is not acceptable XML", wrong)
+
+
+def _is_response(work: _Work) -> None:
+    root = work.response
+    if root.tag != f"{SAMLP}Response":
+        _refuse("SAMLResponse is not a response", root.tag)
+    if root.get("Version") != "2.0":
+        _refuse("Response is not of SAML 2.0")
+
+
+def _status(work: _Work) -> None:
+    status = _one(work.response, f"{SAMLP}Status")
+    code = _one(status, f"{SAMLP}StatusCode")
+    if code.get("Value") != SUCCESS:
+        below = [one.get("Value", "") for one in code.iter(f"{SAMLP}StatusCode")]
+        told = " / ".join(value.rpartition(":")[2][:64] for value in below)
+        message = only_child(status, f"{SAMLP}StatusMessage")
+        detail = "" if message is None else (message.text or "")[:500]
+        raise IDPRejectedClaim(f"The identity provider answered {told}", log=f"status {told}: {detail}")
+
+
+def _one_assertion(work: _Work) -> None:
+    root = work.response
+    known = {f"{SAML}Issuer", f"{DS}Signature", f"{SAMLP}Extensions", f"{SAMLP}Status", *_ASSERTIONS}
+    unknown = [child.tag for child in root if child.tag not in known]
+    everywhere = list(root.iter(*_ASSERTIONS))
+    if unknown or len(everywhere) != 1 or everywhere[0].getparent() is not root:
+        _refuse("Response must hold exactly one assertion", f"{len(everywhere)} assertions, {unknown[:3]}")
+    work.assertion = everywhere[0]
+
+
+def _ids(work: _Work) -> None:
+    _check_ids([work.response])
+
+
+def _check_ids(roots: Iterable[Element]) -> None:
+    """Refuse ids that are not ids or stand twice, whatever attribute they stand in."""
+    ids = [
+        value
+        for root in roots
+        for element in root.iter()
+        for name, value in element.items()
+        if name.rpartition("}")[2].lower() == "id"
+    ]
+    wrong = [one for one in ids if not _ID.fullmatch(one)]
+    if wrong or len(set(ids)) != len(ids):
+        _refuse("Response has an id twice, or one that is none", wrong[:1])
+
+
+def _signature_form(work: _Work) -> None:
+    root, assertion = work.response, work.assertion
+    on_response = list(children(root, f"{DS}Signature"))
+    on_assertion = list(children(assertion, f"{DS}Signature"))
+    everywhere = list(root.iter(f"{DS}Signature"))
+    if len(everywhere) != len(on_response) + len(on_assertion) or len(on_response) > 1:
+        _refuse(_BAD_SIGNATURE, "a signature elsewhere than on response and assertion, or one too many")
+    if work.encrypted and not on_response:  # to decrypt for anybody would answer questions about the text (D26)
+        _refuse(_BAD_SIGNATURE, "an encrypted assertion in a response without signature")
+    try:
+        if on_response:
+            work.response_signature = read_signature(root)
+        if not work.encrypted:
+            work.assertion_signature = read_signature(assertion)
+    except BadSignature as wrong:
+        _refuse(_BAD_SIGNATURE, wrong)
+
+
+_BAD_SIGNATURE = "Response signature invalid"
+
+
+# --- signatures and encryption ----------------------------------------------------------------------------------------
+
+
+def _response_signature(work: _Work) -> None:
+    if work.response_signature is None:
+        return
+    # It is digested before the assertion's own signature is taken out of the same tree.
+    work.envelope = _verified(work.response_signature, work.expected)
+
+
+def _decryption(work: _Work) -> None:
+    if not work.encrypted:
+        return
+    try:
+        inside = _read_within(work.assertion, decrypt(work.assertion, work.expected.decryption))
+    except NotStrict as wrong:
+        _refuse("Response has an assertion that cannot be decrypted", wrong)
+    if inside.tag != f"{SAML}Assertion" or len(list(inside.iter(*_ASSERTIONS))) != 1:
+        _refuse("Response must hold exactly one assertion", f"encrypted: {local_name(inside)}")
+    if len(list(inside.iter(f"{DS}Signature"))) != 1:
+        _refuse(_BAD_SIGNATURE, "an encrypted assertion without signature, or with several")
+    _check_ids([work.response, inside])
+    try:
+        work.assertion, work.assertion_signature = inside, read_signature(inside)
+    except BadSignature as wrong:
+        _refuse(_BAD_SIGNATURE, wrong)
+
+
+def _read_within(encrypted: Element, text: bytes) -> Element:
+    """Return the element that was encrypted; it may use the namespaces of the place where it stood."""
+    spaces = "".join(f" xmlns{prefix and f':{prefix}'}={quoteattr(name)}" for prefix, name in _spaces(encrypted))
+    around = read(f"<around{spaces}>".encode() + text + b"</around>")
+    if len(around) != 1 or around.text or around[0].tail:
+        raise NotStrict("what was encrypted is not one element")
+    return around[0]
+
+
+def _spaces(element: Element) -> Iterator[tuple[str, str]]:
+    yield from ((prefix or "", name) for prefix, name in element.nsmap.items())
+
+
+def _assertion_signature(work: _Work) -> None:
+    work.assertion = _verified(work.assertion_signature, work.expected)
+
+
+def _verified(signature: Signature, expected: Expected) -> Element:
+    """Return the element that was signed, parsed anew from the signed bytes."""
+    try:
+        return read(signature.verify(expected.keys))
+    except (BadSignature, NotStrict) as wrong:
+        _refuse(_BAD_SIGNATURE, wrong)
+
+
+# --- what the signed assertion says -----------------------------------------------------------------------------------
+
+
+def _issuer(work: _Work) -> None:
+    if work.assertion.get("Version") != "2.0":
+        _refuse("Assertion is not of SAML 2.0")
+    issuer = _text(_one(work.assertion, f"{SAML}Issuer"))
+    outside = [_text(one) for one in children(work.envelope, f"{SAML}Issuer")]
+    if issuer != work.expected.entity_id or any(one != issuer for one in outside):
+        _refuse("Issuer not present in specified provider", f"{[issuer, *outside]} for {work.expected.entity_id}")
+    work.found |= {"id": work.assertion.get("ID", ""), "issuer": issuer}
+
+
+def _destination(work: _Work) -> None:
+    destination = work.envelope.get("Destination")
+    if destination is None and work.response_signature is None:
+        return
+    if destination not in work.expected.recipients:
+        _refuse("Response was not sent to this address", f"Destination {destination}")
+
+
+def _issue_instant(work: _Work) -> None:
+    issued = _moment(work.assertion, "IssueInstant")
+    if issued is None:
+        _refuse("Assertion does not say when it was issued")
+    _not_ahead(issued, work.expected)
+    age = work.expected.now - issued
+    if work.expected.max_age is not None and age > work.expected.max_age:
+        minutes = int(work.expected.max_age.total_seconds() // 60)
+        raise ExpiredTokenException(
+            f"Token must be redeemed within {minutes} minutes of issuance",
+            log=f"issued {int(age.total_seconds())} s ago",
+        )
+    work.found["issued_at"] = issued
+
+
+def _conditions(work: _Work) -> None:
+    conditions = _one(work.assertion, f"{SAML}Conditions")
+    unknown = [child.tag for child in conditions if child.tag not in _CONDITIONS]
+    if unknown:  # Core, section 2.5.1: what is not understood makes the assertion invalid
+        _refuse("Assertion has a condition that is not known", unknown[:3])
+    not_before, until = _moment(conditions, "NotBefore"), _moment(conditions, "NotOnOrAfter")
+    if not_before is not None:
+        _not_ahead(not_before, work.expected)
+    if until is not None:
+        _not_over(until, work.expected, "Conditions")
+        _not_too_long(until, work)
+
+
+_CONDITIONS = (f"{SAML}AudienceRestriction", f"{SAML}OneTimeUse", f"{SAML}ProxyRestriction")
+
+
+def _audience(work: _Work) -> None:
+    conditions = _one(work.assertion, f"{SAML}Conditions")
+    # Core, section 2.5.1.4: the restrictions all count, the audiences of one are alternatives.
+    named = [
+        {_text(one) for one in children(restriction, f"{SAML}Audience")}
+        for restriction in children(conditions, f"{SAML}AudienceRestriction")
+    ]
+    if not named or any(work.expected.audiences.isdisjoint(one) for one in named):
+        _refuse("Response does not contain the required audience.", named)
+
+
+def _subject(work: _Work) -> None:
+    subject = _one(work.assertion, f"{SAML}Subject")
+    name = _one(subject, f"{SAML}NameID")
+    value = _text(name)
+    if not value or value != value.strip() or len(value) > _LONGEST_NAME:
+        _refuse("Subject has no NameID, or one that begins or ends with white space")
+    qualifiers = name.get("NameQualifier", ""), name.get("SPNameQualifier", "")
+    work.found["subject"] = NameId(value, name.get("Format", UNSPECIFIED), qualifiers)
+
+
+UNSPECIFIED = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified"
+
+
+def _confirmation(work: _Work) -> None:
+    """Check the bearer's confirmation: Profiles, section 4.1.4.2."""
+    confirmation = _one(_one(work.assertion, f"{SAML}Subject"), f"{SAML}SubjectConfirmation")
+    if confirmation.get("Method") != BEARER:
+        _refuse("Subject is not confirmed as its bearer", confirmation.get("Method"))
+    data = _one(confirmation, f"{SAML}SubjectConfirmationData")
+    until, recipient = _moment(data, "NotOnOrAfter"), data.get("Recipient")
+    if until is None or recipient is None or "NotBefore" in data.attrib:
+        _refuse("SubjectConfirmationData must have Recipient and NotOnOrAfter, and no NotBefore")
+    if recipient not in work.expected.recipients:
+        _refuse("Response was not sent to this address", f"Recipient {recipient}")
+    _not_over(until, work.expected, "SubjectConfirmationData")
+    _not_too_long(until, work)
+    asked, outside = data.get("InResponseTo"), work.envelope.get("InResponseTo")
+    if outside is not None and outside != asked:
+        _refuse("Response and assertion answer different requests", f"{outside} and {asked}")
+    work.found |= {
+        "recipient": recipient,
+        "in_response_to": asked,
+        "usable_until": until + work.expected.skew,
+    }
+
+
+def _sign_in(work: _Work) -> None:
+    statements = list(children(work.assertion, f"{SAML}AuthnStatement"))
+    if not statements:
+        _refuse("Assertion does not say when the user signed in")
+    at = [_moment(one, "AuthnInstant") or _refuse("AuthnStatement has no AuthnInstant") for one in statements]
+    for one in at:
+        _not_ahead(one, work.expected)
+        if work.expected.now - one >= _OLDEST_SIGN_IN:
+            raise ExpiredTokenException("The user signed in too long ago", log=f"AuthnInstant {one}")
+    ends = [one for one in (_moment(each, "SessionNotOnOrAfter") for each in statements) if one is not None]
+    for end in ends:
+        _not_over(end, work.expected, "SessionNotOnOrAfter")
+    indexes = [one.get("SessionIndex") for one in statements if "SessionIndex" in one.attrib]
+    work.found |= {
+        "authenticated_at": max(at),
+        "session_until": min(ends, default=None),
+        "session_index": indexes[0] if indexes else None,
+    }
+
+
+def _attributes(work: _Work) -> None:
+    found: dict[str, tuple[str, ...]] = {}
+    for statement in children(work.assertion, f"{SAML}AttributeStatement"):
+        for attribute in statement:
+            if attribute.tag != f"{SAML}Attribute" or not attribute.get("Name"):
+                _refuse("Assertion has an attribute that cannot be read", attribute.tag)
+            name = attribute.get("Name", "")
+            values = tuple(map(_value, children(attribute, f"{SAML}AttributeValue")))
+            found[name] = found.get(name, ()) + values
+    work.found["attributes"] = MappingProxyType(found)
+
+
+def _value(element: Element) -> str:
+    """Return the text of a value; eduPersonTargetedID has a NameID as its value (eduPerson, 2.2.10)."""
+    inside = only_child(element, f"{SAML}NameID") if len(element) == 1 else None
+    return _text(element if inside is None else inside)
+
+
+# --- small parts ------------------------------------------------------------------------------------------------------
+
+
+def _one(element: Element, name: str) -> Element:
+    try:
+        found = only_child(element, name)
+    except NotStrict as wrong:
+        _refuse("Response has a part twice", wrong)
+    if found is None:
+        _refuse(f"Response lacks {name.rpartition('}')[2]}")
+    return found
+
+
+def _text(element: Element) -> str:
+    try:
+        return text_of(element)
+    except NotStrict as wrong:
+        _refuse("Response has a part that cannot be read", wrong)
+
+
+def _moment(element: Element, name: str) -> datetime | None:
+    text = element.get(name)
+    try:
+        return None if text is None else moment(text)
+    except NotStrict as wrong:
+        _refuse(f"{name} is no time in UTC", wrong)
+
+
+def _not_ahead(at: datetime, expected: Expected) -> None:
+    ahead = at - expected.now
+    if ahead > expected.skew:
+        seconds = int(ahead.total_seconds())
+        _refuse(f"Assertion is not valid yet: the identity provider's clock is {seconds} s ahead")
+
+
+def _not_over(until: datetime, expected: Expected, what: str) -> None:
+    if expected.now >= until + expected.skew:
+        over = int((expected.now - until).total_seconds())
+        raise ExpiredTokenException("Token has expired", log=f"{what}: over for {over} s")
+
+
+def _not_too_long(until: datetime, work: _Work) -> None:
+    if until - work.expected.now > _LONGEST_VALID:
+        _refuse("Assertion is valid for more than a day", until)
+
+
+class Step(NamedTuple):
+    """One check: its name, and the clause that asks for it."""
+
+    name: str
+    clause: str
+    run: Callable[[_Work], None]
+
+
+STEPS: tuple[Step, ...] = (
+    Step("base64", "Bindings, 3.5.4; STS API, SAMLAssertion", _base64),
+    Step("strict XML", "Core, 5.4.5; OWASP XXE", _xml),
+    Step("a response", "Core, 3.3.3", _is_response),
+    Step("status", "Core, 3.2.2.2", _status),
+    Step("one assertion", "Profiles, 4.1.4.2", _one_assertion),
+    Step("ids", "Core, 1.3.4; XML Signature, 4.4.3.2", _ids),
+    Step("form of the signatures", "Core, 5.4", _signature_form),
+    Step("signature of the response", "XML Signature, 3.2", _response_signature),
+    Step("decryption", "XML Encryption, 5.2.4 and 5.5.2", _decryption),
+    Step("signature of the assertion", "XML Signature, 3.2; Profiles, 4.1.4.3", _assertion_signature),
+    Step("issuer", "Profiles, 4.1.4.2", _issuer),
+    Step("destination", "Bindings, 3.5.5.2", _destination),
+    Step("time of issue", "STS API, AssumeRoleWithSAML", _issue_instant),
+    Step("conditions", "Core, 2.5.1", _conditions),
+    Step("audience", "Core, 2.5.1.4", _audience),
+    Step("subject", "Core, 2.4.1", _subject),
+    Step("confirmation", "Profiles, 4.1.4.2 and 4.1.4.3", _confirmation),
+    Step("sign-in", "Core, 2.7.2", _sign_in),
+    Step("attributes", "Core, 2.7.3", _attributes),
+)

@@ -1,0 +1,1 @@
+"""SAML documents, read strictly and verified; nothing here decides who somebody is."""

@@ -1,0 +1,188 @@
+"""The metadata of an identity provider: who it is, which keys sign for it, and where it is asked.
+
+Pure; the clock is an argument. Source: SAML 2.0 Metadata, sections 2.3 and 2.4; SAML V2.0 Metadata Interoperability
+Profile, section 2.6.1: a certificate is the container of a key here, so its dates are reported and not enforced.
+"""
+
+import re
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from iam.saml.signature import DS, BadSignature, PublicKey, read_signature
+from iam.saml.xml import Element, NotStrict, children, only_child, read, text_of
+
+MD = "{urn:oasis:names:tc:SAML:2.0:metadata}"
+PROTOCOL = "urn:oasis:names:tc:SAML:2.0:protocol"
+REDIRECT = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect"
+POST = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST"
+_RSA_BITS = 2048
+_MOST_CERTIFICATES = 10
+_LONGEST_ENTITY_ID = 1024  # section 2.3.2
+
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?Z", re.ASCII)
+_DURATION = re.compile(
+    r"P(?:(\d{1,4})Y)?(?:(\d{1,4})M)?(?:(\d{1,6})D)?(?:T(?:(\d{1,8})H)?(?:(\d{1,8})M)?(?:(\d{1,9})(?:\.\d{1,9})?S)?)?",
+    re.ASCII,
+)
+
+
+class InvalidMetadata(ValueError):
+    """Metadata of no use; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningCertificate:
+    """A certificate whose key signs for the identity provider; ``until`` is when it says that it ends."""
+
+    key: PublicKey
+    until: datetime
+    subject: str
+    fingerprint: str  # SHA-256, in hexadecimal
+
+
+@dataclass(frozen=True, slots=True)
+class IdpMetadata:
+    """What an identity provider says of itself; addresses by binding, ``cache_duration`` in seconds."""
+
+    entity_id: str
+    certificates: tuple[SigningCertificate, ...]
+    sign_in: Mapping[str, str]
+    sign_out: Mapping[str, str]
+    sign_out_answer: Mapping[str, str]
+    wants_signed_requests: bool
+    valid_until: datetime | None
+    cache_duration: int | None
+
+    @property
+    def keys(self) -> tuple[PublicKey, ...]:
+        """Return the keys that sign for it."""
+        return tuple(one.key for one in self.certificates)
+
+
+def read_metadata(data: bytes, *, now: datetime) -> IdpMetadata:
+    """Return what the metadata of one identity provider says; raise InvalidMetadata."""
+    found = parse_metadata(data)
+    if found.valid_until is not None and found.valid_until <= now:
+        raise InvalidMetadata(f"it was valid until {found.valid_until:%Y-%m-%dT%H:%M:%SZ}")
+    return found
+
+
+def parse_metadata(data: bytes) -> IdpMetadata:
+    """Return what metadata says, whether it is still valid or not; raise InvalidMetadata."""
+    try:
+        return _entity(read(data, comments=True))
+    except (NotStrict, BadSignature) as wrong:
+        raise InvalidMetadata(str(wrong)) from wrong
+
+
+def moment(text: str) -> datetime:
+    """Return a moment as SAML writes it, in UTC ("Core", section 1.3.3); raise NotStrict."""
+    found = _MOMENT.fullmatch(text)
+    try:
+        whole = datetime.fromisoformat(found[1]) if found else None
+    except ValueError:  # 30 February
+        whole = None
+    if found is None or whole is None:
+        raise NotStrict(f"{text[:40]!r} is no moment in UTC")
+    return whole.replace(tzinfo=UTC) + timedelta(seconds=float(found[2] or 0))
+
+
+def duration(text: str) -> int:
+    """Return an XML duration in seconds, a month as 30 days and a year as 365; raise NotStrict."""
+    found = _DURATION.fullmatch(text)
+    if found is None or not any(found.groups()):
+        raise NotStrict(f"{text[:40]!r} is no duration")
+    years, months, days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return (((years * 365 + months * 30 + days) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _entity(root: Element) -> IdpMetadata:
+    if root.tag != f"{MD}EntityDescriptor":
+        raise InvalidMetadata("its root is no EntityDescriptor: give the metadata of one identity provider")
+    entity_id = root.get("entityID", "")
+    if not entity_id or len(entity_id) > _LONGEST_ENTITY_ID or entity_id != entity_id.strip():
+        raise InvalidMetadata("it has no entityID, or one that is too long")
+    _check_own_signature(root)
+    roles = [
+        one for one in children(root, f"{MD}IDPSSODescriptor") if PROTOCOL in one.get("protocolSupportEnumeration", "")
+    ]
+    if len(roles) != 1:
+        raise InvalidMetadata("it has no IDPSSODescriptor for SAML 2.0, or several")
+    (idp,) = roles
+    certificates = tuple({one.fingerprint: one for one in _certificates(idp)}.values())
+    if not 1 <= len(certificates) <= _MOST_CERTIFICATES:
+        raise InvalidMetadata(f"it has no certificate for signing, or more than {_MOST_CERTIFICATES}")
+    expiries = [moment(one.get("validUntil", "")) for one in (root, idp) if "validUntil" in one.attrib]
+    durations = [duration(one.get("cacheDuration", "")) for one in (root, idp) if "cacheDuration" in one.attrib]
+    logout = list(children(idp, f"{MD}SingleLogoutService"))
+    return IdpMetadata(
+        entity_id=entity_id,
+        certificates=certificates,
+        sign_in=_addresses(children(idp, f"{MD}SingleSignOnService"), "Location"),
+        sign_out=_addresses(iter(logout), "Location"),
+        sign_out_answer=_addresses(iter(logout), "ResponseLocation"),
+        wants_signed_requests=idp.get("WantAuthnRequestsSigned", "") in ("true", "1"),
+        valid_until=min(expiries, default=None),
+        cache_duration=min(durations, default=None),
+    )
+
+
+def _check_own_signature(root: Element) -> None:
+    """Refuse metadata that was changed after it was signed; by whom it was signed, nobody here knows."""
+    if only_child(root, f"{DS}Signature") is None:
+        return
+    embedded = [_certificate(one) for one in root.iterfind(f"{DS}Signature/{DS}KeyInfo//{DS}X509Certificate")]
+    of_idp = [one for idp in children(root, f"{MD}IDPSSODescriptor") for one in _certificates(idp)]
+    read_signature(root).verify([one.key for one in (*embedded, *of_idp)])
+
+
+def _certificates(idp: Element) -> Iterator[SigningCertificate]:
+    for key in children(idp, f"{MD}KeyDescriptor"):
+        if key.get("use", "signing") == "signing":
+            yield from map(_certificate, key.iterfind(f"{DS}KeyInfo/{DS}X509Data/{DS}X509Certificate"))
+
+
+def _certificate(element: Element) -> SigningCertificate:
+    try:
+        found = x509.load_der_x509_certificate(b64decode("".join(text_of(element).split()), validate=True))
+        key = found.public_key()
+        return SigningCertificate(
+            _strong(key), found.not_valid_after_utc, found.subject.rfc4514_string(), _fingerprint(found)
+        )
+    except InvalidMetadata:
+        raise
+    except Exception as error:
+        raise InvalidMetadata("it has a certificate that cannot be read") from error
+
+
+def _fingerprint(certificate: x509.Certificate) -> str:
+    return certificate.fingerprint(SHA256()).hex()
+
+
+def _strong(key: object) -> PublicKey:
+    if isinstance(key, rsa.RSAPublicKey):
+        if key.key_size < _RSA_BITS:
+            raise InvalidMetadata(f"it has an RSA key of {key.key_size} bits; {_RSA_BITS} are the least")
+        return key
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES):
+        return key
+    raise InvalidMetadata("it has a key that is neither RSA nor of the curves P-256, P-384 and P-521")
+
+
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+
+
+def _addresses(services: Iterator[Element], attribute: str) -> Mapping[str, str]:
+    """Return the first address for each binding that we speak; only http:// and https:// are addresses."""
+    found: dict[str, str] = {}
+    for one in services:
+        binding, address = one.get("Binding", ""), one.get(attribute, "")
+        if binding in (REDIRECT, POST) and address.startswith(("https://", "http://")):
+            found.setdefault(binding, address)
+    return found
