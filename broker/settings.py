@@ -30,6 +30,7 @@ _MASTER_KEY_BYTES: Final = 32
 # sockaddr_un has 108 bytes with the final zero; Redis adds a suffix of its own while it starts.
 _LONGEST_SOCKET: Final = 90
 _MOST_WORKERS: Final = 64
+_MOST_SKEW: Final = 300  # seconds
 
 Default = Callable[[Path], Any]
 
@@ -122,6 +123,11 @@ class Settings:
     audit_flush_ms: int = field(
         metadata=_about(
             "audit", "Milliseconds between two flushes; a power cut may cost so much of the log.", default=200
+        )
+    )
+    saml_clock_skew: int = field(
+        metadata=_about(
+            "saml", "Seconds by which the clock of an identity provider may differ from ours, up to 300.", default=60
         )
     )
     master_key: bytes = field(repr=False)
@@ -331,6 +337,8 @@ def _unsafe(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield each checked setting's path and the remedy, empty where nothing is wrong."""
     yield ("server", "bind"), _bind_remedy(values["bind"])
     yield ("server", "public_url"), _public_url_remedy(values)
+    skew_fits = 0 <= values["saml_clock_skew"] <= _MOST_SKEW
+    yield ("saml", "clock_skew"), "" if skew_fits else f"must be 0 to {_MOST_SKEW}"
     yield ("server", "workers"), "" if 1 <= values["workers"] <= _MOST_WORKERS else f"must be 1 to {_MOST_WORKERS}"
     yield ("server", "worker_connections"), "" if values["worker_connections"] > 0 else "must be above zero"
     yield ("server", "trusted_proxies"), _proxies_remedy(values["trusted_proxies"], development=values["development"])

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 
 from redis import Redis
@@ -18,7 +18,9 @@ from broker.aws import model
 from broker.aws.dispatch import Gate
 from broker.aws.edge import Networks
 from broker.aws.ldap_sign_in import LdapSignIn
+from broker.aws.saml_sign_in import SamlSignIn
 from broker.key_use import KeyUse
+from broker.providers.saml.provider import Reader
 from broker.settings import Settings
 from iam.arn import Random
 from iam.store import Store
@@ -26,6 +28,7 @@ from iam.vault import Vault
 from sts.authenticate import Authenticator
 from sts.sealing_keys import Sealers
 from sts.sessions import LiveSessions
+from sts.single_use import SingleUse
 
 _REDIS_TIMEOUT = 0.5  # seconds; Redis is never worth waiting for, tokens verify without it
 
@@ -111,6 +114,11 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
             audit=audit,
             store=store,
             password_in_query=settings.allow_password_in_query,
+        ),
+        saml=SamlSignIn(
+            store=store,
+            reader=Reader(settings.public_url, timedelta(seconds=settings.saml_clock_skew)),
+            single_use=SingleUse(store, monotonic=time.monotonic),
         ),
         key_use=KeyUse(store),
         now=now,

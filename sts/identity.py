@@ -29,6 +29,28 @@ class Identity:
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NONE)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamlIdentity(Identity):
+    """A person whom a SAML identity provider has just vouched for.
+
+    ``provider`` is the ARN of the provider, for its name is unique in its account alone. ``subject`` is the NameID and
+    ``name_format`` its format; ``attributes`` are those of the assertion, by Name. ``assertion`` is issuer and id of
+    the proof, which counts once until ``usable_until``. ``session_until`` ends whatever begins with it. What is asked
+    of the provider's people, ``map_by_trust`` says: whether those without Role attributes may have a role.
+    """
+
+    account_id: str
+    provider_name: str
+    issuer: str
+    recipient: str
+    name_format: str
+    assertion: str
+    usable_until: datetime
+    session_until: datetime | None
+    session_index: str | None
+    map_by_trust: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a provider proved nobody: for the audit log alone, since the caller reads one sentence for every reason.

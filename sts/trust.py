@@ -7,7 +7,7 @@ condition keys.
 
 import re
 
-from iam.arn import iam_arn
+from iam.arn import iam_arn, parse_arn
 from iam.principal import Principal, PrincipalKind
 from sts.identity import Identity
 
@@ -24,7 +24,7 @@ def session_name(login_name: str) -> str:
 def federated_principal(identity: Identity, account_id: str) -> Principal:
     """Return the identity as a principal of the provider that an account's policies name."""
     kind, _, name = identity.provider.partition("/")
-    provider = iam_arn(account_id, kind, name)
+    provider = identity.provider if parse_arn(identity.provider) else iam_arn(account_id, kind, name)
     return Principal(
         PrincipalKind.FEDERATED, account_id, provider, f"{provider}:{identity.subject}", name=identity.name
     )

@@ -20,6 +20,7 @@ PURE = [
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "iam" / "saml").glob("*.py")),
     "sts/identity.py",
     "sts/trust.py",
+    "sts/saml.py",
     "sts/mint.py",
     "sts/token.py",
     "sts/sigv4.py",
@@ -31,6 +32,7 @@ PURE = [
     "broker/aws/context.py",
     "broker/providers/dn.py",
     "broker/providers/ldap_refusals.py",
+    "broker/providers/saml/addresses.py",
     "broker/providers/saml/encryption.py",
     "broker/providers/saml/gate.py",
 ]

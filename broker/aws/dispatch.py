@@ -21,6 +21,7 @@ from broker.aws.exchange import Exchange
 from broker.aws.http import HttpRequest, HttpResponse
 from broker.aws.ldap_sign_in import LdapSignIn
 from broker.aws.model import Api, OperationModel
+from broker.aws.saml_sign_in import SamlSignIn
 from broker.key_use import KeyUse
 from iam.arn import Random
 from iam.call import Call, Params, Result
@@ -50,6 +51,7 @@ from iam.store import Store
 from iam.vault import Vault
 from sts import denials, sigv4
 from sts.authenticate import Authenticator
+from sts.identity import SamlIdentity
 from sts.mint import Session
 from sts.operations import OPERATIONS as STS
 from sts.operations import StsCall, StsOperation, session_may_call
@@ -76,6 +78,7 @@ class Gate:
     sessions: LiveSessions
     audit: AuditLog
     ldap: LdapSignIn
+    saml: SamlSignIn
     key_use: KeyUse
     now: Callable[[], datetime]
     random: Random
@@ -152,11 +155,16 @@ class Gate:
             identity, p = self.ldap.prove(exchange, p)
             call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=identity)
             p = exchange.params = self._with_role(exchange, operation, call, p)
+        elif model.name == "AssumeRoleWithSAML":
+            vouched, p = self.saml.prove(exchange, p)
+            call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=vouched)
         elif "TokenCode" in p or "SerialNumber" in p:
             call = self._with_mfa(exchange, call, p)
         for ask in operation.asks(call, p):
             self._require(exchange, model, ask, mfa_at=call.mfa_at, opaque=operation.opaque)
         outcome = operation.run(call, p)
+        if isinstance(call.identity, SamlIdentity):  # last of all: what was refused for another reason is not used up
+            self.saml.spend(call.identity, exchange.now)
         exchange.result = outcome.result
         self.audit.append(trail.record(exchange))
         if outcome.session is not None:

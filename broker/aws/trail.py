@@ -18,8 +18,9 @@ from iam.policy.decide import Decision
 from iam.policy.explain import need_json
 from iam.schema import audit_record
 from sts.callers import Caller
-from sts.identity import Identity, Refusal
+from sts.identity import Identity, Refusal, SamlIdentity
 from sts.mint import SessionKind
+from sts.saml import name_qualifier
 
 Record = dict[str, Any]
 Value = Any  # whatever type a shape says
@@ -32,7 +33,18 @@ _LARGEST = 100 * 1024  # CloudTrail User Guide, "CloudTrail record contents": re
 _LARGEST_OF_A_STRANGER = 2048
 # CloudTrail User Guide, "AWS Management Console sign-in events": a name that nobody has may be a password.
 _HIDDEN = "HIDDEN_DUE_TO_SECURITY_REASONS"
-_TOLD = ("AssumedRoleUser", "FederatedUser", "PackedPolicySize", "SourceIdentity", "Provider", "Subject")
+_TOLD = (
+    "AssumedRoleUser",
+    "FederatedUser",
+    "PackedPolicySize",
+    "SourceIdentity",
+    "Provider",
+    "Subject",
+    "SubjectType",
+    "Issuer",
+    "Audience",
+    "NameQualifier",
+)
 
 
 def record(exchange: Exchange, error: ServiceError | None = None) -> Record:
@@ -118,6 +130,14 @@ def _user_identity(exchange: Exchange) -> Record:
 
 
 def _federated(identity: Identity) -> Record:
+    if isinstance(identity, SamlIdentity):
+        return {
+            "type": "SAMLUser",
+            "principalId": f"{name_qualifier(identity)}:{identity.subject}",
+            "userName": identity.subject,
+            "identityProvider": identity.issuer,
+            "sessionContext": {"person": f"{identity.provider}|{identity.subject}"},
+        }
     return {
         "type": "DirectoryUser",
         "principalId": f"{identity.provider}:{identity.subject}",
@@ -226,6 +246,8 @@ def _additional(exchange: Exchange, error: ServiceError | None) -> Record:
     more: Record = {}
     if exchange.decisions and (error is not None or len(exchange.decisions) > 1):
         more["decisions"] = [_decision(one) for one in exchange.decisions]
+    if isinstance(exchange.identity, SamlIdentity):
+        more["assertion"] = exchange.identity.assertion
     if exchange.findings:
         more["policyFindings"] = [str(one) for one in exchange.findings[:_MOST_FINDINGS]]
         left_out = len(exchange.findings) - _MOST_FINDINGS

@@ -7,7 +7,7 @@ assertion: for the unsigned operations the gate hands in the Identity that a pro
 from iam.operations.ask import Ask
 from iam.params import Params
 from sts.mint import Session, SessionKind
-from sts.operations import own, roles
+from sts.operations import federated, own, roles
 from sts.operations.call import Outcome, StsCall, StsOperation
 
 __all__ = ["NEED_NO_LEAVE", "OPERATIONS", "Outcome", "StsCall", "StsOperation", "session_may_call"]
@@ -24,7 +24,10 @@ def _star(_call: StsCall, _p: Params) -> tuple[Ask, ...]:
 OPERATIONS = {
     "AssumeRole": StsOperation(roles.assume_role, roles.assume_role_asks, opaque=True),
     "AssumeRoleWithLDAPIdentity": StsOperation(
-        roles.assume_role_with_ldap, roles.assume_role_with_ldap_asks, opaque=True
+        federated.assume_role_with_ldap, federated.assume_role_with_ldap_asks, opaque=True
+    ),
+    "AssumeRoleWithSAML": StsOperation(
+        federated.assume_role_with_saml, federated.assume_role_with_saml_asks, opaque=True
     ),
     "DecodeAuthorizationMessage": StsOperation(own.decode_authorization_message, _star),
     "GetAccessKeyInfo": StsOperation(own.get_access_key_info, _star),

@@ -10,7 +10,7 @@ from iam.operations.ask import Ask
 from iam.params import Params, Result
 from iam.store import Store
 from sts.callers import Caller
-from sts.identity import Identity
+from sts.identity import Identity, SamlIdentity
 from sts.mint import Session
 from sts.token import Sealer
 
@@ -42,6 +42,13 @@ class StsCall:
         """Return the identity of an operation that a provider vouches for."""
         if self.identity is None:
             raise AccessDenied("This operation needs a proof of identity.")
+        return self.identity
+
+    @property
+    def vouched(self) -> SamlIdentity:
+        """Return the identity of an operation that a SAML identity provider vouches for."""
+        if not isinstance(self.identity, SamlIdentity):
+            raise AccessDenied("This operation needs a SAML assertion.")
         return self.identity
 
 

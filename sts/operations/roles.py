@@ -1,4 +1,4 @@
-"""AssumeRole and its kin: a role's trust policy lets somebody in, and a session of the role is minted.
+"""AssumeRole, and what all operations that begin a session of a role share.
 
 Source: STS API Reference, "AssumeRole"; IAM User Guide, "Pass session tags in AWS STS" and "Monitor and control actions
 taken with assumed roles" (source identity).
@@ -24,7 +24,6 @@ from sts.operations.passed import (
     tags_of,
     with_size,
 )
-from sts.trust import ldap_keys, session_name
 
 ROLE_DEFAULT = 3600
 CHAINED_MAX = 3600
@@ -61,7 +60,7 @@ def assume_role_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
     keys = request_keys(p, p["RoleSessionName"])
     if "ExternalId" in p:
         keys["sts:externalid"] = (p["ExternalId"],)
-    return _role_asks(
+    return role_asks(
         call, p["RoleArn"], "sts:AssumeRole", keys, tags=bool(p.get("Tags") or inherited), source=_source(call, p)
     )
 
@@ -69,10 +68,10 @@ def assume_role_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
 def assume_role(call: StsCall, p: Params) -> Outcome:
     """Mint a session of a role for a caller that its trust policy admits (STS API reference, "AssumeRole")."""
     caller = call.signer
-    role = _existing(call, p["RoleArn"])
+    role = existing(call, p["RoleArn"])
     session = caller.session
     chained = session is not None and session.grant.kind is SessionKind.ROLE
-    seconds = _role_seconds(p, role, chained=chained)
+    seconds = role_seconds(p, role, chained=chained)
     inherited = _inherited(caller)
     own = tags_of(p)
     grant = Grant(
@@ -89,58 +88,13 @@ def assume_role(call: StsCall, p: Params) -> Outcome:
         source_identity=_source(call, p),
         chained=chained,
     )
-    return _role_outcome(call, grant, role, seconds)
-
-
-# --- AssumeRoleWithLDAPIdentity ---------------------------------------------------------------------------------------
-
-
-def assume_role_with_ldap_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
-    """Ask the trust policy of the role that the gate has put into the parameters."""
-    check_tags(p)
-    keys = request_keys(p, session_name(call.proved.name)) | ldap_keys(call.proved)
-    return _role_asks(
-        call,
-        p["RoleArn"],
-        "sts:AssumeRoleWithLDAPIdentity",
-        keys,
-        tags=bool(p.get("Tags")),
-        source=p.get("SourceIdentity"),
-    )
-
-
-def assume_role_with_ldap(call: StsCall, p: Params) -> Outcome:
-    """Mint a session of a role for a person whom the directory has just proved."""
-    identity = call.proved
-    role = _existing(call, p["RoleArn"])
-    grant = Grant(
-        kind=SessionKind.ROLE,
-        account_id=role.account_id,
-        entity_id=role.id,
-        name=session_name(identity.name),
-        provider=identity.provider,
-        subject=identity.subject,
-        policy=session_policy(p),
-        policy_arns=policy_arns(call, p, role.account_id),
-        tags=tags_of(p),
-        transitive=tuple(p.get("TransitiveTagKeys", ())),
-        source_identity=p.get("SourceIdentity"),
-        claims=(
-            ("ldap:username", identity.name),
-            ("ldap:sub", identity.subject),
-            ("aws:federatedprovider", f"arn:aws:iam::{role.account_id}:{identity.provider}"),
-        ),
-    )
-    outcome = _role_outcome(call, grant, role, _role_seconds(p, role, chained=False))
-    outcome.result["Provider"] = f"arn:aws:iam::{role.account_id}:{identity.provider}"
-    outcome.result["Subject"] = identity.subject
-    return outcome
+    return role_outcome(call, grant, role, seconds)
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
 
 
-def _role_asks(
+def role_asks(
     call: StsCall,
     role_arn: str,
     action: str,
@@ -149,6 +103,7 @@ def _role_asks(
     tags: bool,
     source: str | None,
 ) -> tuple[Ask, ...]:
+    """Ask a role's trust policy for an action, and for tags and a source identity where they come along."""
     arn = parse_arn(role_arn)
     if arn is None:
         raise ValidationError(f"{role_arn} is invalid")
@@ -163,7 +118,8 @@ def _role_asks(
     return tuple(Ask(role_arn, keys, name, trust, arn.account) for name in actions)
 
 
-def _existing(call: StsCall, role_arn: str) -> RoleRecord:
+def existing(call: StsCall, role_arn: str) -> RoleRecord:
+    """Return the role that was decided about; raise AccessDenied where it has gone meanwhile."""
     role = call.store.role(role_arn)
     if role is None:
         raise AccessDenied(f"Not authorized to assume {role_arn}", log="the role went away after the decision")
@@ -188,7 +144,8 @@ def _source(call: StsCall, p: Params) -> str | None:
     return known or asked
 
 
-def _role_seconds(p: Params, role: RoleRecord, *, chained: bool) -> int:
+def role_seconds(p: Params, role: RoleRecord, *, chained: bool) -> int:
+    """Return how long the session shall last; raise ValidationError above the maximum of role or chain."""
     seconds: int = p.get("DurationSeconds", ROLE_DEFAULT)
     if seconds > role.max_session:
         raise ValidationError("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
@@ -199,7 +156,8 @@ def _role_seconds(p: Params, role: RoleRecord, *, chained: bool) -> int:
     return seconds
 
 
-def _role_outcome(call: StsCall, grant: Grant, role: RoleRecord, seconds: int) -> Outcome:
+def role_outcome(call: StsCall, grant: Grant, role: RoleRecord, seconds: int) -> Outcome:
+    """Mint the session, and answer with its credentials."""
     minted = mint(grant, seconds, now=call.now, random=call.random, sealer=call.sealer)
     arn = assumed_role_arn(role.account_id, role.name, grant.name)
     result: Result = {

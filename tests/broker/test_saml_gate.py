@@ -39,8 +39,8 @@ def expected(**changes):
     given = {
         "entity_id": idp.entity_id,
         "keys": idp.keys,
-        "audiences": frozenset({AWS_AUDIENCE, AWS}),
-        "recipients": frozenset({AWS}),
+        "is_audience": AWS_AUDIENCE.__eq__,
+        "is_recipient": AWS.__eq__,
         "now": NOW,
         "skew": timedelta(seconds=60),
         "decryption": [load_pem_private_key(OUR_KEY, None)],
@@ -93,6 +93,12 @@ def test_while_an_identity_provider_changes_its_key_both_are_believed():
 @pytest.mark.parametrize("how", [{}, {"cipher": "aes128-gcm"}])
 def test_an_encrypted_assertion_in_a_signed_response_is_read(how):
     assert check(encrypting(OUR_CERTIFICATE, **how)(GOOD), expected()).subject.value == "ann"
+
+
+def test_where_encryption_is_required_a_plain_assertion_is_refused():
+    assert check(encrypting(OUR_CERTIFICATE)(GOOD), expected(encryption_required=True)).subject.value == "ann"
+    refused = refusal(encoded(signed(GOOD, whole=True)), encryption_required=True)
+    assert refused.message == "Response has an assertion that is not encrypted, and must be"
 
 
 def test_what_stands_in_several_statements_is_one_list():

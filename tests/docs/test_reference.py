@@ -14,6 +14,7 @@ from broker.aws.errors import STATUS
 from broker.commands.policy_cases import read_cases
 from broker.settings import Settings, described
 from iam.policy.document import Policy, PolicyKind
+from sts.saml import KEYS
 
 ROOT, DOCS = pages.ROOT, pages.DOCS
 MARKDOWN = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
@@ -117,8 +118,9 @@ def keys_in_the_code() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    key = re.compile(r"(aws|iam|sts|ldap):[a-z/-]*")
-    return {text for text in texts if key.fullmatch(text)} - {"aws:"}  # the reserved prefix of tags
+    key = re.compile(r"(aws|iam|sts|ldap|saml):[a-z/_-]*")
+    of_attributes = {f"saml:{name}" for name in KEYS.values()}
+    return ({text for text in texts if key.fullmatch(text)} | of_attributes) - {"aws:", "saml:"}  # prefixes
 
 
 def test_the_audit_page_has_every_member_of_a_real_record(installation, root):

@@ -39,6 +39,7 @@ def test_actions_are_found_in_lower_case_and_our_own_is_among_them():
         ("id.example.com:groups", "Any", None),
         ("ldap:groups", "ArrayOfString", True),
         ("ldap:mail", "Any", None),
+        ("saml:attribute/department", "Any", None),
         ("nosuch:key", None, None),
     ],
 )

@@ -38,18 +38,19 @@ _LONGEST_NAME = 1024
 class Expected:
     """What a response must fit: whose it is, for whom, where it was sent, and when.
 
-    ``recipients`` are the addresses to which it may have been sent, ``audiences`` the names under which we are known.
+    ``is_recipient`` tells whether it may have been sent to an address, ``is_audience`` whether a name is one of ours.
     ``max_age`` is how long ago it may have been issued; None asks nothing.
     """
 
     entity_id: str
     keys: Sequence[PublicKey]
-    audiences: frozenset[str]
-    recipients: frozenset[str]
+    is_audience: Callable[[str], bool]
+    is_recipient: Callable[[str], bool]
     now: datetime
     skew: timedelta
     max_age: timedelta | None = None
     decryption: Sequence[RSAPrivateKey] = ()
+    encryption_required: bool = False
 
 
 class NameId(NamedTuple):
@@ -233,6 +234,8 @@ def _response_signature(work: _Work) -> None:
 
 def _decryption(work: _Work) -> None:
     if not work.encrypted:
+        if work.expected.encryption_required:
+            _refuse("Response has an assertion that is not encrypted, and must be")
         return
     try:
         inside = _read_within(work.assertion, decrypt(work.assertion, work.expected.decryption))
@@ -291,7 +294,7 @@ def _destination(work: _Work) -> None:
     destination = work.envelope.get("Destination")
     if destination is None and work.response_signature is None:
         return
-    if destination not in work.expected.recipients:
+    if destination is None or not work.expected.is_recipient(destination):
         _refuse("Response was not sent to this address", f"Destination {destination}")
 
 
@@ -330,10 +333,10 @@ def _audience(work: _Work) -> None:
     conditions = _one(work.assertion, f"{SAML}Conditions")
     # Core, section 2.5.1.4: the restrictions all count, the audiences of one are alternatives.
     named = [
-        {_text(one) for one in children(restriction, f"{SAML}Audience")}
+        [_text(one) for one in children(restriction, f"{SAML}Audience")]
         for restriction in children(conditions, f"{SAML}AudienceRestriction")
     ]
-    if not named or any(work.expected.audiences.isdisjoint(one) for one in named):
+    if not named or not all(any(map(work.expected.is_audience, one)) for one in named):
         _refuse("Response does not contain the required audience.", named)
 
 
@@ -359,7 +362,7 @@ def _confirmation(work: _Work) -> None:
     until, recipient = _moment(data, "NotOnOrAfter"), data.get("Recipient")
     if until is None or recipient is None or "NotBefore" in data.attrib:
         _refuse("SubjectConfirmationData must have Recipient and NotOnOrAfter, and no NotBefore")
-    if recipient not in work.expected.recipients:
+    if not work.expected.is_recipient(recipient):
         _refuse("Response was not sent to this address", f"Recipient {recipient}")
     _not_over(until, work.expected, "SubjectConfirmationData")
     _not_too_long(until, work)

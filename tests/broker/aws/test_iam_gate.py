@@ -63,6 +63,8 @@ VALUES = {
     "VersionId": "v1",
     "Status": "Inactive",
     "GlobalEndpointTokenVersion": "v2Token",
+    "SAMLProviderArn": "arn:aws:iam::123456789012:saml-provider/no-such-provider",
+    "SAMLMetadataDocument": "x" * 1000,
 }
 
 

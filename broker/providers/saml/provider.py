@@ -1,0 +1,93 @@
+"""From a SAML response and a stored provider to an Identity: the gate, with what the provider's record asks of it.
+
+The clock is an argument.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from broker.providers.saml.addresses import Addresses, is_aws, is_aws_sign_in
+from broker.providers.saml.gate import Assertion, Expected, check
+from iam.errors import InvalidIdentityToken
+from iam.records import SamlProviderRecord
+from sts.identity import SamlIdentity
+
+# STS API reference, AssumeRoleWithSAML: "Token must be redeemed within 5 minutes of issuance".
+REDEEMED_WITHIN = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads responses of all providers; ``skew`` is how far clocks may differ."""
+
+    public_url: str
+    skew: timedelta
+
+    def addresses(self, provider: SamlProviderRecord) -> Addresses:
+        """Return where the service provider for an identity provider lives."""
+        return Addresses(self.public_url, provider.account_id, provider.name)
+
+    def at_sts(self, provider: SamlProviderRecord, now: datetime) -> Expected:
+        """Return what a response must fit that is handed to the STS: made for AWS, or for our own address."""
+        here = self.addresses(provider)
+        return self._expected(
+            provider,
+            now,
+            lambda name: name in (here.entity_id, here.acs) or is_aws(name),
+            lambda address: address == here.acs or is_aws_sign_in(address),
+            REDEEMED_WITHIN,
+        )
+
+    def at_acs(self, provider: SamlProviderRecord, now: datetime) -> Expected:
+        """Return what a response must fit that a browser posts: made for our own address alone."""
+        here = self.addresses(provider)
+        return self._expected(provider, now, here.entity_id.__eq__, here.acs.__eq__, None)
+
+    def _expected(
+        self,
+        provider: SamlProviderRecord,
+        now: datetime,
+        is_audience: Callable[[str], bool],
+        is_recipient: Callable[[str], bool],
+        max_age: timedelta | None,
+    ) -> Expected:
+        return Expected(
+            entity_id=provider.metadata.entity_id,
+            keys=provider.metadata.keys,
+            is_audience=is_audience,
+            is_recipient=is_recipient,
+            now=now,
+            skew=self.skew,
+            max_age=max_age,
+            decryption=provider.keys,
+            encryption_required=provider.encryption_required,
+        )
+
+
+def identity(provider: SamlProviderRecord, text: str, expected: Expected) -> tuple[SamlIdentity, Assertion]:
+    """Return who a response is about; raise InvalidIdentityToken, ExpiredTokenException, IDPRejectedClaim."""
+    until = provider.metadata.valid_until
+    if until is not None and until <= expected.now:
+        raise InvalidIdentityToken(
+            "The metadata of the identity provider is over: it must be given anew", log=f"valid until {until}"
+        )
+    found = check(text, expected)
+    made = SamlIdentity(
+        provider=provider.arn,
+        subject=found.subject.value,
+        name=found.subject.value,
+        authenticated_at=found.authenticated_at,
+        attributes=found.attributes,
+        account_id=provider.account_id,
+        provider_name=provider.name,
+        issuer=found.issuer,
+        recipient=found.recipient,
+        name_format=found.subject.format,
+        assertion=f"{found.issuer}|{found.id}",
+        usable_until=found.usable_until,
+        session_until=found.session_until,
+        session_index=found.session_index,
+        map_by_trust=provider.map_by_trust,
+    )
+    return made, found

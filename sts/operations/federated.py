@@ -1,0 +1,156 @@
+"""AssumeRoleWithLDAPIdentity and AssumeRoleWithSAML: somebody whom a provider has just proved takes a role.
+
+Source: STS API Reference, "AssumeRoleWithSAML".
+"""
+
+from datetime import datetime
+
+from iam.arn import parse_arn
+from iam.errors import AccessDenied, ExpiredTokenException, InvalidIdentityToken, ValidationError
+from iam.operations.ask import Ask
+from iam.params import Params
+from sts.identity import SamlIdentity
+from sts.mint import Grant, SessionKind
+from sts.operations.call import Outcome, StsCall
+from sts.operations.passed import check_tags, policy_arns, request_keys, session_policy, tags_of
+from sts.operations.roles import existing, role_asks, role_outcome, role_seconds
+from sts.saml import (
+    Wanted,
+    lasting_keys,
+    name_qualifier,
+    names_roles,
+    role_pairs,
+    saml_keys,
+    subject_type,
+    wanted,
+)
+from sts.trust import ldap_keys, session_name
+
+# --- AssumeRoleWithLDAPIdentity ---------------------------------------------------------------------------------------
+
+
+def assume_role_with_ldap_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
+    """Ask the trust policy of the role that the gate has put into the parameters."""
+    check_tags(p)
+    keys = request_keys(p, session_name(call.proved.name)) | ldap_keys(call.proved)
+    return role_asks(
+        call,
+        p["RoleArn"],
+        "sts:AssumeRoleWithLDAPIdentity",
+        keys,
+        tags=bool(p.get("Tags")),
+        source=p.get("SourceIdentity"),
+    )
+
+
+def assume_role_with_ldap(call: StsCall, p: Params) -> Outcome:
+    """Mint a session of a role for a person whom the directory has just proved."""
+    identity = call.proved
+    role = existing(call, p["RoleArn"])
+    grant = Grant(
+        kind=SessionKind.ROLE,
+        account_id=role.account_id,
+        entity_id=role.id,
+        name=session_name(identity.name),
+        provider=identity.provider,
+        subject=identity.subject,
+        policy=session_policy(p),
+        policy_arns=policy_arns(call, p, role.account_id),
+        tags=tags_of(p),
+        transitive=tuple(p.get("TransitiveTagKeys", ())),
+        source_identity=p.get("SourceIdentity"),
+        claims=(
+            ("ldap:username", identity.name),
+            ("ldap:sub", identity.subject),
+            ("aws:federatedprovider", f"arn:aws:iam::{role.account_id}:{identity.provider}"),
+        ),
+    )
+    outcome = role_outcome(call, grant, role, role_seconds(p, role, chained=False))
+    outcome.result["Provider"] = f"arn:aws:iam::{role.account_id}:{identity.provider}"
+    outcome.result["Subject"] = identity.subject
+    return outcome
+
+
+# --- AssumeRoleWithSAML -----------------------------------------------------------------------------------------------
+
+
+def assume_role_with_saml_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
+    """Ask the trust policy of the role, which the assertion must name as well; raise InvalidIdentityToken.
+
+    Where the provider's people are mapped by trust, an assertion without Role attributes leaves it to the policy.
+    """
+    identity = call.vouched
+    asked = wanted(identity)
+    if names_roles(identity) or not identity.map_by_trust:
+        _check_named(identity, p["RoleArn"])
+    _check_account(identity, p["RoleArn"])
+    passed = {**p, **asked.parameters()}
+    keys = request_keys(passed, asked.name) | saml_keys(identity)
+    return role_asks(
+        call,
+        p["RoleArn"],
+        "sts:AssumeRoleWithSAML",
+        keys,
+        tags=bool(asked.tags),
+        source=asked.source_identity,
+    )
+
+
+def assume_role_with_saml(call: StsCall, p: Params) -> Outcome:
+    """Mint a session of a role for a person whom a SAML identity provider has just vouched for."""
+    identity = call.vouched
+    asked = wanted(identity)
+    role = existing(call, p["RoleArn"])
+    grant = Grant(
+        kind=SessionKind.ROLE,
+        account_id=role.account_id,
+        entity_id=role.id,
+        name=asked.name,
+        provider=identity.provider,
+        subject=identity.subject,
+        policy=session_policy(p),
+        policy_arns=policy_arns(call, p, role.account_id),
+        tags=tags_of(asked.parameters()),
+        transitive=asked.transitive,
+        source_identity=asked.source_identity,
+        claims=(*lasting_keys(identity).items(), ("aws:federatedprovider", identity.provider)),
+    )
+    seconds = role_seconds(p, role, chained=False)
+    outcome = role_outcome(call, grant, role, _shortened(seconds, identity, asked, call.now))
+    outcome.result.update(
+        Subject=identity.subject,
+        SubjectType=subject_type(identity),
+        Issuer=identity.issuer,
+        Audience=identity.recipient,
+        NameQualifier=name_qualifier(identity),
+    )
+    return outcome
+
+
+def _check_named(identity: SamlIdentity, role_arn: str) -> None:
+    pairs = role_pairs(identity)
+    if not pairs:
+        raise InvalidIdentityToken("Role is required in AuthnResponse, as pairs of a role's and a provider's ARN")
+    if (role_arn, identity.provider) not in pairs:
+        raise AccessDenied(_NOT_BY_SAML, log=f"the assertion names {', '.join(role for role, _ in pairs)[:500]}")
+
+
+def _check_account(identity: SamlIdentity, role_arn: str) -> None:
+    """Refuse a role of another account: a provider vouches in its own alone."""
+    arn = parse_arn(role_arn)
+    if arn is None:
+        raise ValidationError(f"{role_arn} is invalid")
+    if arn.account != identity.account_id:
+        raise AccessDenied(_NOT_BY_SAML, log=f"the provider is of account {identity.account_id}")
+
+
+_NOT_BY_SAML = "Not authorized to perform sts:AssumeRoleWithSAML"
+
+
+def _shortened(seconds: int, identity: SamlIdentity, asked: Wanted, now: datetime) -> int:
+    """Return how long a session lasts: the identity provider may make it shorter, never longer."""
+    left = [] if identity.session_until is None else [int((identity.session_until - now).total_seconds())]
+    shortest = min([seconds, *left, *([] if asked.seconds is None else [asked.seconds])])
+    if shortest < 1:
+        raise ExpiredTokenException("Token has expired", log="SessionNotOnOrAfter: over, and within the clocks' skew")
+    return shortest
