@@ -10,7 +10,9 @@ from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
 from broker.health import liveness, readiness
+from broker.web.site import LARGEST_FORM
 from broker.wiring import Services
+from iam.errors import ServiceError
 
 _WELCOME = """Fedgate is running.
 
@@ -25,7 +27,11 @@ Health: /healthz and /readyz
 
 def create_app(services: Services) -> Flask:
     """Return the application over these services."""
-    app = Flask("broker", static_folder=None)
+    app = Flask("broker", static_folder="web/static", template_folder="web/templates")
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_FORM
+    app.config["MAX_FORM_MEMORY_SIZE"] = LARGEST_FORM
+    app.register_blueprint(services.saml.blueprint())
+    app.register_blueprint(services.saml.portal.blueprint(services.saml.leave))
 
     @app.before_request
     def as_it_stands() -> None:
@@ -45,6 +51,8 @@ def create_app(services: Services) -> Flask:
     @app.get("/readyz")
     def readyz() -> Response:
         return _json(*readiness(services.checks))
+
+    app.register_error_handler(ServiceError, services.saml.site.refused)
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:

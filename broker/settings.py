@@ -31,6 +31,8 @@ _MASTER_KEY_BYTES: Final = 32
 _LONGEST_SOCKET: Final = 90
 _MOST_WORKERS: Final = 64
 _MOST_SKEW: Final = 300  # seconds
+_LEAST_IDLE: Final = 60  # seconds
+_DAY: Final = 86_400  # seconds
 
 Default = Callable[[Path], Any]
 
@@ -129,6 +131,12 @@ class Settings:
         metadata=_about(
             "saml", "Seconds by which the clock of an identity provider may differ from ours, up to 300.", default=60
         )
+    )
+    pages_idle: int = field(
+        metadata=_about("pages", "Seconds after which a browser that does nothing is signed out.", default=3600)
+    )
+    pages_lifetime: int = field(
+        metadata=_about("pages", "Seconds after which a browser is signed out whatever it does.", default=43_200)
     )
     master_key: bytes = field(repr=False)
     redis_embedded: bool
@@ -339,6 +347,9 @@ def _unsafe(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
     yield ("server", "public_url"), _public_url_remedy(values)
     skew_fits = 0 <= values["saml_clock_skew"] <= _MOST_SKEW
     yield ("saml", "clock_skew"), "" if skew_fits else f"must be 0 to {_MOST_SKEW}"
+    idle, lifetime = values["pages_idle"], values["pages_lifetime"]
+    yield ("pages", "idle"), "" if idle >= _LEAST_IDLE else f"must be at least {_LEAST_IDLE}"
+    yield ("pages", "lifetime"), "" if idle <= lifetime <= _DAY else f"must be at least pages.idle, at most {_DAY}"
     yield ("server", "workers"), "" if 1 <= values["workers"] <= _MOST_WORKERS else f"must be 1 to {_MOST_WORKERS}"
     yield ("server", "worker_connections"), "" if values["worker_connections"] > 0 else "must be above zero"
     yield ("server", "trusted_proxies"), _proxies_remedy(values["trusted_proxies"], development=values["development"])

@@ -21,7 +21,12 @@ from broker.aws.ldap_sign_in import LdapSignIn
 from broker.aws.saml_sign_in import SamlSignIn
 from broker.key_use import KeyUse
 from broker.providers.saml.provider import Reader
+from broker.providers.saml.service_keys import ServiceKeys
 from broker.settings import Settings
+from broker.web.browser_sessions import BrowserSessions
+from broker.web.portal import Portal
+from broker.web.saml import SamlPages, doors
+from broker.web.site import Site
 from iam.arn import Random
 from iam.store import Store
 from iam.vault import Vault
@@ -52,6 +57,7 @@ class Services:
     checks: Mapping[str, Callable[[], None]]
     trusted_proxies: Networks
     endpoint: str
+    saml: SamlPages
 
     def reference(self) -> str:
         """Return eight characters that a person can read out, and that find the log line."""
@@ -98,6 +104,8 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
     sealers = Sealers(store, vault, now=now)
     audit = AuditLog(settings.audit_dir, sync=settings.audit_sync, flush_ms=settings.audit_flush_ms)
     sessions = live_sessions(settings.redis_url)
+    saml_keys = ServiceKeys(store, vault, now=now, random=random)
+    reader = Reader(settings.public_url, timedelta(seconds=settings.saml_clock_skew), saml_keys.opening)
     providers = {name: config.open(now=now) for name, config in settings.directories.items()}
     gate = Gate(
         api=model.load(),
@@ -117,7 +125,7 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         ),
         saml=SamlSignIn(
             store=store,
-            reader=Reader(settings.public_url, timedelta(seconds=settings.saml_clock_skew)),
+            reader=reader,
             single_use=SingleUse(store, monotonic=time.monotonic),
         ),
         key_use=KeyUse(store),
@@ -126,12 +134,26 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
     )
     checks: dict[str, Callable[[], None]] = {"sql": store.check, "redis": sessions.check, "audit": audit.check}
     checks |= {f"directory {name}": provider.check for name, provider in providers.items()}
+    trusted = tuple(ip_network(text) for text in settings.trusted_proxies)
+    site = Site(
+        gate=gate,
+        sessions=BrowserSessions(
+            open_redis(settings.redis_url),
+            now,
+            random,
+            timedelta(seconds=settings.pages_idle),
+            timedelta(seconds=settings.pages_lifetime),
+        ),
+        trusted_proxies=trusted,
+        public_url=settings.public_url,
+    )
     return Services(
         gate=gate,
         store=store,
         sessions=sessions,
         audit=audit,
         checks=checks,
-        trusted_proxies=tuple(ip_network(text) for text in settings.trusted_proxies),
+        trusted_proxies=trusted,
         endpoint=settings.public_url,
+        saml=SamlPages(site=site, portal=Portal(site=site, doors=doors(store)), reader=reader, keys=saml_keys),
     )

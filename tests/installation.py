@@ -33,6 +33,7 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    all_headers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def text(self, name: str) -> str | None:
         """Return the text of the first XML element of that name."""
@@ -148,10 +149,11 @@ class Installation:
 
         def start_response(status, answered, _exc_info=None):
             told["status"], told["headers"] = int(status.split()[0]), dict(answered)
+            told["all"] = {name: tuple(one for key, one in answered if key == name) for name, _ in answered}
             return lambda _data: None
 
         answered = b"".join(self.application(environ, start_response))
-        return Answer(told["status"], told["headers"], answered)
+        return Answer(told["status"], told["headers"], answered, told["all"])
 
     def call(
         self,

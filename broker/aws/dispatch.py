@@ -47,7 +47,7 @@ from iam.policy.decide import Layers, RequestContext, decide, message
 from iam.policy.explain import explain
 from iam.policy.lint import Finding
 from iam.principal import PrincipalKind
-from iam.store import Store
+from iam.store import RoleRecord, Store
 from iam.vault import Vault
 from sts import denials, sigv4
 from sts.authenticate import Authenticator
@@ -55,6 +55,7 @@ from sts.identity import SamlIdentity
 from sts.mint import Session
 from sts.operations import OPERATIONS as STS
 from sts.operations import StsCall, StsOperation, session_may_call
+from sts.operations.federated import candidates
 from sts.sessions import LiveSession, LiveSessions
 from sts.token import Sealer
 from sts.trust import federated_principal
@@ -62,6 +63,8 @@ from sts.trust import federated_principal
 log = logging.getLogger(__name__)
 
 _FINDINGS, _TOLD_OF_A_POLICY = "x-fedgate-policy-findings", 1024
+_STS_VERSION = "2011-06-15"
+_LDAP, _SAML = "AssumeRoleWithLDAPIdentity", "AssumeRoleWithSAML"
 _TOLD = 128  # characters of a name that nobody knows: an answer stays short however long the request is
 
 
@@ -101,6 +104,50 @@ class Gate:
 
     def _new_id(self) -> str:
         return str(uuid.UUID(bytes=self.random(16), version=4))
+
+    # --- for the pages ------------------------------------------------------------------------------------------------
+
+    def begin(self, request: HttpRequest) -> Exchange:
+        """Return an exchange in which a page proves somebody and takes roles for them."""
+        exchange = Exchange(request, self.now(), self._new_id)
+        self.store.refresh()
+        exchange.sealer = self.sealer()
+        return exchange
+
+    def open_roles(self, exchange: Exchange, identity: SamlIdentity) -> tuple[RoleRecord, ...]:
+        """Return the roles that a proved person may take, by ARN; raise InvalidIdentityToken."""
+        exchange.identity = identity
+        operation = STS[_SAML]
+        call = StsCall(self.store, exchange.sealer, self.random, exchange.now, identity=identity)
+        named = candidates(identity, self.store)
+        open_to = [arn for arn in named if self._admits(exchange, operation, call, {"RoleArn": arn}, _SAML)]
+        found = [self.store.role(arn) for arn in sorted(open_to)]
+        return tuple(role for role in found if role is not None)
+
+    def take_role(self, exchange: Exchange, identity: SamlIdentity, role_arn: str, *, proof: bool) -> Result:
+        """Mint a session of a role for a proved person; raise ServiceError, which `record` records."""
+        model = exchange.model = self.api.find(_SAML, _STS_VERSION)
+        if model is None:
+            raise InternalFailure("An internal error occurred.", log="the model has no AssumeRoleWithSAML")
+        exchange.identity = identity
+        exchange.params = {"RoleArn": role_arn, "PrincipalArn": identity.provider}
+        call = StsCall(self.store, exchange.sealer, self.random, exchange.now, identity=identity)
+        return self._decided(exchange, model, STS[_SAML], call, proof=proof)
+
+    def record(self, exchange: Exchange, error: ServiceError) -> ServiceError:
+        """Record a refusal and return it; or, where it cannot be recorded, return that we are out of order."""
+        exchange.result = None
+        try:
+            self.audit.append(trail.record(exchange, error))
+        except ServiceError as unwritable:
+            error = unwritable
+        except Exception:
+            log.exception("request %s could not be recorded", exchange.id)
+            error = InternalFailure("An internal error occurred.")
+        if error.log != error.message:
+            # %a: what a stranger wrote stays on one line (THREATS A07).
+            log.info("request %s refused: %s: %a", exchange.id, error.code, error.log)
+        return error
 
     # --- the order of the checks --------------------------------------------------------------------------------------
 
@@ -151,20 +198,27 @@ class Gate:
         if operation is None:
             raise _not_built(model)
         call = StsCall(self.store, exchange.sealer, self.random, exchange.now, exchange.caller)
-        if model.name == "AssumeRoleWithLDAPIdentity":
+        if model.name == _LDAP:
             identity, p = self.ldap.prove(exchange, p)
             call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=identity)
-            p = exchange.params = self._with_role(exchange, operation, call, p)
-        elif model.name == "AssumeRoleWithSAML":
-            vouched, p = self.saml.prove(exchange, p)
+            exchange.params = self._with_role(exchange, operation, call, p)
+        elif model.name == _SAML:
+            vouched, exchange.params = self.saml.prove(exchange, p)
             call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=vouched)
         elif "TokenCode" in p or "SerialNumber" in p:
             call = self._with_mfa(exchange, call, p)
+        return self._decided(exchange, model, operation, call, proof=isinstance(call.identity, SamlIdentity))
+
+    def _decided(
+        self, exchange: Exchange, model: OperationModel, operation: StsOperation, call: StsCall, *, proof: bool
+    ) -> Result:
+        """Decide, run and record an operation of the STS; ``proof``: what proved the identity counts once."""
+        p = exchange.params
         for ask in operation.asks(call, p):
             self._require(exchange, model, ask, mfa_at=call.mfa_at, opaque=operation.opaque)
         outcome = operation.run(call, p)
-        if isinstance(call.identity, SamlIdentity):  # last of all: what was refused for another reason is not used up
-            self.saml.spend(call.identity, exchange.now)
+        if proof:  # last of all: what was refused for another reason is not used up
+            self.saml.spend(call.vouched, exchange.now)
         exchange.result = outcome.result
         self.audit.append(trail.record(exchange))
         if outcome.session is not None:
@@ -177,7 +231,7 @@ class Gate:
             return p
         provider = call.proved.provider
         named = [p | {"RoleArn": role.arn} for role in self.store.roles_trusting(provider)]
-        open_to = [choice for choice in named if self._admits(exchange, operation, call, choice)]
+        open_to = [choice for choice in named if self._admits(exchange, operation, call, choice, _LDAP)]
         if not open_to:
             raise AccessDenied(
                 "Not authorized to perform sts:AssumeRoleWithLDAPIdentity", log="no role trusts this person"
@@ -187,10 +241,9 @@ class Gate:
             raise ValidationError(f"Several roles trust this identity; name one of them with RoleArn: {arns}")
         return open_to[0]
 
-    def _admits(self, exchange: Exchange, operation: StsOperation, call: StsCall, p: Params) -> bool:
-        action = "sts:AssumeRoleWithLDAPIdentity"
+    def _admits(self, exchange: Exchange, operation: StsOperation, call: StsCall, p: Params, name: str) -> bool:
         return all(
-            decide(*self._question(exchange, ask, ask.action or action, None)).allowed
+            decide(*self._question(exchange, ask, ask.action or f"sts:{name}", None)).allowed
             for ask in operation.asks(call, p)
         )
 
@@ -307,18 +360,8 @@ class Gate:
         return _response(200, body, exchange.id, _findings_header(exchange.findings), as_json=as_json)
 
     def _refused(self, exchange: Exchange, error: ServiceError) -> HttpResponse:
-        """Return the error answer, after its audit record; without a record, say only that we are out of order."""
-        exchange.result = None
-        try:
-            self.audit.append(trail.record(exchange, error))
-        except ServiceError as unwritable:
-            error = unwritable
-        except Exception:
-            log.exception("request %s could not be recorded", exchange.id)
-            error = InternalFailure("An internal error occurred.")
-        if error.log != error.message:
-            # %a: what a stranger wrote stays on one line (THREATS A07).
-            log.info("request %s refused: %s: %a", exchange.id, error.code, error.log)
+        """Return the error answer, after its audit record."""
+        error = self.record(exchange, error)
         as_json = _wants_json(exchange.request)
         namespace = exchange.model.namespace if exchange.model else self.api.default_namespace
         body = query.render_error(error, is_sender_fault(error), exchange.id, namespace, as_json=as_json)

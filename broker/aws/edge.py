@@ -1,6 +1,7 @@
 """WSGI on one side, HttpRequest and HttpResponse on the other: no framework between a client and the gate."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,14 +50,18 @@ def is_api_call(environ: Environ) -> bool:
 
 def read(environ: Environ, trusted_proxies: Networks) -> HttpRequest:
     """Return the request as it came over the wire; raise Refused where its body is too large, cut or compressed."""
-    path, query = _target(environ)
-    head = (environ["REQUEST_METHOD"], path, query, _headers(environ))
-    source, secure = _origin(environ, trusted_proxies)
+    request = head(environ, trusted_proxies)
     try:
-        body = _body(environ)
+        return replace(request, body=_body(environ))
     except ServiceError as error:
-        raise Refused(HttpRequest(*head, b"", source, secure), error) from error
-    return HttpRequest(*head, body, source, secure)
+        raise Refused(request, error) from error
+
+
+def head(environ: Environ, trusted_proxies: Networks) -> HttpRequest:
+    """Return all of the request but its body, which is left where it is."""
+    path, query = _target(environ)
+    source, secure = _origin(environ, trusted_proxies)
+    return HttpRequest(environ["REQUEST_METHOD"], path, query, _headers(environ), b"", source, secure)
 
 
 def write(response: HttpResponse, start_response: StartResponse) -> Iterable[bytes]:

@@ -15,7 +15,7 @@ from sts.identity import SamlIdentity
 from sts.single_use import SingleUse
 
 _PROOF = "SAMLAssertion"
-_USED = "saml"  # the kind of proof
+_USED, _USED_LOGOUT = "saml", "saml-logout"  # kinds of proof
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,3 +40,7 @@ class SamlSignIn:
         """Use the assertion up; raise InvalidIdentityToken where it has been used before."""
         if not self.single_use.spend(_USED, proved.assertion, proved.usable_until, now):
             raise InvalidIdentityToken("The assertion has been used before", log=f"replayed: {proved.assertion[:500]}")
+
+    def spend_logout(self, message: str, until: datetime, now: datetime) -> bool:
+        """Use up a message of single logout; return whether it is new."""
+        return self.single_use.spend(_USED_LOGOUT, message, until, now)

@@ -77,6 +77,23 @@ def sign_in(exchange: Exchange, directory: str, username: str, *, refusal: Refus
     return entry
 
 
+def page(
+    exchange: Exchange, name: str, account_id: str | None, told: Record, *, error: ServiceError | None = None
+) -> Record:
+    """Return the record of what happened on a page: a sign-in or sign-out, by whom, or why not."""
+    entry = _frame(exchange, "signin.fedgate", name)
+    entry |= {"readOnly": False, "eventType": "AwsConsoleSignIn", "recipientAccountId": account_id}
+    entry["userIdentity"] = _user_identity(exchange)
+    entry["requestParameters"] = told
+    entry["responseElements"] = {name: "Failure" if error else "Success"}
+    more = _additional(exchange, error)
+    if error is not None:
+        entry["errorCode"], entry["errorMessage"] = error.code, error.message[:_LONGEST]
+    if more:
+        entry["additionalEventData"] = more
+    return entry
+
+
 def keep(tx: Connection, entry: Record, exchange: Exchange) -> None:
     """Write the record of a change into the transaction of the change: neither is ever there without the other."""
     row = {

@@ -110,7 +110,9 @@ class Signature:
 
 def verifies(algorithm: str, key: PublicKey, signature: bytes, data: bytes) -> bool:
     """Return whether a key has made a signature over some bytes, by an algorithm of the table."""
-    row = ALGORITHMS[algorithm]
+    row = ALGORITHMS.get(algorithm)
+    if row is None:
+        return False
     if not isinstance(key, row.key):
         return False
     try:

@@ -9,6 +9,7 @@ from iam.arn import parse_arn
 from iam.errors import AccessDenied, ExpiredTokenException, InvalidIdentityToken, ValidationError
 from iam.operations.ask import Ask
 from iam.params import Params
+from iam.store import Store
 from sts.identity import SamlIdentity
 from sts.mint import Grant, SessionKind
 from sts.operations.call import Outcome, StsCall
@@ -94,6 +95,14 @@ def assume_role_with_saml_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
         tags=bool(asked.tags),
         source=asked.source_identity,
     )
+
+
+def candidates(identity: SamlIdentity, store: Store) -> tuple[str, ...]:
+    """Return the ARNs of the roles that a person can ask for: those of the assertion, or those that may trust them."""
+    if names_roles(identity) or not identity.map_by_trust:
+        return tuple(role for role, provider in role_pairs(identity) if provider == identity.provider)
+    trusting = store.roles_trusting(identity.provider)
+    return tuple(role.arn for role in trusting if role.account_id == identity.account_id)
 
 
 def assume_role_with_saml(call: StsCall, p: Params) -> Outcome:

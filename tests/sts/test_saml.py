@@ -2,12 +2,11 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 from administrator import Administrator, allow, assume, deny, refused, trust
-from installation import Answer, Installation, environment
 from lxml import etree
 from redis import Redis
 from saml_hostile import FAULTS, REJECTED, encrypted_faults, encrypting
@@ -22,75 +21,13 @@ from saml_idp import (
     metadata,
     signed,
 )
+from saml_world import OUR_CERTIFICATE, world_in
 from sqlalchemy import func, select
 
-from broker import wiring
 from broker.providers.saml.provider import Reader
 from iam.schema import used_marker
 
 NOT_ALLOWED = "Not authorized to perform sts:AssumeRoleWithSAML"
-OUR_KEY, OUR_CERTIFICATE = key_pair("fedgate")
-AUD = {"Condition": {"StringEquals": {"SAML:aud": AWS}}}
-
-
-class Still:
-    """A clock that stands, on a full second, until a test moves it."""
-
-    def __init__(self):
-        self.at = wiring.now().replace(microsecond=0)
-
-    def __call__(self) -> datetime:
-        return self.at
-
-    def advance(self, **amount):
-        self.at += timedelta(**amount)
-
-
-@dataclass
-class World:
-    """An account with a SAML provider and a role that trusts it."""
-
-    installation: Installation
-    clock: Still
-    admin: Administrator
-    provider: str
-    role: str
-    counter: int = 0
-
-    def response(self, *, role=None, name="ann", **changes) -> Response:
-        """A good response about ann, made just now, with ids of its own."""
-        self.counter += 1
-        attributes = {f"{ATTRIBUTES}Role": (f"{role or self.role},{self.provider}",),
-                      f"{ATTRIBUTES}RoleSessionName": (name,)}  # fmt: skip
-        attributes |= {f"{ATTRIBUTES}{key}": value for key, value in changes.pop("more", {}).items()}
-        given = {"now": self.clock(), "id": f"_r{self.counter}",
-                 "assertion_id": f"_a{self.counter}", "attributes": attributes}  # fmt: skip
-        return Response(**given | changes)
-
-    def assume(self, response, *, role=None, provider=None, **more) -> Answer:
-        text = response if isinstance(response, str) else encoded(signed(response))
-        given = {"RoleArn": role or self.role, "PrincipalArn": provider or self.provider, "SAMLAssertion": text}
-        return self.installation.call("AssumeRoleWithSAML", None, **given | more)
-
-    def trusting(self, **more) -> str:
-        actions = ["sts:AssumeRoleWithSAML", "sts:TagSession", "sts:SetSourceIdentity"]
-        return trust({"Federated": self.provider}, actions, **more)
-
-    def trusts(self, role_name, **more) -> str:
-        """Make a role whose trust asks for a condition, and return its ARN."""
-        return self.admin.role(role_name, self.trusting(**more))
-
-
-def world_in(folder, redis_url) -> World:
-    clock = Still()
-    installation = Installation(folder, environment(folder, redis_url), clock)
-    admin = Administrator.of_a_new_account(installation, "111122223333")
-    pem = OUR_KEY.decode()
-    arn = admin.do("CreateSAMLProvider", Name="Corp", SAMLMetadataDocument=metadata(), AddPrivateKey=pem,
-                   AssertionEncryptionMode="Allowed").text("SAMLProviderArn")  # fmt: skip
-    made = World(installation, clock, admin, arn, admin.arn("role", "developer"))
-    made.admin.role("developer", made.trusting(**AUD), allow(["iam:*", "sts:*"]), MaxSessionDuration=7200)
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -628,5 +565,5 @@ def test_the_record_of_a_refusal_says_why_and_the_answer_does_not(fresh):
 
 def test_a_reader_has_the_addresses_of_its_provider(world):
     record = world.installation.store.saml_provider(world.provider)
-    reader = Reader("https://sign-in.example.com", timedelta(0))
+    reader = Reader("https://sign-in.example.com", timedelta(0), tuple)
     assert reader.addresses(record).entity_id == "https://sign-in.example.com/saml/111122223333/Corp/metadata"

@@ -3,12 +3,15 @@
 The clock is an argument.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
 from broker.providers.saml.addresses import Addresses, is_aws, is_aws_sign_in
 from broker.providers.saml.gate import Assertion, Expected, check
+from broker.providers.saml.logout import ExpectedLogout
 from iam.errors import InvalidIdentityToken
 from iam.records import SamlProviderRecord
 from sts.identity import SamlIdentity
@@ -23,6 +26,7 @@ class Reader:
 
     public_url: str
     skew: timedelta
+    own_keys: Callable[[], Sequence[RSAPrivateKey]]  # of the service provider: they open what is encrypted for it
 
     def addresses(self, provider: SamlProviderRecord) -> Addresses:
         """Return where the service provider for an identity provider lives."""
@@ -44,6 +48,16 @@ class Reader:
         here = self.addresses(provider)
         return self._expected(provider, now, here.entity_id.__eq__, here.acs.__eq__, None)
 
+    def at_logout(self, provider: SamlProviderRecord, now: datetime) -> ExpectedLogout:
+        """Return what a message of single logout must fit."""
+        return ExpectedLogout(
+            entity_id=provider.metadata.entity_id,
+            keys=provider.metadata.keys,
+            address=self.addresses(provider).logout,
+            now=now,
+            skew=self.skew,
+        )
+
     def _expected(
         self,
         provider: SamlProviderRecord,
@@ -60,18 +74,23 @@ class Reader:
             now=now,
             skew=self.skew,
             max_age=max_age,
-            decryption=provider.keys,
+            decryption=(*provider.keys, *self.own_keys()),
             encryption_required=provider.encryption_required,
+        )
+
+
+def alive(provider: SamlProviderRecord, now: datetime) -> None:
+    """Raise InvalidIdentityToken where the provider's metadata is over."""
+    until = provider.metadata.valid_until
+    if until is not None and until <= now:
+        raise InvalidIdentityToken(
+            "The metadata of the identity provider is over: it must be given anew", log=f"valid until {until}"
         )
 
 
 def identity(provider: SamlProviderRecord, text: str, expected: Expected) -> tuple[SamlIdentity, Assertion]:
     """Return who a response is about; raise InvalidIdentityToken, ExpiredTokenException, IDPRejectedClaim."""
-    until = provider.metadata.valid_until
-    if until is not None and until <= expected.now:
-        raise InvalidIdentityToken(
-            "The metadata of the identity provider is over: it must be given anew", log=f"valid until {until}"
-        )
+    alive(provider, expected.now)
     found = check(text, expected)
     made = SamlIdentity(
         provider=provider.arn,

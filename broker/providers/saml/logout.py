@@ -1,0 +1,196 @@
+"""Messages of single logout from an identity provider: only signed ones are believed, in one strict form.
+
+Pure: time and keys are arguments. Source: SAML 2.0 Core, section 3.7; Bindings, sections 3.4 and 3.5; Profiles,
+section 4.4. Nothing is inflated beyond what a message may have (THREATS D24), and what is read is what was signed.
+"""
+
+import zlib
+from base64 import b64decode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NoReturn
+from urllib.parse import unquote_plus
+
+from iam.errors import ExpiredTokenException, InvalidIdentityToken
+from iam.saml.metadata import moment
+from iam.saml.signature import DS, BadSignature, PublicKey, read_signature, verifies
+from iam.saml.xml import Element, NotStrict, children, only_child, read, text_of
+
+_SAML = "{urn:oasis:names:tc:SAML:2.0:assertion}"
+_SAMLP = "{urn:oasis:names:tc:SAML:2.0:protocol}"
+_SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
+REQUEST, ANSWER = "SAMLRequest", "SAMLResponse"
+_ROOTS = {REQUEST: f"{_SAMLP}LogoutRequest", ANSWER: f"{_SAMLP}LogoutResponse"}
+_LONGEST = 100_000  # characters, packed or not
+_MAX_AGE = timedelta(minutes=5)
+_MOST_INDEXES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedLogout:
+    """What a message must fit: from whom, to where, and when."""
+
+    entity_id: str
+    keys: Sequence[PublicKey]
+    address: str
+    now: datetime
+    skew: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutRequest:
+    """Somebody shall be signed out; without indexes, from every session. ``usable_until`` is when it is too old."""
+
+    id: str
+    subject: str
+    indexes: tuple[str, ...]
+    usable_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutAnswer:
+    """What became of a request of ours."""
+
+    in_response_to: str
+    success: bool
+
+
+def from_query(query: str, expected: ExpectedLogout) -> LogoutRequest | LogoutAnswer:
+    """Return the message in the raw query string of a redirect; raise InvalidIdentityToken, ExpiredTokenException.
+
+    The signature covers the parameters as they were encoded by the sender (Bindings, section 3.4.4.1).
+    """
+    raw = _parameters(query)
+    kind = _kind(raw)
+    if "SigAlg" not in raw or "Signature" not in raw:
+        _refuse(_UNSIGNED)
+    signed = "&".join(f"{name}={raw[name]}" for name in (kind, "RelayState", "SigAlg") if name in raw)
+    algorithm, signature = unquote_plus(raw["SigAlg"]), _base64(unquote_plus(raw["Signature"]))
+    if not any(verifies(algorithm, key, signature, signed.encode()) for key in expected.keys):
+        _refuse("Signature of the logout message invalid")
+    root = _read(_inflated(_base64(unquote_plus(raw[kind]))))
+    if next(root.iter(f"{DS}Signature"), None) is not None:
+        _refuse("The logout message is signed twice")
+    return _message(root, kind, expected)
+
+
+def from_form(kind: str, text: str, expected: ExpectedLogout) -> LogoutRequest | LogoutAnswer:
+    """Return the message that was posted as SAMLRequest or SAMLResponse; raise as `from_query`."""
+    root = _read(_base64(text))
+    if next(children(root, f"{DS}Signature"), None) is None:
+        _refuse(_UNSIGNED)
+    try:
+        root = read(read_signature(root).verify(expected.keys))
+    except (BadSignature, NotStrict) as wrong:
+        _refuse("Signature of the logout message invalid", wrong)
+    return _message(root, kind, expected)
+
+
+_UNSIGNED = "The logout message is not signed"
+
+
+def _refuse(message: str, detail: object = "") -> NoReturn:
+    raise InvalidIdentityToken(message, log=f"{message} ({detail})" if detail else message)
+
+
+# --- bytes ------------------------------------------------------------------------------------------------------------
+
+
+def _parameters(query: str) -> dict[str, str]:
+    """Return the parameters as they were sent, still encoded; one that comes twice is refused."""
+    found: dict[str, str] = {}
+    for part in query.split("&"):
+        name, _, value = part.partition("=")
+        if name in found:
+            _refuse("A parameter of the logout message comes twice")
+        found[name] = value
+    return found
+
+
+def _kind(names: dict[str, str]) -> str:
+    kinds = [kind for kind in _ROOTS if kind in names]
+    if len(kinds) != 1 or "SAMLEncoding" in names:
+        _refuse("The request must have either SAMLRequest or SAMLResponse")
+    return kinds[0]
+
+
+def _base64(text: str) -> bytes:
+    if len(text) > _LONGEST:
+        _refuse("The logout message is too long")
+    try:
+        return b64decode("".join(text.split()), validate=True)
+    except ValueError as error:
+        _refuse("The logout message is not base64", error)
+
+
+def _inflated(data: bytes) -> bytes:
+    unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        found = unpacking.decompress(data, _LONGEST)
+    except zlib.error as error:
+        _refuse("The logout message cannot be inflated", error)
+    if not unpacking.eof or unpacking.unused_data:
+        _refuse("The logout message is too long, or not whole")
+    return found
+
+
+def _read(data: bytes) -> Element:
+    try:
+        return read(data)
+    except NotStrict as wrong:
+        _refuse("The logout message is not acceptable XML", wrong)
+
+
+# --- what a signed message says ---------------------------------------------------------------------------------------
+
+
+def _message(root: Element, kind: str, expected: ExpectedLogout) -> LogoutRequest | LogoutAnswer:
+    try:
+        return _said(root, kind, expected)
+    except NotStrict as wrong:
+        _refuse("The logout message has a part that cannot be read", wrong)
+
+
+def _said(root: Element, kind: str, expected: ExpectedLogout) -> LogoutRequest | LogoutAnswer:
+    if root.tag != _ROOTS[kind] or root.get("Version") != "2.0" or not root.get("ID"):
+        _refuse("The message is not one of single logout", root.tag)
+    issuer = only_child(root, f"{_SAML}Issuer")
+    if issuer is None or text_of(issuer) != expected.entity_id:
+        _refuse("Issuer not present in specified provider")
+    if root.get("Destination") != expected.address:  # a signed message must name it: Bindings, section 3.4.5.2
+        _refuse("The logout message was not sent to this address", root.get("Destination"))
+    issued = _moment(root, "IssueInstant")
+    if issued is None:
+        _refuse("The logout message does not say when it was issued")
+    if issued - expected.now > expected.skew:
+        _refuse(f"The identity provider's clock is {int((issued - expected.now).total_seconds())} s ahead")
+    usable_until = issued + _MAX_AGE + expected.skew
+    if expected.now >= usable_until:
+        raise ExpiredTokenException("The logout message is too old")
+    return _request(root, usable_until, expected) if kind == REQUEST else _answer(root)
+
+
+def _request(root: Element, usable_until: datetime, expected: ExpectedLogout) -> LogoutRequest:
+    until = _moment(root, "NotOnOrAfter")
+    if until is not None and expected.now >= until + expected.skew:
+        raise ExpiredTokenException("The logout message is too old")
+    name = only_child(root, f"{_SAML}NameID")
+    if name is None:
+        _refuse("The logout message names nobody: its NameID must not be encrypted")
+    indexes = tuple(text_of(one) for one in children(root, f"{_SAMLP}SessionIndex"))
+    if len(indexes) > _MOST_INDEXES:
+        _refuse("The logout message names too many sessions")
+    return LogoutRequest(root.get("ID", ""), text_of(name), indexes, usable_until)
+
+
+def _answer(root: Element) -> LogoutAnswer:
+    status = only_child(root, f"{_SAMLP}Status")
+    code = None if status is None else only_child(status, f"{_SAMLP}StatusCode")
+    in_response_to = root.get("InResponseTo", "")
+    return LogoutAnswer(in_response_to, success=code is not None and code.get("Value") == _SUCCESS)
+
+
+def _moment(element: Element, name: str) -> datetime | None:
+    text = element.get(name)
+    return None if text is None else moment(text)

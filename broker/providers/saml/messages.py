@@ -1,0 +1,143 @@
+"""What our SAML service provider says to identity providers: requests, answers and its own metadata, all signed.
+
+Pure: time, ids and keys are arguments. Source: SAML 2.0 Core, sections 3.4 and 3.7; Bindings, sections 3.4 and 3.5;
+Metadata, section 2.4. python3-saml signs and writes the metadata; the messages are built as trees, since its templates
+do not escape what they are filled with.
+"""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import urlencode
+
+from lxml import etree
+from onelogin.saml2.metadata import OneLogin_Saml2_Metadata as Metadata
+from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils
+
+from broker.providers.saml.addresses import Addresses
+from iam.saml.metadata import MD, POST, REDIRECT
+
+_SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
+_SAMLP = "urn:oasis:names:tc:SAML:2.0:protocol"
+_SPACES = {"samlp": _SAMLP, "saml": _SAML}
+_RSA_SHA256 = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"
+_SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
+_ANY_NAME = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified"
+_CACHED_FOR = 86_400  # seconds: a new key of ours must be known everywhere before it signs
+_VALID_FOR = timedelta(days=3650)  # most administrators upload a file and never look at it again
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """The key that signs for the service provider, and its certificate, both in PEM."""
+
+    private: bytes
+    certificate: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message that a browser shall carry to ``address``; ``parameter`` is SAMLRequest or SAMLResponse."""
+
+    address: str
+    parameter: str
+    xml: bytes
+    relay_state: str | None = None
+
+
+def sign_in_request(here: Addresses, address: str, message_id: str, now: datetime, relay_state: str) -> Message:
+    """Return the request to sign somebody in, to be answered at our address by POST."""
+    root = _root("AuthnRequest", here, address, message_id, now)
+    root.set("ProtocolBinding", POST)
+    root.set("AssertionConsumerServiceURL", here.acs)
+    etree.SubElement(root, f"{{{_SAMLP}}}NameIDPolicy", AllowCreate="true")
+    return Message(address, "SAMLRequest", etree.tostring(root), relay_state)
+
+
+def sign_out_request(
+    here: Addresses, address: str, message_id: str, now: datetime, who: tuple[str, str, str | None]
+) -> Message:
+    """Return the request to sign somebody out: NameID, its format, and the index of the session, if there is one."""
+    name, name_format, index = who
+    root = _root("LogoutRequest", here, address, message_id, now)
+    root.set("NotOnOrAfter", _instant(now + timedelta(minutes=5)))
+    etree.SubElement(root, f"{{{_SAML}}}NameID", Format=name_format).text = name
+    if index is not None:
+        etree.SubElement(root, f"{{{_SAMLP}}}SessionIndex").text = index
+    return Message(address, "SAMLRequest", etree.tostring(root), message_id)
+
+
+def sign_out_answer(
+    here: Addresses, address: str, message_id: str, now: datetime, *, in_response_to: str, relay_state: str | None
+) -> Message:
+    """Return the answer that somebody was signed out."""
+    root = _root("LogoutResponse", here, address, message_id, now)
+    root.set("InResponseTo", in_response_to)
+    status = etree.SubElement(root, f"{{{_SAMLP}}}Status")
+    etree.SubElement(status, f"{{{_SAMLP}}}StatusCode", Value=_SUCCESS)
+    return Message(address, "SAMLResponse", etree.tostring(root), relay_state)
+
+
+def _root(name: str, here: Addresses, address: str, message_id: str, now: datetime) -> etree._Element:
+    attributes = {"ID": message_id, "Version": "2.0", "IssueInstant": _instant(now), "Destination": address}
+    root = etree.Element(f"{{{_SAMLP}}}{name}", attributes, _SPACES)
+    etree.SubElement(root, f"{{{_SAML}}}Issuer").text = here.entity_id
+    return root
+
+
+def _instant(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# --- how a message travels --------------------------------------------------------------------------------------------
+
+
+def redirect(message: Message, key: SigningKey) -> str:
+    """Return the address, with the signed message, to which a browser is sent (Bindings, section 3.4.4.1)."""
+    parts = {message.parameter: Utils.deflate_and_base64_encode(message.xml.decode())}
+    if message.relay_state is not None:
+        parts["RelayState"] = message.relay_state
+    signed = urlencode(parts | {"SigAlg": _RSA_SHA256})
+    signature = b64encode(Utils.sign_binary(signed.encode(), key.private)).decode()
+    joint = "&" if "?" in message.address else "?"
+    return f"{message.address}{joint}{signed}&{urlencode({'Signature': signature})}"
+
+
+def form(message: Message, key: SigningKey) -> dict[str, str]:
+    """Return the fields, with the signed message, that a browser posts (Bindings, section 3.5.4)."""
+    signed = Utils.add_sign(message.xml, key.private, key.certificate)
+    fields = {message.parameter: b64encode(signed if isinstance(signed, bytes) else signed.encode()).decode()}
+    return fields | ({} if message.relay_state is None else {"RelayState": message.relay_state})
+
+
+def binding_of(addresses: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return binding and address at which an identity provider is told something: by redirect, where it takes that."""
+    return next(((one, addresses[one]) for one in (REDIRECT, POST) if one in addresses), None)
+
+
+# --- metadata ---------------------------------------------------------------------------------------------------------
+
+
+def metadata(here: Addresses, key: SigningKey, certificates: Sequence[str], now: datetime) -> bytes:
+    """Return the signed metadata of the service provider; ``certificates`` are all that may sign, now or soon."""
+    told = {
+        "entityId": here.entity_id,
+        "NameIDFormat": _ANY_NAME,
+        "assertionConsumerService": {"url": here.acs, "binding": POST},
+        "singleLogoutService": {"url": here.logout, "binding": REDIRECT},
+    }
+    text = Metadata.builder(
+        told, authnsign=True, wsign=True, valid_until=int((now + _VALID_FOR).timestamp()), cache_duration=_CACHED_FOR
+    )
+    # The builder puts each key before those that are there: what encrypts and signs now comes first.
+    for certificate in reversed(certificates):
+        text = Metadata.add_x509_key_descriptors(text, certificate, add_encryption=certificate == key.certificate)
+    root = etree.fromstring(text)
+    redirected = root.find(f".//{MD}SingleLogoutService")
+    if redirected is None:
+        raise ValueError("python3-saml wrote metadata without a SingleLogoutService")
+    posted = etree.Element(f"{MD}SingleLogoutService", Binding=POST, Location=here.logout)
+    redirected.addnext(posted)
+    signed = Metadata.sign_metadata(etree.tostring(root), key.private, key.certificate)
+    return signed if isinstance(signed, bytes) else signed.encode()

@@ -1,0 +1,143 @@
+"""The keys of our own SAML service provider: made, listed and removed here, kept in SQL under the master key.
+
+All of them are published in the metadata and open what was encrypted for us. The newest whose time has come signs: a
+new key is published first, so that identity providers know it when it begins to sign.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
+from sqlalchemy import Connection, delete, insert, select
+
+from broker.providers.saml.messages import SigningKey
+from iam.arn import Random
+from iam.errors import DeleteConflict, InternalFailure, NoSuchEntity
+from iam.schema import saml_service_key
+from iam.store import Store
+from iam.vault import Vault
+
+_BITS = 3072
+_VALID_FOR = timedelta(days=3650)
+_COLUMNS = saml_service_key.c
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceKey:
+    """One key; ``created`` and ``signs_from`` are in milliseconds, the certificate is in PEM."""
+
+    id: str
+    private: RSAPrivateKey = field(repr=False)
+    certificate: str
+    created: int
+    signs_from: int
+
+
+class ServiceKeys:
+    """Gives the keys of this moment; reads them when the store saw a change, and makes the first one when needed."""
+
+    def __init__(self, store: Store, vault: Vault, *, now: Callable[[], datetime], random: Random) -> None:
+        self._store = store
+        self._vault = vault
+        self._now = now
+        self._random = random
+        self._keys: tuple[ServiceKey, ...] = ()
+        self._generation = -1
+
+    def all(self) -> tuple[ServiceKey, ...]:
+        """Return every key, the one that signs latest first; none where nobody has needed one yet."""
+        self._store.refresh()
+        generation = self._store.generation
+        if generation != self._generation:
+            with self._store.read() as tx:
+                self._keys = load(tx, self._vault)
+            self._generation = generation
+        return self._keys
+
+    def opening(self) -> tuple[RSAPrivateKey, ...]:
+        """Return the keys that open encrypted assertions."""
+        return tuple(one.private for one in self.all())
+
+    def signing(self) -> SigningKey:
+        """Return the key that signs now."""
+        found = self.all() or self._first()
+        now = int(self._now().timestamp() * 1000)
+        key = next((one for one in found if one.signs_from <= now), found[-1])
+        pem = key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return SigningKey(pem, key.certificate)
+
+    def certificates(self) -> tuple[str, ...]:
+        """Return the certificates of all keys, that of the key that signs now first."""
+        current = self.signing().certificate
+        return (current, *(one.certificate for one in self.all() if one.certificate != current))
+
+    def _first(self) -> tuple[ServiceKey, ...]:
+        with self._store.write() as tx:
+            if not load(tx, self._vault):  # another worker may have been quicker
+                rotate(tx, self._vault, now=self._now(), random=self._random, signs_from=self._now())
+            self._keys = load(tx, self._vault)
+        if not self._keys:
+            raise InternalFailure("An internal error occurred.", log="no key of the SAML service provider")
+        return self._keys
+
+
+def load(tx: Connection, vault: Vault) -> tuple[ServiceKey, ...]:
+    """Return all keys, the one that signs latest first."""
+    rows = tx.execute(select(saml_service_key).order_by(_COLUMNS.signs_from.desc(), _COLUMNS.id)).all()
+    return tuple(
+        ServiceKey(row.id, _private(vault.open(row.sealed, row.id)), row.certificate, row.created, row.signs_from)
+        for row in rows
+    )
+
+
+def _private(data: bytes) -> RSAPrivateKey:
+    key = load_der_private_key(data, None)
+    if not isinstance(key, RSAPrivateKey):
+        raise InternalFailure("An internal error occurred.", log="a key of the SAML service provider is not RSA")
+    return key
+
+
+def rotate(tx: Connection, vault: Vault, *, now: datetime, random: Random, signs_from: datetime) -> str:
+    """Make a new key, which opens and is published at once, and return its id (8 hexadecimal digits)."""
+    key_id = random(4).hex()
+    key = generate_private_key(65537, _BITS)
+    row = {
+        "id": key_id,
+        "sealed": vault.seal(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), key_id, random),
+        "certificate": _certificate(key, now, random),
+        "created": int(now.timestamp() * 1000),
+        "signs_from": int(signs_from.timestamp() * 1000),
+    }
+    tx.execute(insert(saml_service_key).values(row))
+    return key_id
+
+
+def remove(tx: Connection, key_id: str, now: datetime) -> None:
+    """Remove a key: raise NoSuchEntity, or DeleteConflict where no other key signs already."""
+    rows = tx.execute(select(_COLUMNS.id, _COLUMNS.signs_from)).all()
+    if key_id not in {row.id for row in rows}:
+        raise NoSuchEntity(f"There is no key {key_id} of the SAML service provider.")
+    if not any(row.id != key_id and row.signs_from <= int(now.timestamp() * 1000) for row in rows):
+        raise DeleteConflict("No other key signs yet: rotate first, wait until the new one signs, then remove this.")
+    tx.execute(delete(saml_service_key).where(_COLUMNS.id == key_id))
+
+
+def _certificate(key: RSAPrivateKey, now: datetime, random: Random) -> str:
+    """Return a certificate that holds the key: identity providers compare keys, few look at the rest."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Fedgate SAML service provider")])
+    start = now.astimezone(UTC).replace(microsecond=0)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(int.from_bytes(random(16), "big") >> 1 | 1)
+        .not_valid_before(start - timedelta(hours=1))
+        .not_valid_after(start + _VALID_FOR)
+        .sign(key, SHA256())
+    )
+    return made.public_bytes(Encoding.PEM).decode()

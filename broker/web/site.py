@@ -1,0 +1,165 @@
+"""What all pages share: who asks, with which cookie, and how an answer looks.
+
+Every answer forbids scripts, frames and styles of others, and nothing that is kept on the way (THREATS H). Addresses
+come from the settings, never from a request.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hmac import compare_digest
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Response, g, make_response, render_template, request
+
+from broker.aws import edge, trail
+from broker.aws.dispatch import Gate
+from broker.aws.errors import status
+from broker.aws.exchange import Exchange
+from broker.web.browser_sessions import BrowserSession, BrowserSessions
+from iam.errors import AccessDenied, ServiceError, ServiceUnavailable, Throttling
+from iam.store import Store
+
+log = logging.getLogger(__name__)
+
+LARGEST_FORM = 300_000  # bytes: a SAML response has 100,000 characters at most, and three bytes each when encoded
+_TOKEN = re.compile(r"[\w-]{43}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """The pages' way to everything else; ``public_url`` is what browsers call us."""
+
+    gate: Gate
+    sessions: BrowserSessions
+    trusted_proxies: edge.Networks
+    public_url: str
+
+    @property
+    def store(self) -> Store:
+        """Return the durable store."""
+        return self.gate.store
+
+    @property
+    def exchange(self) -> Exchange:
+        """Return the exchange of this request, begun when it is first asked for."""
+        if "exchange" not in g:
+            g.exchange = self.gate.begin(edge.head(request.environ, self.trusted_proxies))
+        found: Exchange = g.exchange
+        return found
+
+    @property
+    def reference(self) -> str:
+        """Return eight characters that a person can read out, and that begin the id of the audit record."""
+        return self.exchange.id[:8]
+
+    # --- cookies ------------------------------------------------------------------------------------------------------
+
+    @property
+    def secure(self) -> bool:
+        """Return whether browsers come over TLS."""
+        return self.public_url.startswith("https://")
+
+    def _cookie(self, name: str) -> str:
+        # __Host-: no other host and no plain http can have set it (RFC 6265bis, section 4.1.3.2).
+        return f"__Host-fedgate-{name}" if self.secure else f"fedgate-{name}"
+
+    def session(self) -> BrowserSession | None:
+        """Return the session of this browser; raise ServiceUnavailable."""
+        return self.sessions.find(_token(request.cookies.get(self._cookie("session"))))
+
+    def set_session(self, response: Response, token: str) -> None:
+        """Give the browser its session; links from elsewhere bring it along, forms from elsewhere do not."""
+        self._set(response, "session", token, same_site="Lax")
+
+    def drop_session(self, response: Response) -> None:
+        """Take the session's cookie away."""
+        name = self._cookie("session")
+        response.delete_cookie(name, secure=self.secure, httponly=True, samesite="Lax")
+
+    def browser(self) -> str | None:
+        """Return the cookie that ties the answer of an identity provider to the browser that was sent there."""
+        return _token(request.cookies.get(self._cookie("browser")))
+
+    def set_browser(self, response: Response, token: str) -> None:
+        """Set that cookie: the answer is a form from elsewhere, and must bring it along."""
+        self._set(response, "browser", token, same_site="None" if self.secure else None)
+
+    def _set(self, response: Response, name: str, token: str, *, same_site: str | None) -> None:
+        response.set_cookie(self._cookie(name), token, secure=self.secure, httponly=True, samesite=same_site, path="/")
+
+    # --- forms --------------------------------------------------------------------------------------------------------
+
+    def check_form(self, session: BrowserSession) -> None:
+        """Raise AccessDenied unless the form that was posted is one that we gave to this session (THREATS H01)."""
+        origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site", "same-origin")
+        ours = origin in (None, origin_of(self.public_url)) and site == "same-origin"
+        if not ours or not compare_digest(request.form.get("form_token", "").encode(), session.form_token.encode()):
+            raise AccessDenied(
+                "This form is not from this site, or too old. Go back, load the page anew and try again."
+            )
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    @property
+    def wants_json(self) -> bool:
+        """Return whether the client would rather have JSON than a page."""
+        best = request.accept_mimetypes.best_match(["text/html", "application/json"])
+        return bool(best == "application/json")
+
+    def page(self, template: str, *, code: int = 200, forms_to: tuple[str, ...] = (), **values: object) -> Response:
+        """Return a page; its forms may lead to us, and to the origins of the addresses in ``forms_to``."""
+        response = make_response(render_template(template, **values), code)
+        return self.guarded(response, forms_to)
+
+    def json(self, value: Mapping[str, Any], code: int = 200) -> Response:
+        """Return a JSON object."""
+        text = json.dumps(value, indent=2) + "\n"
+        return self.guarded(Response(text, code, content_type="application/json"))
+
+    def guarded(self, response: Response, forms_to: tuple[str, ...] = ()) -> Response:
+        """Add what keeps an answer to the browser that asked."""
+        targets = " ".join(["'self'", *sorted({origin_of(address) for address in forms_to})])
+        response.headers["Content-Security-Policy"] = (
+            "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
+            f"form-action {targets}; frame-ancestors 'none'; base-uri 'none'"
+        )
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["Referrer-Policy"] = "same-origin"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["x-amzn-RequestId"] = self.exchange.id
+        if self.secure:
+            response.headers["Strict-Transport-Security"] = "max-age=31536000"
+        return response
+
+    def refused(self, error: ServiceError) -> Response:
+        """Return the answer to a request that was refused."""
+        code = status(error)
+        if error.log != error.message:
+            log.info("page %s refused: %s: %a", self.exchange.id, error.code, error.log)
+        if self.wants_json:
+            response = self.json({"code": error.code, "message": error.message, "reference": self.reference}, code)
+        else:
+            response = self.page("refused.html", code=code, message=error.message, reference=self.reference)
+        if isinstance(error, Throttling | ServiceUnavailable):
+            response.headers["Retry-After"] = str(error.retry_after)
+        return response
+
+    # --- records ------------------------------------------------------------------------------------------------------
+
+    def record(self, name: str, account_id: str, **told: object) -> None:
+        """Record what a page did, before it answers; raise AuditUnavailable."""
+        self.gate.audit.append(trail.page(self.exchange, name, account_id, told))
+
+
+def origin_of(address: str) -> str:
+    """Return scheme, host and port of an address, as browsers name them."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _token(text: str | None) -> str | None:
+    return text if text and _TOKEN.fullmatch(text) else None
