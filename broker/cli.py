@@ -27,6 +27,7 @@ COMMANDS = {
     "check-config": Entry("broker.commands.service", "check_config", "Say whether the settings can be used."),
     "account": Entry("broker.commands.installation", "account", "Create and list accounts."),
     "guardrail": Entry("broker.commands.guardrail", "guardrail", "Set the ceiling of an account."),
+    "saml": Entry("broker.commands.saml", "saml", "Add, test and list SAML identity providers."),
     "keys": Entry("broker.commands.keys", "keys", "Rotate, list and remove the keys that seal sessions."),
     "sessions": Entry("broker.commands.sessions", "sessions", "List and revoke sessions."),
     "lint": Entry("broker.commands.lint", "lint_", "Say what is wrong with policies in files."),

@@ -7,6 +7,7 @@ import base64
 import binascii
 import hashlib
 import os
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -130,6 +131,18 @@ class Settings:
     saml_clock_skew: int = field(
         metadata=_about(
             "saml", "Seconds by which the clock of an identity provider may differ from ours, up to 300.", default=60
+        )
+    )
+    outbound_allowed_networks: tuple[str, ...] = field(
+        metadata=_about(
+            "outbound",
+            "Private networks (CIDR) from which documents such as SAML metadata may be fetched.",
+            default=(),
+        )
+    )
+    outbound_ca_file: str = field(
+        metadata=_about(
+            "outbound", "PEM file of the authorities to trust when fetching; empty trusts the system's.", default=""
         )
     )
     pages_idle: int = field(
@@ -347,6 +360,8 @@ def _unsafe(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
     yield ("server", "public_url"), _public_url_remedy(values)
     skew_fits = 0 <= values["saml_clock_skew"] <= _MOST_SKEW
     yield ("saml", "clock_skew"), "" if skew_fits else f"must be 0 to {_MOST_SKEW}"
+    yield ("outbound", "allowed_networks"), _networks_remedy(values["outbound_allowed_networks"])
+    yield ("outbound", "ca_file"), _ca_remedy(values["outbound_ca_file"])
     idle, lifetime = values["pages_idle"], values["pages_lifetime"]
     yield ("pages", "idle"), "" if idle >= _LEAST_IDLE else f"must be at least {_LEAST_IDLE}"
     yield ("pages", "lifetime"), "" if idle <= lifetime <= _DAY else f"must be at least pages.idle, at most {_DAY}"
@@ -384,6 +399,23 @@ def _public_url_remedy(values: Mapping[str, Any]) -> str:
     if values["development"] or url.scheme == "https" or all(not host or _is_local(host) for host in hosts):
         return ""
     return "passwords and keys would cross the network in clear: set the https:// address of the proxy in front of bind"
+
+
+def _networks_remedy(networks: tuple[str, ...]) -> str:
+    for text in networks:
+        try:
+            ip_network(text)
+        except ValueError:
+            return f"{text} is not a network such as 10.0.0.0/8"
+    return ""
+
+
+def _ca_remedy(file: str) -> str:
+    try:
+        ssl.create_default_context(cafile=file or None)
+    except OSError as error:  # ssl.SSLError is one
+        return f"{file} cannot be read: {error.strerror or error}"
+    return ""
 
 
 def _proxies_remedy(networks: tuple[str, ...], *, development: bool) -> str:

@@ -1,6 +1,7 @@
 """Settings to Services: the only place where constructors meet, and where the clock and chance come from."""
 
 import secrets
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +20,9 @@ from broker.aws.dispatch import Gate
 from broker.aws.edge import Networks
 from broker.aws.ldap_sign_in import LdapSignIn
 from broker.aws.saml_sign_in import SamlSignIn
+from broker.fetch import Fetcher
 from broker.key_use import KeyUse
+from broker.metadata_refresh import MetadataRefresh
 from broker.providers.saml.provider import Reader
 from broker.providers.saml.service_keys import ServiceKeys
 from broker.settings import Settings
@@ -58,6 +61,7 @@ class Services:
     trusted_proxies: Networks
     endpoint: str
     saml: SamlPages
+    metadata: MetadataRefresh
 
     def reference(self) -> str:
         """Return eight characters that a person can read out, and that find the log line."""
@@ -97,6 +101,14 @@ def _in_background(work: Callable[[], None]) -> None:
     threading.Thread(target=work, daemon=True).start()
 
 
+def fetcher(settings: Settings) -> Fetcher:
+    """Return what fetches documents from elsewhere."""
+    networks = tuple(ip_network(text) for text in settings.outbound_allowed_networks)
+    return Fetcher(
+        ssl.create_default_context(cafile=settings.outbound_ca_file or None), networks, plain=settings.development
+    )
+
+
 def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Services:
     """Build one worker's services from the settings; tests hand in a clock of their own."""
     vault = Vault(settings.master_key)
@@ -105,6 +117,7 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
     audit = AuditLog(settings.audit_dir, sync=settings.audit_sync, flush_ms=settings.audit_flush_ms)
     sessions = live_sessions(settings.redis_url)
     saml_keys = ServiceKeys(store, vault, now=now, random=random)
+    single_use = SingleUse(store, monotonic=time.monotonic)
     reader = Reader(settings.public_url, timedelta(seconds=settings.saml_clock_skew), saml_keys.opening)
     providers = {name: config.open(now=now) for name, config in settings.directories.items()}
     gate = Gate(
@@ -126,7 +139,7 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         saml=SamlSignIn(
             store=store,
             reader=reader,
-            single_use=SingleUse(store, monotonic=time.monotonic),
+            single_use=single_use,
         ),
         key_use=KeyUse(store),
         now=now,
@@ -156,4 +169,7 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         trusted_proxies=trusted,
         endpoint=settings.public_url,
         saml=SamlPages(site=site, portal=Portal(site=site, doors=doors(store)), reader=reader, keys=saml_keys),
+        metadata=MetadataRefresh(
+            store=store, fetcher=fetcher(settings), audit=audit, single_use=single_use, now=now, random=random
+        ),
     )

@@ -2,13 +2,19 @@
 
 import atexit
 import logging
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse
 
 from broker.app import create_app
 from broker.aws import edge
 from broker.settings import Settings
 from broker.wiring import Services, services
+
+log = logging.getLogger(__name__)
+
+_EVERY = 30.0  # seconds
 
 
 class Application:
@@ -30,11 +36,22 @@ class Application:
         return edge.write(self._gate.handle(request), start_response)
 
 
+def _look_after(work: Callable[[], object]) -> None:
+    """Do a work every half a minute, as long as the process lives; one failure does not end it."""
+    while True:
+        time.sleep(_EVERY)
+        try:
+            work()
+        except Exception:
+            log.exception("the background work failed")
+
+
 def __getattr__(name: str) -> Application:
     """Build ``application`` when a server first asks for it: importing this module reads no settings."""
     if name != "application":
         raise AttributeError(name)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     parts = services(Settings.read())
+    threading.Thread(target=_look_after, args=(parts.metadata.run,), daemon=True).start()
     atexit.register(parts.sessions.settle)
     return Application(parts)

@@ -64,9 +64,9 @@ class World:
         return self.admin.role(role_name, self.trusting(**more))
 
 
-def world_in(folder, redis_url) -> World:
+def world_in(folder, redis_url, **settings) -> World:
     clock = Still()
-    installation = Installation(folder, environment(folder, redis_url), clock)
+    installation = Installation(folder, environment(folder, redis_url, **settings), clock)
     admin = Administrator.of_a_new_account(installation, "111122223333")
     pem = OUR_KEY.decode()
     arn = admin.do("CreateSAMLProvider", Name="Corp", SAMLMetadataDocument=metadata(), AddPrivateKey=pem,

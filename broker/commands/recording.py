@@ -1,20 +1,18 @@
 """What an operator changes from the command line is recorded as strictly as what callers change through the API."""
 
-import json
 import os
 import pwd
-import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 
 from broker.audit import AuditLog
+from broker.operator_record import keep, operator_record
 from broker.settings import Settings
 from broker.wiring import now, random
-from iam.schema import audit_record
 from iam.store import Store
 
 
@@ -38,33 +36,10 @@ def recorded(settings: Settings, store: Store, event: str) -> Iterator[Change]:
         with store.write() as tx:
             change = Change(tx)
             yield change
-            record = _record(event, change)
-            tx.execute(insert(audit_record).values(**_row(record)))
+            by = _operator(), "command line"
+            record = operator_record(event, change.account_id, change.parameters, by=by, now=now(), random=random)
+            keep(tx, record)
         audit.append(record)
-
-
-def _record(event: str, change: Change) -> dict[str, Any]:
-    at = now()
-    return {
-        "eventVersion": "1.11",
-        "userIdentity": {"type": "Operator", "userName": _operator()},
-        "eventTime": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "at": int(at.timestamp() * 1000),
-        "eventSource": "operator.fedgate",
-        "eventName": event,
-        "awsRegion": "us-east-1",
-        "sourceIPAddress": "command line",
-        "userAgent": "fedgate",
-        "requestParameters": change.parameters or None,
-        "responseElements": None,
-        "requestID": _new_id(),
-        "eventID": _new_id(),
-        "readOnly": False,
-        "eventType": "OperatorCommand",
-        "managementEvent": True,
-        "recipientAccountId": change.account_id,
-        "eventCategory": "Management",
-    }
 
 
 def _operator() -> str:
@@ -73,16 +48,3 @@ def _operator() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return f"uid {os.getuid()}"
-
-
-def _row(record: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "event_id": record["eventID"],
-        "at": int(now().timestamp() * 1000),
-        "account_id": record["recipientAccountId"] or "",
-        "record": json.dumps(record, separators=(",", ":")),
-    }
-
-
-def _new_id() -> str:
-    return str(uuid.UUID(bytes=random(16), version=4))

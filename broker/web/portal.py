@@ -56,7 +56,7 @@ class Portal:
         if self.site.wants_json:
             return self.site.json(self.listed(session.identity, roles) | {"form_token": session.form_token})
         hidden = {"form_token": session.form_token}
-        return self.choice(session.identity, roles, action="/portal", hidden=hidden, signed_in=True)
+        return self.choice(session.identity, roles, action=self.site.at("/portal"), hidden=hidden, signed_in=True)
 
     def take(self) -> Response:
         """Answer with credentials of the role that was chosen."""
@@ -84,7 +84,8 @@ class Portal:
         """Return the page of somebody who is not signed in."""
         doors = self.doors()
         if self.site.wants_json:
-            return self.site.json({"code": "NotSignedIn", "doors": {one.name: one.address for one in doors}}, 401)
+            told = {one.name: self.site.at(one.address) for one in doors}
+            return self.site.json({"code": "NotSignedIn", "doors": told}, 401)
         return self.site.page("doors.html", code=401 if request.method == "POST" else 200, doors=doors)
 
     def signed_out(self, *, everywhere: bool = True) -> Response:

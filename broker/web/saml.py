@@ -139,7 +139,7 @@ class SamlPages:
             )
         if not site.sessions.finish(message_id):
             raise InvalidIdentityToken("The request was answered before.")
-        response = _found(begun.return_to)
+        response = _found(site.at(begun.return_to))
         self._open(found, response)
         if site.wants_json:
             told = site.json(self.portal.listed(found, self.portal.roles(found)))
@@ -164,7 +164,7 @@ class SamlPages:
             site.record("SamlRoles", found.account_id, provider=found.provider)
             if site.wants_json:
                 return site.json(self.portal.listed(found, roles))
-            return self.portal.choice(found, roles, action=request.path, hidden={"SAMLResponse": text})
+            return self.portal.choice(found, roles, action=site.at(request.path), hidden={"SAMLResponse": text})
         return self.portal.taken(found, chosen, proof=True)
 
     # --- signing out --------------------------------------------------------------------------------------------------

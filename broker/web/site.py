@@ -56,6 +56,10 @@ class Site:
         """Return eight characters that a person can read out, and that begin the id of the audit record."""
         return self.exchange.id[:8]
 
+    def at(self, path: str) -> str:
+        """Return a path of ours as browsers ask for it: the public URL may have one in front."""
+        return f"{urlsplit(self.public_url).path}{path}"
+
     # --- cookies ------------------------------------------------------------------------------------------------------
 
     @property
@@ -112,7 +116,7 @@ class Site:
 
     def page(self, template: str, *, code: int = 200, forms_to: tuple[str, ...] = (), **values: object) -> Response:
         """Return a page; its forms may lead to us, and to the origins of the addresses in ``forms_to``."""
-        response = make_response(render_template(template, **values), code)
+        response = make_response(render_template(template, root=self.at(""), **values), code)
         return self.guarded(response, forms_to)
 
     def json(self, value: Mapping[str, Any], code: int = 200) -> Response:

@@ -1,0 +1,150 @@
+"""Documents from elsewhere, such as an identity provider's metadata: fetched so that nobody can misuse it.
+
+Only https, only one address that was looked at first and is then kept, no redirects, no more than so many bytes within
+so many seconds (THREATS F09; OWASP, "Server-Side Request Forgery Prevention"). Addresses of private networks are
+refused unless the settings allow them.
+"""
+
+import socket
+import ssl
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import SplitResult, urlsplit
+
+_LARGEST = 1_000_000  # bytes
+_CHUNK = 65_536
+# Addresses that hold one of IPv4, which a gateway would reach for us: RFC 6052, RFC 3056, RFC 4380.
+_TUNNELS = tuple(ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
+
+Networks = tuple[IPv4Network | IPv6Network, ...]
+Address = IPv4Address | IPv6Address
+
+
+class NotFetched(Exception):
+    """A document that could not be fetched, or must not be; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """Fetches documents; ``allowed`` are private networks that may be asked, ``plain`` allows http (for trials)."""
+
+    tls: ssl.SSLContext
+    allowed: Networks = ()
+    plain: bool = False
+    within: float = 5.0  # seconds, for all of it
+
+    def get(self, url: str) -> bytes:
+        """Return the document at an address; raise NotFetched."""
+        parts = self._parts(url)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        tls = self.tls if parts.scheme == "https" else None
+        connection = _Pinned(host, port, self._pick(host, port), tls, self.within)
+        alarm = threading.Timer(self.within, connection.hang_up)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request("GET", target, headers={"Accept-Encoding": "identity", "User-Agent": "fedgate"})
+            with connection.getresponse() as answer:
+                body = _body(answer)
+        except (OSError, HTTPException, ValueError) as error:
+            why = f"it takes longer than {self.within:.0f} s" if connection.hung_up else _why(error)
+            raise NotFetched(f"{host} cannot be asked: {why}") from error
+        finally:
+            alarm.cancel()
+            connection.end()
+        if connection.hung_up:  # what looks like the end may be ours
+            raise NotFetched(f"{host} cannot be asked: it takes longer than {self.within:.0f} s")
+        return body
+
+    def _parts(self, url: str) -> SplitResult:
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError as error:
+            raise NotFetched("the address cannot be read") from error
+        if parts.scheme != "https" and not (self.plain and parts.scheme == "http"):
+            raise NotFetched("the address must begin with https://")
+        if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+            raise NotFetched("the address has characters that no address has")
+        if not parts.hostname or "@" in parts.netloc or parts.fragment:
+            raise NotFetched("the address must have a host, and neither a user nor a fragment")
+        return parts
+
+    def _pick(self, host: str, port: int) -> Address:
+        """Return the address to connect to: all that the name has must be allowed, the first is taken."""
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise NotFetched(f"{host} has no address") from error
+        addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+        for one in addresses:
+            if not self._may(one):
+                raise NotFetched(f"{host} is at the private address {one}, which outbound.allowed_networks lacks")
+        if not addresses:
+            raise NotFetched(f"{host} has no address")
+        return addresses[0]
+
+    def _may(self, address: Address) -> bool:
+        inner = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+        if inner is not None:
+            address = inner
+        if any(address in network for network in self.allowed):
+            return True
+        return address.is_global and not address.is_multicast and not any(address in one for one in _TUNNELS)
+
+
+def _body(answer: HTTPResponse) -> bytes:
+    if answer.status != 200:  # noqa: PLR2004 - a redirect is none of ours to follow
+        raise NotFetched(f"the answer has status {answer.status}")
+    if answer.getheader("Content-Encoding", "identity").lower() not in ("identity", ""):
+        raise NotFetched("the answer is compressed, which was not asked for")
+    data = b""
+    while chunk := answer.read(_CHUNK):
+        data += chunk
+        if len(data) > _LARGEST:
+            raise NotFetched(f"the answer is larger than {_LARGEST} bytes")
+    return data
+
+
+class _Pinned(HTTPConnection):
+    """A connection to an address that was looked at; the name serves for TLS and Host alone."""
+
+    def __init__(self, host: str, port: int, address: Address, tls: ssl.SSLContext | None, within: float) -> None:
+        super().__init__(host, port, timeout=within)
+        self.hung_up = False
+        self._live: socket.socket | None = None
+        self._address = str(address)
+        self._tls = tls
+
+    def hang_up(self) -> None:
+        """End it from outside, whatever it waits for."""
+        self.hung_up = True
+        if self._live is not None:
+            with suppress(OSError):
+                # Not SSLSocket's own, which would let the reader go on with what is encrypted.
+                socket.socket.shutdown(self._live, socket.SHUT_RDWR)
+
+    def end(self) -> None:
+        """Close all of it: HTTPConnection forgets its socket as soon as an answer begins that ends with it."""
+        self.close()
+        if self._live is not None:
+            self._live.close()
+
+    def connect(self) -> None:
+        """Connect, and check the certificate against the name."""
+        plain = socket.create_connection((self._address, self.port), self.timeout)
+        self.sock = self._live = plain
+        if self._tls:
+            self.sock = self._live = self._tls.wrap_socket(plain, server_hostname=self.host)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, TimeoutError):
+        return "it does not answer in time"
+    return getattr(error, "strerror", None) or type(error).__name__
