@@ -138,16 +138,11 @@ class Portal:
             hidden=hidden,
             signed_in=signed_in,
             data=b64encode(json.dumps(told).encode()).decode(),
-            forms_to=self._ways_out(identity) if signed_in else (),
         )
 
     def _account(self, account_id: str) -> str:
         account = self.site.store.account(account_id)
         return f"{account.alias} ({account_id})" if account and account.alias else account_id
-
-    def _ways_out(self, identity: SamlIdentity) -> tuple[str, ...]:
-        provider = self.site.store.saml_provider(identity.provider)
-        return tuple(provider.metadata.sign_out.values()) if provider else ()
 
     def taken(self, identity: SamlIdentity, role_arn: str, *, proof: bool) -> Response:
         """Return credentials of a role, or why not; ``proof``: the assertion has not been used up yet."""

@@ -222,7 +222,12 @@ class SamlPages:
         site.sessions.begin(message_id, Begun(provider.arn, "", message_id))
         who = found.subject, found.name_format, found.session_index
         here = self.reader.addresses(provider)
-        return self._sent(messages.sign_out_request(here, door[1], message_id, site.exchange.now, who), door[0])
+        message = messages.sign_out_request(here, door[1], message_id, site.exchange.now, who)
+        if door[0] != REDIRECT:
+            return self._sent(message, door[0])
+        # By a page and not by a redirect: browsers hold the redirects of a form to the page's form-action, wherever the
+        # identity provider then leads.
+        return site.page("leave.html", address=messages.redirect(message, self.keys.signing()))
 
     # --- small parts --------------------------------------------------------------------------------------------------
 
@@ -235,7 +240,8 @@ class SamlPages:
         if binding == REDIRECT:
             return self.site.guarded(_found(messages.redirect(message, key)))
         fields = messages.form(message, key)
-        return self.site.page("forward.html", forms_to=(message.address,), address=message.address, fields=fields)
+        # The identity provider may lead on to another host, which browsers would hold to form-action.
+        return self.site.page("forward.html", forms_to="*", address=message.address, fields=fields)
 
 
 def doors(store: Store, most: int = 20) -> Callable[[], tuple[Door, ...]]:

@@ -114,8 +114,8 @@ class Site:
         best = request.accept_mimetypes.best_match(["text/html", "application/json"])
         return bool(best == "application/json")
 
-    def page(self, template: str, *, code: int = 200, forms_to: tuple[str, ...] = (), **values: object) -> Response:
-        """Return a page; its forms may lead to us, and to the origins of the addresses in ``forms_to``."""
+    def page(self, template: str, *, code: int = 200, forms_to: str = "'self'", **values: object) -> Response:
+        """Return a page; ``forms_to`` is where its forms may lead, as form-action says it."""
         response = make_response(render_template(template, root=self.at(""), **values), code)
         return self.guarded(response, forms_to)
 
@@ -124,12 +124,11 @@ class Site:
         text = json.dumps(value, indent=2) + "\n"
         return self.guarded(Response(text, code, content_type="application/json"))
 
-    def guarded(self, response: Response, forms_to: tuple[str, ...] = ()) -> Response:
+    def guarded(self, response: Response, forms_to: str = "'self'") -> Response:
         """Add what keeps an answer to the browser that asked."""
-        targets = " ".join(["'self'", *sorted({origin_of(address) for address in forms_to})])
         response.headers["Content-Security-Policy"] = (
             "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
-            f"form-action {targets}; frame-ancestors 'none'; base-uri 'none'"
+            f"form-action {forms_to}; frame-ancestors 'none'; base-uri 'none'"
         )
         response.headers["Cache-Control"] = "no-store"
         response.headers["Referrer-Policy"] = "same-origin"
