@@ -62,6 +62,7 @@ $(VENV)/.bench: pyproject.toml $(VENV)/.test
 bench: $(VENV)/.bench
 	$(BIN)/python bench/policy.py
 	$(BIN)/python bench/run.py
+	$(BIN)/python bench/saml.py
 
 # The laws of the policy language, with as many examples as a night has time for.
 laws: $(VENV)/.test
