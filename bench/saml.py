@@ -138,7 +138,17 @@ def work(given):
 def load(folder, url, file, options):
     script = folder / "saml.lua"
     script.write_text(SCRIPT.replace("FILE", str(file)))
-    command = ["wrk", "-t1", f"-c{options.connections}", f"-d{options.seconds}s", "--latency", "-s", str(script)]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{options.connections}",
+        f"-d{options.seconds}s",
+        "--latency",
+        "--timeout",
+        "10s",
+        "-s",
+        str(script),
+    ]
     out = subprocess.run([*command, url + "/"], capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in out or "Socket errors" in out:
         sys.exit(f"{url}: {out}")

@@ -40,6 +40,8 @@ from sts.single_use import SingleUse
 
 _REDIS_TIMEOUT = 0.5  # seconds; Redis is never worth waiting for, tokens verify without it
 
+_GATHER = 0.001  # seconds in which the uses of single-use proofs gather for one commit
+
 
 def now() -> datetime:
     """Return this moment, aware and in UTC."""
@@ -117,7 +119,7 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
     audit = AuditLog(settings.audit_dir, sync=settings.audit_sync, flush_ms=settings.audit_flush_ms)
     sessions = live_sessions(settings.redis_url)
     saml_keys = ServiceKeys(store, vault, now=now, random=random)
-    single_use = SingleUse(store, monotonic=time.monotonic)
+    single_use = SingleUse(store, monotonic=time.monotonic, gather=lambda: time.sleep(_GATHER))
     reader = Reader(settings.public_url, timedelta(seconds=settings.saml_clock_skew), saml_keys.opening)
     providers = {name: config.open(now=now) for name, config in settings.directories.items()}
     gate = Gate(

@@ -32,6 +32,7 @@ from iam.records import (
     parsed,
     provider_name,
 )
+from iam.turn import Turn
 from iam.vault import Vault
 
 __all__ = [
@@ -97,8 +98,8 @@ class Store:
         self._poll = poll
         self._reading = for_reading(self.engine)
         self._writing = for_writing(self.engine)
-        # SQLite's own lock blocks the thread, and with it, under gevent, the very greenlet that holds the lock.
-        self._writer = threading.Lock()
+        sqlite = self.engine.dialect.name == "sqlite"
+        self._turn = Turn(bell.with_name("writer.turn") if bell else None) if sqlite else None
         self._looking = threading.Lock()
         self._bell = Bell(bell) if bell else None
         self._heard = 0
@@ -136,6 +137,8 @@ class Store:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+        if self._turn is not None:
+            self._turn.close()
 
     # --- transactions -------------------------------------------------------------------------------------------------
 
@@ -165,11 +168,8 @@ class Store:
                     self._heard = number
 
     def _take_turn(self, stack: ExitStack) -> None:
-        if self.engine.dialect.name != "sqlite":
-            return
-        if not self._writer.acquire(timeout=WAIT):
+        if self._turn is not None and not stack.enter_context(self._turn.taken(WAIT)):
             raise ServiceFailure("The store cannot answer now. Try again later.", log="another writer holds the turn")
-        stack.callback(self._writer.release)
 
     def check(self) -> None:
         """Raise ServiceUnavailable where the database does not answer."""
@@ -362,6 +362,8 @@ def _keep(kept: dict[K, V], key: K, value: V) -> None:
 
 def _next_revision(tx: Connection, *, revise: bool) -> int:
     """Return the revision after this; on PostgreSQL its row's lock lets one writer in at a time, as SQLite does."""
+    if not revise and tx.dialect.name == "sqlite":
+        return 0  # nobody asks for it, and the turn is taken
     if revise:
         number = tx.execute(
             update(schema.revision).values(number=schema.revision.c.number + 1).returning(schema.revision.c.number)
