@@ -24,6 +24,12 @@ This address is the endpoint of the AWS-compatible STS and IAM API. To use it:
 Health: /healthz and /readyz
 """
 
+# Of every answer that says nothing else of its own: errors, texts, styles.
+_GUARDS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+
 
 def create_app(services: Services) -> Flask:
     """Return the application over these services."""
@@ -39,6 +45,12 @@ def create_app(services: Services) -> Flask:
         # named (THREATS A28).
         if "//" in request.environ["PATH_INFO"]:
             abort(404)
+
+    @app.after_request
+    def guarded(response: Response) -> Response:
+        for name, value in _GUARDS.items():
+            response.headers.setdefault(name, value)
+        return response
 
     @app.get("/")
     def welcome() -> Response:

@@ -16,8 +16,13 @@ from urllib.parse import SplitResult, urlsplit
 
 _LARGEST = 1_000_000  # bytes
 _CHUNK = 65_536
-# Addresses that hold one of IPv4, which a gateway would reach for us: RFC 6052, RFC 3056, RFC 4380.
-_TUNNELS = tuple(ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
+# What is public of IPv6 ("IANA IPv6 Global Unicast Address Assignments"), and of both what is not, or what holds an
+# address of IPv4 that a gateway would reach for us.
+_PUBLIC_IPV6 = ip_network("2000::/3")
+_NOT_PUBLIC = tuple(
+    ip_network(text)
+    for text in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "192.0.0.0/24", "192.88.99.0/24")
+)
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
 Address = IPv4Address | IPv6Address
@@ -94,7 +99,9 @@ class Fetcher:
             address = inner
         if any(address in network for network in self.allowed):
             return True
-        return address.is_global and not address.is_multicast and not any(address in one for one in _TUNNELS)
+        if isinstance(address, IPv6Address) and address not in _PUBLIC_IPV6:
+            return False
+        return address.is_global and not address.is_multicast and not any(address in one for one in _NOT_PUBLIC)
 
 
 def _body(answer: HTTPResponse) -> bytes:

@@ -67,11 +67,19 @@ class MetadataRefresh:
             for row in self._due():
                 if self._claim(row):
                     asked += 1
-                    self.refresh(row)
+                    self._try(row)
             self._warn()
         except ServiceError as error:
             log.warning("metadata was not refreshed: %s", error.log)
         return asked
+
+    def _try(self, row: Row[Any]) -> None:
+        try:
+            self.refresh(row)
+        except ServiceError:
+            raise
+        except Exception:  # one provider's metadata is not in the way of the others'
+            log.exception("metadata of %s in account %s was not refreshed", row.name, row.account_id)
 
     def refresh(self, row: Row[Any]) -> str:
         """Fetch one provider's metadata and keep it; return what was wrong, or nothing."""
@@ -98,7 +106,8 @@ class MetadataRefresh:
     def _due(self) -> list[Row[Any]]:
         now = _milliseconds(self.now())
         with self.store.read() as tx:
-            return list(tx.execute(select(saml_provider).where(_COLUMNS.refresh_at <= now)).all())
+            due = (_COLUMNS.refresh_at <= now, _COLUMNS.metadata_url.is_not(None))
+            return list(tx.execute(select(saml_provider).where(*due)).all())
 
     def _claim(self, row: Row[Any]) -> bool:
         mine = (_COLUMNS.id == row.id, _COLUMNS.refresh_at == row.refresh_at)
@@ -117,11 +126,13 @@ class MetadataRefresh:
             values["updated"] = _milliseconds(now)
             record = self._record(row, arn, found)
             self.audit.check()
+        # Only over what was there when the fetch began: an administrator may have been quicker.
+        same = (_COLUMNS.id == row.id, _COLUMNS.metadata_url == row.metadata_url, _COLUMNS.metadata == row.metadata)
         with self.store.write(revise=changed) as tx:
-            tx.execute(update(saml_provider).where(_COLUMNS.id == row.id).values(values))
-            if record is not None:
+            kept = tx.execute(update(saml_provider).where(*same).values(values)).rowcount
+            if kept and record is not None:
                 keep(tx, record)
-        if record is not None:
+        if kept and record is not None:
             self.audit.append(record)
 
     def _record(self, row: Row[Any], arn: str, found: IdpMetadata) -> dict[str, Any]:

@@ -214,7 +214,7 @@ def _read(source: Source, environ: Mapping[str, str]) -> Settings:
     embedded = not values["redis_url"]
     if embedded:
         values["redis_url"] = "unix://" + quote(str(embedded_socket(values["data_dir"])))
-    values["public_url"] = values["public_url"].rstrip("/") or f"http://{values['bind']}"
+    values["public_url"] = _as_browsers_write(values["public_url"].rstrip("/")) or f"http://{values['bind']}"
     return Settings(
         **values,
         master_key=master_key,
@@ -416,6 +416,14 @@ def _ca_remedy(file: str) -> str:
     except OSError as error:  # ssl.SSLError is one
         return f"{file} cannot be read: {error.strerror or error}"
     return ""
+
+
+def _as_browsers_write(url: str) -> str:
+    """Return an address with scheme and host in small letters, and without the port that its scheme has anyway."""
+    parts = urlsplit(url)
+    scheme, host = parts.scheme.lower(), parts.netloc.lower()
+    usual = {"https": ":443", "http": ":80"}.get(scheme, ":")
+    return url and f"{scheme}://{host.removesuffix(usual)}{parts.path}"
 
 
 def _proxies_remedy(networks: tuple[str, ...], *, development: bool) -> str:

@@ -33,13 +33,15 @@ class Identity:
 class SamlIdentity(Identity):
     """A person whom a SAML identity provider has just vouched for.
 
-    ``provider`` is the ARN of the provider, for its name is unique in its account alone. ``subject`` is the NameID and
+    ``provider`` is the ARN of the provider, for its name is unique in its account alone; ``provider_id``
+    never passes to another one. ``subject`` is the NameID and
     ``name_format`` its format; ``attributes`` are those of the assertion, by Name. ``assertion`` is issuer and id of
     the proof, which counts once until ``usable_until``. ``session_until`` ends whatever begins with it. What is asked
     of the provider's people, ``map_by_trust`` says: whether those without Role attributes may have a role.
     """
 
     account_id: str
+    provider_id: str
     provider_name: str
     issuer: str
     recipient: str

@@ -22,8 +22,9 @@ _NAME_ID_FORMATS = "urn:oasis:names:tc:SAML:2.0:nameid-format:"
 _NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{3,5}", re.ASCII)
 _SHORTEST, _LONGEST = 900, 43_200
-_TAG_KEY = re.compile(r"[\w\s.:/=+\-@]{1,128}")
-_TAG_VALUE = re.compile(r"[\w\s.:/=+\-@]{0,256}")
+# [\p{L}\p{Z}\p{N}_.:/=+\-@]: STS API reference, "Tag".
+_TAG_KEY = re.compile(r"(?:[\w.:/=+\-@]|[^\S\t-\r\x1c-\x1f\x85]){1,128}")
+_TAG_VALUE = re.compile(r"(?:[\w.:/=+\-@]|[^\S\t-\r\x1c-\x1f\x85]){0,256}")
 _MOST_TAGS = 50
 
 _EDU_PERSON = "urn:oid:1.3.6.1.4.1.5923.1.1.1."
@@ -194,7 +195,8 @@ def saml_keys(identity: SamlIdentity) -> dict[str, tuple[str, ...]]:
     keys: dict[str, tuple[str, ...]] = {}
     for name, values in identity.attributes.items():
         if values:
-            keys[f"saml:attribute/{name.lower()}"] = values
+            own = f"saml:attribute/{name.lower()}"
+            keys[own] = keys.get(own, ()) + values  # keys have no case: names that differ in it alone are one
             if name in KEYS:
                 keys.setdefault(f"saml:{KEYS[name]}", values)  # "only one claim will be mapped"
     keys |= {key: (value,) for key, value in lasting_keys(identity).items()}

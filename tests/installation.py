@@ -152,7 +152,10 @@ class Installation:
             told["all"] = {name: tuple(one for key, one in answered if key == name) for name, _ in answered}
             return lambda _data: None
 
-        answered = b"".join(self.application(environ, start_response))
+        parts = self.application(environ, start_response)
+        answered = b"".join(parts)
+        if hasattr(parts, "close"):
+            parts.close()
         return Answer(told["status"], told["headers"], answered, told["all"])
 
     def call(

@@ -607,6 +607,8 @@ MESSAGES = {
     "D27 AuthnFailed without assertion": Fault(
         lambda good: no_assertion(replace(good, status=status("Requester"))), "The identity provider answered",
         REJECTED),
+    "a status with a text of its own": Fault(
+        said(status=status("Call +1 800 555 0")), "The identity provider answered an unknown status", REJECTED),
     "no status": Fault(said(status=""), "Response lacks Status"),
     "status twice": Fault(lambda good: said(status=good.status * 2)(good), "Response has a part twice"),
     "D28 another issuer": Fault(said(issuer="https://other.example.com", response_issuer=None),
@@ -688,6 +690,38 @@ def at(**moments) -> Callable[[Response], str]:
     return lambda good: said(**{name: good.now + timedelta(seconds=value) for name, value in moments.items()})(good)
 
 
+NEVER = "9999-12-31T23:59:59.9999999Z"
+
+
+def never(name):
+    """A properly signed response in which one time is the last there is."""
+
+    def make(good):
+        root = good.xml()
+        found = [one for one in root.iter() if one.get(name) is not None]
+        found[-1].set(name, NEVER)
+        sign(assertion_of(root))
+        return encoded(root)
+
+    return make
+
+
+def heavy(good):
+    """A signature whose canonical form would cost minutes, before any key is asked (its size is 60 kB)."""
+    root = signed(good)
+    info = signature_of(assertion_of(root)).find("ds:SignedInfo", NS)
+    prefixes = " ".join(f"p{number}" for number in range(500))
+    spaces = " ".join(f'xmlns:p{number}="urn:{number}"' for number in range(500))
+    text = etree.tostring(root).decode()
+    start = text.index("<ds:SignedInfo") + len("<ds:SignedInfo")
+    text = f"{text[:start]} {spaces}{text[start:]}"
+    listed = f'<ec:InclusiveNamespaces xmlns:ec="http://www.w3.org/2001/10/xml-exc-c14n#" PrefixList="{prefixes}"/>'
+    method = '<ds:CanonicalizationMethod Algorithm="http://www.w3.org/2001/10/xml-exc-c14n#"'
+    text = text.replace(f"{method}/>", f"{method}>{listed}{'<x/>' * 5000}</ds:CanonicalizationMethod>", 1)
+    assert info is not None
+    return encoded(text.encode())
+
+
 DAY = 86_400
 TIMES = {
     "D12 Conditions over": Fault(at(until=-61), "Token has expired", EXPIRED),
@@ -701,6 +735,11 @@ TIMES = {
         at(authenticated=90), "Assertion is not valid yet: the identity provider's clock is 90 s ahead"),
     "valid for ten years": Fault(at(until=3650 * DAY), "Assertion is valid for more than a day"),
     "confirmed for ten years": Fault(at(confirmed_until=3650 * DAY), "Assertion is valid for more than a day"),
+    "valid for ever": Fault(never("NotOnOrAfter"), "Assertion is valid for more than a day"),
+    "signed in at the end of time": Fault(
+        never("AuthnInstant"), "Assertion is not valid yet: the identity provider's clock is"),
+    "issued at the end of time": Fault(
+        never("IssueInstant"), "Assertion is not valid yet: the identity provider's clock is"),
     "signed in 30 days ago": Fault(at(authenticated=-30 * DAY), "The user signed in too long ago", EXPIRED),
 }  # fmt: skip
 
@@ -731,6 +770,17 @@ ELSEWHERE = {
         "Response was not sent to this address"),
 }  # fmt: skip
 
+
+def crowded(good):
+    spaces = " ".join(f'xmlns:n{number}="urn:{number}"' for number in range(1500)).encode()
+    return encoded(etree.tostring(signed(good)).replace(b"<samlp:Status>", b"<samlp:Status " + spaces + b">"))
+
+
+WEIGHTY = {
+    "heavy canonical form": Fault(heavy),
+    "namespaces within one another": Fault(crowded, "SAMLResponse is not acceptable XML"),
+}  # fmt: skip
+
 FAULTS: dict[str, Fault] = (
     {f"D01 {name}": Fault(tree(change, **how)) for name, (change, how) in WRAPS.items()}
     | {name: Fault(make, SIGNATURE) for name, make in SIGNATURES.items()}
@@ -738,6 +788,7 @@ FAULTS: dict[str, Fault] = (
     | MESSAGES
     | TIMES
     | ELSEWHERE
+    | WEIGHTY
 )
 
 

@@ -56,6 +56,7 @@ from sts.mint import Session
 from sts.operations import OPERATIONS as STS
 from sts.operations import StsCall, StsOperation, session_may_call
 from sts.operations.federated import candidates
+from sts.saml import wanted
 from sts.sessions import LiveSession, LiveSessions
 from sts.token import Sealer
 from sts.trust import federated_principal
@@ -117,6 +118,7 @@ class Gate:
     def open_roles(self, exchange: Exchange, identity: SamlIdentity) -> tuple[RoleRecord, ...]:
         """Return the roles that a proved person may take, by ARN; raise InvalidIdentityToken."""
         exchange.identity = identity
+        wanted(identity)  # what the assertion asks of a session must make sense, whatever the role
         operation = STS[_SAML]
         call = StsCall(self.store, exchange.sealer, self.random, exchange.now, identity=identity)
         named = candidates(identity, self.store)

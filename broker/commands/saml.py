@@ -1,5 +1,6 @@
 """``fedgate saml``: identity providers that speak SAML, what is wrong with a response, and our own signing keys."""
 
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -51,6 +52,7 @@ _map_by_trust = click.option(
     default=None,
     help="People without Role attributes get the roles whose trust policies let them in.",
 )
+_NAME = re.compile(r"[\w._-]{1,128}", re.ASCII)
 _SIGNS_AFTER = 7  # days
 
 
@@ -87,6 +89,8 @@ def add(  # noqa: PLR0913 - one for each option
     as_json: bool,
 ) -> None:
     """Add an identity provider, and print what to enter there."""
+    if not _NAME.fullmatch(name):
+        raise click.BadParameter(f"{name!r} must have 1 to 128 of letters, digits and ._-", param_hint="NAME")
     settings = settings_of(config, data)
     text, more = _metadata(settings, source)
     more |= {"idp_initiated": bool(idp_initiated), "map_by_trust": bool(map_by_trust)}

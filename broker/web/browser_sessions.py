@@ -10,7 +10,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from redis import Redis
@@ -31,6 +31,7 @@ class BrowserSession:
     key: str
     identity: SamlIdentity
     form_token: str
+    opened_at: datetime
     ends_at: datetime
 
 
@@ -67,7 +68,7 @@ class BrowserSessions:
         ends = now + self.lifetime
         if identity.session_until is not None:
             ends = min(ends, identity.session_until)
-        made = BrowserSession(self._session(token), identity, self.new_token(), ends)
+        made = BrowserSession(self._session(token), identity, self.new_token(), now, ends)
         person = self._person(identity.provider, identity.subject)
         with _answering():
             pipe = self.redis.pipeline()
@@ -86,6 +87,7 @@ class BrowserSessions:
             text = self.redis.get(key)
             found = None if text is None else _parse(key, str(text))
             if found is None or found.ends_at <= now:
+                self.redis.delete(key)
                 return None
             self.redis.pexpire(key, self._left(found, now))
         return found
@@ -96,16 +98,19 @@ class BrowserSessions:
             self.redis.delete(session.key)
             self.redis.hdel(self._person(session.identity.provider, session.identity.subject), session.key)
 
-    def end_of(self, provider: str, subject: str, indexes: tuple[str, ...]) -> int:
-        """End the sessions of a person: those with these indexes, or all where none are named; return how many."""
-        person = self._person(provider, subject)
+    def of(self, provider: str, subject: str, indexes: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the keys of a person's sessions: those with these indexes, or all where none are named."""
         with _answering():
-            kept: dict[str, str] = self.redis.hgetall(person)  # type: ignore[assignment]  # decode_responses
-            meant = [key for key, index in kept.items() if not indexes or json.loads(index) in (None, *indexes)]
-            if not meant:
-                return 0
-            self.redis.hdel(person, *meant)
-            return int(self.redis.delete(*meant))
+            found: dict[str, str] = self.redis.hgetall(self._person(provider, subject))  # type: ignore[assignment]  # decode_responses
+        return tuple(key for key, index in found.items() if not indexes or json.loads(index) in (None, *indexes))
+
+    def end_all(self, provider: str, subject: str, keys: tuple[str, ...]) -> int:
+        """End these sessions of a person; return how many there still were."""
+        if not keys:
+            return 0
+        with _answering():
+            self.redis.hdel(self._person(provider, subject), *keys)
+            return int(self.redis.delete(*keys))
 
     # --- what waits for an answer -------------------------------------------------------------------------------------
 
@@ -118,7 +123,10 @@ class BrowserSessions:
         """Return what was asked under an id, as often as wanted."""
         with _answering():
             text = self.redis.get(self._begun(message_id))
-        return None if text is None else Begun(**json.loads(str(text)))
+        try:
+            return None if text is None else Begun(**json.loads(str(text)))
+        except (ValueError, TypeError):  # of another version of this program
+            return None
 
     def finish(self, message_id: str) -> bool:
         """Forget what was asked; return whether it was still there: of many that try, one gets True."""
@@ -166,19 +174,22 @@ def _text(session: BrowserSession) -> str:
     }
     identity["attributes"] = dict(session.identity.attributes)
     identity |= {name: _stamp(getattr(session.identity, name)) for name in _TIMES}
-    return json.dumps({"identity": identity, "form_token": session.form_token, "ends_at": _stamp(session.ends_at)})
+    times = {"opened_at": session.opened_at.isoformat(), "ends_at": session.ends_at.isoformat()}
+    return json.dumps({"identity": identity, "form_token": session.form_token, **times})
 
 
-def _parse(key: str, text: str) -> BrowserSession:
-    found = json.loads(text)
-    identity = found["identity"]
-    identity |= {name: _moment(identity[name]) for name in _TIMES}
-    identity["attributes"] = {name: tuple(values) for name, values in identity["attributes"].items()}
-    identity |= {name: tuple(identity[name]) for name in ("groups", "group_names")}
-    ends_at = _moment(found["ends_at"])
-    return BrowserSession(
-        key, SamlIdentity(**identity), found["form_token"], ends_at or datetime.min.replace(tzinfo=UTC)
-    )
+def _parse(key: str, text: str) -> BrowserSession | None:
+    """Return a session, or None where another version of this program wrote it: its person signs in again."""
+    try:
+        found = json.loads(text)
+        identity = found["identity"]
+        identity |= {name: _moment(identity[name]) for name in _TIMES}
+        identity["attributes"] = {name: tuple(values) for name, values in identity["attributes"].items()}
+        identity |= {name: tuple(identity[name]) for name in ("groups", "group_names")}
+        opened_at, ends_at = (datetime.fromisoformat(found[name]) for name in ("opened_at", "ends_at"))
+        return BrowserSession(key, SamlIdentity(**identity), found["form_token"], opened_at, ends_at)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _stamp(moment: datetime | None) -> str | None:

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 from flask import Blueprint, Response, request
 
 from broker.web.site import Site
-from iam.errors import ServiceError, ServiceUnavailable
+from iam.errors import ServiceError, ServiceUnavailable, ValidationError
 from iam.params import Result
 from iam.records import RoleRecord
 from sts.identity import SamlIdentity
 
+_SHORTEST_ARN, _LONGEST_ARN = 20, 2048  # STS API reference, AssumeRoleWithSAML, RoleArn
 Leave = Callable[[SamlIdentity], Response | None]
 
 
@@ -147,6 +148,8 @@ class Portal:
     def taken(self, identity: SamlIdentity, role_arn: str, *, proof: bool) -> Response:
         """Return credentials of a role, or why not; ``proof``: the assertion has not been used up yet."""
         site = self.site
+        if not _SHORTEST_ARN <= len(role_arn) <= _LONGEST_ARN:
+            raise ValidationError("roleIndex must be the ARN of a role")
         try:
             result = site.gate.take_role(site.exchange, identity, role_arn, proof=proof)
         except ServiceError as error:
@@ -157,8 +160,9 @@ class Portal:
         response = site.page("credentials.html", credentials=credentials, text=json.dumps(credentials, indent=2))
         if proof:
             with suppress(ServiceUnavailable):  # the credentials are there, whoever wants another role signs in again
-                token, _ = site.sessions.open(identity)
-                site.set_session(response, token)
+                if site.session() is None:  # an answer that nobody had asked for takes nobody's place
+                    token, _ = site.sessions.open(identity)
+                    site.set_session(response, token)
         return response
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from flask import Blueprint, Response, abort, request
 from sqlalchemy import select
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from broker.aws import trail
 from broker.providers.saml import logout, messages
@@ -20,7 +21,13 @@ from broker.web.browser_sessions import Begun
 from broker.web.portal import Door, Portal
 from broker.web.site import Site
 from iam.arn import ACCOUNT_ID, iam_arn
-from iam.errors import InvalidIdentityToken, ServiceError
+from iam.errors import (
+    ExpiredTokenException,
+    InternalFailure,
+    InvalidIdentityToken,
+    RequestTooLarge,
+    ServiceError,
+)
 from iam.records import SamlProviderRecord
 from iam.saml.metadata import REDIRECT
 from iam.schema import saml_provider
@@ -59,13 +66,21 @@ class SamlPages:
             try:
                 return page(provider)
             except ServiceError as error:
-                self.site.gate.audit.append(
-                    trail.page(self.site.exchange, event, provider.account_id, {"provider": provider.arn}, error=error)
-                )
+                self._record(event, provider, error)
+                raise
+            except RequestEntityTooLarge:
+                self._record(event, provider, RequestTooLarge("The form is too large."))
+                raise
+            except Exception:
+                self._record(event, provider, InternalFailure("An internal error occurred."))
                 raise
 
         view.__name__ = event
         return view
+
+    def _record(self, event: str, provider: SamlProviderRecord, error: ServiceError) -> None:
+        exchange, told = self.site.exchange, {"provider": provider.arn}
+        self.site.gate.audit.append(trail.page(exchange, event, provider.account_id, told, error=error))
 
     def _provider(self, account_id: str, name: str) -> SamlProviderRecord:
         found = None
@@ -137,20 +152,24 @@ class SamlPages:
                 "This sign-in was not begun in this browser, or too long ago. Begin again at the sign-in page.",
                 log=f"InResponseTo {message_id[:100]}",
             )
+        roles = self.portal.roles(found)  # first: what cannot lead to a role opens no session
         if not site.sessions.finish(message_id):
             raise InvalidIdentityToken("The request was answered before.")
-        response = _found(site.at(begun.return_to))
-        self._open(found, response)
         if site.wants_json:
-            told = site.json(self.portal.listed(found, self.portal.roles(found)))
-            for cookie in response.headers.getlist("Set-Cookie"):
-                told.headers.add("Set-Cookie", cookie)
-            return told
-        return site.guarded(response)
+            response = site.json(self.portal.listed(found, roles))
+        else:
+            response = site.guarded(_found(site.at(begun.return_to)))
+        self._open(found, response)
+        return response
 
     def _open(self, found: SamlIdentity, response: Response) -> None:
         site = self.site
+        if found.session_until is not None and found.session_until <= site.exchange.now:
+            raise ExpiredTokenException("Token has expired", log="SessionNotOnOrAfter: over, within the clocks' skew")
         site.gate.saml.spend(found, site.exchange.now)
+        before = site.session()
+        if before is not None:
+            site.sessions.end(before)
         site.record("SamlSignIn", found.account_id, provider=found.provider)
         token, _ = site.sessions.open(found)  # a new id, whatever cookie the browser had (THREATS H02)
         site.set_session(response, token)
@@ -165,16 +184,17 @@ class SamlPages:
             if site.wants_json:
                 return site.json(self.portal.listed(found, roles))
             return self.portal.choice(found, roles, action=site.at(request.path), hidden={"SAMLResponse": text})
+        site.check_origin()  # a form of another site may show roles; what is chosen there is nobody's choice
         return self.portal.taken(found, chosen, proof=True)
 
     # --- signing out --------------------------------------------------------------------------------------------------
 
     def slo(self, provider: SamlProviderRecord) -> Response:
         """Take a message of single logout: a request to sign somebody out, or the answer to one of ours."""
+        alive(provider, self.site.exchange.now)
         expected = self.reader.at_logout(provider, self.site.exchange.now)
         if request.method == "GET":
-            found = logout.from_query(self.site.exchange.request.query, expected)
-            relay_state = request.args.get("RelayState")
+            found, relay_state = logout.from_query(self.site.exchange.request.query, expected)
         else:
             texts = [(kind, request.form.getlist(kind)) for kind in (logout.REQUEST, logout.ANSWER)]
             given = [(kind, values[0]) for kind, values in texts if len(values) == 1]
@@ -189,9 +209,10 @@ class SamlPages:
     def _sign_out(self, provider: SamlProviderRecord, asked: logout.LogoutRequest, relay_state: str | None) -> Response:
         """End the sessions that an identity provider wants to end, and tell it so."""
         site, now = self.site, self.site.exchange.now
-        if not site.gate.saml.spend_logout(f"{provider.metadata.entity_id}|{asked.id}", asked.usable_until, now):
+        meant = site.sessions.of(provider.arn, asked.subject, asked.indexes)  # while Redis is away, nothing is used up
+        if not site.gate.saml.spend_logout(f"{provider.arn}|{asked.id}", asked.usable_until, now):
             raise InvalidIdentityToken("The logout message has been used before")
-        ended = site.sessions.end_of(provider.arn, asked.subject, asked.indexes)
+        ended = site.sessions.end_all(provider.arn, asked.subject, meant)
         site.record("SamlSignOut", provider.account_id, provider=provider.arn, subject=asked.subject, ended=ended)
         door = messages.binding_of(provider.metadata.sign_out)
         if door is None:

@@ -72,8 +72,29 @@ class Site:
         return f"__Host-fedgate-{name}" if self.secure else f"fedgate-{name}"
 
     def session(self) -> BrowserSession | None:
-        """Return the session of this browser; raise ServiceUnavailable."""
-        return self.sessions.find(_token(request.cookies.get(self._cookie("session"))))
+        """Return the session of this browser, as long as what it rests on stands; raise ServiceUnavailable."""
+        found = self.sessions.find(_token(request.cookies.get(self._cookie("session"))))
+        if found is None or self._stands(found):
+            return found
+        self.sessions.end(found)
+        return None
+
+    def _stands(self, session: BrowserSession) -> bool:
+        """Return whether neither the person was revoked, nor the provider changed or removed, since the sign-in."""
+        identity, store = session.identity, self.store
+        provider = store.saml_provider(identity.provider)
+        if provider is None or provider.id != identity.provider_id or provider.metadata.entity_id != identity.issuer:
+            return False
+        until = provider.metadata.valid_until
+        if until is not None and until <= self.exchange.now:
+            return False
+        return not store.revocations().refuses(
+            session_id="",
+            person=f"{identity.provider}|{identity.subject}",
+            role_id=None,
+            account_id=identity.account_id,
+            issued_ms=int(session.opened_at.timestamp() * 1000),
+        )
 
     def set_session(self, response: Response, token: str) -> None:
         """Give the browser its session; links from elsewhere bring it along, forms from elsewhere do not."""
@@ -99,12 +120,15 @@ class Site:
 
     def check_form(self, session: BrowserSession) -> None:
         """Raise AccessDenied unless the form that was posted is one that we gave to this session (THREATS H01)."""
+        self.check_origin()
+        if not compare_digest(request.form.get("form_token", "").encode(), session.form_token.encode()):
+            raise AccessDenied(_NOT_OURS)
+
+    def check_origin(self) -> None:
+        """Raise AccessDenied where a browser says that a form is of another site; programs say nothing."""
         origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site", "same-origin")
-        ours = origin in (None, origin_of(self.public_url)) and site == "same-origin"
-        if not ours or not compare_digest(request.form.get("form_token", "").encode(), session.form_token.encode()):
-            raise AccessDenied(
-                "This form is not from this site, or too old. Go back, load the page anew and try again."
-            )
+        if origin not in (None, origin_of(self.public_url)) or site != "same-origin":
+            raise AccessDenied(_NOT_OURS)
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
@@ -156,6 +180,9 @@ class Site:
     def record(self, name: str, account_id: str, **told: object) -> None:
         """Record what a page did, before it answers; raise AuditUnavailable."""
         self.gate.audit.append(trail.page(self.exchange, name, account_id, told))
+
+
+_NOT_OURS = "This form is not from this site, or too old. Go back, load the page anew and try again."
 
 
 def origin_of(address: str) -> str:

@@ -131,6 +131,8 @@ def update_saml_provider(call: Call, p: Params) -> Result:
     changed: dict[str, object] = {"updated": milliseconds(call.now)}
     if "SAMLMetadataDocument" in p:
         changed |= stored(p["SAMLMetadataDocument"], read_document(p["SAMLMetadataDocument"], call.now))
+        # Who gives a document means it: what was there before is not fetched over it.
+        changed |= {"metadata_url": None, "refresh_at": None, "refresh_error": None}
     if "AssertionEncryptionMode" in p:
         changed["encryption"] = p["AssertionEncryptionMode"]
     if "RemovePrivateKey" in p:

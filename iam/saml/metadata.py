@@ -8,7 +8,8 @@ import re
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -90,7 +91,8 @@ def moment(text: str) -> datetime:
         whole = None
     if found is None or whole is None:
         raise NotStrict(f"{text[:40]!r} is no moment in UTC")
-    return whole.replace(tzinfo=UTC) + timedelta(seconds=float(found[2] or 0))
+    micros = int(((found[2] or ".")[1:] + "000000")[:6])
+    return whole.replace(tzinfo=UTC, microsecond=micros)
 
 
 def duration(text: str) -> int:
@@ -183,6 +185,18 @@ def _addresses(services: Iterator[Element], attribute: str) -> Mapping[str, str]
     found: dict[str, str] = {}
     for one in services:
         binding, address = one.get("Binding", ""), one.get(attribute, "")
-        if binding in (REDIRECT, POST) and address.startswith(("https://", "http://")):
+        if binding in (REDIRECT, POST) and _is_address(address):
             found.setdefault(binding, address)
     return found
+
+
+def _is_address(text: str) -> bool:
+    """Return whether a browser can be sent somewhere, with parameters behind it."""
+    if not text.isascii() or not text.isprintable() or set(text) & set(' \\"<>#'):
+        return False
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("https", "http") and bool(parts.hostname) and "@" not in parts.netloc

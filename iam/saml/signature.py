@@ -27,6 +27,8 @@ _MORE = "http://www.w3.org/2001/04/xmldsig-more#"
 _NEWER = "http://www.w3.org/2007/05/xmldsig-more#"
 _INCLUSIVE = f"{{{EXC_C14N}}}InclusiveNamespaces"
 
+_MOST_PARTS, _MOST_PREFIXES = 15, 20
+
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 _Verify = Callable[[PublicKey, bytes, bytes, HashAlgorithm], None]
 
@@ -138,14 +140,14 @@ def _read(parent: Element, signature: Element) -> Signature:
     names = [part.tag for part in parts]
     if names[:2] != [f"{DS}SignedInfo", f"{DS}SignatureValue"] or names[2:] not in ([], [f"{DS}KeyInfo"]):
         raise BadSignature("it has other parts than SignedInfo, SignatureValue and KeyInfo")
-    method = parts[0][0] if len(parts[0]) else parts[0]
+    # Its form first: to compute the canonical form of just anything costs whatever its writer wants.
+    method = _parts(parts[0])[0]["CanonicalizationMethod"]
     signed = canonical(parts[0], _exclusive(method, f"{DS}CanonicalizationMethod"))
     # From here on, what the key has signed is what is read.
-    info = _children(read(signed), "CanonicalizationMethod", "SignatureMethod", "Reference")
+    info, below = _parts(read(signed))
     reference = info["Reference"]
     if dict(reference.attrib) != {"URI": f"#{parent.get('ID')}"} or not parent.get("ID"):
         raise BadSignature("its reference is not to the element that holds it")
-    below = _children(reference, "Transforms", "DigestMethod", "DigestValue")
     return Signature(
         parent=parent,
         element=signature,
@@ -156,6 +158,17 @@ def _read(parent: Element, signature: Element) -> Signature:
         digest=_algorithm(below["DigestMethod"], DIGESTS),
         digest_value=_bytes(below["DigestValue"]),
     )
+
+
+def _parts(info: Element) -> tuple[Mapping[str, Element], Mapping[str, Element]]:
+    """Return the parts of SignedInfo and those of its Reference, which must be of the one form that there is."""
+    if sum(1 for _ in info.iter()) > _MOST_PARTS:
+        raise BadSignature("its SignedInfo has too many parts")
+    found = _children(info, "CanonicalizationMethod", "SignatureMethod", "Reference")
+    _exclusive(found["CanonicalizationMethod"], f"{DS}CanonicalizationMethod")
+    below = _children(found["Reference"], "Transforms", "DigestMethod", "DigestValue")
+    _transformed(below["Transforms"])
+    return found, below
 
 
 def _children(element: Element, *names: str) -> Mapping[str, Element]:
@@ -193,7 +206,10 @@ def _exclusive(method: Element, name: str) -> list[str] | None:
     (inclusive, *more) = method
     if inclusive.tag != _INCLUSIVE or more or len(inclusive):
         raise BadSignature("its canonical form has unknown parameters")
-    return inclusive.get("PrefixList", "").split()
+    prefixes = list(dict.fromkeys(inclusive.get("PrefixList", "").split()))
+    if len(prefixes) > _MOST_PREFIXES:
+        raise BadSignature("its canonical form has too many prefixes")
+    return prefixes
 
 
 def _bytes(element: Element) -> bytes:

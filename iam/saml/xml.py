@@ -19,6 +19,8 @@ _DECLARATION = re.compile(
 )
 _OF_A_DTD = re.compile(rb"<!(?!--|\[CDATA\[)")
 
+_MOST_NAMESPACES = 64
+
 _PARSER = etree.XMLParser(
     resolve_entities=False,
     no_network=True,
@@ -38,9 +40,21 @@ def read(data: bytes, *, comments: bool = False) -> Element:
     data = data.removeprefix(_BYTE_ORDER_MARK)
     _check_bytes(data, comments=comments)
     try:
-        return etree.fromstring(data, _PARSER)
+        root = etree.fromstring(data, _PARSER)
     except (etree.XMLSyntaxError, ValueError) as error:
         raise NotStrict(f"it is not well-formed XML: {str(error)[:200]}") from error
+    if data.count(b"xmlns") > _MOST_NAMESPACES:  # which most texts need not be walked through for
+        _check_namespaces(root)
+    return root
+
+
+def _check_namespaces(root: Element) -> None:
+    """Refuse more namespaces in scope than anybody needs: canonical forms cost as many steps for each element."""
+    deep = 0
+    for event, _ in etree.iterwalk(root, events=("start-ns", "end-ns")):
+        deep += 1 if event == "start-ns" else -1
+        if deep > _MOST_NAMESPACES:
+            raise NotStrict(f"it has more than {_MOST_NAMESPACES} namespaces within one another")
 
 
 def _check_bytes(data: bytes, *, comments: bool) -> None:

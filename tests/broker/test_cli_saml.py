@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from lxml import etree
 from saml_idp import NOW, encoded, iso, key_pair, metadata, signed
 from saml_world import world_in
+from sqlalchemy import update
 from web_server import web_server
 
 from broker.cli import main
@@ -18,6 +19,7 @@ from broker.metadata_refresh import next_after
 from broker.settings import Settings
 from broker.wiring import fetcher
 from iam.saml.metadata import read_metadata
+from iam.schema import saml_provider
 
 ARN = "arn:aws:iam::111122223333:saml-provider/"
 
@@ -98,12 +100,13 @@ def test_a_provider_is_removed(world, fedgate):
         (["add", "X", "--metadata", "/no/such/file"], "No such file"),
         (["add", "X", "--metadata", "http://localhost/"], "must begin with https://"),
         (["refresh", "Corp"], "has its metadata from a file"),
+        (["add", "a/b", "--metadata", "x"], "must have 1 to 128 of letters"),
         (["remove-key", "00000000"], "There is no key"),
         (["test", "Corp", "--response", "/no/such/file"], "No such file"),
     ],
 )
 def test_what_cannot_be_done_is_said(fedgate, arguments, told):
-    assert told in fedgate(*arguments, status=1)
+    assert told in fedgate(*arguments, status=2 if "a/b" in arguments else 1)
 
 
 def test_metadata_that_is_none_is_refused(fedgate, file):
@@ -159,6 +162,36 @@ def test_what_cannot_be_used_leaves_what_is_there(world, fedgate, server, how):
     assert world.assume(world.response()).status == 200
     server.serve("/idp", metadata().encode())
     assert "last refresh failed" not in fedgate("refresh", "Corp")
+
+
+def test_who_gives_other_metadata_meanwhile_keeps_it(world, fedgate, server):
+    fedgate("set", "Corp", "--metadata", server.serve("/idp", metadata().encode()))
+    world.clock.advance(hours=7)
+    new = key_pair("new")
+
+    def meanwhile(handler):
+        world.admin.do("UpdateSAMLProvider", SAMLProviderArn=world.provider,
+                       SAMLMetadataDocument=metadata(certificates=[new[1]]))  # fmt: skip
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(metadata(certificates=[key_pair("stolen")[1]]).encode())
+
+    server.answers["/idp"] = meanwhile
+    assert run(world) == 1
+    assert world.assume(encoded(signed(world.response(), key=new))).status == 200
+    assert json.loads(fedgate("show", "Corp", "--json"))["metadata_from"] == "a file"
+    world.clock.advance(hours=7)
+    assert run(world) == 0
+
+
+def test_one_provider_is_not_in_the_way_of_the_others(world, fedgate, server):
+    fedgate("set", "Corp", "--metadata", server.serve("/idp", metadata().encode()))
+    fedgate("add", "Other", "--metadata", server.serve("/other", metadata().encode()))
+    world.clock.advance(hours=7)
+    with world.installation.store.write() as tx:  # a row that nothing of ours has written
+        tx.execute(update(saml_provider).where(saml_provider.c.name == "Corp").values(metadata="<a/>"))
+    assert run(world) == 2
+    assert json.loads(fedgate("show", "Other", "--json"))["refresh_error"] == ""
 
 
 def test_of_two_workers_one_asks(world, fedgate, server):

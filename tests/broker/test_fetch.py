@@ -49,7 +49,9 @@ def test_a_document_comes_whole_over_tls(server, fetcher):
         "https://localhost/", "https://[::1]/", "https://[::ffff:127.0.0.1]/", "https://0.0.0.0/", "https://[::]/",
         "https://169.254.169.254/latest/meta-data/", "https://[fd00:ec2::254]/", "https://10.0.0.1/",
         "https://172.16.0.1/", "https://192.168.1.1/", "https://100.64.0.1/", "https://[fe80::1]/",
-        "https://[64:ff9b::7f00:1]/", "https://[2002:7f00:1::]/", "https://224.0.0.1/", "https://255.255.255.255/",
+        "https://[64:ff9b::7f00:1]/", "https://[::7f00:1]/", "https://[::ffff:0:7f00:1]/", "https://[fec0::1]/",
+        "https://[3fff::1]/", "https://[5f00::1]/", "https://[2001:db8::1]/", "https://192.88.99.1/", "https://192.0.0.8/",
+        "https://[2002:7f00:1::]/", "https://224.0.0.1/", "https://255.255.255.255/",
     ],
 )  # fmt: skip
 def test_a_private_address_is_refused_before_anybody_is_asked(address):

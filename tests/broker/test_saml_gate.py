@@ -2,6 +2,7 @@
 
 import base64
 import os
+import time
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
-from saml_hostile import FAULTS, encrypted_faults, encrypting
+from saml_hostile import FAULTS, WEIGHTY, encrypted_faults, encrypting
 from saml_idp import (
     ATTRIBUTES,
     AWS,
@@ -247,3 +248,11 @@ def test_a_signature_of_another_element_is_no_signature():
     sign(root.find("saml:Assertion", NS))
     root.find("saml:Assertion", NS).set("ID", "_other")
     assert refusal(encoded(root)).message == "Response signature invalid"
+
+
+@pytest.mark.parametrize("name", WEIGHTY)
+def test_what_would_cost_much_is_refused_before_it_does(name):
+    text = WEIGHTY[name].make(GOOD)
+    start = time.process_time()
+    refusal(text)
+    assert time.process_time() - start < 0.5  # a loop over its parts would take many seconds

@@ -52,6 +52,18 @@ def test_nothing_at_all_is_enough_but_for_the_master_key():
     assert settings.master_key == bytes(range(32))
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("HTTPS://Fed.Example.com:443/", "https://fed.example.com"),
+        ("https://fed.example.com:8443/A", "https://fed.example.com:8443/A"),
+        ("http://LOCALHOST:80", "http://localhost"),
+    ],
+)
+def test_the_public_address_is_kept_as_browsers_write_it(read, given, kept):
+    assert read(f"[server]\npublic_url = '{given}'").public_url == kept
+
+
 def test_other_defaults_lie_in_the_data_folder_and_its_path_starts_at_the_file(read, tmp_path):
     settings = read('[data]\ndir = "here"')
     assert settings.data_dir == tmp_path / "here"

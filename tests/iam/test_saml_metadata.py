@@ -117,9 +117,18 @@ def test_metadata_is_refused(name):
         found(text)
 
 
-def test_an_address_that_is_no_web_address_is_none():
-    idp = found(metadata(addresses={"SingleSignOnService": "javascript:alert(1)"}))
+@pytest.mark.parametrize(
+    "address",
+    ["javascript:alert(1)", "https://", "https://[::1/sso", "https://idp/\r\nSet-Cookie: a=b", "https://idp/#x",
+     "https://user@idp/", "https://idp:99999/", "https://idp/ä", 'https://idp/"x', "//idp/sso", ""],
+)  # fmt: skip
+def test_an_address_to_which_no_browser_can_be_sent_is_none(address):
+    idp = found(metadata(addresses={"SingleSignOnService": address}))
     assert idp.sign_in == {}
+
+
+def test_the_last_moment_of_all_is_one():
+    assert moment("9999-12-31T23:59:59.9999999Z") == datetime.max.replace(tzinfo=UTC)
 
 
 @given(st.integers(0, 10**6), st.integers(0, 23), st.integers(0, 59), st.integers(0, 59))

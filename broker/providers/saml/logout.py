@@ -22,6 +22,7 @@ _SAMLP = "{urn:oasis:names:tc:SAML:2.0:protocol}"
 _SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
 REQUEST, ANSWER = "SAMLRequest", "SAMLResponse"
 _ROOTS = {REQUEST: f"{_SAMLP}LogoutRequest", ANSWER: f"{_SAMLP}LogoutResponse"}
+_NAMES = (REQUEST, ANSWER, "RelayState", "SigAlg", "Signature", "SAMLEncoding")
 _LONGEST = 100_000  # characters, packed or not
 _MAX_AGE = timedelta(minutes=5)
 _MOST_INDEXES = 100
@@ -56,10 +57,11 @@ class LogoutAnswer:
     success: bool
 
 
-def from_query(query: str, expected: ExpectedLogout) -> LogoutRequest | LogoutAnswer:
-    """Return the message in the raw query string of a redirect; raise InvalidIdentityToken, ExpiredTokenException.
+def from_query(query: str, expected: ExpectedLogout) -> tuple[LogoutRequest | LogoutAnswer, str | None]:
+    """Return message and RelayState of the raw query string of a redirect.
 
-    The signature covers the parameters as they were encoded by the sender (Bindings, section 3.4.4.1).
+    Raise InvalidIdentityToken, ExpiredTokenException. The signature covers the parameters as they were encoded by the
+    sender (Bindings, section 3.4.4.1).
     """
     raw = _parameters(query)
     kind = _kind(raw)
@@ -72,7 +74,8 @@ def from_query(query: str, expected: ExpectedLogout) -> LogoutRequest | LogoutAn
     root = _read(_inflated(_base64(unquote_plus(raw[kind]))))
     if next(root.iter(f"{DS}Signature"), None) is not None:
         _refuse("The logout message is signed twice")
-    return _message(root, kind, expected)
+    relay_state = unquote_plus(raw["RelayState"]) if "RelayState" in raw else None
+    return _message(root, kind, expected), relay_state
 
 
 def from_form(kind: str, text: str, expected: ExpectedLogout) -> LogoutRequest | LogoutAnswer:
@@ -104,6 +107,8 @@ def _parameters(query: str) -> dict[str, str]:
         name, _, value = part.partition("=")
         if name in found:
             _refuse("A parameter of the logout message comes twice")
+        if name and name not in _NAMES:  # what the signature does not cover is not read
+            _refuse("The logout message has a parameter that is not known")
         found[name] = value
     return found
 
@@ -173,7 +178,7 @@ def _said(root: Element, kind: str, expected: ExpectedLogout) -> LogoutRequest |
 
 def _request(root: Element, usable_until: datetime, expected: ExpectedLogout) -> LogoutRequest:
     until = _moment(root, "NotOnOrAfter")
-    if until is not None and expected.now >= until + expected.skew:
+    if until is not None and expected.now - expected.skew >= until:
         raise ExpiredTokenException("The logout message is too old")
     name = only_child(root, f"{_SAML}NameID")
     if name is None:

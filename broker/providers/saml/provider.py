@@ -99,6 +99,7 @@ def identity(provider: SamlProviderRecord, text: str, expected: Expected) -> tup
         authenticated_at=found.authenticated_at,
         attributes=found.attributes,
         account_id=provider.account_id,
+        provider_id=provider.id,
         provider_name=provider.name,
         issuer=found.issuer,
         recipient=found.recipient,

@@ -19,6 +19,7 @@ from redis import Redis
 from saml_hostile import FAULTS, REJECTED, encrypted_faults, encrypting
 from saml_idp import ATTRIBUTES, DS, NS, SAML, SAMLP, Response, encoded, iso, key_pair, metadata, sign, signed
 from saml_world import OUR_CERTIFICATE, Browser, field_of, world_in
+from servers import redis_server
 from sqlalchemy import update
 
 from broker import wiring
@@ -28,6 +29,7 @@ from iam.saml.metadata import MD
 from iam.saml.signature import BadSignature, read_signature, verifies
 from iam.saml.xml import read
 from iam.schema import saml_provider
+from iam.store import revoke
 
 BASE = "/saml/111122223333/Corp"
 PUBLIC = "http://127.0.0.1:8080"
@@ -757,3 +759,145 @@ def test_an_account_of_its_own_has_a_provider_of_its_own(world, browser):
     refused(answer, 400, "Response was not sent to this address")
     text = encoded(signed(replace(for_us(world), attributes={f"{ATTRIBUTES}RoleSessionName": ("ann",)})))
     refused(browser.post("/saml/111122223333/Twin/acs", {"SAMLResponse": text}), 400, "was not sent to this address")
+
+
+# --- what a session rests on ------------------------------------------------------------------------------------------
+
+
+def cut_off(world, kind, subject):
+    now = int(world.clock().timestamp() * 1000)
+    with world.installation.store.write() as tx:
+        revoke(tx, kind, subject, now, now)
+
+
+@pytest.mark.parametrize("kind", ["person", "account"])
+def test_who_is_revoked_is_signed_out_of_the_browser_too(world, browser, kind):
+    sign_in(world, browser)
+    cut_off(world, kind, f"{world.provider}|ann" if kind == "person" else "111122223333")
+    assert not signed_in(browser)
+    world.clock.advance(seconds=1)
+    sign_in(world, browser)
+    assert signed_in(browser)
+
+
+def deleted(world):
+    world.admin.do("DeleteSAMLProvider", SAMLProviderArn=world.provider)
+
+
+def another_by_the_same_name(world):
+    deleted(world)
+    world.admin.do("CreateSAMLProvider", Name="Corp", SAMLMetadataDocument=metadata())
+
+
+def another_issuer(world):
+    text = metadata(entity_id="https://other.example.com")
+    world.admin.do("UpdateSAMLProvider", SAMLProviderArn=world.provider, SAMLMetadataDocument=text)
+
+
+def over(world):
+    until = iso(world.clock() + timedelta(minutes=1))
+    text = metadata(attributes=f' validUntil="{until}"')
+    world.admin.do("UpdateSAMLProvider", SAMLProviderArn=world.provider, SAMLMetadataDocument=text)
+    world.clock.advance(minutes=2)
+
+
+@pytest.mark.parametrize("change", [deleted, another_by_the_same_name, another_issuer, over])
+def test_a_session_ends_with_what_it_rests_on(world, browser, change):
+    sign_in(world, browser)
+    token = field_of(browser.get("/portal"), "form_token")
+    change(world)
+    assert browser.post("/portal", {"roleIndex": world.role, "form_token": token}).status == 401
+    assert not signed_in(browser)
+
+
+def test_a_session_that_another_version_wrote_is_none(world, browser, redis_url):
+    sign_in(world, browser)
+    with Redis.from_url(redis_url) as client:
+        for key in client.keys("fedgate:web:session:*"):
+            client.set(key, '{"identity": {"new": 1}}')
+    page = browser.get("/portal")
+    assert (page.status, "Continue with Corp" in page.body.decode()) == (200, True)
+
+
+def test_an_old_session_ends_when_a_new_one_begins(world, browser):
+    sign_in(world, browser)
+    old = Browser(world.installation)
+    old.cookies = dict(browser.cookies)
+    sign_in(world, browser)
+    assert (signed_in(old), signed_in(browser)) == (False, True)
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+def test_nobody_chooses_a_role_for_somebody_else(world, browser, headers):
+    allow(world, idp_initiated=True)
+    text = encoded(signed(for_us(world, subject="mallory")))
+    fields = {"SAMLResponse": text, "roleIndex": world.role}
+    refused(browser.post(f"{BASE}/acs", fields, **headers), 403, "This form is not from this site")
+    assert not browser.cookies
+
+
+def test_an_answer_that_nobody_asked_for_takes_nobodys_place(world, browser):
+    allow(world, idp_initiated=True)
+    sign_in(world, browser)
+    mine = browser.cookies["fedgate-session"]
+    text = encoded(signed(for_us(world, subject="mallory")))
+    assert browser.post(f"{BASE}/acs", {"SAMLResponse": text, "roleIndex": world.role}).status == 200
+    assert browser.cookies["fedgate-session"] == mine
+
+
+@pytest.mark.parametrize("role", ["x", "x" * 3000])
+def test_a_role_that_is_none_is_refused_in_few_words(world, browser, role):
+    sign_in(world, browser)
+    token = field_of(browser.get("/portal"), "form_token")
+    answer = browser.post("/portal", {"roleIndex": role, "form_token": token})
+    refused(answer, 400, "roleIndex must be the ARN of a role")
+    assert len(answer.body) < 2000
+
+
+def test_a_sign_in_that_leads_nowhere_opens_no_session(world, browser):
+    asked, relay_state = begin(browser)
+    bad = replace(
+        for_us(world, in_response_to=asked), attributes={f"{ATTRIBUTES}Role": (f"{world.role},{world.provider}",)}
+    )
+    answer = browser.post(f"{BASE}/acs", {"SAMLResponse": encoded(signed(bad)), "RelayState": relay_state})
+    refused(answer, 400, "RoleSessionName is required in AuthnResponse")
+    assert "fedgate-session" not in browser.cookies
+
+
+def test_a_session_of_the_provider_that_is_just_over_begins_none_here(world, browser):
+    asked, relay_state = begin(browser)
+    late = for_us(world, in_response_to=asked, session_until=world.clock() - timedelta(seconds=30))
+    answer = browser.post(f"{BASE}/acs", {"SAMLResponse": encoded(signed(late)), "RelayState": relay_state})
+    refused(answer, 400, "Token has expired")
+
+
+def test_a_logout_is_not_used_up_while_redis_is_away(world, browser):
+    sign_in(world, browser)
+    target = redirected(logout_request(world))
+    with redis_server() as url:
+        away = replace(world.installation.services.saml.site.sessions, redis=Redis.from_url(url))
+    # The Redis that it speaks to has just ended.
+    site = world.installation.services.saml.site
+    there = site.sessions
+    object.__setattr__(site, "sessions", away)
+    refused(browser.get(target), 503, "cannot sign anybody in now")
+    object.__setattr__(site, "sessions", there)
+    assert browser.get(target).status == 303
+    assert not signed_in(browser)
+
+
+def test_a_relay_state_that_the_signature_does_not_cover_is_not_read(world, browser):
+    target = redirected(logout_request(world)) + "&Relay%53tate=evil"
+    refused(browser.get(target), 400, "has a parameter that is not known")
+
+
+def test_every_answer_forbids_what_it_does_not_need(browser):
+    for target in ("/nowhere", "/static/fedgate.css", f"{BASE}/acs"):
+        headers = browser.get(target).headers
+        assert "default-src 'none'" in headers["Content-Security-Policy"], target
+        assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_form_that_is_too_large_is_recorded(world, browser):
+    assert browser.post(f"{BASE}/acs", {"SAMLResponse": "A" * 400_000}).status == 413
+    assert (records(world)[-1]["eventName"], records(world)[-1]["errorCode"]) == ("SamlSignIn", "RequestEntityTooLarge")
