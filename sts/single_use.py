@@ -76,10 +76,11 @@ class SingleUse:
         try:
             with self._store.write(revise=False) as tx:
                 self._sweep(tx, batch[0].now)
-                found = [_insert(tx, use) for use in batch]
+                new = _inserted(tx, batch)
             self._remember(batch)
-            for use, first in zip(batch, found, strict=True):
-                use.first = first
+            for use in batch:
+                use.first = use.marker in new
+                new.discard(use.marker)  # of two that came with the same, the first is
         except ServiceError as error:
             for use in batch:
                 use.error = error
@@ -105,13 +106,14 @@ class SingleUse:
             self._known.update(use.marker for use in batch)
 
 
-def _insert(tx: Connection, use: _Use) -> bool:
-    kind, marker = use.marker
-    row = {"kind": kind, "marker": marker, "expires": use.expires}
-    return bool(tx.execute(_INSERTS[tx.dialect.name], row).rowcount)
+def _inserted(tx: Connection, batch: list[_Use]) -> set[tuple[str, str]]:
+    """Write the markers that are not there yet, and return them."""
+    rows = [{"kind": use.marker[0], "marker": use.marker[1], "expires": use.expires} for use in batch]
+    return {(kind, marker) for kind, marker in tx.execute(_INSERTS[tx.dialect.name], rows)}
 
 
+_KEY = used_marker.c.kind, used_marker.c.marker
 _INSERTS = {
-    "postgresql": postgresql.insert(used_marker).on_conflict_do_nothing(),
-    "sqlite": sqlite.insert(used_marker).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(used_marker).on_conflict_do_nothing().returning(*_KEY),
+    "sqlite": sqlite.insert(used_marker).on_conflict_do_nothing().returning(*_KEY),
 }

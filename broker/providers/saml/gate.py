@@ -6,7 +6,7 @@ read, parsed anew and alone.
 """
 
 import re
-from base64 import b64decode
+from binascii import a2b_base64
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -139,7 +139,7 @@ def _base64(work: _Work) -> None:
         _refuse(f"SAMLResponse must have {_SHORTEST} to {_LONGEST} characters")
     try:
         # RFC 2045 breaks lines; whoever leaves out padding or adds other signs is refused.
-        work.data = b64decode(_WHITE_SPACE.sub("", work.text), validate=True)
+        work.data = a2b_base64(_WHITE_SPACE.sub("", work.text), strict_mode=True)
     except ValueError as error:
         _refuse("Invalid base64 SAMLResponse", error)
 
