@@ -29,7 +29,14 @@ Address = IPv4Address | IPv6Address
 
 
 class NotFetched(Exception):
-    """A document that could not be fetched, or must not be; the message says why."""
+    """A document that could not be fetched, or must not be; the message says why.
+
+    ``status`` is that of an answer which was not 200, and None where there was no answer.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,7 @@ class Fetcher:
 
 def _body(answer: HTTPResponse) -> bytes:
     if answer.status != 200:  # noqa: PLR2004 - a redirect is none of ours to follow
-        raise NotFetched(f"the answer has status {answer.status}")
+        raise NotFetched(f"the answer has status {answer.status}", answer.status)
     if answer.getheader("Content-Encoding", "identity").lower() not in ("identity", ""):
         raise NotFetched("the answer is compressed, which was not asked for")
     data = b""

@@ -133,6 +133,31 @@ class Settings:
             "saml", "Seconds by which the clock of an identity provider may differ from ours, up to 300.", default=60
         )
     )
+    web_identity_clock_skew: int = field(
+        metadata=_about(
+            "web_identity", "Seconds by which the clock of an issuer may differ from ours, up to 300.", default=60
+        )
+    )
+    web_identity_google_url: str = field(
+        metadata=_about("web_identity", "Where Google's documents are.", default="https://accounts.google.com")
+    )
+    web_identity_cognito_url: str = field(
+        metadata=_about(
+            "web_identity",
+            "Where those of Amazon Cognito's identity pools are.",
+            default="https://cognito-identity.amazonaws.com",
+        )
+    )
+    web_identity_amazon_url: str = field(
+        metadata=_about(
+            "web_identity", "Where tokens of Login with Amazon are asked about.", default="https://api.amazon.com"
+        )
+    )
+    web_identity_facebook_url: str = field(
+        metadata=_about(
+            "web_identity", "Where tokens of Facebook are asked about.", default="https://graph.facebook.com"
+        )
+    )
     outbound_allowed_networks: tuple[str, ...] = field(
         metadata=_about(
             "outbound",
@@ -360,6 +385,8 @@ def _unsafe(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
     yield ("server", "public_url"), _public_url_remedy(values)
     skew_fits = 0 <= values["saml_clock_skew"] <= _MOST_SKEW
     yield ("saml", "clock_skew"), "" if skew_fits else f"must be 0 to {_MOST_SKEW}"
+    skew_fits = 0 <= values["web_identity_clock_skew"] <= _MOST_SKEW
+    yield ("web_identity", "clock_skew"), "" if skew_fits else f"must be 0 to {_MOST_SKEW}"
     yield ("outbound", "allowed_networks"), _networks_remedy(values["outbound_allowed_networks"])
     yield ("outbound", "ca_file"), _ca_remedy(values["outbound_ca_file"])
     idle, lifetime = values["pages_idle"], values["pages_lifetime"]

@@ -20,9 +20,12 @@ from broker.aws.dispatch import Gate
 from broker.aws.edge import Networks
 from broker.aws.ldap_sign_in import LdapSignIn
 from broker.aws.saml_sign_in import SamlSignIn
+from broker.aws.web_identity_sign_in import COGNITO, GOOGLE, WebIdentitySignIn
 from broker.fetch import Fetcher
 from broker.key_use import KeyUse
 from broker.metadata_refresh import MetadataRefresh
+from broker.providers.oauth import AccessTokens
+from broker.providers.oidc.key_sets import KeySets
 from broker.providers.saml.provider import Reader
 from broker.providers.saml.service_keys import ServiceKeys
 from broker.settings import Settings
@@ -118,6 +121,7 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
     sealers = Sealers(store, vault, now=now)
     audit = AuditLog(settings.audit_dir, sync=settings.audit_sync, flush_ms=settings.audit_flush_ms)
     sessions = live_sessions(settings.redis_url)
+    fetching = fetcher(settings)
     saml_keys = ServiceKeys(store, vault, now=now, random=random)
     single_use = SingleUse(store, monotonic=time.monotonic, gather=lambda: time.sleep(_GATHER))
     reader = Reader(settings.public_url, timedelta(seconds=settings.saml_clock_skew), saml_keys.opening)
@@ -142,6 +146,20 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
             store=store,
             reader=reader,
             single_use=single_use,
+        ),
+        web=WebIdentitySignIn(
+            store=store,
+            key_sets=KeySets(
+                fetching,
+                monotonic=time.monotonic,
+                elsewhere={
+                    f"https://{GOOGLE}": settings.web_identity_google_url,
+                    f"https://{COGNITO}": settings.web_identity_cognito_url,
+                },
+            ),
+            access_tokens=AccessTokens(fetching, settings.web_identity_amazon_url, settings.web_identity_facebook_url),
+            single_use=single_use,
+            skew=timedelta(seconds=settings.web_identity_clock_skew),
         ),
         key_use=KeyUse(store),
         now=now,
@@ -172,6 +190,6 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         endpoint=settings.public_url,
         saml=SamlPages(site=site, portal=Portal(site=site, doors=doors(store)), reader=reader, keys=saml_keys),
         metadata=MetadataRefresh(
-            store=store, fetcher=fetcher(settings), audit=audit, single_use=single_use, now=now, random=random
+            store=store, fetcher=fetching, audit=audit, single_use=single_use, now=now, random=random
         ),
     )

@@ -14,6 +14,7 @@ _KEY_ID = re.compile(r"(AKIA|ASIA)[A-Z2-7]{16}")
 # IAM User Guide, "Unique identifiers": the first four letters tell the kind of thing.
 USER, GROUP, ROLE, POLICY, INSTANCE_PROFILE = "AIDA", "AGPA", "AROA", "ANPA", "AIPA"
 SAML_PROVIDER, SAML_KEY = "ASAMLP", "ASAMLK"
+OIDC_PROVIDER = "AOIDCP"
 LONG_TERM_KEY, TEMPORARY_KEY = "AKIA", "ASIA"
 
 Random = Callable[[int], bytes]

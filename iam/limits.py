@@ -13,6 +13,7 @@ class Limits:
     policies_per_account: int = 1500
     instance_profiles_per_account: int = 1000
     saml_providers_per_account: int = 100
+    oidc_providers_per_account: int = 100
     groups_per_user: int = 10
     access_keys_per_user: int = 2
     mfa_devices_per_user: int = 8

@@ -96,6 +96,18 @@ class SamlProviderRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class OidcProviderRecord:
+    """An OpenID Connect provider; ``url`` is its issuer without https://. ``use_once``: a token counts once."""
+
+    id: str
+    account_id: str
+    url: str
+    arn: str
+    client_ids: frozenset[str]
+    use_once: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Revocations:
     """Every cut-off there is, by kind and subject, in milliseconds."""
 
@@ -288,6 +300,17 @@ class Reader:
             idp_initiated=row.idp_initiated,
             map_by_trust=row.map_by_trust,
         )
+
+    def oidc_provider(self, arn: str) -> OidcProviderRecord | None:
+        """Return an OpenID Connect provider by its ARN, exactly as it is written."""
+        parts = parse_arn(arn)
+        table = schema.oidc_provider.c
+        account_id, url = (parts.account, parts.resource.removeprefix("oidc-provider/")) if parts else ("", "")
+        row = self._one(schema.oidc_provider, and_(table.account_id == account_id, table.url == url))
+        if row is None or iam_arn(row.account_id, "oidc-provider/", row.url, "") != arn:
+            return None
+        clients = frozenset(json.loads(row.client_ids))
+        return OidcProviderRecord(row.id, row.account_id, row.url, arn, clients, row.use_once)
 
     def _private_keys(self, provider_id: str) -> tuple[RSAPrivateKey, ...]:
         table = schema.saml_private_key.c

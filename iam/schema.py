@@ -236,6 +236,21 @@ saml_provider = Table(
     UniqueConstraint("account_id", "name_key"),
 )
 
+# OpenID Connect providers: whose tokens get roles of the account.
+oidc_provider = Table(
+    "oidc_provider",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("account_id", String(12), ForeignKey("account.id"), nullable=False),
+    Column("url", String(255), nullable=False),  # without https://, as the ARN has it
+    Column("url_key", String(255), nullable=False),
+    Column("client_ids", Text, nullable=False),  # a JSON list
+    Column("thumbprints", Text, nullable=False),  # a JSON list
+    Column("created", BigInteger, nullable=False),
+    Column("use_once", Boolean, nullable=False),  # a token gets credentials once
+    UniqueConstraint("account_id", "url_key"),
+)
+
 # The keys with which a provider's encrypted assertions are opened: two at most, so that they can be changed.
 saml_private_key = Table(
     "saml_private_key",

@@ -23,6 +23,7 @@ from iam.policy.document import Policy, PolicyKind
 from iam.records import (
     AccessKey,
     AccountRecord,
+    OidcProviderRecord,
     Reader,
     Revocations,
     RoleRecord,
@@ -72,6 +73,7 @@ class _Kept:
     trusting: dict[str, tuple[RoleRecord, ...]] = field(default_factory=dict)
     managed: dict[str, Policy] = field(default_factory=dict)
     saml_providers: dict[str, SamlProviderRecord] = field(default_factory=dict)
+    oidc_providers: dict[str, OidcProviderRecord] = field(default_factory=dict)
     accounts: dict[str, AccountRecord] = field(default_factory=dict)
     aliases: dict[str, AccountRecord] = field(default_factory=dict)
     revocations: Revocations | None = None
@@ -273,6 +275,11 @@ class Store:
         """Return a SAML identity provider by its ARN."""
         kept = self._current()
         return self._known(kept.saml_providers, kept.nowhere, arn, lambda reader: reader.saml_provider(arn))
+
+    def oidc_provider(self, arn: str) -> OidcProviderRecord | None:
+        """Return an OpenID Connect provider by its ARN."""
+        kept = self._current()
+        return self._known(kept.oidc_providers, kept.nowhere, arn, lambda reader: reader.oidc_provider(arn))
 
     def managed_policy(self, arn: str) -> Policy | None:
         """Return the default version of a managed policy, AWS's or ours."""

@@ -53,6 +53,27 @@ class SamlIdentity(Identity):
     map_by_trust: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebIdentity(Identity):
+    """A person or program whom a web identity provider has just vouched for, by a token.
+
+    ``provider`` is the ARN of the provider as policies of the role's account name it, ``issuer`` what the token or the
+    service calls it and ``key_prefix`` what condition keys begin with. ``attributes`` are the claims, by name;
+    ``audience`` is the client that the token was issued to. ``token`` names it where it counts once, until
+    ``usable_until``.
+    """
+
+    account_id: str
+    issuer: str
+    key_prefix: str
+    audience: str
+    source_identity: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    transitive: tuple[str, ...] = ()
+    token: str | None = None
+    usable_until: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a provider proved nobody: for the audit log alone, since the caller reads one sentence for every reason.

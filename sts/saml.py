@@ -19,13 +19,13 @@ from sts.trust import session_name
 ATTRIBUTES = "https://aws.amazon.com/SAML/Attributes/"
 _TAG = f"{ATTRIBUTES}PrincipalTag:"
 _NAME_ID_FORMATS = "urn:oasis:names:tc:SAML:2.0:nameid-format:"
-_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
+SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{3,5}", re.ASCII)
 _SHORTEST, _LONGEST = 900, 43_200
 # [\p{L}\p{Z}\p{N}_.:/=+\-@]: STS API reference, "Tag".
-_TAG_KEY = re.compile(r"(?:[\w.:/=+\-@]|[^\S\t-\r\x1c-\x1f\x85]){1,128}")
-_TAG_VALUE = re.compile(r"(?:[\w.:/=+\-@]|[^\S\t-\r\x1c-\x1f\x85]){0,256}")
-_MOST_TAGS = 50
+TAG_KEY = re.compile(r"(?:[\w.:/=+\-@]|[^\S\t-\r\x1c-\x1f\x85]){1,128}")
+TAG_VALUE = re.compile(r"(?:[\w.:/=+\-@]|[^\S\t-\r\x1c-\x1f\x85]){0,256}")
+MOST_TAGS = 50
 
 _EDU_PERSON = "urn:oid:1.3.6.1.4.1.5923.1.1.1."
 _EDU_ORG = "urn:oid:1.3.6.1.4.1.5923.1.2.1."
@@ -119,7 +119,7 @@ def _session_name(identity: SamlIdentity) -> str:
         if identity.map_by_trust and not names_roles(identity):
             return session_name(identity.subject)
         raise InvalidIdentityToken("RoleSessionName is required in AuthnResponse")
-    if not _NAME.fullmatch(name):
+    if not SESSION_NAME.fullmatch(name):
         raise InvalidIdentityToken("RoleSessionName in AuthnResponse must match [a-zA-Z_0-9+=,.@-]{2,64}")
     return name
 
@@ -137,7 +137,7 @@ def _seconds(identity: SamlIdentity) -> int | None:
 
 def _source_identity(identity: SamlIdentity) -> str | None:
     text = _single(identity, "SourceIdentity")
-    if text is not None and (not _NAME.fullmatch(text) or text.lower().startswith("aws:")):
+    if text is not None and (not SESSION_NAME.fullmatch(text) or text.lower().startswith("aws:")):
         raise InvalidIdentityToken('Source Identity must match [a-zA-Z_0-9+=,.@-]{2,64} and not begin with "aws:"')
     return text
 
@@ -147,15 +147,15 @@ def _tags(identity: SamlIdentity) -> tuple[Mapping[str, str], ...]:
     keys = [name.removeprefix(_TAG) for name in names]
     if len({key.lower() for key in keys}) != len(keys):
         raise InvalidIdentityToken("Duplicate tag keys found. Please note that Tag keys are case insensitive.")
-    if len(keys) > _MOST_TAGS:
-        raise InvalidIdentityToken(f"AuthnResponse has more than {_MOST_TAGS} PrincipalTag attributes")
+    if len(keys) > MOST_TAGS:
+        raise InvalidIdentityToken(f"AuthnResponse has more than {MOST_TAGS} PrincipalTag attributes")
     return tuple(_tag(key, identity.attributes[name]) for key, name in zip(keys, names, strict=True))
 
 
 def _tag(key: str, values: tuple[str, ...]) -> Mapping[str, str]:
     if key.lower().startswith("aws:"):
         raise InvalidIdentityToken("Tag keys that begin with aws: are reserved for internal use.")
-    if not _TAG_KEY.fullmatch(key) or len(values) != 1 or not _TAG_VALUE.fullmatch(values[0]):
+    if not TAG_KEY.fullmatch(key) or len(values) != 1 or not TAG_VALUE.fullmatch(values[0]):
         raise InvalidIdentityToken(f"PrincipalTag:{key[:128]} in AuthnResponse must be a tag with one value")
     return {"Key": key, "Value": values[0]}
 

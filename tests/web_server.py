@@ -50,7 +50,8 @@ def web_server(folder: Path | None = None) -> Iterator[WebServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             running.asked.append(self.path)
-            answer = running.answers.get(self.path)
+            plain = self.path.partition("?")[0]
+            answer = running.answers.get(self.path) or running.answers.get(plain)
             if answer is None:
                 self.send_error(404)
             else:

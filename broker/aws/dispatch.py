@@ -22,6 +22,7 @@ from broker.aws.http import HttpRequest, HttpResponse
 from broker.aws.ldap_sign_in import LdapSignIn
 from broker.aws.model import Api, OperationModel
 from broker.aws.saml_sign_in import SamlSignIn
+from broker.aws.web_identity_sign_in import WebIdentitySignIn
 from broker.key_use import KeyUse
 from iam.arn import Random
 from iam.call import Call, Params, Result
@@ -51,7 +52,7 @@ from iam.store import RoleRecord, Store
 from iam.vault import Vault
 from sts import denials, sigv4
 from sts.authenticate import Authenticator
-from sts.identity import SamlIdentity
+from sts.identity import Identity, SamlIdentity, WebIdentity
 from sts.mint import Session
 from sts.operations import OPERATIONS as STS
 from sts.operations import StsCall, StsOperation, session_may_call
@@ -65,6 +66,7 @@ log = logging.getLogger(__name__)
 
 _FINDINGS, _TOLD_OF_A_POLICY = "x-fedgate-policy-findings", 1024
 _STS_VERSION = "2011-06-15"
+_WEB = "AssumeRoleWithWebIdentity"
 _LDAP, _SAML = "AssumeRoleWithLDAPIdentity", "AssumeRoleWithSAML"
 _TOLD = 128  # characters of a name that nobody knows: an answer stays short however long the request is
 
@@ -83,6 +85,7 @@ class Gate:
     audit: AuditLog
     ldap: LdapSignIn
     saml: SamlSignIn
+    web: WebIdentitySignIn
     key_use: KeyUse
     now: Callable[[], datetime]
     random: Random
@@ -204,12 +207,15 @@ class Gate:
             identity, p = self.ldap.prove(exchange, p)
             call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=identity)
             exchange.params = self._with_role(exchange, operation, call, p)
+        elif model.name == _WEB:
+            attested, exchange.params = self.web.prove(exchange, p)
+            call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=attested)
         elif model.name == _SAML:
             vouched, exchange.params = self.saml.prove(exchange, p)
             call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=vouched)
         elif "TokenCode" in p or "SerialNumber" in p:
             call = self._with_mfa(exchange, call, p)
-        return self._decided(exchange, model, operation, call, proof=isinstance(call.identity, SamlIdentity))
+        return self._decided(exchange, model, operation, call, proof=True)
 
     def _decided(
         self, exchange: Exchange, model: OperationModel, operation: StsOperation, call: StsCall, *, proof: bool
@@ -220,12 +226,19 @@ class Gate:
             self._require(exchange, model, ask, mfa_at=call.mfa_at, opaque=operation.opaque)
         outcome = operation.run(call, p)
         if proof:  # last of all: what was refused for another reason is not used up
-            self.saml.spend(call.vouched, exchange.now)
+            self._spend(exchange, call.identity)
         exchange.result = outcome.result
         self.audit.append(trail.record(exchange))
         if outcome.session is not None:
             self.sessions.record(_live(outcome.session, outcome.arn, exchange.request.source_ip))
         return outcome.result
+
+    def _spend(self, exchange: Exchange, identity: Identity | None) -> None:
+        """Use up what proved an identity, where it counts once."""
+        if isinstance(identity, SamlIdentity):
+            self.saml.spend(identity, exchange.now)
+        elif isinstance(identity, WebIdentity):
+            self.web.spend(identity, exchange)
 
     def _with_role(self, exchange: Exchange, operation: StsOperation, call: StsCall, p: Params) -> Params:
         """Return the parameters with the one role that trusts the person, where the request names none."""

@@ -16,7 +16,7 @@ STATUS = {
     "EntityTemporarilyUnmodifiable": 409,
     "ExpiredToken": 403,
     "ExpiredTokenException": 400,
-    "IDPCommunicationError": 503,  # the model says 400: a directory that is away is an outage, and clients retry a 503
+    "IDPCommunicationError": 400,  # SDKs try again by its code
     "IDPRejectedClaim": 403,
     "IncompleteSignature": 400,
     "InternalFailure": 500,

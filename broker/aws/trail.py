@@ -18,7 +18,7 @@ from iam.policy.decide import Decision
 from iam.policy.explain import need_json
 from iam.schema import audit_record
 from sts.callers import Caller
-from sts.identity import Identity, Refusal, SamlIdentity
+from sts.identity import Identity, Refusal, SamlIdentity, WebIdentity
 from sts.mint import SessionKind
 from sts.saml import name_qualifier
 
@@ -44,6 +44,7 @@ _TOLD = (
     "Issuer",
     "Audience",
     "NameQualifier",
+    "SubjectFromWebIdentityToken",
 )
 
 
@@ -151,6 +152,14 @@ def _federated(identity: Identity) -> Record:
         return {
             "type": "SAMLUser",
             "principalId": f"{name_qualifier(identity)}:{identity.subject}",
+            "userName": identity.subject,
+            "identityProvider": identity.issuer,
+            "sessionContext": {"person": f"{identity.provider}|{identity.subject}"},
+        }
+    if isinstance(identity, WebIdentity):
+        return {
+            "type": "WebIdentityUser",
+            "principalId": f"{identity.key_prefix}:{identity.audience}:{identity.subject}",
             "userName": identity.subject,
             "identityProvider": identity.issuer,
             "sessionContext": {"person": f"{identity.provider}|{identity.subject}"},

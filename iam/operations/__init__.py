@@ -12,6 +12,7 @@ from iam.operations import (
     inline_policies,
     instance_profiles,
     mfa,
+    oidc_providers,
     password_policy,
     passwords,
     policies,
@@ -202,7 +203,7 @@ _SIMULATION = {
     "ListPoliciesGrantingServiceAccess": _read(simulation.list_policies_granting_service_access, on_entity("Arn")),
 }
 
-_saml = saml_providers.on_provider
+_saml, _oidc = saml_providers.on_provider, oidc_providers.on_provider
 
 _PROVIDERS = {
     "CreateSAMLProvider": _change(
@@ -215,6 +216,19 @@ _PROVIDERS = {
     "TagSAMLProvider": _change(tags.tag_saml_provider, _saml),
     "UntagSAMLProvider": _change(tags.untag_saml_provider, _saml),
     "ListSAMLProviderTags": _read(tags.list_saml_provider_tags, _saml),
+    "CreateOpenIDConnectProvider": _change(
+        oidc_providers.create_oidc_provider,
+        _tagged(oidc_providers.on_new_provider, "iam:TagOpenIDConnectProvider"),
+    ),
+    "GetOpenIDConnectProvider": _read(oidc_providers.get_oidc_provider, _oidc),
+    "ListOpenIDConnectProviders": _read(oidc_providers.list_oidc_providers, oidc_providers.on_providers),
+    "DeleteOpenIDConnectProvider": _change(oidc_providers.delete_oidc_provider, _oidc),
+    "AddClientIDToOpenIDConnectProvider": _change(oidc_providers.add_client_id, _oidc),
+    "RemoveClientIDFromOpenIDConnectProvider": _change(oidc_providers.remove_client_id, _oidc),
+    "UpdateOpenIDConnectProviderThumbprint": _change(oidc_providers.update_thumbprints, _oidc),
+    "TagOpenIDConnectProvider": _change(tags.tag_oidc_provider, _oidc),
+    "UntagOpenIDConnectProvider": _change(tags.untag_oidc_provider, _oidc),
+    "ListOpenIDConnectProviderTags": _read(tags.list_oidc_provider_tags, _oidc),
 }
 
 OPERATIONS = _USERS | _GROUPS | _ROLES | _POLICIES | _SIGN_IN | _INSTANCE_PROFILES | _ACCOUNT | _SIMULATION | _PROVIDERS

@@ -14,6 +14,7 @@ from iam.schema import (
     group,
     instance_profile,
     mfa_device,
+    oidc_provider,
     policy,
     policy_version,
     role,
@@ -106,7 +107,7 @@ def _entities(call: Call) -> dict[str, int]:
         "PolicyVersionsInUse": call.tx.scalar(versions.where(policy.c.account_id == call.account_id)) or 0,
         "MFADevices": _count(call, mfa_device),
         "MFADevicesInUse": _count(call, mfa_device, mfa_device.c.enabled.is_not(None)),
-        "Providers": _count(call, saml_provider),
+        "Providers": _count(call, saml_provider) + _count(call, oidc_provider),
     }
 
 

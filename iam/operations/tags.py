@@ -5,6 +5,7 @@ from collections.abc import Callable
 from sqlalchemy import select
 
 from iam.call import Call, Params, Result
+from iam.operations import oidc_providers
 from iam.operations.lookup import drop_tags, put_tags
 from iam.operations.names import ROLE, USER, Entity, named, page
 from iam.operations.policies import find_own
@@ -60,3 +61,5 @@ untag_user, untag_role, untag_policy = _untag(_user), _untag(_role), _untag(_pol
 list_user_tags, list_role_tags, list_policy_tags = _list(_user), _list(_role), _list(_policy)
 tag_saml_provider, untag_saml_provider = _tag(find_provider), _untag(find_provider)
 list_saml_provider_tags = _list(find_provider)
+tag_oidc_provider, untag_oidc_provider = _tag(oidc_providers.find_provider), _untag(oidc_providers.find_provider)
+list_oidc_provider_tags = _list(oidc_providers.find_provider)

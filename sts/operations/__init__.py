@@ -29,6 +29,9 @@ OPERATIONS = {
     "AssumeRoleWithSAML": StsOperation(
         federated.assume_role_with_saml, federated.assume_role_with_saml_asks, opaque=True
     ),
+    "AssumeRoleWithWebIdentity": StsOperation(
+        federated.assume_role_with_web_identity, federated.assume_role_with_web_identity_asks, opaque=True
+    ),
     "DecodeAuthorizationMessage": StsOperation(own.decode_authorization_message, _star),
     "GetAccessKeyInfo": StsOperation(own.get_access_key_info, _star),
     "GetCallerIdentity": StsOperation(own.get_caller_identity, _nothing),

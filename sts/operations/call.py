@@ -10,7 +10,7 @@ from iam.operations.ask import Ask
 from iam.params import Params, Result
 from iam.store import Store
 from sts.callers import Caller
-from sts.identity import Identity, SamlIdentity
+from sts.identity import Identity, SamlIdentity, WebIdentity
 from sts.mint import Session
 from sts.token import Sealer
 
@@ -49,6 +49,13 @@ class StsCall:
         """Return the identity of an operation that a SAML identity provider vouches for."""
         if not isinstance(self.identity, SamlIdentity):
             raise AccessDenied("This operation needs a SAML assertion.")
+        return self.identity
+
+    @property
+    def attested(self) -> WebIdentity:
+        """Return the identity of an operation that a web identity provider vouches for."""
+        if not isinstance(self.identity, WebIdentity):
+            raise AccessDenied("This operation needs a web identity token.")
         return self.identity
 
 

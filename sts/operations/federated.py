@@ -1,6 +1,6 @@
-"""AssumeRoleWithLDAPIdentity and AssumeRoleWithSAML: somebody whom a provider has just proved takes a role.
+"""Somebody whom a directory, a SAML or a web identity provider has just proved takes a role.
 
-Source: STS API Reference, "AssumeRoleWithSAML".
+Source: STS API Reference, "AssumeRoleWithSAML" and "AssumeRoleWithWebIdentity".
 """
 
 from datetime import datetime
@@ -9,8 +9,9 @@ from iam.arn import parse_arn
 from iam.errors import AccessDenied, ExpiredTokenException, InvalidIdentityToken, ValidationError
 from iam.operations.ask import Ask
 from iam.params import Params
+from iam.policy.principals import CONSUMER_ISSUERS
 from iam.store import Store
-from sts.identity import SamlIdentity
+from sts.identity import SamlIdentity, WebIdentity
 from sts.mint import Grant, SessionKind
 from sts.operations.call import Outcome, StsCall
 from sts.operations.passed import check_tags, policy_arns, request_keys, session_policy, tags_of
@@ -26,6 +27,8 @@ from sts.saml import (
     wanted,
 )
 from sts.trust import ldap_keys, session_name
+from sts.web_identity import lasting_keys as web_lasting_keys
+from sts.web_identity import web_keys
 
 # --- AssumeRoleWithLDAPIdentity ---------------------------------------------------------------------------------------
 
@@ -163,3 +166,56 @@ def _shortened(seconds: int, identity: SamlIdentity, asked: Wanted, now: datetim
     if shortest < 1:
         raise ExpiredTokenException("Token has expired", log="SessionNotOnOrAfter: over, and within the clocks' skew")
     return shortest
+
+
+# --- AssumeRoleWithWebIdentity ----------------------------------------------------------------------------------------
+
+
+def assume_role_with_web_identity_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
+    """Ask the trust policy of the role, with the claims of the token as its keys."""
+    identity = call.attested
+    passed = {**p, **_web_parameters(identity)}
+    return role_asks(
+        call,
+        p["RoleArn"],
+        "sts:AssumeRoleWithWebIdentity",
+        request_keys(passed, p["RoleSessionName"]) | web_keys(identity),
+        tags=bool(identity.tags),
+        source=identity.source_identity,
+    )
+
+
+def assume_role_with_web_identity(call: StsCall, p: Params) -> Outcome:
+    """Mint a session of a role for whom a web identity provider has just vouched for."""
+    identity = call.attested
+    role = existing(call, p["RoleArn"])
+    grant = Grant(
+        kind=SessionKind.ROLE,
+        account_id=role.account_id,
+        entity_id=role.id,
+        name=p["RoleSessionName"],
+        provider=identity.provider,
+        subject=identity.subject,
+        policy=session_policy(p),
+        policy_arns=policy_arns(call, p, role.account_id),
+        tags=identity.tags,
+        transitive=identity.transitive,
+        source_identity=identity.source_identity,
+        claims=(*web_lasting_keys(identity).items(), ("aws:federatedprovider", _as_principal(identity))),
+    )
+    outcome = role_outcome(call, grant, role, role_seconds(p, role, chained=False))
+    outcome.result.update(
+        SubjectFromWebIdentityToken=identity.subject, Provider=identity.issuer, Audience=identity.audience
+    )
+    return outcome
+
+
+def _web_parameters(identity: WebIdentity) -> Params:
+    tags = [{"Key": key, "Value": value} for key, value in identity.tags]
+    found: Params = {"Tags": tags} if tags else {}
+    return found | ({"TransitiveTagKeys": identity.transitive} if identity.transitive else {})
+
+
+def _as_principal(identity: WebIdentity) -> str:
+    """Return the provider as a trust policy names it: those that need no provider in the account, by their names."""
+    return identity.key_prefix if identity.key_prefix in CONSUMER_ISSUERS else identity.provider

@@ -65,6 +65,9 @@ VALUES = {
     "GlobalEndpointTokenVersion": "v2Token",
     "SAMLProviderArn": "arn:aws:iam::123456789012:saml-provider/no-such-provider",
     "SAMLMetadataDocument": "x" * 1000,
+    "OpenIDConnectProviderArn": "arn:aws:iam::123456789012:oidc-provider/no-such.example.com",
+    "Url": "https://no-such.example.com",
+    "ThumbprintList": "a" * 40,
 }
 
 

@@ -1,0 +1,74 @@
+"""Login with Amazon and Facebook: access tokens that say nothing by themselves, and are asked about at their issuer.
+
+Source: Login with Amazon Developer Guide, "Obtain customer profile information" (token information); Facebook Graph
+API, "app" and "me"; IAM User Guide, "Available keys for AWS OIDC federation".
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from broker.fetch import Fetcher, NotFetched
+from iam.errors import ExpiredTokenException, IDPCommunicationError, InvalidIdentityToken
+from iam.policy.strict_json import Number, load
+
+AMAZON, FACEBOOK = "www.amazon.com", "graph.facebook.com"
+_LONGEST = 255
+_REFUSALS = range(400, 500)
+
+
+class Person(NamedTuple):
+    """Whom an access token is for: their id at the provider, the application's, and what condition keys tell."""
+
+    subject: str
+    application: str
+    keys: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class AccessTokens:
+    """Asks the two providers about tokens, at these addresses."""
+
+    fetcher: Fetcher
+    amazon_url: str
+    facebook_url: str
+
+    def person(self, provider: str, token: str) -> Person:
+        """Return whom a token is for; raise InvalidIdentityToken, ExpiredTokenException, IDPCommunicationError."""
+        ask: Mapping[str, Callable[[str], Person]] = {AMAZON: self._amazon, FACEBOOK: self._facebook}
+        return ask[provider](token)
+
+    def _amazon(self, token: str) -> Person:
+        told = self._ask(AMAZON, f"{self.amazon_url}/auth/o2/tokeninfo", access_token=token)
+        left = told.get("exp")  # seconds from now
+        if isinstance(left, Number) and not (left.isdigit() and int(left[:10]) > 0):
+            raise ExpiredTokenException("The access token has expired")
+        subject, application = _text(told, "user_id"), _text(told, "app_id")
+        keys = {"user_id": (subject,), "app_id": (application,), "aud": (_text(told, "aud"),)}
+        return Person(subject, application, keys)
+
+    def _facebook(self, token: str) -> Person:
+        application = _text(self._ask(FACEBOOK, f"{self.facebook_url}/app", access_token=token), "id")
+        subject = _text(self._ask(FACEBOOK, f"{self.facebook_url}/me", fields="id", access_token=token), "id")
+        return Person(subject, application, {"id": (subject,), "app_id": (application,)})
+
+    def _ask(self, provider: str, address: str, **query: str) -> Mapping[str, object]:
+        try:
+            found = load(self.fetcher.get(f"{address}?{urlencode(query)}").decode("utf-8"))
+        except NotFetched as error:
+            if error.status in _REFUSALS:
+                raise InvalidIdentityToken("The access token is invalid", log=f"{provider}: {error.status}") from error
+            raise IDPCommunicationError(f"Error communicating with {provider}", log=str(error)) from error
+        except (ValueError, RecursionError) as error:
+            raise IDPCommunicationError(f"Error communicating with {provider}", log="not JSON") from error
+        if not isinstance(found, dict):
+            raise IDPCommunicationError(f"Error communicating with {provider}", log="no JSON object")
+        return found
+
+
+def _text(told: Mapping[str, object], name: str) -> str:
+    value = told.get(name)
+    if not isinstance(value, str) or isinstance(value, Number) or not 1 <= len(value) <= _LONGEST:
+        raise InvalidIdentityToken("The access token is invalid", log=f"the answer has no {name}")
+    return value

@@ -1,0 +1,1 @@
+"""OpenID Connect: tokens of other issuers, verified before anybody is believed."""

@@ -1,0 +1,110 @@
+"""The keys of issuers, fetched and kept: one fetch at a time for each issuer, and no more than one in an interval.
+
+A key that the issuer takes away is refused within five minutes; an issuer that is away is believed by its last good
+keys for an hour (THREATS C25 to C28, I10). Whoever brings random key ids costs the issuer nothing.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from broker.fetch import Fetcher, NotFetched
+from broker.providers.oidc.keys import BadKeys, VerificationKey, read_keys
+from iam.errors import IDPCommunicationError
+from iam.policy.strict_json import Number, load
+
+_FRESH, _STALE = 300.0, 3600.0  # seconds: how long keys are taken as they are, and how long where the issuer is away
+_INTERVAL = 30.0  # seconds between two fetches, whatever comes
+_DISCOVERY = "/.well-known/openid-configuration"
+NO_KEY = (
+    "Couldn't retrieve verification key from your identity provider,"
+    " please reference AssumeRoleWithWebIdentity documentation for requirements"
+)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is known of one issuer; times are of the monotonic clock."""
+
+    keys: tuple[VerificationKey, ...] = ()
+    fetched: float = float("-inf")
+    tried: float = float("-inf")
+    wrong: str = "never fetched"
+    turn: threading.Lock = field(default_factory=threading.Lock)
+
+
+class KeySets:
+    """Gives the keys of issuers, named by their addresses; ``elsewhere`` has other places for their documents."""
+
+    def __init__(
+        self, fetcher: Fetcher, *, monotonic: Callable[[], float], elsewhere: dict[str, str] | None = None
+    ) -> None:
+        self._fetcher = fetcher
+        self._monotonic = monotonic
+        self._elsewhere = elsewhere or {}
+        self._kept: dict[str, _Kept] = {}
+        self._guard = threading.Lock()
+
+    def keys(self, issuer: str) -> tuple[VerificationKey, ...]:
+        """Return the keys of an issuer; raise IDPCommunicationError where there are none that may be believed."""
+        kept = self._of(issuer)
+        if self._monotonic() - kept.fetched > _FRESH:
+            self._refresh(issuer, kept, lambda: self._monotonic() - kept.fetched > _FRESH)
+        if self._monotonic() - kept.fetched > _STALE:
+            raise IDPCommunicationError(NO_KEY, log=f"{issuer[:200]}: {kept.wrong}")
+        return kept.keys
+
+    def newer(self, issuer: str, known: tuple[VerificationKey, ...]) -> tuple[VerificationKey, ...]:
+        """Return the keys of an issuer, fetched again if these are what is known and the interval is over."""
+        kept = self._of(issuer)
+        if kept.keys == known:
+            self._refresh(issuer, kept, lambda: kept.keys == known)
+        return kept.keys
+
+    def _of(self, issuer: str) -> _Kept:
+        with self._guard:
+            return self._kept.setdefault(issuer, _Kept())
+
+    def _refresh(self, issuer: str, kept: _Kept, wanted: Callable[[], bool]) -> None:
+        """Fetch, unless somebody else did while this one waited, or somebody tried a moment ago."""
+        with kept.turn:
+            now = self._monotonic()
+            if not wanted() or now - kept.tried < _INTERVAL:
+                return
+            kept.tried = now
+            try:
+                keys = self._fetch(issuer)
+            except (NotFetched, BadKeys) as error:
+                kept.wrong = str(error)
+                return
+            kept.keys, kept.fetched, kept.wrong = keys, self._monotonic(), ""
+
+    def _fetch(self, issuer: str) -> tuple[VerificationKey, ...]:
+        place = self._elsewhere.get(issuer, issuer)
+        about = _object(self._fetcher.get(place.rstrip("/") + _DISCOVERY))
+        if about.get("issuer") != issuer:  # OpenID Connect Discovery, section 4.3
+            raise BadKeys(f"the discovery document is of another issuer: {about.get('issuer')!s:.200}")
+        address = about.get("jwks_uri")
+        if not isinstance(address, str) or isinstance(address, Number):
+            raise BadKeys("the discovery document has no jwks_uri")
+        keys = read_keys(_text(self._fetcher.get(address)))
+        if not keys:
+            raise BadKeys("no key of the issuer may sign tokens")
+        return keys
+
+
+def _object(data: bytes) -> dict[str, object]:
+    try:
+        found = load(_text(data))
+    except (ValueError, RecursionError) as error:
+        raise BadKeys("the discovery document is not JSON") from error
+    if not isinstance(found, dict):
+        raise BadKeys("the discovery document is no JSON object")
+    return found
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadKeys("it is not UTF-8") from error

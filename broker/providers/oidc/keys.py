@@ -1,0 +1,137 @@
+"""The keys of an issuer: which of a JSON Web Key Set may sign, and by which algorithms.
+
+Pure. Source: RFC 7517, sections 4 and 5; RFC 7518, sections 3 and 6; RFC 8725, section 3. The algorithm comes from the
+key: what a token says about it must agree, and never decides. joserfc reads the keys; what it lets through and must not
+(small or weak keys, sets that mix in secrets, keys for encryption) is refused here first.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard
+
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, OKPKey, RSAKey
+
+from iam.policy.strict_json import Number, load
+
+SignatureKey = RSAKey | ECKey | OKPKey
+
+_MOST_KEYS = 50
+_RSA_BITS, _MOST_RSA_BITS, _LEAST_EXPONENT = 2048, 8192, 65537
+_SHORTEST_N, _LONG = _RSA_BITS // 6, "n" * _RSA_BITS  # characters of a modulus
+_LONGEST_KID = 256
+# A key without "alg" signs by those of its family that AWS takes; PS256 only where the key says so itself.
+_RSA, _RSA_PSS = ("RS256", "RS384", "RS512"), ("PS256", "PS384", "PS512")
+_CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
+_EDWARDS = ("EdDSA", "Ed25519")
+_PUBLIC = {"RSA": ("kty", "n", "e"), "EC": ("kty", "crv", "x", "y"), "OKP": ("kty", "crv", "x")}
+# ROCA (CVE-2017-15361): moduli of one faulty library are powers of 65537 modulo all of these.
+_ROCA_PRIMES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103,
+                107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167)  # fmt: skip
+
+
+class BadKeys(ValueError):
+    """A set of keys of no use; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationKey:
+    """A public key that may sign tokens, and the algorithms that it may sign by."""
+
+    kid: str | None
+    algorithms: tuple[str, ...]
+    key: SignatureKey = field(repr=False)
+
+
+def read_keys(text: str) -> tuple[VerificationKey, ...]:
+    """Return the keys of a set that may sign; raise BadKeys where the set as a whole cannot be believed.
+
+    A key that is weak, unknown or not for signatures is left out, as RFC 7517, section 5, asks.
+    """
+    try:
+        found = load(text)
+    except (ValueError, RecursionError) as error:
+        raise BadKeys(f"it is not JSON: {error}") from error
+    rows = found.get("keys") if isinstance(found, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows) or len(rows) > _MOST_KEYS:
+        raise BadKeys("it is no set of keys, or has too many")
+    if any(row.get("kty") == "oct" for row in rows):
+        raise BadKeys("it has a secret key among public ones")
+    keys = [key for row in rows if (key := _key(row)) is not None]
+    named = [key.kid for key in keys if key.kid is not None]
+    if len(set(named)) != len(named):
+        raise BadKeys("two keys have the same kid")
+    return tuple(keys)
+
+
+def pick(keys: Sequence[VerificationKey], kid: str | None) -> VerificationKey | None:
+    """Return the key that a token names; a token that names none means the only one there is."""
+    if kid is None:
+        return keys[0] if len(keys) == 1 else None
+    return next((key for key in keys if key.kid == kid), None)
+
+
+def _key(row: Mapping[str, Any]) -> VerificationKey | None:
+    if not _may_sign(row):
+        return None
+    kid = row.get("kid")
+    algorithms = _algorithms(row)
+    public = {name: row[name] for name in _PUBLIC.get(row.get("kty", ""), ()) if _is_text(row.get(name))}
+    if not algorithms or len(public) != len(_PUBLIC[row["kty"]]) or len(public.get("n", _LONG)) < _SHORTEST_N:
+        return None
+    try:
+        key = _TYPES[row["kty"]].import_key(public)
+        strong = not isinstance(key, RSAKey) or _is_strong(key)
+    except (JoseError, ValueError, TypeError, KeyError):  # such as a point that is on no curve
+        return None
+    return VerificationKey(kid, algorithms, key) if strong else None
+
+
+def _may_sign(row: Mapping[str, Any]) -> bool:
+    """Return whether a key is for signatures, and says of what kind it is in the types that it must."""
+    uses = row.get("key_ops", ["verify"])
+    return (
+        all(_is_text(row.get(name, "")) for name in ("kty", "crv", "alg", "kid"))
+        and len(row.get("kid", "")) <= _LONGEST_KID
+        and row.get("use", "sig") == "sig"
+        and isinstance(uses, list)
+        and "verify" in uses
+    )
+
+
+_TYPES: Mapping[str, type[RSAKey] | type[ECKey] | type[OKPKey]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
+
+
+def _algorithms(row: Mapping[str, Any]) -> tuple[str, ...]:
+    kind, curve, stated = row.get("kty"), row.get("crv"), row.get("alg")
+    possible: tuple[str, ...] = ()
+    if kind == "RSA":
+        possible = (*_RSA, *_RSA_PSS) if stated is not None else _RSA
+    elif kind == "EC":
+        possible = (_CURVES[curve],) if curve in _CURVES else ()
+    elif kind == "OKP":
+        possible = _EDWARDS if curve == "Ed25519" else ()
+    return possible if stated is None else tuple(one for one in possible if one == stated)
+
+
+def _is_strong(key: RSAKey) -> bool:
+    numbers = key.public_key.public_numbers()
+    size = numbers.n.bit_length()
+    if not _RSA_BITS <= size <= _MOST_RSA_BITS or numbers.e < _LEAST_EXPONENT or numbers.e % 2 == 0:
+        return False
+    return not all(numbers.n % prime in _POWERS[prime] for prime in _ROCA_PRIMES)
+
+
+def _powers(prime: int) -> frozenset[int]:
+    found, power = set(), 1
+    while power not in found:
+        found.add(power)
+        power = power * 65537 % prime
+    return frozenset(found)
+
+
+_POWERS = {prime: _powers(prime) for prime in _ROCA_PRIMES}
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and not isinstance(value, Number)

@@ -1,0 +1,197 @@
+"""A JSON Web Token of another issuer, read strictly: what it claims is claimed until a key of its issuer has signed it.
+
+Pure: clock and keys are arguments. Source: RFC 7515; RFC 7519; RFC 8725; OpenID Connect Core, sections 2 and 3.1.3.7;
+STS API Reference, "AssumeRoleWithWebIdentity". A compact token of three parts, nothing else; no key, address or
+extension in its header is ever looked at (THREATS C).
+"""
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn, TypeGuard
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import OKPKey
+
+from broker.providers.oidc.keys import VerificationKey, pick
+from iam.errors import ExpiredTokenException, InvalidIdentityToken
+from iam.policy.strict_json import Number, load
+
+_SHORTEST, _LONGEST = 4, 20_000  # characters: STS API Reference, WebIdentityToken
+_LONGEST_TEXT = 255  # of a subject or an audience
+_MOST_AUDIENCES = 50
+_PART = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+_INTEGER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
+# What a header may bring besides alg, typ and kid would ask us to believe a key or to read the rest in another way.
+_FORBIDDEN = ("jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "enc", "cty")
+_TYPES = ("JWT", "jwt")
+NO_JWT = "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)"
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """What a token says before anybody has vouched for it; ``claims`` keep numbers as they were written."""
+
+    text: str
+    algorithm: str
+    kid: str | None
+    issuer: str
+    claims: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What a token must fit: for which clients it may have been issued (None: any), and when."""
+
+    clients: Collection[str] | None
+    now: datetime
+    skew: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token that is believed. ``audience`` is the client that it was issued to; ``audiences`` is its ``aud``."""
+
+    issuer: str
+    subject: str
+    audience: str
+    audiences: tuple[str, ...]
+    issued_at: datetime
+    expires_at: datetime
+    claims: Mapping[str, Any]
+
+
+def read(text: str) -> Unverified:
+    """Return what a token says, unverified; raise InvalidIdentityToken."""
+    parts = text.split(".")
+    if not _SHORTEST <= len(text) <= _LONGEST or len(parts) != 3 or not all(map(_PART.fullmatch, parts)):  # noqa: PLR2004 - as said
+        _refuse(NO_JWT, "not three parts in base64url")
+    header, claims = _members(parts[0]), _members(parts[1])
+    _decoded(parts[2])
+    algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
+    if not _is_text(algorithm) or (kid is not None and not _is_text(kid)):
+        _refuse(NO_JWT, "alg or kid is no text")
+    if kind not in _TYPES or any(name in header for name in _FORBIDDEN):
+        _refuse(NO_JWT, f"typ {kind!s:.40}, or a header that is not accepted")
+    if claims.get("token_use", "id") != "id" or "events" in claims:
+        _refuse(NO_JWT, "an access token or a logout token")
+    issuer = claims.get("iss")
+    if not _is_text(issuer) or not issuer:
+        _refuse("Missing a required claim: iss")
+    return Unverified(text, algorithm, kid, issuer, claims)
+
+
+def verify(token: Unverified, keys: Sequence[VerificationKey]) -> bool:
+    """Return whether the key that the token names has signed it; raise InvalidIdentityToken where it has not.
+
+    False means that no such key is known, and that it may be worth asking the issuer again.
+    """
+    key = pick(keys, token.kid)
+    if key is None:
+        return False
+    if token.algorithm not in key.algorithms:
+        _refuse(_BAD_SIGNATURE, f"algorithm {token.algorithm[:40]}, the key signs by {', '.join(key.algorithms)}")
+    try:
+        if isinstance(key.key, OKPKey):  # of which joserfc warns: RFC 9864 gave the algorithm another name
+            data, _, mark = token.text.rpartition(".")
+            _edwards(key.key).verify(_decoded(mark), data.encode())
+            return True
+        jws.deserialize_compact(token.text, key.key, algorithms=[token.algorithm], registry=_REGISTRY)
+    except (JoseError, InvalidSignature, ValueError, TypeError) as error:
+        _refuse(_BAD_SIGNATURE, type(error).__name__)
+    return True
+
+
+def _edwards(key: OKPKey) -> Ed25519PublicKey:
+    found = key.public_key
+    if not isinstance(found, Ed25519PublicKey):
+        raise TypeError("no key of Ed25519")
+    return found
+
+
+_BAD_SIGNATURE = "The signature of the token is invalid"
+_ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
+_REGISTRY = jws.JWSRegistry(algorithms=_ALGORITHMS, strict_check_header=False)
+
+
+def check(token: Unverified, expected: Expected) -> Token:
+    """Return what a verified token says, once it fits; raise InvalidIdentityToken, ExpiredTokenException."""
+    claims = token.claims
+    subject = claims.get("sub")
+    if not _is_text(subject) or not 1 <= len(subject) <= _LONGEST_TEXT:
+        _refuse("Missing a required claim: sub", f"{subject!s:.40}")
+    audiences = _audiences(claims.get("aud"))
+    party = claims.get("azp")
+    if party is not None and (not _is_text(party) or not party):
+        _refuse("Incorrect token audience", "azp is no text")
+    meant = (party,) if party is not None else audiences  # who asked for it, where the token says: azp wins over aud
+    audience = next((one for one in meant if expected.clients is None or one in expected.clients), None)
+    if audience is None:
+        _refuse("Incorrect token audience", f"{meant} for {sorted(expected.clients or ())[:5]}")
+    expires, issued = _time(claims, "exp"), _time(claims, "iat")
+    if expected.now - expected.skew >= expires:
+        now, then = (int(one.timestamp()) for one in (expected.now, expires))
+        raise ExpiredTokenException(
+            f"Token expired: current date/time {now} must be before the expiration date/time {then}"
+        )
+    for name, moment in (("iat", issued), ("nbf", _time(claims, "nbf") if "nbf" in claims else issued)):
+        if moment - expected.now > expected.skew:
+            ahead = int((moment - expected.now).total_seconds())
+            _refuse(f"The token is not valid yet: {name} is {ahead} s ahead of our clock")
+    return Token(token.issuer, subject, audience, audiences, issued, expires, claims)
+
+
+# --- small parts ------------------------------------------------------------------------------------------------------
+
+
+def _refuse(message: str, detail: str = "") -> NoReturn:
+    raise InvalidIdentityToken(message, log=f"{message} ({detail})" if detail else message)
+
+
+def _decoded(part: str) -> bytes:
+    """Return the bytes of a part; each has one spelling alone."""
+    try:
+        found = urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except ValueError:
+        _refuse(NO_JWT, "not base64url")
+    if urlsafe_b64encode(found).rstrip(b"=").decode() != part:
+        _refuse(NO_JWT, "base64url in another spelling")
+    return found
+
+
+def _members(part: str) -> Mapping[str, Any]:
+    try:
+        found = load(_decoded(part).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        _refuse(NO_JWT, f"not strict JSON: {error!s:.100}")
+    if not isinstance(found, dict):
+        _refuse(NO_JWT, "not a JSON object")
+    return found
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and not isinstance(value, Number)
+
+
+def _audiences(given: object) -> tuple[str, ...]:
+    found = given if isinstance(given, list) else [given]
+    if not 1 <= len(found) <= _MOST_AUDIENCES or not all(_is_text(one) and one for one in found):
+        _refuse("Incorrect token audience", "aud is no text and no list of texts")
+    return tuple(found)
+
+
+def _time(claims: Mapping[str, Any], name: str) -> datetime:
+    value = claims.get(name)
+    if value is None:
+        _refuse(f"Missing a required claim: {name}")
+    if not isinstance(value, Number) or not _INTEGER.fullmatch(value):
+        _refuse(f"The claim {name} is no time", f"{value!s:.40}")
+    try:
+        return datetime.fromtimestamp(float(value), UTC)
+    except (ValueError, OverflowError, OSError):
+        _refuse(f"The claim {name} is no time", f"{value!s:.40}")
