@@ -10,6 +10,7 @@ from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
 from broker.health import liveness, readiness
+from broker.web import issuer
 from broker.web.site import LARGEST_FORM
 from broker.wiring import Services
 from iam.errors import ServiceError
@@ -36,6 +37,7 @@ def create_app(services: Services) -> Flask:
     app = Flask("broker", static_folder="web/static", template_folder="web/templates")
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_FORM
     app.config["MAX_FORM_MEMORY_SIZE"] = LARGEST_FORM
+    app.register_blueprint(issuer.blueprint(services.gate.outbound))
     app.register_blueprint(services.saml.blueprint())
     app.register_blueprint(services.saml.portal.blueprint(services.saml.leave))
 

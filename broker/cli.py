@@ -28,6 +28,11 @@ COMMANDS = {
     "account": Entry("broker.commands.installation", "account", "Create and list accounts."),
     "guardrail": Entry("broker.commands.guardrail", "guardrail", "Set the ceiling of an account."),
     "saml": Entry("broker.commands.saml", "saml", "Add, test and list SAML identity providers."),
+    "oidc": Entry("broker.commands.oidc", "oidc", "List and check OpenID Connect providers."),
+    "issuer": Entry("broker.commands.issuer", "issuer", "Rotate the keys of our own issuer."),
+    "aws-credentials": Entry(
+        "broker.commands.aws_credentials", "aws_credentials", "Trade a session for credentials of another STS."
+    ),
     "keys": Entry("broker.commands.keys", "keys", "Rotate, list and remove the keys that seal sessions."),
     "sessions": Entry("broker.commands.sessions", "sessions", "List and revoke sessions."),
     "lint": Entry("broker.commands.lint", "lint_", "Say what is wrong with policies in files."),

@@ -37,6 +37,7 @@ from iam.arn import Random
 from iam.store import Store
 from iam.vault import Vault
 from sts.authenticate import Authenticator
+from sts.outbound import OutboundTokens
 from sts.sealing_keys import Sealers
 from sts.sessions import LiveSessions
 from sts.single_use import SingleUse
@@ -122,6 +123,7 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
     audit = AuditLog(settings.audit_dir, sync=settings.audit_sync, flush_ms=settings.audit_flush_ms)
     sessions = live_sessions(settings.redis_url)
     fetching = fetcher(settings)
+    outbound = OutboundTokens(store, vault, public_url=settings.public_url, now=now, random=random)
     saml_keys = ServiceKeys(store, vault, now=now, random=random)
     single_use = SingleUse(store, monotonic=time.monotonic, gather=lambda: time.sleep(_GATHER))
     reader = Reader(settings.public_url, timedelta(seconds=settings.saml_clock_skew), saml_keys.opening)
@@ -161,6 +163,8 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
             single_use=single_use,
             skew=timedelta(seconds=settings.web_identity_clock_skew),
         ),
+        outbound=outbound,
+        public_url=settings.public_url,
         key_use=KeyUse(store),
         now=now,
         random=random,

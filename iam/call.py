@@ -18,7 +18,8 @@ __all__ = ["Call", "Params", "Result"]
 class Call:
     """One call of one operation, inside the transaction that the gate opened.
 
-    ``now`` is aware and in UTC; ``random(n)`` gives n random bytes; ``vault`` seals secrets at rest.
+    ``now`` is aware and in UTC; ``random(n)`` gives n random bytes; ``vault`` seals secrets at rest; ``public_url`` is
+    what clients call this installation.
     """
 
     tx: Connection
@@ -28,3 +29,4 @@ class Call:
     random: Random
     vault: Vault
     limits: Limits
+    public_url: str = ""

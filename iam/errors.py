@@ -78,6 +78,18 @@ class ExpiredTokenException(ServiceError):
     code = "ExpiredTokenException"
 
 
+class FeatureDisabled(ServiceError):
+    """The feature is not enabled in the account."""
+
+    code = "FeatureDisabled"
+
+
+class FeatureEnabled(ServiceError):
+    """The feature is enabled in the account already."""
+
+    code = "FeatureEnabled"
+
+
 class IDPCommunicationError(ServiceError):
     """The identity provider cannot be reached."""
 
@@ -144,6 +156,12 @@ class InvalidUserType(ServiceError):
     code = "InvalidUserType"
 
 
+class JWTPayloadSizeExceeded(ServiceError):
+    """The claims of a token would be too many."""
+
+    code = "JWTPayloadSizeExceededException"
+
+
 class LimitExceeded(ServiceError):
     """A quota is reached."""
 
@@ -192,6 +210,12 @@ class NotImplementedHere(ServiceError):
     code = "NotImplemented"
 
 
+class OutboundWebIdentityFederationDisabled(ServiceError):
+    """The account has not enabled tokens of its own issuer."""
+
+    code = "OutboundWebIdentityFederationDisabledException"
+
+
 class PackedPolicyTooLarge(ServiceError):
     """Session policies and tags together exceed what a session token can carry."""
 
@@ -227,6 +251,12 @@ class ServiceUnavailable(ServiceError):
 
     code = "ServiceUnavailable"
     retry_after = 5
+
+
+class SessionDurationEscalation(ServiceError):
+    """A token would outlive the session that asks for it."""
+
+    code = "SessionDurationEscalationException"
 
 
 class SignatureDoesNotMatch(ServiceError):

@@ -251,6 +251,27 @@ oidc_provider = Table(
     UniqueConstraint("account_id", "url_key"),
 )
 
+# The issuer of an account, whose tokens others may trust; its id stays when it is disabled.
+outbound_issuer = Table(
+    "outbound_issuer",
+    metadata,
+    Column("account_id", String(12), ForeignKey("account.id"), primary_key=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("enabled", Boolean, nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+
+# The keys that sign tokens of our issuers, for each algorithm. All are published; the newest whose time has come signs.
+issuer_key = Table(
+    "issuer_key",
+    metadata,
+    Column("id", String(32), primary_key=True),  # the kid
+    Column("algorithm", String(8), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # owner = the key's id
+    Column("created", BigInteger, nullable=False),
+    Column("signs_from", BigInteger, nullable=False),
+)
+
 # The keys with which a provider's encrypted assertions are opened: two at most, so that they can be changed.
 saml_private_key = Table(
     "saml_private_key",

@@ -106,6 +106,6 @@ def test_only_wiring_reads_the_clock_and_makes_chance():
     assert readers == {"broker/wiring.py"}
 
 
-def test_only_the_model_imports_botocore():
+def test_only_the_model_imports_botocore_and_the_command_that_is_a_client_itself():
     importers = {file for file in modules() if any(name.split(".")[0] == "botocore" for name in imported(parse(file)))}
-    assert importers == {"broker/aws/model.py"}
+    assert importers == {"broker/aws/model.py", "broker/commands/aws_credentials.py"}

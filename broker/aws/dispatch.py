@@ -57,6 +57,7 @@ from sts.mint import Session
 from sts.operations import OPERATIONS as STS
 from sts.operations import StsCall, StsOperation, session_may_call
 from sts.operations.federated import candidates
+from sts.outbound import OutboundTokens
 from sts.saml import wanted
 from sts.sessions import LiveSession, LiveSessions
 from sts.token import Sealer
@@ -86,6 +87,8 @@ class Gate:
     ldap: LdapSignIn
     saml: SamlSignIn
     web: WebIdentitySignIn
+    outbound: OutboundTokens
+    public_url: str
     key_use: KeyUse
     now: Callable[[], datetime]
     random: Random
@@ -202,7 +205,15 @@ class Gate:
         operation = STS.get(model.name)
         if operation is None:
             raise _not_built(model)
-        call = StsCall(self.store, exchange.sealer, self.random, exchange.now, exchange.caller)
+        call = StsCall(
+            self.store,
+            exchange.sealer,
+            self.random,
+            exchange.now,
+            exchange.caller,
+            outbound=self.outbound,
+            region=exchange.region,
+        )
         if model.name == _LDAP:
             identity, p = self.ldap.prove(exchange, p)
             call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=identity)
@@ -310,7 +321,9 @@ class Gate:
 
     def _call(self, tx: Connection, exchange: Exchange) -> Call:
         principal = exchange.signer.principal
-        return Call(tx, principal, principal.account_id, exchange.now, self.random, self.vault, self.limits)
+        return Call(
+            tx, principal, principal.account_id, exchange.now, self.random, self.vault, self.limits, self.public_url
+        )
 
     def _authorise(self, tx: Connection, exchange: Exchange, model: OperationModel, operation: Operation) -> None:
         exchange.decisions.clear()

@@ -16,6 +16,8 @@ STATUS = {
     "EntityTemporarilyUnmodifiable": 409,
     "ExpiredToken": 403,
     "ExpiredTokenException": 400,
+    "FeatureDisabled": 404,
+    "FeatureEnabled": 409,
     "IDPCommunicationError": 400,  # SDKs try again by its code
     "IDPRejectedClaim": 403,
     "IncompleteSignature": 400,
@@ -27,6 +29,7 @@ STATUS = {
     "InvalidIdentityToken": 400,
     "InvalidInput": 400,
     "InvalidUserType": 400,
+    "JWTPayloadSizeExceededException": 400,
     "LimitExceeded": 409,
     "MalformedInput": 400,
     "MalformedPolicyDocument": 400,
@@ -35,6 +38,7 @@ STATUS = {
     "MissingAuthenticationToken": 403,
     "NoSuchEntity": 404,
     "NotImplemented": 501,
+    "OutboundWebIdentityFederationDisabledException": 403,
     "PackedPolicyTooLarge": 400,
     "PasswordPolicyViolation": 400,
     "PolicyNotAttachable": 400,
@@ -43,6 +47,7 @@ STATUS = {
     "RequestEntityTooLarge": 413,
     "ServiceFailure": 503,  # the model says 500: nothing was changed, and the store is expected back (THREATS I07)
     "ServiceUnavailable": 503,
+    "SessionDurationEscalationException": 403,
     "SignatureDoesNotMatch": 403,
     "Throttling": 429,  # AWS says 400: 429 is what every client and proxy understands
     "UnmodifiableEntity": 400,

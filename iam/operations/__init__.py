@@ -13,6 +13,7 @@ from iam.operations import (
     instance_profiles,
     mfa,
     oidc_providers,
+    outbound,
     password_policy,
     passwords,
     policies,
@@ -229,6 +230,9 @@ _PROVIDERS = {
     "TagOpenIDConnectProvider": _change(tags.tag_oidc_provider, _oidc),
     "UntagOpenIDConnectProvider": _change(tags.untag_oidc_provider, _oidc),
     "ListOpenIDConnectProviderTags": _read(tags.list_oidc_provider_tags, _oidc),
+    "EnableOutboundWebIdentityFederation": _change(outbound.enable, outbound.on_account),
+    "DisableOutboundWebIdentityFederation": _change(outbound.disable, outbound.on_account),
+    "GetOutboundWebIdentityFederationInfo": _read(outbound.info, outbound.on_account),
 }
 
 OPERATIONS = _USERS | _GROUPS | _ROLES | _POLICIES | _SIGN_IN | _INSTANCE_PROFILES | _ACCOUNT | _SIMULATION | _PROVIDERS

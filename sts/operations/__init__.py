@@ -7,7 +7,7 @@ assertion: for the unsigned operations the gate hands in the Identity that a pro
 from iam.operations.ask import Ask
 from iam.params import Params
 from sts.mint import Session, SessionKind
-from sts.operations import federated, own, roles
+from sts.operations import federated, outbound, own, roles
 from sts.operations.call import Outcome, StsCall, StsOperation
 
 __all__ = ["NEED_NO_LEAVE", "OPERATIONS", "Outcome", "StsCall", "StsOperation", "session_may_call"]
@@ -36,6 +36,7 @@ OPERATIONS = {
     "GetAccessKeyInfo": StsOperation(own.get_access_key_info, _star),
     "GetCallerIdentity": StsOperation(own.get_caller_identity, _nothing),
     "GetFederationToken": StsOperation(own.get_federation_token, own.get_federation_token_asks),
+    "GetWebIdentityToken": StsOperation(outbound.get_web_identity_token, outbound.get_web_identity_token_asks),
     "GetSessionToken": StsOperation(own.get_session_token, _nothing),
 }
 

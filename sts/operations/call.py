@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from iam.arn import Random
-from iam.errors import AccessDenied
+from iam.errors import AccessDenied, InternalFailure
 from iam.operations.ask import Ask
 from iam.params import Params, Result
 from iam.store import Store
 from sts.callers import Caller
 from sts.identity import Identity, SamlIdentity, WebIdentity
 from sts.mint import Session
+from sts.outbound import OutboundTokens
 from sts.token import Sealer
 
 
@@ -29,6 +30,15 @@ class StsCall:
     caller: Caller | None = None
     identity: Identity | None = None
     mfa_at: int | None = None
+    outbound: OutboundTokens | None = None
+    region: str | None = None  # that the signature names
+
+    @property
+    def issuer(self) -> OutboundTokens:
+        """Return our own issuer."""
+        if self.outbound is None:
+            raise InternalFailure("An internal error occurred.", log="no issuer was given")
+        return self.outbound
 
     @property
     def signer(self) -> Caller:
