@@ -19,6 +19,7 @@ import time
 import tomllib
 import urllib.parse
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 
 import boto3
@@ -33,6 +34,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))  # slapd is started the same way in the tests
 
 from directories import free_port, running_slapd  # noqa: E402 - found through the path above
+from oidc_issuer import Issuer, jwk  # noqa: E402 - as above
+from web_server import web_server  # noqa: E402 - as above
 
 MEASURED = ("rps", "p50_ms", "p99_ms")
 LDAP = "AssumeRoleWithLDAPIdentity"
@@ -46,9 +49,13 @@ def main():
         sys.exit("wrk is missing: apt-get install wrk")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fg-")))
-        endpoint, account, directory = stack.enter_context(served(folder))
+        server = stack.enter_context(web_server(made(folder / "tls")))
+        endpoint, account, directory = stack.enter_context(served(folder, server.ca_file))
         floor_url = stack.enter_context(floor(folder))
-        targets = {"floor": (floor_url, {**FORM}, f"a={'x' * 500}&b={'y' * 500}"), **hot_paths(endpoint, account)}
+        targets = {
+            "floor": (floor_url, {**FORM}, f"a={'x' * 500}&b={'y' * 500}"),
+            **hot_paths(endpoint, account, server),
+        }
         rounds = measure(targets, options, folder, directory)
     report(rounds, options)
 
@@ -64,12 +71,12 @@ def arguments():
 
 
 @contextlib.contextmanager
-def served(folder):
+def served(folder, ca_file=""):
     """Serve a fresh installation over a real slapd; yield its endpoint, the account and the directory."""
     with running_slapd(made(folder / "slapd")) as directory:
         data, config = folder / "data", folder / "fedgate.toml"
         fedgate("init", "--data", data)
-        config.write_text(CONFIG.format(port=free_port(), data=data, directory=directory))
+        config.write_text(CONFIG.format(port=free_port(), data=data, directory=directory, ca_file=ca_file))
         account = json.loads(fedgate("account", "create", "--config", config, "--json"))
         command = [sys.executable, "-m", "broker.cli", "run", "--config", str(config)]
         with (folder / "run.log").open("w") as log, subprocess.Popen(command, stderr=log, stdout=log) as service:
@@ -87,6 +94,9 @@ bind = "127.0.0.1:{port}"
 public_url = "http://127.0.0.1:{port}"
 [data]
 dir = "{data}"
+[outbound]
+allowed_networks = ["127.0.0.0/8", "::1/128"]
+ca_file = "{ca_file}"
 [directory.corp]
 type = "ldap"
 urls = ["{directory.url}"]
@@ -132,7 +142,7 @@ def floor(folder):
             child.wait()
 
 
-def hot_paths(endpoint, account):
+def hot_paths(endpoint, account, server):
     """Return name -> (url, headers, body), each signed once: a signature is good for fifteen minutes."""
     root = account["root"]
     admin = administrator(endpoint, root["access_key_id"], root["secret_access_key"])
@@ -157,6 +167,26 @@ def hot_paths(endpoint, account):
         "GetCallerIdentity, session": signed(endpoint, identity, temporary),
         "AssumeRole": signed(endpoint, assume, long_term),
         LDAP: (endpoint, {**FORM}, urllib.parse.urlencode(ldap)),
+        **web_identities(endpoint, account, iam, server),
+    }
+
+
+def web_identities(endpoint, account, iam, server):
+    """Return the paths of tokens, which an issuer has signed for the next hour; its keys are fetched once."""
+    issuer = Issuer(server, lambda: datetime.now(UTC), keys=[jwk("RS256", "r"), jwk("ES256", "e")])
+    iam.create_open_id_connect_provider(Url=issuer.url, ClientIDList=["app-1"])
+    provider = f"arn:aws:iam::{account['account_id']}:oidc-provider/{issuer.arn_part}"
+    role = new_role(iam, "Apps", {"Federated": provider}, "sts:AssumeRoleWithWebIdentity")
+    form = {"Action": "AssumeRoleWithWebIdentity", "Version": "2011-06-15", "RoleArn": role, "RoleSessionName": "bench"}
+    until = int(time.time()) + 3600
+    tokens = {kind: issuer.token(kind, kid, exp=until) for kind, kid in (("RS256", "r"), ("ES256", "e"))}
+    return {
+        f"AssumeRoleWithWebIdentity {kind}": (
+            endpoint,
+            {**FORM},
+            urllib.parse.urlencode(form | {"WebIdentityToken": token}),
+        )
+        for kind, token in tokens.items()
     }
 
 

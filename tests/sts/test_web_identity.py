@@ -1,9 +1,12 @@
 """AssumeRoleWithWebIdentity through the whole application, over issuers that are real servers."""
 
 import json
+import re
+import textwrap
 import urllib.parse
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from administrator import Administrator, allow, assume, deny, refused, trust
@@ -707,3 +710,34 @@ def test_whom_an_operator_revokes_has_nothing_left(fresh):
     with fresh.installation.store.write() as tx:
         revoke(tx, "person", f"{fresh.provider()}|user-1", now, now)
     assert fresh.installation.call("GetCallerIdentity", answer.credentials).status == 403
+
+
+# --- the trust policies of the how-to pages ---------------------------------------------------------------------------
+
+PAGES = {
+    "github-actions": ("token.actions.githubusercontent.com", {
+        "sub": "repo:octo-org/octo-repo:ref:refs/heads/main", "aud": "fedgate.example.com", "repository_id": "74",
+    }, {"sub": "repo:other-org/octo-repo:ref:refs/heads/main"}),
+    "gitlab-ci": ("gitlab.example.com", {
+        "sub": "project_path:my-group/my-project:ref_type:branch:ref:main", "aud": "https://fedgate.example.com",
+        "project_id": "22", "ref_protected": "true",
+    }, {"ref_protected": "false"}),
+    "kubernetes": ("k8s.example.com", {
+        "sub": "system:serviceaccount:shop:orders", "aud": ["fedgate.example.com"],
+        "kubernetes.io": {"namespace": "shop", "serviceaccount": {"name": "orders"}},
+    }, {"sub": "system:serviceaccount:shop:other"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_trust_policy_of_a_page_lets_in_whom_it_says_and_nobody_else(world, server, page):
+    host, claims, others = PAGES[page]
+    issuer = Issuer(server, world.clock, f"/{page}", url=f"https://{host}")
+    world.installation.services.gate.web.key_sets._elsewhere[issuer.url] = server.url(f"/{page}")
+    text = (Path(__file__).parents[2] / f"docs/how-to/web-identity-{page}.md").read_text()
+    policy = textwrap.dedent(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
+    aud = claims["aud"] if isinstance(claims["aud"], str) else claims["aud"][0]
+    world.registered(issuer, aud)
+    role = world.admin.role(page, policy)
+    assert world.assume(issuer.token(**claims), role=role).status == 200
+    refused(world.assume(issuer.token(**claims | others), role=role), 403, "AccessDenied", NOT_ALLOWED)
