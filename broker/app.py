@@ -10,7 +10,7 @@ from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
 from broker.health import liveness, readiness
-from broker.web import issuer
+from broker.web import issuer, token_exchange
 from broker.web.site import LARGEST_FORM
 from broker.wiring import Services
 from iam.errors import ServiceError
@@ -38,6 +38,7 @@ def create_app(services: Services) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_FORM
     app.config["MAX_FORM_MEMORY_SIZE"] = LARGEST_FORM
     app.register_blueprint(issuer.blueprint(services.gate.outbound))
+    app.register_blueprint(token_exchange.blueprint(services.gate, services.trusted_proxies, services.endpoint))
     app.register_blueprint(services.saml.blueprint())
     app.register_blueprint(services.saml.portal.blueprint(services.saml.leave))
 

@@ -4,7 +4,7 @@ import json
 import re
 import textwrap
 import urllib.parse
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,66 +12,18 @@ import pytest
 from administrator import Administrator, allow, assume, deny, refused, trust
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from installation import Answer, Installation, environment
 from oidc_issuer import Issuer, b64, compact, hmac_sign, jwk, number, private_key, signature
-from saml_world import Still
 from sqlalchemy import update
-from web_server import WebServer, web_server
+from web_identity_world import ACCOUNT, world_in
+from web_server import web_server
 
 from broker.providers.oidc.keys import _POWERS, _ROCA_PRIMES
 from iam.schema import oidc_provider
 from iam.store import revoke
 
-ACCOUNT = "111122223333"
 NOT_ALLOWED = "Not authorized to perform sts:AssumeRoleWithWebIdentity"
 NO_JWT = "The ID Token provided is not a valid JWT."
 NO_KEY = "Couldn't retrieve verification key from your identity provider,"
-
-
-@dataclass
-class World:
-    installation: Installation
-    clock: Still
-    admin: Administrator
-    issuer: Issuer
-    role: str
-
-    def provider(self, issuer=None) -> str:
-        return f"arn:aws:iam::{ACCOUNT}:oidc-provider/{(issuer or self.issuer).arn_part}"
-
-    def assume(self, token, *, role=None, name="session", **more) -> Answer:
-        given = {"RoleArn": role or self.role, "RoleSessionName": name, "WebIdentityToken": token}
-        return self.installation.call("AssumeRoleWithWebIdentity", None, **given | more)
-
-    def trusts(self, name, issuer=None, *policies, action=None, **more) -> str:
-        actions = action or ["sts:AssumeRoleWithWebIdentity", "sts:TagSession", "sts:SetSourceIdentity"]
-        return self.admin.role(name, trust({"Federated": self.provider(issuer)}, actions, **more), *policies)
-
-    def registered(self, issuer, *clients) -> Issuer:
-        clients = {f"ClientIDList.member.{n}": one for n, one in enumerate(clients or ("app-1",), 1)}
-        self.admin.do("CreateOpenIDConnectProvider", Url=issuer.url, **clients)
-        return issuer
-
-
-def world_in(folder, redis_url, server: WebServer) -> World:
-    clock = Still()
-    here = server.url("").rstrip("/")
-    installation = Installation(
-        folder,
-        environment(
-            folder, redis_url, FEDGATE_OUTBOUND_ALLOWED_NETWORKS="127.0.0.0/8,::1/128",
-            FEDGATE_OUTBOUND_CA_FILE=str(server.ca_file), FEDGATE_WEB_IDENTITY_GOOGLE_URL=f"{here}/google",
-            FEDGATE_WEB_IDENTITY_COGNITO_URL=f"{here}/cognito", FEDGATE_WEB_IDENTITY_AMAZON_URL=f"{here}/amazon",
-            FEDGATE_WEB_IDENTITY_FACEBOOK_URL=f"{here}/facebook",
-        ),
-        clock,
-    )  # fmt: skip
-    admin = Administrator.of_a_new_account(installation, ACCOUNT)
-    issuer = Issuer(server, clock, "/main")
-    made = World(installation, clock, admin, issuer, admin.arn("role", "app"))
-    made.registered(issuer)
-    made.trusts("app", None, allow(["iam:*", "sts:*"]))
-    return made
 
 
 @pytest.fixture(scope="module")

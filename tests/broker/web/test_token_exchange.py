@@ -1,0 +1,143 @@
+"""Token exchange (RFC 8693): each kind of proof becomes credentials, and what OAuth calls each refusal."""
+
+import json
+
+import pytest
+from botocore.credentials import Credentials
+from saml_idp import encoded, signed
+from saml_world import Browser, world_in
+from web_identity_world import world_in as web_world_in
+from web_server import web_server
+
+GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
+TYPE = "urn:ietf:params:oauth:token-type:"
+CREDENTIALS = "urn:fedgate:params:oauth:token-type:aws-credentials"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with web_server(tmp_path_factory.mktemp("tls")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory, redis_url, server):
+    made = web_world_in(tmp_path_factory.mktemp("web"), redis_url, server)
+    yield made
+    made.installation.close()
+
+
+@pytest.fixture(scope="module")
+def saml(tmp_path_factory, redis_url):
+    made = world_in(tmp_path_factory.mktemp("saml"), redis_url)
+    yield made
+    made.installation.close()
+
+
+def exchange(world, token, kind="id_token", headers=None, **more):
+    form = {"grant_type": GRANT, "subject_token": token, "subject_token_type": f"{TYPE}{kind}", "audience": world.role}
+    form = {name: value for name, value in (form | more).items() if value is not None}
+    answer = Browser(world.installation).post("/oauth2/token", form, **(headers or {}))
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Content-Type"] == "application/json"
+    return answer.status, json.loads(answer.body)
+
+
+def caller(world, told):
+    found = told["aws_credentials"]
+    credentials = Credentials(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
+    return world.installation.call("GetCallerIdentity", credentials).text("Arn")
+
+
+@pytest.mark.parametrize("kind", ["id_token", "jwt"])
+def test_a_web_identity_token_becomes_credentials(web, kind):
+    status, told = exchange(web, web.issuer.token(), kind, session_name="phone", duration_seconds="900")
+    assert status == 200, told
+    assert (told["issued_token_type"], told["token_type"], told["expires_in"]) == (CREDENTIALS, "N_A", 900)
+    assert told["access_token"] == told["aws_credentials"]["SessionToken"]
+    assert told["assumed_role"] == caller(web, told) == "arn:aws:sts::111122223333:assumed-role/app/phone"
+
+
+def test_a_saml_assertion_becomes_credentials_once(saml):
+    token = encoded(signed(saml.response()))
+    status, told = exchange(saml, token, "saml2", provider=saml.provider)
+    assert status == 200, told
+    assert caller(saml, told) == "arn:aws:sts::111122223333:assumed-role/developer/ann"
+    status, told = exchange(saml, token, "saml2", provider=saml.provider)
+    assert (status, told["error"]) == (400, "invalid_grant")
+    assert told["error_description"] == "The assertion has been used before"
+
+
+def test_it_is_recorded_as_the_call_that_it_is(web):
+    exchange(web, web.issuer.token(), headers={"User-Agent": "phone/1.0"})
+    record = json.loads(web.installation.services.audit.path.read_text().splitlines()[-1])
+    assert (record["eventName"], record["userAgent"]) == ("AssumeRoleWithWebIdentity", "phone/1.0")
+    assert record["userIdentity"]["userName"] == "user-1"
+
+
+def test_a_client_that_names_itself_must_be_that_of_the_token(web):
+    assert exchange(web, web.issuer.token(), client_id="app-1")[0] == 200
+    assert exchange(web, web.issuer.token(aud=["app-1", "x"]), client_id="app-1")[0] == 200
+    status, told = exchange(web, web.issuer.token(), client_id="other")
+    assert (status, told["error"]) == (400, "invalid_client")
+    assert exchange(web, web.issuer.token(azp="app-1", aud="x"), client_id="x")[1]["error"] == "invalid_client"
+    assert exchange(web, "x.y.z", client_id="app-1")[1]["error"] == "invalid_grant"
+
+
+def test_a_policy_narrows_the_role(web):
+    policy = json.dumps({"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Action": "*", "Resource": "*"}})
+    status, told = exchange(web, web.issuer.token(), policy=policy)
+    found = told["aws_credentials"]
+    credentials = Credentials(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
+    assert (status, web.installation.call("ListRoles", credentials).status) == (200, 403)
+
+
+REFUSED = {
+    "no grant": ({"grant_type": None}, "unsupported_grant_type"),
+    "another grant": ({"grant_type": "client_credentials"}, "unsupported_grant_type"),
+    "no token": ({"subject_token": None}, "invalid_request"),
+    "no kind": ({"subject_token_type": None}, "invalid_request"),
+    "another kind": ({"subject_token_type": f"{TYPE}refresh_token"}, "invalid_request"),
+    "no audience": ({"audience": None}, "invalid_request"),
+    "audience and resource": ({"resource": "urn:x"}, "invalid_target"),
+    "a role of nobody": ({"audience": "arn:aws:iam::111122223333:role/none"}, "invalid_target"),
+    "a role that is no ARN": ({"audience": "https://api.example.com"}, "invalid_request"),
+    "another token of ours": ({"requested_token_type": f"{TYPE}access_token"}, "invalid_request"),
+    "a scope": ({"scope": "read"}, "invalid_scope"),
+    "an actor": ({"actor_token": "x"}, "invalid_request"),
+    "a secret": ({"client_secret": "x"}, "invalid_client"),
+    "an unknown parameter": ({"colour": "red"}, "invalid_request"),
+    "a wrong token": ({"subject_token": "x.y.z"}, "invalid_grant"),
+    "a duration that is too long": ({"duration_seconds": "43201"}, "invalid_request"),
+    "a policy that is none": ({"policy": "{"}, "invalid_request"),
+    "an assertion without a provider": ({"subject_token_type": f"{TYPE}saml2"}, "invalid_request"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_exchanged_is_refused_in_oauths_words(web, name):
+    change, error = REFUSED[name]
+    status, told = exchange(web, web.issuer.token(), **change)
+    assert (status, told["error"]) == (400, error), told
+    assert told["error_description"]
+
+
+def test_a_client_with_a_secret_is_refused(web):
+    status, told = exchange(web, web.issuer.token(), headers={"Authorization": "Basic eDp5"})
+    assert (status, told["error"]) == (400, "invalid_client")
+
+
+def test_a_parameter_that_comes_twice_is_refused(web):
+    browser = Browser(web.installation)
+    form = [("grant_type", GRANT), ("subject_token", web.issuer.token()), ("subject_token_type", f"{TYPE}id_token"),
+            ("audience", web.role), ("audience", web.role)]  # fmt: skip
+    answer = browser.post("/oauth2/token", form)
+    assert (answer.status, json.loads(answer.body)["error"]) == (400, "invalid_request")
+    assert browser.get("/oauth2/token").status == 405
+
+
+def test_what_can_be_exchanged_is_told(web):
+    told = json.loads(Browser(web.installation).get("/.well-known/oauth-authorization-server").body)
+    assert told["token_endpoint"] == f"{told['issuer']}/oauth2/token"
+    assert told["grant_types_supported"] == [GRANT]
+    assert f"{TYPE}saml2" in told["subject_token_types_supported"]
