@@ -14,6 +14,7 @@ from broker.web import issuer, token_exchange
 from broker.web.site import LARGEST_FORM
 from broker.wiring import Services
 from iam.errors import ServiceError
+from sts.identity import SamlIdentity, Vouched
 
 _WELCOME = """Fedgate is running.
 
@@ -37,10 +38,7 @@ def create_app(services: Services) -> Flask:
     app = Flask("broker", static_folder="web/static", template_folder="web/templates")
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_FORM
     app.config["MAX_FORM_MEMORY_SIZE"] = LARGEST_FORM
-    app.register_blueprint(issuer.blueprint(services.gate.outbound))
-    app.register_blueprint(token_exchange.blueprint(services.gate, services.trusted_proxies, services.endpoint))
-    app.register_blueprint(services.saml.blueprint())
-    app.register_blueprint(services.saml.portal.blueprint(services.saml.leave))
+    _add_pages(app, services)
 
     @app.before_request
     def as_it_stands() -> None:
@@ -80,6 +78,18 @@ def create_app(services: Services) -> Flask:
         return _text(500, f"Something went wrong here. Reference: {reference}\n")
 
     return app
+
+
+def _add_pages(app: Flask, services: Services) -> None:
+    app.register_blueprint(issuer.blueprint(services.gate.outbound))
+    app.register_blueprint(token_exchange.blueprint(services.gate, services.trusted_proxies, services.endpoint))
+    app.register_blueprint(services.saml.blueprint())
+    app.register_blueprint(services.oidc.blueprint())
+
+    def leave(identity: Vouched) -> Response | None:
+        return services.saml.leave(identity) if isinstance(identity, SamlIdentity) else services.oidc.leave(identity)
+
+    app.register_blueprint(services.portal.blueprint(leave))
 
 
 def _text(status: int, text: str) -> Response:

@@ -8,11 +8,12 @@ refused unless the settings allow them.
 import socket
 import ssl
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 _LARGEST = 1_000_000  # bytes
 _CHUNK = 65_536
@@ -48,8 +49,16 @@ class Fetcher:
     plain: bool = False
     within: float = 5.0  # seconds, for all of it
 
-    def get(self, url: str) -> bytes:
+    def get(self, url: str, **headers: str) -> bytes:
         """Return the document at an address; raise NotFetched."""
+        return self._ask("GET", url, None, headers)
+
+    def post(self, url: str, form: Mapping[str, str], **headers: str) -> bytes:
+        """Return the answer to a form that is posted; raise NotFetched."""
+        given = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json", **headers}
+        return self._ask("POST", url, urlencode(form).encode(), given)
+
+    def _ask(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
         parts = self._parts(url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         tls = self.tls if parts.scheme == "https" else None
@@ -59,9 +68,10 @@ class Fetcher:
         alarm.start()
         try:
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            connection.request("GET", target, headers={"Accept-Encoding": "identity", "User-Agent": "fedgate"})
+            given = {"Accept-Encoding": "identity", "User-Agent": "fedgate", **headers}
+            connection.request(method, target, body, given)
             with connection.getresponse() as answer:
-                body = _body(answer)
+                told = _body(answer)
         except (OSError, HTTPException, ValueError) as error:
             why = f"it takes longer than {self.within:.0f} s" if connection.hung_up else _why(error)
             raise NotFetched(f"{host} cannot be asked: {why}") from error
@@ -70,7 +80,7 @@ class Fetcher:
             connection.end()
         if connection.hung_up:  # what looks like the end may be ours
             raise NotFetched(f"{host} cannot be asked: it takes longer than {self.within:.0f} s")
-        return body
+        return told
 
     def _parts(self, url: str) -> SplitResult:
         try:

@@ -29,9 +29,11 @@ from broker.providers.oidc.key_sets import KeySets
 from broker.providers.saml.provider import Reader
 from broker.providers.saml.service_keys import ServiceKeys
 from broker.settings import Settings
+from broker.web import oidc, saml
 from broker.web.browser_sessions import BrowserSessions
+from broker.web.oidc import OidcPages
 from broker.web.portal import Portal
-from broker.web.saml import SamlPages, doors
+from broker.web.saml import SamlPages
 from broker.web.site import Site
 from iam.arn import Random
 from iam.store import Store
@@ -66,7 +68,9 @@ class Services:
     checks: Mapping[str, Callable[[], None]]
     trusted_proxies: Networks
     endpoint: str
+    portal: Portal
     saml: SamlPages
+    oidc: OidcPages
     metadata: MetadataRefresh
 
     def reference(self) -> str:
@@ -123,6 +127,14 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
     audit = AuditLog(settings.audit_dir, sync=settings.audit_sync, flush_ms=settings.audit_flush_ms)
     sessions = live_sessions(settings.redis_url)
     fetching = fetcher(settings)
+    key_sets = KeySets(
+        fetching,
+        monotonic=time.monotonic,
+        elsewhere={
+            f"https://{GOOGLE}": settings.web_identity_google_url,
+            f"https://{COGNITO}": settings.web_identity_cognito_url,
+        },
+    )
     outbound = OutboundTokens(store, vault, public_url=settings.public_url, now=now, random=random)
     saml_keys = ServiceKeys(store, vault, now=now, random=random)
     single_use = SingleUse(store, monotonic=time.monotonic, gather=lambda: time.sleep(_GATHER))
@@ -151,14 +163,7 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         ),
         web=WebIdentitySignIn(
             store=store,
-            key_sets=KeySets(
-                fetching,
-                monotonic=time.monotonic,
-                elsewhere={
-                    f"https://{GOOGLE}": settings.web_identity_google_url,
-                    f"https://{COGNITO}": settings.web_identity_cognito_url,
-                },
-            ),
+            key_sets=key_sets,
             access_tokens=AccessTokens(fetching, settings.web_identity_amazon_url, settings.web_identity_facebook_url),
             single_use=single_use,
             skew=timedelta(seconds=settings.web_identity_clock_skew),
@@ -184,6 +189,7 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         trusted_proxies=trusted,
         public_url=settings.public_url,
     )
+    portal = Portal(site=site, doors=lambda: (*saml.doors(store), *oidc.doors(store)))
     return Services(
         gate=gate,
         store=store,
@@ -192,7 +198,16 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         checks=checks,
         trusted_proxies=trusted,
         endpoint=settings.public_url,
-        saml=SamlPages(site=site, portal=Portal(site=site, doors=doors(store)), reader=reader, keys=saml_keys),
+        portal=portal,
+        saml=SamlPages(site=site, portal=portal, reader=reader, keys=saml_keys),
+        oidc=OidcPages(
+            site=site,
+            portal=portal,
+            key_sets=key_sets,
+            fetcher=fetching,
+            single_use=single_use,
+            skew=timedelta(seconds=settings.web_identity_clock_skew),
+        ),
         metadata=MetadataRefresh(
             store=store, fetcher=fetching, audit=audit, single_use=single_use, now=now, random=random
         ),

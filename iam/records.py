@@ -96,6 +96,16 @@ class SamlProviderRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SignInClient:
+    """The client by which people sign in in the browser; without a secret it is a public one."""
+
+    client_id: str
+    secret: str | None = field(repr=False)
+    scopes: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class OidcProviderRecord:
     """An OpenID Connect provider; ``url`` is its issuer without https://. ``use_once``: a token counts once."""
 
@@ -105,6 +115,7 @@ class OidcProviderRecord:
     arn: str
     client_ids: frozenset[str]
     use_once: bool
+    sign_in: SignInClient | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +321,16 @@ class Reader:
         if row is None or iam_arn(row.account_id, "oidc-provider/", row.url, "") != arn:
             return None
         clients = frozenset(json.loads(row.client_ids))
-        return OidcProviderRecord(row.id, row.account_id, row.url, arn, clients, row.use_once)
+        sign_in = self._sign_in_client(row.id)
+        return OidcProviderRecord(row.id, row.account_id, row.url, arn, clients, row.use_once, sign_in)
+
+    def _sign_in_client(self, provider_id: str) -> SignInClient | None:
+        table = schema.sign_in_client
+        row = self._one(table, table.c.provider_id == provider_id)
+        if row is None:
+            return None
+        secret = self.vault.open(row.sealed, provider_id).decode() if row.sealed else None
+        return SignInClient(row.client_id, secret, row.scopes, row.name)
 
     def _private_keys(self, provider_id: str) -> tuple[RSAPrivateKey, ...]:
         table = schema.saml_private_key.c

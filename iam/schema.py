@@ -251,6 +251,17 @@ oidc_provider = Table(
     UniqueConstraint("account_id", "url_key"),
 )
 
+# The client by which people sign in in the browser through an OpenID Connect provider.
+sign_in_client = Table(
+    "sign_in_client",
+    metadata,
+    Column("provider_id", String(32), ForeignKey("oidc_provider.id"), primary_key=True),
+    Column("client_id", String(255), nullable=False),
+    Column("sealed", LargeBinary),  # the client's secret, owner = the provider's id; null for a public client
+    Column("scopes", String(1024), nullable=False),
+    Column("name", String(128), nullable=False),  # as the sign-in page shows it
+)
+
 # The issuer of an account, whose tokens others may trust; its id stays when it is disabled.
 outbound_issuer = Table(
     "outbound_issuer",

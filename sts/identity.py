@@ -64,6 +64,7 @@ class WebIdentity(Identity):
     """
 
     account_id: str
+    provider_id: str = ""
     issuer: str
     key_prefix: str
     audience: str
@@ -72,6 +73,11 @@ class WebIdentity(Identity):
     transitive: tuple[str, ...] = ()
     token: str | None = None
     usable_until: datetime | None = None
+    session_until: datetime | None = None
+    session_index: str | None = None
+
+
+Vouched = SamlIdentity | WebIdentity  # who can be signed in in a browser
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,10 @@ class World:
     admin: Administrator
     issuer: Issuer
     role: str
+    idp: Issuer | None = None
+    facts: dict | None = None
+    path: str = ""
+    sales: str = ""
 
     def provider(self, issuer=None) -> str:
         return f"arn:aws:iam::{ACCOUNT}:oidc-provider/{(issuer or self.issuer).arn_part}"

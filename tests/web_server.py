@@ -48,6 +48,12 @@ def web_server(folder: Path | None = None) -> Iterator[WebServer]:
     """Run a server; with a folder for its certificate it speaks TLS."""
 
     class Handler(BaseHTTPRequestHandler):
+        posted = b""
+
+        def do_POST(self):
+            self.posted = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            self.do_GET()
+
         def do_GET(self):
             running.asked.append(self.path)
             plain = self.path.partition("?")[0]

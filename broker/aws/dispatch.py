@@ -52,7 +52,7 @@ from iam.store import RoleRecord, Store
 from iam.vault import Vault
 from sts import denials, sigv4
 from sts.authenticate import Authenticator
-from sts.identity import Identity, SamlIdentity, WebIdentity
+from sts.identity import Identity, SamlIdentity, Vouched, WebIdentity
 from sts.mint import Session
 from sts.operations import OPERATIONS as STS
 from sts.operations import StsCall, StsOperation, session_may_call
@@ -61,7 +61,7 @@ from sts.outbound import OutboundTokens
 from sts.saml import wanted
 from sts.sessions import LiveSession, LiveSessions
 from sts.token import Sealer
-from sts.trust import federated_principal
+from sts.trust import federated_principal, session_name
 
 log = logging.getLogger(__name__)
 
@@ -121,26 +121,28 @@ class Gate:
         exchange.sealer = self.sealer()
         return exchange
 
-    def open_roles(self, exchange: Exchange, identity: SamlIdentity) -> tuple[RoleRecord, ...]:
+    def open_roles(self, exchange: Exchange, identity: Vouched) -> tuple[RoleRecord, ...]:
         """Return the roles that a proved person may take, by ARN; raise InvalidIdentityToken."""
         exchange.identity = identity
-        wanted(identity)  # what the assertion asks of a session must make sense, whatever the role
-        operation = STS[_SAML]
+        if isinstance(identity, SamlIdentity):
+            wanted(identity)  # what the assertion asks of a session must make sense, whatever the role
+        name = _operation_for(identity)
         call = StsCall(self.store, exchange.sealer, self.random, exchange.now, identity=identity)
-        named = candidates(identity, self.store)
-        open_to = [arn for arn in named if self._admits(exchange, operation, call, {"RoleArn": arn}, _SAML)]
+        named = [(arn, _role_parameters(identity, arn)) for arn in candidates(identity, self.store)]
+        open_to = [arn for arn, p in named if self._admits(exchange, STS[name], call, p, name)]
         found = [self.store.role(arn) for arn in sorted(open_to)]
         return tuple(role for role in found if role is not None)
 
-    def take_role(self, exchange: Exchange, identity: SamlIdentity, role_arn: str, *, proof: bool) -> Result:
+    def take_role(self, exchange: Exchange, identity: Vouched, role_arn: str, *, proof: bool) -> Result:
         """Mint a session of a role for a proved person; raise ServiceError, which `record` records."""
-        model = exchange.model = self.api.find(_SAML, _STS_VERSION)
+        name = _operation_for(identity)
+        model = exchange.model = self.api.find(name, _STS_VERSION)
         if model is None:
-            raise InternalFailure("An internal error occurred.", log="the model has no AssumeRoleWithSAML")
+            raise InternalFailure("An internal error occurred.", log=f"the model has no {name}")
         exchange.identity = identity
-        exchange.params = {"RoleArn": role_arn, "PrincipalArn": identity.provider}
+        exchange.params = _role_parameters(identity, role_arn)
         call = StsCall(self.store, exchange.sealer, self.random, exchange.now, identity=identity)
-        return self._decided(exchange, model, STS[_SAML], call, proof=proof)
+        return self._decided(exchange, model, STS[name], call, proof=proof)
 
     def record(self, exchange: Exchange, error: ServiceError) -> ServiceError:
         """Record a refusal and return it; or, where it cannot be recorded, return that we are out of order."""
@@ -397,6 +399,17 @@ class Gate:
             (("Retry-After", str(error.retry_after)),) if isinstance(error, Throttling | ServiceUnavailable) else ()
         )
         return _response(status(error), body, exchange.id, headers, as_json=as_json)
+
+
+def _operation_for(identity: Vouched) -> str:
+    return _SAML if isinstance(identity, SamlIdentity) else _WEB
+
+
+def _role_parameters(identity: Vouched, role_arn: str) -> Params:
+    """Return the parameters with which somebody takes a role from a page."""
+    if isinstance(identity, SamlIdentity):
+        return {"RoleArn": role_arn, "PrincipalArn": identity.provider}
+    return {"RoleArn": role_arn, "RoleSessionName": session_name(identity.name)}
 
 
 def _response(

@@ -101,6 +101,7 @@ class WebIdentitySignIn:
             authenticated_at=token.issued_at,
             attributes=claim_values(token.claims),
             account_id=account_id,
+            provider_id=provider.id if provider is not None else "",
             issuer=token.issuer,
             key_prefix=prefix,
             audience=token.audience,

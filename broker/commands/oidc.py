@@ -2,18 +2,20 @@
 
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import click
-from sqlalchemy import select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from broker.commands.choosing import installation_options, settings_of
+from broker.commands.choosing import installation_options, read_text, settings_of
 from broker.commands.printing import json_option, plain, print_facts, print_json, print_table
 from broker.commands.recording import recorded
 from broker.providers.oidc.key_sets import KeySets
-from broker.wiring import fetcher, open_store
+from broker.wiring import fetcher, open_store, random
 from iam.arn import iam_arn
 from iam.errors import NoSuchEntity, ServiceError
-from iam.schema import oidc_provider
+from iam.schema import oidc_provider, sign_in_client
+from iam.vault import Vault
 
 _COLUMNS = oidc_provider.c
 
@@ -48,15 +50,82 @@ def set_(arn: str, config: Path | None, data: Path | None, *, use_once: bool, as
     """Say whether tokens of a provider count once, or until they expire, as in AWS."""
     settings = settings_of(config, data)
     with closing(open_store(settings)) as store, recorded(settings, store, "UpdateOpenIDConnectProvider") as change:
-        account_id, _, url = arn.removeprefix("arn:aws:iam::").partition(":oidc-provider/")
-        mine = (_COLUMNS.account_id == account_id, _COLUMNS.url == url)
-        if not change.tx.execute(update(oidc_provider).where(*mine).values(use_once=use_once)).rowcount:
-            raise NoSuchEntity(f"There is no OpenID Connect provider {arn}.")
-        change.account_id, change.parameters = account_id, {"openIDConnectProviderArn": arn, "useOnce": use_once}
+        row = _row(change.tx, arn)
+        change.tx.execute(update(oidc_provider).where(_COLUMNS.id == row.id).values(use_once=use_once))
+        change.account_id, change.parameters = row.account_id, {"openIDConnectProviderArn": arn, "useOnce": use_once}
     if as_json:
         print_json({"provider": arn, "use_once": use_once})
     else:
         print_facts({"provider": arn, "a token counts": "once" if use_once else "until it expires"})
+
+
+@oidc.command("sign-in")
+@click.argument("arn")
+@click.option("--client-id", help="Our client there.")
+@click.option(
+    "--client-secret-file", "file", type=click.Path(path_type=Path), help="Its secret; left out, it has none."
+)
+@click.option("--scope", "scopes", default="openid profile email", show_default=True, help="What to ask for.")
+@click.option("--name", help="What the sign-in page calls the provider; its address where it is left out.")
+@click.option("--remove", is_flag=True, help="Let nobody sign in through it in the browser any more.")
+@installation_options
+@json_option
+def sign_in(  # noqa: PLR0913 - one for each option
+    arn: str,
+    config: Path | None,
+    data: Path | None,
+    *,
+    client_id: str | None,
+    file: Path | None,
+    scopes: str,
+    name: str | None,
+    remove: bool,
+    as_json: bool,
+) -> None:
+    """Let people sign in in the browser through a provider, and print the addresses to enter there."""
+    if remove == (client_id is not None):
+        raise click.UsageError("Give either --client-id or --remove.")
+    if "openid" not in scopes.split():
+        raise click.BadParameter("openid must be among the scopes", param_hint="--scope")
+    settings = settings_of(config, data)
+    with closing(open_store(settings)) as store, recorded(settings, store, "UpdateSignInClient") as change:
+        row = _row(change.tx, arn)
+        change.tx.execute(delete(sign_in_client).where(sign_in_client.c.provider_id == row.id))
+        if client_id is not None:
+            secret = read_text(file).strip().encode() if file else None
+            values = {
+                "provider_id": row.id,
+                "client_id": client_id,
+                "sealed": Vault(settings.master_key).seal(secret, row.id, random) if secret else None,
+                "scopes": scopes,
+                "name": name or row.url,
+            }
+            change.tx.execute(insert(sign_in_client).values(values))
+        change.account_id = row.account_id
+        change.parameters = {"openIDConnectProviderArn": arn, "clientId": client_id, "scopes": scopes}
+    here = f"{settings.public_url}/oidc/{row.id}"
+    facts = {
+        "provider": arn,
+        "sign_in_at": f"{here}/login",
+        "redirect_uri": f"{here}/callback",
+        "post_logout_redirect_uri": f"{here}/signed-out",
+        "backchannel_logout_uri": f"{here}/logout",
+    }
+    if remove:
+        facts = {"provider": arn, "sign_in_at": ""}
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts({key.replace("_", " "): value for key, value in facts.items() if value})
+
+
+def _row(tx: Connection, arn: str) -> Row[Any]:
+    account_id, _, url = arn.removeprefix("arn:aws:iam::").partition(":oidc-provider/")
+    mine = (_COLUMNS.account_id == account_id, _COLUMNS.url == url)
+    row = tx.execute(select(oidc_provider).where(*mine)).one_or_none()
+    if row is None:
+        raise NoSuchEntity(f"There is no OpenID Connect provider {arn}.")
+    return row
 
 
 @oidc.command()

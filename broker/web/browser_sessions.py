@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from iam.arn import Random
 from iam.errors import ServiceUnavailable
-from sts.identity import SamlIdentity
+from sts.identity import SamlIdentity, Vouched, WebIdentity
 
 _SIGN_IN_WITHIN = 600  # seconds from the first page to the answer of the identity provider
 _TIMES = ("authenticated_at", "usable_until", "session_until")
@@ -29,7 +29,7 @@ class BrowserSession:
     """One person in one browser. ``key`` is where Redis has it; ``form_token`` proves that a form is one of ours."""
 
     key: str
-    identity: SamlIdentity
+    identity: Vouched
     form_token: str
     opened_at: datetime
     ends_at: datetime
@@ -37,12 +37,17 @@ class BrowserSession:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A sign-in or sign-out that waits for the identity provider's answer; ``browser`` is the hash of its cookie."""
+    """A sign-in or sign-out that waits for the identity provider's answer; ``browser`` is the hash of its cookie.
+
+    ``nonce`` and ``verifier`` are those of OpenID Connect and PKCE.
+    """
 
     provider: str
     browser: str
     relay_state: str
     return_to: str = ""
+    nonce: str = ""
+    verifier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class BrowserSessions:
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
-    def open(self, identity: SamlIdentity) -> tuple[str, BrowserSession]:
+    def open(self, identity: Vouched) -> tuple[str, BrowserSession]:
         """Begin a session; return what the cookie shall hold, and the session."""
         token, now = self.new_token(), self.now()
         ends = now + self.lifetime
@@ -169,13 +174,16 @@ def _milliseconds(span: timedelta) -> int:
 
 
 def _text(session: BrowserSession) -> str:
-    identity: dict[str, Any] = {
-        name: getattr(session.identity, name) for name in SamlIdentity.__dataclass_fields__ if name not in _TIMES
-    }
+    names = [name for name in type(session.identity).__dataclass_fields__ if name not in _TIMES]
+    identity: dict[str, Any] = {name: getattr(session.identity, name) for name in names}
     identity["attributes"] = dict(session.identity.attributes)
     identity |= {name: _stamp(getattr(session.identity, name)) for name in _TIMES}
     times = {"opened_at": session.opened_at.isoformat(), "ends_at": session.ends_at.isoformat()}
-    return json.dumps({"identity": identity, "form_token": session.form_token, **times})
+    kind = type(session.identity).__name__
+    return json.dumps({"kind": kind, "identity": identity, "form_token": session.form_token, **times})
+
+
+_KINDS: dict[str, type[SamlIdentity] | type[WebIdentity]] = {"SamlIdentity": SamlIdentity, "WebIdentity": WebIdentity}
 
 
 def _parse(key: str, text: str) -> BrowserSession | None:
@@ -185,9 +193,13 @@ def _parse(key: str, text: str) -> BrowserSession | None:
         identity = found["identity"]
         identity |= {name: _moment(identity[name]) for name in _TIMES}
         identity["attributes"] = {name: tuple(values) for name, values in identity["attributes"].items()}
-        identity |= {name: tuple(identity[name]) for name in ("groups", "group_names")}
+        identity |= {
+            name: tuple(identity[name]) for name in ("groups", "group_names", "transitive") if name in identity
+        }
+        if "tags" in identity:
+            identity["tags"] = tuple((key, value) for key, value in identity["tags"])
         opened_at, ends_at = (datetime.fromisoformat(found[name]) for name in ("opened_at", "ends_at"))
-        return BrowserSession(key, SamlIdentity(**identity), found["form_token"], opened_at, ends_at)
+        return BrowserSession(key, _KINDS[found["kind"]](**identity), found["form_token"], opened_at, ends_at)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 

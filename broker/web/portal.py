@@ -14,10 +14,10 @@ from broker.web.site import Site
 from iam.errors import ServiceError, ServiceUnavailable, ValidationError
 from iam.params import Result
 from iam.records import RoleRecord
-from sts.identity import SamlIdentity
+from sts.identity import Vouched
 
 _SHORTEST_ARN, _LONGEST_ARN = 20, 2048  # STS API reference, AssumeRoleWithSAML, RoleArn
-Leave = Callable[[SamlIdentity], Response | None]
+Leave = Callable[[Vouched], Response | None]
 
 
 class Door(NamedTuple):
@@ -97,11 +97,11 @@ class Portal:
 
     # --- roles --------------------------------------------------------------------------------------------------------
 
-    def roles(self, identity: SamlIdentity) -> tuple[RoleRecord, ...]:
+    def roles(self, identity: Vouched) -> tuple[RoleRecord, ...]:
         """Return the roles that a person may take; raise InvalidIdentityToken."""
         return self.site.gate.open_roles(self.site.exchange, identity)
 
-    def listed(self, identity: SamlIdentity, roles: tuple[RoleRecord, ...]) -> dict[str, Any]:
+    def listed(self, identity: Vouched, roles: tuple[RoleRecord, ...]) -> dict[str, Any]:
         """Return the roles as programs read them."""
         return {
             "subject": identity.subject,
@@ -119,7 +119,7 @@ class Portal:
 
     def choice(
         self,
-        identity: SamlIdentity,
+        identity: Vouched,
         roles: tuple[RoleRecord, ...],
         *,
         action: str,
@@ -145,7 +145,7 @@ class Portal:
         account = self.site.store.account(account_id)
         return f"{account.alias} ({account_id})" if account and account.alias else account_id
 
-    def taken(self, identity: SamlIdentity, role_arn: str, *, proof: bool) -> Response:
+    def taken(self, identity: Vouched, role_arn: str, *, proof: bool) -> Response:
         """Return credentials of a role, or why not; ``proof``: the assertion has not been used up yet."""
         site = self.site
         if not _SHORTEST_ARN <= len(role_arn) <= _LONGEST_ARN:

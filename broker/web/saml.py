@@ -265,19 +265,15 @@ class SamlPages:
         return self.site.page("forward.html", forms_to="*", address=message.address, fields=fields)
 
 
-def doors(store: Store, most: int = 20) -> Callable[[], tuple[Door, ...]]:
-    """Return what lists the identity providers through which people sign in, up to so many."""
-
-    def listed() -> tuple[Door, ...]:
-        with store.read() as tx:
-            rows = tx.execute(
-                select(saml_provider.c.account_id, saml_provider.c.name)
-                .order_by(saml_provider.c.name_key, saml_provider.c.account_id)
-                .limit(most)
-            ).all()
-        return tuple(Door(f"{row.name} ({row.account_id})", f"/saml/{row.account_id}/{row.name}/login") for row in rows)
-
-    return listed
+def doors(store: Store, most: int = 20) -> tuple[Door, ...]:
+    """Return the identity providers through which people sign in, up to so many."""
+    with store.read() as tx:
+        rows = tx.execute(
+            select(saml_provider.c.account_id, saml_provider.c.name)
+            .order_by(saml_provider.c.name_key, saml_provider.c.account_id)
+            .limit(most)
+        ).all()
+    return tuple(Door(f"{row.name} ({row.account_id})", f"/saml/{row.account_id}/{row.name}/login") for row in rows)
 
 
 def _found(address: str) -> Response:

@@ -22,6 +22,7 @@ from broker.aws.exchange import Exchange
 from broker.web.browser_sessions import BrowserSession, BrowserSessions
 from iam.errors import AccessDenied, ServiceError, ServiceUnavailable, Throttling
 from iam.store import Store
+from sts.identity import SamlIdentity, WebIdentity
 
 log = logging.getLogger(__name__)
 
@@ -81,20 +82,28 @@ class Site:
 
     def _stands(self, session: BrowserSession) -> bool:
         """Return whether neither the person was revoked, nor the provider changed or removed, since the sign-in."""
-        identity, store = session.identity, self.store
-        provider = store.saml_provider(identity.provider)
-        if provider is None or provider.id != identity.provider_id or provider.metadata.entity_id != identity.issuer:
+        identity = session.identity
+        if not (self._saml_stands(identity) if isinstance(identity, SamlIdentity) else self._web_stands(identity)):
             return False
-        until = provider.metadata.valid_until
-        if until is not None and until <= self.exchange.now:
-            return False
-        return not store.revocations().refuses(
+        return not self.store.revocations().refuses(
             session_id="",
             person=f"{identity.provider}|{identity.subject}",
             role_id=None,
             account_id=identity.account_id,
             issued_ms=int(session.opened_at.timestamp() * 1000),
         )
+
+    def _saml_stands(self, identity: SamlIdentity) -> bool:
+        provider = self.store.saml_provider(identity.provider)
+        if provider is None or provider.id != identity.provider_id or provider.metadata.entity_id != identity.issuer:
+            return False
+        until = provider.metadata.valid_until
+        return until is None or until > self.exchange.now
+
+    def _web_stands(self, identity: WebIdentity) -> bool:
+        provider = self.store.oidc_provider(identity.provider)
+        known = provider is not None and provider.id == identity.provider_id and provider.sign_in is not None
+        return known and provider is not None and provider.sign_in.client_id == identity.audience  # type: ignore[union-attr]
 
     def set_session(self, response: Response, token: str) -> None:
         """Give the browser its session; links from elsewhere bring it along, forms from elsewhere do not."""

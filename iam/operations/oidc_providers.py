@@ -32,7 +32,7 @@ from iam.operations.lookup import (
     resource_tag_keys,
     tags_of,
 )
-from iam.schema import oidc_provider
+from iam.schema import oidc_provider, sign_in_client
 
 Provider = Row[Any]
 
@@ -122,6 +122,7 @@ def delete_oidc_provider(call: Call, p: Params) -> Result:
     found = _find_or_none(call, p["OpenIDConnectProviderArn"])
     if found is not None:
         drop_tags(call.tx, found.id)
+        call.tx.execute(delete(sign_in_client).where(sign_in_client.c.provider_id == found.id))
         call.tx.execute(delete(oidc_provider).where(_COLUMNS.id == found.id))
     return {}
 

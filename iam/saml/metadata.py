@@ -185,12 +185,12 @@ def _addresses(services: Iterator[Element], attribute: str) -> Mapping[str, str]
     found: dict[str, str] = {}
     for one in services:
         binding, address = one.get("Binding", ""), one.get(attribute, "")
-        if binding in (REDIRECT, POST) and _is_address(address):
+        if binding in (REDIRECT, POST) and is_address(address):
             found.setdefault(binding, address)
     return found
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     """Return whether a browser can be sent somewhere, with parameters behind it."""
     if not text.isascii() or not text.isprintable() or set(text) & set(' \\"<>#'):
         return False

@@ -11,7 +11,7 @@ from iam.operations.ask import Ask
 from iam.params import Params
 from iam.policy.principals import CONSUMER_ISSUERS
 from iam.store import Store
-from sts.identity import SamlIdentity, WebIdentity
+from sts.identity import SamlIdentity, Vouched, WebIdentity
 from sts.mint import Grant, SessionKind
 from sts.operations.call import Outcome, StsCall
 from sts.operations.passed import check_tags, policy_arns, request_keys, session_policy, tags_of
@@ -100,9 +100,9 @@ def assume_role_with_saml_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
     )
 
 
-def candidates(identity: SamlIdentity, store: Store) -> tuple[str, ...]:
+def candidates(identity: Vouched, store: Store) -> tuple[str, ...]:
     """Return the ARNs of the roles that a person can ask for: those of the assertion, or those that may trust them."""
-    if names_roles(identity) or not identity.map_by_trust:
+    if isinstance(identity, SamlIdentity) and (names_roles(identity) or not identity.map_by_trust):
         return tuple(role for role, provider in role_pairs(identity) if provider == identity.provider)
     trusting = store.roles_trusting(identity.provider)
     return tuple(role.arn for role in trusting if role.account_id == identity.account_id)

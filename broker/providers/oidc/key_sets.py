@@ -5,7 +5,7 @@ keys for an hour (THREATS C25 to C28, I10). Whoever brings random key ids costs 
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from broker.fetch import Fetcher, NotFetched
@@ -27,6 +27,7 @@ class _Kept:
     """What is known of one issuer; times are of the monotonic clock."""
 
     keys: tuple[VerificationKey, ...] = ()
+    about: Mapping[str, object] = field(default_factory=dict)
     fetched: float = float("-inf")
     tried: float = float("-inf")
     wrong: str = "never fetched"
@@ -61,6 +62,11 @@ class KeySets:
             self._refresh(issuer, kept, lambda: kept.keys == known)
         return kept.keys
 
+    def about(self, issuer: str) -> Mapping[str, object]:
+        """Return what the issuer's discovery document says; raise IDPCommunicationError."""
+        self.keys(issuer)
+        return self._of(issuer).about
+
     def _of(self, issuer: str) -> _Kept:
         with self._guard:
             return self._kept.setdefault(issuer, _Kept())
@@ -73,13 +79,13 @@ class KeySets:
                 return
             kept.tried = now
             try:
-                keys = self._fetch(issuer)
+                about, keys = self._fetch(issuer)
             except (NotFetched, BadKeys) as error:
                 kept.wrong = str(error)
                 return
-            kept.keys, kept.fetched, kept.wrong = keys, self._monotonic(), ""
+            kept.keys, kept.about, kept.fetched, kept.wrong = keys, about, self._monotonic(), ""
 
-    def _fetch(self, issuer: str) -> tuple[VerificationKey, ...]:
+    def _fetch(self, issuer: str) -> tuple[Mapping[str, object], tuple[VerificationKey, ...]]:
         place = self._elsewhere.get(issuer, issuer)
         about = _object(self._fetcher.get(place.rstrip("/") + _DISCOVERY))
         if about.get("issuer") != issuer:  # OpenID Connect Discovery, section 4.3
@@ -90,7 +96,7 @@ class KeySets:
         keys = read_keys(_text(self._fetcher.get(address)))
         if not keys:
             raise BadKeys("no key of the issuer may sign tokens")
-        return keys
+        return about, keys
 
 
 def _object(data: bytes) -> dict[str, object]:

@@ -29,7 +29,7 @@ _PART = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _INTEGER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
 # What a header may bring besides alg, typ and kid would ask us to believe a key or to read the rest in another way.
 _FORBIDDEN = ("jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "enc", "cty")
-_TYPES = ("JWT", "jwt")
+_TYPES, _LOGOUT_TYPES = ("JWT", "jwt"), ("logout+jwt", "JWT", "jwt")
 NO_JWT = "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)"
 
 
@@ -66,8 +66,8 @@ class Token:
     claims: Mapping[str, Any]
 
 
-def read(text: str) -> Unverified:
-    """Return what a token says, unverified; raise InvalidIdentityToken."""
+def read(text: str, *, logout: bool = False) -> Unverified:
+    """Return what a token says, unverified; raise InvalidIdentityToken. ``logout``: it is to be a logout token."""
     parts = text.split(".")
     if not _SHORTEST <= len(text) <= _LONGEST or len(parts) != 3 or not all(map(_PART.fullmatch, parts)):  # noqa: PLR2004 - as said
         _refuse(NO_JWT, "not three parts in base64url")
@@ -76,9 +76,9 @@ def read(text: str) -> Unverified:
     algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
     if not _is_text(algorithm) or (kid is not None and not _is_text(kid)):
         _refuse(NO_JWT, "alg or kid is no text")
-    if kind not in _TYPES or any(name in header for name in _FORBIDDEN):
+    if kind not in (_LOGOUT_TYPES if logout else _TYPES) or any(name in header for name in _FORBIDDEN):
         _refuse(NO_JWT, f"typ {kind!s:.40}, or a header that is not accepted")
-    if claims.get("token_use", "id") != "id" or "events" in claims:
+    if claims.get("token_use", "id") != "id" or ("events" in claims) is not logout:
         _refuse(NO_JWT, "an access token or a logout token")
     issuer = claims.get("iss")
     if not _is_text(issuer) or not issuer:
