@@ -8,6 +8,7 @@ refused unless the settings allow them.
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -62,7 +63,11 @@ class Fetcher:
         parts = self._parts(url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         tls = self.tls if parts.scheme == "https" else None
-        connection = _Pinned(host, port, self._pick(host, port), tls, self.within)
+        start = time.monotonic()
+        address = self._pick(host, port)  # the resolver has time limits of its own, and cannot be interrupted
+        if time.monotonic() - start > self.within:
+            raise NotFetched(f"{host} cannot be asked: its name is not resolved in time")
+        connection = _Pinned(host, port, address, tls, self.within)
         alarm = threading.Timer(self.within, connection.hang_up)
         alarm.daemon = True
         alarm.start()
@@ -163,7 +168,17 @@ class _Pinned(HTTPConnection):
         plain = socket.create_connection((self._address, self.port), self.timeout)
         self.sock = self._live = plain
         if self._tls:
-            self.sock = self._live = self._tls.wrap_socket(plain, server_hostname=self.host)
+            # The handshake is a step of its own, so that whoever drips it can be hung up on.
+            self.sock = self._live = covered = self._tls.wrap_socket(
+                plain, server_hostname=self.host, do_handshake_on_connect=False
+            )
+            self._check()
+            covered.do_handshake()
+        self._check()
+
+    def _check(self) -> None:
+        if self.hung_up:
+            raise TimeoutError
 
 
 def _why(error: Exception) -> str:

@@ -59,7 +59,8 @@ class WebIdentity(Identity):
 
     ``provider`` is the ARN of the provider as policies of the role's account name it, ``issuer`` what the token or the
     service calls it and ``key_prefix`` what condition keys begin with. ``attributes`` are the claims, by name;
-    ``audience`` is the client that the token was issued to. ``token`` names it where it counts once, until
+    ``audience`` is the client that the token was issued to, and ``audiences`` what the
+    token says of it; an access token says nothing. ``token`` names it where it counts once, until
     ``usable_until``.
     """
 
@@ -68,6 +69,7 @@ class WebIdentity(Identity):
     issuer: str
     key_prefix: str
     audience: str
+    audiences: tuple[str, ...] = ()
     source_identity: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
     transitive: tuple[str, ...] = ()

@@ -95,8 +95,7 @@ class OutboundTokens:
         if key is None:
             raise InternalFailure("An internal error occurred.", log=f"no key of the issuer signs by {algorithm}")
         header = {"typ": "JWT", "alg": algorithm, "kid": key.kid}
-        payload = json.dumps(claims, separators=(",", ":"), ensure_ascii=False)
-        return jws.serialize_compact(header, payload, key.key, algorithms=[algorithm])
+        return jws.serialize_compact(header, payload_of(claims), key.key, algorithms=[algorithm])
 
     def _look(self) -> None:
         self._store.refresh()
@@ -108,6 +107,11 @@ class OutboundTokens:
             rows = tx.execute(select(outbound_issuer)).all()
         self._issuers = {row.account_id: (row.id, row.enabled) for row in rows}
         self._generation = generation
+
+
+def payload_of(claims: Mapping[str, Any]) -> bytes:
+    """Return claims as they are signed."""
+    return json.dumps(claims, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def load(tx: Connection, vault: Vault) -> tuple[IssuerKey, ...]:

@@ -16,25 +16,31 @@ TAGS = "https://aws.amazon.com/tags"
 SOURCE_IDENTITY = "https://aws.amazon.com/source_identity"
 _FLAT = f"{TAGS}/principal_tags/"
 _FLAT_TRANSITIVE = f"{TAGS}/transitive_tag_keys"
-_MOST_CLAIMS, _LONGEST_CLAIM = 100, 2048
 # Of the claims those that AWS gives names of their own stay with the session, for policies of what it reaches.
-_LASTING = ("aud", "sub", "amr", "app_id", "id", "user_id")
+_LASTING, _LASTING_OF_ACCESS_TOKENS = ("aud", "sub", "amr"), ("aud", "app_id", "id", "user_id")
+_LONGEST_LASTING = 255
 
 
 def claim_values(claims: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Return each claim that a policy can ask about as texts: texts, numbers, truth values, and lists of them."""
+    """Return each claim that a policy can ask about as texts: texts, numbers, truth values, and those in lists.
+
+    Raise InvalidIdentityToken where two names differ in case alone: keys have no case, one could pass for the other.
+    """
+    if len({name.lower() for name in claims}) != len(claims):
+        raise InvalidIdentityToken("The token has claims whose names differ in case alone")
     found: dict[str, tuple[str, ...]] = {}
     for name, value in claims.items():
-        texts = tuple(_text(one) for one in (value if isinstance(value, list) else [value]))
-        if texts and None not in texts and len(found) < _MOST_CLAIMS:
-            found[name] = tuple(one for one in texts if one is not None)
+        texts = (_text(one) for one in (value if isinstance(value, list) else [value]))
+        values = tuple(one for one in texts if one is not None)
+        if values:
+            found[name] = values
     return found
 
 
 def _text(value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if isinstance(value, str) and len(value) <= _LONGEST_CLAIM else None
+    return str(value) if isinstance(value, str) else None
 
 
 def source_identity(claims: Mapping[str, Any]) -> str | None:
@@ -85,22 +91,26 @@ def _is_text(value: object) -> TypeGuard[str]:
 def web_keys(identity: WebIdentity) -> dict[str, tuple[str, ...]]:
     """Return the condition keys of a proved person or program, names in lower case.
 
-    ``aud`` is the client that the token was issued to (``azp`` where the token has it), ``oaud`` its audience.
+    ``aud`` is the client that the token was issued to (``azp`` where the token has it), ``oaud`` its audience. These
+    and ``sub`` are what was verified, whatever else the token claims.
     """
     prefix = identity.key_prefix.lower()
-    keys: dict[str, tuple[str, ...]] = {}
-    for name, values in identity.attributes.items():
-        key = f"{prefix}:{name.lower()}"
-        keys[key] = keys.get(key, ()) + values
-    if f"{prefix}:aud" in keys:
-        keys[f"{prefix}:oaud"] = keys[f"{prefix}:aud"]
-    if identity.audience and not identity.attributes.get("app_id"):
+    keys = {f"{prefix}:{name.lower()}": values for name, values in identity.attributes.items()}
+    if identity.audiences:
+        keys[f"{prefix}:oaud"] = identity.audiences
         keys[f"{prefix}:aud"] = (identity.audience,)
+        keys[f"{prefix}:sub"] = (identity.subject,)
     return keys
 
 
 def lasting_keys(identity: WebIdentity) -> dict[str, str]:
-    """Return the condition keys, each of one value, that stay with the session."""
+    """Return the condition keys, each of one value that is no longer than a name, that stay with the session."""
     keys = web_keys(identity)
-    names = [f"{identity.key_prefix.lower()}:{name}" for name in _LASTING]
-    return {name: keys[name][0] for name in names if len(keys.get(name, ())) == 1}
+    own = _LASTING if identity.audiences else _LASTING_OF_ACCESS_TOKENS
+    found = {name: keys.get(f"{identity.key_prefix.lower()}:{name}", ()) for name in own}
+    prefix = identity.key_prefix.lower()
+    return {
+        f"{prefix}:{name}": values[0]
+        for name, values in found.items()
+        if len(values) == 1 and len(values[0]) <= _LONGEST_LASTING
+    }

@@ -4,6 +4,7 @@ The token never travels further: what comes back are the parameters without it.
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ from broker.providers.oidc.key_sets import NO_KEY, KeySets
 from broker.providers.oidc.token import Expected, Token, Unverified, check, read, verify
 from iam.arn import ACCOUNT_ID, iam_arn, parse_arn
 from iam.call import Params
-from iam.errors import IDPRejectedClaim, InvalidIdentityToken, ValidationError
+from iam.errors import AccessDenied, IDPRejectedClaim, InvalidIdentityToken, ValidationError
 from iam.records import OidcProviderRecord
 from iam.store import Store
 from sts.identity import WebIdentity
@@ -52,7 +53,7 @@ class WebIdentitySignIn:
         if service is None:
             found = self._by_token(exchange, arn.account, p[_PROOF])
         elif service in (AMAZON, FACEBOOK):
-            found = self._by_service(exchange, arn.account, service, p[_PROOF])
+            found = self._by_service(exchange, p["RoleArn"], service, p[_PROOF])
         else:
             raise ValidationError(
                 f"ProviderId is for access tokens of {AMAZON} and {FACEBOOK}; leave it out for others"
@@ -93,7 +94,7 @@ class WebIdentitySignIn:
         once = None
         if provider is not None and provider.use_once:
             jti = token.claims.get("jti")
-            once = f"{token.issuer}|{jti if isinstance(jti, str) else _digest(token)}"
+            once = json.dumps([provider.id, token.issuer, jti if isinstance(jti, str) else _digest(token)])
         return WebIdentity(
             provider=arn,
             subject=token.subject,
@@ -105,6 +106,7 @@ class WebIdentitySignIn:
             issuer=token.issuer,
             key_prefix=prefix,
             audience=token.audience,
+            audiences=token.audiences,
             source_identity=source_identity(token.claims),
             tags=tags,
             transitive=transitive,
@@ -114,7 +116,11 @@ class WebIdentitySignIn:
 
     # --- OAuth --------------------------------------------------------------------------------------------------------
 
-    def _by_service(self, exchange: Exchange, account_id: str, service: str, token: str) -> WebIdentity:
+    def _by_service(self, exchange: Exchange, role_arn: str, service: str, token: str) -> WebIdentity:
+        account_id = role_arn.split(":")[4]
+        # Who asks for a role that does not trust the service costs the service nothing.
+        if all(role.arn != role_arn for role in self.store.roles_trusting(service)):
+            raise AccessDenied("Not authorized to perform sts:AssumeRoleWithWebIdentity", log=f"no trust in {service}")
         person = self.access_tokens.person(service, token)
         return WebIdentity(
             provider=iam_arn(account_id, _KIND, service, ""),

@@ -40,7 +40,7 @@ def aws_credentials(  # noqa: PLR0913 - one for each option
     try:
         token = _token(endpoint, region, audience)
         found = _exchanged(token, upstream, region, role_arn, session_name, duration)
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, ValueError) as error:
         raise click.ClickException(plain(str(error))) from error
     click.echo(json.dumps(found))
 

@@ -4,18 +4,21 @@ Source: Login with Amazon Developer Guide, "Obtain customer profile information"
 API, "app" and "me"; IAM User Guide, "Available keys for AWS OIDC federation".
 """
 
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlencode
 
 from broker.fetch import Fetcher, NotFetched
-from iam.errors import ExpiredTokenException, IDPCommunicationError, InvalidIdentityToken
+from iam.errors import ExpiredTokenException, IDPCommunicationError, InvalidIdentityToken, ServiceUnavailable
 from iam.policy.strict_json import Number, load
 
 AMAZON, FACEBOOK = "www.amazon.com", "graph.facebook.com"
+_AMAZON_ISSUER = "https://www.amazon.com"
 _LONGEST = 255
-_REFUSALS = range(400, 500)
+_REFUSALS = (400, 401)
+_MOST_AT_ONCE = 16  # questions that one worker asks at the same time
 
 
 class Person(NamedTuple):
@@ -33,16 +36,26 @@ class AccessTokens:
     fetcher: Fetcher
     amazon_url: str
     facebook_url: str
+    turns: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_MOST_AT_ONCE))
 
     def person(self, provider: str, token: str) -> Person:
         """Return whom a token is for; raise InvalidIdentityToken, ExpiredTokenException, IDPCommunicationError."""
         ask: Mapping[str, Callable[[str], Person]] = {AMAZON: self._amazon, FACEBOOK: self._facebook}
-        return ask[provider](token)
+        if not self.turns.acquire(blocking=False):
+            raise ServiceUnavailable(f"Too many tokens of {provider} are being checked. Try again later.")
+        try:
+            return ask[provider](token)
+        finally:
+            self.turns.release()
 
     def _amazon(self, token: str) -> Person:
         told = self._ask(AMAZON, f"{self.amazon_url}/auth/o2/tokeninfo", access_token=token)
+        if told.get("iss", _AMAZON_ISSUER) != _AMAZON_ISSUER:
+            raise InvalidIdentityToken("The access token is invalid", log="iss")
         left = told.get("exp")  # seconds from now
-        if isinstance(left, Number) and not (left.isdigit() and int(left[:10]) > 0):
+        if not isinstance(left, Number):
+            raise InvalidIdentityToken("The access token is invalid", log="the answer has no exp")
+        if float(left) <= 0:
             raise ExpiredTokenException("The access token has expired")
         subject, application = _text(told, "user_id"), _text(told, "app_id")
         keys = {"user_id": (subject,), "app_id": (application,), "aud": (_text(told, "aud"),)}

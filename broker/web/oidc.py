@@ -266,6 +266,7 @@ class OidcPages:
             issuer=token.issuer,
             key_prefix=provider.url,
             audience=token.audience,
+            audiences=token.audiences,
             source_identity=source_identity(claims),
             tags=tags,
             transitive=transitive,

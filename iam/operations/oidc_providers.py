@@ -7,7 +7,6 @@ this installation trusts, never against a thumbprint; thumbprints are kept and t
 import json
 import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
@@ -166,15 +165,22 @@ def arn_of(row: Provider) -> str:
 def _url(text: str) -> str:
     """Return an issuer's address without https://; AWS allows no port, which issuers on premises have."""
     wrong = ValidationError("Invalid Open ID Connect Provider URL")
-    try:
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError as error:
-        raise wrong from error
-    plain = text.isascii() and text.isprintable() and not set(text) & set(' \\"<>#?@%')
-    if not text.startswith("https://") or not parts.hostname or not plain or "//" in parts.path:
+    found = _ISSUER.fullmatch(text)
+    if found is None or not all(map(_LABEL.fullmatch, found["host"].split("."))):
         raise wrong
+    segments = found["path"].split("/")
+    if "." in segments or ".." in segments or "" in segments[1:-1] or int(found["port"] or 1) not in range(1, 65_536):
+        raise wrong
+    if found["host"].lower() in _BY_ACCESS_TOKEN:
+        raise ValidationError("Login with Amazon and Facebook need no provider: they are principals by their names.")
     return text.removeprefix("https://").rstrip("/")
+
+
+_ISSUER = re.compile(
+    r"https://(?P<host>[A-Za-z0-9.-]+)(?::(?P<port>[0-9]{1,5}))?(?P<path>(?:/[A-Za-z0-9._~-]*)*)", re.ASCII
+)
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_BY_ACCESS_TOKEN = ("www.amazon.com", "graph.facebook.com")
 
 
 def _clients(given: Any) -> list[str]:  # noqa: ANN401 - a list of texts, as the model says

@@ -3,7 +3,6 @@
 Source: STS API Reference, "GetWebIdentityToken"; IAM User Guide, "Federating AWS identities to external services".
 """
 
-import json
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +21,7 @@ from iam.principal import PrincipalKind
 from sts.mint import Session, SessionKind
 from sts.operations.call import Outcome, StsCall
 from sts.operations.passed import check_tags
-from sts.outbound import ALGORITHMS
+from sts.outbound import ALGORITHMS, payload_of
 
 _DEFAULT = 300  # seconds
 _LARGEST = 8192  # bytes of claims
@@ -62,7 +61,7 @@ def get_web_identity_token(call: StsCall, p: Params) -> Outcome:
     expires = now + p.get("DurationSeconds", _DEFAULT)
     if session is not None and expires * 1000 > session.expires_at:
         raise SessionDurationEscalation("The token would outlive the session that asks for it.")
-    audience = list(p["Audience"])
+    audience = list(dict.fromkeys(p["Audience"]))
     claims = {
         "iss": issuer,
         "sub": principal.entity_arn,
@@ -73,8 +72,10 @@ def get_web_identity_token(call: StsCall, p: Params) -> Outcome:
         **({"scope": p["Scope"]} if "Scope" in p else {}),
         _NAMESPACE: _about(call, p),
     }
-    if len(json.dumps(claims).encode()) > _LARGEST:
-        raise JWTPayloadSizeExceeded(f"The claims of the token would have more than {_LARGEST} bytes: pass fewer tags.")
+    if len(payload_of(claims)) > _LARGEST:
+        raise JWTPayloadSizeExceeded(
+            f"The claims of the token would have more than {_LARGEST} bytes: pass fewer tags or audiences."
+        )
     token = call.issuer.sign(p["SigningAlgorithm"], claims)
     return Outcome({"WebIdentityToken": token, "Expiration": datetime.fromtimestamp(expires, UTC)})
 

@@ -1,6 +1,8 @@
 """Documents from elsewhere: what is fetched, and every address and answer that is refused (THREATS F09)."""
 
 import ssl
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from ipaddress import ip_network
@@ -135,3 +137,42 @@ def test_who_answers_drop_by_drop_is_given_up(server, fetcher, part):
 
 def test_nobody_who_listens_is_told_of(fetcher):
     assert "cannot be asked" in refusal(fetcher, "https://localhost:1/")
+
+
+DRIP = """
+from gevent import monkey
+monkey.patch_all()
+import socket, ssl, sys, threading, time
+from ipaddress import ip_network
+from broker.fetch import Fetcher, NotFetched
+
+listening = socket.create_server(("127.0.0.1", 0))
+
+def drip():
+    client, _ = listening.accept()
+    client.recv(4096)
+    # The head of a TLS record that says that much will follow, and then a byte now and then.
+    client.sendall(bytes([22, 3, 3, 16, 0]))
+    for _ in range(60):
+        time.sleep(0.1)
+        try:
+            client.sendall(b"x")
+        except OSError:
+            return
+
+threading.Thread(target=drip, daemon=True).start()
+fetcher = Fetcher(ssl.create_default_context(), (ip_network("127.0.0.0/8"),), within=0.5)
+start = time.monotonic()
+try:
+    fetcher.get(f"https://127.0.0.1:{listening.getsockname()[1]}/")
+except NotFetched as error:
+    print(error)
+print(time.monotonic() - start)
+"""
+
+
+def test_who_drips_a_handshake_is_given_up_under_gevent_too():
+    done = subprocess.run([sys.executable, "-c", DRIP], capture_output=True, text=True, check=True, timeout=30)
+    told, seconds = done.stdout.splitlines()
+    assert "takes longer than" in told
+    assert float(seconds) < 3

@@ -221,8 +221,17 @@ def test_what_a_token_cannot_be_is_refused(world, more, code):
     assert world.token(**more).code == code
 
 
-def test_claims_have_a_size(world):
+def test_an_audience_is_told_once(world):
+    issuer = world.enable()
+    answer = world.token(**{"Audience.member.2": "https://api.example.com"})
+    assert verified(world, issuer, answer)[1]["aud"] == "https://api.example.com"
+
+
+def test_claims_have_a_size_as_they_are_signed(world):
     world.enable()
+    accents = {f"Tags.member.{n}.{part}": f"{n}{'é' * (100 if part == 'Key' else 10)}"[:128]
+               for n in range(1, 31) for part in ("Key", "Value")}  # fmt: skip
+    assert world.token(**accents).status == 200  # 13 kB with the escapes of JSON, 7 kB as it is signed
     many = {f"Tags.member.{n}.{part}": f"{n}{'v' * 250}"[: 128 if part == "Key" else 256]
             for n in range(1, 51) for part in ("Key", "Value")}  # fmt: skip
     refused(world.token(**many), 400, "JWTPayloadSizeExceededException")

@@ -3,7 +3,9 @@
 import json
 import re
 import textwrap
+import time
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -184,6 +186,52 @@ def test_a_claim_with_several_values_is_a_key_with_several(world):
     role = world.trusts("amr", Condition={"ForAnyValue:StringEquals": {key: "mfa"}})
     assert world.assume(world.issuer.token(**GITHUB), role=role).status == 200
     assert world.assume(world.issuer.token(amr=["pwd"]), role=role).status == 403
+
+
+IMPOSTORS = {
+    "Sub": {"Sub": "admin"},
+    "SUB in a list": {"SUB": ["x", "admin"]},
+    "AUD": {"AUD": "admin"},
+    "two that differ in case": {"Team": "a", "team": "b"},
+}
+
+
+@pytest.mark.parametrize("how", IMPOSTORS)
+def test_a_claim_never_passes_for_another_by_its_case(world, how):
+    answer = world.assume(world.issuer.token(**IMPOSTORS[how]))
+    refused(answer, 400, "InvalidIdentityToken", "whose names differ in case alone")
+
+
+@pytest.mark.parametrize("claims", [{"app_id": "x"}, {"oaud": "secret-app"}, {"OAUD": "secret-app"}, {"id": "x"}])
+def test_the_audience_is_what_was_verified_whatever_else_is_claimed(world, claims):
+    part = world.issuer.arn_part
+    name = f"{len(''.join(claims))}{next(iter(claims)).isupper()}"
+    by_aud = world.trusts(f"aud-{name}", Condition={"StringEquals": {f"{part}:aud": "secret-app"}})
+    by_oaud = world.trusts(f"oaud-{name}", Condition={"StringEquals": {f"{part}:oaud": "secret-app"}})
+    token = world.issuer.token(aud=["app-1", "other"], azp="app-1", **claims)
+    for role in (by_aud, by_oaud):
+        refused(world.assume(token, role=role), 403, "AccessDenied", NOT_ALLOWED)
+
+
+@pytest.mark.parametrize("value", ["sales", ["sales", None], ["sales", {"a": 1}], ["sales", "x" * 3000]])
+def test_no_claim_hides_from_a_deny(world, value):
+    key = f"{world.issuer.arn_part}:dept"
+    denying = {"Effect": "Deny", "Principal": {"Federated": world.provider()},
+               "Action": "sts:AssumeRoleWithWebIdentity",
+               "Condition": {"ForAnyValue:StringEquals": {key: "sales"}}}  # fmt: skip
+    allowing = {"Effect": "Allow", "Principal": {"Federated": world.provider()},
+                "Action": "sts:AssumeRoleWithWebIdentity"}  # fmt: skip
+    document = json.dumps({"Version": "2012-10-17", "Statement": [allowing, denying]})
+    role = world.admin.role(f"deny{len(str(value))}", document)
+    filler = {f"claim{number}": number for number in range(150)}
+    assert world.assume(world.issuer.token(**filler), role=role).status == 200
+    assert world.assume(world.issuer.token(**filler, dept=value), role=role).status == 403
+
+
+def test_claims_that_are_long_do_not_grow_the_session(world):
+    answer = world.assume(world.issuer.token(amr="a" * 4000, id="b" * 4000, app_id="c" * 2000))
+    assert answer.status == 200
+    assert len(answer.credentials.token) < 1500
 
 
 def test_azp_is_the_audience_and_aud_the_original_one(world):
@@ -500,6 +548,33 @@ def test_a_key_that_was_taken_away_is_refused_within_five_minutes(fresh):
     refused(fresh.assume(token), 400, "InvalidIdentityToken", NO_KEY)
 
 
+def test_an_issuer_that_takes_all_its_keys_away_is_believed_no_more(fresh):
+    later = counting(fresh)
+    assert fresh.assume(fresh.issuer.token()).status == 200
+    fresh.issuer.keys[:] = []
+    fresh.issuer.publish()
+    later(301)
+    refused(fresh.assume(fresh.issuer.token()), 400, "InvalidIdentityToken", NO_KEY)
+
+
+def test_while_an_issuer_hangs_only_one_waits(fresh):
+    later = counting(fresh)
+    assert fresh.assume(fresh.issuer.token()).status == 200
+    later(301)
+    fresh.issuer.server.answers[f"{fresh.issuer.path}/jwks"] = lambda _handler: time.sleep(3)
+    key_sets = fresh.installation.services.gate.web.key_sets
+    object.__setattr__(key_sets._fetcher, "within", 2.0)
+    start = time.monotonic()
+    with ThreadPoolExecutor(4) as pool:
+        waited = list(pool.map(lambda _number: timed(fresh, start), range(4)))
+    assert [status for status, _ in waited] == [200] * 4
+    assert sum(seconds > 1.5 for _, seconds in waited) == 1
+
+
+def timed(world, start):
+    return world.assume(world.issuer.token()).status, time.monotonic() - start
+
+
 def test_an_issuer_that_is_away_is_believed_by_its_last_keys_for_an_hour(fresh):
     later = counting(fresh)
     assert fresh.assume(fresh.issuer.token()).status == 200
@@ -603,8 +678,12 @@ def test_login_with_amazon_is_asked_about_the_token(world, server):
     refused(world.assume("Atza|IQEB", role=role, ProviderId="www.amazon.com"), 400, "ExpiredTokenException")
     answering(server, "/amazon/auth/o2/tokeninfo", {"error": "invalid_request"}, 400)
     refused(world.assume("Atza|IQEB", role=role, ProviderId="www.amazon.com"), 400, "InvalidIdentityToken")
-    answering(server, "/amazon/auth/o2/tokeninfo", {}, 500)
-    refused(world.assume("Atza|IQEB", role=role, ProviderId="www.amazon.com"), 400, "IDPCommunicationError")
+    for status in (500, 429, 407):
+        answering(server, "/amazon/auth/o2/tokeninfo", {}, status)
+        refused(world.assume("Atza|IQEB", role=role, ProviderId="www.amazon.com"), 400, "IDPCommunicationError")
+    for wrong in ({"exp": "5"}, {"exp": None}, {"iss": "https://evil.example"}):
+        answering(server, "/amazon/auth/o2/tokeninfo", told | wrong)
+        refused(world.assume("Atza|IQEB", role=role, ProviderId="www.amazon.com"), 400, "InvalidIdentityToken")
     answering(server, "/amazon/auth/o2/tokeninfo", told | {"user_id": 7})
     refused(world.assume("Atza|IQEB", role=role, ProviderId="www.amazon.com"), 400, "InvalidIdentityToken")
 
@@ -618,6 +697,14 @@ def test_facebook_is_asked_about_application_and_person(world, server):
     assert (answer.status, answer.text("Audience")) == (200, "4711"), answer.message
     answering(server, "/facebook/app", {"id": "4712"})
     refused(world.assume("EAACtoken", role=role, ProviderId="graph.facebook.com"), 403, "AccessDenied", NOT_ALLOWED)
+
+
+@pytest.mark.parametrize("service", ["www.amazon.com", "graph.facebook.com"])
+def test_who_asks_for_a_role_that_trusts_no_such_service_costs_it_nothing(world, server, service):
+    before = len(server.asked)
+    for role in (world.role, "arn:aws:iam::999999999999:role/x"):
+        refused(world.assume("token", role=role, ProviderId=service), 403, "AccessDenied", NOT_ALLOWED)
+    assert len(server.asked) == before
 
 
 def test_another_provider_id_is_refused(world):

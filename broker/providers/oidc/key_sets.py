@@ -14,6 +14,7 @@ from iam.errors import IDPCommunicationError
 from iam.policy.strict_json import Number, load
 
 _FRESH, _STALE = 300.0, 3600.0  # seconds: how long keys are taken as they are, and how long where the issuer is away
+_WAIT = 12.0  # seconds for who waits for another's fetch, which takes two documents
 _INTERVAL = 30.0  # seconds between two fetches, whatever comes
 _DISCOVERY = "/.well-known/openid-configuration"
 NO_KEY = (
@@ -47,11 +48,14 @@ class KeySets:
         self._guard = threading.Lock()
 
     def keys(self, issuer: str) -> tuple[VerificationKey, ...]:
-        """Return the keys of an issuer; raise IDPCommunicationError where there are none that may be believed."""
+        """Return the keys of an issuer; raise IDPCommunicationError where there are none that may be believed.
+
+        While somebody fetches them anew, those that are there still serve; only who has none waits.
+        """
         kept = self._of(issuer)
-        if self._monotonic() - kept.fetched > _FRESH:
-            self._refresh(issuer, kept, lambda: self._monotonic() - kept.fetched > _FRESH)
-        if self._monotonic() - kept.fetched > _STALE:
+        if self._age(kept) > _FRESH:
+            self._refresh(issuer, kept, lambda: self._age(kept) > _FRESH, wait=self._age(kept) > _STALE)
+        if self._age(kept) > _STALE:
             raise IDPCommunicationError(NO_KEY, log=f"{issuer[:200]}: {kept.wrong}")
         return kept.keys
 
@@ -59,7 +63,7 @@ class KeySets:
         """Return the keys of an issuer, fetched again if these are what is known and the interval is over."""
         kept = self._of(issuer)
         if kept.keys == known:
-            self._refresh(issuer, kept, lambda: kept.keys == known)
+            self._refresh(issuer, kept, lambda: kept.keys == known, wait=True)
         return kept.keys
 
     def about(self, issuer: str) -> Mapping[str, object]:
@@ -71,9 +75,16 @@ class KeySets:
         with self._guard:
             return self._kept.setdefault(issuer, _Kept())
 
-    def _refresh(self, issuer: str, kept: _Kept, wanted: Callable[[], bool]) -> None:
+    def _age(self, kept: _Kept) -> float:
+        return self._monotonic() - kept.fetched
+
+    def _refresh(self, issuer: str, kept: _Kept, wanted: Callable[[], bool], *, wait: bool) -> None:
         """Fetch, unless somebody else did while this one waited, or somebody tried a moment ago."""
-        with kept.turn:
+        if self._monotonic() - kept.tried < _INTERVAL and not kept.turn.locked():
+            return
+        if not (kept.turn.acquire(timeout=_WAIT) if wait else kept.turn.acquire(blocking=False)):
+            return
+        try:
             now = self._monotonic()
             if not wanted() or now - kept.tried < _INTERVAL:
                 return
@@ -83,7 +94,11 @@ class KeySets:
             except (NotFetched, BadKeys) as error:
                 kept.wrong = str(error)
                 return
-            kept.keys, kept.about, kept.fetched, kept.wrong = keys, about, self._monotonic(), ""
+            # What the issuer says counts, also where it says that no key may sign any more.
+            kept.keys, kept.about, kept.fetched = keys, about, self._monotonic()
+            kept.wrong = ""
+        finally:
+            kept.turn.release()
 
     def _fetch(self, issuer: str) -> tuple[Mapping[str, object], tuple[VerificationKey, ...]]:
         place = self._elsewhere.get(issuer, issuer)
@@ -94,8 +109,6 @@ class KeySets:
         if not isinstance(address, str) or isinstance(address, Number):
             raise BadKeys("the discovery document has no jwks_uri")
         keys = read_keys(_text(self._fetcher.get(address)))
-        if not keys:
-            raise BadKeys("no key of the issuer may sign tokens")
         return about, keys
 
 

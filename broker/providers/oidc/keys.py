@@ -44,9 +44,10 @@ class VerificationKey:
 
 
 def read_keys(text: str) -> tuple[VerificationKey, ...]:
-    """Return the keys of a set that may sign; raise BadKeys where the set as a whole cannot be believed.
+    """Return the keys of a set that may sign; raise BadKeys for what is no set.
 
-    A key that is weak, unknown or not for signatures is left out, as RFC 7517, section 5, asks.
+    A key that is weak, unknown or not for signatures is left out, as RFC 7517, section 5, asks. Of a set that has a
+    secret among public keys, or two keys by one name, none may sign.
     """
     try:
         found = load(text)
@@ -56,12 +57,10 @@ def read_keys(text: str) -> tuple[VerificationKey, ...]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows) or len(rows) > _MOST_KEYS:
         raise BadKeys("it is no set of keys, or has too many")
     if any(row.get("kty") == "oct" for row in rows):
-        raise BadKeys("it has a secret key among public ones")
+        return ()
     keys = [key for row in rows if (key := _key(row)) is not None]
     named = [key.kid for key in keys if key.kid is not None]
-    if len(set(named)) != len(named):
-        raise BadKeys("two keys have the same kid")
-    return tuple(keys)
+    return tuple(keys) if len(set(named)) == len(named) else ()
 
 
 def pick(keys: Sequence[VerificationKey], kid: str | None) -> VerificationKey | None:

@@ -52,11 +52,19 @@ def test_an_address_is_there_once(admin, arn, url):
     "url",
     ["http://server.example.org", "server.example.org", "https://", "https://a.example/?x", "https://a.example/#x",
      "https://u@a.example/", "https://a.example:99999", "https://a b.example", "https://a.example//b", "ftp://a.example",
-     "https://ä.example", "https://a.example/%41"],
+     "https://ä.example", "https://a.example/%41", "https://*", "https://.", "https://a..b", "https://a.example:",
+     "https://a.example/*", "https://a.example/${aws:x}", "https://a.example/../x", "https://a.example/.",
+     "https://a.example:0", "https://-a.example", "https://a.example/;x"],
 )  # fmt: skip
 def test_an_address_that_is_none_is_refused(admin, url):
     answer = call(admin, "CreateOpenIDConnectProvider", Url=url)
     refused(answer, 400, "ValidationError", "Invalid Open ID Connect Provider URL")
+
+
+@pytest.mark.parametrize("url", ["https://www.amazon.com", "https://graph.facebook.com/x"])
+def test_services_that_are_asked_about_access_tokens_are_no_issuers(admin, url):
+    answer = call(admin, "CreateOpenIDConnectProvider", Url=url)
+    refused(answer, 400, "ValidationError", "need no provider")
 
 
 def test_clients_come_and_go_without_complaint(admin, arn):
