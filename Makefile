@@ -10,8 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Dependencies come as wheels alone: no compiler, no headers.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --only-binary :all:
-# An identity provider of another XML stack and the AWS SDK for JavaScript: tests use both.
-NODE_PACKAGES := samlp@8 express@4 @aws-sdk/credential-providers@3 @aws-sdk/client-sts@3
+# Identity providers of other makers and the AWS SDK for JavaScript, as tests use them.
+NODE_PACKAGES := samlp@8 express@4 oidc-provider@9 oauth2-mock-server@8 @aws-sdk/credential-providers@3 @aws-sdk/client-sts@3
 # The policy language is tested to its last branch.
 POLICY_TESTS := tests/iam/policy
 
@@ -51,7 +51,7 @@ format: $(VENV)/.test
 test: $(VENV)/.test lint
 	tests/deploy/install-servers
 	$(BIN)/python tests/deploy/install_aws_cli.py .testbed
-	[ -d .testbed/node/node_modules/@aws-sdk ] || npm install --prefix .testbed/node --silent --no-audit --no-fund $(NODE_PACKAGES)
+	[ -d .testbed/node/node_modules/oidc-provider ] || npm install --prefix .testbed/node --silent --no-audit --no-fund $(NODE_PACKAGES)
 	$(BIN)/python -m pytest -n auto $(POLICY_TESTS) --cov=iam.policy --cov-report=term-missing:skip-covered --cov-fail-under=100
 	$(BIN)/python -m pytest -n auto $(POLICY_TESTS:%=--ignore=%)
 

@@ -73,7 +73,7 @@ def web_server(folder: Path | None = None) -> Iterator[WebServer]:
     server = Quiet(("127.0.0.1", 0), Handler)
     running = WebServer(server.server_address[1], "https" if folder else "http")
     if folder:
-        running.ca_file, own = _certificates(folder)
+        running.ca_file, own = certificates(folder)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(own)
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
@@ -86,11 +86,12 @@ def web_server(folder: Path | None = None) -> Iterator[WebServer]:
         server.server_close()
 
 
-def _certificates(folder: Path) -> tuple[Path, Path]:
+def certificates(folder: Path) -> tuple[Path, Path]:
     """Write an authority, and a certificate of localhost with its key; return both files."""
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    authority = _certificate("authority", authority_key, "authority", authority_key, ca=True)
-    own = _certificate("localhost", key, "authority", authority_key, ca=False)
+    name = f"authority of {folder.name}"  # a name of its own: several may be trusted at once
+    authority = _certificate(name, authority_key, name, authority_key, ca=True)
+    own = _certificate("localhost", key, name, authority_key, ca=False)
     ca_file, own_file = folder / "ca.pem", folder / "own.pem"
     ca_file.write_bytes(authority.public_bytes(Encoding.PEM))
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -1,62 +1,21 @@
 """Sign-in through real SAML identity providers: a person, a browser, credentials, and out again."""
 
 import html
-import http.cookiejar
 import json
 import re
 import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass, field
 
 import boto3
 import pytest
 from broker_process import FEDGATE, environment, running_demo
-from playwright.sync_api import sync_playwright
+from http_browser import Browser, Page, chromium_browser
 from saml_servers import PASSWORD, samlp, simplesamlphp, told
-from servers import free_port, program
+from servers import free_port
 
 ACCOUNT = "111122223333"
-
-
-@dataclass
-class Page:
-    """Where a browser came to, and what is there."""
-
-    url: str
-    body: str
-    status: int = 200
-
-    def form(self):
-        """Return address and fields of the first form."""
-        action = html.unescape(re.search(r'<form[^>]*action="([^"]*)"', self.body)[1])
-        fields = dict(re.findall(r'<input[^>]*name="([^"]+)"[^>]*value="([^"]*)"', self.body))
-        fields = {name: html.unescape(value) for name, value in fields.items()}
-        return urllib.parse.urljoin(self.url, action), fields
-
-
-@dataclass
-class Browser:
-    """Keeps cookies, follows redirects and posts forms, without scripts."""
-
-    opener: urllib.request.OpenerDirector = field(
-        default_factory=lambda: urllib.request.build_opener(
-            urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()), urllib.request.ProxyHandler({})
-        )
-    )
-
-    def get(self, url, fields=None, **headers) -> Page:
-        data = None if fields is None else urllib.parse.urlencode(fields).encode()
-        try:
-            with self.opener.open(urllib.request.Request(url, data, headers), timeout=20) as answer:
-                return Page(answer.url, answer.read().decode(), answer.status)
-        except urllib.error.HTTPError as error:
-            return Page(error.url, error.read().decode(), error.code)
-
-    def submit(self, page, **more) -> Page:
-        address, fields = page.form()
-        return self.get(address, fields | more)
 
 
 @pytest.fixture(scope="module")
@@ -220,14 +179,8 @@ def test_the_assertion_of_a_real_provider_gets_credentials_at_the_sts_once(broke
 
 @pytest.fixture(scope="module")
 def chromium():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program("chromium", "chromium"), args=CHROMIUM)
+    with chromium_browser() as browser:
         yield browser
-        browser.close()
-
-
-CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync"]  # fmt: skip
 
 
 @pytest.mark.parametrize("scripts", [True, False])
