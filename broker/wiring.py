@@ -68,6 +68,7 @@ class Services:
     checks: Mapping[str, Callable[[], None]]
     trusted_proxies: Networks
     endpoint: str
+    region: str  # that signatures of our own name
     portal: Portal
     saml: SamlPages
     oidc: OidcPages
@@ -198,6 +199,7 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         checks=checks,
         trusted_proxies=trusted,
         endpoint=settings.public_url,
+        region=next(iter(settings.regions), "us-east-1"),
         portal=portal,
         saml=SamlPages(site=site, portal=portal, reader=reader, keys=saml_keys),
         oidc=OidcPages(

@@ -1,4 +1,4 @@
-"""Token exchange (RFC 8693) at /oauth2/token: what proves somebody becomes AWS-style credentials of a role.
+"""Token exchange (RFC 8693) at /oauth2/token: what proves somebody becomes credentials of a role, or a token of ours.
 
 A translation and nothing more: each exchange is a call of the STS operation for that kind of proof, decided, recorded
 and refused as such. An app needs no AWS SDK and no secret; the answer is JSON.
@@ -18,17 +18,19 @@ from broker.aws.dispatch import Gate
 from broker.aws.http import HttpRequest
 from broker.providers.oidc.token import read
 from iam.errors import InvalidIdentityToken
+from sts.sigv4 import sign
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 _TYPE = "urn:ietf:params:oauth:token-type:"
 CREDENTIALS = "urn:fedgate:params:oauth:token-type:aws-credentials"
+JWT = f"{_TYPE}jwt"
 PASSWORD = "urn:fedgate:params:oauth:token-type:password"  # noqa: S105 - the name of a type
 _FORM = "application/x-www-form-urlencoded"
 _SESSION_NAME = "token-exchange"
 _KNOWN = {
     "grant_type", "subject_token", "subject_token_type", "requested_token_type", "audience", "resource", "scope",
     "client_id", "client_secret", "actor_token", "actor_token_type", "provider", "username", "session_name",
-    "duration_seconds", "policy",
+    "duration_seconds", "policy", "token_seconds",
 }  # fmt: skip
 
 
@@ -50,6 +52,7 @@ _KINDS: Mapping[str, _Kind] = {
 # RFC 6749, section 5.2; RFC 8693, section 2.2.2.
 _ERRORS = {
     "AccessDenied": "invalid_target",
+    "OutboundWebIdentityFederationDisabledException": "invalid_target",
     "ExpiredTokenException": "invalid_grant",
     "IDPRejectedClaim": "invalid_grant",
     "InvalidIdentityToken": "invalid_grant",
@@ -59,7 +62,7 @@ _ERRORS = {
 }
 
 
-def blueprint(gate: Gate, trusted_proxies: edge.Networks, public_url: str) -> Blueprint:
+def blueprint(gate: Gate, trusted_proxies: edge.Networks, public_url: str, region: str) -> Blueprint:
     """Return the routes."""
     made = Blueprint("token_exchange", __name__)
 
@@ -72,7 +75,7 @@ def blueprint(gate: Gate, trusted_proxies: edge.Networks, public_url: str) -> Bl
             "response_types_supported": [],
             "token_endpoint_auth_methods_supported": ["none"],
             "subject_token_types_supported": list(_KINDS),
-            "requested_token_types_supported": [CREDENTIALS],
+            "requested_token_types_supported": [CREDENTIALS, JWT],
         }
         return _json(told, headers={"Cache-Control": "public, max-age=300"})
 
@@ -83,7 +86,14 @@ def blueprint(gate: Gate, trusted_proxies: edge.Networks, public_url: str) -> Bl
             form = _parameters()
         except _Refused as refused:
             return _refused(400, refused.error, refused.told)
-        return _answer(gate.handle(_call(head, form)).body, gate.now())
+        given, body = _credentials(gate.handle(_call(head, form.call)).body)
+        if given is None:
+            return _told_refusal(body)
+        if form.token is None:
+            return _answer(given, body, gate.now())
+        return _token_answer(
+            gate.handle(_signed(head, form.token, given, gate.now(), region)).body, form.token, gate.now()
+        )
 
     return made
 
@@ -97,8 +107,15 @@ class _Refused(Exception):
         self.told = told
 
 
-def _parameters() -> dict[str, str]:
-    """Return the parameters of the call of the STS; raise _Refused."""
+class _Asked(NamedTuple):
+    """The parameters of the call that proves somebody, and of the call for a token of ours, where one is wanted."""
+
+    call: Mapping[str, str]
+    token: Mapping[str, str] | None
+
+
+def _parameters() -> _Asked:
+    """Return what is asked of the STS; raise _Refused."""
     given = {name: values for name, values in request.form.lists() if any(values)}
     twice = [name for name, values in given.items() if len(values) > 1]
     if twice or not given.keys() <= _KNOWN:
@@ -110,22 +127,32 @@ def _parameters() -> dict[str, str]:
         raise _Refused("invalid_client", "Clients have no secret here: the token says whose it is.")
     if "actor_token" in form or "actor_token_type" in form:
         raise _Refused("invalid_request", "Delegation with an actor_token is not built.")
-    if "scope" in form:
-        raise _Refused("invalid_scope", "There are no scopes: pass a session policy as policy to narrow a role.")
-    if form.get("requested_token_type", CREDENTIALS) != CREDENTIALS:
-        raise _Refused("invalid_request", f"requested_token_type must be {CREDENTIALS}")
-    return _translated(form)
+    wanted = form.get("requested_token_type", CREDENTIALS)
+    if wanted not in (CREDENTIALS, JWT):
+        raise _Refused("invalid_request", f"requested_token_type must be {CREDENTIALS} or {JWT}")
+    if "scope" in form and wanted != JWT:
+        raise _Refused("invalid_scope", "Credentials have no scopes: pass a session policy as policy to narrow a role.")
+    return _Asked(_translated(form), _token(form) if wanted == JWT else None)
+
+
+def _token(form: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters of the token of ours that is wanted: ``resource`` is who shall read it."""
+    if "resource" not in form or "audience" not in form:
+        raise _Refused("invalid_target", "A token needs audience, the ARN of a role, and resource, who shall read it.")
+    call = {"Action": "GetWebIdentityToken", "Version": "2011-06-15", "Audience.member.1": form["resource"]}
+    call |= {"SigningAlgorithm": "RS256", "DurationSeconds": form.get("token_seconds", "300")}
+    return call | ({"Scope": form["scope"]} if "scope" in form else {})
 
 
 def _translated(form: Mapping[str, str]) -> dict[str, str]:
     kind = _KINDS.get(form.get("subject_token_type", ""))
     if kind is None:
         raise _Refused("invalid_request", f"subject_token_type must be one of {', '.join(_KINDS)}")
-    role = form.get("audience") or form.get("resource")
+    role = form.get("audience")
     if role is None or "subject_token" not in form:
         raise _Refused("invalid_request", "subject_token and audience, the ARN of a role, must be there")
-    if "audience" in form and "resource" in form:
-        raise _Refused("invalid_target", "One role at a time: give audience or resource.")
+    if "resource" in form and form.get("requested_token_type") != JWT:
+        raise _Refused("invalid_target", "resource is for tokens: credentials are for the role in audience alone.")
     _check_client(form, kind)
     call = {"Action": kind.operation, "Version": "2011-06-15", "RoleArn": role, kind.proof: form["subject_token"]}
     if kind.operation == "AssumeRoleWithWebIdentity":
@@ -161,16 +188,50 @@ def _call(head: HttpRequest, parameters: Mapping[str, str]) -> HttpRequest:
     return replace(head, method="POST", path="/", query="", headers=headers, body=body)
 
 
-def _answer(body: bytes, now: datetime) -> Response:
+def _signed(
+    head: HttpRequest, call: Mapping[str, str], found: Mapping[str, Any], now: datetime, region: str
+) -> HttpRequest:
+    """Return a call of the STS that is signed with the credentials that were just given, from the same client."""
+    body = urlencode(call).encode()
+    signed = sign(
+        head.header("host") or "",
+        body,
+        key_id=found["AccessKeyId"],
+        secret=found["SecretAccessKey"],
+        token=found["SessionToken"],
+        now=now,
+        region=region,
+        service="sts",
+    )
+    kept = tuple((name, value) for name, value in head.headers if name == "user-agent")
+    headers = (*kept, *signed, ("content-type", _FORM), ("accept", "application/json"))
+    return replace(head, method="POST", path="/", query="", headers=headers, body=body)
+
+
+def _credentials(body: bytes) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Return the credentials of an answer, and its result; None and the error where it was refused."""
     told = json.loads(body)
     if "Error" in told:
-        code, message = told["Error"]["Code"], told["Error"]["Message"]
-        error = _ERRORS.get(code, "invalid_request" if told["Error"]["Type"] == "Sender" else "server_error")
-        status = 503 if error in ("temporarily_unavailable", "server_error") else 400
-        return _refused(429 if code == "Throttling" else status, error, message)
+        return None, told["Error"]
+    result = _result(told)
+    return result["Credentials"], result
+
+
+def _result(told: Mapping[str, Any]) -> dict[str, Any]:
     ((_, answer),) = told.items()
     (result,) = (value for name, value in answer.items() if name.endswith("Result"))
-    found = result["Credentials"]
+    found: dict[str, Any] = result
+    return found
+
+
+def _told_refusal(error: Mapping[str, Any]) -> Response:
+    code = error["Code"]
+    name = _ERRORS.get(code, "invalid_request" if error["Type"] == "Sender" else "server_error")
+    status = 503 if name in ("temporarily_unavailable", "server_error") else 400
+    return _refused(429 if code == "Throttling" else status, name, error["Message"])
+
+
+def _answer(found: Mapping[str, Any], result: Mapping[str, Any], now: datetime) -> Response:
     expires = datetime.fromtimestamp(found["Expiration"], UTC)
     return _json(
         {
@@ -188,6 +249,21 @@ def _answer(body: bytes, now: datetime) -> Response:
             "assumed_role": result["AssumedRoleUser"]["Arn"],
         }
     )
+
+
+def _token_answer(body: bytes, asked: Mapping[str, str], now: datetime) -> Response:
+    told = json.loads(body)
+    if "Error" in told:
+        return _told_refusal(told["Error"])
+    result = _result(told)
+    expires = datetime.fromtimestamp(result["Expiration"], UTC)
+    answer = {
+        "access_token": result["WebIdentityToken"],
+        "issued_token_type": JWT,
+        "token_type": "Bearer",
+        "expires_in": max(0, int((expires - now).total_seconds())),
+    }
+    return _json(answer | ({"scope": asked["Scope"]} if "Scope" in asked else {}))
 
 
 def _refused(status: int, error: str, told: str) -> Response:

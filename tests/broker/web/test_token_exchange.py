@@ -4,6 +4,8 @@ import json
 
 import pytest
 from botocore.credentials import Credentials
+from joserfc import jwt
+from joserfc.jwk import KeySet
 from saml_idp import encoded, signed
 from saml_world import Browser, world_in
 from web_identity_world import world_in as web_world_in
@@ -99,7 +101,12 @@ REFUSED = {
     "no kind": ({"subject_token_type": None}, "invalid_request"),
     "another kind": ({"subject_token_type": f"{TYPE}refresh_token"}, "invalid_request"),
     "no audience": ({"audience": None}, "invalid_request"),
-    "audience and resource": ({"resource": "urn:x"}, "invalid_target"),
+    "credentials for a resource": ({"resource": "urn:x"}, "invalid_target"),
+    "a token for nobody": ({"requested_token_type": f"{TYPE}jwt"}, "invalid_target"),
+    "a token that the account has not enabled": (
+        {"requested_token_type": f"{TYPE}jwt", "resource": "https://api.example.com"},
+        "invalid_target",
+    ),
     "a role of nobody": ({"audience": "arn:aws:iam::111122223333:role/none"}, "invalid_target"),
     "a role that is no ARN": ({"audience": "https://api.example.com"}, "invalid_request"),
     "another token of ours": ({"requested_token_type": f"{TYPE}access_token"}, "invalid_request"),
@@ -120,6 +127,28 @@ def test_what_cannot_be_exchanged_is_refused_in_oauths_words(web, name):
     status, told = exchange(web, web.issuer.token(), **change)
     assert (status, told["error"]) == (400, error), told
     assert told["error_description"]
+
+
+def test_a_proof_becomes_a_token_of_ours_that_others_verify(tmp_path, redis_url, server):
+    world = web_world_in(tmp_path, redis_url, server)
+    issuer = world.admin.do("EnableOutboundWebIdentityFederation").text("IssuerIdentifier")
+    asked = {"requested_token_type": f"{TYPE}jwt", "resource": "https://api.example.com", "scope": "read"}
+    status, told = exchange(world, world.issuer.token(), **asked, token_seconds="60")
+    assert status == 200, told
+    assert (told["issued_token_type"], told["token_type"], told["scope"]) == (f"{TYPE}jwt", "Bearer", "read")
+    assert told["expires_in"] == 60
+    path = f"/issuer/{issuer.rpartition('/')[2]}/.well-known/jwks.json"
+    keys = KeySet.import_key_set(json.loads(Browser(world.installation).get(path).body))
+    claims = jwt.decode(told["access_token"], keys, algorithms=["RS256"]).claims
+    assert (claims["iss"], claims["aud"], claims["sub"]) == (issuer, "https://api.example.com", world.role)
+    assert claims["https://sts.amazonaws.com/"]["federated_provider"] == world.provider()
+    narrowed = json.dumps({"Version": "2012-10-17", "Statement": {
+        "Effect": "Allow", "Action": "sts:GetCallerIdentity", "Resource": "*"}})  # fmt: skip
+    status, told = exchange(world, world.issuer.token(), **asked, policy=narrowed)
+    assert (status, told["error"]) == (400, "invalid_target")
+    names = [json.loads(line)["eventName"] for line in world.installation.services.audit.path.read_text().splitlines()]
+    assert names[-4:] == ["AssumeRoleWithWebIdentity", "GetWebIdentityToken"] * 2
+    world.installation.close()
 
 
 def test_a_client_with_a_secret_is_refused(web):
