@@ -158,6 +158,12 @@ class Settings:
             "web_identity", "Where tokens of Facebook are asked about.", default="https://graph.facebook.com"
         )
     )
+    web_identity_github_url: str = field(
+        metadata=_about("web_identity", "Where people sign in to GitHub.", default="https://github.com")
+    )
+    web_identity_github_api_url: str = field(
+        metadata=_about("web_identity", "Where GitHub is asked about them.", default="https://api.github.com")
+    )
     outbound_allowed_networks: tuple[str, ...] = field(
         metadata=_about(
             "outbound",

@@ -24,6 +24,7 @@ from broker.aws.web_identity_sign_in import COGNITO, GOOGLE, WebIdentitySignIn
 from broker.fetch import Fetcher
 from broker.key_use import KeyUse
 from broker.metadata_refresh import MetadataRefresh
+from broker.providers.github import GitHub
 from broker.providers.oauth import AccessTokens
 from broker.providers.oidc.key_sets import KeySets
 from broker.providers.saml.provider import Reader
@@ -209,6 +210,7 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
             fetcher=fetching,
             single_use=single_use,
             skew=timedelta(seconds=settings.web_identity_clock_skew),
+            github=GitHub(fetching, settings.web_identity_github_url, settings.web_identity_github_api_url),
         ),
         metadata=MetadataRefresh(
             store=store, fetcher=fetching, audit=audit, single_use=single_use, now=now, random=random

@@ -103,6 +103,7 @@ class SignInClient:
     secret: str | None = field(repr=False)
     scopes: str
     name: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +331,7 @@ class Reader:
         if row is None:
             return None
         secret = self.vault.open(row.sealed, provider_id).decode() if row.sealed else None
-        return SignInClient(row.client_id, secret, row.scopes, row.name)
+        return SignInClient(row.client_id, secret, row.scopes, row.name, row.kind)
 
     def _private_keys(self, provider_id: str) -> tuple[RSAPrivateKey, ...]:
         table = schema.saml_private_key.c

@@ -260,6 +260,7 @@ sign_in_client = Table(
     Column("sealed", LargeBinary),  # the client's secret, owner = the provider's id; null for a public client
     Column("scopes", String(1024), nullable=False),
     Column("name", String(128), nullable=False),  # as the sign-in page shows it
+    Column("kind", String(16), nullable=False),  # oidc | github
 )
 
 # The issuer of an account, whose tokens others may trust; its id stays when it is disabled.

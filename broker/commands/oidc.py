@@ -18,6 +18,7 @@ from iam.schema import oidc_provider, sign_in_client
 from iam.vault import Vault
 
 _COLUMNS = oidc_provider.c
+_SCOPES = {"oidc": "openid profile email", "github": "read:org"}
 
 
 @click.group()
@@ -65,7 +66,10 @@ def set_(arn: str, config: Path | None, data: Path | None, *, use_once: bool, as
 @click.option(
     "--client-secret-file", "file", type=click.Path(path_type=Path), help="Its secret; left out, it has none."
 )
-@click.option("--scope", "scopes", default="openid profile email", show_default=True, help="What to ask for.")
+@click.option(
+    "--kind", type=click.Choice(["oidc", "github"]), default="oidc", show_default=True, help="What it speaks."
+)
+@click.option("--scope", "scopes", help="What to ask for: openid profile email, or read:org of GitHub.")
 @click.option("--name", help="What the sign-in page calls the provider; its address where it is left out.")
 @click.option("--remove", is_flag=True, help="Let nobody sign in through it in the browser any more.")
 @installation_options
@@ -77,7 +81,8 @@ def sign_in(  # noqa: PLR0913 - one for each option
     *,
     client_id: str | None,
     file: Path | None,
-    scopes: str,
+    kind: str,
+    scopes: str | None,
     name: str | None,
     remove: bool,
     as_json: bool,
@@ -85,7 +90,8 @@ def sign_in(  # noqa: PLR0913 - one for each option
     """Let people sign in in the browser through a provider, and print the addresses to enter there."""
     if remove == (client_id is not None):
         raise click.UsageError("Give either --client-id or --remove.")
-    if "openid" not in scopes.split():
+    scopes = scopes or _SCOPES[kind]
+    if kind == "oidc" and "openid" not in scopes.split():
         raise click.BadParameter("openid must be among the scopes", param_hint="--scope")
     settings = settings_of(config, data)
     with closing(open_store(settings)) as store, recorded(settings, store, "UpdateSignInClient") as change:
@@ -99,6 +105,7 @@ def sign_in(  # noqa: PLR0913 - one for each option
                 "sealed": Vault(settings.master_key).seal(secret, row.id, random) if secret else None,
                 "scopes": scopes,
                 "name": name or row.url,
+                "kind": kind,
             }
             change.tx.execute(insert(sign_in_client).values(values))
         change.account_id = row.account_id

@@ -21,6 +21,7 @@ from sqlalchemy import select
 
 from broker.aws import trail
 from broker.fetch import Fetcher, NotFetched
+from broker.providers.github import GitHub
 from broker.providers.oidc.key_sets import NO_KEY, KeySets
 from broker.providers.oidc.token import Expected, Token, check, read, verify
 from broker.web.browser_sessions import Begun
@@ -48,6 +49,7 @@ _RETURN_TO = frozenset({"/portal"})
 _LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 _NAMES = ("preferred_username", "email", "sub")  # of which the first that is there names a session
 _LONGEST = 4096  # characters of a parameter that comes back
+_GITHUB = "https://github.com"
 _LOGOUT_WITHIN = timedelta(minutes=5)
 
 
@@ -61,6 +63,7 @@ class OidcPages:
     fetcher: Fetcher
     single_use: SingleUse
     skew: timedelta
+    github: GitHub
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
@@ -108,7 +111,7 @@ class OidcPages:
         """Send the browser to the provider, with a request that only this browser's answer fits."""
         site, provider = self.site, self._provider(provider_id)
         client = _client(provider)
-        _, about = self._about(provider)
+        door = self._door(provider)
         browser = site.browser() or site.sessions.new_token()
         state, nonce, verifier = (site.sessions.new_token() for _ in range(3))
         wanted = request.args.get("to", "/portal")
@@ -122,7 +125,7 @@ class OidcPages:
         )
         site.sessions.begin(state, begun)
         address = prepare_grant_uri(
-            _endpoint(about, "authorization_endpoint"),
+            door,
             client.client_id,
             "code",
             redirect_uri=self._here(provider, "callback"),
@@ -139,7 +142,7 @@ class OidcPages:
     def callback(self, provider: OidcProviderRecord) -> Response:
         """Take the provider's answer."""
         site = self.site
-        issuer, about = self._about(provider)
+        issuer, about = (_GITHUB, {}) if _is_github(provider) else self._about(provider)
         told = {name: request.args.getlist(name) for name in ("code", "state", "iss", "error", "error_description")}
         if any(len(values) > 1 or len("".join(values)) > _LONGEST for values in told.values()):
             raise InvalidIdentityToken("The provider's answer has a parameter twice, or one that is too long.")
@@ -187,6 +190,8 @@ class OidcPages:
     ) -> WebIdentity:
         """Trade the code for tokens, and believe what they say once it is verified."""
         client, now = _client(provider), self.site.exchange.now
+        if _is_github(provider):
+            return self._by_github(provider, client, code, begun)
         answer = self._traded(provider, about, code, begun.verifier)
         text, access = answer.get("id_token"), answer.get("access_token")
         if not _is_text(text):
@@ -200,6 +205,35 @@ class OidcPages:
             _check_hash(str(text), str(access), claims.get("at_hash"))
             claims = self._userinfo(about, str(access), token.subject) | claims
         return self._made(provider, token, claims)
+
+    def _by_github(self, provider: OidcProviderRecord, client: SignInClient, code: str, begun: Begun) -> WebIdentity:
+        form = {
+            "client_id": client.client_id,
+            "client_secret": client.secret or "",
+            "code": code,
+            "redirect_uri": self._here(provider, "callback"),
+            "code_verifier": begun.verifier,
+        }
+        claims = self.github.claims(form)
+        return WebIdentity(
+            provider=provider.arn,
+            subject=claims["sub"],
+            name=claims["preferred_username"],
+            authenticated_at=self.site.exchange.now,
+            attributes=claim_values(claims),
+            account_id=provider.account_id,
+            provider_id=provider.id,
+            issuer=_GITHUB,
+            key_prefix=provider.url,
+            audience=client.client_id,
+            audiences=(client.client_id,),
+        )
+
+    def _door(self, provider: OidcProviderRecord) -> str:
+        """Return where a browser is sent."""
+        if _is_github(provider):
+            return self.github.authorization_endpoint
+        return _endpoint(self._about(provider)[1], "authorization_endpoint")
 
     def _traded(
         self, provider: OidcProviderRecord, about: Mapping[str, object], code: str, verifier: str
@@ -278,7 +312,7 @@ class OidcPages:
     def leave(self, found: WebIdentity) -> Response | None:
         """Return the way to the provider's logout for somebody already signed out here, if it has one."""
         provider = self.site.store.oidc_provider(found.provider)
-        if provider is None or provider.sign_in is None:
+        if provider is None or provider.sign_in is None or _is_github(provider):
             return None
         try:
             _, about = self._about(provider)
@@ -346,6 +380,10 @@ def _client(provider: OidcProviderRecord) -> SignInClient:
     if provider.sign_in is None:
         raise InternalFailure("An internal error occurred.", log="a provider without a client for sign-in")
     return provider.sign_in
+
+
+def _is_github(provider: OidcProviderRecord) -> bool:
+    return provider.sign_in is not None and provider.sign_in.kind == "github"
 
 
 def _wants_issuer(about: Mapping[str, object]) -> bool:
