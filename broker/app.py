@@ -91,7 +91,7 @@ def _add_pages(app: Flask, services: Services) -> None:
     def leave(identity: Vouched) -> Response | None:
         return services.saml.leave(identity) if isinstance(identity, SamlIdentity) else services.oidc.leave(identity)
 
-    app.register_blueprint(services.portal.blueprint(leave))
+    app.register_blueprint(services.portal.blueprint(leave, services.oidc.renew))
 
 
 def _text(status: int, text: str) -> Response:

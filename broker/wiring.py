@@ -210,6 +210,7 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
             fetcher=fetching,
             single_use=single_use,
             skew=timedelta(seconds=settings.web_identity_clock_skew),
+            vault=vault,
             github=GitHub(fetching, settings.web_identity_github_url, settings.web_identity_github_api_url),
         ),
         metadata=MetadataRefresh(

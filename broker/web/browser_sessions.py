@@ -26,13 +26,17 @@ _TIMES = ("authenticated_at", "usable_until", "session_until")
 
 @dataclass(frozen=True, slots=True)
 class BrowserSession:
-    """One person in one browser. ``key`` is where Redis has it; ``form_token`` proves that a form is one of ours."""
+    """One person in one browser. ``key`` is where Redis has it; ``form_token`` proves that a form is one of ours.
+
+    ``renewal`` is what the provider is asked with, sealed, whether what it said of the person still holds; or nothing.
+    """
 
     key: str
     identity: Vouched
     form_token: str
     opened_at: datetime
     ends_at: datetime
+    renewal: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +71,13 @@ class BrowserSessions:
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
-    def open(self, identity: Vouched) -> tuple[str, BrowserSession]:
+    def open(self, identity: Vouched, renewal: str = "") -> tuple[str, BrowserSession]:
         """Begin a session; return what the cookie shall hold, and the session."""
         token, now = self.new_token(), self.now()
         ends = now + self.lifetime
         if identity.session_until is not None:
             ends = min(ends, identity.session_until)
-        made = BrowserSession(self._session(token), identity, self.new_token(), now, ends)
+        made = BrowserSession(self._session(token), identity, self.new_token(), now, ends, renewal)
         person = self._person(identity.provider, identity.subject)
         with _answering():
             pipe = self.redis.pipeline()
@@ -96,6 +100,11 @@ class BrowserSessions:
                 return None
             self.redis.pexpire(key, self._left(found, now))
         return found
+
+    def renew(self, session: BrowserSession) -> None:
+        """Keep what a provider now says of a person; a session that has ended meanwhile stays ended."""
+        with _answering():
+            self.redis.set(session.key, _text(session), px=self._left(session, self.now()), xx=True)
 
     def end(self, session: BrowserSession) -> None:
         """End one session."""
@@ -180,7 +189,8 @@ def _text(session: BrowserSession) -> str:
     identity |= {name: _stamp(getattr(session.identity, name)) for name in _TIMES}
     times = {"opened_at": session.opened_at.isoformat(), "ends_at": session.ends_at.isoformat()}
     kind = type(session.identity).__name__
-    return json.dumps({"kind": kind, "identity": identity, "form_token": session.form_token, **times})
+    more = {"form_token": session.form_token, "renewal": session.renewal, **times}
+    return json.dumps({"kind": kind, "identity": identity, **more})
 
 
 _KINDS: dict[str, type[SamlIdentity] | type[WebIdentity]] = {"SamlIdentity": SamlIdentity, "WebIdentity": WebIdentity}
@@ -199,7 +209,8 @@ def _parse(key: str, text: str) -> BrowserSession | None:
         if "tags" in identity:
             identity["tags"] = tuple((key, value) for key, value in identity["tags"])
         opened_at, ends_at = (datetime.fromisoformat(found[name]) for name in ("opened_at", "ends_at"))
-        return BrowserSession(key, _KINDS[found["kind"]](**identity), found["form_token"], opened_at, ends_at)
+        made = _KINDS[found["kind"]](**identity)
+        return BrowserSession(key, made, found["form_token"], opened_at, ends_at, found["renewal"])
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 

@@ -6,7 +6,7 @@ subject, never a mail address.
 """
 
 import hashlib
-from base64 import b64encode, urlsafe_b64encode
+from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,7 +24,7 @@ from broker.fetch import Fetcher, NotFetched
 from broker.providers.github import GitHub
 from broker.providers.oidc.key_sets import NO_KEY, KeySets
 from broker.providers.oidc.token import Expected, Token, check, read, verify
-from broker.web.browser_sessions import Begun
+from broker.web.browser_sessions import Begun, BrowserSession
 from broker.web.portal import Door, Portal
 from broker.web.site import Site
 from iam.arn import iam_arn
@@ -41,7 +41,8 @@ from iam.records import OidcProviderRecord, SignInClient
 from iam.saml.metadata import is_address
 from iam.schema import oidc_provider, sign_in_client
 from iam.store import Store
-from sts.identity import WebIdentity
+from iam.vault import Vault
+from sts.identity import Vouched, WebIdentity
 from sts.single_use import SingleUse
 from sts.web_identity import claim_values, session_tags, source_identity
 
@@ -63,6 +64,7 @@ class OidcPages:
     fetcher: Fetcher
     single_use: SingleUse
     skew: timedelta
+    vault: Vault
     github: GitHub
 
     def blueprint(self) -> Blueprint:
@@ -155,7 +157,7 @@ class OidcPages:
         if "error" in given or "code" not in given:
             reason = given.get("error_description") or given.get("error") or "no code"
             raise IDPRejectedClaim(f"The provider answered: {reason[:200]}")
-        identity = self._identity(provider, issuer, about, given["code"], begun)
+        identity, renewal = self._identity(provider, issuer, about, given["code"], begun)
         site.exchange.identity = identity
         roles = self.portal.roles(identity)
         if site.wants_json:
@@ -166,7 +168,7 @@ class OidcPages:
         if before is not None:
             site.sessions.end(before)
         site.record("OidcSignIn", identity.account_id, provider=identity.provider)
-        token, _ = site.sessions.open(identity)
+        token, _ = site.sessions.open(identity, renewal)
         site.set_session(response, token)
         return response
 
@@ -187,12 +189,18 @@ class OidcPages:
 
     def _identity(
         self, provider: OidcProviderRecord, issuer: str, about: Mapping[str, object], code: str, begun: Begun
-    ) -> WebIdentity:
-        """Trade the code for tokens, and believe what they say once it is verified."""
+    ) -> tuple[WebIdentity, str]:
+        """Trade the code for tokens, and believe what they say once it is verified; return what renews it as well."""
         client, now = _client(provider), self.site.exchange.now
         if _is_github(provider):
-            return self._by_github(provider, client, code, begun)
-        answer = self._traded(provider, about, code, begun.verifier)
+            return self._by_github(provider, client, code, begun), ""
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self._here(provider, "callback"),
+            "code_verifier": begun.verifier,
+        }
+        answer = self._traded(provider, about, form)
         text, access = answer.get("id_token"), answer.get("access_token")
         if not _is_text(text):
             raise IDPCommunicationError("The provider gave no ID token.")
@@ -204,7 +212,60 @@ class OidcPages:
         if _is_text(access):
             _check_hash(str(text), str(access), claims.get("at_hash"))
             claims = self._userinfo(about, str(access), token.subject) | claims
-        return self._made(provider, token, claims)
+        return self._made(provider, token, claims), self._sealed(provider, answer)
+
+    # --- who somebody is by now ---------------------------------------------------------------------------------------
+
+    def renew(self, session: BrowserSession) -> Vouched | None:
+        """Ask the provider again, where it gave a refresh token; return None where it knows the person no more.
+
+        Groups that were taken away since the sign-in then give no more credentials. Without a refresh token, what was
+        said at the sign-in stands until the session ends.
+        """
+        identity = session.identity
+        if not session.renewal or not isinstance(identity, WebIdentity):
+            return identity
+        provider = self.site.store.oidc_provider(identity.provider)
+        if provider is None or provider.sign_in is None:
+            return None
+        issuer, about = self._about(provider)
+        refresh = self.vault.open(b64decode(session.renewal), provider.id).decode()
+        try:
+            answer = self._traded(provider, about, {"grant_type": "refresh_token", "refresh_token": refresh})
+        except InvalidIdentityToken:
+            return None
+        made = self._renewed(provider, issuer, about, identity, answer)
+        renewal = self._sealed(provider, answer) or session.renewal
+        self.site.sessions.renew(replace(session, identity=made, renewal=renewal))
+        return made
+
+    def _renewed(
+        self,
+        provider: OidcProviderRecord,
+        issuer: str,
+        about: Mapping[str, object],
+        identity: WebIdentity,
+        answer: Mapping[str, object],
+    ) -> WebIdentity:
+        """Return the same person, with what the provider says now (Core, section 12.2)."""
+        text, access = answer.get("id_token"), answer.get("access_token")
+        if not _is_text(access):
+            raise IDPCommunicationError("The provider's answer cannot be read.", log="no access token")
+        claims = self._userinfo(about, str(access), identity.subject)
+        if not _is_text(text):
+            values = claim_values(claims) if claims else identity.attributes
+            return replace(identity, attributes={**identity.attributes, **values})
+        token = self._verified(str(text), issuer, _client(provider).client_id, self.site.exchange.now)
+        if token.subject != identity.subject:
+            raise InvalidIdentityToken("The ID token is of somebody else than before.")
+        return self._made(provider, token, claims | dict(token.claims))
+
+    def _sealed(self, provider: OidcProviderRecord, answer: Mapping[str, object]) -> str:
+        """Return the refresh token of an answer as it may lie in Redis, or nothing."""
+        refresh = answer.get("refresh_token")
+        if not _is_text(refresh):
+            return ""
+        return b64encode(self.vault.seal(str(refresh).encode(), provider.id, self.site.gate.random)).decode()
 
     def _by_github(self, provider: OidcProviderRecord, client: SignInClient, code: str, begun: Begun) -> WebIdentity:
         form = {
@@ -236,15 +297,10 @@ class OidcPages:
         return _endpoint(self._about(provider)[1], "authorization_endpoint")
 
     def _traded(
-        self, provider: OidcProviderRecord, about: Mapping[str, object], code: str, verifier: str
+        self, provider: OidcProviderRecord, about: Mapping[str, object], given: Mapping[str, str]
     ) -> Mapping[str, object]:
-        client = _client(provider)
-        form = {
-            "grant_type": "authorization_code",
-            "code": code,
-            "redirect_uri": self._here(provider, "callback"),
-            "code_verifier": verifier,
-        }
+        """Return what the token endpoint gives for a code or a refresh token."""
+        client, form = _client(provider), dict(given)
         headers = {}
         methods = about.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
         if client.secret is None:

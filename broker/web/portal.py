@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, request
 
+from broker.web.browser_sessions import BrowserSession
 from broker.web.site import Site
 from iam.errors import ServiceError, ServiceUnavailable, ValidationError
 from iam.params import Result
@@ -18,6 +19,7 @@ from sts.identity import Vouched
 
 _SHORTEST_ARN, _LONGEST_ARN = 20, 2048  # STS API reference, AssumeRoleWithSAML, RoleArn
 Leave = Callable[[Vouched], Response | None]
+Renew = Callable[[BrowserSession], Vouched | None]
 
 
 class Door(NamedTuple):
@@ -34,11 +36,18 @@ class Portal:
     site: Site
     doors: Callable[[], tuple[Door, ...]]
 
-    def blueprint(self, leave: Leave) -> Blueprint:
-        """Return the routes; ``leave`` leads from here to the provider's own logout."""
+    def blueprint(self, leave: Leave, renew: Renew) -> Blueprint:
+        """Return the routes.
+
+        ``leave`` leads from here to the provider's own logout. ``renew`` tells who somebody is by now, before they get
+        credentials: None where their provider knows them no more.
+        """
         made = Blueprint("portal", __name__)
         made.get("/portal")(self.show)
-        made.post("/portal")(self.take)
+
+        @made.post("/portal")
+        def take() -> Response:
+            return self._take(renew)
 
         @made.post("/sign-out")
         def sign_out() -> Response:
@@ -59,13 +68,17 @@ class Portal:
         hidden = {"form_token": session.form_token}
         return self.choice(session.identity, roles, action=self.site.at("/portal"), hidden=hidden, signed_in=True)
 
-    def take(self) -> Response:
+    def _take(self, renew: Renew) -> Response:
         """Answer with credentials of the role that was chosen."""
         session = self.site.session()
         if session is None:
             return self._nobody()
         self.site.check_form(session)
-        return self.taken(session.identity, request.form.get("roleIndex", ""), proof=False)
+        identity = renew(session)
+        if identity is None:
+            self.site.sessions.end(session)
+            return self._nobody()
+        return self.taken(identity, request.form.get("roleIndex", ""), proof=False)
 
     def _sign_out(self, leave: Leave) -> Response:
         """End the session here, whatever comes of the way to the identity provider's own logout."""

@@ -468,3 +468,64 @@ def test_the_secret_is_sealed_and_never_told(world, browser):
     assert SECRET not in dump
     assert SECRET not in json.dumps(records(world))
     assert ACCOUNT in json.dumps(records(world))
+
+
+# --- who somebody is by now -------------------------------------------------------------------------------------------
+
+
+def with_refresh(world, browser, **changes):
+    asked = begin(world, browser)
+    world.idp.given = tokens(world, asked, **changes) | {"refresh_token": "refresh-1"}
+    assert back(world, browser, asked).status == 303
+
+
+def take(world, browser):
+    form = {"roleIndex": world.sales, "form_token": field_of(browser.get("/portal"), "form_token")}
+    return browser.post("/portal", form, Origin=PUBLIC, Accept="application/json")
+
+
+def test_groups_that_were_taken_away_since_the_sign_in_give_nothing_more(world, browser):
+    with_refresh(world, browser)
+    world.idp.given = {"access_token": "access-2", "refresh_token": "refresh-2"}
+    assert take(world, browser).status == 200
+    assert (world.idp.told["grant_type"], world.idp.told["refresh_token"]) == ("refresh_token", "refresh-1")
+    assert world.idp.told["bearer"] == "Bearer access-2"
+    world.idp.userinfo["department"] = "warehouse"
+    answer_ = take(world, browser)
+    assert (answer_.status, world.idp.told["refresh_token"]) == (403, "refresh-2")
+    assert world.sales not in browser.get("/portal").body.decode()
+
+
+def test_a_new_id_token_is_verified_and_of_the_same_person(world, browser):
+    with_refresh(world, browser)
+    good = {"aud": "web app", "preferred_username": "ann", "department": "sales"}
+    world.idp.given = {"access_token": "access", "id_token": world.idp.token(**good)}
+    assert take(world, browser).status == 200
+    for wrong in ({"sub": "user-2"}, {"aud": "mobile"}, {"exp": 1_000_000_000}):
+        world.idp.given = {"access_token": "access", "id_token": world.idp.token(**good | wrong)}
+        assert take(world, browser).status == 400
+    world.idp.given = {"access_token": "access", "id_token": world.idp.token(**good | {"department": "other"})}
+    assert take(world, browser).status == 403
+
+
+def test_whom_the_provider_knows_no_more_is_signed_out(world, browser):
+    with_refresh(world, browser)
+    world.idp.given = {"error": "invalid_grant"}
+    assert take(world, browser).status == 401
+    assert not signed_in(browser)
+
+
+def test_while_the_provider_is_away_nobody_gets_credentials_by_old_groups(world, browser):
+    with_refresh(world, browser)
+    world.idp.server.answers.pop("/idp/token")
+    world.idp.server.answers["/idp/token"] = lambda handler: answer(handler, b"", 500)
+    refused(take(world, browser), 400, "The provider cannot be asked now.")
+    assert signed_in(browser)
+
+
+def test_a_refresh_token_is_sealed_in_redis(world, browser, redis_url):
+    with_refresh(world, browser)
+    with Redis.from_url(redis_url) as client:
+        texts = [client.get(key) for key in client.keys("fedgate:web:session:*")]
+    assert texts
+    assert not any(b"refresh-1" in text for text in texts)
