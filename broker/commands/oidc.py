@@ -11,6 +11,7 @@ from broker.commands.choosing import installation_options, read_text, settings_o
 from broker.commands.printing import json_option, plain, print_facts, print_json, print_table
 from broker.commands.recording import recorded
 from broker.providers.oidc.key_sets import KeySets
+from broker.providers.oidc.presets import PRESETS
 from broker.wiring import fetcher, open_store, random
 from iam.arn import iam_arn
 from iam.errors import NoSuchEntity, ServiceError
@@ -18,7 +19,6 @@ from iam.schema import oidc_provider, sign_in_client
 from iam.vault import Vault
 
 _COLUMNS = oidc_provider.c
-_SCOPES = {"oidc": "openid profile email", "github": "read:org"}
 
 
 @click.group()
@@ -67,10 +67,10 @@ def set_(arn: str, config: Path | None, data: Path | None, *, use_once: bool, as
     "--client-secret-file", "file", type=click.Path(path_type=Path), help="Its secret; left out, it has none."
 )
 @click.option(
-    "--kind", type=click.Choice(["oidc", "github"]), default="oidc", show_default=True, help="What it speaks."
+    "--preset", type=click.Choice(list(PRESETS)), default="generic", show_default=True, help="Whose provider it is."
 )
-@click.option("--scope", "scopes", help="What to ask for: openid profile email, or read:org of GitHub.")
-@click.option("--name", help="What the sign-in page calls the provider; its address where it is left out.")
+@click.option("--scope", "scopes", help="What to ask for, where that of the preset does not do.")
+@click.option("--name", help="What the sign-in page calls the provider.")
 @click.option("--remove", is_flag=True, help="Let nobody sign in through it in the browser any more.")
 @installation_options
 @json_option
@@ -81,7 +81,7 @@ def sign_in(  # noqa: PLR0913 - one for each option
     *,
     client_id: str | None,
     file: Path | None,
-    kind: str,
+    preset: str,
     scopes: str | None,
     name: str | None,
     remove: bool,
@@ -90,12 +90,15 @@ def sign_in(  # noqa: PLR0913 - one for each option
     """Let people sign in in the browser through a provider, and print the addresses to enter there."""
     if remove == (client_id is not None):
         raise click.UsageError("Give either --client-id or --remove.")
-    scopes = scopes or _SCOPES[kind]
-    if kind == "oidc" and "openid" not in scopes.split():
+    chosen = PRESETS[preset]
+    scopes = scopes or chosen.scopes
+    if chosen.kind == "oidc" and "openid" not in scopes.split():
         raise click.BadParameter("openid must be among the scopes", param_hint="--scope")
     settings = settings_of(config, data)
     with closing(open_store(settings)) as store, recorded(settings, store, "UpdateSignInClient") as change:
         row = _row(change.tx, arn)
+        if client_id is not None and not chosen.issuers.fullmatch(row.url):
+            raise click.ClickException(f"{row.url} is no issuer of the preset {preset}.{_hint(row.url)}")
         change.tx.execute(delete(sign_in_client).where(sign_in_client.c.provider_id == row.id))
         if client_id is not None:
             secret = read_text(file).strip().encode() if file else None
@@ -104,8 +107,8 @@ def sign_in(  # noqa: PLR0913 - one for each option
                 "client_id": client_id,
                 "sealed": Vault(settings.master_key).seal(secret, row.id, random) if secret else None,
                 "scopes": scopes,
-                "name": name or row.url,
-                "kind": kind,
+                "name": name or chosen.name or row.url,
+                "kind": chosen.kind,
             }
             change.tx.execute(insert(sign_in_client).values(values))
         change.account_id = row.account_id
@@ -117,6 +120,7 @@ def sign_in(  # noqa: PLR0913 - one for each option
         "redirect_uri": f"{here}/callback",
         "post_logout_redirect_uri": f"{here}/signed-out",
         "backchannel_logout_uri": f"{here}/logout",
+        "to_set_there": chosen.there,
     }
     if remove:
         facts = {"provider": arn, "sign_in_at": ""}
@@ -124,6 +128,12 @@ def sign_in(  # noqa: PLR0913 - one for each option
         print_json(facts)
     else:
         print_facts({key.replace("_", " "): value for key, value in facts.items() if value})
+
+
+def _hint(url: str) -> str:
+    if url.startswith("login.microsoftonline."):
+        return " Entra ID's issuer names one tenant by its id: https://login.microsoftonline.com/ID/v2.0"
+    return " Its preset is github." if url == "github.com" else ""
 
 
 def _row(tx: Connection, arn: str) -> Row[Any]:

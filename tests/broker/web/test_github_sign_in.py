@@ -30,8 +30,8 @@ def world(tmp_path, redis_url, server):
     made.admin.do("CreateOpenIDConnectProvider", Url="https://github.com")
     secret = tmp_path / "secret"
     secret.write_text("github-secret")
-    command = ["oidc", "sign-in", ARN, "--kind", "github", "--client-id", "Iv1.x", "--client-secret-file", str(secret),
-               "--name", "GitHub", "--json"]  # fmt: skip
+    command = ["oidc", "sign-in", ARN, "--preset", "github", "--client-id", "Iv1.x", "--client-secret-file",
+               str(secret), "--json"]  # fmt: skip
     done = CliRunner().invoke(main, command, env=made.installation.environ)
     assert done.exit_code == 0, done.output
     made.facts = json.loads(done.output)

@@ -13,10 +13,12 @@ from click.testing import CliRunner
 from oidc_issuer import Issuer, b64, compact, signature
 from redis import Redis
 from saml_world import Browser, field_of
+from sqlalchemy import select
 from web_identity_world import ACCOUNT, world_in
 from web_server import web_server
 
 from broker.cli import main
+from iam.schema import sign_in_client
 
 PUBLIC = "http://127.0.0.1:8080"
 SECRET = "s3cret:&=%"
@@ -199,6 +201,46 @@ def test_where_nobody_can_sign_in_there_is_no_page(world, browser):
     assert "Give either" in fedgate(world, "sign-in", world.provider(world.idp), status=2)
     told = fedgate(world, "sign-in", world.provider(world.idp), "--client-id", "x", "--scope", "email", status=2)
     assert "openid must be among the scopes" in told
+
+
+TENANT = "https://login.microsoftonline.com/3f2504e0-4f89-11d3-9a0c-0305e82c3301/v2.0"
+PRESETS = [
+    ("entra", TENANT, "openid profile email offline_access", "Microsoft Entra ID"),
+    ("google", "https://accounts.google.com", "openid profile email", "Google"),
+    ("okta", "https://acme.okta.com", "openid profile email groups offline_access", "Okta"),
+    ("okta", "https://acme.okta.com/oauth2/aus1", "openid profile email groups offline_access", "Okta"),
+    ("keycloak", "https://sso.acme.com/realms/main", "openid profile email", "sso.acme.com/realms/main"),
+    ("github", "https://github.com", "read:org", "GitHub"),
+    ("generic", "https://id.acme.com", "openid profile email", "id.acme.com"),
+]
+
+
+@pytest.mark.parametrize(("preset", "url", "scopes", "name"), PRESETS)
+def test_a_preset_knows_what_its_provider_wants(world, preset, url, scopes, name):
+    world.admin.do("CreateOpenIDConnectProvider", Url=url)
+    arn = world.admin.arn("oidc-provider", url.removeprefix("https://"))
+    told = fedgate(world, "sign-in", arn, "--client-id", "x", "--preset", preset)
+    assert (told["to_set_there"] == "") == (preset == "generic")
+    with world.installation.store.read() as tx:
+        row = tx.execute(select(sign_in_client).where(sign_in_client.c.name == name)).one()
+    assert (row.scopes, row.kind) == (scopes, "github" if preset == "github" else "oidc")
+
+
+@pytest.mark.parametrize(
+    ("preset", "url", "told"),
+    [
+        ("entra", "https://login.microsoftonline.com/common/v2.0", "names one tenant by its id"),
+        ("entra", "https://accounts.google.com", "is no issuer of the preset entra"),
+        ("google", "https://accounts.google.com.acme.com", "is no issuer of the preset google"),
+        ("keycloak", "https://sso.acme.com", "is no issuer of the preset keycloak"),
+        ("github", "https://token.actions.githubusercontent.com", "is no issuer of the preset github"),
+        ("generic", "https://github.com", "Its preset is github."),
+    ],
+)
+def test_a_preset_refuses_the_issuers_of_others(world, preset, url, told):
+    world.admin.do("CreateOpenIDConnectProvider", Url=url)
+    arn = world.admin.arn("oidc-provider", url.removeprefix("https://"))
+    assert told in fedgate(world, "sign-in", arn, "--client-id", "x", "--preset", preset, status=1)
 
 
 # --- F01 to F13 -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,57 @@
+"""What well-known providers of sign-in want to be asked for, and what must be set there.
+
+From their own documentation: Entra ID "Scopes and permissions in the Microsoft identity platform" and "Configure group
+claims"; Google "OpenID Connect"; Okta "Customize tokens returned from Okta with a Groups claim"; Keycloak "Server
+Administration Guide"; GitHub "Scopes for OAuth apps".
+"""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """How one provider is asked: its issuers (a pattern of the URL without https), scopes, and what to set there."""
+
+    issuers: re.Pattern[str]
+    scopes: str
+    name: str | None = None
+    kind: str = "oidc"
+    there: str = ""
+
+
+PRESETS = {
+    "generic": Preset(re.compile(r"(?!github\.com$).+"), "openid profile email"),
+    "entra": Preset(
+        re.compile(
+            r"login\.(microsoftonline\.com|microsoftonline\.us|partner\.microsoftonline\.cn)/[0-9a-f-]{36}/v2\.0"
+        ),
+        "openid profile email offline_access",
+        "Microsoft Entra ID",
+        there="Token configuration: add a groups claim, of groups assigned to the application.",
+    ),
+    "google": Preset(
+        re.compile(r"accounts\.google\.com"),
+        "openid profile email",
+        "Google",
+        there="Google tells no groups: let trust policies ask for accounts.google.com:hd, your Workspace domain.",
+    ),
+    "okta": Preset(
+        re.compile(r"[^/]+(/oauth2/[0-9A-Za-z]+)?"),
+        "openid profile email groups offline_access",
+        "Okta",
+        there="Sign On: a groups claim filter; General: the grant type Refresh Token.",
+    ),
+    "keycloak": Preset(
+        re.compile(r".+/realms/[^/]+"),
+        "openid profile email",
+        there="Client scopes: a mapper Group Membership, full path off. Settings: Backchannel logout session required.",
+    ),
+    "github": Preset(
+        re.compile(r"github\.com"),
+        "read:org",
+        "GitHub",
+        "github",
+        "An organisation that restricts OAuth apps must approve this one.",
+    ),
+}
