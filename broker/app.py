@@ -83,7 +83,9 @@ def create_app(services: Services) -> Flask:
 def _add_pages(app: Flask, services: Services) -> None:
     app.register_blueprint(issuer.blueprint(services.gate.outbound))
     app.register_blueprint(
-        token_exchange.blueprint(services.gate, services.trusted_proxies, services.endpoint, services.region)
+        token_exchange.blueprint(
+            services.gate, services.exchange_clients, services.trusted_proxies, services.endpoint, services.region
+        )
     )
     app.register_blueprint(services.saml.blueprint())
     app.register_blueprint(services.oidc.blueprint())

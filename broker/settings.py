@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from broker.providers.ldap import LdapConfig
 from broker.settings_source import Problem, SettingsError, Source, variable_of
+from broker.web.exchange_clients import ENTRY
 from iam.limits import Limits
 
 __all__ = ["Described", "Settings", "SettingsError", "described", "embedded_socket", "parse_master_key"]
@@ -163,6 +164,14 @@ class Settings:
     )
     web_identity_github_api_url: str = field(
         metadata=_about("web_identity", "Where GitHub is asked about them.", default="https://api.github.com")
+    )
+    token_exchange_clients: tuple[str, ...] = field(
+        metadata=_about(
+            "token_exchange", "Clients with a secret, each as NAME:SHA256-OF-THE-SECRET in hexadecimal.", default=()
+        )
+    )
+    token_exchange_registered_only: bool = field(
+        metadata=_about("token_exchange", "Let nobody but these clients exchange tokens.", default=False)
     )
     outbound_allowed_networks: tuple[str, ...] = field(
         metadata=_about(
@@ -393,6 +402,9 @@ def _unsafe(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
     yield ("saml", "clock_skew"), "" if skew_fits else f"must be 0 to {_MOST_SKEW}"
     skew_fits = 0 <= values["web_identity_clock_skew"] <= _MOST_SKEW
     yield ("web_identity", "clock_skew"), "" if skew_fits else f"must be 0 to {_MOST_SKEW}"
+    yield ("token_exchange", "clients"), _clients_remedy(values["token_exchange_clients"])
+    nobody = values["token_exchange_registered_only"] and not values["token_exchange_clients"]
+    yield ("token_exchange", "registered_only"), "nobody could exchange: set token_exchange.clients" if nobody else ""
     yield ("outbound", "allowed_networks"), _networks_remedy(values["outbound_allowed_networks"])
     yield ("outbound", "ca_file"), _ca_remedy(values["outbound_ca_file"])
     idle, lifetime = values["pages_idle"], values["pages_lifetime"]
@@ -432,6 +444,13 @@ def _public_url_remedy(values: Mapping[str, Any]) -> str:
     if values["development"] or url.scheme == "https" or all(not host or _is_local(host) for host in hosts):
         return ""
     return "passwords and keys would cross the network in clear: set the https:// address of the proxy in front of bind"
+
+
+def _clients_remedy(entries: tuple[str, ...]) -> str:
+    for number, entry in enumerate(entries, 1):
+        if not ENTRY.fullmatch(entry):  # which is not repeated: it may be the secret itself
+            return f"client {number} must be NAME:DIGEST, with the SHA-256 of its secret in 64 hexadecimal digits"
+    return ""
 
 
 def _networks_remedy(networks: tuple[str, ...]) -> str:

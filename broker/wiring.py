@@ -32,6 +32,7 @@ from broker.providers.saml.service_keys import ServiceKeys
 from broker.settings import Settings
 from broker.web import oidc, saml
 from broker.web.browser_sessions import BrowserSessions
+from broker.web.exchange_clients import ExchangeClients
 from broker.web.oidc import OidcPages
 from broker.web.portal import Portal
 from broker.web.saml import SamlPages
@@ -68,6 +69,7 @@ class Services:
     audit: AuditLog
     checks: Mapping[str, Callable[[], None]]
     trusted_proxies: Networks
+    exchange_clients: ExchangeClients
     endpoint: str
     region: str  # that signatures of our own name
     portal: Portal
@@ -199,6 +201,7 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         audit=audit,
         checks=checks,
         trusted_proxies=trusted,
+        exchange_clients=ExchangeClients(settings.token_exchange_clients, only=settings.token_exchange_registered_only),
         endpoint=settings.public_url,
         region=next(iter(settings.regions), "us-east-1"),
         portal=portal,

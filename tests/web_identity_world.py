@@ -40,7 +40,7 @@ class World:
         return issuer
 
 
-def world_in(folder, redis_url, server: WebServer) -> World:
+def world_in(folder, redis_url, server: WebServer, **more: str) -> World:
     clock = Still()
     here = server.url("").rstrip("/")
     installation = Installation(
@@ -50,7 +50,7 @@ def world_in(folder, redis_url, server: WebServer) -> World:
             FEDGATE_OUTBOUND_CA_FILE=str(server.ca_file), FEDGATE_WEB_IDENTITY_GOOGLE_URL=f"{here}/google",
             FEDGATE_WEB_IDENTITY_COGNITO_URL=f"{here}/cognito", FEDGATE_WEB_IDENTITY_AMAZON_URL=f"{here}/amazon",
             FEDGATE_WEB_IDENTITY_FACEBOOK_URL=f"{here}/facebook",
-            FEDGATE_WEB_IDENTITY_GITHUB_URL=f"{here}/github", FEDGATE_WEB_IDENTITY_GITHUB_API_URL=f"{here}/api",
+            FEDGATE_WEB_IDENTITY_GITHUB_URL=f"{here}/github", FEDGATE_WEB_IDENTITY_GITHUB_API_URL=f"{here}/api", **more,
         ),
         clock,
     )  # fmt: skip

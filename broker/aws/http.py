@@ -8,7 +8,8 @@ class HttpRequest:
     """A request as it came over the wire.
 
     ``path`` and ``query`` are still percent-encoded; ``headers`` holds (lower-cased name, value) in order of arrival;
-    ``source_ip`` is the peer, or the client that a trusted proxy names; ``secure`` says whether TLS was used.
+    ``source_ip`` is the peer, or the client that a trusted proxy names; ``secure`` says whether TLS was used;
+    ``client`` is the registered client of token exchange that brings it, if any.
     """
 
     method: str
@@ -18,6 +19,7 @@ class HttpRequest:
     body: bytes
     source_ip: str
     secure: bool = False
+    client: str = ""
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header (name in lower case), or None."""

@@ -270,6 +270,8 @@ def _elements(exchange: Exchange) -> Record | None:
 
 def _additional(exchange: Exchange, error: ServiceError | None) -> Record:
     more: Record = {}
+    if exchange.request.client:
+        more["client"] = exchange.request.client
     if exchange.decisions and (error is not None or len(exchange.decisions) > 1):
         more["decisions"] = [_decision(one) for one in exchange.decisions]
     if isinstance(exchange.identity, SamlIdentity):

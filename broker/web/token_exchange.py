@@ -17,6 +17,7 @@ from broker.aws import edge
 from broker.aws.dispatch import Gate
 from broker.aws.http import HttpRequest
 from broker.providers.oidc.token import read
+from broker.web.exchange_clients import ClientRefused, ExchangeClients
 from iam.errors import InvalidIdentityToken
 from sts.sigv4 import sign
 
@@ -62,7 +63,9 @@ _ERRORS = {
 }
 
 
-def blueprint(gate: Gate, trusted_proxies: edge.Networks, public_url: str, region: str) -> Blueprint:
+def blueprint(
+    gate: Gate, clients: ExchangeClients, trusted_proxies: edge.Networks, public_url: str, region: str
+) -> Blueprint:
     """Return the routes."""
     made = Blueprint("token_exchange", __name__)
 
@@ -73,7 +76,7 @@ def blueprint(gate: Gate, trusted_proxies: edge.Networks, public_url: str, regio
             "token_endpoint": f"{public_url}/oauth2/token",
             "grant_types_supported": [GRANT],
             "response_types_supported": [],
-            "token_endpoint_auth_methods_supported": ["none"],
+            "token_endpoint_auth_methods_supported": clients.methods,
             "subject_token_types_supported": list(_KINDS),
             "requested_token_types_supported": [CREDENTIALS, JWT],
         }
@@ -83,9 +86,13 @@ def blueprint(gate: Gate, trusted_proxies: edge.Networks, public_url: str, regio
     def exchange() -> Response:
         head = edge.head(request.environ, trusted_proxies)
         try:
-            form = _parameters()
+            form = _parameters(clients)
         except _Refused as refused:
             return _refused(400, refused.error, refused.told)
+        except ClientRefused as refused:
+            challenge = {"WWW-Authenticate": 'Basic realm="fedgate"'}
+            return _json({"error": "invalid_client", "error_description": str(refused)}, 401, challenge)
+        head = replace(head, client=form.client)
         given, body = _credentials(gate.handle(_call(head, form.call)).body)
         if given is None:
             return _told_refusal(body)
@@ -110,12 +117,13 @@ class _Refused(Exception):
 class _Asked(NamedTuple):
     """The parameters of the call that proves somebody, and of the call for a token of ours, where one is wanted."""
 
+    client: str
     call: Mapping[str, str]
     token: Mapping[str, str] | None
 
 
-def _parameters() -> _Asked:
-    """Return what is asked of the STS; raise _Refused."""
+def _parameters(clients: ExchangeClients) -> _Asked:
+    """Return what is asked of the STS, and by which registered client, if by any; raise _Refused or ClientRefused."""
     given = {name: values for name, values in request.form.lists() if any(values)}
     twice = [name for name, values in given.items() if len(values) > 1]
     if twice or not given.keys() <= _KNOWN:
@@ -123,8 +131,7 @@ def _parameters() -> _Asked:
     form = {name: values[0] for name, values in given.items()}
     if form.get("grant_type") != GRANT:
         raise _Refused("unsupported_grant_type", f"grant_type must be {GRANT}")
-    if "client_secret" in form or "Authorization" in request.headers:
-        raise _Refused("invalid_client", "Clients have no secret here: the token says whose it is.")
+    client = clients.proven(request.headers.get("Authorization"), form.get("client_id"), form.get("client_secret"))
     if "actor_token" in form or "actor_token_type" in form:
         raise _Refused("invalid_request", "Delegation with an actor_token is not built.")
     wanted = form.get("requested_token_type", CREDENTIALS)
@@ -132,7 +139,9 @@ def _parameters() -> _Asked:
         raise _Refused("invalid_request", f"requested_token_type must be {CREDENTIALS} or {JWT}")
     if "scope" in form and wanted != JWT:
         raise _Refused("invalid_scope", "Credentials have no scopes: pass a session policy as policy to narrow a role.")
-    return _Asked(_translated(form), _token(form) if wanted == JWT else None)
+    if client is None:
+        _check_client(form)
+    return _Asked(client or "", _translated(form), _token(form) if wanted == JWT else None)
 
 
 def _token(form: Mapping[str, str]) -> dict[str, str]:
@@ -153,7 +162,6 @@ def _translated(form: Mapping[str, str]) -> dict[str, str]:
         raise _Refused("invalid_request", "subject_token and audience, the ARN of a role, must be there")
     if "resource" in form and form.get("requested_token_type") != JWT:
         raise _Refused("invalid_target", "resource is for tokens: credentials are for the role in audience alone.")
-    _check_client(form, kind)
     call = {"Action": kind.operation, "Version": "2011-06-15", "RoleArn": role, kind.proof: form["subject_token"]}
     if kind.operation == "AssumeRoleWithWebIdentity":
         call["RoleSessionName"] = _SESSION_NAME
@@ -164,15 +172,16 @@ def _translated(form: Mapping[str, str]) -> dict[str, str]:
     return call
 
 
-def _check_client(form: Mapping[str, str], kind: _Kind) -> None:
-    """Raise _Refused where a client names itself and the token, not verified yet, was issued to another one."""
+def _check_client(form: Mapping[str, str]) -> None:
+    """Raise _Refused where an unregistered client names itself and the token, not verified yet, is another one's."""
     client = form.get("client_id")
     if client is None:
         return
-    if kind.operation != "AssumeRoleWithWebIdentity":
+    kind = _KINDS.get(form.get("subject_token_type", ""))
+    if kind is None or kind.operation != "AssumeRoleWithWebIdentity":
         raise _Refused("invalid_client", "client_id goes with tokens that name their client.")
     try:
-        claims = read(form["subject_token"]).claims
+        claims = read(form.get("subject_token", "")).claims
     except InvalidIdentityToken as error:
         raise _Refused("invalid_grant", error.message) from error
     audience = claims.get("azp", claims.get("aud"))

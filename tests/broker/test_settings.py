@@ -130,6 +130,8 @@ REFUSED = [
     ),
     ("host bits in a network", "[server]\ntrusted_proxies = ['10.0.0.1/8']", "is not a network such as"),
     ("everybody as a proxy", "[server]\ntrusted_proxies = ['0.0.0.0/0']", "lets anybody claim any address"),
+    ("a client without a digest", "[token_exchange]\nclients = ['app:s3cret']", "client 1 must be NAME:DIGEST"),
+    ("nobody to exchange", "[token_exchange]\nregistered_only = true", "nobody could exchange"),
     ("another database", "[database]\nurl = 'mysql://x/y'", "line 2: database.url: must be sqlite"),
     ("a database in memory", "[database]\nurl = 'sqlite://'", "line 2: database.url: must name a file"),
     ("TLS to PostgreSQL", "[database]\nurl = 'postgresql+psycopg://h/d?sslmode=require'", "not built yet"),

@@ -1,6 +1,9 @@
 """Token exchange (RFC 8693): each kind of proof becomes credentials, and what OAuth calls each refusal."""
 
 import json
+from base64 import b64encode
+from hashlib import sha256
+from urllib.parse import quote_plus
 
 import pytest
 from botocore.credentials import Credentials
@@ -112,7 +115,6 @@ REFUSED = {
     "another token of ours": ({"requested_token_type": f"{TYPE}access_token"}, "invalid_request"),
     "a scope": ({"scope": "read"}, "invalid_scope"),
     "an actor": ({"actor_token": "x"}, "invalid_request"),
-    "a secret": ({"client_secret": "x"}, "invalid_client"),
     "an unknown parameter": ({"colour": "red"}, "invalid_request"),
     "a wrong token": ({"subject_token": "x.y.z"}, "invalid_grant"),
     "a duration that is too long": ({"duration_seconds": "43201"}, "invalid_request"),
@@ -151,9 +153,78 @@ def test_a_proof_becomes_a_token_of_ours_that_others_verify(tmp_path, redis_url,
     world.installation.close()
 
 
-def test_a_client_with_a_secret_is_refused(web):
-    status, told = exchange(web, web.issuer.token(), headers={"Authorization": "Basic eDp5"})
-    assert (status, told["error"]) == (400, "invalid_client")
+def test_a_secret_is_refused_where_no_client_is_registered(web):
+    for given in ({"headers": {"Authorization": "Basic eDp5"}}, {"client_id": "app-1", "client_secret": "x"},
+                  {"client_secret": "x"}):  # fmt: skip
+        status, told = exchange(web, web.issuer.token(), **given)
+        assert (status, told["error"]) == (401, "invalid_client")
+        assert told["error_description"] == "No client has this name and this secret."
+
+
+OLD, NEW = "old: %+/ secret", "new: secret"
+CLIENTS = ",".join(f"{name}:{sha256(secret.encode()).hexdigest()}" for name, secret in (
+    ("orders.app", OLD), ("orders.app", NEW), ("other", "another secret")))  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["open to all", "registered only"])
+def registered(request, tmp_path_factory, redis_url, server):
+    more = {"FEDGATE_TOKEN_EXCHANGE_CLIENTS": CLIENTS}
+    if request.param:
+        more["FEDGATE_TOKEN_EXCHANGE_REGISTERED_ONLY"] = "true"
+    made = web_world_in(tmp_path_factory.mktemp("registered"), redis_url, server, **more)
+    made.closed = request.param
+    yield made
+    made.installation.close()
+
+
+def basic(name, secret):
+    pair = f"{quote_plus(name)}:{quote_plus(secret)}"
+    return {"headers": {"Authorization": "Basic " + b64encode(pair.encode()).decode()}}
+
+
+@pytest.mark.parametrize("secret", [OLD, NEW])
+@pytest.mark.parametrize("way", ["header", "form"])
+def test_a_registered_client_proves_itself(registered, way, secret):
+    shown = {"client_id": "orders.app", "client_secret": secret} if way == "form" else basic("orders.app", secret)
+    status, told = exchange(registered, registered.issuer.token(), **shown)
+    assert status == 200, told
+    record = json.loads(registered.installation.services.audit.path.read_text().splitlines()[-1])
+    assert record["additionalEventData"]["client"] == "orders.app"
+    assert secret not in json.dumps(record)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {"client_id": "orders.app"},
+        {"client_id": "orders.app", "client_secret": OLD.upper()},
+        {"client_id": "orders.app", "client_secret": "another secret"},
+        {"client_id": "nobody", "client_secret": OLD},
+        {"client_secret": OLD},
+        basic("orders.app", ""),
+        basic("other", OLD),
+        basic("orders.app", OLD) | {"client_secret": OLD},
+        basic("orders.app", OLD) | {"client_id": "other"},
+        {"headers": {"Authorization": "Bearer x"}},
+        {"headers": {"Authorization": "Basic !"}},
+        {"headers": {"Authorization": "Basic " + b64encode(b"orders.app").decode()}},
+        {"headers": {"Authorization": "Basic " + b64encode(b"\xff:x").decode()}},
+    ],
+)
+def test_a_client_that_does_not_prove_itself_is_refused(registered, shown):
+    log = registered.installation.services.audit.path
+    before = log.read_text()
+    status, told = exchange(registered, registered.issuer.token(), **shown)
+    assert (status, told["error"]) == (401, "invalid_client")
+    assert log.read_text() == before
+
+
+def test_who_is_not_registered_may_go_on_or_not(registered):
+    status, told = exchange(registered, registered.issuer.token(), client_id="app-1")
+    assert (status, told.get("error")) == ((401, "invalid_client") if registered.closed else (200, None))
+    methods = json.loads(Browser(registered.installation).get("/.well-known/oauth-authorization-server").body)
+    known = methods["token_endpoint_auth_methods_supported"]
+    assert known == ["client_secret_basic", "client_secret_post"] + ([] if registered.closed else ["none"])
 
 
 def test_a_parameter_that_comes_twice_is_refused(web):

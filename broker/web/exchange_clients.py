@@ -1,0 +1,69 @@
+"""Registered clients of token exchange: programs that prove themselves with a secret (RFC 6749, section 2.3.1)."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable
+from urllib.parse import unquote_plus
+
+ENTRY = re.compile(r"(?P<name>[0-9A-Za-z._-]{1,64}):(?P<digest>[0-9a-f]{64})")
+
+
+class ClientRefused(Exception):
+    """A client that did not prove itself; the text says why, and not whether there is such a client."""
+
+
+class ExchangeClients:
+    """The clients of the settings: names, and the SHA-256 of their secrets, of which one name may have several.
+
+    Secrets are random and long, so that a plain digest of them tells nothing; see the how-to page.
+    """
+
+    def __init__(self, entries: Iterable[str], *, only: bool) -> None:
+        self._digests: dict[str, list[str]] = {}
+        self._only = only
+        for entry in entries:
+            name, _, digest = entry.partition(":")
+            self._digests.setdefault(name, []).append(digest)
+
+    @property
+    def methods(self) -> list[str]:
+        """Return how clients may prove themselves, in the words of RFC 8414."""
+        known = ["client_secret_basic", "client_secret_post"] if self._digests else []
+        return known if self._only else [*known, "none"]
+
+    def proven(self, header: str | None, name: str | None, secret: str | None) -> str | None:
+        """Return the registered client that sent a request; None where an unregistered one may go on.
+
+        ``header`` is that of HTTP, ``name`` and ``secret`` are parameters of the form. Raises ClientRefused.
+        """
+        if header is not None:
+            if secret is not None:
+                raise ClientRefused("A client proves itself in the header or in the form, not in both.")
+            said, secret = _basic(header)
+            if name not in (None, said):
+                raise ClientRefused("The header and client_id name different clients.")
+            name = said
+        digests = self._digests.get(name or "", [])
+        if secret is None and not digests:
+            if self._only:
+                raise ClientRefused("Here only registered clients exchange tokens.")
+            return None
+        digest = hashlib.sha256((secret or "").encode()).hexdigest()
+        if not any(hmac.compare_digest(digest, one) for one in digests):
+            raise ClientRefused("No client has this name and this secret.")
+        return name
+
+
+def _basic(header: str) -> tuple[str, str]:
+    scheme, _, given = header.partition(" ")
+    try:
+        pair = base64.b64decode(given.strip(), validate=True).decode() if scheme.lower() == "basic" else ""
+    except (binascii.Error, UnicodeDecodeError):
+        pair = ""
+    name, colon, secret = pair.partition(":")
+    if not colon:
+        raise ClientRefused("The Authorization header must be Basic, of client and secret.")
+    return unquote_plus(name), unquote_plus(secret)
