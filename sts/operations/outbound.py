@@ -29,7 +29,11 @@ _NAMESPACE = "https://sts.amazonaws.com/"
 
 
 def get_web_identity_token_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
-    """Ask for leave, with what the token shall be; sts:TagSession is not needed, the tags are the token's alone."""
+    """Ask for leave, with what the token shall be; for a scope also sts:SetWebIdentityTokenScope.
+
+    sts:TagSession is not needed, since the tags are the token's alone. AWS takes a scope for the origin's identity
+    alone, which no session here bears; ours goes with the caller's own.
+    """
     if call.signer.principal.kind is PrincipalKind.ROOT:
         raise AccessDenied("Root of an account gets no web identity token: call as a user or a role.")
     check_tags(p)
@@ -43,7 +47,13 @@ def get_web_identity_token_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
     keys |= {f"aws:requesttag/{tag['Key'].lower()}": (tag["Value"],) for tag in p.get("Tags", ())}
     if p.get("Tags"):
         keys["aws:tagkeys"] = tuple(tag["Key"] for tag in p["Tags"])
-    return (Ask("*", keys),)
+    if "Scope" not in p:
+        return (Ask("*", keys),)
+    scopes = tuple(p["Scope"].split(" "))
+    if len(set(scopes)) < len(scopes) or len(p["Audience"]) > 1:
+        raise ValidationError("Scope must not repeat a value, and goes with one audience alone.")
+    keys["sts:identitytokenscope"] = scopes
+    return Ask("*", keys), Ask("*", keys, action="sts:SetWebIdentityTokenScope")
 
 
 def get_web_identity_token(call: StsCall, p: Params) -> Outcome:

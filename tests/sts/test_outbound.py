@@ -32,7 +32,7 @@ class World:
         )
         self.admin = Administrator.of_a_new_account(self.installation, ACCOUNT)
         server.answers = Forwarded(self)
-        self.user = self.admin.user("ann", allow("sts:GetWebIdentityToken"), **{
+        self.user = self.admin.user("ann", allow(["sts:GetWebIdentityToken", "sts:SetWebIdentityTokenScope"]), **{
             "Tags.member.1.Key": "Team", "Tags.member.1.Value": "red"})  # fmt: skip
 
     def enable(self):
@@ -172,9 +172,22 @@ def test_the_token_of_a_session_names_its_role_and_what_is_behind_it(world):
 
 def test_several_audiences_and_a_scope_are_told_as_they_are(world):
     issuer = world.enable()
-    answer = world.token(**{"Audience.member.2": "other"}, Scope="read write")
-    _, claims = verified(world, issuer, answer)
-    assert (claims["aud"], claims["scope"]) == (["https://api.example.com", "other"], "read write")
+    _, claims = verified(world, issuer, world.token(**{"Audience.member.2": "other"}))
+    assert (claims["aud"], claims.get("scope")) == (["https://api.example.com", "other"], None)
+    _, claims = verified(world, issuer, world.token(Scope="read write"))
+    assert (claims["aud"], claims["scope"]) == ("https://api.example.com", "read write")
+
+
+def test_a_scope_needs_leave_of_its_own_and_a_policy_may_limit_it(world):
+    world.enable()
+    ben = world.admin.user("ben", allow("sts:GetWebIdentityToken"))
+    assert world.token(ben).status == 200
+    refused(world.token(ben, Scope="read"), 403, "AccessDenied", "sts:SetWebIdentityTokenScope on resource: *")
+    limit = {"ForAllValues:StringEquals": {"sts:IdentityTokenScope": ["read", "list"]}}
+    limited = allow("sts:SetWebIdentityTokenScope", Condition=limit)
+    eve = world.admin.user("eve", allow("sts:GetWebIdentityToken"), limited)
+    assert world.token(eve, Scope="read list").status == 200
+    refused(world.token(eve, Scope="read write"), 403, "AccessDenied", "sts:SetWebIdentityTokenScope on resource: *")
 
 
 def test_a_token_never_outlives_its_session(world):
@@ -214,6 +227,10 @@ def test_a_policy_may_ask_what_the_token_shall_be(world, key):
         ({"DurationSeconds": 3601}, "ValidationError"),
         ({"Tags.member.1.Key": "aws:x", "Tags.member.1.Value": "y"}, "ValidationError"),
         ({"SubjectMode": "OriginIdentity"}, "NotImplemented"),
+        ({"Scope": "read read"}, "ValidationError"),
+        ({"Scope": "read  write"}, "ValidationError"),
+        ({"Scope": "a,b"}, "ValidationError"),
+        ({"Scope": "read", "Audience.member.2": "other"}, "ValidationError"),
     ],
 )
 def test_what_a_token_cannot_be_is_refused(world, more, code):
