@@ -35,6 +35,7 @@ _MOST_WORKERS: Final = 64
 _MOST_SKEW: Final = 300  # seconds
 _LEAST_IDLE: Final = 60  # seconds
 _DAY: Final = 86_400  # seconds
+_DIGEST_OF_NOTHING: Final = hashlib.sha256().hexdigest()
 
 Default = Callable[[Path], Any]
 
@@ -448,8 +449,10 @@ def _public_url_remedy(values: Mapping[str, Any]) -> str:
 
 def _clients_remedy(entries: tuple[str, ...]) -> str:
     for number, entry in enumerate(entries, 1):
-        if not ENTRY.fullmatch(entry):  # which is not repeated: it may be the secret itself
-            return f"client {number} must be NAME:DIGEST, with the SHA-256 of its secret in 64 hexadecimal digits"
+        if not ENTRY.fullmatch(entry) or entry.endswith(
+            _DIGEST_OF_NOTHING
+        ):  # which is not repeated: it may be the secret itself
+            return f"client {number} must be NAME:DIGEST, with the SHA-256 of a secret in 64 hexadecimal digits"
     return ""
 
 

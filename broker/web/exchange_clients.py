@@ -1,7 +1,6 @@
 """Registered clients of token exchange: programs that prove themselves with a secret (RFC 6749, section 2.3.1)."""
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -12,13 +11,14 @@ ENTRY = re.compile(r"(?P<name>[0-9A-Za-z._-]{1,64}):(?P<digest>[0-9a-f]{64})")
 
 
 class ClientRefused(Exception):
-    """A client that did not prove itself; the text says why, and not whether there is such a client."""
+    """A client that did not prove itself; the text is for whoever sent the request."""
 
 
 class ExchangeClients:
     """The clients of the settings: names, and the SHA-256 of their secrets, of which one name may have several.
 
-    Secrets are random and long, so that a plain digest of them tells nothing; see the how-to page.
+    An empty secret proves nobody, whatever was registered. Secrets are random and long, so that a plain digest of them
+    tells nothing; see the how-to page.
     """
 
     def __init__(self, entries: Iterable[str], *, only: bool) -> None:
@@ -52,7 +52,7 @@ class ExchangeClients:
                 raise ClientRefused("Here only registered clients exchange tokens.")
             return None
         digest = hashlib.sha256((secret or "").encode()).hexdigest()
-        if not any(hmac.compare_digest(digest, one) for one in digests):
+        if not secret or not any(hmac.compare_digest(digest, one) for one in digests):
             raise ClientRefused("No client has this name and this secret.")
         return name
 
@@ -61,7 +61,7 @@ def _basic(header: str) -> tuple[str, str]:
     scheme, _, given = header.partition(" ")
     try:
         pair = base64.b64decode(given.strip(), validate=True).decode() if scheme.lower() == "basic" else ""
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         pair = ""
     name, colon, secret = pair.partition(":")
     if not colon:

@@ -50,6 +50,10 @@ _RETURN_TO = frozenset({"/portal"})
 _LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 _NAMES = ("preferred_username", "email", "sub")  # of which the first that is there names a session
 _LONGEST = 4096  # characters of a parameter that comes back
+# What a token says of itself and of the sign-in, which UserInfo does not repeat.
+_OF_THE_TOKEN = frozenset({
+    "iss", "sub", "aud", "azp", "exp", "iat", "nbf", "jti", "sid", "nonce", "at_hash", "auth_time", "acr", "amr",
+})  # fmt: skip
 _GITHUB = "https://github.com"
 _LOGOUT_WITHIN = timedelta(minutes=5)
 
@@ -253,8 +257,9 @@ class OidcPages:
             raise IDPCommunicationError("The provider's answer cannot be read.", log="no access token")
         claims = self._userinfo(about, str(access), identity.subject)
         if not _is_text(text):
-            values = claim_values(claims) if claims else identity.attributes
-            return replace(identity, attributes={**identity.attributes, **values})
+            # What UserInfo does not say any more counts no more: it may be the group that was taken away.
+            kept = {name: values for name, values in identity.attributes.items() if name in _OF_THE_TOKEN}
+            return replace(identity, attributes=claim_values(claims) | kept) if claims else identity
         token = self._verified(str(text), issuer, _client(provider).client_id, self.site.exchange.now)
         if token.subject != identity.subject:
             raise InvalidIdentityToken("The ID token is of somebody else than before.")

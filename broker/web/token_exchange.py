@@ -5,6 +5,7 @@ and refused as such. An app needs no AWS SDK and no secret; the answer is JSON.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ CREDENTIALS = "urn:fedgate:params:oauth:token-type:aws-credentials"
 JWT = f"{_TYPE}jwt"
 PASSWORD = "urn:fedgate:params:oauth:token-type:password"  # noqa: S105 - the name of a type
 _FORM = "application/x-www-form-urlencoded"
+_SECONDS, _SCOPE = re.compile("[0-9]{1,6}"), re.compile(r"[\x21\x23-\x2B\x2D-\x5B\x5D-\x7E]+")
 _SESSION_NAME = "token-exchange"
 _KNOWN = {
     "grant_type", "subject_token", "subject_token_type", "requested_token_type", "audience", "resource", "scope",
@@ -145,11 +147,22 @@ def _parameters(clients: ExchangeClients) -> _Asked:
 
 
 def _token(form: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters of the token of ours that is wanted: ``resource`` is who shall read it."""
+    """Return the parameters of the token of ours that is wanted: ``resource`` is who shall read it.
+
+    What can be seen to be wrong is refused here, before a proof that counts once is spent.
+    """
     if "resource" not in form or "audience" not in form:
         raise _Refused("invalid_target", "A token needs audience, the ARN of a role, and resource, who shall read it.")
+    seconds, whole = form.get("token_seconds", "300"), form.get("duration_seconds", "3600")
+    if not _SECONDS.fullmatch(seconds) or not 60 <= int(seconds) <= 3600:  # noqa: PLR2004 - both said in the sentence
+        raise _Refused("invalid_request", "token_seconds must be 60 to 3600")
+    if _SECONDS.fullmatch(whole) and int(whole) < int(seconds):
+        raise _Refused("invalid_request", "token_seconds must not be more than duration_seconds")
+    scopes = form.get("scope", "x").split(" ")
+    if len(set(scopes)) < len(scopes) or not all(_SCOPE.fullmatch(one) for one in scopes):
+        raise _Refused("invalid_scope", "scope must be values with one space between them, none of them twice")
     call = {"Action": "GetWebIdentityToken", "Version": "2011-06-15", "Audience.member.1": form["resource"]}
-    call |= {"SigningAlgorithm": "RS256", "DurationSeconds": form.get("token_seconds", "300")}
+    call |= {"SigningAlgorithm": "RS256", "DurationSeconds": seconds}
     return call | ({"Scope": form["scope"]} if "scope" in form else {})
 
 

@@ -131,6 +131,11 @@ REFUSED = [
     ("host bits in a network", "[server]\ntrusted_proxies = ['10.0.0.1/8']", "is not a network such as"),
     ("everybody as a proxy", "[server]\ntrusted_proxies = ['0.0.0.0/0']", "lets anybody claim any address"),
     ("a client without a digest", "[token_exchange]\nclients = ['app:s3cret']", "client 1 must be NAME:DIGEST"),
+    (
+        "the digest of nothing",
+        "[token_exchange]\nclients = ['app:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855']",
+        "client 1 must be NAME:DIGEST",
+    ),
     ("nobody to exchange", "[token_exchange]\nregistered_only = true", "nobody could exchange"),
     ("another database", "[database]\nurl = 'mysql://x/y'", "line 2: database.url: must be sqlite"),
     ("a database in memory", "[database]\nurl = 'sqlite://'", "line 2: database.url: must name a file"),

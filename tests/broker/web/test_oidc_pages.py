@@ -526,13 +526,14 @@ def take(world, browser):
     return browser.post("/portal", form, Origin=PUBLIC, Accept="application/json")
 
 
-def test_groups_that_were_taken_away_since_the_sign_in_give_nothing_more(world, browser):
+@pytest.mark.parametrize("now", [{"department": "warehouse"}, {"department": []}, {}], ids=["other", "none", "absent"])
+def test_groups_that_were_taken_away_since_the_sign_in_give_nothing_more(world, browser, now):
     with_refresh(world, browser)
     world.idp.given = {"access_token": "access-2", "refresh_token": "refresh-2"}
     assert take(world, browser).status == 200
     assert (world.idp.told["grant_type"], world.idp.told["refresh_token"]) == ("refresh_token", "refresh-1")
     assert world.idp.told["bearer"] == "Bearer access-2"
-    world.idp.userinfo["department"] = "warehouse"
+    world.idp.userinfo = {"sub": "user-1"} | now
     answer_ = take(world, browser)
     assert (answer_.status, world.idp.told["refresh_token"]) == (403, "refresh-2")
     assert world.sales not in browser.get("/portal").body.decode()

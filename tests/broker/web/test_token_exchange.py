@@ -112,6 +112,23 @@ REFUSED = {
     ),
     "a role of nobody": ({"audience": "arn:aws:iam::111122223333:role/none"}, "invalid_target"),
     "a role that is no ARN": ({"audience": "https://api.example.com"}, "invalid_request"),
+    "seconds that are none": (
+        {"requested_token_type": f"{TYPE}jwt", "resource": "urn:x", "token_seconds": "many"},
+        "invalid_request",
+    ),
+    "too many seconds": (
+        {"requested_token_type": f"{TYPE}jwt", "resource": "urn:x", "token_seconds": "3601"},
+        "invalid_request",
+    ),
+    "a token that outlives": (
+        {"requested_token_type": f"{TYPE}jwt", "resource": "urn:x", "token_seconds": "901", "duration_seconds": "900"},
+        "invalid_request",
+    ),
+    "a scope twice": ({"requested_token_type": f"{TYPE}jwt", "resource": "urn:x", "scope": "a a"}, "invalid_scope"),
+    "a scope of nothing": (
+        {"requested_token_type": f"{TYPE}jwt", "resource": "urn:x", "scope": "a  b"},
+        "invalid_scope",
+    ),
     "another token of ours": ({"requested_token_type": f"{TYPE}access_token"}, "invalid_request"),
     "a scope": ({"scope": "read"}, "invalid_scope"),
     "an actor": ({"actor_token": "x"}, "invalid_request"),
@@ -207,6 +224,7 @@ def test_a_registered_client_proves_itself(registered, way, secret):
         basic("orders.app", OLD) | {"client_id": "other"},
         {"headers": {"Authorization": "Bearer x"}},
         {"headers": {"Authorization": "Basic !"}},
+        {"headers": {"Authorization": "Basic \u00e9"}},
         {"headers": {"Authorization": "Basic " + b64encode(b"orders.app").decode()}},
         {"headers": {"Authorization": "Basic " + b64encode(b"\xff:x").decode()}},
     ],
