@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
 from broker.commands.printing import plain
+from broker.credential_process import process_form
 
 _DEFAULT_AUDIENCE = "sts.amazonaws.com"
 
@@ -60,11 +61,4 @@ def _exchanged(
     answer = sts.assume_role_with_web_identity(
         RoleArn=role_arn, RoleSessionName=session_name, WebIdentityToken=token, DurationSeconds=duration
     )
-    found = answer["Credentials"]
-    return {
-        "Version": 1,
-        "AccessKeyId": found["AccessKeyId"],
-        "SecretAccessKey": found["SecretAccessKey"],
-        "SessionToken": found["SessionToken"],
-        "Expiration": found["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
+    return process_form(answer["Credentials"])

@@ -19,7 +19,6 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from flask import Blueprint, Response, abort, request
 from sqlalchemy import select
 
-from broker.aws import trail
 from broker.fetch import Fetcher, NotFetched
 from broker.providers.github import GitHub
 from broker.providers.oidc.key_sets import NO_KEY, KeySets
@@ -85,21 +84,11 @@ class OidcPages:
 
         def view(provider_id: str) -> Response:
             provider = self._provider(provider_id)
-            try:
+            with self.site.recording(event, provider):
                 return page(provider)
-            except ServiceError as error:
-                self._record(event, provider, error)
-                raise
-            except Exception:
-                self._record(event, provider, InternalFailure("An internal error occurred."))
-                raise
 
         view.__name__ = event
         return view
-
-    def _record(self, event: str, provider: OidcProviderRecord, error: ServiceError) -> None:
-        exchange, told = self.site.exchange, {"provider": provider.arn}
-        self.site.gate.audit.append(trail.page(exchange, event, provider.account_id, told, error=error))
 
     def _provider(self, provider_id: str) -> OidcProviderRecord:
         columns = oidc_provider.c

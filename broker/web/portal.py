@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, request
 
+from broker.credential_process import process_form
 from broker.web.browser_sessions import BrowserSession
 from broker.web.site import Site
 from iam.errors import ServiceError, ServiceUnavailable, ValidationError
-from iam.params import Result
 from iam.records import RoleRecord
 from sts.identity import Vouched
 
@@ -167,7 +167,7 @@ class Portal:
             result = site.gate.take_role(site.exchange, identity, role_arn, proof=proof)
         except ServiceError as error:
             return site.refused(site.gate.record(site.exchange, error))
-        credentials = _process(result)
+        credentials = process_form(result["Credentials"])
         if site.wants_json:
             return site.json(credentials)
         response = site.page("credentials.html", credentials=credentials, text=json.dumps(credentials, indent=2))
@@ -177,15 +177,3 @@ class Portal:
                     token, _ = site.sessions.open(identity)
                     site.set_session(response, token)
         return response
-
-
-def _process(result: Result) -> dict[str, Any]:
-    """Return credentials in the form of a ``credential_process`` ("Sourcing credentials with an external process")."""
-    found = result["Credentials"]
-    return {
-        "Version": 1,
-        "AccessKeyId": found["AccessKeyId"],
-        "SecretAccessKey": found["SecretAccessKey"],
-        "SessionToken": found["SessionToken"],
-        "Expiration": found["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 from flask import Blueprint, Response, abort, request
 from sqlalchemy import select
-from werkzeug.exceptions import RequestEntityTooLarge
 
-from broker.aws import trail
 from broker.providers.saml import logout, messages
 from broker.providers.saml.messages import Message
 from broker.providers.saml.provider import Reader, alive, identity
@@ -23,10 +21,7 @@ from broker.web.site import Site
 from iam.arn import ACCOUNT_ID, iam_arn
 from iam.errors import (
     ExpiredTokenException,
-    InternalFailure,
     InvalidIdentityToken,
-    RequestTooLarge,
-    ServiceError,
 )
 from iam.records import SamlProviderRecord
 from iam.saml.metadata import REDIRECT
@@ -63,24 +58,11 @@ class SamlPages:
 
         def view(account_id: str, name: str) -> Response:
             provider = self._provider(account_id, name)
-            try:
+            with self.site.recording(event, provider):
                 return page(provider)
-            except ServiceError as error:
-                self._record(event, provider, error)
-                raise
-            except RequestEntityTooLarge:
-                self._record(event, provider, RequestTooLarge("The form is too large."))
-                raise
-            except Exception:
-                self._record(event, provider, InternalFailure("An internal error occurred."))
-                raise
 
         view.__name__ = event
         return view
-
-    def _record(self, event: str, provider: SamlProviderRecord, error: ServiceError) -> None:
-        exchange, told = self.site.exchange, {"provider": provider.arn}
-        self.site.gate.audit.append(trail.page(exchange, event, provider.account_id, told, error=error))
 
     def _provider(self, account_id: str, name: str) -> SamlProviderRecord:
         found = None

@@ -7,20 +7,23 @@ come from the settings, never from a request.
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Response, g, make_response, render_template, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from broker.aws import edge, trail
 from broker.aws.dispatch import Gate
 from broker.aws.errors import status
 from broker.aws.exchange import Exchange
 from broker.web.browser_sessions import BrowserSession, BrowserSessions
-from iam.errors import AccessDenied, ServiceError, ServiceUnavailable, Throttling
+from iam.errors import AccessDenied, InternalFailure, RequestTooLarge, ServiceError, ServiceUnavailable, Throttling
+from iam.records import OidcProviderRecord, SamlProviderRecord
 from iam.store import Store
 from sts.identity import SamlIdentity, WebIdentity
 
@@ -189,6 +192,25 @@ class Site:
     def record(self, name: str, account_id: str, **told: object) -> None:
         """Record what a page did, before it answers; raise AuditUnavailable."""
         self.gate.audit.append(trail.page(self.exchange, name, account_id, told))
+
+    @contextmanager
+    def recording(self, name: str, provider: SamlProviderRecord | OidcProviderRecord) -> Iterator[None]:
+        """Record whatever ends the work within, once, as a failure of this event at a provider."""
+        try:
+            yield
+        except ServiceError as error:
+            self._failed(name, provider, error)
+            raise
+        except RequestEntityTooLarge:
+            self._failed(name, provider, RequestTooLarge("The form is too large."))
+            raise
+        except Exception:
+            self._failed(name, provider, InternalFailure("An internal error occurred."))
+            raise
+
+    def _failed(self, name: str, provider: SamlProviderRecord | OidcProviderRecord, error: ServiceError) -> None:
+        entry = trail.page(self.exchange, name, provider.account_id, {"provider": provider.arn}, error=error)
+        self.gate.audit.append(entry)
 
 
 _NOT_OURS = "This form is not from this site, or too old. Go back, load the page anew and try again."

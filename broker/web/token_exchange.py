@@ -17,6 +17,7 @@ from flask import Blueprint, Response, request
 from broker.aws import edge
 from broker.aws.dispatch import Gate
 from broker.aws.http import HttpRequest
+from broker.credential_process import process_form
 from broker.providers.oidc.token import read
 from broker.web.exchange_clients import ClientRefused, ExchangeClients
 from iam.errors import InvalidIdentityToken
@@ -261,13 +262,7 @@ def _answer(found: Mapping[str, Any], result: Mapping[str, Any], now: datetime) 
             "issued_token_type": CREDENTIALS,
             "token_type": "N_A",
             "expires_in": max(0, int((expires - now).total_seconds())),
-            "aws_credentials": {
-                "Version": 1,
-                "AccessKeyId": found["AccessKeyId"],
-                "SecretAccessKey": found["SecretAccessKey"],
-                "SessionToken": found["SessionToken"],
-                "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            },
+            "aws_credentials": process_form({**found, "Expiration": expires}),
             "assumed_role": result["AssumedRoleUser"]["Arn"],
         }
     )

@@ -489,6 +489,14 @@ def test_a_logout_by_another_key_ends_nothing(world, browser):
     assert signed_in(browser)
 
 
+def test_a_form_that_is_too_large_is_recorded_as_that(world, browser):
+    assert browser.post(f"{world.path}/logout", {"logout_token": "A" * 400_000}).status == 413
+    assert (records(world)[-1]["eventName"], records(world)[-1]["errorCode"]) == (
+        "OidcSignOut",
+        "RequestEntityTooLarge",
+    )
+
+
 # --- what a session rests on ------------------------------------------------------------------------------------------
 
 
