@@ -5,6 +5,7 @@ and refused as such. An app needs no AWS SDK and no secret; the answer is JSON.
 """
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,6 +23,8 @@ from broker.providers.oidc.token import read
 from broker.web.exchange_clients import ClientRefused, ExchangeClients
 from iam.errors import InvalidIdentityToken
 from sts.sigv4 import sign
+
+log = logging.getLogger(__name__)
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 _TYPE = "urn:ietf:params:oauth:token-type:"
@@ -93,6 +96,7 @@ def blueprint(
         except _Refused as refused:
             return _refused(400, refused.error, refused.told)
         except ClientRefused as refused:
+            log.warning("token exchange from %s: the client did not prove itself: %s", head.source_ip, refused)
             challenge = {"WWW-Authenticate": 'Basic realm="fedgate"'}
             return _json({"error": "invalid_client", "error_description": str(refused)}, 401, challenge)
         head = replace(head, client=form.client)

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from iam.arn import OIDC_PROVIDER, Arn, iam_arn, parse_arn, unique_id
+from iam.arn import OIDC_PROVIDER, iam_arn, own_name, unique_id
 from iam.call import Call, Params, Result
 from iam.errors import (
     EntityAlreadyExists,
@@ -211,9 +211,8 @@ def _find(call: Call, p: Params) -> Provider:
 
 
 def _find_or_none(call: Call, text: str) -> Provider | None:
-    arn = parse_arn(text)
-    if arn is None or not arn.resource.startswith(_KIND) or arn != Arn("aws", "iam", "", call.account_id, arn.resource):
+    url = own_name(text, call.account_id, _KIND)
+    if url is None:
         return None
-    url = arn.resource.removeprefix(_KIND)
     mine = (_COLUMNS.account_id == call.account_id, _COLUMNS.url == url)
     return call.tx.execute(select(oidc_provider).where(*mine)).one_or_none()

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from iam.arn import SAML_KEY, SAML_PROVIDER, Arn, iam_arn, parse_arn, unique_id
+from iam.arn import SAML_KEY, SAML_PROVIDER, iam_arn, own_name, unique_id
 from iam.call import Call, Params, Result
 from iam.errors import (
     EntityAlreadyExists,
@@ -189,10 +189,9 @@ def _find(call: Call, p: Params) -> Provider:
 
 
 def _find_or_none(call: Call, text: str) -> Provider | None:
-    arn = parse_arn(text)
-    if arn is None or not arn.resource.startswith(_KIND) or arn != Arn("aws", "iam", "", call.account_id, arn.resource):
+    name = own_name(text, call.account_id, _KIND)
+    if name is None:
         return None
-    name = arn.resource.removeprefix(_KIND)
     mine = (_COLUMNS.account_id == call.account_id, _COLUMNS.name == name)
     return call.tx.execute(select(saml_provider).where(*mine)).one_or_none()
 
