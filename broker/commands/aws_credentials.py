@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
 from broker.commands.printing import plain
-from broker.credential_process import process_form
+from broker.credential_formats import process_form
 
 _DEFAULT_AUDIENCE = "sts.amazonaws.com"
 

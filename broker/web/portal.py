@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, request
 
-from broker.credential_process import process_form
+from broker.credential_formats import process_form
 from broker.web.browser_sessions import BrowserSession
 from broker.web.site import Site
 from iam.errors import ServiceError, ServiceUnavailable, ValidationError

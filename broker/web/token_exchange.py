@@ -18,7 +18,7 @@ from flask import Blueprint, Response, request
 from broker.aws import edge
 from broker.aws.dispatch import Gate
 from broker.aws.http import HttpRequest
-from broker.credential_process import process_form
+from broker.credential_formats import process_form
 from broker.providers.oidc.token import read
 from broker.web.exchange_clients import ClientRefused, ExchangeClients
 from iam.errors import InvalidIdentityToken
