@@ -15,7 +15,7 @@ from iam.errors import MalformedPolicyDocument, ServiceFailure
 from iam.policy import managed
 from iam.policy.document import Effect, Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
-from iam.policy.principals import Means
+from iam.policy.principals import EVERYONE, Means, Named
 from iam.saml.metadata import IdpMetadata, InvalidMetadata, parse_metadata
 from iam.vault import CannotUnseal, Vault
 
@@ -62,7 +62,10 @@ class UserRecord:
 
 @dataclass(frozen=True, slots=True)
 class RoleRecord:
-    """A role with its trust policy, bound to unique ids, and its policies; ``max_session`` is in seconds."""
+    """A role with its trust policy, bound to unique ids, and its policies.
+
+    ``max_session`` is in seconds, ``created`` in milliseconds since 1970; ``description`` is empty where it has none.
+    """
 
     id: str
     account_id: str
@@ -74,6 +77,8 @@ class RoleRecord:
     tags: Tags
     boundary: PolicySet | None
     policies: PolicySet
+    description: str = ""
+    created: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +189,37 @@ def federated_providers(trust: Iterable[Policy]) -> frozenset[str]:
     )
 
 
+def trusted_parties(policy: Policy) -> frozenset[str]:
+    """Return whom a trust policy lets in: its identity providers, ``account/1…2`` for each account that it names.
+
+    ``account/*`` stands for every account. A user, a role or a session is filed under its account.
+    """
+    accounts = (
+        _account_of(one)
+        for statement in policy.statements
+        if statement.effect is Effect.ALLOW
+        # An Allow with NotPrincipal lets in everybody else.
+        for one in statement.principals or (EVERYONE,)
+    )
+    return federated_providers((policy,)) | {f"account/{one}" for one in accounts if one}
+
+
+def _account_of(one: Named) -> str:
+    if one.means in {Means.ACCOUNT, Means.EVERYONE}:
+        return one.value
+    arn = parse_arn(one.value) if one.means in {Means.ENTITY, Means.SESSION} else None
+    return arn.account if arn else ""
+
+
 def provider_name(text: str) -> str:
-    """Return kind and name of a provider given by its ARN, by kind and name, or, for consumer issuers, by host name."""
+    """Return kind and name of a trusted party as it is filed, which may be given so, by ARN, or by host name.
+
+    ``account/1…2`` stays as it is; a host name is a consumer issuer's.
+    """
     arn = parse_arn(text)
     if arn is not None:
         return arn.resource
-    return text if "-provider/" in text else f"oidc-provider/{text}"
+    return text if "-provider/" in text or text.startswith("account/") else f"oidc-provider/{text}"
 
 
 def private_key(vault: Vault, sealed: bytes, owner: str) -> RSAPrivateKey:
@@ -264,6 +294,8 @@ class Reader:
             tags=self._tags(row.id),
             boundary=self._boundary(row.boundary),
             policies=self._policies((row.id,)),
+            description=row.description or "",
+            created=row.created,
         )
 
     def role_id(self, arn: str) -> str | None:
@@ -339,7 +371,7 @@ class Reader:
         return tuple(private_key(self.vault, row.sealed, row.id) for row in rows)
 
     def roles_trusting(self, provider: str) -> tuple[str, ...]:
-        """Return the ids of the roles that let an identity provider in, by name."""
+        """Return the ids of the roles that let an identity provider or an account in, by the name it is filed under."""
         table = schema.role_federated.c
         return tuple(self.tx.scalars(select(table.role_id).where(table.provider == provider).order_by(table.role_id)))
 

@@ -90,12 +90,12 @@ role = Table(
     UniqueConstraint("account_id", "name_key"),
 )
 
-# Which identity providers a role's trust policy lets in, so that a sign-in finds its roles without reading all of them.
+# Whom a role's trust policy lets in, so that a sign-in finds its roles without reading all of them.
 role_federated = Table(
     "role_federated",
     metadata,
     Column("role_id", String(21), ForeignKey("iam_role.id"), primary_key=True),
-    Column("provider", String(512), primary_key=True, index=True),  # kind and name: ldap-provider/corp
+    Column("provider", String(512), primary_key=True, index=True),  # ldap-provider/corp, account/1…2, account/*
 )
 
 policy = Table(
@@ -178,6 +178,19 @@ login_profile = Table(
     Column("reset_required", Boolean, nullable=False),
 )
 
+# How the owner of an account signs in to the page; who has no row signs in with an access key alone.
+root_login = Table(
+    "root_login",
+    metadata,
+    Column("account_id", String(12), ForeignKey("account.id"), primary_key=True),
+    Column("email", String(256), nullable=False),
+    Column("email_key", String(256), nullable=False, unique=True),
+    Column("hash", String(256), nullable=False),  # argon2id, PHC string
+    Column("changed", BigInteger, nullable=False),
+    Column("reset_required", Boolean, nullable=False),
+    Column("last_used", BigInteger),
+)
+
 mfa_device = Table(
     "mfa_device",
     metadata,
@@ -190,6 +203,42 @@ mfa_device = Table(
     Column("enabled", BigInteger),
     Column("last_step", BigInteger),  # the newest accepted TOTP step: none is accepted twice (RFC 6238 5.2)
     Column("drift", Integer, nullable=False),  # steps by which the device's clock runs ahead (ResyncMFADevice)
+)
+
+# What a person (provider|subject) proves possession of besides a password: an authenticator app or a passkey. Virtual
+# MFA devices of users and roots stand in mfa_device.
+second_factor = Table(
+    "second_factor",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("person", String(512), nullable=False, index=True),
+    Column("kind", String(8), nullable=False),  # totp | passkey
+    Column("name", String(128), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # the seed, or the public key (COSE); owner = the factor's id
+    Column("credential_id", LargeBinary, unique=True),  # of a passkey
+    Column("sign_count", BigInteger),  # of a passkey
+    Column("last_step", BigInteger),  # the newest accepted TOTP step
+    Column("created", BigInteger, nullable=False),
+    Column("last_used", BigInteger),
+)
+
+# Codes that stand in for a lost factor, each once. A code has 80 bits of chance, so that a fast hash keeps it.
+recovery_code = Table(
+    "recovery_code",
+    metadata,
+    Column("person", String(512), primary_key=True),
+    Column("hash", String(64), primary_key=True),  # SHA-256 of the code in small letters, without hyphens
+    Column("created", BigInteger, nullable=False),
+)
+
+# The roles that a person has pinned or taken. No foreign key: a person goes on while roles come and go.
+role_mark = Table(
+    "role_mark",
+    metadata,
+    Column("person", String(512), primary_key=True),
+    Column("role_id", String(21), primary_key=True, index=True),
+    Column("pinned", Boolean, nullable=False),
+    Column("taken", BigInteger),
 )
 
 instance_profile = Table(

@@ -265,7 +265,10 @@ class Store:
                         yield record
 
     def roles_trusting(self, provider: str) -> tuple[RoleRecord, ...]:
-        """Return the roles of all accounts that let a provider in, named ``ldap-provider/corp`` or by an ARN."""
+        """Return the roles of all accounts that let a party in: ``ldap-provider/corp`` or its ARN, ``account/1…2``.
+
+        What lets every account in is found by ``account/*`` alone.
+        """
         name = provider_name(provider)
         kept = self._current()
         found = self._get(kept.trusting, name, lambda reader: self._trusting(reader, kept, name))

@@ -24,8 +24,8 @@ from iam.operations.names import (
 )
 from iam.operations.policies import check_boundary
 from iam.policy.document import Policy, PolicyKind, size
-from iam.records import federated_providers
-from iam.schema import attachment, inline_policy, instance_profile, role, role_federated
+from iam.records import trusted_parties
+from iam.schema import attachment, inline_policy, instance_profile, role, role_federated, role_mark
 
 on_role = about(ROLE)
 on_roles = about_all(ROLE)
@@ -58,25 +58,25 @@ def _full(call: Call, row: Entity) -> Result:
 
 
 def _trust(call: Call, text: str) -> tuple[dict[str, str], frozenset[str]]:
-    """Return a trust policy's columns and its identity providers; raise MalformedPolicyDocument, LimitExceeded."""
+    """Return a trust policy's columns and whom it lets in; raise MalformedPolicyDocument, LimitExceeded."""
     if size(text) > call.limits.trust_policy_size:
         raise LimitExceeded(f"Cannot exceed quota for ACLSizePerRole: {call.limits.trust_policy_size}")
     policy = Policy.parse(text, PolicyKind.TRUST)
     ids = resolve(call.tx, policy.principal_arns())
-    return {"trust": text, "trust_ids": json.dumps(ids)}, federated_providers((policy,))
+    return {"trust": text, "trust_ids": json.dumps(ids)}, trusted_parties(policy)
 
 
-def _set_providers(call: Call, role_id: str, providers: frozenset[str]) -> None:
+def _file_under(call: Call, role_id: str, parties: frozenset[str]) -> None:
     call.tx.execute(delete(role_federated).where(role_federated.c.role_id == role_id))
-    for provider in sorted(providers):
-        call.tx.execute(insert(role_federated).values(role_id=role_id, provider=provider))
+    for party in sorted(parties):
+        call.tx.execute(insert(role_federated).values(role_id=role_id, provider=party))
 
 
 def create_role(call: Call, p: Params) -> Result:
     """Make a role; whom its trust policy names is fixed by unique id from now on."""
     boundary = p.get("PermissionsBoundary")
     check_boundary(call, boundary)
-    columns, providers = _trust(call, p["AssumeRolePolicyDocument"])
+    columns, parties = _trust(call, p["AssumeRolePolicyDocument"])
     columns_of_role: Params = {
         **columns,
         "boundary": boundary,
@@ -84,7 +84,7 @@ def create_role(call: Call, p: Params) -> Result:
         "max_session": p.get("MaxSessionDuration", MAX_SESSION),
     }
     row = create(call, ROLE, p, **columns_of_role)
-    _set_providers(call, row.id, providers)
+    _file_under(call, row.id, parties)
     return {"Role": _full(call, row)}
 
 
@@ -119,7 +119,8 @@ def update_role_description(call: Call, p: Params) -> Result:
 def delete_role(call: Call, p: Params) -> Result:
     """Delete a role that has neither policies nor instance profiles left; its sessions end with it."""
     row = named(call, ROLE, p)
-    _set_providers(call, row.id, frozenset())
+    _file_under(call, row.id, frozenset())
+    call.tx.execute(delete(role_mark).where(role_mark.c.role_id == row.id))
     remove(call, ROLE, row, _HANGING)
     return {}
 
@@ -127,9 +128,9 @@ def delete_role(call: Call, p: Params) -> Result:
 def update_assume_role_policy(call: Call, p: Params) -> Result:
     """Replace a role's trust policy; sessions that it gave go on."""
     row = named(call, ROLE, p)
-    columns, providers = _trust(call, p["PolicyDocument"])
+    columns, parties = _trust(call, p["PolicyDocument"])
     call.tx.execute(update(role).where(role.c.id == row.id).values(columns))
-    _set_providers(call, row.id, providers)
+    _file_under(call, row.id, parties)
     return {}
 
 

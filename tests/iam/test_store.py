@@ -14,7 +14,7 @@ from documents import allow, trust
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from saml_idp import ENTITY_ID, key_pair, metadata
-from sqlalchemy import Engine, event, insert, select, text, update
+from sqlalchemy import Engine, delete, event, insert, select, text, update
 
 from iam import schema
 from iam.database import WAIT, is_busy
@@ -431,6 +431,109 @@ def test_roles_are_found_by_the_provider_that_they_trust(any_account):
     any_account.run(update_assume_role_policy, RoleName="a", PolicyDocument=trust({"AWS": "111122223333"}))
     any_account.run(delete_role, RoleName="d")
     assert trusting("ldap-provider/corp") == ()
+
+
+PARTIES = {
+    "root": ({"AWS": "arn:aws:iam::444455556666:root"}, {"account/444455556666"}),
+    "bare id": ({"AWS": ["444455556666", "111122223333"]}, {"account/444455556666", "account/111122223333"}),
+    "everyone": ("*", {"account/*"}),
+    "everyone of AWS": ({"AWS": "*"}, {"account/*"}),
+    "user": ({"AWS": "arn:aws:iam::111122223333:user/x/ann"}, {"account/111122223333"}),
+    "session": ({"AWS": "arn:aws:sts::111122223333:assumed-role/r/s"}, {"account/111122223333"}),
+    "twice": ({"AWS": ["111122223333", "arn:aws:iam::111122223333:user/x/ann"]}, {"account/111122223333"}),
+    "provider": ({"Federated": CORP, "AWS": "444455556666"}, {"ldap-provider/corp", "account/444455556666"}),
+    "service": ({"Service": "ec2.amazonaws.com"}, set()),
+}
+
+
+def filed(any_account):
+    """Return under which parties each role is filed, by the role's name."""
+    role, row = schema.role.c, schema.role_federated.c
+    with any_account.store.read() as tx:
+        query = select(role.name, row.provider).join(schema.role_federated, row.role_id == role.id)
+        found = {}
+        for name, party in tx.execute(query):
+            found.setdefault(name, set()).add(party)
+        return found
+
+
+def with_every_party(any_account):
+    any_account.run(create_user, UserName="ann", Path="/x/")
+    any_account.run(create_role, RoleName="r", AssumeRolePolicyDocument=trust("*").replace("Allow", "Deny"))
+    actions = {"provider": "sts:TagSession"}
+    for number, (name, (principal, _parties)) in enumerate(PARTIES.items()):
+        document = trust(principal, actions.get(name, "sts:AssumeRole"))
+        any_account.run(create_role, RoleName=f"r{number}", AssumeRolePolicyDocument=document)
+    wanted = {f"r{number}": parties for number, (_principal, parties) in enumerate(PARTIES.values())}
+    return {name: parties for name, parties in wanted.items() if parties}
+
+
+def test_a_role_is_filed_under_each_account_that_its_trust_policy_lets_in(any_account):
+    assert filed(any_account) == {}
+    wanted = with_every_party(any_account)
+    assert filed(any_account) == wanted
+    trusting = any_account.store.roles_trusting
+    for party in ("account/444455556666", "account/111122223333", "account/*", "ldap-provider/corp"):
+        assert {role.name for role in trusting(party)} == {name for name, found in wanted.items() if party in found}
+    assert trusting("account/999999999999") == ()
+    for name in wanted:
+        any_account.run(delete_role, RoleName=name)
+    assert filed(any_account) == {}
+
+
+def test_who_is_spared_by_an_allow_leaves_everyone_else_in(any_account):
+    document = trust("*").replace("Principal", "NotPrincipal").replace('"*"', '{"AWS": "444455556666"}')
+    any_account.run(create_role, RoleName="r", AssumeRolePolicyDocument=document)
+    assert filed(any_account) == {"r": {"account/*"}}
+    from_before_pages(any_account)
+    any_account.store.migrate()
+    assert filed(any_account) == {"r": {"account/*"}}
+
+
+def from_before_pages(any_account):
+    """Leave the database as the sixth step had made it."""
+    row = schema.role_federated
+    with any_account.store.write() as tx:
+        for table in (schema.root_login, schema.second_factor, schema.recovery_code, schema.role_mark):
+            table.drop(tx)
+        tx.execute(delete(row).where(row.c.provider.startswith("account/")))
+        tx.execute(text("UPDATE alembic_version SET version_num = '0006'"))
+
+
+def test_a_database_from_before_the_pages_files_its_roles_as_they_would_be_filed_today(any_account, open_store, url):
+    wanted = with_every_party(any_account)
+    from_before_pages(any_account)
+    assert filed(any_account) == {"r7": {"ldap-provider/corp"}}
+    any_account.store.migrate()
+    assert filed(any_account) == wanted
+    with any_account.store.read() as tx:
+        for table in (schema.root_login, schema.second_factor, schema.recovery_code, schema.role_mark):
+            assert tx.execute(select(table)).all() == []
+    assert {role.name for role in open_store(url).roles_trusting("account/444455556666")} == {"r0", "r1", "r7"}
+
+
+@pytest.mark.parametrize(
+    "unreadable",
+    ["", "{", "[]", "null", '"x"', '{"Statement": 1}', '{"Statement": [[], null, {"Effect": "Allow"}]}',
+     '{"Statement": {"Effect": "Allow", "Principal": {"AWS": [1, null, "x", "arn:aws:iam::1:root", "١٢٣٤٥٦٧٨٩٠١٢"]}}}'],
+)  # fmt: skip
+def test_a_trust_policy_that_cannot_be_read_is_filed_nowhere_and_stops_no_migration(account, unreadable):
+    account.run(create_role, RoleName="good", AssumeRolePolicyDocument=trust({"AWS": "111122223333"}))
+    bad = account.run(create_role, RoleName="bad", AssumeRolePolicyDocument=trust({"AWS": "111122223333"}))["Role"]
+    from_before_pages(account)
+    with account.store.write() as tx:
+        tx.execute(update(schema.role).where(schema.role.c.id == bad["RoleId"]).values(trust=unreadable))
+    account.store.migrate()
+    assert filed(account) == {"good": {"account/111122223333"}}
+
+
+def test_a_role_has_its_description_and_the_moment_it_was_made(any_account):
+    p = {"AssumeRolePolicyDocument": trust({"AWS": "111122223333"})}
+    for name, more in (("told", {"Description": "For the night shift"}), ("silent", {})):
+        any_account.run(create_role, RoleName=name, **p, **more)
+    told, silent = (any_account.store.role_by_name("111122223333", name) for name in ("told", "silent"))
+    assert (told.description, silent.description) == ("For the night shift", "")
+    assert told.created == silent.created == int(any_account.now.timestamp() * 1000)
 
 
 def bound_ids(role):
