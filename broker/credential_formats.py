@@ -13,7 +13,7 @@ _REGION = "us-east-1"  # any region will do here, and clients want one
 # What keys, tokens, times and addresses are made of. None of it means anything to any of the shells, inside double
 # quotes or out of them, except the brackets of an IPv6 address, which a POSIX shell gets quoted.
 _PLAIN = re.compile(r"[A-Za-z0-9+/=_.,:@\[\]-]*")
-_PROFILE = re.compile(r"[\w+=,.@:/-]+( [\w+=,.@:/-]+)*")
+_PROFILE = re.compile(r"[\w+=,.@:/-]+( [\w+=,.@:/-]+)*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ FORMATS: Mapping[str, Format] = {
     "powershell": Format("PowerShell", "ps1", _environment('$Env:{name}="{value}"')),
     "cmd": Format("Windows Command Prompt", "cmd", _environment("set {name}={value}")),
     "file": Format("~/.aws/credentials", "ini", _section),
-    "json": Format("credential_process", "json", _json),
+    "json": Format("JSON", "json", _json),
     "docker": Format("Docker", "env", _environment("{name}={value}")),
     "terraform": Format("Terraform", "sh", _terraform),
 }

@@ -2,21 +2,39 @@
 
 import json
 import os
-import shlex
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import Any
 
 import click
+
+from broker.credential_formats import FORMATS, Target
 
 _VERSION = "2011-06-15"
 _TIMEOUT = 30  # seconds
 
 Credentials = Mapping[str, str]
+
+
+def _json(credentials: Credentials, target: Target) -> str:
+    return json.dumps({"endpoint": target.endpoint, "credentials": dict(credentials)}) + "\n"
+
+
+def _process(credentials: Credentials, _target: Target) -> str:
+    # AWS SDKs and Tools Reference Guide, "Process credential provider".
+    return json.dumps({"Version": 1, **credentials}) + "\n"
+
+
+_FORMS: Mapping[str, Callable[[Credentials, Target], str]] = {
+    "env": FORMATS["bash"].text,
+    **{name: FORMATS[name].text for name in ("fish", "powershell", "cmd", "docker", "terraform")},
+    "json": _json,
+    "credential-process": _process,
+    "profile": FORMATS["file"].text,
+}
 
 
 @click.command()
@@ -27,10 +45,11 @@ Credentials = Mapping[str, str]
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["env", "json", "credential-process", "profile"]),
+    type=click.Choice(list(_FORMS)),
     default="env",
     show_default=True,
-    help="Shell exports, JSON, what credential_process wants, or a section for ~/.aws/credentials.",
+    help="Variables for a shell (env: bash and zsh) or for docker --env-file, JSON, what credential_process wants, or a"
+    " section for ~/.aws/credentials.",
 )
 @click.option("--profile", default="fedgate", show_default=True, help="The section's name, for --format profile.")
 @click.option("--allow-http", is_flag=True, help="Send the password in clear text to another machine.")
@@ -49,7 +68,10 @@ def login(  # noqa: PLR0913 - each is an option of the command
     password = os.environ.get("FEDGATE_PASSWORD") or click.prompt("Password", hide_input=True, err=True)
     asked = {"LDAPUsername": user, "LDAPPassword": password, "RoleArn": role, "DurationSeconds": duration}
     credentials = _assume(endpoint, {name: str(value) for name, value in asked.items() if value is not None})
-    click.echo(_FORMS[form](credentials, endpoint, profile))
+    try:
+        click.echo(_FORMS[form](credentials, Target(profile, endpoint)), nl=False)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _is_private(endpoint: str) -> bool:
@@ -95,41 +117,3 @@ def _refusal(body: bytes, status: int) -> str:
         return f"{error['Code']}: {error['Message']}"
     except (ValueError, KeyError, TypeError):
         return f"The service answered with status {status}."
-
-
-def _variables(credentials: Credentials) -> dict[str, str]:
-    return {
-        "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": credentials["SessionToken"],
-    }
-
-
-def _env(credentials: Credentials, endpoint: str, _profile: str) -> str:
-    # Only these two services: AWS_ENDPOINT_URL would send the calls of every other service here as well.
-    more = {"AWS_ENDPOINT_URL_STS": endpoint, "AWS_ENDPOINT_URL_IAM": endpoint}
-    # boto3 and AWS CLI version 1 read the second name alone, most others the first.
-    more |= {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
-    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in (_variables(credentials) | more).items())
-
-
-def _json(credentials: Credentials, endpoint: str, _profile: str) -> str:
-    return json.dumps({"endpoint": endpoint, "credentials": dict(credentials)})
-
-
-def _process(credentials: Credentials, _endpoint: str, _profile: str) -> str:
-    # AWS SDKs and Tools Reference Guide, "Process credential provider".
-    return json.dumps({"Version": 1, **credentials})
-
-
-def _section(credentials: Credentials, endpoint: str, profile: str) -> str:
-    lines = [f"{name.lower()} = {value}" for name, value in _variables(credentials).items()]
-    return "\n".join([f"[{profile}]", *lines, "region = us-east-1", f"endpoint_url = {endpoint}"])
-
-
-_FORMS: Mapping[str, Callable[[Any, str, str], str]] = {
-    "env": _env,
-    "json": _json,
-    "credential-process": _process,
-    "profile": _section,
-}

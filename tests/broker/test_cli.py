@@ -230,6 +230,24 @@ def test_login_writes_a_profile(demo):
     assert parser["mine"]["endpoint_url"] == demo["endpoint"]
 
 
+@pytest.mark.parametrize(
+    ("form", "line"),
+    [
+        ("fish", 'set -gx AWS_ENDPOINT_URL_STS "{}"'),
+        ("powershell", '$Env:AWS_ENDPOINT_URL_STS="{}"'),
+        ("cmd", "set AWS_ENDPOINT_URL_STS={}"),
+        ("docker", "AWS_ENDPOINT_URL_STS={}"),
+        ("terraform", "export AWS_ENDPOINT_URL_STS={}"),
+    ],
+)
+def test_login_speaks_the_language_of_every_shell(demo, form, line):
+    assert line.format(demo["endpoint"]) in login(demo, "--format", form).stdout.splitlines()
+
+
+def test_login_refuses_a_profile_that_would_not_be_read_back(demo):
+    assert "profile's name" in login(demo, "--format", "profile", "--profile", "a]", status=1).stderr
+
+
 def test_login_with_a_wrong_password_says_so_and_shows_it_nowhere(demo):
     refused = login(demo, status=1, password="not-my-password")
     assert refused.stdout == ""
