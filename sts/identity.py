@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
+from typing import Final
 
 from iam.errors import ServiceUnavailable
 
@@ -82,17 +83,30 @@ class WebIdentity(Identity):
 Vouched = SamlIdentity | WebIdentity  # who can be signed in in a browser
 
 
+# What a person can mend who still knows the old password.
+_CHANGEABLE: Final = frozenset({"password expired", "password must be changed"})
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a provider proved nobody: for the audit log alone, since the caller reads one sentence for every reason.
+    """Why a provider proved nobody: for the audit log, since a caller reads one sentence for every reason.
 
     ``reason`` is one of a provider's short list; ``detail`` is what the directory said, free of secrets. ``counted``
-    says whether a password was really tried, so that a lockout should count it.
+    says whether a password was really tried and was wrong, so that a lockout should count it. ``proved`` says that the
+    password was right all the same: whoever sent it may be told the reason. ``final`` says that the directory lets this
+    person in for nothing any more, not even to change the password.
     """
 
     reason: str
     detail: str = ""
     counted: bool = True
+    proved: bool = False
+    final: bool = False
+
+    @property
+    def changeable(self) -> bool:
+        """Say whether a new password is all that is missing and the directory may take one from this person."""
+        return self.proved and not self.final and self.reason in _CHANGEABLE
 
 
 class ProviderUnavailable(ServiceUnavailable):

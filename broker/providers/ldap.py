@@ -21,8 +21,16 @@ from broker.providers.ldap_connection import (
     Transport,
     tls_context,
 )
+from broker.providers.ldap_kinds import Kind, kind_of
 from broker.providers.ldap_pool import Pool, Servers
-from broker.providers.ldap_refusals import SUCCESS, WRONG_PASSWORD, policy_refusal, refusal
+from broker.providers.ldap_refusals import (
+    SUCCESS,
+    WRONG_PASSWORD,
+    may_be_proved,
+    policy_refusal,
+    proved_by_openldap,
+    refusal,
+)
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
 __all__ = ["LdapConfig", "LdapProvider", "escape_dn_value", "escape_filter_value", "normalise_dn"]
@@ -216,7 +224,13 @@ class LdapProvider:
         if refused is not None:
             if refused.reason == WRONG_PASSWORD:
                 self._pace.learn(started)
+            refused = self._understood(refused)
             self._pace.keep(started)
+        return refused
+
+    def _understood(self, refused: Refusal) -> Refusal:
+        if may_be_proved(refused) and self._service.run(kind_of) is Kind.OPENLDAP:
+            return proved_by_openldap(refused)
         return refused
 
     def _identity(self, entry: Entry) -> Identity | Refusal:

@@ -1,12 +1,14 @@
 """What a directory means when it refuses a bind: tables from its codes to one short reason for the audit log."""
 
 import re
+from dataclasses import replace
+from typing import Final
 
 from sts.identity import Refusal
 
 # RFC 4511 appendix A.2. What is neither here nor success is an outage, for the password was never judged; so is a
 # referral, which is not followed.
-_BY_RESULT = {
+_BY_RESULT: Final = {
     19: "account locked",  # constraintViolation: 389 Directory Server after too many tries
     32: "unknown user",
     34: "unknown user",
@@ -16,51 +18,86 @@ _BY_RESULT = {
     53: "account disabled",  # unwillingToPerform: 389 Directory Server for an inactivated account
 }
 
-# Microsoft, "System Error Codes": the Win32 error in hexadecimal which Active Directory puts after "data".
-_BY_SUBCODE = {
-    "525": "unknown user",
-    "52e": "wrong password",
-    "52f": "account restricted",
-    "530": "outside logon hours",
-    "531": "not allowed from this workstation",
-    "532": "password expired",
-    "533": "account disabled",
-    "568": "too many groups",
-    "701": "account expired",
-    "773": "password must be changed",
-    "775": "account locked",
+# Microsoft, "System Error Codes": the Win32 error in hexadecimal which Active Directory puts after "data", and whether
+# that is said only to a right password. A domain controller compares the password before it looks at anything but the
+# lockout, so that 52e hides what else is wrong.
+_BY_SUBCODE: Final = {
+    "525": ("unknown user", False),
+    "52e": ("wrong password", False),
+    "52f": ("account restricted", False),
+    "530": ("outside logon hours", True),
+    "531": ("not allowed from this workstation", True),
+    "532": ("password expired", True),
+    "533": ("account disabled", True),
+    "568": ("too many groups", False),
+    "701": ("account expired", True),
+    "773": ("password must be changed", True),
+    "775": ("account locked", False),
 }
 
 # draft-behera-ldap-password-policy-10 section 6.2: the error in the response control.
-_BY_POLICY = {
-    0: "password expired",
-    1: "account locked",
+_EXPIRED: Final = 0
+_LOCKED: Final = 1
+_BY_POLICY: Final = {
+    _EXPIRED: "password expired",
+    _LOCKED: "account locked",
     2: "password must be changed",
 }
 
-_SUBCODE = re.compile(r"\bdata ([0-9a-f]{3})\b", re.IGNORECASE)
-SUCCESS = 0
+# What 389 Directory Server says of an expired password, and only after a bind with it succeeded. FreeIPA's plug-in for
+# grace periods runs on the same server before the bind, for any password, in other words.
+_EXPIRED_IN_389: Final = "password expired!"
+
+_SUBCODE: Final = re.compile(r"\bdata ([0-9a-f]{3})\b", re.IGNORECASE)
+_INVALID_CREDENTIALS: Final = 49
+SUCCESS: Final = 0
 # 52e and 49 without a subcode mean that a password was compared, which is what the pace of all refusals is set by.
-WRONG_PASSWORD = "wrong password"  # noqa: S105 - a reason, not a password
+WRONG_PASSWORD: Final = "wrong password"  # noqa: S105 - a reason, not a password
 
 
 def refusal(result: int, message: str, policy_error: int | None = None) -> Refusal | None:
     """Return why the directory refused a bind, or None where its answer is no refusal at all but an outage."""
-    reason = _BY_RESULT.get(result)
-    if reason is None:
+    if result not in _BY_RESULT:
         return None
+    reason, proved = _verdict(result, message, policy_error)
+    refused = Refusal(reason, f"result {result}: {message}"[:300] if message else f"result {result}")
+    return _proved(refused, final=policy_error == _EXPIRED) if proved and result == _INVALID_CREDENTIALS else refused
+
+
+def _verdict(result: int, message: str, policy_error: int | None) -> tuple[str, bool]:
+    """Return the reason, and whether it is said to a right password alone; the control is more exact than the text."""
+    if policy_error is not None and policy_error in _BY_POLICY:
+        return _BY_POLICY[policy_error], policy_error == _EXPIRED and message.strip() == _EXPIRED_IN_389
+    plain = (_BY_RESULT[result], False)
     subcode = _SUBCODE.search(message)
-    if subcode:
-        reason = _BY_SUBCODE.get(subcode[1].lower(), reason)
-    if policy_error is not None:
-        reason = _BY_POLICY.get(policy_error, reason)
-    return Refusal(reason, f"result {result}: {message}"[:300] if message else f"result {result}")
+    return _BY_SUBCODE.get(subcode[1].lower(), plain) if subcode else plain
 
 
 def policy_refusal(policy_error: int | None) -> Refusal | None:
     """Return why a bind that succeeded admits nobody: this person may change the password and nothing else."""
     reason = None if policy_error is None else _BY_POLICY.get(policy_error)
-    return None if reason is None else Refusal(reason, f"password policy error {policy_error}", counted=False)
+    if reason is None:
+        return None
+    refused = Refusal(reason, f"password policy error {policy_error}", counted=False)
+    return refused if policy_error == _LOCKED else _proved(refused, final=False)
+
+
+def may_be_proved(refused: Refusal) -> bool:
+    """Say whether only the kind of directory tells if this was said to a right password alone."""
+    return refused.reason == _BY_POLICY[_EXPIRED] and not refused.proved
+
+
+def proved_by_openldap(refused: Refusal) -> Refusal:
+    """Return an expired password's refusal as slapd means it, whose ppolicy overlay asks for the age after the bind.
+
+    ApacheDS and FreeIPA ask before, so the error alone proves nothing.
+    """
+    return _proved(refused, final=True)
+
+
+def _proved(refused: Refusal, *, final: bool) -> Refusal:
+    # A right password is no guess.
+    return replace(refused, counted=False, proved=True, final=final)
 
 
 def policy_error(value: bytes | None) -> int | None:

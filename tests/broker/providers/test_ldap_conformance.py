@@ -260,7 +260,8 @@ def test_a_locked_account_is_refused_with_the_right_password_too(slapd, provider
     opened = provider(slapd.config())
     reasons = [opened.authenticate("locked", "wrong").reason for _ in range(4)]
     assert reasons == ["wrong password"] * 3 + ["account locked"]
-    assert opened.authenticate("locked", "once-was-right").reason == "account locked"
+    right = opened.authenticate("locked", "once-was-right")
+    assert (right.reason, right.proved) == ("account locked", False)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +274,10 @@ def test_a_password_that_must_be_changed_admits_nobody(slapd, provider, username
     while isinstance(answer := opened.authenticate(username, password), Identity) and time.monotonic() < deadline:
         time.sleep(0.1)  # the password's second of life
     assert answer.reason == reason
+    assert (answer.proved, answer.counted) == (True, False)
+    assert answer.changeable is (username == "fresh"), "slapd lets nobody in to change what has expired"
+    wrong = opened.authenticate(username, "wrong")
+    assert (wrong.reason, wrong.proved, wrong.counted) == ("wrong password", False, True)
 
 
 def test_every_name_in_the_extra_entries_is_in_order():

@@ -329,6 +329,38 @@ def test_an_entry_without_a_name_is_nobody(provider):
         assert isinstance(provider(config(server.url)).authenticate("alice", PASSWORD), Refusal)
 
 
+# passwordExpired in the control of draft-behera-ldap-password-policy-10, section 6.2.
+EXPIRED = (b"1.3.6.1.4.1.42.2.27.8.5.1", False, bytes.fromhex("3003810100"))
+
+
+def expired(number):
+    refused = pureldap.LDAPBindResponse(resultCode=49)
+    return pureldap.LDAPMessage(refused, controls=[EXPIRED], id=number).toWire()
+
+
+ROOTS = {
+    "OpenLDAProotDSE": ({"objectClass": ["top", "OpenLDAProotDSE"]}, True),
+    "of another": ({"objectClass": ["top"], "vendorName": ["Apache Software Foundation"]}, False),
+    "that may not be read": (None, False),
+}
+
+
+@pytest.mark.parametrize("which", ROOTS)
+def test_an_expired_password_is_proved_only_by_a_directory_that_is_known_to_compare_it_first(which, provider):
+    attributes, proved = ROOTS[which]
+    root = [] if attributes is None else [pureldap.LDAPSearchResultEntry("", list(attributes.items()))]
+
+    def treat(client):
+        if server.connections == 1:
+            Scripted([BOUND], [ALICE, DONE], [*root, DONE])(client)
+        client.send(expired(message_id(client.receive())))
+        client.wait()
+
+    with HostileServer(treat) as server:
+        refused = provider(config(server.url)).authenticate("alice", PASSWORD)
+    assert (refused.reason, refused.proved, refused.counted) == ("password expired", proved, not proved)
+
+
 def test_an_empty_password_opens_no_connection(provider):
     with HostileServer(silent) as server:
         assert isinstance(provider(config(server.url)).authenticate("alice", ""), Refusal)
