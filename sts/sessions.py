@@ -11,11 +11,14 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.exceptions import RedisError
+
+from sts import session_keys
+from sts.last_use import LastUse, Use
 
 log = logging.getLogger(__name__)
 
@@ -28,19 +31,41 @@ _SWEEP = 256  # one in so many records also drops the expired from the index
 _CHUNK = 500
 
 
-# One round trip for entries and index; every so often it also drops from the index what has expired.
+# One round trip for entries and indexes. A person's index expires with its last session, which need not be the one that
+# was listed last. Every so often the account's index loses what has expired, and the last uses with it: so many at once
+# that the list is sure to shrink, and so few that Redis answers others in between.
 _LIST = """
-for at = 2, #KEYS do
-  local id, expires, text = unpack(ARGV, at * 3 - 4, at * 3 - 2)
+local now, sweep = ARGV[1], ARGV[2]
+local people = {}
+for at = 3, #KEYS, 2 do
+  local first = (at - 3) / 2 * 3 + 3
+  local id, expires, text = unpack(ARGV, first, first + 2)
   redis.call('SET', KEYS[at], text, 'PXAT', expires)
   redis.call('ZADD', KEYS[1], expires, id)
+  redis.call('ZADD', KEYS[at + 1], expires, id)
+  people[KEYS[at + 1]] = true
 end
-if ARGV[1] ~= '' then redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1]) end
+for person in pairs(people) do
+  redis.call('ZREMRANGEBYSCORE', person, '-inf', now)
+  local last = redis.call('ZREVRANGE', person, 0, 0, 'WITHSCORES')
+  if last[2] then redis.call('PEXPIREAT', person, last[2]) end
+end
+if sweep == '1' then
+  local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 1000)
+  if #gone > 0 then
+    redis.call('ZREM', KEYS[1], unpack(gone))
+    redis.call('ZREM', KEYS[2], unpack(gone))
+  end
+end
 """
 
 
 class LiveSession(NamedTuple):
-    """One line of the list: facts, no secrets. Times are milliseconds since 1970."""
+    """One line of the list: facts, no secrets. Times are milliseconds since 1970.
+
+    ``made_by`` is the operation that minted it, ``user_agent`` the beginning of what its client said of itself. New
+    fields are added at the end, with defaults: lines that another version has written still parse.
+    """
 
     id: str
     account_id: str
@@ -51,6 +76,8 @@ class LiveSession(NamedTuple):
     issued_at: int
     expires_at: int
     source_ip: str
+    made_by: str = ""
+    user_agent: str = ""
 
 
 class LiveSessions:
@@ -75,6 +102,7 @@ class LiveSessions:
         self._writing = False
         self._backlog: deque[LiveSession] = deque(maxlen=_BACKLOG)
         self._count = 0
+        self._last_use = LastUse(redis, pause=pause, spawn=spawn)
 
     def record(self, session: LiveSession) -> None:
         """List a session, a few milliseconds from now; never raises for Redis' sake."""
@@ -84,30 +112,63 @@ class LiveSessions:
         if idle:
             self._spawn(self._write_behind)
 
+    def used(self, session: Use, at_ms: int) -> None:
+        """Note that a session (account id, session id) was used, within a second; never raises for Redis' sake."""
+        self._last_use.note(session, at_ms)
+
     def settle(self) -> None:
-        """List what still waits, now."""
-        with self._guard:
-            batch, self._waiting = self._waiting, []
-        self._write_all(batch)
+        """List what still waits, now, and write the last uses."""
+        self._settle()
+        self._last_use.settle()
 
     def live(self, account_id: str, now_ms: int) -> Iterator[LiveSession]:
         """Yield the live sessions of an account, those that expire first first; raise RedisError."""
-        self.settle()  # a worker sees what it recorded itself
-        ids = [str(one) for one in self._redis.zrangebyscore(_index(account_id), now_ms, "+inf")]
-        for at in range(0, len(ids), _CHUNK):
-            for text in self._redis.mget(_key(account_id, session_id) for session_id in ids[at : at + _CHUNK]):
-                if text is not None:
-                    yield _parse(text)
+        return self._indexed(session_keys.index(account_id), account_id, now_ms)
+
+    def of_person(self, account_id: str, person: str, now_ms: int) -> Iterator[LiveSession]:
+        """Yield the live sessions of a person in an account, those that expire first first; raise RedisError."""
+        return self._indexed(session_keys.of_person(account_id, person), account_id, now_ms)
+
+    def find(self, account_id: str, session_id: str) -> LiveSession | None:
+        """Return a live session of an account, or None; raise RedisError."""
+        self._settle()
+        text = self._redis.get(session_keys.entry(account_id, session_id))
+        return None if text is None else _parse(text)
+
+    def last_used(self, account_id: str, session_ids: Sequence[str]) -> dict[str, int]:
+        """Return when each of these sessions was last used, in milliseconds since 1970; raise RedisError.
+
+        Sessions that nobody has used yet, or that are not listed, are missing.
+        """
+        return self._last_use.of(account_id, session_ids)
 
     def forget(self, sessions: Iterable[LiveSession]) -> None:
         """Take sessions off the list, after their revocation is committed; raise RedisError."""
         for session in sessions:
-            self._redis.delete(_key(session.account_id, session.id))
-            self._redis.zrem(_index(session.account_id), session.id)
+            account_id = session.account_id
+            with self._redis.pipeline(transaction=False) as together:
+                together.delete(session_keys.entry(account_id, session.id))
+                together.zrem(session_keys.index(account_id), session.id)
+                together.zrem(session_keys.of_person(account_id, session.person), session.id)
+                together.zrem(session_keys.used(account_id), session.id)
+                together.execute()
 
     def check(self) -> None:
         """Raise RedisError where Redis does not answer."""
         self._redis.ping()
+
+    def _settle(self) -> None:
+        with self._guard:
+            batch, self._waiting = self._waiting, []
+        self._write_all(batch)
+
+    def _indexed(self, index: str, account_id: str, now_ms: int) -> Iterator[LiveSession]:
+        self._settle()  # a worker sees what it recorded itself
+        ids = [str(one) for one in self._redis.zrangebyscore(index, now_ms, "+inf")]
+        for at in range(0, len(ids), _CHUNK):
+            for text in self._redis.mget(session_keys.entry(account_id, one) for one in ids[at : at + _CHUNK]):
+                if text is not None:
+                    yield _parse(text)
 
     def _write_behind(self) -> None:
         """Gather and write until nothing comes any more: under load many sessions share one round trip."""
@@ -141,20 +202,14 @@ class LiveSessions:
 
     def _write(self, account_id: str, batch: list[LiveSession]) -> None:
         self._count += len(batch)
-        sweep: int | str = ""
-        if self._count >= _SWEEP:
-            self._count, sweep = 0, min(session.issued_at for session in batch)
-        keys = [_index(account_id), *(_key(account_id, session.id) for session in batch)]
-        facts = [fact for session in batch for fact in (session.id, session.expires_at, _text(session))]
-        self._listed(keys=keys, args=(sweep, *facts))
-
-
-def _index(account_id: str) -> str:
-    return f"fedgate:{{{account_id}}}:live"
-
-
-def _key(account_id: str, session_id: str) -> str:
-    return f"fedgate:{{{account_id}}}:s:{session_id}"
+        sweep = self._count >= _SWEEP
+        if sweep:
+            self._count = 0
+        keys = [session_keys.index(account_id), session_keys.used(account_id)]
+        for one in batch:
+            keys += (session_keys.entry(account_id, one.id), session_keys.of_person(account_id, one.person))
+        facts = [fact for one in batch for fact in (one.id, one.expires_at, _text(one))]
+        self._listed(keys=keys, args=(min(one.issued_at for one in batch), int(sweep), *facts))
 
 
 def _text(session: LiveSession) -> str:
@@ -163,4 +218,4 @@ def _text(session: LiveSession) -> str:
 
 def _parse(text: str | bytes) -> LiveSession:
     fields: list[Any] = json.loads(text)
-    return LiveSession(*fields)
+    return LiveSession(*fields[: len(LiveSession._fields)])
