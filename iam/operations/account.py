@@ -7,6 +7,7 @@ from iam.accounts import check_alias
 from iam.arn import ACCOUNT_ID
 from iam.call import Call, Params, Result
 from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
+from iam.operations import security_keys
 from iam.operations.names import page_of
 from iam.schema import (
     access_key,
@@ -98,6 +99,7 @@ def _quotas(call: Call) -> dict[str, int]:
 
 def _entities(call: Call) -> dict[str, int]:
     versions = select(func.count()).select_from(policy_version.join(policy))
+    passkeys = len(security_keys.owners(call.tx, call.account_id))
     return {
         "Users": _count(call, user),
         "Groups": _count(call, group),
@@ -105,17 +107,19 @@ def _entities(call: Call) -> dict[str, int]:
         "Policies": _count(call, policy),
         "InstanceProfiles": _count(call, instance_profile),
         "PolicyVersionsInUse": call.tx.scalar(versions.where(policy.c.account_id == call.account_id)) or 0,
-        "MFADevices": _count(call, mfa_device),
-        "MFADevicesInUse": _count(call, mfa_device, mfa_device.c.enabled.is_not(None)),
+        "MFADevices": _count(call, mfa_device) + passkeys,
+        "MFADevicesInUse": _count(call, mfa_device, mfa_device.c.enabled.is_not(None)) + passkeys,
         "Providers": _count(call, saml_provider) + _count(call, oidc_provider),
     }
 
 
 def _root(call: Call) -> dict[str, int]:
     stored = call.tx.scalar(select(account.c.token_version).where(account.c.id == call.account_id))
+    devices = _count(call, mfa_device, mfa_device.c.root.is_(True))
+    passkeys = len(security_keys.keys_of(call.tx, call.account_id, None))
     return {
         "AccountAccessKeysPresent": min(1, _count(call, access_key, access_key.c.user_id.is_(None))),
-        "AccountMFAEnabled": min(1, _count(call, mfa_device, mfa_device.c.root.is_(True))),
+        "AccountMFAEnabled": min(1, devices + passkeys),
         "AccountPasswordPresent": 0,  # root signs in with its key and its MFA device
         "GlobalEndpointTokenVersion": stored or _NEWEST_TOKEN,
     }

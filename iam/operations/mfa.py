@@ -1,4 +1,6 @@
-"""Virtual MFA devices of users and of an account's root. Source: IAM API Reference, EnableMFADevice and its kin.
+"""MFA devices of users and of an account's root: virtual ones, and passkeys where the API shows security keys.
+
+Source: IAM API Reference, EnableMFADevice and its kin.
 
 The API names root where it needs a UserName: root calls with its account id there, and is named so in answers.
 """
@@ -24,7 +26,8 @@ from iam.errors import (
     LimitExceeded,
     NoSuchEntity,
 )
-from iam.operations import failed_proofs
+from iam.limits import Limits
+from iam.operations import failed_proofs, security_keys
 from iam.operations.ask import Ask
 from iam.operations.lookup import (
     drop_tags,
@@ -35,8 +38,10 @@ from iam.operations.lookup import (
     resource_tag_keys,
     tags_of,
 )
-from iam.operations.names import Entity, page
+from iam.operations.names import Entity, page, page_of
+from iam.operations.security_keys import SecurityKey
 from iam.operations.users import on_user_or_caller, user_or_caller, user_shape
+from iam.persons import end_recovery_codes, iam_person
 from iam.principal import PrincipalKind
 from iam.schema import account, mfa_device, tag, user
 from iam.vault import Vault
@@ -72,12 +77,17 @@ def spend_code(  # noqa: PLR0913, PLR0917 - facts, each from somewhere else
     found = tx.execute(query.where(_COLUMNS.enabled.is_not(None)).with_for_update()).one_or_none()
     if found is None or failed_proofs.seconds_locked(tx, serial, failed_proofs.MFA_CODE, now):
         return False
-    step = totp.accepted_step(vault.open(found.seed, serial), code, now, found.last_step, found.drift)
-    if step is None or not _mark(tx, serial, step):
+    if not spend_step(tx, found, code, now, vault):
         failed_proofs.count(tx, serial, failed_proofs.MFA_CODE, now)
         return False
     failed_proofs.forget(tx, serial, failed_proofs.MFA_CODE)
     return True
+
+
+def spend_step(tx: Connection, device: Entity, code: str, now: datetime, vault: Vault) -> bool:
+    """Return whether a code is one of an enabled device, and use its step up; what is wrong is for others to count."""
+    step = totp.accepted_step(vault.open(device.seed, device.serial), code, now, device.last_step, device.drift)
+    return step is not None and _mark(tx, device.serial, step)
 
 
 def _mark(tx: Connection, serial: str, step: int, **more: object) -> bool:
@@ -115,7 +125,8 @@ def on_owner_of_device(call: Call, p: Params) -> Ask:
         return on_owner(call, p)
     query = select(user.c.name).join(mfa_device, _COLUMNS.user_id == user.c.id)
     mine = (_COLUMNS.serial == p["SerialNumber"], _COLUMNS.account_id == call.account_id)
-    holder = call.tx.scalar(query.where(*mine))
+    key = security_keys.key_by_serial(call.tx, call.account_id, p["SerialNumber"])
+    holder = key.user_name if key and key.user_id else call.tx.scalar(query.where(*mine))
     return on_user_or_caller(call, {"UserName": holder}) if holder else Ask(root_arn(call.account_id))
 
 
@@ -124,10 +135,9 @@ def on_owner_of_device(call: Call, p: Params) -> Ask:
 
 def create_virtual_mfa_device(call: Call, p: Params) -> Result:
     """Make a device that nobody uses yet; this answer alone holds its seed."""
-    serial, quota = _serial(call, p), call.limits.users_per_account
+    serial = _serial(call, p)
+    require_room_in_account(call.tx, call.account_id, call.limits)
     mine = _COLUMNS.account_id == call.account_id
-    if (call.tx.scalar(select(func.count()).select_from(mfa_device).where(mine)) or 0) >= quota:
-        raise LimitExceeded(f"Cannot exceed quota for MFADevicesPerAccount: {quota}")
     taken = select(_COLUMNS.serial).where(mine, func.lower(_COLUMNS.serial) == serial.lower())
     if call.tx.execute(taken).first() is not None:
         raise _taken()
@@ -148,6 +158,14 @@ def create_virtual_mfa_device(call: Call, p: Params) -> Result:
     text = base64.b32encode(seed)
     device: Result = {"SerialNumber": serial, "Base32StringSeed": text, "QRCodePNG": _qr_code(call, p, text)}
     return {"VirtualMFADevice": device | _tags(call.tx, serial)}
+
+
+def require_room_in_account(tx: Connection, account_id: str, limits: Limits) -> None:
+    """Raise LimitExceeded where an account has as many virtual devices as it may have users."""
+    quota = limits.users_per_account
+    held = select(func.count()).select_from(mfa_device).where(_COLUMNS.account_id == account_id)
+    if (tx.scalar(held) or 0) >= quota:
+        raise LimitExceeded(f"Cannot exceed quota for MFADevicesPerAccount: {quota}")
 
 
 def _taken() -> EntityAlreadyExists:
@@ -192,16 +210,19 @@ def enable_mfa_device(call: Call, p: Params) -> Result:
     found = _device(call, p, to_change=True)
     if found.enabled is not None:
         raise EntityAlreadyExists("MFA Device is already in use.")
-    quota = call.limits.mfa_devices_per_user
-    held = select(func.count()).select_from(mfa_device).where(_held_by(call, user_id))
-    if (call.tx.scalar(held) or 0) >= quota:
-        raise LimitExceeded(f"Cannot exceed quota for MFADevicesPerUser: {quota}")
+    require_room(_held(call, user_id), call.limits)
     seed, codes = _proof(call, found, p)
     step = totp.accepted_pair(seed, codes, call.now, found.last_step)
     owner = {"user_id": user_id, "root": user_id is None, "enabled": milliseconds(call.now), "drift": 0}
     if step is None or not _mark(call.tx, found.serial, step, **owner):
         raise InvalidAuthenticationCode("Authentication code for device is not valid.")
     return {}
+
+
+def require_room(held: int, limits: Limits) -> None:
+    """Raise LimitExceeded where somebody holds as many devices and passkeys as one may."""
+    if held >= limits.mfa_devices_per_user:
+        raise LimitExceeded(f"Cannot exceed quota for MFADevicesPerUser: {limits.mfa_devices_per_user}")
 
 
 def resync_mfa_device(call: Call, p: Params) -> Result:
@@ -216,10 +237,16 @@ def resync_mfa_device(call: Call, p: Params) -> Result:
 
 
 def deactivate_mfa_device(call: Call, p: Params) -> Result:
-    """Take a device from its user; codes that were spent stay spent."""
-    found = _owned(call, p)
-    nobody = {"user_id": None, "root": False, "enabled": None}
-    call.tx.execute(update(mfa_device).where(_COLUMNS.serial == found.serial).values(nobody))
+    """Take a device from its user, whose codes stay spent, or delete a passkey; recovery codes end with the last."""
+    user_id = _owner_id(call, p)
+    key = _key(call, p, user_id)
+    if key is not None:
+        security_keys.remove(call.tx, key)
+    else:
+        nobody = {"user_id": None, "root": False, "enabled": None}
+        call.tx.execute(update(mfa_device).where(_COLUMNS.serial == _owned(call, p).serial).values(nobody))
+    if not _held(call, user_id):
+        end_recovery_codes(call.tx, iam_person(call.account_id, user_id))
     return {}
 
 
@@ -232,19 +259,21 @@ def _proof(call: Call, found: Entity, p: Params) -> tuple[bytes, tuple[str, str]
 
 
 def list_mfa_devices(call: Call, p: Params) -> Result:
-    """Return the devices of a user, or of the caller."""
+    """Return the devices and passkeys of a user, or of the caller."""
     user_id = _owner_id(call, p)
     name = call.account_id
     if user_id is not None:
         name = call.tx.scalar(select(user.c.name).where(user.c.id == user_id)) or name
-    query = select(mfa_device).where(_held_by(call, user_id), _COLUMNS.enabled.is_not(None))
-    rows, paging = page(call, query, _COLUMNS.serial, p)
-    return {
-        "MFADevices": [
-            {"UserName": name, "SerialNumber": row.serial, "EnableDate": moment(row.enabled)} for row in rows
-        ],
-        **paging,
-    }
+    query = select(_COLUMNS.serial, _COLUMNS.enabled).where(_held_by(call, user_id), _COLUMNS.enabled.is_not(None))
+    devices = [_assigned(name, serial, enabled) for serial, enabled in call.tx.execute(query)]
+    keys = security_keys.keys_of(call.tx, call.account_id, user_id)
+    both = [*devices, *(_assigned(name, key.serial, key.created) for key in keys)]
+    shown, paging = page_of(both, p, lambda one: str(one["SerialNumber"]))
+    return {"MFADevices": shown, **paging}
+
+
+def _assigned(user_name: str, serial: str, since: int) -> Result:
+    return {"UserName": user_name, "SerialNumber": serial, "EnableDate": moment(since)}
 
 
 def list_virtual_mfa_devices(call: Call, p: Params) -> Result:
@@ -256,12 +285,15 @@ def list_virtual_mfa_devices(call: Call, p: Params) -> Result:
 
 
 def get_mfa_device(call: Call, p: Params) -> Result:
-    """Return one device; with UserName only where it is that user's."""
+    """Return one device or passkey; with UserName only where it is that user's."""
+    key = security_keys.key_by_serial(call.tx, call.account_id, p["SerialNumber"])
+    if key is not None and ("UserName" not in p or key.user_id == _owner_id(call, p)):
+        return _assigned(key.user_name, key.serial, key.created)
     found = _owned(call, p) if "UserName" in p else _device(call, p)
     shape: Result = {"SerialNumber": found.serial}
     if found.enabled is not None:
         name = call.tx.scalar(select(user.c.name).where(user.c.id == found.user_id)) or call.account_id
-        shape |= {"UserName": name, "EnableDate": moment(found.enabled)}
+        return _assigned(name, found.serial, found.enabled)
     return shape
 
 
@@ -325,6 +357,17 @@ def _owned(call: Call, p: Params) -> Entity:
     if found is None:
         raise NoSuchEntity("MFA Device invalid for user.")
     return found
+
+
+def _key(call: Call, p: Params, user_id: str | None) -> SecurityKey | None:
+    found = security_keys.key_by_serial(call.tx, call.account_id, p["SerialNumber"])
+    return found if found and found.user_id == user_id else None
+
+
+def _held(call: Call, user_id: str | None) -> int:
+    """Return how many devices and passkeys a user holds, or root for None."""
+    devices = select(func.count()).select_from(mfa_device).where(_held_by(call, user_id))
+    return (call.tx.scalar(devices) or 0) + len(security_keys.keys_of(call.tx, call.account_id, user_id))
 
 
 def _held_by(call: Call, user_id: str | None) -> ColumnElement[bool]:

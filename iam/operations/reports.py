@@ -15,6 +15,7 @@ from sqlalchemy import Table, select, update
 from iam.arn import iam_arn, root_arn
 from iam.call import Call, Params, Result
 from iam.errors import CredentialReportExpired, CredentialReportNotPresent
+from iam.operations import security_keys
 from iam.operations.instance_profiles import profile_shapes
 from iam.operations.lookup import milliseconds, moment
 from iam.operations.names import GROUP, ROLE, USER, Entity, extras, heading, page_of
@@ -253,7 +254,8 @@ def _keys_by_owner(call: Call) -> dict[str | None, list[Entity]]:
 
 def _owners_of_devices(call: Call) -> set[str | None]:
     mine = (mfa_device.c.account_id == call.account_id, mfa_device.c.enabled.is_not(None))
-    return set(call.tx.scalars(select(mfa_device.c.user_id).where(*mine)))
+    devices = call.tx.scalars(select(mfa_device.c.user_id).where(*mine))
+    return {*devices, *security_keys.owners(call.tx, call.account_id)}
 
 
 def _key_columns(keys: Sequence[Entity]) -> list[str]:

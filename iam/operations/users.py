@@ -4,7 +4,7 @@ from sqlalchemy import select, update
 
 from iam.arn import root_arn
 from iam.call import Call, Params, Result
-from iam.errors import NoSuchEntity, ValidationError
+from iam.errors import DeleteConflict, NoSuchEntity, ValidationError
 from iam.operations.ask import Ask
 from iam.operations.lookup import moment
 from iam.operations.names import (
@@ -25,6 +25,8 @@ from iam.operations.names import (
     rename,
 )
 from iam.operations.policies import check_boundary
+from iam.operations.security_keys import keys_of
+from iam.persons import drop_traces, iam_person
 from iam.principal import PrincipalKind
 from iam.schema import access_key, account, attachment, inline_policy, login_profile, membership, mfa_device, user
 
@@ -33,13 +35,14 @@ on_users = about_all(USER)
 on_new_user = about_new(USER)
 on_user_permissions = about_permissions(USER)
 
+_HAS_DEVICE = "Cannot delete entity, must delete MFA device first."
 _HANGING = (
     (attachment.c.entity_id, "Cannot delete entity, must detach all policies first."),
     (inline_policy.c.entity_id, "Cannot delete entity, must delete policies first."),
     (membership.c.user_id, "Cannot delete entity, must remove users from group first."),
     (access_key.c.user_id, "Cannot delete entity, must delete access keys first."),
     (login_profile.c.user_id, "Cannot delete entity, must delete login profile first."),
-    (mfa_device.c.user_id, "Cannot delete entity, must delete MFA device first."),
+    (mfa_device.c.user_id, _HAS_DEVICE),
 )
 
 
@@ -112,7 +115,11 @@ def update_user(call: Call, p: Params) -> Result:
 
 def delete_user(call: Call, p: Params) -> Result:
     """Delete a user that has neither credentials nor permissions left."""
-    remove(call, USER, named(call, USER, p), _HANGING)
+    row = named(call, USER, p)
+    if keys_of(call.tx, call.account_id, row.id):
+        raise DeleteConflict(_HAS_DEVICE)
+    remove(call, USER, row, _HANGING)
+    drop_traces(call.tx, iam_person(call.account_id, row.id))
     return {}
 
 
