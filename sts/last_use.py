@@ -69,7 +69,7 @@ class LastUse:
         self.settle()  # a worker sees what it noted itself
         found: dict[str, int] = {}
         for at in range(0, len(session_ids), _CHUNK):
-            ids = session_ids[at : at + _CHUNK]
+            ids = list(session_ids[at : at + _CHUNK])
             scores = self._redis.zmscore(session_keys.used(account_id), ids)
             found |= {one: int(score) for one, score in zip(ids, scores, strict=True) if score is not None}
         return found

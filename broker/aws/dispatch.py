@@ -66,6 +66,7 @@ from sts.trust import federated_principal, session_name
 log = logging.getLogger(__name__)
 
 _FINDINGS, _TOLD_OF_A_POLICY = "x-fedgate-policy-findings", 1024
+_TOLD_OF_A_CLIENT = 120  # characters of its user agent: enough to tell a browser from a program, and which
 _STS_VERSION = "2011-06-15"
 _WEB = "AssumeRoleWithWebIdentity"
 _LDAP, _SAML = "AssumeRoleWithLDAPIdentity", "AssumeRoleWithSAML"
@@ -192,9 +193,12 @@ class Gate:
         presented = sigv4.read(request.method, request.path, request.query, request.headers, request.body)
         exchange.presented = presented
         caller = exchange.caller = self.authenticate(presented, model.service, exchange.now)
-        if caller.session is None:
+        session = caller.session
+        if session is None:
             self.key_use.note(caller.access_key_id, exchange.now, model.service, presented.region)
-        elif not session_may_call(caller.session, model.service, model.name):
+            return
+        self.sessions.used((session.grant.account_id, session.id), int(exchange.now.timestamp() * 1000))
+        if not session_may_call(session, model.service, model.name):
             if model.service == "iam":
                 raise InvalidClientTokenId(
                     "The security token included in the request is invalid.", log="kind of session"
@@ -243,7 +247,7 @@ class Gate:
         exchange.result = outcome.result
         self.audit.append(trail.record(exchange))
         if outcome.session is not None:
-            self.sessions.record(_live(outcome.session, outcome.arn, exchange.request.source_ip))
+            self.sessions.record(_live(outcome.session, outcome.arn, model.name, exchange.request))
         return outcome.result
 
     def _spend(self, exchange: Exchange, identity: Identity | None) -> None:
@@ -443,7 +447,7 @@ def _not_built(model: OperationModel) -> NotImplementedHere:
     )
 
 
-def _live(session: Session, arn: str, source_ip: str) -> LiveSession:
+def _live(session: Session, arn: str, made_by: str, request: HttpRequest) -> LiveSession:
     grant = session.grant
     return LiveSession(
         id=session.id,
@@ -454,5 +458,7 @@ def _live(session: Session, arn: str, source_ip: str) -> LiveSession:
         access_key_id=session.access_key_id,
         issued_at=session.issued_at,
         expires_at=session.expires_at,
-        source_ip=source_ip,
+        source_ip=request.source_ip,
+        made_by=made_by,
+        user_agent=(request.header("user-agent") or "")[:_TOLD_OF_A_CLIENT],
     )

@@ -1,9 +1,9 @@
 """``fedgate sessions``: who is signed in, and ending it."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,10 +29,14 @@ class Cut(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The sessions that Redis lists; ``away`` says why there are none where it cannot be asked."""
+    """The sessions that Redis lists; ``away`` says why there are none where it cannot be asked.
+
+    ``last_used`` has the milliseconds of a session's last use by its id, where there was one.
+    """
 
     sessions: tuple[LiveSession, ...]
     away: str = ""
+    last_used: Mapping[str, int] = field(default_factory=dict)
 
 
 @click.group()
@@ -52,10 +56,15 @@ def list_(account_id: str | None, config: Path | None, data: Path | None, *, as_
     if live.away:
         raise click.ClickException(f"Redis lists the sessions and does not answer: {live.away}")
     if as_json:
-        print_json([one._asdict() for one in live.sessions])
+        print_json([one._asdict() | {"last_used": live.last_used.get(one.id)} for one in live.sessions])
         return
-    rows = [(one.id, one.arn, one.person, one.source_ip, moment(one.expires_at)) for one in live.sessions]
-    print_table(["session", "principal", "person", "from", "expires"], rows)
+    columns = ["session", "principal", "person", "from", "made by", "last used", "expires"]
+    print_table(columns, [_row(one, live.last_used.get(one.id)) for one in live.sessions])
+
+
+def _row(one: LiveSession, last_used: int | None) -> tuple[str, ...]:
+    used = "never" if last_used is None else moment(last_used)
+    return one.id, one.arn, one.person, one.source_ip, one.made_by, used, moment(one.expires_at)
 
 
 @sessions.command("revoke")
@@ -142,10 +151,16 @@ def _live(settings: Settings, store: Store, account_id: str | None) -> Live:
     listing = live_sessions(settings.redis_url)
     with store.read() as tx:
         accounts = [account_id] if account_id else [one.id for one in list_accounts(tx)]
+    found: list[LiveSession] = []
+    last_used: dict[str, int] = {}
     try:
-        return Live(tuple(session for one in accounts for session in listing.live(one, at)))
+        for one in accounts:
+            of_account = list(listing.live(one, at))
+            found += of_account
+            last_used |= listing.last_used(one, [session.id for session in of_account])
     except RedisError as error:
         return Live((), str(error))
+    return Live(tuple(found), last_used=last_used)
 
 
 def _forget(settings: Settings, live: Iterable[LiveSession], cuts: Sequence[Cut]) -> list[str]:

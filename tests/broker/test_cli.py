@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import boto3
 import pytest
@@ -291,6 +292,20 @@ def session_of(data, credentials):
 def all_refuse(demo, credentials):
     """Say whether both workers refuse: a new connection each time reaches either."""
     return all(refused(demo, credentials) for _ in range(8))
+
+
+def test_the_list_of_sessions_tells_what_made_one_and_when_it_was_last_used(demo, data):
+    credentials = signed_in(demo, "carol")
+    session = session_of(data, credentials)
+    assert (session["made_by"], session["last_used"]) == ("AssumeRoleWithLDAPIdentity", None)
+    assert session["user_agent"].startswith("Python-urllib/")
+    identity(demo, credentials)
+    used = eventually(lambda: session_of(data, credentials)["last_used"], within=3)
+    assert session["issued_at"] <= used < session["expires_at"]
+    shown = fedgate("sessions", "list", "--data", data).stdout
+    line = next(line for line in shown.splitlines() if session["id"] in line)
+    assert "AssumeRoleWithLDAPIdentity" in line
+    assert datetime.fromtimestamp(used / 1000, UTC).strftime("%Y-%m-%d %H:%M") in line
 
 
 def test_one_session_is_revoked_and_another_of_the_same_person_goes_on(demo, data):

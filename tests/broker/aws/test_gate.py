@@ -12,7 +12,7 @@ import pytest
 from botocore.credentials import Credentials
 from directories import demo_ldif, running_demo_directory
 from documents import allow, trust
-from installation import Answer, Installation, environment
+from installation import Answer, Installation, environment, wrong_secret
 from redis import Redis
 from servers import eventually, redis_server
 from sqlalchemy import event, update
@@ -65,6 +65,38 @@ CHANGING = [
     ("CreateAccessKey", {"UserName": "ann"}),
     ("PutUserPolicy", {"UserName": "ann", "PolicyName": "q", "PolicyDocument": allow("*")}),
 ]
+
+
+# --- the list of live sessions ----------------------------------------------------------------------------------------
+
+
+def test_a_listed_session_says_which_operation_made_it_and_for_which_client(installation, root):
+    key, arn = a_user(installation, root)
+    agent = {"User-Agent": "\x1b[31maws-cli/2.38.5 " + "x" * 500}
+    made = [installation.call(name, key, agent, **p).credentials.access_key for name, p in minting(arn)]
+    listed = {one.access_key_id: one for one in live(installation, root[0])}
+    assert [listed[one].made_by for one in made] == ["GetSessionToken", "GetFederationToken", "AssumeRole"]
+    assert {listed[one].user_agent for one in made} == {agent["User-Agent"][:120]}
+
+
+def test_every_request_that_a_session_signs_is_its_last_use_and_no_other_is(installation, root, clock):
+    account_id, sessions = root[0], installation.services.sessions
+    key, arn = a_user(installation, root)
+    own = installation.call("GetSessionToken", key).credentials
+    taken = installation.call("AssumeRole", key, RoleArn=arn, **ROLE_SESSION).credentials
+    ids = {one.access_key_id: one.id for one in live(installation, account_id)}
+    assert sessions.last_used(account_id, list(ids.values())) == {}
+    assert installation.call("GetCallerIdentity", wrong_secret(own)).code == "SignatureDoesNotMatch"
+    assert sessions.last_used(account_id, list(ids.values())) == {}
+    clock.advance(seconds=100)
+    before = int(clock().timestamp() * 1000)
+    assert installation.call("GetCallerIdentity", taken).status == 200
+    assert installation.call("ListUsers", own).status == 403, (
+        "a session without MFA may not, and it was used all the same"
+    )
+    used = sessions.last_used(account_id, list(ids.values()))
+    assert set(used) == {ids[own.access_key], ids[taken.access_key]}
+    assert all(before <= at <= int(clock().timestamp() * 1000) for at in used.values())
 
 
 # --- order and coverage -----------------------------------------------------------------------------------------------
