@@ -3,8 +3,7 @@
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -21,6 +20,7 @@ from broker.providers.ldap_connection import (
     Transport,
     tls_context,
 )
+from broker.providers.ldap_groups import Groups, texts
 from broker.providers.ldap_kinds import Kind, kind_of
 from broker.providers.ldap_pool import Pool, Servers
 from broker.providers.ldap_refusals import (
@@ -40,8 +40,6 @@ _STABLE_IDS: Final = ("objectGUID", "entryUUID", "ipaUniqueID", "nsUniqueId")
 _GUID: Final = "objectguid"
 _MAX_USERNAME: Final = 256
 _MAX_PASSWORD: Final = 1024
-_MAX_GROUPS: Final = 2000
-_GROUPS_PER_SEARCH: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +162,13 @@ class LdapProvider:
         # bound as whoever signed in last and is never asked for anything but the next bind.
         self._service = pool(lambda address: _service_connection(address, transport, config))
         self._binds = pool(lambda address: LdapConnection(address, transport))
-        self._groups = _Groups(config, self._service)
+        self._groups = Groups(
+            self._service,
+            member_of_attribute=config.member_of_attribute,
+            base=config.group_base,
+            filter_=config.group_filter,
+            nested=config.nested_groups,
+        )
         self._asked = _asked_attributes(config)
 
     def authenticate(self, username: str, password: str) -> Identity | Refusal:
@@ -235,11 +239,11 @@ class LdapProvider:
 
     def _identity(self, entry: Entry) -> Identity | Refusal:
         subject = _stable_id(entry, self.config.id_attribute)
-        name = next(iter(_texts(entry, self.config.username_attribute)), "")
+        name = next(iter(texts(entry, self.config.username_attribute)), "")
         if not subject or not name:
             return Refusal("entry without stable id or name", entry.dn, counted=False)
         groups = self._groups.of(entry, name)
-        attributes = {attribute: _texts(entry, attribute) for attribute in self.config.attributes}
+        attributes = {attribute: texts(entry, attribute) for attribute in self.config.attributes}
         return Identity(
             provider=self.config.provider,
             subject=subject,
@@ -274,60 +278,6 @@ class _Pace:
         # Below a millisecond the scheduler's own noise is larger.
         if missing > 0.001:  # noqa: PLR2004 - see above
             self._sleep(missing)
-
-
-class _Groups:
-    """The groups of a person, as one directory is configured to keep them."""
-
-    def __init__(self, config: LdapConfig, service: Pool) -> None:
-        self._config = config
-        self._service = service
-
-    def of(self, entry: Entry, username: str) -> tuple[str, ...]:
-        """Return the normalised DNs in order; raises ProviderUnavailable, also for too many to be sure of all."""
-        known: dict[str, str] = {}
-        fresh = _unseen(known, [*self._member_of(entry), *self._search([entry.dn], username)])
-        while fresh and self._config.nested_groups:
-            fresh = _unseen(known, [*self._search(fresh), *self._parents(fresh)])
-        return tuple(sorted(known.values()))
-
-    def _member_of(self, entry: Entry) -> tuple[str, ...]:
-        attribute = self._config.member_of_attribute
-        return _texts(entry, attribute) if attribute else ()
-
-    def _search(self, dns: list[str], username: str | None = None) -> list[str]:
-        """Return what the group filter finds for any of these members; only the first step has a username."""
-        template = self._config.group_filter
-        if not self._config.group_base or (username is None and "{dn}" not in template):
-            return []
-        template = template.replace("{username}", escape_filter_value(username or ""))
-        found: list[str] = []
-        for start in range(0, len(dns), _GROUPS_PER_SEARCH):
-            filters = [
-                template.replace("{dn}", escape_filter_value(dn)) for dn in dns[start : start + _GROUPS_PER_SEARCH]
-            ]
-            found += [group.dn for group in self._entries(self._config.group_base, _any_of(filters))]
-        return found
-
-    def _parents(self, dns: list[str]) -> list[str]:
-        """Return the groups that these groups say they belong to."""
-        attribute = self._config.member_of_attribute
-        if not attribute:
-            return []
-        groups = [group for dn in dns for group in self._entries(dn, "(objectClass=*)", (attribute,), scope=BASE)]
-        return [parent for group in groups for parent in _texts(group, attribute)]
-
-    def _entries(
-        self, base: str, filter_: str, attributes: tuple[str, ...] = (), *, scope: str | None = None
-    ) -> tuple[Entry, ...]:
-        options = {} if scope is None else {"scope": scope}
-        found = self._service.run(
-            lambda connection: connection.search(base, filter_, attributes, limit=_MAX_GROUPS, **options)
-        )
-        if not found.complete:
-            # A group that is missing could be the one that a Deny names.
-            raise ProviderUnavailable(f"more than {_MAX_GROUPS} groups under {base!r}")
-        return found.entries
 
 
 def _service_connection(address: Address, transport: Transport, config: LdapConfig) -> LdapConnection:
@@ -378,44 +328,11 @@ def _asked_attributes(config: LdapConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys(attribute for attribute in asked if attribute))
 
 
-def _texts(entry: Entry, attribute: str) -> tuple[str, ...]:
-    """Return the values that are text; photographs and keys are not."""
-    texts: list[str] = []
-    for value in entry.attributes.get(attribute.lower(), ()):
-        with suppress(UnicodeDecodeError):
-            texts.append(value.decode())
-    return tuple(texts)
-
-
 def _stable_id(entry: Entry, configured: str) -> str:
     for attribute in (configured,) if configured else _STABLE_IDS:
         values = entry.attributes.get(attribute.lower(), ())
         if values and attribute.lower() == _GUID and len(values[0]) == 16:  # noqa: PLR2004 - octets of a GUID
             return str(uuid.UUID(bytes_le=values[0]))
         if values:
-            return next(iter(_texts(entry, attribute)), "")
+            return next(iter(texts(entry, attribute)), "")
     return ""
-
-
-def _any_of(filters: list[str]) -> str:
-    return filters[0] if len(filters) == 1 else f"(|{''.join(filters)})"
-
-
-def _unseen(known: dict[str, str], groups: Iterable[str]) -> list[str]:
-    """Add to ``known`` the groups that it lacks and return those; directories compare names without regard to case."""
-    fresh: list[str] = []
-    for group in groups:
-        spelling = _spelled(group)
-        if spelling and spelling.casefold() not in known:
-            known[spelling.casefold()] = spelling
-            fresh.append(spelling)
-    if len(known) > _MAX_GROUPS:
-        raise ProviderUnavailable(f"more than {_MAX_GROUPS} groups for one person")
-    return fresh
-
-
-def _spelled(group: str) -> str:
-    try:
-        return normalise_dn(group)
-    except ValueError:
-        return ""  # not a name: no policy can mean it
