@@ -19,6 +19,7 @@ from iam.schema import (
     policy,
     policy_version,
     role,
+    root_login,
     saml_provider,
     user,
 )
@@ -120,7 +121,7 @@ def _root(call: Call) -> dict[str, int]:
     return {
         "AccountAccessKeysPresent": min(1, _count(call, access_key, access_key.c.user_id.is_(None))),
         "AccountMFAEnabled": min(1, devices + passkeys),
-        "AccountPasswordPresent": 0,  # root signs in with its key and its MFA device
+        "AccountPasswordPresent": _count(call, root_login),
         "GlobalEndpointTokenVersion": stored or _NEWEST_TOKEN,
     }
 

@@ -88,8 +88,7 @@ def stored_password(tx: Connection, account_id: str, user_name: str) -> StoredPa
 
 def is_password(stored: StoredPassword | None, password: str) -> bool:
     """Return whether this is the password; takes as long for a user who does not exist (ASVS 6.3.8)."""
-    matches = _verifies(stored.hash if stored else _NOBODYS, password)
-    return matches and stored is not None
+    return is_hash_of(stored.hash if stored else None, password)
 
 
 def note_sign_in(tx: Connection, user_id: str, now: datetime) -> None:
@@ -117,7 +116,7 @@ def create_login_profile(call: Call, p: Params) -> Result:
     at = milliseconds(call.now)
     row = {
         "user_id": who.id,
-        "hash": _hash(p["Password"], call.random),
+        "hash": hash_of(p["Password"], call.random),
         "previous": "[]",
         "created": at,
         "changed": at,
@@ -165,7 +164,7 @@ def change_password(call: Call, p: Params) -> Result:
     locked = failed_proofs.seconds_locked(call.tx, user_id, failed_proofs.PASSWORD, call.now)
     if locked:
         raise Throttling("Too many wrong passwords. Try again later.", retry_after=locked, log=f"locked: {user_id}")
-    if not _verifies(found.hash, p["OldPassword"]):
+    if not is_hash_of(found.hash, p["OldPassword"]):
         raise WrongPassword(user_id)
     _replace(call, who.name, found, p["NewPassword"], reset_required=False)
     failed_proofs.forget(call.tx, user_id, failed_proofs.PASSWORD)
@@ -219,12 +218,12 @@ def _replace(call: Call, user_name: str, found: Entity, password: str, *, reset_
     policy = policy_of(call.tx, call.account_id)
     require_strong(policy, password, _names(call, user_name))
     earlier = [found.hash, *json.loads(found.previous)][:_REMEMBERED]
-    if any(_verifies(one, password) for one in earlier[: policy.PasswordReusePrevention or 0]):
+    if any(is_hash_of(one, password) for one in earlier[: policy.PasswordReusePrevention or 0]):
         raise PasswordPolicyViolation(
             "Policy constraint violation with password reuse prevention during password change."
         )
     new = {
-        "hash": _hash(password, call.random),
+        "hash": hash_of(password, call.random),
         "previous": json.dumps(earlier),
         "changed": milliseconds(call.now),
         "reset_required": reset_required,
@@ -265,12 +264,14 @@ def _shape(user_name: str, created: int, *, reset_required: object) -> Result:
     }
 
 
-def _hash(password: str, random: Random) -> str:
+def hash_of(password: str, random: Random) -> str:
+    """Return how a password is kept, as a PHC string."""
     return _HASHER.hash(password, salt=random(_SALT))
 
 
-def _verifies(stored: str, password: str) -> bool:
+def is_hash_of(stored: str | None, password: str) -> bool:
+    """Return whether a kept hash is this password's; nobody's, None, is no password's and takes as long."""
     try:
-        return _HASHER.verify(stored, password)
+        return _HASHER.verify(stored or _NOBODYS, password) and stored is not None
     except argon2.exceptions.VerifyMismatchError:
         return False

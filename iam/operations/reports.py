@@ -35,6 +35,7 @@ from iam.schema import (
     mfa_device,
     policy,
     role,
+    root_login,
     user,
 )
 
@@ -226,9 +227,16 @@ def _report(call: Call) -> str:
 
 def _root_line(call: Call, keys: Sequence[Entity], *, mfa: bool) -> list[str]:
     created = _iso(_kept(call).created)
-    passwords = (_UNSUPPORTED, _NEVER, _UNSUPPORTED, _UNSUPPORTED)
-    line = ["<root_account>", root_arn(call.account_id), created, *passwords, _flag(mfa)]
+    line = ["<root_account>", root_arn(call.account_id), created, *_root_password(call), _flag(mfa)]
     return [*line, *_key_columns(keys), *_NO_CERTIFICATES]
+
+
+def _root_password(call: Call) -> tuple[str, str, str, str]:
+    """Return the password columns of root; when it was changed and is to be changed is ``not_supported`` in AWS."""
+    found = call.tx.execute(select(root_login.c.last_used).where(root_login.c.account_id == call.account_id)).first()
+    if found is None:
+        return "false", _NONE, _UNSUPPORTED, _UNSUPPORTED
+    return "true", _NEVER if found.last_used is None else _iso(found.last_used), _UNSUPPORTED, _UNSUPPORTED
 
 
 def _passwords(call: Call) -> dict[str, tuple[str, str, str, str]]:

@@ -13,6 +13,7 @@ from iam.operations.instance_profiles import add_role_to_instance_profile, creat
 from iam.operations.password_policy import update_account_password_policy
 from iam.operations.policies import create_policy, create_policy_version
 from iam.operations.roles import create_role
+from iam.root_login import note_root_sign_in, set_root_login
 from iam.schema import access_key
 
 NOTHING = '{"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}'
@@ -160,12 +161,29 @@ def test_the_columns_are_those_of_aws_and_the_last_line_ends_the_text(iam):
     assert not text.endswith("\n")
 
 
+def passwords_in(line: dict[str, str]) -> list[str]:
+    return [line[f"password_{what}"] for what in ("enabled", "last_used", "last_changed", "next_rotation")]
+
+
+def test_the_line_of_a_root_that_signs_in_to_the_page(iam):
+    with iam.writing() as tx:
+        set_root_login(
+            tx, ACCOUNT, "root@example.com", "Quill-of-41-herons", now=iam.now, random=bytes, reset_required=True
+        )
+    assert passwords_in(report(iam)[0]) == ["true", "no_information", "not_supported", "not_supported"]
+    iam.later(hours=4)
+    with iam.writing() as tx:
+        note_root_sign_in(tx, ACCOUNT, iam.now)
+    used = "2026-03-01T16:00:00+00:00"
+    assert passwords_in(report(iam)[0]) == ["true", used, "not_supported", "not_supported"]
+
+
 def test_the_line_of_root(iam):
     (line,) = report(iam)
     assert line["user"] == "<root_account>"
     assert line["arn"] == f"arn:aws:iam::{ACCOUNT}:root"
     assert line["user_creation_time"] == "2026-03-01T12:00:00+00:00"
-    assert [line[f"password_{what}"] for what in ("enabled", "last_changed", "next_rotation")] == ["not_supported"] * 3
+    assert passwords_in(line) == ["false", "N/A", "not_supported", "not_supported"]
     assert (line["mfa_active"], line["access_key_1_active"], line["access_key_2_active"]) == ("false", "true", "false")
 
 
