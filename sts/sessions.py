@@ -140,6 +140,7 @@ class LiveSessions:
 
         Sessions that nobody has used yet, or that are not listed, are missing.
         """
+        self._settle()  # only the uses of listed sessions are kept
         return self._last_use.of(account_id, session_ids)
 
     def forget(self, sessions: Iterable[LiveSession]) -> None:
