@@ -25,7 +25,7 @@ COMMANDS = {
     "init": Entry("broker.commands.installation", "init", "Make the data folder, keys and database."),
     "run": Entry("broker.commands.service", "run", "Serve what the settings say."),
     "check-config": Entry("broker.commands.service", "check_config", "Say whether the settings can be used."),
-    "account": Entry("broker.commands.installation", "account", "Create and list accounts."),
+    "account": Entry("broker.commands.installation", "account", "Create and list accounts, let root sign in."),
     "guardrail": Entry("broker.commands.guardrail", "guardrail", "Set the ceiling of an account."),
     "saml": Entry("broker.commands.saml", "saml", "Add, test and list SAML identity providers."),
     "oidc": Entry("broker.commands.oidc", "oidc", "List and check OpenID Connect providers."),

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from iam.arn import Random
@@ -35,8 +35,12 @@ class StoredRoot:
 
 def root_by_email(tx: Connection, email: str) -> StoredRoot | None:
     """Return the sign-in that has this address, in capitals or not, or None."""
-    row = tx.execute(select(root_login).where(_COLUMNS.email_key == _key(email))).one_or_none()
-    return StoredRoot(row.account_id, row.email, row.hash, row.changed, row.reset_required) if row else None
+    return _stored(tx, _COLUMNS.email_key == _key(email))
+
+
+def root_login_of(tx: Connection, account_id: str) -> StoredRoot | None:
+    """Return the sign-in of an account's root, or None where the operator gave none."""
+    return _stored(tx, _COLUMNS.account_id == account_id)
 
 
 def set_root_login(  # noqa: PLR0913 - facts, each from somewhere else
@@ -96,6 +100,11 @@ def change_root_password(tx: Connection, account_id: str, password: str, *, now:
 def note_root_sign_in(tx: Connection, account_id: str, now: datetime) -> None:
     """Keep when the password was last used, for the credential report."""
     tx.execute(update(root_login).where(_COLUMNS.account_id == account_id).values(last_used=milliseconds(now)))
+
+
+def _stored(tx: Connection, where: ColumnElement[bool]) -> StoredRoot | None:
+    row = tx.execute(select(root_login).where(where)).one_or_none()
+    return StoredRoot(row.account_id, row.email, row.hash, row.changed, row.reset_required) if row else None
 
 
 def _require_strong(tx: Connection, account_id: str, email: str, password: str) -> None:

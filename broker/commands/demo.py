@@ -19,7 +19,7 @@ from broker.commands.choosing import DATA_VARIABLE, DEMO_FILE
 from broker.commands.printing import print_json, print_table
 from broker.demo.people import LDIF, Person, people
 from broker.demo.provider import demo_config
-from broker.demo.seed import ACCOUNT_ID, DIRECTORY, ROLES, Seeded, seed
+from broker.demo.seed import ACCOUNT_ID, ADMIN, ALIAS, DIRECTORY, ROLES, ROOT_EMAIL, Seeded, seed
 from broker.installing import install
 from broker.launcher import Launch, launch, on_signals
 from broker.settings import Settings
@@ -27,6 +27,7 @@ from broker.wiring import now, open_store, random
 from iam.vault import Vault
 
 _LDIF = "people.ldif"
+_SHOWN_BEFORE = "(shown at the first start; --new-keys replaces it)"
 
 
 # What the environment may choose for a trial: a Redis of one's own, and how many workers.
@@ -43,7 +44,7 @@ _MAY_BE_CHOSEN = {"FEDGATE_REDIS_URL", "FEDGATE_WORKERS"}
 )
 @click.option("--bind", default="127.0.0.1:8080", show_default=True, help="Address and port; port 0 takes a free one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when ready, and nothing else.")
-@click.option("--new-keys", is_flag=True, help="Replace the access keys of root and admin, and show the new ones.")
+@click.option("--new-keys", is_flag=True, help="Replace keys and passwords of root and admin, and show the new ones.")
 def demo(data: Path, bind: str, *, as_json: bool, new_keys: bool) -> None:
     """Start everything for a trial, and serve until Ctrl-C.
 
@@ -146,9 +147,10 @@ def _facts(endpoint: str, seeded: Seeded, url: str, known: list[Person]) -> dict
     users = [{"name": one.name, "password": one.password, "groups": list(one.groups)} for one in known]
     return {
         "endpoint": endpoint,
+        "sign_in_url": f"{endpoint}/login",
         "account_id": ACCOUNT_ID,
-        "root": asdict(seeded.root),
-        "admin": asdict(seeded.admin),
+        "root": asdict(seeded.root) | {"email": seeded.root_email, "password": seeded.root_password},
+        "admin": asdict(seeded.admin) | {"password": seeded.admin_password},
         "directory": {"url": url, "users": users},
         "roles": [{"arn": role.arn, "trusted_groups": list(role.trusted_groups)} for role in ROLES],
     }
@@ -164,8 +166,9 @@ def _welcome(facts: dict[str, Any], ldif: Path) -> None:
     click.echo(f"\nFedgate serves {endpoint}   (Ctrl-C stops everything)\n")
     print_table(["person", "password", "roles open to them"], rows, title=f"The directory, from {ldif}")
     print_table(["role"], [(role["arn"],) for role in facts["roles"]], title=f"Roles of account {ACCOUNT_ID}")
+    _say_how_to_sign_in(facts)
     click.echo("The administrator's access key:")
-    secret = admin["secret_access_key"] or "(shown at the first start; --new-keys replaces it)"
+    secret = admin["secret_access_key"] or _SHOWN_BEFORE
     click.echo(f"    AWS_ACCESS_KEY_ID={admin['access_key_id']}\n    AWS_SECRET_ACCESS_KEY={secret}\n")
     one = next((row for row in rows if row[2] != "none" and "," not in row[2]), rows[0])
     program = Path(sys.argv[0]).name if shutil.which("fedgate") else sys.argv[0]
@@ -174,3 +177,11 @@ def _welcome(facts: dict[str, Any], ldif: Path) -> None:
     click.echo("    aws sts get-caller-identity")
     click.echo("    aws iam list-roles --query 'Roles[].Arn'\n")
     Console().file.flush()
+
+
+def _say_how_to_sign_in(facts: dict[str, Any]) -> None:
+    admin, root = facts["admin"]["password"] or _SHOWN_BEFORE, facts["root"]
+    click.echo("In the browser:")
+    click.echo(f"    sign in: {facts['sign_in_url']}, {facts['endpoint']}/signin/{ALIAS} ({ADMIN})")
+    click.echo(f"    {ADMIN}: {admin}")
+    click.echo(f"    root, {root['email'] or ROOT_EMAIL}: {root['password'] or _SHOWN_BEFORE}\n")

@@ -1,5 +1,6 @@
 """``fedgate init`` and ``fedgate account``."""
 
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from broker.commands.recording import recorded
 from broker.installing import install
 from broker.wiring import now, open_store, random
 from iam.accounts import create_account, list_accounts
+from iam.operations.password_policy import policy_of, random_password
+from iam.root_login import set_root_login
 from iam.vault import Vault
 
 _EXAMPLE = """# Settings of this Fedgate; docs/reference/settings.md explains all of them.
@@ -61,7 +64,7 @@ def init(config: Path | None, data: Path | None, *, as_json: bool) -> None:
 
 @click.group()
 def account() -> None:
-    """Create and list accounts."""
+    """Create and list accounts, and give their owners a password."""
 
 
 @account.command("create")
@@ -86,6 +89,45 @@ def account_create(
         print_json({"account_id": new.account_id, "alias": new.alias, "root": root})
     else:
         print_facts({"account": new.account_id, "alias": new.alias or "-", **root})
+
+
+@account.command("root")
+@click.option("--account", "account_id", required=True, help="The account's id.")
+@click.option(
+    "--email", required=True, help="The address that its owner signs in with; no other account's owner has it."
+)
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of making one.")
+@installation_options
+@json_option
+def account_root(
+    account_id: str, email: str, config: Path | None, data: Path | None, *, password_stdin: bool, as_json: bool
+) -> None:
+    """Let the owner of an account (root) sign in to the page, with an e-mail address and a password.
+
+    The password is made and shown this once, and its owner replaces it at the first sign-in. An address and a password
+    that the account's root had before count no longer; its access keys and second factors stay.
+    """
+    settings = settings_of(config, data)
+    given = _password_from_stdin() if password_stdin else None
+    with closing(open_store(settings)) as store, recorded(settings, store, "SetRootLogin") as change:
+        password = given or random_password(policy_of(change.tx, account_id), random)
+        set_root_login(
+            change.tx, account_id, email, password, now=now(), random=random, reset_required=not password_stdin
+        )
+        change.account_id, change.parameters = account_id, {"email": email, "resetRequired": not password_stdin}
+    shown = {} if password_stdin else {"password": password}
+    if as_json:
+        print_json({"account_id": account_id, "email": email, **shown, "reset_required": not password_stdin})
+    else:
+        print_facts({"account": account_id, "email": email, **shown})
+
+
+def _password_from_stdin() -> str:
+    """Return the first line of standard input; raise UsageError where it is empty."""
+    password = sys.stdin.readline().rstrip("\r\n")
+    if not password:
+        raise click.UsageError("Standard input holds no password.")
+    return password
 
 
 @account.command("list")

@@ -14,13 +14,16 @@ from iam.arn import Random, iam_arn, root_arn
 from iam.call import Call, Params, Result
 from iam.limits import Limits
 from iam.operations import OPERATIONS
+from iam.operations.password_policy import policy_of, random_password
 from iam.principal import Principal, PrincipalKind
-from iam.schema import account
+from iam.root_login import root_login_of, set_root_login
+from iam.schema import account, login_profile, user
 from iam.vault import Vault
 
 ACCOUNT_ID: Final = "111122223333"  # the id that AWS's own documentation uses
 ALIAS: Final = "demo"
 ADMIN: Final = "admin"
+ROOT_EMAIL: Final = "root@demo.example"
 DIRECTORY: Final = "demo"
 
 
@@ -63,26 +66,44 @@ class ShownKey:
 
 @dataclass(frozen=True, slots=True)
 class Seeded:
-    """The keys of the account's owner and of its administrator."""
+    """How the account's owner and its administrator get in; a password is None where it was shown before.
+
+    ``root_email`` is None where somebody has an account from before there was a page to sign in to.
+    """
 
     root: ShownKey
     admin: ShownKey
+    root_email: str | None = None
+    root_password: str | None = field(default=None, repr=False)
+    admin_password: str | None = field(default=None, repr=False)
 
 
 def seed(
     tx: Connection, *, now: datetime, random: Random, vault: Vault, limits: Limits, new_keys: bool = False
 ) -> Seeded:
-    """Make the demonstration account if it is not there; ``new_keys`` replaces the two keys of one that is."""
+    """Make the demonstration account if it is not there; ``new_keys`` replaces keys and passwords of one that is."""
     root = Principal(
         PrincipalKind.ROOT, ACCOUNT_ID, root_arn(ACCOUNT_ID), ACCOUNT_ID, root_arn(ACCOUNT_ID), ACCOUNT_ID, "root"
     )
     call = Call(tx, root, ACCOUNT_ID, now, random, vault, limits)
     if tx.execute(select(account.c.id).where(account.c.id == ACCOUNT_ID)).one_or_none() is None:
         new = create_account(tx, account_id=ACCOUNT_ID, alias=ALIAS, now=now, random=random, vault=vault)
-        return Seeded(ShownKey(new.root_access_key_id, new.root_secret), _fill(call))
+        return _with_passwords(call, ShownKey(new.root_access_key_id, new.root_secret), _fill(call))
     if new_keys:
         return _renewed(call)
-    return Seeded(ShownKey(_first_key(call, {}), None), ShownKey(_first_key(call, {"UserName": ADMIN}), None))
+    kept = root_login_of(tx, ACCOUNT_ID)
+    root_key, admin_key = _first_key(call, {}), _first_key(call, {"UserName": ADMIN})
+    return Seeded(ShownKey(root_key, None), ShownKey(admin_key, None), kept.email if kept else None)
+
+
+def _with_passwords(call: Call, root: ShownKey, admin: ShownKey) -> Seeded:
+    """Return the keys with new passwords of both, for the page."""
+    made = [random_password(policy_of(call.tx, ACCOUNT_ID), call.random) for _ in range(2)]
+    set_root_login(call.tx, ACCOUNT_ID, ROOT_EMAIL, made[0], now=call.now, random=call.random, reset_required=False)
+    mine = (user.c.account_id == ACCOUNT_ID, user.c.name == ADMIN)
+    has_one = call.tx.execute(select(login_profile.c.user_id).join(user).where(*mine)).first()
+    _run(call, "UpdateLoginProfile" if has_one else "CreateLoginProfile", UserName=ADMIN, Password=made[1])
+    return Seeded(root, admin, ROOT_EMAIL, *made)
 
 
 def _fill(call: Call) -> ShownKey:
@@ -123,7 +144,7 @@ def _renewed(call: Call) -> Seeded:
         for key_id in _key_ids(call, owner):
             _run(call, "DeleteAccessKey", AccessKeyId=key_id, **owner)
     new = new_root_key(call.tx, ACCOUNT_ID, now=call.now, random=call.random, vault=call.vault)
-    return Seeded(ShownKey(new.access_key_id, new.secret), _new_admin_key(call))
+    return _with_passwords(call, ShownKey(new.access_key_id, new.secret), _new_admin_key(call))
 
 
 def _new_admin_key(call: Call) -> ShownKey:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, select, update
 
+from iam.arn import Random
 from iam.call import Call, Params, Result
 from iam.errors import NoSuchEntity, PasswordPolicyViolation
 from iam.schema import account
@@ -26,6 +27,10 @@ _DAY = 24 * 60 * 60 * 1000
 _DEFAULT_MINIMUM, _DEFAULT_CLASSES = 8, 3
 # People put a year and a sign behind a common word: so much is cut off before the word is looked up.
 _TAIL = re.compile(r"[^a-z]{1,5}$")
+
+# A password of ours: groups of four signs with hyphens between them, and chance for the longest that a policy asks for.
+_SIGNS = ("ABCDEFGHJKMNPQRSTUVWXYZ", "abcdefghjkmnpqrstuvwxyz", "23456789")
+_GROUP, _GROUPS, _CHANCE = 4, 5, 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,21 @@ def require_strong(policy: PasswordPolicy, password: str, names: Iterable[str | 
         raise PasswordPolicyViolation("Password should not be the name of the user or of the account")
     if is_common(folded):
         raise PasswordPolicyViolation("Password should not be one of the most common passwords")
+
+
+def random_password(policy: PasswordPolicy, random: Random) -> str:
+    """Return a password with signs of every class, as long as the policy asks, and with 84 bits of chance at least.
+
+    It is made to be read and typed: no sign looks like another one.
+    """
+    chance, groups = int.from_bytes(random(_CHANCE), "big"), []
+    for number in range(max(_GROUPS, (policy.MinimumPasswordLength + _GROUP + 1) // (_GROUP + 1))):
+        group, signs = "", _SIGNS[number % len(_SIGNS)]
+        for _ in range(_GROUP):
+            chance, at = divmod(chance, len(signs))
+            group += signs[at]
+        groups.append(group)
+    return "-".join(groups)
 
 
 def is_common(password: str) -> bool:

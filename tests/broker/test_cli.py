@@ -21,16 +21,17 @@ FEDGATE = [sys.executable, "-m", "broker.cli"]
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("FEDGATE_", "AWS_"))}
 
 
-def fedgate(*arguments, status=0, **environ):
+def fedgate(*arguments, status=0, said="", **environ):
+    command = [*FEDGATE, *map(str, arguments)]
     done = subprocess.run(
-        [*FEDGATE, *map(str, arguments)], capture_output=True, text=True, env=ENVIRON | environ, timeout=60, check=False
+        command, input=said, capture_output=True, text=True, env=ENVIRON | environ, timeout=60, check=False
     )
     assert done.returncode == status, done.stderr
     return done
 
 
-def facts(*arguments, **environ):
-    return json.loads(fedgate(*arguments, "--json", **environ).stdout)
+def facts(*arguments, **more):
+    return json.loads(fedgate(*arguments, "--json", **more).stdout)
 
 
 @contextmanager
@@ -66,6 +67,10 @@ def client(demo, service, key_id, secret, token=None):
         aws_secret_access_key=secret,
         aws_session_token=token,
     )
+
+
+def keys_of(demo, name):
+    return demo[name]["access_key_id"], demo[name]["secret_access_key"]
 
 
 def signed_in(demo, user, *arguments):
@@ -146,6 +151,38 @@ def test_an_account_with_a_malformed_id_or_alias_is_refused(tmp_path, option, va
     assert facts("account", "list", "--data", tmp_path) == []
 
 
+def test_the_root_of_an_account_gets_a_password_that_is_shown_once_and_recorded_without_it(tmp_path):
+    fedgate("init", "--data", tmp_path)
+    for number in ("1", "2"):
+        facts("account", "create", "--id", number * 12, "--data", tmp_path)
+    options = ("--account", "1" * 12, "--email", "Root@example.com", "--data", tmp_path)
+    made = facts("account", "root", *options)
+    assert (made["account_id"], made["email"], made["reset_required"]) == ("1" * 12, "Root@example.com", True)
+    assert re.fullmatch(r"[A-Z]{4}-[a-z]{4}-[2-9]{4}-[A-Z]{4}-[a-z]{4}", made["password"])
+    shown = fedgate("account", "root", *options).stdout
+    assert "Root@example.com" in shown
+    assert made["password"] not in shown
+    others = ("--account", "2" * 12, "--email", "root@EXAMPLE.com", "--data", tmp_path)
+    assert "root of another account" in fedgate("account", "root", *others, status=1).stderr
+    unknown = ("--account", "3" * 12, "--email", "three@example.com", "--data", tmp_path)
+    assert "There is no account" in fedgate("account", "root", *unknown, status=1).stderr
+    record = json.loads(fedgate("audit", "tail", "-n", "1", "--data", tmp_path, "--json").stdout)
+    assert (record["eventName"], record["recipientAccountId"]) == ("SetRootLogin", "1" * 12)
+    assert record["requestParameters"] == {"email": "Root@example.com", "resetRequired": True}
+    assert (tmp_path / "fedgate.db").read_bytes().find(made["password"].encode()) == -1
+
+
+def test_the_root_of_an_account_may_bring_a_password_of_its_own(tmp_path):
+    fedgate("init", "--data", tmp_path)
+    facts("account", "create", "--id", "1" * 12, "--data", tmp_path)
+    options = ("--account", "1" * 12, "--email", "root@example.com", "--password-stdin", "--data", tmp_path)
+    told = facts("account", "root", *options, said="Quill-of-41-herons\n")
+    assert told == {"account_id": "1" * 12, "email": "root@example.com", "reset_required": False}
+    assert "Quill" not in fedgate("account", "root", *options, said="Quill-of-41-herons").stdout
+    assert "Password should" in fedgate("account", "root", *options, said="short\n", status=1).stderr
+    assert "no password" in fedgate("account", "root", *options, said="", status=2).stderr
+
+
 def test_check_config_shows_every_problem_and_no_secret(tmp_path):
     config = tmp_path / "f.toml"
     config.write_text("[server]\nbnid = 1\n[redis]\nurl = 'rediss://:hush@h'\n")
@@ -161,9 +198,12 @@ def test_check_config_shows_every_problem_and_no_secret(tmp_path):
 
 
 def test_the_demonstration_says_who_and_what_there_is(demo):
-    assert set(demo) == {"endpoint", "account_id", "root", "admin", "directory", "roles"}
+    assert set(demo) == {"endpoint", "sign_in_url", "account_id", "root", "admin", "directory", "roles"}
     assert not demo["endpoint"].endswith("/")
-    assert set(demo["root"]) == set(demo["admin"]) == {"access_key_id", "secret_access_key"}
+    assert demo["sign_in_url"] == f"{demo['endpoint']}/login"
+    assert set(demo["root"]) == {"access_key_id", "secret_access_key", "email", "password"}
+    assert set(demo["admin"]) == {"access_key_id", "secret_access_key", "password"}
+    assert demo["root"]["email"] == "root@demo.example"
     groups = {group for user in demo["directory"]["users"] for group in user["groups"]}
     trusted = {group for role in demo["roles"] for group in role["trusted_groups"]}
     assert trusted <= groups
@@ -173,7 +213,7 @@ def test_the_demonstration_says_who_and_what_there_is(demo):
 
 def test_the_demonstrations_keys_work(demo):
     account = demo["account_id"]
-    arns = {name: client(demo, "sts", *demo[name].values()).get_caller_identity()["Arn"] for name in ("root", "admin")}
+    arns = {name: client(demo, "sts", *keys_of(demo, name)).get_caller_identity()["Arn"] for name in ("root", "admin")}
     assert arns == {"root": f"arn:aws:iam::{account}:root", "admin": f"arn:aws:iam::{account}:user/admin"}
 
 
@@ -377,7 +417,7 @@ def test_a_guardrail_is_set_while_it_runs_and_everything_an_operator_changes_is_
             }
         )
     )
-    account, admin = demo["account_id"], demo["admin"].values()
+    account, admin = demo["account_id"], keys_of(demo, "admin")
     options = ("--account", account, "--data", data)
     assert facts("guardrail", "set", "no-groups", document, *options)["name"] == "no-groups"
     with pytest.raises(ClientError, match="explicit deny in a service control policy"):
@@ -437,15 +477,17 @@ def test_started_again_it_finds_its_data_and_shows_secrets_only_when_they_are_ne
     with running(tmp_path / "d") as first:
         credentials = signed_in(first, "carol")
     with running(tmp_path / "d") as second:
-        assert second["root"] == {"access_key_id": first["root"]["access_key_id"], "secret_access_key": None}
-        assert second["admin"] == {"access_key_id": first["admin"]["access_key_id"], "secret_access_key": None}
-        assert client(second, "sts", *first["admin"].values()).get_caller_identity()["Account"] == first["account_id"]
+        for name in ("root", "admin"):
+            assert second[name] == first[name] | {"secret_access_key": None, "password": None}
+        assert client(second, "sts", *keys_of(first, "admin")).get_caller_identity()["Account"] == first["account_id"]
         assert "carol" in identity(second, credentials)["Arn"]
     with running(tmp_path / "d", "--new-keys") as third:
         for name in ("root", "admin"):
-            assert client(third, "sts", *third[name].values()).get_caller_identity()["Account"] == first["account_id"]
+            assert client(third, "sts", *keys_of(third, name)).get_caller_identity()["Account"] == first["account_id"]
             with pytest.raises(ClientError, match="InvalidClientTokenId"):
-                client(third, "sts", *first[name].values()).get_caller_identity()
+                client(third, "sts", *keys_of(first, name)).get_caller_identity()
+            assert third[name]["password"] != first[name]["password"]
+        assert third["root"]["email"] == "root@demo.example"
 
 
 def test_for_people_it_prints_what_they_need(tmp_path):

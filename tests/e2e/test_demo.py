@@ -23,11 +23,13 @@ def test_the_line_has_the_members_that_others_rely_on(demo):
     assert demo.line.endswith(b"\n")
     assert demo.line.isascii()
     facts = demo.facts
-    assert list(facts) == ["endpoint", "account_id", "root", "admin", "directory", "roles"]
+    assert list(facts) == ["endpoint", "sign_in_url", "account_id", "root", "admin", "directory", "roles"]
     assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d+", facts["endpoint"])
     assert re.fullmatch(r"\d{12}", facts["account_id"])
     for owner in ("root", "admin"):
-        assert list(facts[owner]) == ["access_key_id", "secret_access_key"]
+        more = {"root": ["email", "password"], "admin": ["password"]}[owner]
+        assert list(facts[owner]) == ["access_key_id", "secret_access_key", *more]
+        assert len(facts[owner]["password"]) == 24
         assert re.fullmatch(r"AKIA[A-Z2-7]{16}", facts[owner]["access_key_id"])
         assert len(facts[owner]["secret_access_key"]) == 40
     assert list(facts["directory"]) == ["url", "users"]
@@ -154,7 +156,8 @@ def test_two_demos_in_two_folders_know_nothing_of_each_other(demo, tmp_path: Pat
 def test_what_lies_in_the_folder_is_for_its_owner_alone_and_holds_no_secret_in_clear(demo):
     data = demo.folder / "data"
     assert data.stat().st_mode & 0o077 == 0
-    secrets = [demo.facts[owner]["secret_access_key"].encode() for owner in ("root", "admin")]
+    kinds = ("secret_access_key", "password")
+    secrets = [demo.facts[owner][kind].encode() for owner in ("root", "admin") for kind in kinds]
     for file in data.rglob("*"):
         if file.is_file() and file.name != "people.ldif":
             octets = file.read_bytes()
@@ -175,7 +178,14 @@ def test_for_people_it_prints_what_to_copy(tmp_path: Path):
         endpoint = re.search(r"Fedgate serves (http://\S+)", said)[1]
         key = re.search(r"AWS_ACCESS_KEY_ID=(\w+)", said)[1]
         secret = re.search(r"AWS_SECRET_ACCESS_KEY=(\S+)", said)[1]
-        for name in ("alice", "frank", "wonderland-1865", "role/Administrator"):
+        for name in (
+            "alice",
+            "frank",
+            "wonderland-1865",
+            "role/Administrator",
+            f"{endpoint}/login",
+            "/signin/demo (admin)",
+        ):
             assert name in said
         sign_on = re.search(r'eval "\$\((.*)\)"', said)[1]
         printed = subprocess.run(

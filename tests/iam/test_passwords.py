@@ -1,4 +1,5 @@
 import json
+import secrets
 
 import pytest
 from iam_account import ACCOUNT, IamAccount, iam_account, role_session, root
@@ -21,6 +22,7 @@ from iam.operations.password_policy import (
     get_account_password_policy,
     is_common,
     policy_of,
+    random_password,
     require_strong,
     update_account_password_policy,
 )
@@ -349,3 +351,15 @@ def test_users_change_their_password_without_a_policy_only_where_the_account_let
 def test_change_password_asks_about_the_caller(iam):
     who = iam.user("ann", Path="/eng/")
     assert iam.asks(passwords.on_own_password, who).resource == f"arn:aws:iam::{ACCOUNT}:user/eng/ann"
+
+
+@pytest.mark.parametrize("length", [6, 24, 25, 128])
+def test_a_password_of_ours_is_strong_by_every_policy_and_long_enough_for_it(length):
+    asked = ("RequireSymbols", "RequireNumbers", "RequireUppercaseCharacters", "RequireLowercaseCharacters")
+    policy = PasswordPolicy(MinimumPasswordLength=length, **dict.fromkeys(asked, True))
+    made = {random_password(policy, secrets.token_bytes) for _ in range(100)}
+    assert len(made) == 100
+    for password in made:
+        require_strong(policy, password, ())
+        assert max(24, length) <= len(password) < max(25, length + 5)
+        assert not set(password) & set("01OIl")

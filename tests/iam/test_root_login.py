@@ -52,6 +52,8 @@ def test_a_root_is_found_by_its_address_in_capitals_or_not(do, give, any_account
     found = do(root_login.root_by_email, " ROOT@example.COM ")
     assert (found.account_id, found.email, found.reset_required) == (ACCOUNT, "Root@Example.com", False)
     assert found.changed == int(any_account.now.timestamp() * 1000)
+    assert found == do(root_login.root_login_of, ACCOUNT)
+    assert do(root_login.root_login_of, SECOND) is None
     assert do(root_login.root_by_email, "oot@example.com") is None
     assert do(root_login.root_by_email, "%@example.com") is None
 
