@@ -11,10 +11,12 @@ from werkzeug.exceptions import HTTPException
 
 from broker.health import liveness, readiness
 from broker.web import issuer, token_exchange
+from broker.web.brand import brand
+from broker.web.languages import speak
 from broker.web.site import LARGEST_FORM
 from broker.wiring import Services
-from iam.errors import ServiceError
-from sts.identity import SamlIdentity, Vouched
+from iam.errors import NotSignedIn, ServiceError
+from sts.identity import Identity, SamlIdentity, WebIdentity
 
 _WELCOME = """Fedgate is running.
 
@@ -38,6 +40,8 @@ def create_app(services: Services) -> Flask:
     app = Flask("broker", static_folder="web/static", template_folder="web/templates")
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_FORM
     app.config["MAX_FORM_MEMORY_SIZE"] = LARGEST_FORM
+    speak(app)
+    brand(app, services.login.site.appearance)
     _add_pages(app, services)
 
     @app.before_request
@@ -65,7 +69,8 @@ def create_app(services: Services) -> Flask:
     def readyz() -> Response:
         return _json(*readiness(services.checks))
 
-    app.register_error_handler(ServiceError, services.saml.site.refused)
+    app.register_error_handler(ServiceError, services.login.site.refused)
+    app.register_error_handler(NotSignedIn, lambda _error: services.login.nobody())
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
@@ -87,11 +92,14 @@ def _add_pages(app: Flask, services: Services) -> None:
             services.gate, services.exchange_clients, services.trusted_proxies, services.endpoint, services.region
         )
     )
+    app.register_blueprint(services.login.blueprint())
     app.register_blueprint(services.saml.blueprint())
     app.register_blueprint(services.oidc.blueprint())
 
-    def leave(identity: Vouched) -> Response | None:
-        return services.saml.leave(identity) if isinstance(identity, SamlIdentity) else services.oidc.leave(identity)
+    def leave(identity: Identity) -> Response | None:
+        if isinstance(identity, SamlIdentity):
+            return services.saml.leave(identity)
+        return services.oidc.leave(identity) if isinstance(identity, WebIdentity) else None
 
     app.register_blueprint(services.portal.blueprint(leave, services.oidc.renew))
 

@@ -31,12 +31,18 @@ from broker.providers.saml.provider import Reader
 from broker.providers.saml.service_keys import ServiceKeys
 from broker.settings import Settings
 from broker.web import oidc, saml
+from broker.web.administration import Administration
+from broker.web.appearance import Appearance
 from broker.web.browser_sessions import BrowserSessions
+from broker.web.entrance import Entrance
 from broker.web.exchange_clients import ExchangeClients
+from broker.web.forms import Forms
+from broker.web.login import Login
 from broker.web.oidc import OidcPages
 from broker.web.portal import Portal
 from broker.web.saml import SamlPages
 from broker.web.site import Site
+from broker.web.standing import Standing
 from iam.arn import Random
 from iam.store import Store
 from iam.vault import Vault
@@ -72,6 +78,7 @@ class Services:
     exchange_clients: ExchangeClients
     endpoint: str
     region: str  # that signatures of our own name
+    login: Login
     portal: Portal
     saml: SamlPages
     oidc: OidcPages
@@ -123,6 +130,24 @@ def fetcher(settings: Settings) -> Fetcher:
     )
 
 
+def appearance(settings: Settings) -> Appearance:
+    """Return how the pages look."""
+    return Appearance(
+        organisation=settings.pages_organisation,
+        logo_file=settings.pages_logo_file,
+        colours=settings.pages_colours,
+        help_url=settings.pages_help_url,
+        status_url=settings.pages_status_url,
+        privacy_url=settings.pages_privacy_url,
+        notice=settings.pages_notice,
+    )
+
+
+def _realm(text: str) -> tuple[str, str]:
+    domain, _, provider = text.partition("=")
+    return domain.casefold(), provider
+
+
 def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Services:
     """Build one worker's services from the settings; tests hand in a clock of their own."""
     vault = Vault(settings.master_key)
@@ -144,6 +169,13 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
     single_use = SingleUse(store, monotonic=time.monotonic, gather=lambda: time.sleep(_GATHER))
     reader = Reader(settings.public_url, timedelta(seconds=settings.saml_clock_skew), saml_keys.opening)
     providers = {name: config.open(now=now) for name, config in settings.directories.items()}
+    ldap = LdapSignIn(
+        providers=providers,
+        attempts=Attempts(store),
+        audit=audit,
+        store=store,
+        password_in_query=settings.allow_password_in_query,
+    )
     gate = Gate(
         api=model.load(),
         store=store,
@@ -153,13 +185,7 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         sealer=sealers.current,
         sessions=sessions,
         audit=audit,
-        ldap=LdapSignIn(
-            providers=providers,
-            attempts=Attempts(store),
-            audit=audit,
-            store=store,
-            password_in_query=settings.allow_password_in_query,
-        ),
+        ldap=ldap,
         saml=SamlSignIn(
             store=store,
             reader=reader,
@@ -190,10 +216,14 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
             timedelta(seconds=settings.pages_idle),
             timedelta(seconds=settings.pages_lifetime),
         ),
+        standing=Standing(store, providers),
         trusted_proxies=trusted,
         public_url=settings.public_url,
+        appearance=appearance(settings),
     )
-    portal = Portal(site=site, doors=lambda: (*saml.doors(store), *oidc.doors(store)))
+    entrance = Entrance(site=site, demanding=frozenset(settings.pages_second_factor))
+    administration = Administration(site=site)
+    portal = Portal(site=site, administration=administration, other_roles=settings.pages_other_roles)
     return Services(
         gate=gate,
         store=store,
@@ -204,10 +234,21 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         exchange_clients=ExchangeClients(settings.token_exchange_clients, only=settings.token_exchange_registered_only),
         endpoint=settings.public_url,
         region=next(iter(settings.regions), "us-east-1"),
+        login=Login(
+            site=site,
+            entrance=entrance,
+            forms=Forms(site=site, vault=vault),
+            ldap=ldap,
+            doors=lambda: (*saml.doors(store), *oidc.doors(store)),
+            realms=dict(_realm(text) for text in settings.pages_realms),
+            identifier_first=settings.pages_identifier_first,
+            maintenance=settings.pages_maintenance,
+        ),
         portal=portal,
-        saml=SamlPages(site=site, portal=portal, reader=reader, keys=saml_keys),
+        saml=SamlPages(site=site, entrance=entrance, portal=portal, reader=reader, keys=saml_keys),
         oidc=OidcPages(
             site=site,
+            entrance=entrance,
             portal=portal,
             key_sets=key_sets,
             fetcher=fetching,

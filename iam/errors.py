@@ -210,6 +210,12 @@ class NotImplementedHere(ServiceError):
     code = "NotImplemented"
 
 
+class NotSignedIn(ServiceError):
+    """Nobody is signed in to the pages with this browser."""
+
+    code = "NotSignedIn"
+
+
 class OutboundWebIdentityFederationDisabled(ServiceError):
     """The account has not enabled tokens of its own issuer."""
 

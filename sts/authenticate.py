@@ -18,6 +18,7 @@ from iam.policy.policy_set import PolicySet
 from iam.store import RoleRecord, Store, UserRecord
 from sts import callers
 from sts.callers import Caller, Ceilings
+from sts.identity import IamIdentity
 from sts.mint import Grant, Session, SessionKind, read
 from sts.sigv4 import KeyCache, Presented, check_scope, check_signature, check_time
 from sts.token import Sealer, TokenUnreadable
@@ -89,6 +90,21 @@ class Authenticator:
         caller = self._role_session(session, role) if grant.kind is SessionKind.ROLE else self._user_session(session)
         check_signature(presented, session.secret, self._derived_keys)
         return caller
+
+    def on_page(self, identity: IamIdentity, mfa_at: int | None) -> Caller:
+        """Return the user or owner who is signed in to the pages, as a session of their own would make them a caller.
+
+        Raise InvalidClientTokenId where the user has gone.
+        """
+        account_id, at = identity.account_id, int(identity.authenticated_at.timestamp() * 1000)
+        grant = Grant(
+            SessionKind.USER, account_id, identity.subject, identity.name, "iam", identity.subject, mfa_at=mfa_at
+        )
+        session = Session("", "", "", at, at, grant)
+        user = None if identity.is_root else self._store.user(identity.subject)
+        if user is None and not identity.is_root:
+            raise InvalidClientTokenId(_INVALID, log="the user is gone")
+        return self._build_user_session(session, user)
 
     def _open(self, presented: Presented) -> Session:
         sealer = self._sealer()

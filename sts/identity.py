@@ -19,6 +19,8 @@ class Identity:
     entryUUID, NameID, ``sub``): it never passes to somebody else, as a name may. ``name`` is the login name as the
     provider writes it, not as it was typed. ``groups`` are distinguished names as ``normalise_dn`` spells them, or
     claim values; ``group_names`` are their short names, in the same order. ``authenticated_at`` is aware and in UTC.
+    ``account_id`` is empty for a directory, which the roles of every account may trust. ``session_until`` ends whatever
+    begins with the proof, and ``session_index`` is what the provider calls the session.
     """
 
     provider: str
@@ -28,6 +30,29 @@ class Identity:
     groups: tuple[str, ...] = ()
     group_names: tuple[str, ...] = ()
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NONE)
+    account_id: str = ""
+    session_until: datetime | None = None
+    session_index: str | None = None
+
+    @property
+    def person(self) -> str:
+        """Return the one name under which everything of a person is kept and revoked: ``provider|subject``."""
+        return f"{self.provider}|{self.subject}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IamIdentity(Identity):
+    """A user of an account, or its owner, proved by a password on the sign-in page.
+
+    ``provider`` is ``iam``; ``subject`` is the user's unique id, or for the owner the account's id.
+    """
+
+    account_id: str
+
+    @property
+    def is_root(self) -> bool:
+        """Return whether this is the account's owner."""
+        return self.subject == self.account_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +74,6 @@ class SamlIdentity(Identity):
     name_format: str
     assertion: str
     usable_until: datetime
-    session_until: datetime | None
-    session_index: str | None
     map_by_trust: bool
 
 
@@ -76,11 +99,9 @@ class WebIdentity(Identity):
     transitive: tuple[str, ...] = ()
     token: str | None = None
     usable_until: datetime | None = None
-    session_until: datetime | None = None
-    session_index: str | None = None
 
 
-Vouched = SamlIdentity | WebIdentity  # who can be signed in in a browser
+Vouched = SamlIdentity | WebIdentity  # who comes from elsewhere, and leaves for there
 
 
 # What a person can mend who still knows the old password.

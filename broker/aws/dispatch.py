@@ -8,7 +8,7 @@ checks.
 import logging
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -45,14 +45,14 @@ from iam.operations.mfa import spend_code
 from iam.operations.passwords import WrongPassword, count_wrong_password
 from iam.operations.written import findings
 from iam.policy.decide import Layers, RequestContext, decide, message
-from iam.policy.explain import explain
+from iam.policy.explain import Explanation, explain
 from iam.policy.lint import Finding
 from iam.principal import PrincipalKind
 from iam.store import RoleRecord, Store
 from iam.vault import Vault
 from sts import denials, sigv4
 from sts.authenticate import Authenticator
-from sts.identity import Identity, SamlIdentity, Vouched, WebIdentity
+from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 from sts.mint import Session
 from sts.operations import OPERATIONS as STS
 from sts.operations import StsCall, StsOperation, session_may_call
@@ -70,6 +70,8 @@ _TOLD_OF_A_CLIENT = 120  # characters of its user agent: enough to tell a browse
 _STS_VERSION = "2011-06-15"
 _WEB = "AssumeRoleWithWebIdentity"
 _LDAP, _SAML = "AssumeRoleWithLDAPIdentity", "AssumeRoleWithSAML"
+_OWN = "GetSessionToken"
+_BY_KIND = {SamlIdentity: _SAML, WebIdentity: _WEB, IamIdentity: "AssumeRole"}
 _TOLD = 128  # characters of a name that nobody knows: an answer stays short however long the request is
 
 
@@ -122,28 +124,62 @@ class Gate:
         exchange.sealer = self.sealer()
         return exchange
 
-    def open_roles(self, exchange: Exchange, identity: Vouched) -> tuple[RoleRecord, ...]:
-        """Return the roles that a proved person may take, by ARN; raise InvalidIdentityToken."""
-        exchange.identity = identity
+    def choices(self, exchange: Exchange, identity: Identity) -> "Choices":
+        """Return the roles that could be a proved person's, by ARN, as they stand; raise InvalidIdentityToken."""
         if isinstance(identity, SamlIdentity):
             wanted(identity)  # what the assertion asks of a session must make sense, whatever the role
-        name = _operation_for(identity)
-        call = StsCall(self.store, exchange.sealer, self.random, exchange.now, identity=identity)
-        named = [(arn, _role_parameters(identity, arn)) for arn in candidates(identity, self.store)]
-        open_to = [arn for arn, p in named if self._admits(exchange, STS[name], call, p, name)]
-        found = [self.store.role(arn) for arn in sorted(open_to)]
-        return tuple(role for role in found if role is not None)
+        call, name = self._call_of(exchange, identity), _operation_for(identity)
+        found = [self.store.role(arn) for arn in sorted(candidates(identity, self.store))]
+        roles = [role for role in found if role is not None]
+        mine = [role for role in roles if self._opens(exchange, call, name, role, exchange.mfa_at)]
+        others = [role for role in roles if role not in mine] if len(mine) < len(roles) else []
+        proving = replace(call, mfa_at=_milliseconds(exchange.now))
+        stepping = [role for role in others if self._opens(exchange, proving, name, role, proving.mfa_at)]
+        return Choices(tuple(mine), tuple(stepping), tuple(role for role in others if role not in stepping))
 
-    def take_role(self, exchange: Exchange, identity: Vouched, role_arn: str, *, proof: bool) -> Result:
-        """Mint a session of a role for a proved person; raise ServiceError, which `record` records."""
-        name = _operation_for(identity)
+    def _opens(self, exchange: Exchange, call: StsCall, name: str, role: RoleRecord, mfa_at: int | None) -> bool:
+        p = _role_parameters(exchange.proved, role.arn)
+        return self._admits(exchange, STS[name], call, p, name, mfa_at)
+
+    def reasons(self, exchange: Exchange, identity: Identity, role_arn: str) -> tuple[Explanation, ...]:
+        """Return why a role is or is not open to a proved person: an explanation of each thing that is asked."""
+        call, name = self._call_of(exchange, identity), _operation_for(identity)
+        asks = STS[name].asks(call, _role_parameters(identity, role_arn))
+        return tuple(
+            explain(*self._question(exchange, ask, ask.action or f"sts:{name}", exchange.mfa_at)) for ask in asks
+        )
+
+    def take_role(
+        self, exchange: Exchange, identity: Identity, role_arn: str, *, proof: bool, narrowed: Params | None = None
+    ) -> Result:
+        """Mint a session of a role for a proved person; raise ServiceError, which `record` records.
+
+        ``narrowed`` are DurationSeconds, Policy and PolicyArns, as the operation takes them. ``proof``: what proved the
+        person counts once, and has not been used up yet. Users and owners who name themselves get their own session.
+        """
+        call = self._call_of(exchange, identity)
+        name = _operation_for(identity, role_arn)
         model = exchange.model = self.api.find(name, _STS_VERSION)
         if model is None:
             raise InternalFailure("An internal error occurred.", log=f"the model has no {name}")
-        exchange.identity = identity
-        exchange.params = _role_parameters(identity, role_arn)
-        call = StsCall(self.store, exchange.sealer, self.random, exchange.now, identity=identity)
+        exchange.params = ({} if name == _OWN else _role_parameters(identity, role_arn)) | (narrowed or {})
         return self._decided(exchange, model, STS[name], call, proof=proof)
+
+    def _call_of(self, exchange: Exchange, identity: Identity) -> StsCall:
+        exchange.identity = identity
+        exchange.on_page = True
+        if isinstance(identity, IamIdentity):
+            exchange.caller = self.authenticate.on_page(identity, exchange.mfa_at)
+        return StsCall(
+            self.store,
+            exchange.sealer,
+            self.random,
+            exchange.now,
+            exchange.caller,
+            identity=None if exchange.caller else identity,
+            mfa_at=exchange.mfa_at,
+            keeps_mfa=True,
+        )
 
     def record(self, exchange: Exchange, error: ServiceError) -> ServiceError:
         """Record a refusal and return it; or, where it cannot be recorded, return that we are out of order."""
@@ -273,9 +309,17 @@ class Gate:
             raise ValidationError(f"Several roles trust this identity; name one of them with RoleArn: {arns}")
         return open_to[0]
 
-    def _admits(self, exchange: Exchange, operation: StsOperation, call: StsCall, p: Params, name: str) -> bool:
+    def _admits(
+        self,
+        exchange: Exchange,
+        operation: StsOperation,
+        call: StsCall,
+        p: Params,
+        name: str,
+        mfa_at: int | None = None,
+    ) -> bool:
         return all(
-            decide(*self._question(exchange, ask, ask.action or f"sts:{name}", None)).allowed
+            decide(*self._question(exchange, ask, ask.action or f"sts:{name}", mfa_at)).allowed
             for ask in operation.asks(call, p)
         )
 
@@ -291,8 +335,7 @@ class Gate:
             good = spend_code(tx, user_id, principal.account_id, serial, code, exchange.now, self.vault)
         if not good:
             raise AccessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code.")
-        mfa_at = int(exchange.now.timestamp() * 1000)
-        return StsCall(self.store, call.sealer, self.random, exchange.now, call.caller, mfa_at=mfa_at)
+        return replace(call, mfa_at=_milliseconds(exchange.now))
 
     # --- IAM ----------------------------------------------------------------------------------------------------------
 
@@ -371,6 +414,8 @@ class Gate:
         if caller is None:
             principal = federated_principal(exchange.proved, ask.account_id)
             keys["aws:resourceaccount"] = (ask.account_id,)
+            if exchange.on_page:  # a program brings no second factor and lacks the key; here it could be given
+                keys["aws:multifactorauthpresent"] = ("false" if mfa_at is None else "true",)
             context = RequestContext(action, ask.resource, principal, {**keys, **ask.keys})
             return context, Layers(resource=ask.trust, resource_account=ask.account_id)
         keys |= caller.keys
@@ -405,15 +450,32 @@ class Gate:
         return _response(status(error), body, exchange.id, headers, as_json=as_json)
 
 
-def _operation_for(identity: Vouched) -> str:
-    return _SAML if isinstance(identity, SamlIdentity) else _WEB
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The roles that name a person's provider: those they may take, those after a second factor, and the rest."""
+
+    open: tuple[RoleRecord, ...]
+    after_mfa: tuple[RoleRecord, ...] = ()
+    closed: tuple[RoleRecord, ...] = ()
 
 
-def _role_parameters(identity: Vouched, role_arn: str) -> Params:
+def _operation_for(identity: Identity, role_arn: str = "") -> str:
+    if isinstance(identity, IamIdentity) and ":role/" not in role_arn and role_arn:
+        return _OWN
+    return next((name for kind, name in _BY_KIND.items() if isinstance(identity, kind)), _LDAP)
+
+
+def _role_parameters(identity: Identity, role_arn: str) -> Params:
     """Return the parameters with which somebody takes a role from a page."""
     if isinstance(identity, SamlIdentity):
         return {"RoleArn": role_arn, "PrincipalArn": identity.provider}
-    return {"RoleArn": role_arn, "RoleSessionName": session_name(identity.name)}
+    if isinstance(identity, WebIdentity | IamIdentity):
+        return {"RoleArn": role_arn, "RoleSessionName": session_name(identity.name)}
+    return {"RoleArn": role_arn}
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
 
 
 def _response(

@@ -17,6 +17,7 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 _REASONS = {
     200: "200 OK",
     400: "400 Bad Request",
+    401: "401 Unauthorized",
     403: "403 Forbidden",
     404: "404 Not Found",
     405: "405 Method Not Allowed",

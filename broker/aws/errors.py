@@ -38,6 +38,7 @@ STATUS = {
     "MissingAuthenticationToken": 403,
     "NoSuchEntity": 404,
     "NotImplemented": 501,
+    "NotSignedIn": 401,
     "OutboundWebIdentityFederationDisabledException": 403,
     "PackedPolicyTooLarge": 400,
     "PasswordPolicyViolation": 400,

@@ -35,6 +35,8 @@ class Exchange:
     denial: Explanation | None = None  # of the decision that was a no
     findings: tuple[Finding, ...] = ()  # about a policy that the request writes
     result: Result | None = None
+    on_page: bool = False  # of somebody signed in to the pages, where a second factor can always be asked for
+    mfa_at: int | None = None  # when that was last given there, in milliseconds
 
     def __post_init__(self) -> None:
         self.id = self.new_id()

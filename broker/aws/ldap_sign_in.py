@@ -39,21 +39,41 @@ class LdapSignIn:
         name, provider = self._provider(p)
         username, password = p["LDAPUsername"], p["LDAPPassword"]
         exchange.params = rest = {key: value for key, value in p.items() if key not in _PROOF}
-        subject = f"{name}|{_counted_name(provider, username)}"
-        with self.attempts.turn(subject, network(exchange.request.source_ip), password):
-            return self._tried(exchange, name, provider, subject, username, password), rest
+        found = self.sign_in(exchange, name, provider, username, password)
+        if isinstance(found, Refusal):
+            raise IDPRejectedClaim(_REJECTED, log=f"{name}: {found.reason}")
+        return found, rest
 
-    def _tried(
-        self, exchange: Exchange, name: str, provider: LdapProvider, subject: str, username: str, password: str
-    ) -> Identity:
-        source = network(exchange.request.source_ip)
-        failed_before = self.attempts.admit(subject, source, exchange.now)
-        found = provider.authenticate(username, password)
+    def sign_in(
+        self, exchange: Exchange, name: str, provider: LdapProvider, username: str, password: str
+    ) -> Identity | Refusal:
+        """Ask one directory who this is, and record what it said; raise Throttling, ProviderUnavailable."""
+        subject, source = self.subject(name, username), network(exchange.request.source_ip)
+        with self.attempts.turn(subject, source, password):
+            failed_before = self.attempts.admit(subject, source, exchange.now)
+            found = provider.authenticate(username, password)
+            return self._recorded(exchange, name, username, found, (subject, source), failed_before=failed_before)
+
+    def subject(self, name: str, username: str) -> str:
+        """Return under which name failures of somebody of a directory count."""
+        return f"{name}|{_counted_name(self.providers[name], username)}"
+
+    def _recorded(
+        self,
+        exchange: Exchange,
+        name: str,
+        username: str,
+        found: Identity | Refusal,
+        pair: tuple[str, str],
+        *,
+        failed_before: bool,
+    ) -> Identity | Refusal:
+        subject, source = pair
         if isinstance(found, Refusal):
             self.audit.append(trail.sign_in(exchange, name, username, refusal=found))
             if found.counted:
                 self.attempts.failed(subject, source, exchange.now)
-            raise IDPRejectedClaim(_REJECTED, log=f"{name}: {found.reason}")
+            return found
         exchange.identity = found
         self.audit.append(trail.sign_in(exchange, name, found.name))
         if failed_before:

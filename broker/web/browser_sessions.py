@@ -9,19 +9,31 @@ import json
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from iam.arn import Random
 from iam.errors import ServiceUnavailable
-from sts.identity import SamlIdentity, Vouched, WebIdentity
+from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 
 _SIGN_IN_WITHIN = 600  # seconds from the first page to the answer of the identity provider
+_ANSWER_KEPT = 30  # seconds in which a form that was sent twice gets its first answer
 _TIMES = ("authenticated_at", "usable_until", "session_until")
+_LONGEST_AGENT = 200
+
+
+class Client(NamedTuple):
+    """The browser as it was when the session began."""
+
+    source_ip: str = ""
+    user_agent: str = ""
+
+
+_NOBODYS = Client()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +41,37 @@ class BrowserSession:
     """One person in one browser. ``key`` is where Redis has it; ``form_token`` proves that a form is one of ours.
 
     ``renewal`` is what the provider is asked with, sealed, whether what it said of the person still holds; or nothing.
+    ``mfa_at`` is when the person last gave a second factor.
     """
 
     key: str
-    identity: Vouched
+    identity: Identity
     form_token: str
     opened_at: datetime
     ends_at: datetime
     renewal: str = field(default="", repr=False)
+    mfa_at: datetime | None = None
+    client: Client = _NOBODYS
+
+    @property
+    def handle(self) -> str:
+        """Return what names the session in a list: enough to find it, and nothing to be it with."""
+        return self.key.rpartition(":")[2][:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Somebody whose password was right, and who must do one thing more before a session begins.
+
+    ``step`` says what: give a second factor, enrol one, or change the password.
+    """
+
+    key: str
+    step: str
+    identity: Identity
+    form_token: str
+    return_to: str
+    memo: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +106,34 @@ class BrowserSessions:
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
-    def open(self, identity: Vouched, renewal: str = "") -> tuple[str, BrowserSession]:
+    def open(
+        self, identity: Identity, renewal: str = "", *, mfa_at: datetime | None = None, client: Client = _NOBODYS
+    ) -> tuple[str, BrowserSession]:
         """Begin a session; return what the cookie shall hold, and the session."""
-        token, now = self.new_token(), self.now()
+        now = self.now()
         ends = now + self.lifetime
         if identity.session_until is not None:
             ends = min(ends, identity.session_until)
-        made = BrowserSession(self._session(token), identity, self.new_token(), now, ends, renewal)
-        person = self._person(identity.provider, identity.subject)
+        client = Client(client.source_ip, client.user_agent[:_LONGEST_AGENT])
+        return self._keep(BrowserSession("", identity, "", now, ends, renewal, mfa_at, client))
+
+    def step_up(self, session: BrowserSession, mfa_at: datetime) -> tuple[str, BrowserSession]:
+        """Begin the session anew, under another id, now that a second factor was given (THREATS H02)."""
+        token, made = self._keep(replace(session, mfa_at=mfa_at))
+        self.end(session)
+        return token, made
+
+    def _keep(self, session: BrowserSession) -> tuple[str, BrowserSession]:
+        token, now = self.new_token(), self.now()
+        made = replace(session, key=self._session(token), form_token=self.new_token())
+        person = self._person(made.identity.person)
         with _answering():
             pipe = self.redis.pipeline()
             pipe.set(made.key, _text(made), px=self._left(made, now))
-            pipe.hset(person, made.key, json.dumps(identity.session_index))
+            pipe.hset(person, made.key, json.dumps(made.identity.session_index))
             pipe.pexpire(person, _milliseconds(self.lifetime))
+            pipe.zremrangebyscore(self._all, "-inf", now.timestamp())
+            pipe.zadd(self._all, {made.key: made.ends_at.timestamp()})
             pipe.execute()
         return token, made
 
@@ -108,23 +158,75 @@ class BrowserSessions:
 
     def end(self, session: BrowserSession) -> None:
         """End one session."""
-        with _answering():
-            self.redis.delete(session.key)
-            self.redis.hdel(self._person(session.identity.provider, session.identity.subject), session.key)
+        self.end_all(session.identity.provider, session.identity.subject, (session.key,))
 
     def of(self, provider: str, subject: str, indexes: tuple[str, ...]) -> tuple[str, ...]:
         """Return the keys of a person's sessions: those with these indexes, or all where none are named."""
         with _answering():
-            found: dict[str, str] = self.redis.hgetall(self._person(provider, subject))  # type: ignore[assignment]  # decode_responses
+            found: dict[str, str] = self.redis.hgetall(self._person(f"{provider}|{subject}"))  # type: ignore[assignment]  # decode_responses
         return tuple(key for key, index in found.items() if not indexes or json.loads(index) in (None, *indexes))
+
+    def of_person(self, person: str) -> tuple[BrowserSession, ...]:
+        """Return a person's sessions, the newest first."""
+        with _answering():
+            keys: list[str] = self.redis.hkeys(self._person(person))  # type: ignore[assignment]  # decode_responses
+        return self._read(keys)
+
+    def everybodys(self, most: int) -> tuple[BrowserSession, ...]:
+        """Return so many sessions of all people, the newest first."""
+        with _answering():
+            keys: list[str] = self.redis.zrevrangebyscore(  # type: ignore[assignment]  # decode_responses
+                self._all, "+inf", self.now().timestamp(), start=0, num=most
+            )
+        return self._read(keys)
+
+    def _read(self, keys: list[str]) -> tuple[BrowserSession, ...]:
+        if not keys:
+            return ()
+        with _answering():
+            texts = self.redis.mget(keys)
+        parsed = [_parse(key, str(text)) for key, text in zip(keys, texts, strict=True) if text is not None]
+        live = [one for one in parsed if one is not None and one.ends_at > self.now()]
+        return tuple(sorted(live, key=lambda one: one.opened_at, reverse=True))
 
     def end_all(self, provider: str, subject: str, keys: tuple[str, ...]) -> int:
         """End these sessions of a person; return how many there still were."""
         if not keys:
             return 0
         with _answering():
-            self.redis.hdel(self._person(provider, subject), *keys)
-            return int(self.redis.delete(*keys))
+            pipe = self.redis.pipeline()
+            pipe.delete(*keys)
+            pipe.hdel(self._person(f"{provider}|{subject}"), *keys)
+            pipe.zrem(self._all, *keys)
+            return int(pipe.execute()[0])
+
+    # --- who has one thing more to do ---------------------------------------------------------------------------------
+
+    def wait(self, step: str, identity: Identity, return_to: str, memo: str = "") -> tuple[str, Waiting]:
+        """Remember somebody who has one thing more to do; return what the cookie shall hold, and the memory."""
+        token = self.new_token()
+        made = Waiting(self._waiting(token), step, identity, self.new_token(), return_to, memo)
+        told = {"step": step, "form_token": made.form_token, "return_to": return_to, "memo": memo}
+        with _answering():
+            self.redis.set(made.key, json.dumps(told | _identity(identity)), ex=_SIGN_IN_WITHIN)
+        return token, made
+
+    def waiting(self, token: str | None) -> Waiting | None:
+        """Return who waits with this cookie, or None."""
+        if not token:
+            return None
+        with _answering():
+            text = self.redis.get(self._waiting(token))
+        try:
+            found = json.loads(str(text)) if text is not None else None
+            return None if found is None else _parse_waiting(self._waiting(token), found)
+        except (ValueError, TypeError, KeyError, AttributeError):  # of another version of this program
+            return None
+
+    def end_waiting(self, waiting: Waiting) -> bool:
+        """Forget who waits; return whether they still did: of many that try, one gets True."""
+        with _answering():
+            return bool(self.redis.delete(waiting.key))
 
     # --- what waits for an answer -------------------------------------------------------------------------------------
 
@@ -151,7 +253,28 @@ class BrowserSessions:
         """Return the hash by which a browser's own cookie is remembered."""
         return _hash(cookie or "")
 
+    # --- forms that are sent twice ------------------------------------------------------------------------------------
+
+    def claim(self, transaction: str) -> bool:
+        """Return whether a form is sent for the first time: of many that try, one gets True."""
+        with _answering():
+            return bool(self.redis.set(self._sent(transaction), "", nx=True, ex=_SIGN_IN_WITHIN))
+
+    def answer(self, transaction: str, text: str) -> None:
+        """Keep the answer to a form, sealed by the caller, for whoever sent it twice."""
+        with _answering():
+            self.redis.set(self._sent(transaction), text, ex=_ANSWER_KEPT)
+
+    def answered(self, transaction: str) -> str:
+        """Return the answer to a form that was sent before, or nothing while there is none."""
+        with _answering():
+            return str(self.redis.get(self._sent(transaction)) or "")
+
     # --- small parts --------------------------------------------------------------------------------------------------
+
+    @property
+    def _all(self) -> str:
+        return f"{self.prefix}all"
 
     def _left(self, session: BrowserSession, now: datetime) -> int:
         return max(1, _milliseconds(min(self.idle, session.ends_at - now)))
@@ -159,11 +282,17 @@ class BrowserSessions:
     def _session(self, token: str) -> str:
         return f"{self.prefix}session:{_hash(token)}"
 
-    def _person(self, provider: str, subject: str) -> str:
-        return f"{self.prefix}person:{_hash(f'{provider}|{subject}')}"
+    def _waiting(self, token: str) -> str:
+        return f"{self.prefix}waiting:{_hash(token)}"
+
+    def _person(self, person: str) -> str:
+        return f"{self.prefix}person:{_hash(person)}"
 
     def _begun(self, message_id: str) -> str:
         return f"{self.prefix}begun:{_hash(message_id)}"
+
+    def _sent(self, transaction: str) -> str:
+        return f"{self.prefix}sent:{_hash(transaction)}"
 
 
 @contextmanager
@@ -182,37 +311,58 @@ def _milliseconds(span: timedelta) -> int:
     return int(span.total_seconds() * 1000)
 
 
+# --- as text ----------------------------------------------------------------------------------------------------------
+
+
 def _text(session: BrowserSession) -> str:
-    names = [name for name in type(session.identity).__dataclass_fields__ if name not in _TIMES]
-    identity: dict[str, Any] = {name: getattr(session.identity, name) for name in names}
-    identity["attributes"] = dict(session.identity.attributes)
-    identity |= {name: _stamp(getattr(session.identity, name)) for name in _TIMES}
-    times = {"opened_at": session.opened_at.isoformat(), "ends_at": session.ends_at.isoformat()}
-    kind = type(session.identity).__name__
-    more = {"form_token": session.form_token, "renewal": session.renewal, **times}
-    return json.dumps({"kind": kind, "identity": identity, **more})
+    times = {name: _stamp(getattr(session, name)) for name in ("opened_at", "ends_at", "mfa_at")}
+    more = {"form_token": session.form_token, "renewal": session.renewal, "client": session.client, **times}
+    return json.dumps(_identity(session.identity) | more)
 
 
-_KINDS: dict[str, type[SamlIdentity] | type[WebIdentity]] = {"SamlIdentity": SamlIdentity, "WebIdentity": WebIdentity}
+def _identity(identity: Identity) -> dict[str, Any]:
+    told: dict[str, Any] = {name: getattr(identity, name) for name in type(identity).__dataclass_fields__}
+    told["attributes"] = dict(identity.attributes)
+    told |= {name: _stamp(told[name]) for name in _TIMES if name in told}
+    return {"kind": type(identity).__name__, "identity": told}
+
+
+_KINDS: dict[str, type[Identity]] = {kind.__name__: kind for kind in (Identity, IamIdentity, SamlIdentity, WebIdentity)}
+_TUPLES = ("groups", "group_names", "transitive", "audiences")
 
 
 def _parse(key: str, text: str) -> BrowserSession | None:
     """Return a session, or None where another version of this program wrote it: its person signs in again."""
     try:
         found = json.loads(text)
-        identity = found["identity"]
-        identity |= {name: _moment(identity[name]) for name in _TIMES}
-        identity["attributes"] = {name: tuple(values) for name, values in identity["attributes"].items()}
-        identity |= {
-            name: tuple(identity[name]) for name in ("groups", "group_names", "transitive") if name in identity
-        }
-        if "tags" in identity:
-            identity["tags"] = tuple((key, value) for key, value in identity["tags"])
         opened_at, ends_at = (datetime.fromisoformat(found[name]) for name in ("opened_at", "ends_at"))
-        made = _KINDS[found["kind"]](**identity)
-        return BrowserSession(key, made, found["form_token"], opened_at, ends_at, found["renewal"])
+        return BrowserSession(
+            key,
+            _parse_identity(found),
+            found["form_token"],
+            opened_at,
+            ends_at,
+            found["renewal"],
+            _moment(found["mfa_at"]),
+            Client(*found["client"]),
+        )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _parse_waiting(key: str, found: dict[str, Any]) -> Waiting:
+    told = (found[name] for name in ("form_token", "return_to", "memo"))
+    return Waiting(key, found["step"], _parse_identity(found), *told)
+
+
+def _parse_identity(found: dict[str, Any]) -> Identity:
+    told = found["identity"]
+    told |= {name: _moment(told[name]) for name in _TIMES if name in told}
+    told["attributes"] = {name: tuple(values) for name, values in told["attributes"].items()}
+    told |= {name: tuple(told[name]) for name in _TUPLES if name in told}
+    if "tags" in told:
+        told["tags"] = tuple((key, value) for key, value in told["tags"])
+    return _KINDS[found["kind"]](**told)
 
 
 def _stamp(moment: datetime | None) -> str | None:

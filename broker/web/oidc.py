@@ -24,7 +24,9 @@ from broker.providers.github import GitHub
 from broker.providers.oidc.key_sets import NO_KEY, KeySets
 from broker.providers.oidc.token import Expected, Token, check, read, verify
 from broker.web.browser_sessions import Begun, BrowserSession
-from broker.web.portal import Door, Portal
+from broker.web.entrance import Entrance, return_to
+from broker.web.login import Door, remember
+from broker.web.portal import Portal
 from broker.web.site import Site
 from iam.arn import iam_arn
 from iam.errors import (
@@ -41,13 +43,13 @@ from iam.saml.metadata import is_address
 from iam.schema import oidc_provider, sign_in_client
 from iam.store import Store
 from iam.vault import Vault
-from sts.identity import Vouched, WebIdentity
+from sts.identity import Identity, WebIdentity
 from sts.single_use import SingleUse
 from sts.web_identity import claim_values, session_tags, source_identity
 
-_RETURN_TO = frozenset({"/portal"})
 _LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 _NAMES = ("preferred_username", "email", "sub")  # of which the first that is there names a session
+_LONGEST_HINT = 256
 _LONGEST = 4096  # characters of a parameter that comes back
 # What a token says of itself and of the sign-in, which UserInfo does not repeat.
 _OF_THE_TOKEN = frozenset({
@@ -62,6 +64,7 @@ class OidcPages:
     """The relying party of every OpenID Connect provider that has a client for sign-in."""
 
     site: Site
+    entrance: Entrance
     portal: Portal
     key_sets: KeySets
     fetcher: Fetcher
@@ -109,16 +112,16 @@ class OidcPages:
         door = self._door(provider)
         browser = site.browser() or site.sessions.new_token()
         state, nonce, verifier = (site.sessions.new_token() for _ in range(3))
-        wanted = request.args.get("to", "/portal")
         begun = Begun(
             provider.arn,
             site.sessions.browser_of(browser),
             state,
-            wanted if wanted in _RETURN_TO else "/portal",
+            return_to(request.args.get("to")),
             nonce,
             verifier,
         )
         site.sessions.begin(state, begun)
+        hint = request.args.get("login_hint", "")[:_LONGEST_HINT]
         address = prepare_grant_uri(
             door,
             client.client_id,
@@ -129,9 +132,11 @@ class OidcPages:
             nonce=nonce,
             code_challenge=create_s256_code_challenge(verifier),
             code_challenge_method="S256",
+            **({"login_hint": hint} if hint else {}),
         )
-        response = site.guarded(_found(str(address)))
+        response = site.found(str(address))
         site.set_browser(response, browser)
+        remember(site, response, request.path)
         return response
 
     def callback(self, provider: OidcProviderRecord) -> Response:
@@ -152,18 +157,10 @@ class OidcPages:
             raise IDPRejectedClaim(f"The provider answered: {reason[:200]}")
         identity, renewal = self._identity(provider, issuer, about, given["code"], begun)
         site.exchange.identity = identity
-        roles = self.portal.roles(identity)
-        if site.wants_json:
-            response = site.json(self.portal.listed(identity, roles))
-        else:
-            response = site.guarded(_found(site.at(begun.return_to)))
-        before = site.session()
-        if before is not None:
-            site.sessions.end(before)
+        roles = self.portal.choices(identity).open
         site.record("OidcSignIn", identity.account_id, provider=identity.provider)
-        token, _ = site.sessions.open(identity, renewal)
-        site.set_session(response, token)
-        return response
+        told = self.portal.listed(identity, roles)
+        return self.entrance.admit(identity, begun.return_to, renewal=renewal, told=told)
 
     def _begun(self, provider: OidcProviderRecord, state: str) -> Begun:
         """Return the sign-in that an answer belongs to: of this provider, and begun in this very browser."""
@@ -209,7 +206,7 @@ class OidcPages:
 
     # --- who somebody is by now ---------------------------------------------------------------------------------------
 
-    def renew(self, session: BrowserSession) -> Vouched | None:
+    def renew(self, session: BrowserSession) -> Identity | None:
         """Ask the provider again, where it gave a refresh token; return None where it knows the person no more.
 
         Groups that were taken away since the sign-in then give no more credentials. Without a refresh token, what was
@@ -420,10 +417,13 @@ class OidcPages:
 def doors(store: Store, most: int = 20) -> tuple[Door, ...]:
     """Return the providers through which people sign in, up to so many."""
     joined = sign_in_client.join(oidc_provider, oidc_provider.c.id == sign_in_client.c.provider_id)
-    columns = select(sign_in_client.c.name, oidc_provider.c.id).select_from(joined)
+    names = (sign_in_client.c.name, oidc_provider.c.id, oidc_provider.c.account_id, oidc_provider.c.url)
+    columns = select(*names).select_from(joined)
     with store.read() as tx:
         rows = tx.execute(columns.order_by(sign_in_client.c.name).limit(most)).all()
-    return tuple(Door(row.name, f"/oidc/{row.id}/login") for row in rows)
+    return tuple(
+        Door(row.name, f"/oidc/{row.id}/login", iam_arn(row.account_id, "oidc-provider/", row.url, "")) for row in rows
+    )
 
 
 def _client(provider: OidcProviderRecord) -> SignInClient:
@@ -471,7 +471,3 @@ def _object(data: bytes) -> Mapping[str, object]:
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and not isinstance(value, Number)
-
-
-def _found(address: str) -> Response:
-    return Response("", 303, {"Location": address}, content_type="text/plain; charset=utf-8")

@@ -1,40 +1,89 @@
-"""The choice of a role by somebody who is signed in, the credentials they get, and the way out."""
+"""The roles of somebody who is signed in, the credentials of the one that they choose, and the way out."""
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, Final
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
+from flask_babel import gettext as _
+from redis.exceptions import RedisError
 
-from broker.credential_formats import process_form
+from broker.aws.dispatch import Choices
+from broker.credential_formats import FORMATS, Target, process_form
+from broker.web.administration import Administration
 from broker.web.browser_sessions import BrowserSession
+from broker.web.entrance import HOME
+from broker.web.narrowing import LENGTHS, Narrowing
 from broker.web.site import Site
-from iam.errors import ServiceError, ServiceUnavailable, ValidationError
+from iam import role_marks
+from iam.arn import root_arn
+from iam.errors import MalformedPolicyDocument, NotSignedIn, ServiceError, ServiceUnavailable, ValidationError
+from iam.policy.lint import Finding
 from iam.records import RoleRecord
-from sts.identity import Vouched
+from iam.role_marks import Mark
+from sts.identity import IamIdentity, Identity
 
 _SHORTEST_ARN, _LONGEST_ARN = 20, 2048  # STS API reference, AssumeRoleWithSAML, RoleArn
-Leave = Callable[[Vouched], Response | None]
-Renew = Callable[[BrowserSession], Vouched | None]
+_ON_A_PAGE: Final = 200
+_RECENT: Final = 5
+_LONGEST_POLICY: Final = 10_000  # characters that a form may bring; the STS takes fewer
+_UNMARKED: Final = Mark(pinned=False, taken=None)
+_PLAINLY: Final = Narrowing()
+
+Leave = Callable[[Identity], Response | None]
+Renew = Callable[[BrowserSession], Identity | None]
 
 
-class Door(NamedTuple):
-    """A way to sign in: what it is called, and where it begins."""
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One role in the list; ``running`` is when credentials of it that are still good expire, in milliseconds."""
 
+    arn: str
     name: str
-    address: str
+    account: str
+    account_id: str
+    description: str
+    max_session: int
+    mfa: bool
+    mark: Mark
+    running: int | None
+
+    @property
+    def text(self) -> str:
+        """Return what a search looks through."""
+        return f"{self.name} {self.account} {self.description} {self.arn}".casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the page of roles shows: those that a search found, a page of them, and those that stand first."""
+
+    rows: Sequence[Row]
+    marked: Sequence[Row]
+    found: int
+    page: int
+    pages: int
+    query: str
+    stale: bool
+
+    @property
+    def accounts(self) -> list[tuple[str, list[Row]]]:
+        """Return the rows of this page by account."""
+        return [(account, list(rows)) for account, rows in groupby(self.rows, lambda one: one.account)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Portal:
-    """The pages of somebody who is signed in; ``doors`` are the ways to get there."""
+    """The pages of somebody who is signed in; ``other_roles``: people may see which roles trust only their provider."""
 
     site: Site
-    doors: Callable[[], tuple[Door, ...]]
+    administration: Administration
+    other_roles: bool
 
     def blueprint(self, leave: Leave, renew: Renew) -> Blueprint:
         """Return the routes.
@@ -44,6 +93,8 @@ class Portal:
         """
         made = Blueprint("portal", __name__)
         made.get("/portal")(self.show)
+        made.post("/portal/pin", endpoint="pin")(lambda: self._pin(pinned=True))
+        made.post("/portal/unpin", endpoint="unpin")(lambda: self._pin(pinned=False))
 
         @made.post("/portal")
         def take() -> Response:
@@ -55,66 +106,51 @@ class Portal:
 
         return made
 
-    # --- pages --------------------------------------------------------------------------------------------------------
-
-    def show(self) -> Response:
-        """Show the roles, or the ways to sign in."""
-        session = self.site.session()
-        if session is None:
-            return self._nobody()
-        roles = self.roles(session.identity)
-        if self.site.wants_json:
-            return self.site.json(self.listed(session.identity, roles) | {"form_token": session.form_token})
-        hidden = {"form_token": session.form_token}
-        return self.choice(session.identity, roles, action=self.site.at("/portal"), hidden=hidden, signed_in=True)
-
-    def _take(self, renew: Renew) -> Response:
-        """Answer with credentials of the role that was chosen."""
-        session = self.site.session()
-        if session is None:
-            return self._nobody()
-        self.site.check_form(session)
-        identity = renew(session)
-        if identity is None:
-            self.site.sessions.end(session)
-            return self._nobody()
-        return self.taken(identity, request.form.get("roleIndex", ""), proof=False)
-
-    def _sign_out(self, leave: Leave) -> Response:
-        """End the session here, whatever comes of the way to the identity provider's own logout."""
-        site = self.site
-        session = site.session()
-        if session is None:
-            return self.signed_out()
-        site.check_form(session)
-        site.sessions.end(session)
-        identity = site.exchange.identity = session.identity
-        site.record("SignOut", identity.account_id, provider=identity.provider)
-        response = leave(identity) or self.signed_out()
-        site.drop_session(response)
-        return response
-
-    def _nobody(self) -> Response:
-        """Return the page of somebody who is not signed in."""
-        doors = self.doors()
-        if self.site.wants_json:
-            told = {one.name: self.site.at(one.address) for one in doors}
-            return self.site.json({"code": "NotSignedIn", "doors": told}, 401)
-        return self.site.page("doors.html", code=401 if request.method == "POST" else 200, doors=doors)
-
-    def signed_out(self, *, everywhere: bool = True) -> Response:
-        """Return the page of somebody who has just been signed out."""
-        response = self.site.page("signed_out.html", everywhere=everywhere)
-        self.site.drop_session(response)
-        return response
-
     # --- roles --------------------------------------------------------------------------------------------------------
 
-    def roles(self, identity: Vouched) -> tuple[RoleRecord, ...]:
-        """Return the roles that a person may take; raise InvalidIdentityToken."""
-        return self.site.gate.open_roles(self.site.exchange, identity)
+    def show(self) -> Response:
+        """Show the roles."""
+        return self._shown(self.site.required(), request.args.get("role", ""))
 
-    def listed(self, identity: Vouched, roles: tuple[RoleRecord, ...]) -> dict[str, Any]:
+    def _shown(
+        self,
+        session: BrowserSession,
+        chosen: str,
+        narrowing: Narrowing = _PLAINLY,
+        *,
+        findings: tuple[Finding, ...] | None = None,
+        told: str = "",
+        code: int = 200,
+    ) -> Response:
+        site, identity = self.site, session.identity
+        choices = self.choices(identity)
+        if site.wants_json:
+            return site.json(self.listed(identity, choices.open) | {"form_token": session.form_token})
+        rows, stale = self._rows(identity, choices)
+        listing = _listing(rows, request.args.get("q", "")[:200], request.args.get("page", "1"), stale=stale)
+        return site.page(
+            "roles.html",
+            code=code,
+            session=session,
+            administrator=self.administration.any(session),
+            listing=listing,
+            chosen=_preselected(listing, chosen),
+            asked=any(row.arn == chosen for row in rows),
+            other=len(choices.closed) if self.other_roles else 0,
+            groups=identity.group_names,
+            lengths=LENGTHS,
+            narrowing=narrowing,
+            findings=findings,
+            told=told,
+            reference=site.reference,
+            data=_for_programs(rows),
+        )
+
+    def choices(self, identity: Identity) -> Choices:
+        """Return the roles that could be a person's; raise InvalidIdentityToken."""
+        return self.site.choices(identity)
+
+    def listed(self, identity: Identity, roles: Sequence[RoleRecord]) -> dict[str, Any]:
         """Return the roles as programs read them."""
         return {
             "subject": identity.subject,
@@ -131,49 +167,203 @@ class Portal:
         }
 
     def choice(
-        self,
-        identity: Vouched,
-        roles: tuple[RoleRecord, ...],
-        *,
-        action: str,
-        hidden: Mapping[str, str],
-        signed_in: bool = False,
+        self, identity: Identity, roles: Sequence[RoleRecord], *, action: str, hidden: Mapping[str, str]
     ) -> Response:
-        """Return the page on which a role is chosen, which programs that pick roles from such pages can read too."""
-        accounts = [
-            (self._account(account_id), list(found)) for account_id, found in groupby(roles, lambda one: one.account_id)
-        ]
-        told = {"roles_accounts": {name: [role.arn for role in found] for name, found in accounts}}
+        """Return the page on which somebody without a session chooses; programs that pick roles can read it too."""
+        rows = [self._row(role, _UNMARKED, None, mfa=False) for role in roles]
+        accounts = [(account, list(found)) for account, found in groupby(rows, lambda one: one.account)]
         return self.site.page(
-            "roles.html",
-            identity=identity,
-            accounts=accounts,
-            action=action,
-            hidden=hidden,
-            signed_in=signed_in,
-            data=b64encode(json.dumps(told).encode()).decode(),
+            "choice.html", identity=identity, accounts=accounts, action=action, hidden=hidden, data=_for_programs(rows)
         )
 
-    def _account(self, account_id: str) -> str:
+    def _rows(self, identity: Identity, choices: Choices) -> tuple[list[Row], bool]:
+        """Return the rows by account and name, and whether what runs could not be asked for."""
+        with self.site.store.read() as tx:
+            marks = role_marks.marks_of(tx, identity.person)
+        roles = [(role, False) for role in choices.open] + [(role, True) for role in choices.after_mfa]
+        running, stale = self._running(identity, {role.account_id for role, _mfa in roles})
+        rows = [self._row(role, marks.get(role.id, _UNMARKED), running.get(role.id), mfa=mfa) for role, mfa in roles]
+        rows.sort(key=lambda one: (one.account.casefold(), one.name.casefold()))
+        return [*self._own(identity), *rows], stale
+
+    def _row(self, role: RoleRecord, mark: Mark, running: int | None, *, mfa: bool) -> Row:
+        return Row(
+            role.arn,
+            role.name,
+            self.account(role.account_id),
+            role.account_id,
+            role.description,
+            role.max_session,
+            mfa,
+            mark,
+            running,
+        )
+
+    def _own(self, identity: Identity) -> Iterator[Row]:
+        """Yield the row of a user or owner, who can have a session of their own."""
+        if isinstance(identity, IamIdentity):
+            arn = self.own_arn(identity)
+            account = self.account(identity.account_id)
+            about = _("Your own permissions, without a role")
+            yield Row(arn, identity.name, account, identity.account_id, about, 43_200, False, _UNMARKED, None)  # noqa: FBT003
+
+    def own_arn(self, identity: IamIdentity) -> str:
+        """Return the ARN of a user or owner."""
+        user = None if identity.is_root else self.site.store.user(identity.subject)
+        return user.arn if user else root_arn(identity.account_id)
+
+    def _running(self, identity: Identity, accounts: set[str]) -> tuple[dict[str, int], bool]:
+        """Return until when each role's newest credentials of a person are good, by the role's unique id."""
+        now_ms, found = int(self.site.exchange.now.timestamp() * 1000), dict[str, int]()
+        try:
+            for account_id in accounts:
+                for one in self.site.gate.sessions.of_person(account_id, identity.person, now_ms):
+                    found[one.entity_id] = max(one.expires_at, found.get(one.entity_id, 0))
+        except RedisError:
+            return found, True
+        return found, False
+
+    def account(self, account_id: str) -> str:
+        """Return an account's alias and id, as pages write it."""
         account = self.site.store.account(account_id)
         return f"{account.alias} ({account_id})" if account and account.alias else account_id
 
-    def taken(self, identity: Vouched, role_arn: str, *, proof: bool) -> Response:
+    def _pin(self, *, pinned: bool) -> Response:
+        """Let a role stand first, or no longer."""
+        session = self.site.posted()
+        role = self.site.store.role(self.site.field("role", _LONGEST_ARN))
+        if role is not None:
+            with self.site.store.write(revise=False) as tx:
+                role_marks.pin(tx, session.identity.person, role.id, pinned=pinned)
+        return self.site.found(self.site.at(HOME))
+
+    # --- credentials --------------------------------------------------------------------------------------------------
+
+    def _take(self, renew: Renew) -> Response:
+        """Answer with credentials of the role that was chosen."""
+        site, session = self.site, self.site.posted()
+        chosen = site.field("roleIndex", 2 * _LONGEST_ARN)
+        identity = renew(session)
+        if identity is None:
+            site.sessions.end(session)
+            raise NotSignedIn("You are not signed in.")
+        if chosen in {role.arn for role in self.choices(identity).after_mfa}:
+            back = urlencode({"role": chosen})
+            return site.found(site.at(f"/mfa?{urlencode({'to': f'{HOME}?{back}'})}"))
+        asked = Narrowing(site.field("seconds", 10), site.field("narrow", 10), site.field("policy", _LONGEST_POLICY))
+        try:
+            if "check" in request.form:
+                return self._shown(session, chosen, asked, findings=asked.findings)
+            return self.taken(identity, chosen, proof=False, narrowed=asked.parameters)
+        except (ValidationError, MalformedPolicyDocument) as error:
+            if site.wants_json:
+                raise
+            return self._shown(session, chosen, asked, told=error.message, code=400)
+
+    def taken(
+        self, identity: Identity, role_arn: str, *, proof: bool, narrowed: Mapping[str, Any] | None = None
+    ) -> Response:
         """Return credentials of a role, or why not; ``proof``: the assertion has not been used up yet."""
         site = self.site
         if not _SHORTEST_ARN <= len(role_arn) <= _LONGEST_ARN:
             raise ValidationError("roleIndex must be the ARN of a role")
         try:
-            result = site.gate.take_role(site.exchange, identity, role_arn, proof=proof)
+            result = site.gate.take_role(site.exchange, identity, role_arn, proof=proof, narrowed=dict(narrowed or {}))
         except ServiceError as error:
-            return site.refused(site.gate.record(site.exchange, error))
+            raise site.gate.record(site.exchange, error) from error
         credentials = process_form(result["Credentials"])
         if site.wants_json:
             return site.json(credentials)
-        response = site.page("credentials.html", credentials=credentials, text=json.dumps(credentials, indent=2))
+        response = self._credentials(identity, role_arn, credentials)
         if proof:
             with suppress(ServiceUnavailable):  # the credentials are there, whoever wants another role signs in again
                 if site.session() is None:  # an answer that nobody had asked for takes nobody's place
-                    token, _ = site.sessions.open(identity)
-                    site.set_session(response, token)
+                    site.open(response, identity)
         return response
+
+    def _credentials(self, identity: Identity, role_arn: str, credentials: dict[str, Any]) -> Response:
+        site = self.site
+        role = site.store.role(role_arn)
+        if role is not None:
+            with suppress(ServiceError), site.store.write(revise=False) as tx:  # the credentials are there all the same
+                role_marks.note_taken(tx, identity.person, role.id, site.exchange.now)
+        profile = role.name if role else identity.name
+        return site.page(
+            "credentials.html",
+            role=role.name if role else identity.name,
+            account=self.account(role.account_id if role else identity.account_id),
+            identity=identity,
+            credentials=credentials,
+            endpoint=site.public_url,
+            formats=_written(credentials, profile, site.public_url),
+        )
+
+    # --- out ----------------------------------------------------------------------------------------------------------
+
+    def _sign_out(self, leave: Leave) -> Response:
+        """End the session here, whatever comes of the way to the identity provider's own logout."""
+        site = self.site
+        session = site.session()
+        if session is None:
+            return self.signed_out()
+        site.check_form(session)
+        site.sessions.end(session)
+        identity = site.exchange.identity = session.identity
+        site.record("SignOut", identity.account_id, provider=identity.provider)
+        response = leave(identity) or self.signed_out()
+        site.drop_session(response)
+        return response
+
+    def signed_out(self, *, everywhere: bool = True) -> Response:
+        """Return the page of somebody who has just been signed out."""
+        response = self.site.page("signed_out.html", everywhere=everywhere)
+        self.site.drop_session(response)
+        return response
+
+
+# What is read from a file, or asks for more than keys, is told the address as well.
+_WITH_ADDRESS: Final = frozenset({"file", "terraform"})
+
+
+def _written(credentials: Mapping[str, Any], profile: str, endpoint: str) -> list[tuple[str, str, str]]:
+    """Return the credentials in every format: its key, its title and the text."""
+    return [
+        (key, one.title, one.text(credentials, Target(profile, endpoint if key in _WITH_ADDRESS else "")))
+        for key, one in FORMATS.items()
+    ]
+
+
+# --- the list -----------------------------------------------------------------------------------------------------
+
+
+def _listing(rows: Sequence[Row], query: str, page: str, *, stale: bool) -> Listing:
+    parts = query.casefold().split()
+    found = [row for row in rows if all(part in row.text for part in parts)]
+    pages = max(1, -(-len(found) // _ON_A_PAGE))
+    number = min(max(1, int(page)), pages) if page.isascii() and page.isdigit() and len(page) < 6 else 1  # noqa: PLR2004 - digits enough
+    shown = found[(number - 1) * _ON_A_PAGE : number * _ON_A_PAGE]
+    marked = [] if parts or number > 1 else _marked(rows)
+    return Listing(shown, marked, len(found), number, pages, query, stale)
+
+
+def _marked(rows: Sequence[Row]) -> list[Row]:
+    """Return the pinned roles, then the ones taken last."""
+    pinned = [row for row in rows if row.mark.pinned]
+    taken = [row for row in rows if row.mark.taken and not row.mark.pinned]
+    recent = sorted(taken, key=lambda row: row.mark.taken or 0, reverse=True)
+    return pinned + recent[:_RECENT]
+
+
+def _preselected(listing: Listing, wish: str) -> str:
+    """Return the role that Enter takes: the one wished for, the one that stands first, or the first of all."""
+    rows = [*listing.marked, *listing.rows]
+    wished = [row.arn for row in rows if row.arn == wish]
+    return next(iter([*wished, *(row.arn for row in rows)]), "")
+
+
+def _for_programs(rows: Sequence[Row]) -> str:
+    """Return the roles by account as programs that pick roles from such pages expect them."""
+    accounts: dict[str, list[str]] = {}
+    for row in rows:
+        accounts.setdefault(row.account, []).append(row.arn)
+    return b64encode(json.dumps({"roles_accounts": accounts}).encode()).decode()

@@ -16,7 +16,9 @@ from broker.providers.saml.messages import Message
 from broker.providers.saml.provider import Reader, alive, identity
 from broker.providers.saml.service_keys import ServiceKeys
 from broker.web.browser_sessions import Begun
-from broker.web.portal import Door, Portal
+from broker.web.entrance import Entrance, return_to
+from broker.web.login import Door, remember
+from broker.web.portal import Portal
 from broker.web.site import Site
 from iam.arn import ACCOUNT_ID, iam_arn
 from iam.errors import (
@@ -30,7 +32,6 @@ from iam.store import Store
 from sts.identity import SamlIdentity
 
 _KIND = "saml-provider/"
-_RETURN_TO = frozenset({"/portal"})  # where a sign-in may lead
 _MOST_RELAYED = 1024  # characters of a RelayState that is not ours
 _METADATA = "application/samlmetadata+xml"
 
@@ -40,6 +41,7 @@ class SamlPages:
     """The service provider of every SAML identity provider."""
 
     site: Site
+    entrance: Entrance
     portal: Portal
     reader: Reader
     keys: ServiceKeys
@@ -88,20 +90,20 @@ class SamlPages:
         door = messages.binding_of(provider.metadata.sign_in)
         if door is None:
             raise InvalidIdentityToken("The identity provider's metadata has no address for sign-in.")
-        wanted = request.args.get("to", "/portal")
         browser = site.browser() or site.sessions.new_token()
         message_id, relay_state = self._new_id(), site.sessions.new_token()
         begun = Begun(
             provider.arn,
             site.sessions.browser_of(browser),
             relay_state,
-            wanted if wanted in _RETURN_TO else "/portal",
+            return_to(request.args.get("to")),
         )
         site.sessions.begin(message_id, begun)
         here = self.reader.addresses(provider)
         message = messages.sign_in_request(here, door[1], message_id, now, relay_state)
         response = self._sent(message, door[0])
         site.set_browser(response, browser)
+        remember(site, response, request.path)
         return response
 
     def acs(self, provider: SamlProviderRecord) -> Response:
@@ -134,34 +136,21 @@ class SamlPages:
                 "This sign-in was not begun in this browser, or too long ago. Begin again at the sign-in page.",
                 log=f"InResponseTo {message_id[:100]}",
             )
-        roles = self.portal.roles(found)  # first: what cannot lead to a role opens no session
+        roles = self.portal.choices(found).open  # first: what cannot lead to a role opens no session
         if not site.sessions.finish(message_id):
             raise InvalidIdentityToken("The request was answered before.")
-        if site.wants_json:
-            response = site.json(self.portal.listed(found, roles))
-        else:
-            response = site.guarded(_found(site.at(begun.return_to)))
-        self._open(found, response)
-        return response
-
-    def _open(self, found: SamlIdentity, response: Response) -> None:
-        site = self.site
         if found.session_until is not None and found.session_until <= site.exchange.now:
             raise ExpiredTokenException("Token has expired", log="SessionNotOnOrAfter: over, within the clocks' skew")
         site.gate.saml.spend(found, site.exchange.now)
-        before = site.session()
-        if before is not None:
-            site.sessions.end(before)
         site.record("SamlSignIn", found.account_id, provider=found.provider)
-        token, _ = site.sessions.open(found)  # a new id, whatever cookie the browser had (THREATS H02)
-        site.set_session(response, token)
+        return self.entrance.admit(found, begun.return_to, told=self.portal.listed(found, roles))
 
     def _unasked(self, found: SamlIdentity, text: str) -> Response:
         """Show the roles of an answer that nobody had asked for, or take the one that is chosen."""
         site = self.site
         chosen = request.form.get("roleIndex")
         if not chosen:
-            roles = self.portal.roles(found)
+            roles = self.portal.choices(found).open
             site.record("SamlRoles", found.account_id, provider=found.provider)
             if site.wants_json:
                 return site.json(self.portal.listed(found, roles))
@@ -241,7 +230,7 @@ class SamlPages:
         """Return the answer with which the browser carries a message: a redirect, or a page with a form."""
         key = self.keys.signing()
         if binding == REDIRECT:
-            return self.site.guarded(_found(messages.redirect(message, key)))
+            return self.site.found(messages.redirect(message, key))
         fields = messages.form(message, key)
         # The identity provider may lead on to another host, which browsers would hold to form-action.
         return self.site.page("forward.html", forms_to="*", address=message.address, fields=fields)
@@ -255,9 +244,11 @@ def doors(store: Store, most: int = 20) -> tuple[Door, ...]:
             .order_by(saml_provider.c.name_key, saml_provider.c.account_id)
             .limit(most)
         ).all()
-    return tuple(Door(f"{row.name} ({row.account_id})", f"/saml/{row.account_id}/{row.name}/login") for row in rows)
-
-
-def _found(address: str) -> Response:
-    """Return the answer that sends a browser on with GET."""
-    return Response("", 303, {"Location": address}, content_type="text/plain; charset=utf-8")
+    return tuple(
+        Door(
+            f"{row.name} ({row.account_id})",
+            f"/saml/{row.account_id}/{row.name}/login",
+            iam_arn(row.account_id, _KIND, row.name, ""),
+        )
+        for row in rows
+    )

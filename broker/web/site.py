@@ -10,27 +10,43 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from hmac import compare_digest
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Response, g, make_response, render_template, request
+from flask_babel import get_locale, gettext
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from broker.aws import edge, trail
-from broker.aws.dispatch import Gate
+from broker.aws.dispatch import Choices, Gate
 from broker.aws.errors import status
 from broker.aws.exchange import Exchange
-from broker.web.browser_sessions import BrowserSession, BrowserSessions
-from iam.errors import AccessDenied, InternalFailure, RequestTooLarge, ServiceError, ServiceUnavailable, Throttling
+from broker.web.appearance import Appearance
+from broker.web.browser_sessions import BrowserSession, BrowserSessions, Client, Waiting
+from broker.web.languages import COOKIE, LANGUAGES
+from broker.web.standing import Standing
+from iam.errors import (
+    AccessDenied,
+    InternalFailure,
+    NotSignedIn,
+    RequestTooLarge,
+    ServiceError,
+    ServiceUnavailable,
+    Throttling,
+    ValidationError,
+)
 from iam.records import OidcProviderRecord, SamlProviderRecord
 from iam.store import Store
-from sts.identity import SamlIdentity, WebIdentity
+from sts.identity import Identity
 
 log = logging.getLogger(__name__)
 
 LARGEST_FORM = 300_000  # bytes: a SAML response has 100,000 characters at most, and three bytes each when encoded
 _TOKEN = re.compile(r"[\w-]{43}", re.ASCII)
+_A_YEAR = 366 * 86_400  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +55,10 @@ class Site:
 
     gate: Gate
     sessions: BrowserSessions
+    standing: Standing
     trusted_proxies: edge.Networks
     public_url: str
+    appearance: Appearance
 
     @property
     def store(self) -> Store:
@@ -64,6 +82,12 @@ class Site:
         """Return a path of ours as browsers ask for it: the public URL may have one in front."""
         return f"{urlsplit(self.public_url).path}{path}"
 
+    @property
+    def client(self) -> Client:
+        """Return the browser that asks."""
+        asked = self.exchange.request
+        return Client(asked.source_ip, asked.header("user-agent") or "")
+
     # --- cookies ------------------------------------------------------------------------------------------------------
 
     @property
@@ -75,72 +99,98 @@ class Site:
         # __Host-: no other host and no plain http can have set it (RFC 6265bis, section 4.1.3.2).
         return f"__Host-fedgate-{name}" if self.secure else f"fedgate-{name}"
 
+    def cookie(self, name: str) -> str | None:
+        """Return one of our cookies, where it looks like one."""
+        return _token(request.cookies.get(self._cookie(name)))
+
     def session(self) -> BrowserSession | None:
         """Return the session of this browser, as long as what it rests on stands; raise ServiceUnavailable."""
-        found = self.sessions.find(_token(request.cookies.get(self._cookie("session"))))
-        if found is None or self._stands(found):
-            return found
-        self.sessions.end(found)
-        return None
+        found = self.sessions.find(self.cookie("session"))
+        if found is None:
+            return None
+        if not self.standing.holds(found, self.exchange.now):
+            self.sessions.end(found)
+            return None
+        self.exchange.identity = found.identity
+        self.exchange.mfa_at = None if found.mfa_at is None else int(found.mfa_at.timestamp() * 1000)
+        return found
 
-    def _stands(self, session: BrowserSession) -> bool:
-        """Return whether neither the person was revoked, nor the provider changed or removed, since the sign-in."""
-        identity = session.identity
-        if not (self._saml_stands(identity) if isinstance(identity, SamlIdentity) else self._web_stands(identity)):
-            return False
-        return not self.store.revocations().refuses(
-            session_id="",
-            person=f"{identity.provider}|{identity.subject}",
-            role_id=None,
-            account_id=identity.account_id,
-            issued_ms=int(session.opened_at.timestamp() * 1000),
-        )
+    def required(self) -> BrowserSession:
+        """Return the session of this browser; raise NotSignedIn where it has none."""
+        found = self.session()
+        if found is None:
+            raise NotSignedIn("You are not signed in.")
+        return found
 
-    def _saml_stands(self, identity: SamlIdentity) -> bool:
-        provider = self.store.saml_provider(identity.provider)
-        if provider is None or provider.id != identity.provider_id or provider.metadata.entity_id != identity.issuer:
-            return False
-        until = provider.metadata.valid_until
-        return until is None or until > self.exchange.now
+    def posted(self) -> BrowserSession:
+        """Return the session whose form was just posted; raise NotSignedIn, AccessDenied."""
+        found = self.required()
+        self.check_form(found)
+        return found
 
-    def _web_stands(self, identity: WebIdentity) -> bool:
-        provider = self.store.oidc_provider(identity.provider)
-        known = provider is not None and provider.id == identity.provider_id and provider.sign_in is not None
-        return known and provider is not None and provider.sign_in.client_id == identity.audience  # type: ignore[union-attr]
+    def choices(self, identity: Identity) -> Choices:
+        """Return the roles that could be a person's, found once for each request; raise InvalidIdentityToken."""
+        wanted = identity, self.exchange.mfa_at
+        if "choices" not in g or g.choices[0] != wanted:
+            g.choices = wanted, self.gate.choices(self.exchange, identity)
+        found: Choices = g.choices[1]
+        return found
+
+    def open(
+        self, response: Response, identity: Identity, renewal: str = "", *, mfa_at: datetime | None = None
+    ) -> None:
+        """Begin a session in this browser, under a new id, whatever cookie it brought (THREATS H02)."""
+        before = self.sessions.find(self.cookie("session"))
+        if before is not None:
+            self.sessions.end(before)
+        token, _ = self.sessions.open(identity, renewal, mfa_at=mfa_at, client=self.client)
+        self.set_session(response, token)
 
     def set_session(self, response: Response, token: str) -> None:
         """Give the browser its session; links from elsewhere bring it along, forms from elsewhere do not."""
-        self._set(response, "session", token, same_site="Lax")
+        self.set_cookie(response, "session", token, same_site="Lax")
 
     def drop_session(self, response: Response) -> None:
         """Take the session's cookie away."""
-        name = self._cookie("session")
-        response.delete_cookie(name, secure=self.secure, httponly=True, samesite="Lax")
+        self.drop_cookie(response, "session")
 
     def browser(self) -> str | None:
         """Return the cookie that ties the answer of an identity provider to the browser that was sent there."""
-        return _token(request.cookies.get(self._cookie("browser")))
+        return self.cookie("browser")
 
     def set_browser(self, response: Response, token: str) -> None:
         """Set that cookie: the answer is a form from elsewhere, and must bring it along."""
-        self._set(response, "browser", token, same_site="None" if self.secure else None)
+        self.set_cookie(response, "browser", token, same_site="None" if self.secure else None)
 
-    def _set(self, response: Response, name: str, token: str, *, same_site: str | None) -> None:
+    def set_cookie(self, response: Response, name: str, token: str, *, same_site: str | None) -> None:
+        """Set one of our cookies, for as long as the browser runs."""
         response.set_cookie(self._cookie(name), token, secure=self.secure, httponly=True, samesite=same_site, path="/")
+
+    def drop_cookie(self, response: Response, name: str) -> None:
+        """Take one of our cookies away."""
+        response.delete_cookie(self._cookie(name), secure=self.secure, httponly=True, samesite="Lax")
 
     # --- forms --------------------------------------------------------------------------------------------------------
 
-    def check_form(self, session: BrowserSession) -> None:
+    def check_form(self, session: BrowserSession | Waiting) -> None:
         """Raise AccessDenied unless the form that was posted is one that we gave to this session (THREATS H01)."""
         self.check_origin()
         if not compare_digest(request.form.get("form_token", "").encode(), session.form_token.encode()):
-            raise AccessDenied(_NOT_OURS)
+            raise AccessDenied(NOT_OURS)
 
     def check_origin(self) -> None:
         """Raise AccessDenied where a browser says that a form is of another site; programs say nothing."""
         origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site", "same-origin")
         if origin not in (None, origin_of(self.public_url)) or site != "same-origin":
-            raise AccessDenied(_NOT_OURS)
+            raise AccessDenied(NOT_OURS)
+
+    def field(self, name: str, longest: int = 1024) -> str:
+        """Return one field of the form, or nothing; raise ValidationError where no form of ours can have sent it."""
+        values = request.form.getlist(name)
+        text = values[0] if values else ""
+        if len(values) > 1 or len(text) > longest or not is_sendable(text):
+            raise ValidationError(f"The field {name} cannot be read.")
+        return text
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
@@ -152,8 +202,26 @@ class Site:
 
     def page(self, template: str, *, code: int = 200, forms_to: str = "'self'", **values: object) -> Response:
         """Return a page; ``forms_to`` is where its forms may lead, as form-action says it."""
-        response = make_response(render_template(template, root=self.at(""), **values), code)
+        locale = get_locale()
+        shared = {
+            "root": self.at(""),
+            "look": self.appearance,
+            "languages": LANGUAGES,
+            "language": str(locale),
+            "direction": locale.text_direction,
+            "here": self.at(request.path),
+            "query": {name: value for name, value in request.args.items() if name != "lang"},
+            "error": code >= HTTPStatus.BAD_REQUEST,
+        }
+        response = make_response(render_template(template, **shared, **values), code)
+        if request.args.get("lang") in LANGUAGES:
+            response.set_cookie(COOKIE, request.args["lang"], max_age=_A_YEAR, secure=self.secure, samesite="Lax")
+        response.vary.update(("Cookie", "Accept-Language"))
         return self.guarded(response, forms_to)
+
+    def found(self, address: str) -> Response:
+        """Return the answer that sends a browser on with GET."""
+        return self.guarded(Response("", 303, {"Location": address}, content_type="text/plain; charset=utf-8"))
 
     def json(self, value: Mapping[str, Any], code: int = 200) -> Response:
         """Return a JSON object."""
@@ -182,7 +250,8 @@ class Site:
         if self.wants_json:
             response = self.json({"code": error.code, "message": error.message, "reference": self.reference}, code)
         else:
-            response = self.page("refused.html", code=code, message=error.message, reference=self.reference)
+            message = gettext(error.message)  # in the reader's language where it is one of our sentences
+            response = self.page("refused.html", code=code, message=message, reference=self.reference)
         if isinstance(error, Throttling | ServiceUnavailable):
             response.headers["Retry-After"] = str(error.retry_after)
         return response
@@ -191,7 +260,11 @@ class Site:
 
     def record(self, name: str, account_id: str, **told: object) -> None:
         """Record what a page did, before it answers; raise AuditUnavailable."""
-        self.gate.audit.append(trail.page(self.exchange, name, account_id, told))
+        self.gate.audit.append(trail.page(self.exchange, name, account_id or None, told))
+
+    def record_failure(self, name: str, account_id: str, error: ServiceError, **told: object) -> None:
+        """Record what a page refused; raise AuditUnavailable."""
+        self.gate.audit.append(trail.page(self.exchange, name, account_id or None, told, error=error))
 
     @contextmanager
     def recording(self, name: str, provider: SamlProviderRecord | OidcProviderRecord) -> Iterator[None]:
@@ -209,17 +282,21 @@ class Site:
             raise
 
     def _failed(self, name: str, provider: SamlProviderRecord | OidcProviderRecord, error: ServiceError) -> None:
-        entry = trail.page(self.exchange, name, provider.account_id, {"provider": provider.arn}, error=error)
-        self.gate.audit.append(entry)
+        self.record_failure(name, provider.account_id, error, provider=provider.arn)
 
 
-_NOT_OURS = "This form is not from this site, or too old. Go back, load the page anew and try again."
+NOT_OURS = "This form is not from this site, or too old. Go back, load the page anew and try again."
 
 
 def origin_of(address: str) -> str:
     """Return scheme, host and port of an address, as browsers name them."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def is_sendable(text: str) -> bool:
+    """Return whether a form can have been meant so: without NUL, and in UTF-8 (THREATS H11)."""
+    return "\0" not in text and "\ufffd" not in text and not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def _token(text: str | None) -> str | None:

@@ -35,6 +35,11 @@ def findings(operation: str, p: Params) -> tuple[Finding, ...]:
     if size(p[parameter]) > _LARGEST:  # no quota has room for it: the operation refuses it
         return ()
     try:
-        return lint(Policy.parse(p[parameter], kind), _SERVICES)
+        return questionable(p[parameter], kind)
     except MalformedPolicyDocument:
         return ()
+
+
+def questionable(text: str, kind: PolicyKind) -> tuple[Finding, ...]:
+    """Return what is questionable about a policy; raise MalformedPolicyDocument."""
+    return lint(Policy.parse(text, kind), _SERVICES)

@@ -20,7 +20,8 @@ from sts.token import Sealer
 class StsCall:
     """One call: exactly one of ``caller`` (it signed) and ``identity`` (a provider proved it) is there.
 
-    ``mfa_at`` is set when this very request brought a valid MFA code, in milliseconds.
+    ``mfa_at`` is set when this very request brought a valid MFA code, in milliseconds, or somebody signed in to the
+    pages has given one there; ``keeps_mfa``: a session of a role then knows of it too.
     """
 
     store: Store
@@ -32,6 +33,12 @@ class StsCall:
     mfa_at: int | None = None
     outbound: OutboundTokens | None = None
     region: str | None = None  # that the signature names
+    keeps_mfa: bool = False
+
+    @property
+    def lasting_mfa(self) -> int | None:
+        """Return the moment of MFA that a role's session keeps: by AssumeRole alone none does, as in AWS."""
+        return self.mfa_at if self.keeps_mfa else None
 
     @property
     def issuer(self) -> OutboundTokens:

@@ -11,7 +11,7 @@ from iam.operations.ask import Ask
 from iam.params import Params
 from iam.policy.principals import CONSUMER_ISSUERS
 from iam.store import Store
-from sts.identity import SamlIdentity, Vouched, WebIdentity
+from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 from sts.mint import Grant, SessionKind
 from sts.operations.call import Outcome, StsCall
 from sts.operations.passed import check_tags, policy_arns, request_keys, session_policy, tags_of
@@ -60,6 +60,7 @@ def assume_role_with_ldap(call: StsCall, p: Params) -> Outcome:
         subject=identity.subject,
         policy=session_policy(p),
         policy_arns=policy_arns(call, p, role.account_id),
+        mfa_at=call.lasting_mfa,
         tags=tags_of(p),
         transitive=tuple(p.get("TransitiveTagKeys", ())),
         source_identity=p.get("SourceIdentity"),
@@ -100,12 +101,22 @@ def assume_role_with_saml_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
     )
 
 
-def candidates(identity: Vouched, store: Store) -> tuple[str, ...]:
-    """Return the ARNs of the roles that a person can ask for: those of the assertion, or those that may trust them."""
+def candidates(identity: Identity, store: Store) -> tuple[str, ...]:
+    """Return the ARNs of the roles that a person can ask for: those of the assertion, or those that may trust them.
+
+    A directory vouches in every account, other providers in their own; users are trusted by name or by account.
+    """
     if isinstance(identity, SamlIdentity) and (names_roles(identity) or not identity.map_by_trust):
         return tuple(role for role, provider in role_pairs(identity) if provider == identity.provider)
-    trusting = store.roles_trusting(identity.provider)
-    return tuple(role.arn for role in trusting if role.account_id == identity.account_id)
+    if isinstance(identity, IamIdentity):
+        return () if identity.is_root else _trusting_users(identity.account_id, store)
+    own = identity.account_id
+    return tuple(role.arn for role in store.roles_trusting(identity.provider) if own in ("", role.account_id))
+
+
+def _trusting_users(account_id: str, store: Store) -> tuple[str, ...]:
+    found = (*store.roles_trusting(f"account/{account_id}"), *store.roles_trusting("account/*"))
+    return tuple(dict.fromkeys(role.arn for role in found))
 
 
 def assume_role_with_saml(call: StsCall, p: Params) -> Outcome:
@@ -122,6 +133,7 @@ def assume_role_with_saml(call: StsCall, p: Params) -> Outcome:
         subject=identity.subject,
         policy=session_policy(p),
         policy_arns=policy_arns(call, p, role.account_id),
+        mfa_at=call.lasting_mfa,
         tags=tags_of(asked.parameters()),
         transitive=asked.transitive,
         source_identity=asked.source_identity,
@@ -198,6 +210,7 @@ def assume_role_with_web_identity(call: StsCall, p: Params) -> Outcome:
         subject=identity.subject,
         policy=session_policy(p),
         policy_arns=policy_arns(call, p, role.account_id),
+        mfa_at=call.lasting_mfa,
         tags=identity.tags,
         transitive=identity.transitive,
         source_identity=identity.source_identity,

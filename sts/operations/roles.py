@@ -83,6 +83,7 @@ def assume_role(call: StsCall, p: Params) -> Outcome:
         subject=session.grant.subject if session else caller.principal.entity_id,
         policy=session_policy(p),
         policy_arns=policy_arns(call, p, role.account_id),
+        mfa_at=call.lasting_mfa,
         tags=inherited + own,
         transitive=tuple(key for key, _ in inherited) + tuple(p.get("TransitiveTagKeys", ())),
         source_identity=_source(call, p),

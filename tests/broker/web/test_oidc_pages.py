@@ -142,7 +142,8 @@ def records(world):
 
 def test_a_person_signs_in_chooses_a_role_and_gets_credentials(world, browser):
     page = browser.get("/portal")
-    assert f'href="{world.path}/login">Continue with Corporate ID' in page.body.decode()
+    assert f'href="{world.path}/login?to=%2Fportal"' in page.body.decode()
+    assert "Continue with Corporate ID" in page.body.decode()
     asked = begin(world, browser)
     assert asked["redirect_uri"] == f"{PUBLIC}{world.path}/callback" == world.facts["redirect_uri"]
     assert (asked["response_type"], asked["scope"]) == ("code", "openid profile email")

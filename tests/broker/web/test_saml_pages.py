@@ -469,7 +469,8 @@ def test_a_session_ends_when_nothing_happens_and_at_the_latest_when_the_provider
 
 def test_without_a_session_there_are_the_ways_to_sign_in(world, browser):
     page = browser.get("/portal")
-    assert f'href="{BASE}/login"' in page.body.decode()
+    assert page.status == 401
+    assert f'href="{BASE}/login?to=%2Fportal"' in page.body.decode()
     assert browser.post("/portal", {"roleIndex": world.role}).status == 401
 
 
@@ -816,7 +817,7 @@ def test_a_session_that_another_version_wrote_is_none(world, browser, redis_url)
         for key in client.keys("fedgate:web:session:*"):
             client.set(key, '{"identity": {"new": 1}}')
     page = browser.get("/portal")
-    assert (page.status, "Continue with Corp" in page.body.decode()) == (200, True)
+    assert (page.status, "Continue with Corp" in page.body.decode()) == (401, True)
 
 
 def test_an_old_session_ends_when_a_new_one_begins(world, browser):
@@ -851,7 +852,7 @@ def test_a_role_that_is_none_is_refused_in_few_words(world, browser, role):
     token = field_of(browser.get("/portal"), "form_token")
     answer = browser.post("/portal", {"roleIndex": role, "form_token": token})
     refused(answer, 400, "roleIndex must be the ARN of a role")
-    assert len(answer.body) < 2000
+    assert b"x" * 100 not in answer.body
 
 
 def test_a_sign_in_that_leads_nowhere_opens_no_session(world, browser):

@@ -1,0 +1,121 @@
+// What scripts add to pages that are complete without them. Words come from the page, in its language.
+"use strict";
+(function () {
+  const status = document.createElement("p");
+  status.className = "hidden";
+  status.setAttribute("role", "status");
+  const say = (text) => { status.textContent = ""; setTimeout(() => { status.textContent = text; }, 50); };
+  document.body.append(status);
+
+  const alertBox = document.getElementById("alert");
+  if (alertBox) { alertBox.focus(); }
+
+  // Show and hide a password.
+  for (const input of document.querySelectorAll("input[type=password][data-show]")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "quiet";
+    button.textContent = input.dataset.show;
+    button.setAttribute("aria-pressed", "false");
+    button.setAttribute("aria-controls", input.id);
+    button.addEventListener("click", () => {
+      const shown = input.type === "password";
+      input.type = shown ? "text" : "password";
+      button.setAttribute("aria-pressed", String(shown));
+    });
+    const box = document.createElement("div");
+    box.className = "secret";
+    input.replaceWith(box);
+    box.append(input, button);
+    input.form.addEventListener("submit", () => { input.type = "password"; });
+    input.addEventListener("keyup", (event) => {
+      const on = event.getModifierState && event.getModifierState("CapsLock");
+      if (on && input.dataset.caps !== input.dataset.said) { say(input.dataset.caps); input.dataset.said = input.dataset.caps; }
+      if (!on) { delete input.dataset.said; }
+    });
+  }
+
+  // Tell that a form is under way; it can still be sent again, and the server answers it once.
+  for (const form of document.querySelectorAll("form[data-busy]")) {
+    form.addEventListener("submit", () => say(form.dataset.busy));
+  }
+
+  // Copy.
+  const copy = (text, done) => navigator.clipboard.writeText(text).then(() => say(done), () => {});
+  for (const area of document.querySelectorAll("[data-copy-label]")) {
+    if (!navigator.clipboard) { break; }
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "quiet";
+    button.textContent = area.dataset.copyLabel;
+    button.addEventListener("click", () => copy(area.value === undefined ? area.textContent : area.value, area.dataset.copied));
+    (area.closest("details") || area).before(button);
+  }
+
+  // Times as this browser's own clock tells them, and what is left until one comes.
+  const times = document.querySelectorAll("time[data-when]");
+  for (const time of times) {
+    const moment = new Date(time.dateTime);
+    if (!isNaN(moment)) {
+      time.title = time.textContent;
+      time.textContent = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" }).format(moment);
+    }
+  }
+  const left = document.querySelector("[data-until]");
+  if (left) {
+    const until = new Date(left.dataset.until).getTime();
+    const units = [["hour", 3600], ["minute", 60], ["second", 1]];
+    const words = new Intl.RelativeTimeFormat(document.documentElement.lang, { numeric: "always" });
+    const tick = () => {
+      const seconds = Math.round((until - Date.now()) / 1000);
+      if (seconds <= 0) { left.textContent = left.dataset.over; return; }
+      const [unit, size] = units.find((one) => seconds >= one[1]);
+      left.textContent = words.format(Math.floor(seconds / size), unit);
+      setTimeout(tick, seconds > 3600 ? 60000 : 1000);
+    };
+    tick();
+  }
+
+  // Find roles while typing; "/" goes to the field.
+  const search = document.querySelector("input[type=search][data-filter]");
+  if (search) {
+    const rows = Array.from(document.querySelectorAll(search.dataset.filter));
+    const count = document.getElementById(search.dataset.count);
+    const all = search.dataset.whole === "true";
+    const filter = () => {
+      const parts = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let shown = 0;
+      for (const row of rows) {
+        const fits = parts.every((part) => row.dataset.text.includes(part));
+        row.hidden = !fits;
+        shown += fits;
+      }
+      for (const box of document.querySelectorAll("details.account")) {
+        const some = box.querySelector(".role:not([hidden])");
+        box.hidden = !some;
+        if (parts.length && some) { box.open = true; }
+      }
+      if (count) { count.textContent = count.dataset.text.replace("#", new Intl.NumberFormat(document.documentElement.lang).format(shown)); }
+    };
+    if (all) { search.addEventListener("input", filter); if (search.value) { filter(); } }
+    document.addEventListener("keydown", (event) => {
+      const typing = /^(?:input|textarea|select)$/i.test(event.target.tagName);
+      if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); search.focus(); }
+    });
+  }
+
+  // Tabs over sections that otherwise stand one below the other.
+  for (const list of document.querySelectorAll(".tabs[data-tabs]")) {
+    const links = Array.from(list.querySelectorAll("a"));
+    const panel = (link) => document.getElementById(link.hash.slice(1));
+    const show = (chosen) => {
+      for (const link of links) {
+        const on = link === chosen;
+        on ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
+        panel(link).hidden = !on;
+      }
+    };
+    for (const link of links) { link.addEventListener("click", (event) => { event.preventDefault(); show(link); }); }
+    show(links.find((link) => link.hash === location.hash) || links[0]);
+  }
+})();
