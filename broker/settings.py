@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from broker.providers.ldap import LdapConfig
 from broker.settings_source import Problem, SettingsError, Source, variable_of
+from broker.web.appearance import COLOUR, LOGOS, VARIABLES
 from broker.web.exchange_clients import ENTRY
 from iam.limits import Limits
 
@@ -191,6 +192,48 @@ class Settings:
     )
     pages_lifetime: int = field(
         metadata=_about("pages", "Seconds after which a browser is signed out whatever it does.", default=43_200)
+    )
+    pages_organisation: str = field(
+        metadata=_about("pages", "Name above every page: that of your organisation.", default="Fedgate")
+    )
+    pages_logo_file: str = field(
+        metadata=_about("pages", "SVG, PNG or WebP file shown beside the name; empty shows none.", default="")
+    )
+    pages_colours: tuple[str, ...] = field(
+        metadata=_about(
+            "pages",
+            "Colours, each as NAME=#LIGHT or NAME=#LIGHT/#DARK; names: " + ", ".join(VARIABLES) + ".",
+            default=(),
+        )
+    )
+    pages_help_url: str = field(metadata=_about("pages", "Where people get help; linked below every page.", default=""))
+    pages_status_url: str = field(metadata=_about("pages", "Where people see what is out of order.", default=""))
+    pages_privacy_url: str = field(metadata=_about("pages", "Where your privacy notice is.", default=""))
+    pages_notice: str = field(metadata=_about("pages", "A sentence shown above the sign-in form.", default=""))
+    pages_maintenance: bool = field(
+        metadata=_about("pages", "Let nobody sign in for now, and say so; the API is not touched.", default=False)
+    )
+    pages_identifier_first: bool = field(
+        metadata=_about("pages", "Ask for the user name alone first, then for what it needs.", default=False)
+    )
+    pages_realms: tuple[str, ...] = field(
+        metadata=_about(
+            "pages",
+            "Who proves people of a domain, each as DOMAIN=PROVIDER, the ARN of a SAML or OpenID Connect provider.",
+            default=(),
+        )
+    )
+    pages_second_factor: tuple[str, ...] = field(
+        metadata=_about(
+            "pages",
+            'Whose people must have a second factor: names of directories, ARNs of providers, or "iam" for all users.',
+            default=(),
+        )
+    )
+    pages_other_roles: bool = field(
+        metadata=_about(
+            "pages", "Show people the roles that trust their directory, but not them, and why not.", default=True
+        )
     )
     master_key: bytes = field(repr=False)
     redis_embedded: bool
@@ -411,6 +454,11 @@ def _unsafe(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
     idle, lifetime = values["pages_idle"], values["pages_lifetime"]
     yield ("pages", "idle"), "" if idle >= _LEAST_IDLE else f"must be at least {_LEAST_IDLE}"
     yield ("pages", "lifetime"), "" if idle <= lifetime <= _DAY else f"must be at least pages.idle, at most {_DAY}"
+    yield ("pages", "logo_file"), _logo_remedy(values["pages_logo_file"])
+    yield ("pages", "colours"), _colours_remedy(values["pages_colours"])
+    yield ("pages", "realms"), _realms_remedy(values["pages_realms"])
+    for name in ("help_url", "status_url", "privacy_url"):
+        yield ("pages", name), _link_remedy(values[f"pages_{name}"])
     yield ("server", "workers"), "" if 1 <= values["workers"] <= _MOST_WORKERS else f"must be 1 to {_MOST_WORKERS}"
     yield ("server", "worker_connections"), "" if values["worker_connections"] > 0 else "must be above zero"
     yield ("server", "trusted_proxies"), _proxies_remedy(values["trusted_proxies"], development=values["development"])
@@ -471,6 +519,34 @@ def _ca_remedy(file: str) -> str:
     except OSError as error:  # ssl.SSLError is one
         return f"{file} cannot be read: {error.strerror or error}"
     return ""
+
+
+def _logo_remedy(file: str) -> str:
+    if not file:
+        return ""
+    if Path(file).suffix not in LOGOS:
+        return "must be a file that ends in " + ", ".join(LOGOS)
+    return "" if os.access(file, os.R_OK) else f"{file} cannot be read"
+
+
+def _colours_remedy(colours: tuple[str, ...]) -> str:
+    for text in colours:
+        found = COLOUR.fullmatch(text)
+        if found is None or found["name"] not in VARIABLES:
+            return f"{text} is not NAME=#LIGHT or NAME=#LIGHT/#DARK, NAME being one of {', '.join(VARIABLES)}"
+    return ""
+
+
+def _realms_remedy(realms: tuple[str, ...]) -> str:
+    for text in realms:
+        domain, _, provider = text.partition("=")
+        if not domain or not provider.startswith("arn:aws:iam::"):
+            return f"{text} is not DOMAIN=ARN, such as partner.example=arn:aws:iam::111122223333:saml-provider/Partner"
+    return ""
+
+
+def _link_remedy(url: str) -> str:
+    return "" if not url or url.startswith(("https://", "http://", "mailto:", "/")) else "must be a link"
 
 
 def _as_browsers_write(url: str) -> str:
