@@ -189,12 +189,17 @@ class Authority:
         self.file.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 
     def issue(
-        self, name: str, *, hosts: tuple[str, ...] = ("localhost",), days: tuple[int, int] = (-1, 30)
+        self,
+        name: str,
+        *,
+        hosts: tuple[str, ...] = ("localhost",),
+        address: str = "127.0.0.1",
+        days: tuple[int, int] = (-1, 30),
     ) -> Certificate:
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [x509.DNSName(host) for host in hosts]
         if "localhost" in hosts:
-            names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+            names.append(x509.IPAddress(ipaddress.ip_address(address)))
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
         built = self._builder(subject, key, days=days).add_extension(x509.SubjectAlternativeName(names), critical=False)
         issued = Certificate(self._folder / f"{name}.crt", self._folder / f"{name}.key")
@@ -331,7 +336,7 @@ rootpw {ROOT_PASSWORD}
 directory {folder}/db
 dbnosync
 index uid,member,objectClass eq
-access to attrs=userPassword by anonymous auth by * none
+access to attrs=userPassword by anonymous auth by self =xw by * none
 access to * by users read by * none
 overlay memberof
 memberof-refint TRUE

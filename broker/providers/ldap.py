@@ -1,5 +1,6 @@
 """Sign-in against LDAP directories and Active Directory: search, bind as the person, read the groups."""
 
+import logging
 import re
 import time
 import uuid
@@ -18,28 +19,33 @@ from broker.providers.ldap_connection import (
     Entry,
     LdapConnection,
     Transport,
+    Unanswered,
     tls_context,
 )
 from broker.providers.ldap_groups import Groups, texts
 from broker.providers.ldap_kinds import Kind, kind_of
-from broker.providers.ldap_pool import Pool, Servers
-from broker.providers.ldap_refusals import (
-    SUCCESS,
-    WRONG_PASSWORD,
-    may_be_proved,
-    policy_refusal,
-    proved_by_openldap,
-    refusal,
+from broker.providers.ldap_passwords import (
+    MAX_PASSWORD,
+    Change,
+    ChangeOutcome,
+    changed_as_oneself,
+    changed_by_service,
+    objection,
+    proved,
+    sendable,
 )
+from broker.providers.ldap_pool import Pool, Servers
+from broker.providers.ldap_refusals import SUCCESS, WRONG_PASSWORD, may_be_proved, proved_by_openldap
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
 __all__ = ["LdapConfig", "LdapProvider", "escape_dn_value", "escape_filter_value", "normalise_dn"]
 
+_SAFE_URL: Final = re.compile(r"https://\S|http://(localhost|127\.[0-9.]+|\[::1\])([:/]|\Z)")
 _NAME: Final = re.compile(r"[\w._-]{1,128}", re.ASCII)
 _STABLE_IDS: Final = ("objectGUID", "entryUUID", "ipaUniqueID", "nsUniqueId")
 _GUID: Final = "objectguid"
 _MAX_USERNAME: Final = 256
-_MAX_PASSWORD: Final = 1024
+_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +68,9 @@ class LdapConfig:
     ``attributes`` are copied into the Identity. Time-outs are in seconds, ``receive_timeout`` for a whole answer.
     ``pool_size`` is how many idle connections of each of the two kinds are kept, ``max_in_flight`` how many may be in
     use at once.
+
+    ``password_change`` lets people change their password through Fedgate, unless ``password_change_url`` names the
+    place where they do it instead.
     """
 
     name: str
@@ -85,6 +94,8 @@ class LdapConfig:
     receive_timeout: float = 5.0
     pool_size: int = 8
     max_in_flight: int = 128
+    password_change: bool = True
+    password_change_url: str = ""
 
     def __post_init__(self) -> None:
         addresses = [Address.parse(url) for url in self.urls]
@@ -99,6 +110,10 @@ class LdapConfig:
             and "{dn}" not in self.group_filter
             and "{username}" not in self.group_filter,
             "bind_password: needed with bind_dn": bool(self.bind_dn) != bool(self.bind_password),
+            "password_change_url: must begin with https:// (http:// on this machine only)": bool(
+                self.password_change_url
+            )
+            and not _SAFE_URL.match(self.password_change_url),
             "time-outs and pool sizes: above zero": min(
                 self.connect_timeout, self.receive_timeout, self.pool_size, self.max_in_flight
             )
@@ -107,6 +122,11 @@ class LdapConfig:
         for sentence, applies in wrong.items():
             if applies:
                 raise ValueError(f"directory {self.name!r}: {sentence}")
+
+    @property
+    def changes_passwords(self) -> bool:
+        """Whether people may change their password here, and not elsewhere or nowhere."""
+        return self.password_change and not self.password_change_url
 
     @property
     def provider(self) -> str:
@@ -158,8 +178,9 @@ class LdapProvider:
                 monotonic=monotonic,
             )
 
-        # Two kinds of connection that never mix: one has the service account's rights and only searches, the other is
-        # bound as whoever signed in last and is never asked for anything but the next bind.
+        # Two kinds of connection that never mix: one has the service account's rights and searches (and changes a
+        # password that it is given), the other is bound as whoever signed in last and asked for nothing before the next
+        # bind.
         self._service = pool(lambda address: _service_connection(address, transport, config))
         self._binds = pool(lambda address: LdapConnection(address, transport))
         self._groups = Groups(
@@ -181,15 +202,35 @@ class LdapProvider:
         unaskable = _unaskable(name, password)
         if unaskable:
             return unaskable
-        filter_ = self.config.user_filter.replace("{username}", escape_filter_value(name))
-        # Two are as many as it takes to know that the name is ambiguous.
-        found = self._service.run(
-            lambda connection: connection.search(self.config.user_base, filter_, self._asked, limit=2)
-        )
-        if len(found.entries) != 1 or not found.complete or not found.entries[0].dn:
-            return self._nobody(password, "ambiguous user name" if found.entries else "unknown user")
-        entry = found.entries[0]
+        entry = self._entry(name, password)
+        if isinstance(entry, Refusal):
+            return entry
         return self._prove(entry.dn, password) or self._identity(entry)
+
+    def change_password(self, username: str, old: str, new: str) -> ChangeOutcome:
+        """Prove who this is by the old password and change it as that person; raises ProviderUnavailable.
+
+        Wrong old passwords and unknown names are one outcome, REFUSED, whose ``refusal`` is as of ``authenticate``. No
+        request is sent twice: the outcome is UNKNOWN where the directory fell silent after it got the new password.
+        """
+        if not self.config.changes_passwords:
+            return ChangeOutcome(Change.IMPOSSIBLE, detail="the settings say so")
+        name = self.plain_name(username)
+        unaskable = _unaskable(name, old)
+        if unaskable:
+            return ChangeOutcome.refused(unaskable)
+        objected = objection(old, new)
+        if objected:
+            return ChangeOutcome(objected)
+        kind = self._service.run(kind_of)
+        entry = self._entry(name, old)
+        if isinstance(entry, Refusal):
+            return ChangeOutcome.refused(entry)
+        try:
+            return self._change(kind, entry.dn, old, new)
+        except Unanswered as error:
+            _LOG.warning("ldap directory %s: whether a password was changed is not known: %s", self.config.name, error)
+            return ChangeOutcome(Change.UNKNOWN, detail=str(error))
 
     def check(self) -> None:
         """Return when the directory answers the service account; raises ProviderUnavailable."""
@@ -214,28 +255,50 @@ class LdapProvider:
         name, at, domain = username.rpartition("@")
         return name if at and domain.casefold() in domains else username
 
+    def _entry(self, name: str, password: str) -> Entry | Refusal:
+        """Return the one entry of this name; whoever has none is refused as a wrong password is."""
+        filter_ = self.config.user_filter.replace("{username}", escape_filter_value(name))
+        # Two are as many as it takes to know that the name is ambiguous.
+        found = self._service.run(
+            lambda connection: connection.search(self.config.user_base, filter_, self._asked, limit=2)
+        )
+        if len(found.entries) != 1 or not found.complete or not found.entries[0].dn:
+            return self._nobody(password, "ambiguous user name" if found.entries else "unknown user")
+        return found.entries[0]
+
     def _nobody(self, password: str, reason: str) -> Refusal:
         """Refuse after a bind that cannot succeed, so that the answer takes as long as for a wrong password."""
         dn = f"cn={escape_dn_value(uuid.UUID(int=0).hex)},{self.config.user_base}"
         started = self._pace.start()
-        self._binds.run(lambda connection: _proved(connection, dn, password))
+        self._binds.run(lambda connection: proved(connection, dn, password))
         self._pace.keep(started)
         return Refusal(reason)
 
     def _prove(self, dn: str, password: str) -> Refusal | None:
         started = self._pace.start()
-        refused = self._binds.run(lambda connection: _proved(connection, dn, password))
-        if refused is not None:
-            if refused.reason == WRONG_PASSWORD:
-                self._pace.learn(started)
-            refused = self._understood(refused)
-            self._pace.keep(started)
-        return refused
+        refusal = self._binds.run(lambda connection: proved(connection, dn, password))
+        return None if refusal is None else self._settled(refusal, started)
 
-    def _understood(self, refused: Refusal) -> Refusal:
-        if may_be_proved(refused) and self._service.run(kind_of) is Kind.OPENLDAP:
-            return proved_by_openldap(refused)
-        return refused
+    def _settled(self, refusal: Refusal, started: float) -> Refusal:
+        """Return a refusal by the directory when it is due, with what its kind adds to it."""
+        if refusal.reason == WRONG_PASSWORD:
+            self._pace.learn(started)
+        if may_be_proved(refusal) and self._service.run(kind_of) is Kind.OPENLDAP:
+            refusal = proved_by_openldap(refusal)
+        self._pace.keep(started)
+        return refusal
+
+    def _change(self, kind: Kind, dn: str, old: str, new: str) -> ChangeOutcome:
+        started = self._pace.start()
+        outcome = self._binds.run(lambda connection: changed_as_oneself(connection, kind, dn, old, new))
+        if outcome.refusal is None:
+            return outcome
+        refusal = self._settled(outcome.refusal, started)
+        if kind is not Kind.ACTIVE_DIRECTORY or not refusal.changeable:
+            return ChangeOutcome.refused(refusal)
+        if not self.config.bind_dn:
+            return ChangeOutcome(Change.IMPOSSIBLE, refusal, "needs a service account")
+        return self._service.run(lambda connection: changed_by_service(connection, dn, old, new))
 
     def _identity(self, entry: Entry) -> Identity | Refusal:
         subject = _stable_id(entry, self.config.id_attribute)
@@ -296,16 +359,6 @@ def _require_success(answer: Answer) -> None:
         raise Broken(f"the service account may not bind: result {answer.result}: {answer.message}")
 
 
-def _proved(connection: LdapConnection, dn: str, password: str) -> Refusal | None:
-    answer = connection.bind(dn, password)
-    if answer.result == SUCCESS:
-        return policy_refusal(answer.policy_error)
-    refused = refusal(answer.result, answer.message, answer.policy_error)
-    if refused is None:
-        raise Broken(f"bind ended with result {answer.result}: {answer.message}")
-    return refused
-
-
 def _unaskable(name: str, password: str) -> Refusal | None:
     """Return why this needs no request at all; no password is tried, so a lockout need not count it."""
     wrong = {
@@ -313,13 +366,9 @@ def _unaskable(name: str, password: str) -> Refusal | None:
         # RFC 4513 5.1.2: an empty password binds anonymously.
         "empty password": not password,
         "impossible user name": len(name) > _MAX_USERNAME or not name.isprintable(),
-        "impossible password": len(password) > _MAX_PASSWORD or not _sendable(password),
+        "impossible password": len(password) > MAX_PASSWORD or not sendable(password),
     }
     return next((Refusal(reason, counted=False) for reason, applies in wrong.items() if applies), None)
-
-
-def _sendable(text: str) -> bool:
-    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _asked_attributes(config: LdapConfig) -> tuple[str, ...]:

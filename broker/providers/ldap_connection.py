@@ -15,11 +15,15 @@ from urllib.parse import unquote, urlsplit
 
 import ldap3
 from ldap3.operation.bind import bind_operation
+from ldap3.operation.extended import extended_operation
+from ldap3.operation.modify import modify_operation
 from ldap3.protocol.controls import build_control
+from ldap3.protocol.rfc3062 import PasswdModifyRequestValue
 
 from broker.providers.ldap_refusals import policy_error
 
 _START_TLS: Final = "1.3.6.1.4.1.1466.20037"  # RFC 4511 4.14.1
+_PASSWORD_MODIFY: Final = "1.3.6.1.4.1.4203.1.11.1"  # noqa: S105 - RFC 3062
 _PASSWORD_POLICY: Final = "1.3.6.1.4.1.42.2.27.8.5.1"  # noqa: S105 - an object identifier
 _MAX_ANSWER: Final = 4 * 1024 * 1024
 _RECEIVE: Final = 64 * 1024
@@ -38,6 +42,10 @@ class Broken(Exception):
     def __init__(self, reason: str, *, security: bool = False) -> None:
         super().__init__(reason)
         self.security = security
+
+
+class Unanswered(Exception):
+    """The server may have made a change before it fell silent, so nobody may be asked for it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,7 @@ class Transport:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server said to a bind: RFC 4511's resultCode, its diagnosticMessage, and the password policy's error."""
+    """What a server said: RFC 4511's resultCode, its diagnosticMessage, and the password policy's error."""
 
     result: int
     message: str
@@ -184,11 +192,25 @@ class LdapConnection:
             raise Broken("a bind needs a name and a password")
         # Octets, not text: ldap3 would change the password by SASLprep, which the directory that set it may not have
         # done.
-        return self._bind(bind_operation(3, ldap3.SIMPLE, dn, password.encode()))
+        return self._answer("bindRequest", bind_operation(3, ldap3.SIMPLE, dn, password.encode()))
 
     def bind_anonymously(self) -> Answer:
         """Give up all rights."""
-        return self._bind(bind_operation(3, ldap3.ANONYMOUS, "", ""))
+        return self._answer("bindRequest", bind_operation(3, ldap3.ANONYMOUS, "", ""))
+
+    def modify_own_password(self, old: str, new: str) -> Answer:
+        """Change the password of whoever is bound (RFC 3062) and to octets, as with bind; raises Unanswered."""
+        value = PasswdModifyRequestValue()
+        value["oldPasswd"], value["newPasswd"] = old.encode(), new.encode()
+        return self._change("extendedReq", extended_operation(_PASSWORD_MODIFY, value))
+
+    def replace_unicode_password(self, dn: str, old: str, new: str) -> Answer:
+        """Change anybody's password in Active Directory, which compares the old one; raises Unanswered.
+
+        Source: MS-ADTS 3.1.1.3.1.5: to delete one unicodePwd and add another is a change, to replace it is a reset.
+        """
+        changes = [(ldap3.MODIFY_DELETE, [_unicode_password(old)]), (ldap3.MODIFY_ADD, [_unicode_password(new)])]
+        return self._change("modifyRequest", modify_operation(dn, {"unicodePwd": changes}, auto_encode=False))
 
     def search(self, base: str, filter_: str, attributes: Sequence[str], *, limit: int, scope: str = SUBTREE) -> Found:
         """Return what matches, at most ``limit`` entries, references to other servers left out."""
@@ -214,8 +236,19 @@ class LdapConnection:
         """Close without a word: an unbind request would only be one more thing to wait for."""
         self._socket.close()
 
-    def _bind(self, request: Any) -> Answer:  # noqa: ANN401 - ldap3 publishes no types
-        self._ask(lambda: self._ldap.post_send_single_response(self._ldap.send("bindRequest", request, _ASK_POLICY)))
+    def _change(self, kind: str, request: Any) -> Answer:  # noqa: ANN401 - ldap3 publishes no types
+        if not (self.address.local or self.address.scheme == "ldaps" or self._transport.start_tls):
+            raise Broken("a new password is sent over an encrypted connection alone", security=True)
+        self._ldap.fast_decoder = False  # it cannot read the referral in an extended response
+        try:
+            return self._answer(kind, request)
+        except Broken as error:
+            raise Unanswered(str(error)) from error
+        finally:
+            self._ldap.fast_decoder = True
+
+    def _answer(self, kind: str, request: Any) -> Answer:  # noqa: ANN401 - ldap3 publishes no types
+        self._ask(lambda: self._ldap.post_send_single_response(self._ldap.send(kind, request, _ASK_POLICY)))
         self._ldap.request = None  # ldap3 keeps the last request, password and all
         result: dict[str, Any] = self._ldap.result
         control = result.get("controls", {}).get(_PASSWORD_POLICY, {})
@@ -298,6 +331,10 @@ def _attached(address: Address, sock: _Metered) -> Any:  # noqa: ANN401 - ldap3 
     connection.closed = False
     connection.listening = True
     return connection
+
+
+def _unicode_password(password: str) -> bytes:
+    return f'"{password}"'.encode("utf-16-le")
 
 
 def _entry(raw: Mapping[str, Any]) -> Entry:

@@ -4,11 +4,12 @@ import datetime as dt
 from collections.abc import Callable, Iterator
 
 import pytest
+from active_directory import active_directory
 from directories import demo_directory, slapd
 
 from broker.providers.ldap import LdapConfig, LdapProvider
 
-__all__ = ["demo_directory", "slapd"]
+__all__ = ["active_directory", "demo_directory", "slapd"]
 
 NOW = dt.datetime(2026, 11, 23, 20, 0, tzinfo=dt.UTC)
 

@@ -14,6 +14,7 @@ WRONG = {
     "needed with bind_dn": {"bind_dn": "cn=fedgate,dc=x"},
     "above zero": {"receive_timeout": 0},
     "letters, digits": {"name": "a/b"},
+    "must begin with https://": {"password_change_url": "http://id.example/new"},
 }
 
 
@@ -45,6 +46,21 @@ def test_a_safe_configuration_is_taken(changes):
 def test_a_name_that_only_looks_like_loopback_is_not(url):
     with pytest.raises(ValueError, match="beyond this machine"):
         LdapConfig(name="corp", urls=(url,), user_base="dc=x")
+
+
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "//id.example", "https://", "http://localhost.evil.example", "x"]
+)
+def test_a_place_to_change_passwords_that_is_not_safe_is_refused(url):
+    with pytest.raises(ValueError, match="password_change_url"):
+        LdapConfig(name="corp", urls=("ldap://127.0.0.1",), user_base="dc=x", password_change_url=url)
+
+
+@pytest.mark.parametrize("url", ["", "https://id.example/new?a=b", "http://localhost:8080/new", "http://127.0.0.1"])
+def test_passwords_are_changed_here_unless_there_is_another_place_or_none(url):
+    config = LdapConfig(name="corp", urls=("ldap://127.0.0.1",), user_base="dc=x", password_change_url=url)
+    assert config.changes_passwords is not bool(url)
+    assert not LdapConfig(name="c", urls=config.urls, user_base="dc=x", password_change=False).changes_passwords
 
 
 def test_the_bind_password_is_not_printed():
