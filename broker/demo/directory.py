@@ -1,7 +1,7 @@
 """The demonstration directory as a program: real LDAP on loopback, served from one LDIF file.
 
-ldaptor encodes and decodes the messages; the rest is here, since it is little: simple bind, search, and no for all
-else.
+ldaptor encodes and decodes the messages; the rest is here, since it is little: simple bind, search, a person's own
+password, and no for all else.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from ldaptor.protocols import pureber, pureldap
 
+from broker.demo.passwords import CHANGE_AFTER_RESET, PASSWORD_MODIFY, PASSWORD_POLICY, PasswordModify, with_password
 from broker.demo.people import LdifEntry, read_ldif
 from broker.providers.dn import normalise_dn, parent_dn
 
@@ -29,7 +30,7 @@ _INVALID_CREDENTIALS, _INSUFFICIENT_RIGHTS, _UNWILLING = 49, 50, 53
 
 _SECRET: Final = "userpassword"  # noqa: S105 - an attribute's name
 _DN_VALUED: Final = frozenset({"member", "memberof", "uniquemember", "owner", "manager", "seealso"})
-_OPERATIONAL: Final = frozenset({"entryuuid", "memberof"})
+_OPERATIONAL: Final = frozenset({"entryuuid", "memberof", "pwdreset"})
 _MAX_REQUEST: Final = 256 * 1024
 _PR_SET_PDEATHSIG: Final = 1
 _STANDARD_ERROR: Final = 2
@@ -80,6 +81,20 @@ class Directory:
         passwords = entry.attributes.get(_SECRET, ()) if entry else ()
         equal = [hmac.compare_digest(password, known) for known in passwords or (b"\0",)]
         return any(equal) and bool(passwords)
+
+    def must_change(self, dn: str) -> bool:
+        """Say whether this person has to change the password before anything else, as ``pwdReset`` says."""
+        entry = self.entries.get(dn.casefold())
+        return entry is not None and entry.texts("pwdReset") == ("TRUE",)
+
+    def change_password(self, dn: str, password: bytes) -> None:
+        """Write a new password into the file; raises OSError and ValueError."""
+        text = with_password(self._path.read_text(encoding="utf-8"), dn, password)
+        written = self._path.with_suffix(".new")
+        written.touch(mode=0o600)
+        written.write_text(text, encoding="utf-8")
+        written.replace(self._path)
+        self._read()
 
     def within(self, base: str, scope: int) -> Iterator[LdifEntry]:
         """Yield the entries in the scope (RFC 4511 4.5.1.2: 0 base, 1 one level, 2 subtree) of a base."""
@@ -175,6 +190,22 @@ def _bind(directory: Directory, request: Any) -> _Outcome:  # noqa: ANN401 - lda
     return _Outcome((pureldap.LDAPBindResponse(resultCode=code),), bound)
 
 
+def _modify_password(directory: Directory, request: PasswordModify, bound: str | None) -> int:
+    """Change a password as its owner, and return the result code."""
+    if bound is None or request.identity.decode(errors="replace") not in {"", bound}:
+        return _INSUFFICIENT_RIGHTS
+    if not directory.proves(bound, request.old):
+        return _INVALID_CREDENTIALS
+    if not request.new:
+        return _UNWILLING  # RFC 3062 section 2: it would have to make one up
+    try:
+        directory.change_password(bound, request.new)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"demonstration directory: a password is left as it was: {error}\n")
+        return _UNWILLING
+    return _SUCCESS
+
+
 def _search(directory: Directory, request: Any, bound: str | None) -> Iterator[Any]:  # noqa: ANN401 - ldaptor publishes no types
     if not request.baseObject and request.scope == 0:
         yield pureldap.LDAPSearchResultEntry(objectName="", attributes=[("supportedLDAPVersion", ["3"])])
@@ -215,6 +246,7 @@ class _Conversation(asyncio.Protocol):
         self._directory = directory
         self._buffer = b""
         self._bound: str | None = None
+        self._restricted = False  # to changing the password
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -250,11 +282,16 @@ class _Conversation(asyncio.Protocol):
             return  # every answer is sent before the next request is read
         else:
             octets = b"".join(
-                pureldap.LDAPMessage(answer, id=message.id).toWire()
+                pureldap.LDAPMessage(answer, controls=self._policy(answer, message.controls), id=message.id).toWire()
                 for answer in self._answers(request, message.controls)
             )
             if self._transport is not None:
                 self._transport.write(octets)
+
+    def _policy(self, answer: Any, asked: Any) -> list[Any] | None:  # noqa: ANN401 - ldaptor publishes no types
+        """Return the control that tells whoever asked for it that the password must be changed."""
+        told = self._restricted and isinstance(answer, pureldap.LDAPBindResponse)
+        return [CHANGE_AFTER_RESET] if told and any(kind == PASSWORD_POLICY for kind, *_ in asked or ()) else None
 
     def _answers(self, request: Any, controls: Any) -> Iterator[Any]:  # noqa: ANN401 - ldaptor publishes no types
         critical = any(criticality for _, criticality, _ in controls or ())
@@ -262,14 +299,20 @@ class _Conversation(asyncio.Protocol):
             self._bound = None  # RFC 4511 4.2.1: whatever comes of the bind, the rights from before are gone
             outcome = _bind(self._directory, request)
             self._bound = outcome.bound
+            self._restricted = self._bound is not None and self._directory.must_change(self._bound)
             yield from outcome.answers
         elif isinstance(request, pureldap.LDAPSearchRequest):
             if critical:
                 yield pureldap.LDAPSearchResultDone(resultCode=_UNAVAILABLE_CRITICAL_EXTENSION)
             else:
-                yield from _search(self._directory, request, self._bound)
+                yield from _search(self._directory, request, None if self._restricted else self._bound)
         elif type(request) in _REFUSED:
             yield _REFUSED[type(request)](resultCode=_UNWILLING, errorMessage="change the LDIF file instead")
+        elif isinstance(request, pureldap.LDAPExtendedRequest) and request.requestName == PASSWORD_MODIFY:
+            asked = PasswordModify.decode(request.requestValue)
+            code = _modify_password(self._directory, asked, self._bound)
+            self._restricted = self._restricted and code != _SUCCESS
+            yield pureldap.LDAPExtendedResponse(resultCode=code)
         else:
             yield pureldap.LDAPExtendedResponse(resultCode=_PROTOCOL_ERROR, errorMessage="bind and search only")
 
