@@ -92,7 +92,15 @@ def _add_pages(app: Flask, services: Services) -> None:
             services.gate, services.exchange_clients, services.trusted_proxies, services.endpoint, services.region
         )
     )
-    app.register_blueprint(services.login.blueprint())
+    for pages in (
+        services.login,
+        services.accounts,
+        services.passwords,
+        services.session_list,
+        services.everyones_sessions,
+        services.why,
+    ):
+        app.register_blueprint(pages.blueprint())
     app.register_blueprint(services.saml.blueprint())
     app.register_blueprint(services.oidc.blueprint())
 

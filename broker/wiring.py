@@ -31,18 +31,23 @@ from broker.providers.saml.provider import Reader
 from broker.providers.saml.service_keys import ServiceKeys
 from broker.settings import Settings
 from broker.web import oidc, saml
+from broker.web.account_sign_in import AccountSignIn
 from broker.web.administration import Administration
 from broker.web.appearance import Appearance
 from broker.web.browser_sessions import BrowserSessions
 from broker.web.entrance import Entrance
+from broker.web.everyones_sessions import EveryonesSessions
 from broker.web.exchange_clients import ExchangeClients
 from broker.web.forms import Forms
 from broker.web.login import Login
 from broker.web.oidc import OidcPages
+from broker.web.passwords import Passwords
 from broker.web.portal import Portal
 from broker.web.saml import SamlPages
+from broker.web.session_list import SessionList
 from broker.web.site import Site
 from broker.web.standing import Standing
+from broker.web.why import WhyPages
 from iam.arn import Random
 from iam.store import Store
 from iam.vault import Vault
@@ -79,6 +84,11 @@ class Services:
     endpoint: str
     region: str  # that signatures of our own name
     login: Login
+    accounts: AccountSignIn
+    passwords: Passwords
+    session_list: SessionList
+    everyones_sessions: EveryonesSessions
+    why: WhyPages
     portal: Portal
     saml: SamlPages
     oidc: OidcPages
@@ -169,9 +179,10 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
     single_use = SingleUse(store, monotonic=time.monotonic, gather=lambda: time.sleep(_GATHER))
     reader = Reader(settings.public_url, timedelta(seconds=settings.saml_clock_skew), saml_keys.opening)
     providers = {name: config.open(now=now) for name, config in settings.directories.items()}
+    attempts = Attempts(store)
     ldap = LdapSignIn(
         providers=providers,
-        attempts=Attempts(store),
+        attempts=attempts,
         audit=audit,
         store=store,
         password_in_query=settings.allow_password_in_query,
@@ -224,6 +235,8 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
     entrance = Entrance(site=site, demanding=frozenset(settings.pages_second_factor))
     administration = Administration(site=site)
     portal = Portal(site=site, administration=administration, other_roles=settings.pages_other_roles)
+    forms = Forms(site=site, vault=vault)
+    accounts = AccountSignIn(site=site, entrance=entrance, forms=forms, attempts=attempts)
     return Services(
         gate=gate,
         store=store,
@@ -237,13 +250,18 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         login=Login(
             site=site,
             entrance=entrance,
-            forms=Forms(site=site, vault=vault),
+            forms=forms,
             ldap=ldap,
             doors=lambda: (*saml.doors(store), *oidc.doors(store)),
             realms=dict(_realm(text) for text in settings.pages_realms),
             identifier_first=settings.pages_identifier_first,
             maintenance=settings.pages_maintenance,
         ),
+        accounts=accounts,
+        passwords=Passwords(site=site, entrance=entrance, forms=forms, ldap=ldap, accounts=accounts),
+        session_list=SessionList(site=site, administration=administration),
+        everyones_sessions=EveryonesSessions(site=site, administration=administration),
+        why=WhyPages(site=site, administration=administration, other_roles=settings.pages_other_roles),
         portal=portal,
         saml=SamlPages(site=site, entrance=entrance, portal=portal, reader=reader, keys=saml_keys),
         oidc=OidcPages(

@@ -18,7 +18,7 @@ from iam.policy.decide import Decision
 from iam.policy.explain import need_json
 from iam.schema import audit_record
 from sts.callers import Caller
-from sts.identity import Identity, Refusal, SamlIdentity, WebIdentity
+from sts.identity import IamIdentity, Identity, Refusal, SamlIdentity, WebIdentity
 from sts.mint import SessionKind
 from sts.saml import name_qualifier
 
@@ -148,6 +148,15 @@ def _user_identity(exchange: Exchange) -> Record:
 
 
 def _federated(identity: Identity) -> Record:
+    if isinstance(identity, IamIdentity):
+        named = {} if identity.is_root else {"userName": identity.name}
+        return {
+            "type": "Root" if identity.is_root else "IAMUser",
+            "principalId": identity.subject,
+            "accountId": identity.account_id,
+            **named,
+            "sessionContext": {"person": identity.person},
+        }
     if isinstance(identity, SamlIdentity):
         return {
             "type": "SAMLUser",

@@ -210,7 +210,7 @@ class Site:
             "language": str(locale),
             "direction": locale.text_direction,
             "here": self.at(request.path),
-            "query": {name: value for name, value in request.args.items() if name != "lang"},
+            "kept": {name: value for name, value in request.args.items() if name != "lang"},
             "error": code >= HTTPStatus.BAD_REQUEST,
         }
         response = make_response(render_template(template, **shared, **values), code)

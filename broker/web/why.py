@@ -1,0 +1,136 @@
+"""Why a role is not open to somebody: each condition of its trust policy, with what it wants and what it found.
+
+The same engine that refuses explains; the page and the JSON under ``/api/v1/explain`` are two readings of it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flask import Blueprint, Response, request
+
+from broker.web.administration import Administration
+from broker.web.browser_sessions import BrowserSession
+from broker.web.site import Site
+from iam.errors import AccessDenied, NoSuchEntity
+from iam.policy.explain import Explanation, LayerRead, Read, as_json
+from iam.policy.statement import Effect
+from iam.records import RoleRecord
+
+_SHOWN: Final = 5  # statements that do not apply, of each layer
+_MOST: Final = 200  # roles on one page
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the checklist: what is wanted, what is there, and whether it fits (None: nobody can know)."""
+
+    kind: str
+    name: str
+    wanted: tuple[str, ...]
+    actual: tuple[str, ...]
+    fits: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One statement of a layer: whose it is, what it does, whether it applies, and its checklist."""
+
+    layer: str
+    name: str
+    effect: str
+    applies: bool
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhyPages:
+    """The pages that explain; ``other_roles``: people may see the roles that do not trust them."""
+
+    site: Site
+    administration: Administration
+    other_roles: bool
+
+    def blueprint(self) -> Blueprint:
+        """Return the routes."""
+        made = Blueprint("why", __name__)
+        made.get("/why")(self.show)
+        made.get("/api/v1/explain")(self.explain)
+        return made
+
+    def show(self) -> Response:
+        """Explain the role that is named, or list those that could be."""
+        site, session = self.site, self.site.required()
+        arn = request.args.get("role", "")
+        shared: dict[str, Any] = {
+            "session": session,
+            "administrator": self.administration.any(session),
+            "reference": site.reference,
+            "groups": session.identity.group_names,
+        }
+        if not arn:
+            roles = site.choices(session.identity).closed if self.other_roles else ()
+            return site.page("other_roles.html", roles=roles[:_MOST], more=max(0, len(roles) - _MOST), **shared)
+        role, found = self._explained(session, arn)
+        site.record("ExplainRole", role.account_id, roleArn=role.arn)
+        return site.page(
+            "why.html",
+            role=role,
+            account=site.store.account(role.account_id),
+            allowed=all(one.decision.allowed for one in found),
+            explicit=any(one.decision.statements and not one.decision.allowed for one in found),
+            explanations=[(one, list(_told(one))) for one in found],
+            **shared,
+        )
+
+    def explain(self) -> Response:
+        """Answer with the same as JSON."""
+        session = self.site.required()
+        role, found = self._explained(session, request.args.get("role", ""))
+        self.site.record("ExplainRole", role.account_id, roleArn=role.arn)
+        return self.site.json(
+            {
+                "role": role.arn,
+                "allowed": all(one.decision.allowed for one in found),
+                "questions": [as_json(one) for one in found],
+            }
+        )
+
+    def _explained(self, session: BrowserSession, arn: str) -> tuple[RoleRecord, tuple[Explanation, ...]]:
+        """Return a role and why it is open or not; raise NoSuchEntity for all that this person may not see."""
+        choices = self.site.choices(session.identity)
+        visible = choices.open + choices.after_mfa + (choices.closed if self.other_roles else ())
+        role = next((one for one in visible if one.arn == arn), None)
+        if role is None:
+            raise NoSuchEntity("No role of this name names your identity provider.")
+        try:
+            return role, self.site.gate.reasons(self.site.exchange, session.identity, role.arn)
+        except AccessDenied:  # a rule that no policy changes, such as an assertion that does not name the role
+            return role, ()
+
+
+def _told(found: Explanation) -> Iterator[Told]:
+    for layer in found.layers:
+        for read in _nearest(layer):
+            name = str(read.statement.sid or read.statement.index)
+            yield Told(layer.layer, name, read.statement.effect.value, read.applies, tuple(_checks(read, found)))
+
+
+def _nearest(layer: LayerRead) -> list[Read]:
+    """Return the statements that apply, and of the others those that miss least."""
+    near = sorted(layer.statements, key=lambda one: (not one.applies, one.misses))
+    applying = sum(one.applies for one in near)
+    return near[: max(applying, _SHOWN)]
+
+
+def _checks(read: Read, found: Explanation) -> Iterator[Check]:
+    statement = read.statement
+    named = tuple(one.text for one in statement.everybody())
+    if named:
+        yield Check("principal", "Principal", named, (found.context.principal.arn,), read.names_principal)
+    for one in read.conditions:
+        condition = one.condition
+        name = f"{condition.operator} {condition.name}"
+        yield Check("condition", name, tuple(condition.values), one.actual, one.holds)
+    if statement.effect is Effect.DENY and not read.conditions and not named:
+        yield Check("always", "", (), (), fits=True)
