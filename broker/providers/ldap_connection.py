@@ -30,6 +30,7 @@ _RECEIVE: Final = 64 * 1024
 _PORTS: Final = {"ldap": 389, "ldaps": 636, "ldapi": 0}
 _SIZE_LIMIT_EXCEEDED: Final = 4
 _NO_SUCH_OBJECT: Final = 32
+_INSUFFICIENT_ACCESS: Final = 50
 _ASK_POLICY: Final = [build_control(_PASSWORD_POLICY, False, None)]  # noqa: FBT003 - ldap3's own order: criticality
 
 BASE: Final = ldap3.BASE
@@ -225,7 +226,8 @@ class LdapConnection:
             time_limit=max(1, int(self._transport.receive_timeout)),
         )
         result = int(self._ldap.result["result"])
-        if scope == BASE and result == _NO_SUCH_OBJECT:
+        # A root DSE that is kept from us tells as little as none; any other entry could be one that matters.
+        if scope == BASE and (result == _NO_SUCH_OBJECT or (not base and result == _INSUFFICIENT_ACCESS)):
             return Found((), complete=True)
         if result not in {0, _SIZE_LIMIT_EXCEEDED}:
             raise Broken(f"search under {base!r} ended with {self._ldap.result['description']}")

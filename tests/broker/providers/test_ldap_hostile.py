@@ -341,6 +341,7 @@ def expired(number):
 ROOTS = {
     "OpenLDAProotDSE": ({"objectClass": ["top", "OpenLDAProotDSE"]}, True),
     "of another": ({"objectClass": ["top"], "vendorName": ["Apache Software Foundation"]}, False),
+    "that is not there": (None, False),
     "that may not be read": (None, False),
 }
 
@@ -349,10 +350,11 @@ ROOTS = {
 def test_an_expired_password_is_proved_only_by_a_directory_that_is_known_to_compare_it_first(which, provider):
     attributes, proved = ROOTS[which]
     root = [] if attributes is None else [pureldap.LDAPSearchResultEntry("", list(attributes.items()))]
+    done = pureldap.LDAPSearchResultDone(resultCode=50 if which == "that may not be read" else 0)
 
     def treat(client):
         if server.connections == 1:
-            Scripted([BOUND], [ALICE, DONE], [*root, DONE])(client)
+            Scripted([BOUND], [ALICE, DONE], [*root, done])(client)
         client.send(expired(message_id(client.receive())))
         client.wait()
 
