@@ -17,7 +17,7 @@ from sts.identity import IamIdentity, Identity
 
 # Where a sign-in may lead: our own pages alone, so that no link sends anybody elsewhere (ASVS 3.7.2).
 _RETURN_TO: Final = re.compile(
-    r"/(?:portal|sessions|security|why|admin(?:/[a-z]{1,20})?)(?:\?[\w.~%=&:/@+,-]{0,2500})?", re.ASCII
+    r"/(?:portal|sessions|security|mfa/enrol|why|admin(?:/[a-z]{1,20})?)(?:\?[\w.~%=&:/@+,-]{0,2500})?", re.ASCII
 )
 HOME: Final = "/portal"
 
@@ -66,12 +66,12 @@ class Entrance:
     def _step(self, identity: Identity) -> Step | None:
         with self.site.store.read() as tx:
             has = bool(factors.factors_of(tx, identity.person))
-        demanded = self._demands(identity)
+        demanded = self.demands(identity)
         if has and (demanded or not identity.account_id or isinstance(identity, IamIdentity)):
             return Step.PROVE
         return Step.ENROL if demanded else None
 
-    def _demands(self, identity: Identity) -> bool:
+    def demands(self, identity: Identity) -> bool:
         """Return whether this person must have a second factor; the owner of an account always must."""
         if isinstance(identity, IamIdentity):
             return identity.is_root or "iam" in self.demanding
