@@ -1,0 +1,230 @@
+"""What somebody looks for in the audit log, and whose records they may see.
+
+A filter is judged on the parsed record. ``needles`` are bytes without which a line cannot fit: they spare the parsing
+of most lines and never decide.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Any, Final, NamedTuple
+
+from iam.errors import ValidationError
+
+Record = Mapping[str, Any]
+Network = IPv4Network | IPv6Network
+
+ANY_ERROR: Final = "*"
+LONGEST: Final = 256  # characters of one filter
+_DAY: Final = 10  # characters of a date without a time of day
+_Path = tuple[str, ...]
+_IDENTITY: Final = ("userIdentity",)
+_SESSION: Final = ("userIdentity", "sessionContext")
+
+# Where each filter of texts looks; a record fits where one of the places holds the text, whatever its case.
+PLACES: Final[Mapping[str, tuple[_Path, ...]]] = {
+    "who": (
+        (*_IDENTITY, "userName"),
+        (*_IDENTITY, "arn"),
+        (*_IDENTITY, "principalId"),
+        (*_SESSION, "person"),
+        (*_SESSION, "sourceIdentity"),
+        ("requestParameters", "userName"),
+    ),
+    "event": (("eventName",),),
+    "error": (("errorCode",),),
+    "role": (
+        ("requestParameters", "roleArn"),
+        ("requestParameters", "roleName"),
+        ("responseElements", "assumedRoleUser", "Arn"),
+        (*_SESSION, "sessionIssuer", "arn"),
+        (*_IDENTITY, "arn"),
+    ),
+}
+# What JSON writes as it is: the longest such part of a text is a needle.
+_PLAIN: Final = re.compile(r"[ !#-\[\]-~]+")
+
+
+class Place(NamedTuple):
+    """A place in the order of the log: what is older than it comes after it on the page."""
+
+    at: int
+    event_id: str
+
+    def __str__(self) -> str:
+        """Return it as an address has it."""
+        return f"{self.at}.{self.event_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Place | None":
+        """Return a place from an address; None for what is none."""
+        at, dot, event_id = text.partition(".")
+        return cls(int(at), event_id) if dot and re.fullmatch(r"\d{1,15}", at, re.ASCII) else None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Whose records somebody may see; ``everything``: those of no account and of unknown ones as well."""
+
+    accounts: frozenset[str]
+    everything: bool = False
+
+    def shows(self, record: Record) -> bool:
+        """Return whether a record may be shown."""
+        return self.everything or record.get("recipientAccountId") in self.accounts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A search: an empty filter asks for nothing. ``after`` (inclusive) and ``until`` are in milliseconds.
+
+    ``reference`` is the beginning of a request's or an event's id; an ``error`` of ``*`` is any.
+    """
+
+    reference: str = ""
+    who: str = ""
+    event: str = ""
+    error: str = ""
+    account: str = ""
+    role: str = ""
+    source: Network | None = None
+    after: int | None = None
+    until: int | None = None
+
+    def fits(self, record: Record) -> bool:
+        """Return whether a record is one that is looked for."""
+        return all(check(self, record) for check in _CHECKS)
+
+    def needles(self) -> tuple[bytes, ...]:
+        """Return what every fitting line holds, in lower case, the longest first."""
+        found = [f'"{self.reference}'] if self.reference else []
+        found += [f'"recipientaccountid":"{self.account}"'] if self.account else []
+        found += ['"errorcode":"'] if self.error else []
+        found += [max(_PLAIN.findall(text), key=len, default="").lower() for text in self._texts().values()]
+        found += [_beginning(self.source)] if isinstance(self.source, IPv4Network) else []
+        return tuple(sorted({one.encode("ascii") for one in found if one}, key=len, reverse=True))
+
+    def _texts(self) -> dict[str, str]:
+        texts = {"who": self.who, "event": self.event, "error": self.error, "role": self.role}
+        return {name: text for name, text in texts.items() if text and text != ANY_ERROR}
+
+    def told(self) -> dict[str, str]:
+        """Return the filters that are set, for the record of the search."""
+        names = ("reference", "who", "event", "error", "account", "role", "source", "after", "until")
+        return {name: str(getattr(self, name)) for name in names if getattr(self, name) not in ("", None)}
+
+
+def wanted(fields: Mapping[str, str]) -> Wanted:
+    """Return the search that a form asks for; raise ValidationError for what is no address or no date."""
+    given = {name: fields.get(name, "").strip()[:LONGEST] for name in (*_TEXTS, "source", "from", "to")}
+    return Wanted(
+        **{name: given[name] for name in _TEXTS if name != "reference"},
+        reference=given["reference"].lower() if _PLAIN.fullmatch(given["reference"]) else "",
+        source=_network(given["source"]),
+        after=_moment(given["from"], whole_day=False),
+        until=_moment(given["to"], whole_day=True),
+    )
+
+
+def _beginning(network: IPv4Network) -> str:
+    """Return how every address of a network begins, as JSON has it: its whole numbers."""
+    whole = network.prefixlen // 8
+    parts = str(network.network_address).split(".")[:whole]
+    return f'"{".".join(parts)}{_AFTER[whole]}' if whole else ""
+
+
+_AFTER: Final = ("", ".", ".", ".", '"')
+_TEXTS: Final = ("reference", "who", "event", "error", "account", "role")
+
+
+def _network(text: str) -> Network | None:
+    try:
+        return ip_network(text, strict=False) if text else None
+    except ValueError as error:
+        raise ValidationError(NO_ADDRESS) from error
+
+
+def _moment(text: str, *, whole_day: bool) -> int | None:
+    """Return a date, or a date and time in UTC, in milliseconds; ``whole_day``: the end of what is named."""
+    if not text:
+        return None
+    try:
+        found = datetime.fromisoformat(f"{text}T00:00" if len(text) == _DAY else text)
+    except ValueError as error:
+        raise ValidationError(NO_DATE) from error
+    if found.tzinfo is not None or not _EARLIEST < found.year < _LATEST:
+        raise ValidationError(NO_DATE)
+    span = timedelta(days=1) if len(text) == _DAY else timedelta(minutes=1)
+    return (found + (span if whole_day else timedelta()) - _EPOCH) // timedelta(milliseconds=1)
+
+
+NO_ADDRESS: Final = "The source is no IP address and no network such as 10.0.0.0/8."
+NO_DATE: Final = "A date is written like 2026-01-31 or 2026-01-31T15:30, in UTC."
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - what a form gives has no zone either
+_EARLIEST, _LATEST = 1970, 9000  # years
+
+
+# --- the checks -------------------------------------------------------------------------------------------------------
+
+
+def _text_fits(name: str, text: str, record: Record) -> bool:
+    wish = text.lower()
+    return any(wish in found.lower() for found in _found(record, PLACES[name]))
+
+
+def _found(record: Record, places: tuple[_Path, ...]) -> Iterator[str]:
+    for path in places:
+        value: object = record
+        for step in path:
+            value = value.get(step) if isinstance(value, Mapping) else None
+        if isinstance(value, str):
+            yield value
+
+
+def _texts_fit(search: Wanted, record: Record) -> bool:
+    return all(_text_fits(name, text, record) for name, text in search._texts().items())  # noqa: SLF001 - of this file
+
+
+def _reference_fits(search: Wanted, record: Record) -> bool:
+    ids = (str(record.get(name, "")) for name in ("requestID", "eventID"))
+    return not search.reference or any(one.startswith(search.reference) for one in ids)
+
+
+def _account_fits(search: Wanted, record: Record) -> bool:
+    return not search.account or record.get("recipientAccountId") == search.account
+
+
+def _is_an_error(search: Wanted, record: Record) -> bool:
+    return search.error != ANY_ERROR or bool(record.get("errorCode"))
+
+
+def _source_fits(search: Wanted, record: Record) -> bool:
+    if search.source is None:
+        return True
+    try:
+        return ip_address(str(record.get("sourceIPAddress"))) in search.source
+    except ValueError:  # the background, an operator
+        return False
+
+
+def _time_fits(search: Wanted, record: Record) -> bool:
+    at = moment_of(record)
+    return (search.after is None or at >= search.after) and (search.until is None or at < search.until)
+
+
+def moment_of(record: Record) -> int:
+    """Return when a record was written, in milliseconds; 0 where it does not say."""
+    at = record.get("at")
+    return at if isinstance(at, int) else 0
+
+
+_CHECKS: Final[tuple[Callable[[Wanted, Record], bool], ...]] = (
+    _account_fits,
+    _reference_fits,
+    _time_fits,
+    _is_an_error,
+    _texts_fit,
+    _source_fits,
+)
