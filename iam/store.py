@@ -350,13 +350,12 @@ class Store:
         return self._parse(document, PolicyKind.IDENTITY, arn) if document is not None else None
 
     def _trusting(self, reader: Reader, kept: _Kept, name: str) -> tuple[RoleRecord, ...]:
-        records = []
-        for role_id in reader.roles_trusting(name):
-            record = kept.roles.get(role_id) or reader.role(role_id)
-            if record is not None:
-                _keep(kept.roles, role_id, record)
-                records.append(record)
-        return tuple(records)
+        role_ids = reader.roles_trusting(name)
+        known = {role_id: kept.roles[role_id] for role_id in role_ids if role_id in kept.roles}
+        for record in reader.roles([role_id for role_id in role_ids if role_id not in known]):
+            known[record.id] = record
+            _keep(kept.roles, record.id, record)
+        return tuple(known[role_id] for role_id in role_ids if role_id in known)
 
 
 _evicting = threading.Lock()

@@ -6,8 +6,10 @@ condition keys.
 """
 
 import re
+from collections.abc import Iterable
 
 from iam.arn import iam_arn, parse_arn
+from iam.policy.document import Policy
 from iam.principal import Principal, PrincipalKind
 from sts.identity import Identity
 
@@ -38,3 +40,16 @@ def ldap_keys(identity: Identity) -> dict[str, tuple[str, ...]]:
     keys["ldap:groups"] = identity.groups
     keys["ldap:group-names"] = identity.group_names
     return {name: values for name, values in keys.items() if values}
+
+
+def asks_for_mfa(trust: Iterable[Policy]) -> bool:
+    """Return whether a trust policy asks about a second factor anywhere."""
+    return any(
+        condition.key in _MFA_KEYS
+        for policy in trust
+        for statement in policy.statements
+        for condition in statement.conditions
+    )
+
+
+_MFA_KEYS = frozenset({"aws:multifactorauthpresent", "aws:multifactorauthage"})

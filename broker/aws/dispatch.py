@@ -61,7 +61,7 @@ from sts.outbound import OutboundTokens
 from sts.saml import wanted
 from sts.sessions import LiveSession, LiveSessions
 from sts.token import Sealer
-from sts.trust import federated_principal, session_name
+from sts.trust import asks_for_mfa, federated_principal, session_name
 
 log = logging.getLogger(__name__)
 
@@ -129,17 +129,19 @@ class Gate:
         if isinstance(identity, SamlIdentity):
             wanted(identity)  # what the assertion asks of a session must make sense, whatever the role
         call, name = self._call_of(exchange, identity), _operation_for(identity)
-        found = [self.store.role(arn) for arn in sorted(candidates(identity, self.store))]
-        roles = [role for role in found if role is not None]
-        mine = [role for role in roles if self._opens(exchange, call, name, role, exchange.mfa_at)]
-        others = [role for role in roles if role not in mine] if len(mine) < len(roles) else []
-        proving = replace(call, mfa_at=_milliseconds(exchange.now))
-        stepping = [role for role in others if self._opens(exchange, proving, name, role, proving.mfa_at)]
-        return Choices(tuple(mine), tuple(stepping), tuple(role for role in others if role not in stepping))
+        proving, mine, stepping, others = replace(call, mfa_at=_milliseconds(exchange.now)), [], [], []
+        for role in filter(None, map(self.store.role, sorted(candidates(identity, self.store)))):
+            if self._opens(exchange, call, name, role):
+                mine.append(role)
+            elif asks_for_mfa(role.trust) and self._opens(exchange, proving, name, role):
+                stepping.append(role)
+            else:
+                others.append(role)
+        return Choices(tuple(mine), tuple(stepping), tuple(others))
 
-    def _opens(self, exchange: Exchange, call: StsCall, name: str, role: RoleRecord, mfa_at: int | None) -> bool:
+    def _opens(self, exchange: Exchange, call: StsCall, name: str, role: RoleRecord) -> bool:
         p = _role_parameters(exchange.proved, role.arn)
-        return self._admits(exchange, STS[name], call, p, name, mfa_at)
+        return self._admits(exchange, STS[name], call, p, name, call.mfa_at)
 
     def reasons(self, exchange: Exchange, identity: Identity, role_arn: str) -> tuple[Explanation, ...]:
         """Return why a role is or is not open to a proved person: an explanation of each thing that is asked."""
@@ -186,6 +188,7 @@ class Gate:
         exchange.result = None
         try:
             self.audit.append(trail.record(exchange, error))
+            exchange.refusal_recorded = True
         except ServiceError as unwritable:
             error = unwritable
         except Exception:

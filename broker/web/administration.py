@@ -16,6 +16,7 @@ from iam.accounts import list_accounts
 from iam.arn import iam_arn, root_arn
 from iam.errors import AccessDenied, ServiceError
 from iam.policy.decide import Why
+from iam.policy.policy_set import PolicySet
 from sts.callers import ContextKeys
 from sts.identity import IamIdentity
 from sts.question import Asker
@@ -62,20 +63,25 @@ class Administration:
         asker = Asker(self.site.store, self.site.exchange.now)
         keys = {"aws:multifactorauthpresent": ("false" if session.mfa_at is None else "true",)}
         done: set[str] = set()
-        for principal, account_id in self._principals(session):
+        for principal, account_id in self._principals(session, leave):
             resource = leave.resource.format(account_id=account_id)
             if account_id not in done and _allows(asker, principal, leave.action, resource, keys):
                 done.add(account_id)
                 yield account_id
 
-    def _principals(self, session: BrowserSession) -> Iterator[tuple[str, str]]:
+    def _principals(self, session: BrowserSession, leave: Leave) -> Iterator[tuple[str, str]]:
         """Yield as whom somebody can act, with the account: as a user or owner, and by each role open to them."""
         identity = session.identity
         if isinstance(identity, IamIdentity):
             user = None if identity.is_root else self.site.store.user(identity.subject)
             yield user.arn if user else root_arn(identity.account_id), identity.account_id
         for role in self.site.choices(identity).open:
-            yield iam_arn(role.account_id, "role", role.name, role.path), role.account_id
+            if _speaks_of(role.policies, leave.action):  # most roles have nothing to do with administration
+                yield iam_arn(role.account_id, "role", role.name, role.path), role.account_id
+
+
+def _speaks_of(policies: PolicySet, action: str) -> bool:
+    return any(not one.denies for policy in policies for one in policy.about(action.lower()))
 
 
 def _allows(asker: Asker, principal: str, action: str, resource: str, keys: ContextKeys) -> bool:
