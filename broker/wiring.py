@@ -35,15 +35,20 @@ from broker.web.account_sign_in import AccountSignIn
 from broker.web.administration import Administration
 from broker.web.appearance import Appearance
 from broker.web.browser_sessions import BrowserSessions
+from broker.web.enrolment import Enrolment
 from broker.web.entrance import Entrance
 from broker.web.everyones_sessions import EveryonesSessions
 from broker.web.exchange_clients import ExchangeClients
 from broker.web.forms import Forms
 from broker.web.login import Login
 from broker.web.oidc import OidcPages
+from broker.web.passkeys import GOOD_FOR, Passkeys
 from broker.web.passwords import Passwords
 from broker.web.portal import Portal
 from broker.web.saml import SamlPages
+from broker.web.sealed_fields import SealedFields
+from broker.web.second_factor import SecondFactor
+from broker.web.security import Security
 from broker.web.session_list import SessionList
 from broker.web.site import Site
 from broker.web.standing import Standing
@@ -89,6 +94,9 @@ class Services:
     session_list: SessionList
     everyones_sessions: EveryonesSessions
     why: WhyPages
+    second_factor: SecondFactor
+    enrolment: Enrolment
+    security: Security
     portal: Portal
     saml: SamlPages
     oidc: OidcPages
@@ -237,6 +245,20 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
     portal = Portal(site=site, administration=administration, other_roles=settings.pages_other_roles)
     forms = Forms(site=site, vault=vault)
     accounts = AccountSignIn(site=site, entrance=entrance, forms=forms, attempts=attempts)
+    passkeys = Passkeys(
+        public_url=settings.public_url,
+        organisation=settings.pages_organisation,
+        challenges=SealedFields(
+            kind="passkey",
+            good_for=timedelta(seconds=GOOD_FOR),
+            vault=vault,
+            single_use=single_use,
+            random=random,
+        ),
+    )
+    seeds = SealedFields(
+        kind="totp-seed", good_for=timedelta(hours=1), vault=vault, single_use=single_use, random=random
+    )
     return Services(
         gate=gate,
         store=store,
@@ -262,6 +284,9 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         session_list=SessionList(site=site, administration=administration),
         everyones_sessions=EveryonesSessions(site=site, administration=administration),
         why=WhyPages(site=site, administration=administration, other_roles=settings.pages_other_roles),
+        second_factor=SecondFactor(site=site, entrance=entrance, forms=forms, passkeys=passkeys),
+        enrolment=Enrolment(site=site, entrance=entrance, forms=forms, passkeys=passkeys, seeds=seeds),
+        security=Security(site=site, entrance=entrance, administration=administration),
         portal=portal,
         saml=SamlPages(site=site, entrance=entrance, portal=portal, reader=reader, keys=saml_keys),
         oidc=OidcPages(

@@ -52,6 +52,16 @@
     (area.closest("details") || area).before(button);
   }
 
+  // Print.
+  for (const area of document.querySelectorAll("[data-print-label]")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "quiet";
+    button.textContent = area.dataset.printLabel;
+    button.addEventListener("click", () => window.print());
+    area.before(button);
+  }
+
   // Times as this browser's own clock tells them, and what is left until one comes.
   const times = document.querySelectorAll("time[data-when]");
   for (const time of times) {
