@@ -6,6 +6,7 @@ A conftest imports the fixtures that it needs.
 import contextlib
 import datetime as dt
 import ipaddress
+import json
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ import time
 import urllib.parse
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Self
 
@@ -255,6 +256,17 @@ class RunningDirectory:
     def modify(self, ldif: str) -> None:
         """Change entries as the directory's own administrator (slapd only)."""
         ldap_tool("ldapmodify", self.ldapi, ldif)
+
+
+def as_toml(config: LdapConfig) -> str:
+    """Return a directory's section of the configuration file."""
+    lines = [f"[directory.{config.name}]", 'type = "ldap"']
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if one.name != "name" and value not in ("", ()):
+            shown = list(value) if isinstance(value, tuple) else value
+            lines.append(f"{one.name} = {json.dumps(shown)}")
+    return "\n".join(lines) + "\n"
 
 
 def ldap_tool(tool: str, ldapi: str, ldif: str) -> None:

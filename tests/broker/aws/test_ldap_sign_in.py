@@ -5,7 +5,7 @@ import json
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from botocore.credentials import Credentials
 from directories import (
     HostileServer,
     RunningDirectory,
+    as_toml,
     demo_ldif,
     free_port,
     running_demo_directory,
@@ -33,17 +34,6 @@ ALICE, BOB, CAROL, FRANK = "wonderland-1865", "builder-can-we-fix-it", "ledger-b
 REJECTED = "The identity provider did not accept the user name or the password."
 NOT_ADMITTED = "Not authorized to perform sts:AssumeRoleWithLDAPIdentity"
 ENGINEERING = f"cn=engineering,ou=groups,{BASE}"
-
-
-def as_toml(config: LdapConfig) -> str:
-    """Return a directory's section of the configuration file."""
-    lines = [f"[directory.{config.name}]", 'type = "ldap"']
-    for one in fields(config):
-        value = getattr(config, one.name)
-        if one.name != "name" and value not in ("", ()):
-            shown = list(value) if isinstance(value, tuple) else value
-            lines.append(f"{one.name} = {json.dumps(shown)}")
-    return "\n".join(lines) + "\n"
 
 
 @dataclass

@@ -1,0 +1,321 @@
+"""The page of roles, and the credentials of the one that is chosen."""
+
+import contextlib
+import html
+import json
+import re
+from datetime import timedelta
+
+import pytest
+from administrator import allow
+from botocore.credentials import Credentials
+from directories import as_toml
+from saml_world import Browser, world_in
+
+from broker.demo.people import BASE
+from iam.policy import managed
+
+STAFF, ADMINS = f"cn=staff,ou=groups,{BASE}", f"cn=security,ou=groups,{BASE}"
+PASSWORDS = {"alice": "wonderland-1865", "bob": "builder-can-we-fix-it"}
+
+
+@contextlib.contextmanager
+def world_of(folder, redis_url, slapd, **settings):
+    config = folder / "fedgate.toml"
+    config.write_text(as_toml(slapd.config(nested_groups=True)))
+    made = world_in(folder, redis_url, FEDGATE_CONFIG=str(config), **settings)
+    try:
+        yield made
+    finally:
+        made.installation.close()
+
+
+@pytest.fixture
+def world(tmp_path, redis_url, slapd):
+    with world_of(tmp_path, redis_url, slapd) as made:
+        yield made
+
+
+@pytest.fixture
+def browser(world):
+    """A browser in which alice of the directory is signed in."""
+    return signed_in(world, "alice")
+
+
+def signed_in(world, name, mfa_at=None):
+    services = world.installation.services
+    identity = services.gate.ldap.providers["corp"].authenticate(name, PASSWORDS[name])
+    token, _ = services.login.site.sessions.open(identity, mfa_at=mfa_at)
+    made = Browser(world.installation)
+    made.cookies["fedgate-session"] = token
+    return made
+
+
+def trusting(group=STAFF, account="111122223333", **conditions):
+    wanted = {"ForAnyValue:StringEquals": {"ldap:groups": [group]}} | conditions
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Federated": f"arn:aws:iam::{account}:ldap-provider/corp"},
+        "Action": ["sts:AssumeRoleWithLDAPIdentity", "sts:TagSession"],
+        "Condition": wanted,
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def names(page):
+    """Return the names of the roles of a page, in their order."""
+    return re.findall(
+        r'<label for="[^"]+">([^<]+?) ?(?:<|</)',
+        page.body.decode().partition('id="take"')[2].partition('class="take"')[0],
+    )
+
+
+def token(page):
+    return re.search(r'name="form_token" value="([^"]+)"', page.body.decode())[1]
+
+
+def take(browser, role, **more):
+    form_token = token(browser.get("/portal"))
+    return browser.post("/portal", {"form_token": form_token, "roleIndex": role, **more})
+
+
+def credentials_of(page):
+    text = html.unescape(page.body.decode())
+    found = dict(re.findall(r"export (AWS_\w+)=(\S+)", text))
+    return Credentials(found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"], found["AWS_SESSION_TOKEN"])
+
+
+def code(answer):
+    return answer.status, re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", answer.body.decode())))
+
+
+# --- the list ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_roles_of_all_accounts_that_trust_the_person_are_there_and_no_others(world, browser):
+    world.admin.role("reader", trusting())
+    world.admin.role("closed", trusting(ADMINS))
+    other = type(world.admin).of_a_new_account(world.installation, "444455556666")
+    other.role("abroad", trusting(account="444455556666"))
+    page = browser.get("/portal")
+    assert sorted(names(page)) == ["abroad", "reader"]
+    assert "1 other role: why not?" in page.body.decode()
+
+
+def test_nobody_is_told_of_other_roles_where_the_operator_does_not_want_it(tmp_path, redis_url, slapd):
+    with world_of(tmp_path, redis_url, slapd, FEDGATE_PAGES_OTHER_ROLES="false") as quiet:
+        quiet.admin.role("closed", trusting(ADMINS))
+        assert "why not" not in signed_in(quiet, "alice").get("/portal").body.decode()
+
+
+def test_whom_no_role_trusts_reads_their_groups_and_a_reference(browser):
+    status, text = code(browser.get("/portal"))
+    assert status == 200
+    assert "You are signed in, but no role trusts you yet." in text
+    assert "Your groups: engineering, platform, staff" in text
+
+
+def test_a_search_finds_by_name_account_and_description(world, browser):
+    world.admin.role("reader", trusting(), Description="Looks at invoices")
+    world.admin.role("writer", trusting())
+    assert names(browser.get("/portal?q=INVOICES")) == ["reader"]
+    assert names(browser.get("/portal?q=111122223333+wri")) == ["writer"]
+    page = browser.get("/portal?q=%3Cscript%3E")
+    assert (names(page), "No role fits." in page.body.decode(), b"<script>" in page.body) == ([], True, False)
+
+
+@pytest.mark.parametrize(
+    "query", ["page=0", "page=-1", "page=x", "page=99999999", "page=%F0%9F%98%80", "q=" + "x" * 5000]
+)
+def test_odd_pages_and_searches_are_no_error(world, browser, query):
+    world.admin.role("reader", trusting())
+    assert browser.get(f"/portal?{query}").status == 200
+
+
+def test_two_hundred_roles_stand_on_a_page(world, browser):
+    for number in range(203):
+        world.admin.role(f"role-{number:03}", trusting())
+    first, second = browser.get("/portal"), browser.get("/portal?page=2")
+    assert (len(names(first)), names(second)) == (200, ["role-200", "role-201", "role-202"])
+    assert "Page 2 of 2" in second.body.decode()
+    assert names(browser.get("/portal?q=role-20")) == ["role-200", "role-201", "role-202"]
+
+
+def test_pinned_roles_stand_first_then_those_taken_last(world, browser):
+    for name in ("a", "b", "c"):
+        world.admin.role(name, trusting())
+    arn = world.admin.arn("role", "c")
+    form_token = token(browser.get("/portal"))
+    assert browser.post("/portal/pin", {"form_token": form_token, "role": arn}).status == 303
+    take(browser, world.admin.arn("role", "b"))
+    page = browser.get("/portal")
+    assert names(page)[:2] == ["c", "b"]
+    assert re.search(r'value="([^"]+)" id="[^"]+" required checked', page.body.decode())[1] == arn
+    browser.post("/portal/unpin", {"form_token": form_token, "role": arn})
+    assert names(browser.get("/portal"))[0] == "b"
+    assert names(signed_in(world, "bob").get("/portal"))[0] == "a"
+
+
+def test_exactly_one_role_is_chosen_beforehand_also_where_it_stands_twice(world, browser):
+    world.admin.role("a", trusting())
+    take(browser, world.admin.arn("role", "a"))
+    page = browser.get("/portal").body.decode()
+    assert (page.count('name="roleIndex"'), page.count(" checked")) == (2, 1)
+
+
+def test_a_link_chooses_a_role_beforehand(world, browser):
+    for name in ("a", "b"):
+        world.admin.role(name, trusting())
+    page = browser.get(f"/portal?role={world.admin.arn('role', 'b')}").body.decode()
+    assert re.search(r'value="([^"]+)" id="[^"]+" required checked', page)[1] == world.admin.arn("role", "b")
+
+
+def test_running_credentials_are_told_and_a_list_that_cannot_be_read_is_no_outage(world, browser):
+    world.admin.role("a", trusting())
+    take(browser, world.admin.arn("role", "a"))
+    assert "in use until" in browser.get("/portal").body.decode()
+
+
+def test_programs_get_the_roles_as_json(world, browser):
+    world.admin.role("a", trusting(), MaxSessionDuration=7200)
+    told = json.loads(browser.get("/portal", Accept="application/json").body)
+    assert told["roles"] == [
+        {
+            "account_id": "111122223333",
+            "role_arn": world.admin.arn("role", "a"),
+            "name": "a",
+            "max_session_duration": 7200,
+        }
+    ]
+
+
+# --- taking -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_credentials_are_those_of_the_role(world, browser):
+    role = world.admin.role("a", trusting(), allow("iam:*"))
+    got = credentials_of(take(browser, role))
+    answer = world.installation.call("GetCallerIdentity", got)
+    assert answer.text("Arn") == "arn:aws:sts::111122223333:assumed-role/a/alice"
+
+
+def test_credentials_are_kept_by_nobody_on_the_way_and_stand_in_no_address(world, browser):
+    role = world.admin.role("a", trusting())
+    answer = take(browser, role)
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Location" not in answer.headers
+
+
+def test_they_last_as_long_as_was_chosen_and_no_longer_than_the_role_allows(world, browser):
+    role = world.admin.role("a", trusting())
+    page = code(take(browser, role, seconds="900"))[1]
+    assert (world.clock() + timedelta(seconds=900)).strftime("%Y-%m-%dT%H:%M:%SZ") in page
+    status, text = code(take(browser, role, seconds="7200"))
+    assert (status, "exceeds the MaxSessionDuration set for this role" in text) == (400, True)
+
+
+@pytest.mark.parametrize("wrong", [{"seconds": "1"}, {"seconds": "900.0"}, {"narrow": "all"}, {"seconds": "9" * 400}])
+def test_what_no_form_of_ours_sends_is_refused(world, browser, wrong):
+    assert take(browser, world.admin.role("a", trusting()), **wrong).status == 400
+
+
+def test_read_only_takes_everything_else_away(world, browser):
+    role = world.admin.role("a", trusting(), allow("iam:*"))
+    got = credentials_of(take(browser, role, narrow="read"))
+    assert world.installation.call("ListRoles", got).status == 200
+    assert world.installation.call("CreateUser", got, UserName="x").status == 403
+    assert "arn:aws:iam::aws:policy/ReadOnlyAccess" in managed.load()
+
+
+def test_an_own_policy_takes_away_and_never_adds(world, browser):
+    role = world.admin.role("a", trusting(), allow("iam:ListRoles"))
+    policy = json.dumps({"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iam:*", "Resource": "*"}})
+    got = credentials_of(take(browser, role, narrow="own", policy=policy))
+    assert world.installation.call("ListRoles", got).status == 200
+    assert world.installation.call("ListUsers", got).status == 403
+
+
+def test_a_policy_with_a_fault_is_told_and_not_lost(world, browser):
+    role = world.admin.role("a", trusting())
+    status, text = code(take(browser, role, narrow="own", policy='{"Version": "2012-10-17", "Statement": <b>'))
+    assert status == 400
+    assert "Reference:" in text
+    assert '{"Version": "2012-10-17", "Statement": <b>' in text
+
+
+def test_the_check_of_a_policy_says_what_is_questionable_and_takes_nothing(world, browser):
+    role = world.admin.role("a", trusting())
+    policy = '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iam:ListRolez","Resource":"*"}}'
+    status, text = code(take(browser, role, narrow="own", policy=policy, check="1"))
+    assert (status, "iam:ListRolez" in text, "AWS_SECRET_ACCESS_KEY" in text) == (200, True, False)
+    fine = policy.replace("Rolez", "Roles")
+    assert "Nothing is questionable" in code(take(browser, role, narrow="own", policy=fine, check="1"))[1]
+
+
+def test_a_role_that_does_not_trust_the_person_gives_nothing_and_a_record(world, browser):
+    role = world.admin.role("closed", trusting(ADMINS))
+    answer = take(browser, role)
+    status, text = code(answer)
+    assert status == 403
+    reference = re.search(r"Reference: ([0-9a-f]{8})", text)[1]
+    records = [json.loads(line) for line in world.installation.services.audit.path.read_text().splitlines()]
+    found = [one for one in records if one["requestID"].startswith(reference)]
+    assert [(one["eventName"], one["errorCode"]) for one in found] == [("AssumeRoleWithLDAPIdentity", "AccessDenied")]
+
+
+def test_a_form_of_another_session_takes_nothing(world, browser):
+    role = world.admin.role("a", trusting())
+    foreign = token(signed_in(world, "bob").get("/portal"))
+    for wrong in (foreign, "", "x"):
+        assert browser.post("/portal", {"form_token": wrong, "roleIndex": role}).status == 403
+    for path in ("/portal/pin", "/portal/unpin", "/sign-out"):
+        assert browser.post(path, {"form_token": foreign, "role": role}).status == 403
+
+
+# --- a second factor --------------------------------------------------------------------------------------------------
+
+BOOL = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
+FRESH = {"NumericLessThan": {"aws:MultiFactorAuthAge": "300"}}
+
+
+@pytest.mark.parametrize("condition", [BOOL, FRESH, {"BoolIfExists": {"aws:MultiFactorAuthPresent": "true"}}])
+def test_a_role_that_asks_for_a_second_factor_is_shown_and_leads_there_first(world, browser, condition):
+    role = world.admin.role("a", trusting(**condition))
+    assert "asks for a second factor" in browser.get("/portal").body.decode()
+    answer = take(browser, role)
+    assert answer.status == 303
+    assert answer.headers["Location"].startswith("/mfa?to=%2Fportal%3Frole%3D")
+
+
+def test_with_a_second_factor_the_role_opens_and_its_session_knows(world):
+    trust = trusting(**BOOL)
+    wanted = {"Effect": "Allow", "Action": "iam:ListRoles", "Resource": "*", "Condition": BOOL}
+    role = world.admin.role("a", trust, json.dumps({"Version": "2012-10-17", "Statement": wanted}))
+    browser = signed_in(world, "alice", mfa_at=world.clock())
+    got = credentials_of(take(browser, role))
+    assert world.installation.call("ListRoles", got).status == 200
+
+
+def test_a_second_factor_grows_old(world):
+    role = world.admin.role("a", trusting(**FRESH))
+    browser = signed_in(world, "alice", mfa_at=world.clock())
+    assert "AWS_SECRET_ACCESS_KEY" in take(browser, role).body.decode()
+    world.clock.advance(seconds=301)
+    assert take(browser, role).headers["Location"].startswith("/mfa?")
+
+
+# --- out --------------------------------------------------------------------------------------------------------------
+
+
+def test_whoever_signs_out_is_out(browser):
+    form_token = token(browser.get("/portal"))
+    kept = dict(browser.cookies)
+    assert browser.post("/sign-out", {"form_token": form_token}).status == 200
+    browser.cookies = kept
+    assert browser.get("/portal").status == 401
+    assert browser.get("/portal", Accept="application/json").status == 401
+
+
+@pytest.mark.parametrize("path", ["/portal/pin", "/portal/unpin", "/sign-out"])
+def test_nothing_is_changed_by_a_link(browser, path):
+    assert browser.get(path).status == 405
