@@ -1,0 +1,109 @@
+"""The roles of some accounts, with whom their trust policies let in."""
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, func, select
+
+from iam.arn import iam_arn
+from iam.bindings import arns_today, as_shown
+from iam.inventory.assumable import Existing, nobody_can
+from iam.inventory.scope import Scope, Slice, rows_of
+from iam.operations.written import questionable
+from iam.policy.document import Policy, PolicyKind
+from iam.policy.lint import Finding
+from iam.records import parsed
+from iam.schema import account, oidc_provider, role, role_mark, saml_provider
+
+_COLUMNS = role.c
+_KEPT = 4096  # trust policies that are kept parsed: what a text means never changes
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role; ``trust`` names its principals by their ids too, ``document`` is its text with their present names.
+
+    ``taken`` is when somebody last took it on the pages, ``created`` when it was made, in milliseconds.
+    """
+
+    id: str
+    account_id: str
+    name: str
+    arn: str
+    created: int
+    description: str
+    max_session: int
+    document: str
+    trust: Policy = field(repr=False)
+    findings: tuple[Finding, ...]
+    abandoned: bool  # nobody who exists is let in
+    taken: int | None = None
+
+
+def roles(tx: Connection, scope: Scope, directories: Collection[str]) -> Slice[Role]:
+    """Return a page of roles by account and name; a word may be in name, description, account or trust policy."""
+    query = select(role).where(_COLUMNS.account_id.in_(scope.accounts))
+    found = rows_of(tx, query.order_by(_COLUMNS.account_id, _COLUMNS.name_key), scope, _places)
+    return Slice(tuple(_roles(tx, found.rows, directories)), found.found, found.page, found.query)
+
+
+def all_roles(tx: Connection, accounts: tuple[str, ...], directories: Collection[str]) -> Iterator[Role]:
+    """Yield every role of some accounts, by account and name."""
+    query = select(role).where(_COLUMNS.account_id.in_(accounts)).order_by(_COLUMNS.account_id, _COLUMNS.name_key)
+    return _roles(tx, tx.execute(query).all(), directories)
+
+
+def _places(word: str) -> Sequence[ColumnElement[bool]]:
+    return (
+        _COLUMNS.name_key.contains(word, autoescape=True),
+        func.lower(_COLUMNS.description).contains(word, autoescape=True),
+        func.lower(_COLUMNS.trust).contains(word, autoescape=True),
+        _COLUMNS.account_id == word,
+    )
+
+
+def _roles(tx: Connection, rows: Sequence[Row[Any]], directories: Collection[str]) -> Iterator[Role]:
+    bound: list[dict[str, str]] = [json.loads(row.trust_ids) for row in rows]
+    today = arns_today(tx, {one for ids in bound for one in ids.values()})
+    existing = _existing(tx, today, directories)
+    taken = _taken(tx, [row.id for row in rows])
+    for row, ids in zip(rows, bound, strict=True):
+        trust, findings = _read(row.trust)
+        trust = trust.bind(ids) if ids else trust
+        yield Role(
+            row.id,
+            row.account_id,
+            row.name,
+            iam_arn(row.account_id, "role", row.name, row.path),
+            row.created,
+            row.description or "",
+            row.max_session,
+            as_shown(row.trust, ids, today),
+            trust,
+            findings,
+            nobody_can(trust, row.account_id, existing),
+            taken.get(row.id),
+        )
+
+
+@lru_cache(maxsize=_KEPT)
+def _read(text: str) -> tuple[Policy, tuple[Finding, ...]]:
+    return parsed(text, PolicyKind.TRUST, "a trust policy"), questionable(text, PolicyKind.TRUST)
+
+
+def _existing(tx: Connection, entities: Collection[str], directories: Collection[str]) -> Existing:
+    saml = tx.execute(select(saml_provider.c.account_id, saml_provider.c.name))
+    oidc = tx.execute(select(oidc_provider.c.account_id, oidc_provider.c.url))
+    providers = {iam_arn(row[0], "saml-provider/", row[1], "") for row in saml}
+    providers |= {iam_arn(row[0], "oidc-provider/", row[1], "") for row in oidc}
+    accounts = frozenset(tx.scalars(select(account.c.id)))
+    return Existing(accounts, frozenset(entities), frozenset(providers), frozenset(directories))
+
+
+def _taken(tx: Connection, ids: Sequence[str]) -> dict[str, int]:
+    mark = role_mark.c
+    query = select(mark.role_id, func.max(mark.taken)).where(mark.role_id.in_(ids), mark.taken.is_not(None))
+    return {row[0]: row[1] for row in tx.execute(query.group_by(mark.role_id))}

@@ -1,0 +1,101 @@
+"""The users of some accounts: groups, passwords, access keys, second factors, and when they were last here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
+
+from iam.arn import iam_arn
+from iam.factors import Factor, factors_of
+from iam.inventory.credentials import Key, keys
+from iam.inventory.scope import Scope, Slice, rows_of
+from iam.persons import iam_person
+from iam.schema import access_key, group, login_profile, membership, user
+
+_COLUMNS = user.c
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user; times are in milliseconds, None for never."""
+
+    id: str
+    account_id: str
+    name: str
+    arn: str
+    created: int
+    has_password: bool
+    password_last_used: int | None
+    groups: tuple[str, ...]
+    keys: tuple[Key, ...]
+    factors: tuple[Factor, ...]
+
+    @property
+    def last_activity(self) -> int | None:
+        """Return when the user last proved anything."""
+        keys, factors = ([one.last_used for one in held] for held in (self.keys, self.factors))
+        used = (self.password_last_used, *keys, *factors)
+        return max((at for at in used if at is not None), default=None)
+
+
+def users(tx: Connection, scope: Scope) -> Slice[User]:
+    """Return a page of users by account and name; a word may be in name, path or account, a group or a key's id."""
+    columns = (_COLUMNS.id, _COLUMNS.account_id, _COLUMNS.name, _COLUMNS.path, _COLUMNS.created)
+    query = select(*columns, _COLUMNS.password_last_used, login_profile.c.user_id.is_not(None).label("password"))
+    query = query.select_from(user.outerjoin(login_profile)).where(_COLUMNS.account_id.in_(scope.accounts))
+    found = rows_of(tx, query.order_by(_COLUMNS.account_id, _COLUMNS.name_key), scope, _places)
+    groups, held = _groups(tx, found.rows), _keys(tx, found.rows)
+    shown = (_user(tx, row, groups.get(row.id, ()), held.get(row.id, ())) for row in found.rows)
+    return Slice(tuple(shown), found.found, found.page, found.query)
+
+
+def _user(tx: Connection, row: Row[Any], groups: tuple[str, ...], held: tuple[Key, ...]) -> User:
+    arn = iam_arn(row.account_id, "user", row.name, row.path)
+    factors = factors_of(tx, iam_person(row.account_id, row.id))
+    return User(
+        row.id,
+        row.account_id,
+        row.name,
+        arn,
+        row.created,
+        bool(row.password),
+        row.password_last_used,
+        groups,
+        held,
+        factors,
+    )
+
+
+def _places(word: str) -> Sequence[ColumnElement[bool]]:
+    in_group = exists().where(
+        membership.c.user_id == _COLUMNS.id,
+        membership.c.group_id == group.c.id,
+        group.c.name_key.contains(word, autoescape=True),
+    )
+    has_key = exists().where(
+        access_key.c.user_id == _COLUMNS.id, access_key.c.id.endswith(word.upper(), autoescape=True)
+    )
+    return (
+        _COLUMNS.name_key.contains(word, autoescape=True),
+        func.lower(_COLUMNS.path).contains(word, autoescape=True),
+        _COLUMNS.account_id == word,
+        in_group,
+        has_key,
+    )
+
+
+def _groups(tx: Connection, rows: Sequence[Row[Any]]) -> dict[str, tuple[str, ...]]:
+    ids = [row.id for row in rows]
+    query = select(membership.c.user_id, group.c.name).join(group).where(membership.c.user_id.in_(ids))
+    found: dict[str, tuple[str, ...]] = {}
+    for user_id, name in tx.execute(query.order_by(group.c.name_key)):
+        found[user_id] = (*found.get(user_id, ()), name)
+    return found
+
+
+def _keys(tx: Connection, rows: Sequence[Row[Any]]) -> dict[str, tuple[Key, ...]]:
+    found: dict[str, tuple[Key, ...]] = {}
+    for one in keys(tx, access_key.c.user_id.in_([row.id for row in rows])):
+        found[one.owner_id or ""] = (*found.get(one.owner_id or "", ()), one)
+    return found
