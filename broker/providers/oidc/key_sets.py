@@ -16,6 +16,7 @@ from iam.policy.strict_json import Number, load
 _FRESH, _STALE = 300.0, 3600.0  # seconds: how long keys are taken as they are, and how long where the issuer is away
 _WAIT = 12.0  # seconds for who waits for another's fetch, which takes two documents
 _INTERVAL = 30.0  # seconds between two fetches, whatever comes
+_NEVER = float("-inf")
 _DISCOVERY = "/.well-known/openid-configuration"
 NO_KEY = (
     "Couldn't retrieve verification key from your identity provider,"
@@ -29,10 +30,19 @@ class _Kept:
 
     keys: tuple[VerificationKey, ...] = ()
     about: Mapping[str, object] = field(default_factory=dict)
-    fetched: float = float("-inf")
-    tried: float = float("-inf")
+    fetched: float = _NEVER
+    tried: float = _NEVER
     wrong: str = "never fetched"
     turn: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What this process knows of an issuer: how many keys, since how many seconds, and what went wrong at last."""
+
+    keys: int
+    age: float | None
+    wrong: str
 
 
 class KeySets:
@@ -70,6 +80,13 @@ class KeySets:
         """Return what the issuer's discovery document says; raise IDPCommunicationError."""
         self.keys(issuer)
         return self._of(issuer).about
+
+    def known(self, issuer: str) -> Known | None:
+        """Return what is known of an issuer without asking it; None where nobody has asked it yet."""
+        kept = self._kept.get(issuer)
+        if kept is None or kept.tried == _NEVER:
+            return None
+        return Known(len(kept.keys), None if kept.fetched == _NEVER else self._age(kept), kept.wrong)
 
     def _of(self, issuer: str) -> _Kept:
         with self._guard:
