@@ -43,6 +43,9 @@ PLACES: Final[Mapping[str, tuple[_Path, ...]]] = {
         (*_IDENTITY, "arn"),
     ),
 }
+# The fields of the form.
+FIELDS: Final = ("reference", "who", "event", "error", "account", "role", "source", "from", "to")
+_ID: Final = re.compile(r"[0-9A-Fa-f-]{1,36}")
 # What JSON writes as it is: the longest such part of a text is a needle.
 _PLAIN: Final = re.compile(r"[ !#-\[\]-~]+")
 
@@ -117,11 +120,11 @@ class Wanted:
 
 
 def wanted(fields: Mapping[str, str]) -> Wanted:
-    """Return the search that a form asks for; raise ValidationError for what is no address or no date."""
-    given = {name: fields.get(name, "").strip()[:LONGEST] for name in (*_TEXTS, "source", "from", "to")}
+    """Return the search that a form asks for; raise ValidationError for what is no reference, address or date."""
+    given = {name: fields.get(name, "").strip()[:LONGEST] for name in FIELDS}
     return Wanted(
-        **{name: given[name] for name in _TEXTS if name != "reference"},
-        reference=given["reference"].lower() if _PLAIN.fullmatch(given["reference"]) else "",
+        **{name: given[name] for name in _TEXTS},
+        reference=_reference(given["reference"]),
         source=_network(given["source"]),
         after=_moment(given["from"], whole_day=False),
         until=_moment(given["to"], whole_day=True),
@@ -136,7 +139,13 @@ def _beginning(network: IPv4Network) -> str:
 
 
 _AFTER: Final = ("", ".", ".", ".", '"')
-_TEXTS: Final = ("reference", "who", "event", "error", "account", "role")
+_TEXTS: Final = ("who", "event", "error", "account", "role")
+
+
+def _reference(text: str) -> str:
+    if text and not _ID.fullmatch(text):
+        raise ValidationError(NO_REFERENCE)
+    return text.lower()
 
 
 def _network(text: str) -> Network | None:
@@ -160,6 +169,7 @@ def _moment(text: str, *, whole_day: bool) -> int | None:
     return (found + (span if whole_day else timedelta()) - _EPOCH) // timedelta(milliseconds=1)
 
 
+NO_REFERENCE: Final = "A reference is made of the letters a to f, digits and hyphens."
 NO_ADDRESS: Final = "The source is no IP address and no network such as 10.0.0.0/8."
 NO_DATE: Final = "A date is written like 2026-01-31 or 2026-01-31T15:30, in UTC."
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - what a form gives has no zone either
