@@ -40,6 +40,7 @@ from broker.web.entrance import Entrance
 from broker.web.everyones_sessions import EveryonesSessions
 from broker.web.exchange_clients import ExchangeClients
 from broker.web.forms import Forms
+from broker.web.home_realms import HomeRealms
 from broker.web.login import Login
 from broker.web.oidc import OidcPages
 from broker.web.passkeys import GOOD_FOR, Passkeys
@@ -239,11 +240,12 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         trusted_proxies=trusted,
         public_url=settings.public_url,
         appearance=appearance(settings),
+        maintenance=settings.pages_maintenance,
     )
     entrance = Entrance(site=site, demanding=frozenset(settings.pages_second_factor))
     administration = Administration(site=site)
     portal = Portal(site=site, administration=administration, other_roles=settings.pages_other_roles)
-    forms = Forms(site=site, vault=vault)
+    forms = Forms(site=site, vault=vault, pause=time.sleep)
     accounts = AccountSignIn(site=site, entrance=entrance, forms=forms, attempts=attempts)
     passkeys = Passkeys(
         public_url=settings.public_url,
@@ -274,10 +276,12 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
             entrance=entrance,
             forms=forms,
             ldap=ldap,
-            doors=lambda: (*saml.doors(store), *oidc.doors(store)),
-            realms=dict(_realm(text) for text in settings.pages_realms),
+            home_realms=HomeRealms(
+                providers,
+                lambda: (*saml.doors(store), *oidc.doors(store)),
+                dict(_realm(text) for text in settings.pages_realms),
+            ),
             identifier_first=settings.pages_identifier_first,
-            maintenance=settings.pages_maintenance,
         ),
         accounts=accounts,
         passwords=Passwords(site=site, entrance=entrance, forms=forms, ldap=ldap, accounts=accounts),

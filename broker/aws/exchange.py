@@ -37,6 +37,7 @@ class Exchange:
     result: Result | None = None
     on_page: bool = False  # of somebody signed in to the pages, where a second factor can always be asked for
     mfa_at: int | None = None  # when that was last given there, in milliseconds
+    refusal_recorded: bool = False  # so that the reference on a page finds one record, and only one
 
     def __post_init__(self) -> None:
         self.id = self.new_id()

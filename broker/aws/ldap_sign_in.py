@@ -71,6 +71,7 @@ class LdapSignIn:
         subject, source = pair
         if isinstance(found, Refusal):
             self.audit.append(trail.sign_in(exchange, name, username, refusal=found))
+            exchange.refusal_recorded = True
             if found.counted:
                 self.attempts.failed(subject, source, exchange.now)
             return found

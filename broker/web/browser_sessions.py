@@ -22,6 +22,8 @@ from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 
 _SIGN_IN_WITHIN = 600  # seconds from the first page to the answer of the identity provider
 _ANSWER_KEPT = 30  # seconds in which a form that was sent twice gets its first answer
+_BEING_ANSWERED, _ANSWERED = "", "1"
+_UNTIDY = 50  # sessions of one person, after which those that have ended are looked for
 _TIMES = ("authenticated_at", "usable_until", "session_until")
 _LONGEST_AGENT = 200
 
@@ -134,8 +136,17 @@ class BrowserSessions:
             pipe.pexpire(person, _milliseconds(self.lifetime))
             pipe.zremrangebyscore(self._all, "-inf", now.timestamp())
             pipe.zadd(self._all, {made.key: made.ends_at.timestamp()})
-            pipe.execute()
+            pipe.hlen(person)
+            if pipe.execute()[-1] > _UNTIDY:
+                self._tidy(person)
         return token, made
+
+    def _tidy(self, person: str) -> None:
+        """Forget those of a person's sessions that have ended by themselves: programs sign in again and again."""
+        keys: list[str] = self.redis.hkeys(person)  # type: ignore[assignment]  # decode_responses
+        gone = [key for key, text in zip(keys, self.redis.mget(keys), strict=True) if text is None]
+        if gone:
+            self.redis.hdel(person, *gone)
 
     def find(self, token: str | None) -> BrowserSession | None:
         """Return the session of a cookie, and put its idle end off."""
@@ -174,11 +185,17 @@ class BrowserSessions:
 
     def everybodys(self, most: int) -> tuple[BrowserSession, ...]:
         """Return so many sessions of all people, the newest first."""
-        with _answering():
-            keys: list[str] = self.redis.zrevrangebyscore(  # type: ignore[assignment]  # decode_responses
-                self._all, "+inf", self.now().timestamp(), start=0, num=most
-            )
-        return self._read(keys)
+        while True:
+            with _answering():
+                keys: list[str] = self.redis.zrevrangebyscore(  # type: ignore[assignment]  # decode_responses
+                    self._all, "+inf", self.now().timestamp(), start=0, num=most
+                )
+            found = self._read(keys)
+            idle = set(keys) - {one.key for one in found}
+            if not idle:
+                return found
+            with _answering():  # else those that have ended by themselves would hide others
+                self.redis.zrem(self._all, *idle)
 
     def _read(self, keys: list[str]) -> tuple[BrowserSession, ...]:
         if not keys:
@@ -255,20 +272,34 @@ class BrowserSessions:
 
     # --- forms that are sent twice ------------------------------------------------------------------------------------
 
-    def claim(self, transaction: str) -> bool:
-        """Return whether a form is sent for the first time: of many that try, one gets True."""
+    def claim(self, form: str, seconds: int) -> bool:
+        """Return whether a form is sent for the first time in so many seconds: of many that try, one gets True."""
         with _answering():
-            return bool(self.redis.set(self._sent(transaction), "", nx=True, ex=_SIGN_IN_WITHIN))
+            return bool(self.redis.set(self._sent(form), _BEING_ANSWERED, nx=True, ex=seconds))
 
-    def answer(self, transaction: str, text: str) -> None:
-        """Keep the answer to a form, sealed by the caller, for whoever sent it twice."""
+    def answer(self, form: str, text: str, *, anew: bool) -> None:
+        """Keep the answer to a form, sealed by the caller, for whoever sent it twice; ``anew``: for later tries not."""
         with _answering():
-            self.redis.set(self._sent(transaction), text, ex=_ANSWER_KEPT)
+            pipe = self.redis.pipeline()
+            pipe.set(self._answer(form), text, ex=_ANSWER_KEPT)
+            if anew:
+                pipe.expire(self._sent(form), _ANSWER_KEPT)
+            else:
+                pipe.set(self._sent(form), _ANSWERED, xx=True, keepttl=True)
+            pipe.execute()
 
-    def answered(self, transaction: str) -> str:
-        """Return the answer to a form that was sent before, or nothing while there is none."""
+    def answered(self, form: str) -> str | None:
+        """Return the answer to a form that was sent before: empty while there is none, None once it is kept no more."""
         with _answering():
-            return str(self.redis.get(self._sent(transaction)) or "")
+            mark, text = self.redis.mget(self._sent(form), self._answer(form))
+        if text is not None:
+            return str(text)
+        return "" if mark == _BEING_ANSWERED else None
+
+    def disclaim(self, form: str) -> None:
+        """Let a form be sent anew, for what answered it broke off."""
+        with _answering():
+            self.redis.delete(self._sent(form))
 
     # --- small parts --------------------------------------------------------------------------------------------------
 
@@ -291,8 +322,11 @@ class BrowserSessions:
     def _begun(self, message_id: str) -> str:
         return f"{self.prefix}begun:{_hash(message_id)}"
 
-    def _sent(self, transaction: str) -> str:
-        return f"{self.prefix}sent:{_hash(transaction)}"
+    def _sent(self, form: str) -> str:
+        return f"{self.prefix}sent:{_hash(form)}"
+
+    def _answer(self, form: str) -> str:
+        return f"{self.prefix}answer:{_hash(form)}"
 
 
 @contextmanager

@@ -23,22 +23,32 @@ LANGUAGES: Final = {
     "ja": "日本語",
     "ar": "العربية",
 }
-COOKIE: Final = "fedgate-language"  # no secret, and no harm where somebody else sets it: the value is one of these
+SAID: Final = "language"  # what a browser is told to remember: no secret, for the value is one of these
+_COOKIES: Final = (f"__Host-fedgate-{SAID}", f"fedgate-{SAID}")
 FOLDER: Final = Path(__file__).with_name("translations")
 
 
 def chosen() -> str:
     """Return the language of this answer: of the link, else of the cookie, else what the browser likes best."""
-    for wish in (request.args.get("lang"), request.cookies.get(COOKIE)):
+    for wish in (request.args.get("lang"), *map(request.cookies.get, _COOKIES)):
         if wish in LANGUAGES:
             return wish
     return request.accept_languages.best_match(LANGUAGES, "en") or "en"
 
 
+def to_translate(text: str) -> str:
+    """Return a sentence as it is: translated where it is shown, and found here by whoever gathers what to translate."""
+    return text
+
+
 @cache
 def catalogue(language: str) -> NullTranslations:
     """Return the texts of a language; English is what stands in the templates."""
-    file = FOLDER / f"{language}.po"
+    return texts(FOLDER / f"{language}.po", language)
+
+
+def texts(file: Path, language: str) -> NullTranslations:
+    """Return the texts of a .po file; what is not translated there, or only guessed, stays English."""
     if not file.exists():
         return NullTranslations()
     compiled = BytesIO()

@@ -5,9 +5,8 @@ typed a wrong password read the same sentence after the same time; why a right p
 who know it (THREATS E, H).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from flask import Blueprint, Response, request
@@ -16,55 +15,40 @@ from flask_babel import gettext as _
 from broker.aws.ldap_sign_in import LdapSignIn
 from broker.web.entrance import Entrance, return_to
 from broker.web.forms import Forms, Told, throttled
-from broker.web.site import Site
-from iam.arn import parse_arn
-from iam.errors import ServiceUnavailable, Throttling, ValidationError
-from sts.identity import Identity, Refusal
+from broker.web.home_realms import HomeRealms, Realm
+from broker.web.site import Site, is_sendable
+from iam.errors import Throttling, ValidationError
+from sts.identity import Identity, ProviderUnavailable, Refusal
 
-_DOOR_COOKIE: Final = "fedgate-door"  # where somebody signed in the last time: no secret
-_WENT_COOKIE: Final = "fedgate-went"  # that a link has just led to a provider: once is enough
+_DOOR: Final = "door"  # what a browser remembers: where somebody went the last time
+_WENT: Final = "went"  # and that a link has just led to a provider: once is enough
 _WENT_FOR: Final = 120  # seconds
+_DOOR_FOR: Final = 90 * 86_400
 _LONGEST_NAME: Final = 256
 _LONGEST_PASSWORD: Final = 1024
 
 
-class Door(NamedTuple):
-    """A way to sign in elsewhere: what it is called, where it begins, and the ARN of the provider behind it."""
-
-    name: str
-    address: str
-    provider: str = ""
-
-
-class Realm(NamedTuple):
-    """A domain whose people sign in through a door."""
-
-    domain: str
-    door: Door
-
-
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What somebody typed."""
+    """What somebody typed; ``local``: whatever the domain of the name, a directory is meant."""
 
     username: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     directory: str = ""
     to: str = ""
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """The sign-in page; ``realms`` names the provider of a domain's people by its ARN."""
+    """The sign-in page; ``identifier_first``: it asks for the name alone, and then for what that name needs."""
 
     site: Site
     entrance: Entrance
     forms: Forms
     ldap: LdapSignIn
-    doors: Callable[[], tuple[Door, ...]]
-    realms: Mapping[str, str]
+    home_realms: HomeRealms
     identifier_first: bool
-    maintenance: bool
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
@@ -77,18 +61,23 @@ class Login:
 
     def show(self) -> Response:
         """Show the form, or the way on for somebody who is signed in."""
-        if self.maintenance:
+        if self.site.maintenance:
             return self.closed()
         site, to = self.site, return_to(request.args.get("to"))
         session = None if "switch" in request.args else site.session()
         if session is not None:
             return site.page("already.html", session=session, to=to)
-        door = self._door_named(request.args.get("idp", ""))
-        if door is not None and "local" not in request.args and _WENT_COOKIE not in request.cookies:
-            response = site.found(f"{site.at(door.address)}?{_query(to=to, login_hint=_hint())}")
-            response.set_cookie(_WENT_COOKIE, "1", max_age=_WENT_FOR, secure=site.secure, httponly=True, samesite="Lax")
+        form = Form(username=_hint(), to=to, local="local" in request.args)
+        door = None if form.local else self.home_realms.door(request.args.get("idp", ""))
+        if door is not None and not site.memory(_WENT):
+            response = site.found(f"{site.at(door.address)}?{_query(to=to, login_hint=form.username)}")
+            site.memorise(response, _WENT, "1", _WENT_FOR)
             return response
-        return self.form(Form(username=_hint(), to=to))
+        return self.form(form, realm=self._realm(form))
+
+    def _realm(self, form: Form) -> Realm | None:
+        """Return the door for people of the name's domain, unless they said that they want none."""
+        return None if form.local else self.home_realms.realm(form.username)
 
     def closed(self) -> Response:
         """Return the page of a service that lets nobody in for now."""
@@ -100,127 +89,93 @@ class Login:
         """Return the form to somebody who wanted a page and is not signed in (THREATS H03)."""
         site = self.site
         if site.wants_json:
-            told = {one.name: site.at(one.address) for one in self.doors()}
+            told = {one.name: site.at(one.address) for one in self.home_realms.doors()}
             return site.json({"code": "NotSignedIn", "message": _("You are not signed in."), "doors": told}, 401)
-        if self.maintenance:
+        if self.site.maintenance:
             return self.closed()
-        wanted = request.full_path.rstrip("?") if request.method == "GET" else ""
-        return self.form(
-            Form(to=return_to(wanted)), Told(_("Sign in first.")) if request.method == "POST" else None, 401
-        )
+        if request.method == "POST":
+            return self.form(Form(to=return_to(None)), Told(_("Sign in first.")))
+        query = request.query_string.decode("ascii", "replace")
+        return self.form(Form(to=return_to(f"{request.path}?{query}" if query else request.path)), code=401)
 
     def form(self, form: Form, told: Told | None = None, code: int = 200, realm: Realm | None = None) -> Response:
         """Return the form."""
+        name_only = self.identifier_first and not form.username
+        directories = self.home_realms.directories_of(form.username)
+        last = self.site.memory(_DOOR)
+        more = {"kept": _kept(form)} if request.method == "POST" else {}
         return self.forms.page(
             "login.html",
             told,
             code,
             why=_why(form.to),
-            username=form.username,
-            directory=form.directory,
-            directories=tuple(self.ldap.providers),
-            choose_directory=self._is_ambiguous(form.username),
-            identifier_first=self.identifier_first and not form.username,
+            form=form,
+            directories=directories,
+            choose_directory=len(directories) > 1 and not name_only,
+            name_only=name_only,
             realm=realm,
-            doors=self._sorted_doors(),
-            last=request.cookies.get(_DOOR_COOKIE),
-            to=form.to,
+            doors=sorted(self.home_realms.doors(), key=lambda one: one.address != last),
+            last=last,
+            **more,
         )
-
-    def _sorted_doors(self) -> tuple[Door, ...]:
-        """Return the doors, the one that this browser last went through first."""
-        last = request.cookies.get(_DOOR_COOKIE)
-        return tuple(sorted(self.doors(), key=lambda one: one.address != last))
-
-    def _door_named(self, name: str) -> Door | None:
-        """Return the door that a link names: by its name, or its provider's ARN or short name."""
-        found = (one for one in self.doors() if name and name.casefold() in _names(one))
-        return next(found, None)
 
     # --- taking -------------------------------------------------------------------------------------------------------
 
     def post(self) -> Response:
         """Take the form, once."""
-        if self.maintenance:
+        if self.site.maintenance:
             return self.closed()
-        site = self.site
-        form = Form(
-            site.field("username", _LONGEST_NAME).strip(),
-            site.field("password", _LONGEST_PASSWORD),
-            site.field("directory", 64),
-            return_to(site.field("to", 4096)),
+        with self.site.recording("SignIn"):
+            form = self._posted()
+            blank = replace(form, password="")
+            return self.forms.take(lambda told: self.form(blank, told), lambda: self._answer(form, blank))
+
+    def _posted(self) -> Form:
+        read = self.site.field
+        return Form(
+            read("username", _LONGEST_NAME).strip(),
+            read("password", _LONGEST_PASSWORD),
+            read("directory", 64),
+            return_to(read("to", 4096)),
+            bool(read("local", 1)),
         )
-        blank = replace(form, password="")
-        return self.forms.take(lambda told: self.form(blank, told), lambda: self._answer(form, blank))
 
     def _answer(self, form: Form, blank: Form) -> Response:
-        realm = self._realm(form.username)
-        if realm is not None:
+        realm = self._realm(form)
+        if realm is not None or (self.identifier_first and form.username and not form.password):
             return self.form(blank, realm=realm)
-        directory = self._directory(form)
-        if directory is None:
-            return self.form(blank, Told(_("Choose your directory."), 400))
-        if self.identifier_first and not form.password:
-            return self.form(blank)
+        if not self.ldap.providers:
+            raise ValidationError("No directory is configured.")
+        directory = self.home_realms.directory(form.username, form.directory)
+        if directory is None or not form.username:
+            return self.form(blank, _incomplete(form))
+        return self._asked(form, blank, directory)
+
+    def _asked(self, form: Form, blank: Form, directory: str) -> Response:
         try:
             return self._signed_in(form, blank, directory)
         except Throttling as error:
             self.site.record_failure("SignIn", "", error, directory=directory)
             return self.form(blank, throttled(error))
-        except ServiceUnavailable as error:  # the other doors are still open
+        except ProviderUnavailable as error:  # the other doors are still open
             self.site.record_failure("SignIn", "", error, directory=directory)
-            return self.form(blank, Told(_("The directory does not answer. Try again later."), 503, retry_after=5))
+            text = _("The directory does not answer. Try again later.")
+            return self.form(blank, Told(text, 503, retry_after=error.retry_after))
 
     def _signed_in(self, form: Form, blank: Form, directory: str) -> Response:
         provider = self.ldap.providers[directory]
         found = self.ldap.sign_in(self.site.exchange, directory, provider, form.username, form.password)
         if isinstance(found, Identity):
             return self.entrance.admit(found, form.to)
-        if found.changeable and provider.config.password_change:
+        if found.changeable and provider.config.changes_passwords:
             wanted = _query(directory=directory, username=form.username, to=form.to)
             return self.site.found(self.site.at(f"/password?{wanted}"))
         return self.form(blank, _refused(found, provider.config.password_change_url))
 
-    # --- which directory ----------------------------------------------------------------------------------------------
-
-    def _realm(self, username: str) -> Realm | None:
-        """Return the door for people of this name's domain, where it is not a directory's."""
-        domain = username.rpartition("@")[2].casefold()
-        arn = self.realms.get(domain, "")
-        door = next((one for one in self.doors() if arn and one.provider == arn), None)
-        return Realm(domain, door) if door else None
-
-    def _directory(self, form: Form) -> str | None:
-        """Return the directory to ask: the only one, the one that the domain names, or the one that was chosen."""
-        names = tuple(self.ldap.providers)
-        if not names:
-            raise ValidationError("No directory is configured.")
-        by_domain = self._by_domain(form.username)
-        if len(names) == 1 or by_domain:
-            return by_domain or names[0]
-        return form.directory if form.directory in names else self._default()
-
-    def _by_domain(self, username: str) -> str | None:
-        found = [name for name, one in self.ldap.providers.items() if one.plain_name(username) != username]
-        return found[0] if len(found) == 1 else None
-
-    def _default(self) -> str | None:
-        """Return the one directory whose people go without a domain."""
-        plain = [name for name, one in self.ldap.providers.items() if not one.config.login_domains]
-        return plain[0] if len(plain) == 1 else None
-
-    def _is_ambiguous(self, username: str) -> bool:
-        """Return whether only the person can say which directory is meant."""
-        if len(self.ldap.providers) < 2 or self._by_domain(username):  # noqa: PLR2004 - one alone is no choice
-            return False
-        return self._default() is None
-
 
 def remember(site: Site, response: Response, address: str) -> None:
     """Let a browser remember the door through which somebody went: it is shown first the next time."""
-    response.set_cookie(
-        _DOOR_COOKIE, address, max_age=90 * 86_400, secure=site.secure, httponly=True, samesite="Lax", path="/"
-    )
+    site.memorise(response, _DOOR, address, _DOOR_FOR)
 
 
 def _query(**values: str) -> str:
@@ -228,14 +183,21 @@ def _query(**values: str) -> str:
 
 
 def _hint() -> str:
-    hint = request.args.get("login_hint", "")
-    return hint if len(hint) <= _LONGEST_NAME and hint.isprintable() else ""
+    hint = request.args.get("login_hint", "").strip()
+    return hint if len(hint) <= _LONGEST_NAME and hint.isprintable() and is_sendable(hint) else ""
 
 
-def _names(door: Door) -> set[str]:
-    arn = parse_arn(door.provider)
-    short = arn.resource.partition("/")[2] if arn else ""
-    return {door.name.casefold(), door.provider.casefold(), short.casefold()}
+def _incomplete(form: Form) -> Told:
+    """Return what a form lacks."""
+    if not form.username:
+        return Told(_("Enter your user name."), 400, wrong=True)
+    return Told(_("Choose your directory."), 400)
+
+
+def _kept(form: Form) -> dict[str, str]:
+    """Return what the links to other languages keep of a form that was sent."""
+    told = {"to": form.to, "login_hint": form.username, "local": "1" if form.local else ""}
+    return {name: value for name, value in told.items() if value}
 
 
 def _why(to: str) -> str:
@@ -251,9 +213,7 @@ def _refused(found: Refusal, change_url: str) -> Told:
     if not found.proved:
         return Told(_("The user name or the password is wrong."), wrong=True)
     text = _reasons().get(found.reason, _("You may not sign in."))
-    if found.changeable and change_url:
-        text = f"{text} {_('Change it here: %(url)s', url=change_url)}"
-    return Told(text, 403)
+    return Told(text, 403, link=change_url if found.changeable else "")
 
 
 def _reasons() -> dict[str, str]:

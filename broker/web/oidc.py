@@ -25,7 +25,8 @@ from broker.providers.oidc.key_sets import NO_KEY, KeySets
 from broker.providers.oidc.token import Expected, Token, check, read, verify
 from broker.web.browser_sessions import Begun, BrowserSession
 from broker.web.entrance import Entrance, return_to
-from broker.web.login import Door, remember
+from broker.web.home_realms import Door
+from broker.web.login import remember
 from broker.web.portal import Portal
 from broker.web.site import Site
 from iam.arn import iam_arn
@@ -87,7 +88,7 @@ class OidcPages:
 
         def view(provider_id: str) -> Response:
             provider = self._provider(provider_id)
-            with self.site.recording(event, provider):
+            with self.site.recording(event, provider.account_id, provider=provider.arn):
                 return page(provider)
 
         view.__name__ = event

@@ -17,7 +17,8 @@ from broker.providers.saml.provider import Reader, alive, identity
 from broker.providers.saml.service_keys import ServiceKeys
 from broker.web.browser_sessions import Begun
 from broker.web.entrance import Entrance, return_to
-from broker.web.login import Door, remember
+from broker.web.home_realms import Door
+from broker.web.login import remember
 from broker.web.portal import Portal
 from broker.web.site import Site
 from iam.arn import ACCOUNT_ID, iam_arn
@@ -60,7 +61,7 @@ class SamlPages:
 
         def view(account_id: str, name: str) -> Response:
             provider = self._provider(account_id, name)
-            with self.site.recording(event, provider):
+            with self.site.recording(event, provider.account_id, provider=provider.arn):
                 return page(provider)
 
         view.__name__ = event

@@ -16,17 +16,18 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Response, g, make_response, render_template, request
+from flask import Response, current_app, g, make_response, render_template, request
 from flask_babel import get_locale, gettext
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from broker.audit import AuditUnavailable
 from broker.aws import edge, trail
 from broker.aws.dispatch import Choices, Gate
 from broker.aws.errors import status
 from broker.aws.exchange import Exchange
 from broker.web.appearance import Appearance
 from broker.web.browser_sessions import BrowserSession, BrowserSessions, Client, Waiting
-from broker.web.languages import COOKIE, LANGUAGES
+from broker.web.languages import LANGUAGES, SAID, to_translate
 from broker.web.standing import Standing
 from iam.errors import (
     AccessDenied,
@@ -38,7 +39,6 @@ from iam.errors import (
     Throttling,
     ValidationError,
 )
-from iam.records import OidcProviderRecord, SamlProviderRecord
 from iam.store import Store
 from sts.identity import Identity
 
@@ -47,11 +47,13 @@ log = logging.getLogger(__name__)
 LARGEST_FORM = 300_000  # bytes: a SAML response has 100,000 characters at most, and three bytes each when encoded
 _TOKEN = re.compile(r"[\w-]{43}", re.ASCII)
 _A_YEAR = 366 * 86_400  # seconds
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+_LONGEST_PATH = 200  # characters of a path in a record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """The pages' way to everything else; ``public_url`` is what browsers call us."""
+    """The pages' way to everything else; ``public_url`` is what browsers call us, ``maintenance`` lets nobody in."""
 
     gate: Gate
     sessions: BrowserSessions
@@ -59,6 +61,7 @@ class Site:
     trusted_proxies: edge.Networks
     public_url: str
     appearance: Appearance
+    maintenance: bool
 
     @property
     def store(self) -> Store:
@@ -139,7 +142,12 @@ class Site:
     def open(
         self, response: Response, identity: Identity, renewal: str = "", *, mfa_at: datetime | None = None
     ) -> None:
-        """Begin a session in this browser, under a new id, whatever cookie it brought (THREATS H02)."""
+        """Begin a session in this browser, under a new id, whatever cookie it brought (THREATS H02).
+
+        Raise ServiceUnavailable during maintenance.
+        """
+        if self.maintenance:
+            raise ServiceUnavailable(CLOSED)
         before = self.sessions.find(self.cookie("session"))
         if before is not None:
             self.sessions.end(before)
@@ -170,6 +178,16 @@ class Site:
         """Take one of our cookies away."""
         response.delete_cookie(self._cookie(name), secure=self.secure, httponly=True, samesite="Lax")
 
+    def memory(self, name: str) -> str:
+        """Return what this browser was told to remember under a name: nobody's secret, and anybody's invention."""
+        return request.cookies.get(self._cookie(name), "")
+
+    def memorise(self, response: Response, name: str, text: str, seconds: int) -> None:
+        """Let a browser remember something that is no secret."""
+        response.set_cookie(
+            self._cookie(name), text, max_age=seconds, secure=self.secure, httponly=True, samesite="Lax", path="/"
+        )
+
     # --- forms --------------------------------------------------------------------------------------------------------
 
     def check_form(self, session: BrowserSession | Waiting) -> None:
@@ -179,10 +197,15 @@ class Site:
             raise AccessDenied(NOT_OURS)
 
     def check_origin(self) -> None:
-        """Raise AccessDenied where a browser says that a form is of another site; programs say nothing."""
+        """Raise AccessDenied where a browser says that a form is of another site; programs say nothing.
+
+        Raise ValidationError for what no form sends (THREATS H11).
+        """
         origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site", "same-origin")
         if origin not in (None, origin_of(self.public_url)) or site != "same-origin":
             raise AccessDenied(NOT_OURS)
+        if request.mimetype not in _FORMS:
+            raise ValidationError("Send the fields as a form does.")
 
     def field(self, name: str, longest: int = 1024) -> str:
         """Return one field of the form, or nothing; raise ValidationError where no form of ours can have sent it."""
@@ -209,15 +232,23 @@ class Site:
             "languages": LANGUAGES,
             "language": str(locale),
             "direction": locale.text_direction,
-            "here": self.at(request.path),
+            "here": self._here,
             "kept": {name: value for name, value in request.args.items() if name != "lang"},
             "error": code >= HTTPStatus.BAD_REQUEST,
         }
-        response = make_response(render_template(template, **shared, **values), code)
+        response = make_response(render_template(template, **shared | values), code)
         if request.args.get("lang") in LANGUAGES:
-            response.set_cookie(COOKIE, request.args["lang"], max_age=_A_YEAR, secure=self.secure, samesite="Lax")
+            self.memorise(response, SAID, request.args["lang"], _A_YEAR)
         response.vary.update(("Cookie", "Accept-Language"))
         return self.guarded(response, forms_to)
+
+    @property
+    def _here(self) -> str:
+        """Return where the links to other languages lead: this page, or where it only answers forms, the first one."""
+        shown = request.method in ("GET", "HEAD")
+        if not shown and (urls := current_app.create_url_adapter(request)) is not None:
+            shown = urls.test(method="GET")
+        return self.at(request.path if shown else "/portal")
 
     def found(self, address: str) -> Response:
         """Return the answer that sends a browser on with GET."""
@@ -243,18 +274,22 @@ class Site:
         return response
 
     def refused(self, error: ServiceError) -> Response:
-        """Return the answer to a request that was refused."""
+        """Return the answer to a request that was refused, which is recorded where it was not yet."""
+        error = self._accounted(error)
         code = status(error)
         if error.log != error.message:
             log.info("page %s refused: %s: %a", self.exchange.id, error.code, error.log)
         if self.wants_json:
             response = self.json({"code": error.code, "message": error.message, "reference": self.reference}, code)
         else:
-            message = gettext(error.message)  # in the reader's language where it is one of our sentences
-            response = self.page("refused.html", code=code, message=message, reference=self.reference)
+            response = self.trouble(gettext(error.message), code)  # translated where it is one of our sentences
         if isinstance(error, Throttling | ServiceUnavailable):
             response.headers["Retry-After"] = str(error.retry_after)
         return response
+
+    def trouble(self, message: str, code: int) -> Response:
+        """Return the page that says why there is no other page."""
+        return self.page("refused.html", code=code, message=message, reference=self.reference)
 
     # --- records ------------------------------------------------------------------------------------------------------
 
@@ -265,27 +300,42 @@ class Site:
     def record_failure(self, name: str, account_id: str, error: ServiceError, **told: object) -> None:
         """Record what a page refused; raise AuditUnavailable."""
         self.gate.audit.append(trail.page(self.exchange, name, account_id or None, told, error=error))
+        self.exchange.refusal_recorded = True
 
     @contextmanager
-    def recording(self, name: str, provider: SamlProviderRecord | OidcProviderRecord) -> Iterator[None]:
-        """Record whatever ends the work within, once, as a failure of this event at a provider."""
+    def recording(self, name: str, account_id: str = "", **told: object) -> Iterator[None]:
+        """Record whatever ends the work within as a failure of this event, unless it was recorded already."""
         try:
             yield
-        except ServiceError as error:
-            self._failed(name, provider, error)
-            raise
-        except RequestEntityTooLarge:
-            self._failed(name, provider, RequestTooLarge("The form is too large."))
-            raise
-        except Exception:
-            self._failed(name, provider, InternalFailure("An internal error occurred."))
+        except Exception as error:
+            self._record_once(name, account_id, error, **told)
             raise
 
-    def _failed(self, name: str, provider: SamlProviderRecord | OidcProviderRecord, error: ServiceError) -> None:
-        self.record_failure(name, provider.account_id, error, provider=provider.arn)
+    def _accounted(self, error: ServiceError) -> ServiceError:
+        """Return an error that the reference on its page finds; or where it cannot be recorded, why not."""
+        path = request.path[:_LONGEST_PATH]
+        try:
+            self._record_once("PageRequest", "", error, method=request.method, path=path)
+        except ServiceError as unwritable:
+            return unwritable
+        return error
+
+    def _record_once(self, name: str, account_id: str, error: Exception, **told: object) -> None:
+        if not self.exchange.refusal_recorded and not isinstance(error, AuditUnavailable):
+            self.record_failure(name, account_id, _as_refusal(error), **told)
 
 
-NOT_OURS = "This form is not from this site, or too old. Go back, load the page anew and try again."
+def _as_refusal(error: Exception) -> ServiceError:
+    """Return how the record of a page calls an error."""
+    if isinstance(error, ServiceError):
+        return error
+    if isinstance(error, RequestEntityTooLarge):
+        return RequestTooLarge("The form is too large.")
+    return InternalFailure("An internal error occurred.")
+
+
+CLOSED = to_translate("This service is being maintained. Try again later.")
+NOT_OURS = to_translate("This form is not from this site, or too old. Go back, load the page anew and try again.")
 
 
 def origin_of(address: str) -> str:
