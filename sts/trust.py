@@ -52,4 +52,18 @@ def asks_for_mfa(trust: Iterable[Policy]) -> bool:
     )
 
 
+def demanded_tags(trust: Iterable[Policy]) -> tuple[str, ...]:
+    """Return the session tags that a trust policy lets somebody in by, as it writes them: a ticket, a reason."""
+    names = (
+        condition.name[len(_REQUEST_TAG) :]
+        for policy in trust
+        for statement in policy.statements
+        if not statement.denies
+        for condition in statement.conditions
+        if condition.key.startswith(_REQUEST_TAG)
+    )
+    return tuple({name.lower(): name for name in names}.values())
+
+
+_REQUEST_TAG = "aws:requesttag/"
 _MFA_KEYS = frozenset({"aws:multifactorauthpresent", "aws:multifactorauthage"})

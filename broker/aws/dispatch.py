@@ -47,6 +47,7 @@ from iam.operations.written import findings
 from iam.policy.decide import Layers, RequestContext, decide, message
 from iam.policy.explain import Explanation, explain
 from iam.policy.lint import Finding
+from iam.policy.possible import at_best
 from iam.principal import PrincipalKind
 from iam.store import RoleRecord, Store
 from iam.vault import Vault
@@ -61,7 +62,7 @@ from sts.outbound import OutboundTokens
 from sts.saml import wanted
 from sts.sessions import LiveSession, LiveSessions
 from sts.token import Sealer
-from sts.trust import asks_for_mfa, federated_principal, session_name
+from sts.trust import asks_for_mfa, demanded_tags, federated_principal, session_name
 
 log = logging.getLogger(__name__)
 
@@ -129,19 +130,36 @@ class Gate:
         if isinstance(identity, SamlIdentity):
             wanted(identity)  # what the assertion asks of a session must make sense, whatever the role
         call, name = self._call_of(exchange, identity), _operation_for(identity)
-        proving, mine, stepping, others = replace(call, mfa_at=_milliseconds(exchange.now)), [], [], []
+        proving = replace(call, mfa_at=_milliseconds(exchange.now))
+        found = Choices([], [], [], [])
         for role in filter(None, map(self.store.role, sorted(candidates(identity, self.store)))):
             if self._opens(exchange, call, name, role):
-                mine.append(role)
+                found.open.append(role)
             elif asks_for_mfa(role.trust) and self._opens(exchange, proving, name, role):
-                stepping.append(role)
+                found.after_mfa.append(role)
+            elif self._could_open(exchange, proving if asks_for_mfa(role.trust) else call, name, role):
+                found.after_tags.append(role)
             else:
-                others.append(role)
-        return Choices(tuple(mine), tuple(stepping), tuple(others))
+                found.closed.append(role)
+        return found
 
     def _opens(self, exchange: Exchange, call: StsCall, name: str, role: RoleRecord) -> bool:
         p = _role_parameters(exchange.proved, role.arn)
         return self._admits(exchange, STS[name], call, p, name, call.mfa_at)
+
+    def _could_open(self, exchange: Exchange, call: StsCall, name: str, role: RoleRecord) -> bool:
+        """Return whether a role could open to somebody who tells what its trust policy asks for in session tags.
+
+        Whom another provider vouches for brings the tags that it gave, and can tell none.
+        """
+        tags = demanded_tags(role.trust)
+        if not tags or isinstance(exchange.identity, SamlIdentity | WebIdentity):
+            return False
+        p = _role_parameters(exchange.proved, role.arn) | {"Tags": [{"Key": tag, "Value": "-"} for tag in tags]}
+        questions = (
+            self._question(exchange, ask, ask.action or f"sts:{name}", call.mfa_at) for ask in STS[name].asks(call, p)
+        )
+        return all(decide(context, at_best(layers, _is_told)).allowed for context, layers in questions)
 
     def reasons(self, exchange: Exchange, identity: Identity, role_arn: str) -> tuple[Explanation, ...]:
         """Return why a role is or is not open to a proved person: an explanation of each thing that is asked."""
@@ -455,11 +473,19 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """The roles that name a person's provider: those they may take, those after a second factor, and the rest."""
+    """The roles that name a person's provider, by what they ask for: nothing more, a second factor, tags; or are closed.
 
-    open: tuple[RoleRecord, ...]
-    after_mfa: tuple[RoleRecord, ...] = ()
-    closed: tuple[RoleRecord, ...] = ()
+    A role of ``after_tags`` may ask for a second factor as well.
+    """
+
+    open: list[RoleRecord]
+    after_mfa: list[RoleRecord]
+    after_tags: list[RoleRecord]
+    closed: list[RoleRecord]
+
+
+def _is_told(key: str) -> bool:
+    return not key.startswith(("aws:requesttag/", "aws:tagkeys"))
 
 
 def _operation_for(identity: Identity, role_arn: str = "") -> str:

@@ -16,16 +16,19 @@ _READ_ONLY: Final = "arn:aws:iam::aws:policy/ReadOnlyAccess"
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """As the form has it: seconds, "" or READ or OWN, and the text of an own policy."""
+    """As the form has it: seconds, "" or READ or OWN, the text of an own policy, and tags that a role wants to see."""
 
     seconds: str = ""
     narrow: str = ""
     policy: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
 
     @property
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of the STS that say the same; raise ValidationError for what no form of ours sends."""
         found: dict[str, Any] = {"DurationSeconds": self._seconds()} if self.seconds else {}
+        if self.tags:
+            found["Tags"] = [{"Key": key, "Value": value} for key, value in self.tags]
         if self.narrow == READ:
             return found | {"PolicyArns": [{"arn": _READ_ONLY}]}
         if self.narrow == OWN:

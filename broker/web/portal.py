@@ -4,7 +4,7 @@ import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -22,15 +22,24 @@ from broker.web.narrowing import LENGTHS, Narrowing
 from broker.web.site import Site
 from iam import role_marks
 from iam.arn import root_arn
-from iam.errors import MalformedPolicyDocument, NotSignedIn, ServiceError, ServiceUnavailable, ValidationError
+from iam.errors import (
+    AccessDenied,
+    MalformedPolicyDocument,
+    NotSignedIn,
+    ServiceError,
+    ServiceUnavailable,
+    ValidationError,
+)
 from iam.policy.lint import Finding
 from iam.records import RoleRecord
 from iam.role_marks import Mark
 from sts.identity import IamIdentity, Identity
+from sts.trust import asks_for_mfa, demanded_tags
 
 _SHORTEST_ARN, _LONGEST_ARN = 20, 2048  # STS API reference, AssumeRoleWithSAML, RoleArn
 _ON_A_PAGE: Final = 200
 _RECENT: Final = 5
+_LONGEST_TAG: Final = 256  # characters: STS API reference, Tag
 _LONGEST_POLICY: Final = 10_000  # characters that a form may bring; the STS takes fewer
 _UNMARKED: Final = Mark(pinned=False, taken=None)
 _PLAINLY: Final = Narrowing()
@@ -49,9 +58,10 @@ class Row:
     account_id: str
     description: str
     max_session: int
-    mfa: bool
     mark: Mark
     running: int | None
+    mfa: bool = False
+    reason: bool = False
 
     @property
     def text(self) -> str:
@@ -170,7 +180,7 @@ class Portal:
         self, identity: Identity, roles: Sequence[RoleRecord], *, action: str, hidden: Mapping[str, str]
     ) -> Response:
         """Return the page on which somebody without a session chooses; programs that pick roles can read it too."""
-        rows = [self._row(role, _UNMARKED, None, mfa=False) for role in roles]
+        rows = [self._row(role, _UNMARKED, None) for role in roles]
         accounts = [(account, list(found)) for account, found in groupby(rows, lambda one: one.account)]
         return self.site.page(
             "choice.html", identity=identity, accounts=accounts, action=action, hidden=hidden, data=_for_programs(rows)
@@ -180,13 +190,21 @@ class Portal:
         """Return the rows by account and name, and whether what runs could not be asked for."""
         with self.site.store.read() as tx:
             marks = role_marks.marks_of(tx, identity.person)
-        roles = [(role, False) for role in choices.open] + [(role, True) for role in choices.after_mfa]
-        running, stale = self._running(identity, {role.account_id for role, _mfa in roles})
-        rows = [self._row(role, marks.get(role.id, _UNMARKED), running.get(role.id), mfa=mfa) for role, mfa in roles]
+        roles = choices.open + choices.after_mfa + choices.after_tags
+        running, stale = self._running(identity, {role.account_id for role in roles})
+        mfa, reason = {role.id for role in choices.after_mfa}, {role.id for role in choices.after_tags}
+        rows = [
+            replace(
+                self._row(role, marks.get(role.id, _UNMARKED), running.get(role.id)),
+                mfa=role.id in mfa,
+                reason=role.id in reason,
+            )
+            for role in roles
+        ]
         rows.sort(key=lambda one: (one.account.casefold(), one.name.casefold()))
         return [*self._own(identity), *rows], stale
 
-    def _row(self, role: RoleRecord, mark: Mark, running: int | None, *, mfa: bool) -> Row:
+    def _row(self, role: RoleRecord, mark: Mark, running: int | None) -> Row:
         return Row(
             role.arn,
             role.name,
@@ -194,7 +212,6 @@ class Portal:
             role.account_id,
             role.description,
             role.max_session,
-            mfa,
             mark,
             running,
         )
@@ -205,7 +222,7 @@ class Portal:
             arn = self.own_arn(identity)
             account = self.account(identity.account_id)
             about = _("Your own permissions, without a role")
-            yield Row(arn, identity.name, account, identity.account_id, about, 43_200, False, _UNMARKED, None)  # noqa: FBT003
+            yield Row(arn, identity.name, account, identity.account_id, about, 43_200, _UNMARKED, None)
 
     def own_arn(self, identity: IamIdentity) -> str:
         """Return the ARN of a user or owner."""
@@ -247,18 +264,49 @@ class Portal:
         if identity is None:
             site.sessions.end(session)
             raise NotSignedIn("You are not signed in.")
-        if chosen in {role.arn for role in self.choices(identity).after_mfa}:
+        choices = self.choices(identity)
+        tagged = next((role for role in choices.after_tags if role.arn == chosen), None)
+        if chosen in {role.arn for role in choices.after_mfa} or (tagged and self._lacks_mfa(tagged)):
             back = urlencode({"role": chosen})
             return site.found(site.at(f"/mfa?{urlencode({'to': f'{HOME}?{back}'})}"))
-        asked = Narrowing(site.field("seconds", 10), site.field("narrow", 10), site.field("policy", _LONGEST_POLICY))
+        asked = Narrowing(
+            site.field("seconds", 10),
+            site.field("narrow", 10),
+            site.field("policy", _LONGEST_POLICY),
+            tuple((tag, site.field(f"tag-{tag}", _LONGEST_TAG).strip()) for tag in _tags(tagged)),
+        )
         try:
             if "check" in request.form:
                 return self._shown(session, chosen, asked, findings=asked.findings)
+            if tagged is not None and not all(value for _tag, value in asked.tags):
+                return self._reason(session, tagged, asked)
             return self.taken(identity, chosen, proof=False, narrowed=asked.parameters)
         except (ValidationError, MalformedPolicyDocument) as error:
             if site.wants_json:
                 raise
             return self._shown(session, chosen, asked, told=error.message, code=400)
+        except AccessDenied:
+            if tagged is None or site.wants_json:
+                raise
+            return self._reason(session, tagged, asked, told=_("The role did not take this. Look how it is written."))
+
+    def _lacks_mfa(self, role: RoleRecord) -> bool:
+        return asks_for_mfa(role.trust) and self.site.exchange.mfa_at is None
+
+    def _reason(self, session: BrowserSession, role: RoleRecord, asked: Narrowing, told: str = "") -> Response:
+        """Ask for what a role wants to know in session tags, such as a ticket."""
+        site = self.site
+        return site.page(
+            "reason.html",
+            code=403 if told else 200,
+            session=session,
+            administrator=self.administration.any(session),
+            role=role,
+            account=self.account(role.account_id),
+            narrowing=asked,
+            told=told,
+            reference=site.reference,
+        )
 
     def taken(
         self, identity: Identity, role_arn: str, *, proof: bool, narrowed: Mapping[str, Any] | None = None
@@ -319,6 +367,10 @@ class Portal:
         response = self.site.page("signed_out.html", everywhere=everywhere)
         self.site.drop_session(response)
         return response
+
+
+def _tags(role: RoleRecord | None) -> tuple[str, ...]:
+    return demanded_tags(role.trust) if role else ()
 
 
 # What is read from a file, or asks for more than keys, is told the address as well.

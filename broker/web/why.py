@@ -69,7 +69,7 @@ class WhyPages:
             "groups": session.identity.group_names,
         }
         if not arn:
-            roles = site.choices(session.identity).closed if self.other_roles else ()
+            roles = site.choices(session.identity).closed if self.other_roles else []
             return site.page("other_roles.html", roles=roles[:_MOST], more=max(0, len(roles) - _MOST), **shared)
         role, found = self._explained(session, arn)
         site.record("ExplainRole", role.account_id, roleArn=role.arn)
@@ -99,7 +99,7 @@ class WhyPages:
     def _explained(self, session: BrowserSession, arn: str) -> tuple[RoleRecord, tuple[Explanation, ...]]:
         """Return a role and why it is open or not; raise NoSuchEntity for all that this person may not see."""
         choices = self.site.choices(session.identity)
-        visible = choices.open + choices.after_mfa + (choices.closed if self.other_roles else ())
+        visible = choices.open + choices.after_mfa + choices.after_tags + (choices.closed if self.other_roles else [])
         role = next((one for one in visible if one.arn == arn), None)
         if role is None:
             raise NoSuchEntity("No role of this name names your identity provider.")

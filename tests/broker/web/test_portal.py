@@ -304,6 +304,43 @@ def test_a_second_factor_grows_old(world):
     assert take(browser, role).headers["Location"].startswith("/mfa?")
 
 
+# --- a reason ---------------------------------------------------------------------------------------------------------
+
+TICKET = {"StringLike": {"aws:RequestTag/Ticket": "CHG-*"}}
+
+
+def test_a_role_that_asks_for_a_ticket_gets_it_and_the_session_bears_it(world, browser):
+    granted = {"Effect": "Allow", "Action": "iam:ListRoles", "Resource": "*",
+               "Condition": {"StringEquals": {"aws:PrincipalTag/Ticket": "CHG-7"}}}  # fmt: skip
+    role = world.admin.role("a", trusting(**TICKET), json.dumps({"Version": "2012-10-17", "Statement": granted}))
+    assert "asks for a reason" in browser.get("/portal").body.decode()
+    status, text = code(take(browser, role, seconds="900"))
+    assert (status, "A reason for a" in text, "AWS_SECRET" in text) == (200, True, False)
+    got = credentials_of(take(browser, role, seconds="900", **{"tag-Ticket": "CHG-7"}))
+    assert world.installation.call("ListRoles", got).status == 200
+
+
+def test_a_reason_that_the_role_does_not_take_is_told_and_not_lost(world, browser):
+    role = world.admin.role("a", trusting(**TICKET))
+    answer = take(browser, role, **{"tag-Ticket": "<b>because"})
+    status, text = code(answer)
+    assert (status, "did not take this" in text, b"<b>because" in answer.body) == (403, True, False)
+    assert 'value="&lt;b&gt;because"' in answer.body.decode()
+
+
+def test_a_reason_does_not_open_what_is_closed_for_another_cause(world, browser):
+    world.admin.role("closed", trusting(ADMINS, **TICKET))
+    page = browser.get("/portal").body.decode()
+    assert ("asks for a reason" in page, "1 other role: why not?" in page) == (False, True)
+
+
+def test_a_second_factor_comes_before_the_reason(world, browser):
+    role = world.admin.role("a", trusting(**TICKET, **BOOL))
+    assert take(browser, role).headers["Location"].startswith("/mfa?")
+    proved = signed_in(world, "alice", mfa_at=world.clock())
+    assert "AWS_SECRET_ACCESS_KEY" in take(proved, role, **{"tag-Ticket": "CHG-1"}).body.decode()
+
+
 # --- out --------------------------------------------------------------------------------------------------------------
 
 
