@@ -5,7 +5,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final
@@ -23,6 +23,7 @@ from broker.providers.ldap_connection import (
     tls_context,
 )
 from broker.providers.ldap_groups import Groups, texts
+from broker.providers.ldap_ids import filter_of, stable_id, stable_ids
 from broker.providers.ldap_kinds import Kind, kind_of
 from broker.providers.ldap_passwords import (
     MAX_PASSWORD,
@@ -36,14 +37,13 @@ from broker.providers.ldap_passwords import (
 )
 from broker.providers.ldap_pool import Pool, Servers
 from broker.providers.ldap_refusals import SUCCESS, WRONG_PASSWORD, may_be_proved, proved_by_openldap
+from broker.providers.ldap_standing import ASKED, kept_out
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
 __all__ = ["LdapConfig", "LdapProvider", "escape_dn_value", "escape_filter_value", "normalise_dn"]
 
 _SAFE_URL: Final = re.compile(r"https://\S|http://(localhost|127\.[0-9.]+|\[::1\])([:/]|\Z)")
 _NAME: Final = re.compile(r"[\w._-]{1,128}", re.ASCII)
-_STABLE_IDS: Final = ("objectGUID", "entryUUID", "ipaUniqueID", "nsUniqueId")
-_GUID: Final = "objectguid"
 _MAX_USERNAME: Final = 256
 _LOG: Final = logging.getLogger(__name__)
 
@@ -207,6 +207,18 @@ class LdapProvider:
             return entry
         return self._prove(entry.dn, password) or self._identity(entry)
 
+    def look_up(self, identity: Identity) -> Identity | Refusal:
+        """Return who somebody proved earlier is by now, with the groups of now; raises ProviderUnavailable.
+
+        Whoever is not there any more, or whose account is disabled, expired or locked, is refused. A new name changes
+        nothing: the stable id says who it is (THREATS E11, E12).
+        """
+        entry = self._entry_of(identity)
+        if entry is None:
+            return Refusal("unknown user", counted=False)
+        found = kept_out(entry, self._now()) or self._identity(entry)
+        return replace(found, authenticated_at=identity.authenticated_at) if isinstance(found, Identity) else found
+
     def change_password(self, username: str, old: str, new: str) -> ChangeOutcome:
         """Prove who this is by the old password and change it as that person; raises ProviderUnavailable.
 
@@ -266,6 +278,26 @@ class LdapProvider:
             return self._nobody(password, "ambiguous user name" if found.entries else "unknown user")
         return found.entries[0]
 
+    def _entry_of(self, identity: Identity) -> Entry | None:
+        """Return the entry of somebody whose stable id is known, wherever it was moved and whatever it is called."""
+        by_id = filter_of(identity.subject, self.config.id_attribute)
+        # By name first: directories keep an index of names, and not always one of ids.
+        filters = (
+            self.config.user_filter.replace("{username}", escape_filter_value(identity.name)),
+            f"(&{self.config.user_filter.replace('{username}', '*')}{by_id})",
+        )
+        for filter_ in filters:
+            for entry in self._found(filter_, (*self._asked, *ASKED)):
+                if stable_id(entry, self.config.id_attribute) == identity.subject:
+                    return entry
+        return None
+
+    def _found(self, filter_: str, attributes: tuple[str, ...]) -> tuple[Entry, ...]:
+        # Two are as many as it takes to know that a name is ambiguous.
+        base = self.config.user_base
+        found = self._service.run(lambda connection: connection.search(base, filter_, attributes, limit=2))
+        return found.entries if found.complete and len(found.entries) == 1 and found.entries[0].dn else ()
+
     def _nobody(self, password: str, reason: str) -> Refusal:
         """Refuse after a bind that cannot succeed, so that the answer takes as long as for a wrong password."""
         dn = f"cn={escape_dn_value(uuid.UUID(int=0).hex)},{self.config.user_base}"
@@ -301,7 +333,7 @@ class LdapProvider:
         return self._service.run(lambda connection: changed_by_service(connection, dn, old, new))
 
     def _identity(self, entry: Entry) -> Identity | Refusal:
-        subject = _stable_id(entry, self.config.id_attribute)
+        subject = stable_id(entry, self.config.id_attribute)
         name = next(iter(texts(entry, self.config.username_attribute)), "")
         if not subject or not name:
             return Refusal("entry without stable id or name", entry.dn, counted=False)
@@ -372,16 +404,10 @@ def _unaskable(name: str, password: str) -> Refusal | None:
 
 
 def _asked_attributes(config: LdapConfig) -> tuple[str, ...]:
-    ids = (config.id_attribute,) if config.id_attribute else _STABLE_IDS
-    asked = (config.username_attribute, *ids, config.member_of_attribute, *config.attributes)
+    asked = (
+        config.username_attribute,
+        *stable_ids(config.id_attribute),
+        config.member_of_attribute,
+        *config.attributes,
+    )
     return tuple(dict.fromkeys(attribute for attribute in asked if attribute))
-
-
-def _stable_id(entry: Entry, configured: str) -> str:
-    for attribute in (configured,) if configured else _STABLE_IDS:
-        values = entry.attributes.get(attribute.lower(), ())
-        if values and attribute.lower() == _GUID and len(values[0]) == 16:  # noqa: PLR2004 - octets of a GUID
-            return str(uuid.UUID(bytes_le=values[0]))
-        if values:
-            return next(iter(texts(entry, attribute)), "")
-    return ""
