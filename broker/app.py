@@ -101,6 +101,8 @@ def _add_pages(app: Flask, services: Services) -> None:
         services.security,
         services.session_list,
         services.everyones_sessions,
+        services.admin,
+        services.admin_audit,
         services.why,
     ):
         app.register_blueprint(pages.blueprint())

@@ -7,18 +7,13 @@ of most lines and never decide.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Final, NamedTuple
-
-from iam.errors import ValidationError
 
 Record = Mapping[str, Any]
 Network = IPv4Network | IPv6Network
 
 ANY_ERROR: Final = "*"
-LONGEST: Final = 256  # characters of one filter
-_DAY: Final = 10  # characters of a date without a time of day
 _Path = tuple[str, ...]
 _IDENTITY: Final = ("userIdentity",)
 _SESSION: Final = ("userIdentity", "sessionContext")
@@ -43,9 +38,6 @@ PLACES: Final[Mapping[str, tuple[_Path, ...]]] = {
         (*_IDENTITY, "arn"),
     ),
 }
-# The fields of the form.
-FIELDS: Final = ("reference", "who", "event", "error", "account", "role", "source", "from", "to")
-_ID: Final = re.compile(r"[0-9A-Fa-f-]{1,36}")
 # What JSON writes as it is: the longest such part of a text is a needle.
 _PLAIN: Final = re.compile(r"[ !#-\[\]-~]+")
 
@@ -110,25 +102,14 @@ class Wanted:
         return tuple(sorted({one.encode("ascii") for one in found if one}, key=len, reverse=True))
 
     def _texts(self) -> dict[str, str]:
-        texts = {"who": self.who, "event": self.event, "error": self.error, "role": self.role}
-        return {name: text for name, text in texts.items() if text and text != ANY_ERROR}
+        error = "" if self.error == ANY_ERROR else self.error
+        texts = {"who": self.who, "event": self.event, "error": error, "role": self.role}
+        return {name: text for name, text in texts.items() if text}
 
     def told(self) -> dict[str, str]:
         """Return the filters that are set, for the record of the search."""
         names = ("reference", "who", "event", "error", "account", "role", "source", "after", "until")
         return {name: str(getattr(self, name)) for name in names if getattr(self, name) not in ("", None)}
-
-
-def wanted(fields: Mapping[str, str]) -> Wanted:
-    """Return the search that a form asks for; raise ValidationError for what is no reference, address or date."""
-    given = {name: fields.get(name, "").strip()[:LONGEST] for name in FIELDS}
-    return Wanted(
-        **{name: given[name] for name in _TEXTS},
-        reference=_reference(given["reference"]),
-        source=_network(given["source"]),
-        after=_moment(given["from"], whole_day=False),
-        until=_moment(given["to"], whole_day=True),
-    )
 
 
 def _beginning(network: IPv4Network) -> str:
@@ -139,41 +120,6 @@ def _beginning(network: IPv4Network) -> str:
 
 
 _AFTER: Final = ("", ".", ".", ".", '"')
-_TEXTS: Final = ("who", "event", "error", "account", "role")
-
-
-def _reference(text: str) -> str:
-    if text and not _ID.fullmatch(text):
-        raise ValidationError(NO_REFERENCE)
-    return text.lower()
-
-
-def _network(text: str) -> Network | None:
-    try:
-        return ip_network(text, strict=False) if text else None
-    except ValueError as error:
-        raise ValidationError(NO_ADDRESS) from error
-
-
-def _moment(text: str, *, whole_day: bool) -> int | None:
-    """Return a date, or a date and time in UTC, in milliseconds; ``whole_day``: the end of what is named."""
-    if not text:
-        return None
-    try:
-        found = datetime.fromisoformat(f"{text}T00:00" if len(text) == _DAY else text)
-    except ValueError as error:
-        raise ValidationError(NO_DATE) from error
-    if found.tzinfo is not None or not _EARLIEST < found.year < _LATEST:
-        raise ValidationError(NO_DATE)
-    span = timedelta(days=1) if len(text) == _DAY else timedelta(minutes=1)
-    return (found + (span if whole_day else timedelta()) - _EPOCH) // timedelta(milliseconds=1)
-
-
-NO_REFERENCE: Final = "A reference is made of the letters a to f, digits and hyphens."
-NO_ADDRESS: Final = "The source is no IP address and no network such as 10.0.0.0/8."
-NO_DATE: Final = "A date is written like 2026-01-31 or 2026-01-31T15:30, in UTC."
-_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - what a form gives has no zone either
-_EARLIEST, _LATEST = 1970, 9000  # years
 
 
 # --- the checks -------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from broker.attempts import Attempts
 from broker.audit import AuditLog
+from broker.audit_search import Search
 from broker.aws import model
 from broker.aws.dispatch import Gate
 from broker.aws.edge import Networks
@@ -32,6 +33,8 @@ from broker.providers.saml.service_keys import ServiceKeys
 from broker.settings import Settings
 from broker.web import oidc, saml
 from broker.web.account_sign_in import AccountSignIn
+from broker.web.admin import AdminPages
+from broker.web.admin_audit import AuditPages
 from broker.web.administration import Administration
 from broker.web.appearance import Appearance
 from broker.web.browser_sessions import BrowserSessions
@@ -94,6 +97,8 @@ class Services:
     passwords: Passwords
     session_list: SessionList
     everyones_sessions: EveryonesSessions
+    admin: AdminPages
+    admin_audit: AuditPages
     why: WhyPages
     second_factor: SecondFactor
     enrolment: Enrolment
@@ -287,6 +292,18 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         passwords=Passwords(site=site, entrance=entrance, forms=forms, ldap=ldap, accounts=accounts),
         session_list=SessionList(site=site, administration=administration),
         everyones_sessions=EveryonesSessions(site=site, administration=administration),
+        admin=AdminPages(
+            site=site,
+            administration=administration,
+            directories=providers,
+            key_sets=key_sets,
+            monotonic=time.monotonic,
+        ),
+        admin_audit=AuditPages(
+            site=site,
+            administration=administration,
+            search=Search(folder=settings.audit_dir, pause=lambda: time.sleep(0)),
+        ),
         why=WhyPages(site=site, administration=administration, other_roles=settings.pages_other_roles),
         second_factor=SecondFactor(site=site, entrance=entrance, forms=forms, passkeys=passkeys),
         enrolment=Enrolment(site=site, entrance=entrance, forms=forms, passkeys=passkeys, seeds=seeds),

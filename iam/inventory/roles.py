@@ -1,7 +1,7 @@
 """The roles of some accounts, with whom their trust policies let in."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -24,9 +24,10 @@ _KEPT = 4096  # trust policies that are kept parsed: what a text means never cha
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A role; ``trust`` names its principals by their ids too, ``document`` is its text with their present names.
+    """A role; ``document`` is its trust policy as it reads today, ``trust`` what that means.
 
-    ``taken`` is when somebody last took it on the pages, ``created`` when it was made, in milliseconds.
+    ``present`` has the ARN of each user and role that it names and that there still is, by unique id. ``taken`` is when
+    somebody last took it on the pages, ``created`` when it was made, in milliseconds.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Role:
     max_session: int
     document: str
     trust: Policy = field(repr=False)
+    present: Mapping[str, str]
     findings: tuple[Finding, ...]
     abandoned: bool  # nobody who exists is let in
     taken: int | None = None
@@ -83,6 +85,7 @@ def _roles(tx: Connection, rows: Sequence[Row[Any]], directories: Collection[str
             row.max_session,
             as_shown(row.trust, ids, today),
             trust,
+            {one: today[one] for one in ids.values() if one in today},
             findings,
             nobody_can(trust, row.account_id, existing),
             taken.get(row.id),

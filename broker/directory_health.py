@@ -1,0 +1,76 @@
+"""Whether the directories answer: all asked at the same time, so that a page waits for the slowest and no longer."""
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+from sts.identity import ProviderUnavailable
+
+log = logging.getLogger(__name__)
+
+_AT_MOST: Final = 12.0  # seconds: a directory of several servers may take longer, and the page does not wait for it
+_TOGETHER: Final = 16
+
+
+class Checkable(Protocol):
+    """A directory that can say whether it answers."""
+
+    def check(self) -> None:
+        """Return when it answers; raise whatever is wrong."""
+
+
+class State(StrEnum):
+    """How a directory is; what an exception says stays in the log."""
+
+    GOOD = "good"
+    AWAY = "away"
+    UNTRUSTED = "untrusted"
+    BROKEN = "broken"
+    SLOW = "slow"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a directory is: its state, the class of the error, and how many milliseconds the answer took."""
+
+    name: str
+    state: State
+    error: str
+    took: int
+
+
+def health(directories: Mapping[str, Checkable], monotonic: Callable[[], float]) -> tuple[Health, ...]:
+    """Return the state of every directory, by name; takes as long as the slowest, and twelve seconds at most."""
+    if not directories:
+        return ()
+    together = ThreadPoolExecutor(min(_TOGETHER, len(directories)), thread_name_prefix="directory")
+    asked = {name: together.submit(_checked, name, one, monotonic) for name, one in sorted(directories.items())}
+    wait(asked.values(), timeout=_AT_MOST)
+    together.shutdown(wait=False, cancel_futures=True)
+    return tuple(_answer(name, future) for name, future in asked.items())
+
+
+def _answer(name: str, future: Future[Health]) -> Health:
+    ready = future.done() and not future.cancelled()
+    return future.result() if ready else Health(name, State.SLOW, "", int(_AT_MOST * 1000))
+
+
+def _checked(name: str, directory: Checkable, monotonic: Callable[[], float]) -> Health:
+    started = monotonic()
+    state, error = _state(name, directory)
+    return Health(name, state, error, round((monotonic() - started) * 1000))
+
+
+def _state(name: str, directory: Checkable) -> tuple[State, str]:
+    try:
+        directory.check()
+    except ProviderUnavailable as error:
+        log.warning("the directory %s does not answer: %s", name, error.log)
+        return (State.UNTRUSTED if error.security else State.AWAY), type(error).__name__
+    except Exception as error:
+        log.exception("the directory %s cannot be asked", name)
+        return State.BROKEN, type(error).__name__
+    return State.GOOD, ""
