@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from broker.audit import AuditLog
 from broker.aws import query, trail
-from broker.aws.context import request_keys
+from broker.aws.deciding import admits, require
 from broker.aws.errors import is_sender_fault, status
 from broker.aws.exchange import Exchange
 from broker.aws.http import HttpRequest, HttpResponse
@@ -44,35 +44,27 @@ from iam.operations.ask import Ask, Operation
 from iam.operations.mfa import spend_code
 from iam.operations.passwords import WrongPassword, count_wrong_password
 from iam.operations.written import findings
-from iam.policy.decide import Layers, RequestContext, decide, message
-from iam.policy.explain import Explanation, explain
 from iam.policy.lint import Finding
-from iam.policy.possible import at_best
 from iam.principal import PrincipalKind
-from iam.store import RoleRecord, Store
+from iam.store import Store
 from iam.vault import Vault
-from sts import denials, sigv4
+from sts import sigv4
 from sts.authenticate import Authenticator
-from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
+from sts.identity import Identity, SamlIdentity, WebIdentity
 from sts.mint import Session
 from sts.operations import OPERATIONS as STS
 from sts.operations import StsCall, StsOperation, session_may_call
-from sts.operations.federated import candidates
 from sts.outbound import OutboundTokens
-from sts.saml import wanted
 from sts.sessions import LiveSession, LiveSessions
 from sts.token import Sealer
-from sts.trust import asks_for_mfa, demanded_tags, federated_principal, session_name
 
 log = logging.getLogger(__name__)
 
 _FINDINGS, _TOLD_OF_A_POLICY = "x-fedgate-policy-findings", 1024
 _TOLD_OF_A_CLIENT = 120  # characters of its user agent: enough to tell a browser from a program, and which
-_STS_VERSION = "2011-06-15"
+STS_VERSION = "2011-06-15"
 _WEB = "AssumeRoleWithWebIdentity"
 _LDAP, _SAML = "AssumeRoleWithLDAPIdentity", "AssumeRoleWithSAML"
-_OWN = "GetSessionToken"
-_BY_KIND = {SamlIdentity: _SAML, WebIdentity: _WEB, IamIdentity: "AssumeRole"}
 _TOLD = 128  # characters of a name that nobody knows: an answer stays short however long the request is
 
 
@@ -124,82 +116,6 @@ class Gate:
         self.store.refresh()
         exchange.sealer = self.sealer()
         return exchange
-
-    def choices(self, exchange: Exchange, identity: Identity) -> "Choices":
-        """Return the roles that could be a proved person's, by ARN, as they stand; raise InvalidIdentityToken."""
-        if isinstance(identity, SamlIdentity):
-            wanted(identity)  # what the assertion asks of a session must make sense, whatever the role
-        call, name = self._call_of(exchange, identity), _operation_for(identity)
-        proving = replace(call, mfa_at=_milliseconds(exchange.now))
-        found = Choices([], [], [], [])
-        for role in filter(None, map(self.store.role, sorted(candidates(identity, self.store)))):
-            if self._opens(exchange, call, name, role):
-                found.open.append(role)
-            elif asks_for_mfa(role.trust) and self._opens(exchange, proving, name, role):
-                found.after_mfa.append(role)
-            elif self._could_open(exchange, proving if asks_for_mfa(role.trust) else call, name, role):
-                found.after_tags.append(role)
-            else:
-                found.closed.append(role)
-        return found
-
-    def _opens(self, exchange: Exchange, call: StsCall, name: str, role: RoleRecord) -> bool:
-        p = _role_parameters(exchange.proved, role.arn)
-        return self._admits(exchange, STS[name], call, p, name, call.mfa_at)
-
-    def _could_open(self, exchange: Exchange, call: StsCall, name: str, role: RoleRecord) -> bool:
-        """Return whether a role could open to somebody who tells what its trust policy asks for in session tags.
-
-        Whom another provider vouches for brings the tags that it gave, and can tell none.
-        """
-        tags = demanded_tags(role.trust)
-        if not tags or isinstance(exchange.identity, SamlIdentity | WebIdentity):
-            return False
-        p = _role_parameters(exchange.proved, role.arn) | {"Tags": [{"Key": tag, "Value": "-"} for tag in tags]}
-        questions = (
-            self._question(exchange, ask, ask.action or f"sts:{name}", call.mfa_at) for ask in STS[name].asks(call, p)
-        )
-        return all(decide(context, at_best(layers, _is_told)).allowed for context, layers in questions)
-
-    def reasons(self, exchange: Exchange, identity: Identity, role_arn: str) -> tuple[Explanation, ...]:
-        """Return why a role is or is not open to a proved person: an explanation of each thing that is asked."""
-        call, name = self._call_of(exchange, identity), _operation_for(identity)
-        asks = STS[name].asks(call, _role_parameters(identity, role_arn))
-        return tuple(
-            explain(*self._question(exchange, ask, ask.action or f"sts:{name}", exchange.mfa_at)) for ask in asks
-        )
-
-    def take_role(
-        self, exchange: Exchange, identity: Identity, role_arn: str, *, proof: bool, narrowed: Params | None = None
-    ) -> Result:
-        """Mint a session of a role for a proved person; raise ServiceError, which `record` records.
-
-        ``narrowed`` are DurationSeconds, Policy and PolicyArns, as the operation takes them. ``proof``: what proved the
-        person counts once, and has not been used up yet. Users and owners who name themselves get their own session.
-        """
-        call = self._call_of(exchange, identity)
-        name = _operation_for(identity, role_arn)
-        model = exchange.model = self.api.find(name, _STS_VERSION)
-        if model is None:
-            raise InternalFailure("An internal error occurred.", log=f"the model has no {name}")
-        exchange.params = ({} if name == _OWN else _role_parameters(identity, role_arn)) | (narrowed or {})
-        return self._decided(exchange, model, STS[name], call, proof=proof)
-
-    def _call_of(self, exchange: Exchange, identity: Identity) -> StsCall:
-        exchange.identity = identity
-        exchange.on_page = True
-        if isinstance(identity, IamIdentity):
-            exchange.caller = self.authenticate.on_page(identity, exchange.mfa_at)
-        return StsCall(
-            self.store,
-            exchange.sealer,
-            self.random,
-            exchange.now,
-            exchange.caller,
-            identity=None if exchange.caller else identity,
-            mfa_at=exchange.mfa_at,
-            keeps_mfa=True,
-        )
 
     def record(self, exchange: Exchange, error: ServiceError) -> ServiceError:
         """Record a refusal and return it; or, where it cannot be recorded, return that we are out of order."""
@@ -289,15 +205,15 @@ class Gate:
             call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=vouched)
         elif "TokenCode" in p or "SerialNumber" in p:
             call = self._with_mfa(exchange, call, p)
-        return self._decided(exchange, model, operation, call, proof=True)
+        return self.decided(exchange, model, operation, call, proof=True)
 
-    def _decided(
+    def decided(
         self, exchange: Exchange, model: OperationModel, operation: StsOperation, call: StsCall, *, proof: bool
     ) -> Result:
         """Decide, run and record an operation of the STS; ``proof``: what proved the identity counts once."""
         p = exchange.params
         for ask in operation.asks(call, p):
-            self._require(exchange, model, ask, mfa_at=call.mfa_at, opaque=operation.opaque)
+            require(exchange, ask, _action(model, ask), random=self.random, mfa_at=call.mfa_at, opaque=operation.opaque)
         outcome = operation.run(call, p)
         if proof:  # last of all: what was refused for another reason is not used up
             self._spend(exchange, call.identity)
@@ -320,7 +236,7 @@ class Gate:
             return p
         provider = call.proved.provider
         named = [p | {"RoleArn": role.arn} for role in self.store.roles_trusting(provider)]
-        open_to = [choice for choice in named if self._admits(exchange, operation, call, choice, _LDAP)]
+        open_to = [choice for choice in named if admits(exchange, operation, _LDAP, call, choice)]
         if not open_to:
             raise AccessDenied(
                 "Not authorized to perform sts:AssumeRoleWithLDAPIdentity", log="no role trusts this person"
@@ -329,20 +245,6 @@ class Gate:
             arns = ", ".join(sorted(choice["RoleArn"] for choice in open_to))
             raise ValidationError(f"Several roles trust this identity; name one of them with RoleArn: {arns}")
         return open_to[0]
-
-    def _admits(
-        self,
-        exchange: Exchange,
-        operation: StsOperation,
-        call: StsCall,
-        p: Params,
-        name: str,
-        mfa_at: int | None = None,
-    ) -> bool:
-        return all(
-            decide(*self._question(exchange, ask, ask.action or f"sts:{name}", mfa_at)).allowed
-            for ask in operation.asks(call, p)
-        )
 
     def _with_mfa(self, exchange: Exchange, call: StsCall, p: Params) -> StsCall:
         principal = call.signer.principal
@@ -356,7 +258,7 @@ class Gate:
             good = spend_code(tx, user_id, principal.account_id, serial, code, exchange.now, self.vault)
         if not good:
             raise AccessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code.")
-        return replace(call, mfa_at=_milliseconds(exchange.now))
+        return replace(call, mfa_at=int(exchange.now.timestamp() * 1000))
 
     # --- IAM ----------------------------------------------------------------------------------------------------------
 
@@ -399,56 +301,7 @@ class Gate:
         exchange.decisions.clear()
         asks = operation.asks(self._call(tx, exchange), exchange.params)
         for ask in asks if isinstance(asks, tuple) else (asks,):
-            self._require(exchange, model, ask)
-
-    # --- decisions ----------------------------------------------------------------------------------------------------
-
-    def _require(
-        self,
-        exchange: Exchange,
-        model: OperationModel,
-        ask: Ask,
-        *,
-        mfa_at: int | None = None,
-        opaque: bool = False,
-    ) -> None:
-        """Raise AccessDenied where the decision on this Ask is no."""
-        action = ask.action or f"{model.service}:{model.name}"
-        context, layers = self._question(exchange, ask, action, mfa_at)
-        decision = decide(context, layers)
-        exchange.decisions.append(decision)
-        if decision.allowed:
-            return
-        exchange.denial = explain(context, layers)
-        # Who may be assumed is the business of the role's account: it may read why somebody was not let in.
-        account_id = ask.account_id if opaque else context.principal.account_id
-        encoded = denials.encode(
-            exchange.denial, account_id, untelling=opaque, sealer=exchange.sealer, random=self.random
-        )
-        raise AccessDenied(message(context, decision), encoded=encoded)
-
-    def _question(self, exchange: Exchange, ask: Ask, action: str, mfa_at: int | None) -> tuple[RequestContext, Layers]:
-        """Return what is asked of the policies, and the policies that have a say."""
-        caller = exchange.caller
-        mfa_at = mfa_at if mfa_at is not None else caller.mfa_at if caller else None
-        keys = request_keys(exchange.request, exchange.now, exchange.region, mfa_at)
-        if caller is None:
-            principal = federated_principal(exchange.proved, ask.account_id)
-            keys["aws:resourceaccount"] = (ask.account_id,)
-            if exchange.on_page:  # a program brings no second factor and lacks the key; here it could be given
-                keys["aws:multifactorauthpresent"] = ("false" if mfa_at is None else "true",)
-            context = RequestContext(action, ask.resource, principal, {**keys, **ask.keys})
-            return context, Layers(resource=ask.trust, resource_account=ask.account_id)
-        keys |= caller.keys
-        keys["aws:resourceaccount"] = (ask.account_id or caller.principal.account_id,)
-        keys |= ask.keys
-        if mfa_at is not None:
-            keys["aws:multifactorauthpresent"] = ("true",)
-        context = RequestContext(action, ask.resource, caller.principal, keys)
-        layers = caller.layers
-        if ask.trust is not None or ask.account_id:
-            layers = layers._replace(resource=ask.trust, resource_account=ask.account_id)
-        return context, layers
+            require(exchange, ask, _action(model, ask), random=self.random)
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
@@ -471,40 +324,8 @@ class Gate:
         return _response(status(error), body, exchange.id, headers, as_json=as_json)
 
 
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """The roles that name a person's provider, by what they ask for: nothing more, a second factor, tags; or are closed.
-
-    A role of ``after_tags`` may ask for a second factor as well.
-    """
-
-    open: list[RoleRecord]
-    after_mfa: list[RoleRecord]
-    after_tags: list[RoleRecord]
-    closed: list[RoleRecord]
-
-
-def _is_told(key: str) -> bool:
-    return not key.startswith(("aws:requesttag/", "aws:tagkeys"))
-
-
-def _operation_for(identity: Identity, role_arn: str = "") -> str:
-    if isinstance(identity, IamIdentity) and ":role/" not in role_arn and role_arn:
-        return _OWN
-    return next((name for kind, name in _BY_KIND.items() if isinstance(identity, kind)), _LDAP)
-
-
-def _role_parameters(identity: Identity, role_arn: str) -> Params:
-    """Return the parameters with which somebody takes a role from a page."""
-    if isinstance(identity, SamlIdentity):
-        return {"RoleArn": role_arn, "PrincipalArn": identity.provider}
-    if isinstance(identity, WebIdentity | IamIdentity):
-        return {"RoleArn": role_arn, "RoleSessionName": session_name(identity.name)}
-    return {"RoleArn": role_arn}
-
-
-def _milliseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
+def _action(model: OperationModel, ask: Ask) -> str:
+    return ask.action or f"{model.service}:{model.name}"
 
 
 def _response(

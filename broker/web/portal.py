@@ -13,7 +13,7 @@ from flask import Blueprint, Response, request
 from flask_babel import gettext as _
 from redis.exceptions import RedisError
 
-from broker.aws.dispatch import Choices
+from broker.aws.role_desk import Choices
 from broker.credential_formats import FORMATS, Target, process_form
 from broker.web.administration import Administration
 from broker.web.browser_sessions import BrowserSession
@@ -316,7 +316,7 @@ class Portal:
         if not _SHORTEST_ARN <= len(role_arn) <= _LONGEST_ARN:
             raise ValidationError("roleIndex must be the ARN of a role")
         try:
-            result = site.gate.take_role(site.exchange, identity, role_arn, proof=proof, narrowed=dict(narrowed or {}))
+            result = site.desk.take(site.exchange, identity, role_arn, proof=proof, narrowed=dict(narrowed or {}))
         except ServiceError as error:
             raise site.gate.record(site.exchange, error) from error
         credentials = process_form(result["Credentials"])

@@ -22,9 +22,10 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from broker.audit import AuditUnavailable
 from broker.aws import edge, trail
-from broker.aws.dispatch import Choices, Gate
+from broker.aws.dispatch import Gate
 from broker.aws.errors import status
 from broker.aws.exchange import Exchange
+from broker.aws.role_desk import Choices, RoleDesk
 from broker.web.appearance import Appearance
 from broker.web.browser_sessions import BrowserSession, BrowserSessions, Client, Waiting
 from broker.web.languages import LANGUAGES, SAID, to_translate
@@ -62,6 +63,11 @@ class Site:
     public_url: str
     appearance: Appearance
     maintenance: bool
+
+    @property
+    def desk(self) -> RoleDesk:
+        """Return where roles are given out."""
+        return RoleDesk(self.gate)
 
     @property
     def store(self) -> Store:
@@ -135,7 +141,7 @@ class Site:
         """Return the roles that could be a person's, found once for each request; raise InvalidIdentityToken."""
         wanted = identity, self.exchange.mfa_at
         if "choices" not in g or g.choices[0] != wanted:
-            g.choices = wanted, self.gate.choices(self.exchange, identity)
+            g.choices = wanted, self.desk.choices(self.exchange, identity)
         found: Choices = g.choices[1]
         return found
 

@@ -104,7 +104,7 @@ class WhyPages:
         if role is None:
             raise NoSuchEntity("No role of this name names your identity provider.")
         try:
-            return role, self.site.gate.reasons(self.site.exchange, session.identity, role.arn)
+            return role, self.site.desk.reasons(self.site.exchange, session.identity, role.arn)
         except AccessDenied:  # a rule that no policy changes, such as an assertion that does not name the role
             return role, ()
 

@@ -1,0 +1,148 @@
+"""The gate for people on pages: which roles are theirs, why others are not, and a session of one of them.
+
+It asks the same operations and the same policies as the API; nothing is granted here that the gate would not grant.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from broker.aws.deciding import admits, question
+from broker.aws.dispatch import STS_VERSION, Gate
+from broker.aws.exchange import Exchange
+from iam.errors import InternalFailure
+from iam.params import Params, Result
+from iam.policy.decide import decide
+from iam.policy.explain import Explanation, explain
+from iam.policy.possible import at_best
+from iam.records import RoleRecord
+from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
+from sts.operations import OPERATIONS as STS
+from sts.operations import StsCall
+from sts.operations.federated import candidates
+from sts.saml import wanted
+from sts.trust import asks_for_mfa, demanded_tags, session_name
+
+_DIRECTORY, _OWN = "AssumeRoleWithLDAPIdentity", "GetSessionToken"
+_BY_KIND = {
+    SamlIdentity: "AssumeRoleWithSAML",
+    WebIdentity: "AssumeRoleWithWebIdentity",
+    IamIdentity: "AssumeRole",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The roles that name a person's provider, by what they ask for: nothing more, a second factor, tags; the rest.
+
+    A role of ``after_tags`` may ask for a second factor as well.
+    """
+
+    open: list[RoleRecord]
+    after_mfa: list[RoleRecord]
+    after_tags: list[RoleRecord]
+    closed: list[RoleRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class RoleDesk:
+    """Answers for somebody whom a page has proved; the exchange says when they gave a second factor."""
+
+    gate: Gate
+
+    def choices(self, exchange: Exchange, identity: Identity) -> Choices:
+        """Return the roles that could be a person's, by ARN, as they stand; raise InvalidIdentityToken."""
+        if isinstance(identity, SamlIdentity):
+            wanted(identity)  # what the assertion asks of a session must make sense, whatever the role
+        call, name, store = self._call(exchange, identity), _operation_for(identity), self.gate.store
+        proving = replace(call, mfa_at=_milliseconds(exchange.now))
+        found = Choices([], [], [], [])
+        for role in filter(None, map(store.role, sorted(candidates(identity, store)))):
+            if _opens(exchange, call, name, role):
+                found.open.append(role)
+            elif asks_for_mfa(role.trust) and _opens(exchange, proving, name, role):
+                found.after_mfa.append(role)
+            elif _could_open(exchange, proving if asks_for_mfa(role.trust) else call, name, role):
+                found.after_tags.append(role)
+            else:
+                found.closed.append(role)
+        return found
+
+    def reasons(self, exchange: Exchange, identity: Identity, role_arn: str) -> tuple[Explanation, ...]:
+        """Return why a role is or is not open to a person: an explanation of each thing that is asked."""
+        call, name = self._call(exchange, identity), _operation_for(identity)
+        return tuple(
+            explain(*question(exchange, ask, ask.action or f"sts:{name}", call.mfa_at))
+            for ask in STS[name].asks(call, _parameters(identity, role_arn))
+        )
+
+    def take(
+        self, exchange: Exchange, identity: Identity, role_arn: str, *, proof: bool, narrowed: Params | None = None
+    ) -> Result:
+        """Mint a session of a role for a person; raise ServiceError, which `Gate.record` records.
+
+        ``narrowed`` are DurationSeconds, Policy and PolicyArns, as the operation takes them. ``proof``: what proved the
+        person counts once, and has not been used up yet. Users and owners who name themselves get their own session.
+        """
+        call, name = self._call(exchange, identity), _operation_for(identity, role_arn)
+        model = exchange.model = self.gate.api.find(name, STS_VERSION)
+        if model is None:
+            raise InternalFailure("An internal error occurred.", log=f"the model has no {name}")
+        exchange.params = ({} if name == _OWN else _parameters(identity, role_arn)) | (narrowed or {})
+        return self.gate.decided(exchange, model, STS[name], call, proof=proof)
+
+    def _call(self, exchange: Exchange, identity: Identity) -> StsCall:
+        gate = self.gate
+        exchange.identity = identity
+        exchange.on_page = True
+        if isinstance(identity, IamIdentity):
+            exchange.caller = gate.authenticate.on_page(identity, exchange.mfa_at)
+        return StsCall(
+            gate.store,
+            exchange.sealer,
+            gate.random,
+            exchange.now,
+            exchange.caller,
+            identity=None if exchange.caller else identity,
+            mfa_at=exchange.mfa_at,
+            keeps_mfa=True,
+        )
+
+
+def _opens(exchange: Exchange, call: StsCall, name: str, role: RoleRecord) -> bool:
+    return admits(exchange, STS[name], name, call, _parameters(exchange.proved, role.arn))
+
+
+def _could_open(exchange: Exchange, call: StsCall, name: str, role: RoleRecord) -> bool:
+    """Return whether a role could open to somebody who tells what its trust policy asks for in session tags.
+
+    Whom another provider vouches for brings the tags that it gave, and can tell none.
+    """
+    tags = demanded_tags(role.trust)
+    if not tags or isinstance(exchange.identity, SamlIdentity | WebIdentity):
+        return False
+    p = _parameters(exchange.proved, role.arn) | {"Tags": [{"Key": tag, "Value": "-"} for tag in tags]}
+    questions = (question(exchange, ask, ask.action or f"sts:{name}", call.mfa_at) for ask in STS[name].asks(call, p))
+    return all(decide(context, at_best(layers, _is_told)).allowed for context, layers in questions)
+
+
+def _is_told(key: str) -> bool:
+    return not key.startswith(("aws:requesttag/", "aws:tagkeys"))
+
+
+def _operation_for(identity: Identity, role_arn: str = "") -> str:
+    if isinstance(identity, IamIdentity) and role_arn and ":role/" not in role_arn:
+        return _OWN
+    return next((name for kind, name in _BY_KIND.items() if isinstance(identity, kind)), _DIRECTORY)
+
+
+def _parameters(identity: Identity, role_arn: str) -> Params:
+    """Return the parameters with which somebody takes a role from a page."""
+    if isinstance(identity, SamlIdentity):
+        return {"RoleArn": role_arn, "PrincipalArn": identity.provider}
+    if isinstance(identity, WebIdentity | IamIdentity):
+        return {"RoleArn": role_arn, "RoleSessionName": session_name(identity.name)}
+    return {"RoleArn": role_arn}
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
