@@ -13,6 +13,7 @@ from broker.health import liveness, readiness
 from broker.web import issuer, token_exchange
 from broker.web.brand import brand
 from broker.web.languages import speak
+from broker.web.mishaps import Mishaps, text
 from broker.web.site import LARGEST_FORM
 from broker.wiring import Services
 from iam.errors import NotSignedIn, ServiceError
@@ -28,6 +29,9 @@ This address is the endpoint of the AWS-compatible STS and IAM API. To use it:
 Health: /healthz and /readyz
 """
 
+# What programs ask, by whichever name they reach us; a page works at the public address alone (THREATS H09).
+_BY_ANY_NAME = (None, "issuer", "token_exchange", "brand", "saml", "oidc")
+
 # Of every answer that says nothing else of its own: errors, texts, styles.
 _GUARDS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -40,8 +44,9 @@ def create_app(services: Services) -> Flask:
     app = Flask("broker", static_folder="web/static", template_folder="web/templates")
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_FORM
     app.config["MAX_FORM_MEMORY_SIZE"] = LARGEST_FORM
+    site = services.login.site
     speak(app)
-    brand(app, services.login.site.appearance)
+    brand(app, site.appearance)
     _add_pages(app, services)
 
     @app.before_request
@@ -50,6 +55,8 @@ def create_app(services: Services) -> Flask:
         # named (THREATS A28).
         if "//" in request.environ["PATH_INFO"]:
             abort(404)
+        if request.blueprint not in _BY_ANY_NAME and not site.is_asked_by_name:
+            abort(421)
 
     @app.after_request
     def guarded(response: Response) -> Response:
@@ -59,7 +66,7 @@ def create_app(services: Services) -> Flask:
 
     @app.get("/")
     def welcome() -> Response:
-        return _text(200, _WELCOME.format(endpoint=services.endpoint))
+        return text(200, _WELCOME.format(endpoint=services.endpoint))
 
     @app.get("/healthz")
     def healthz() -> Response:
@@ -69,19 +76,12 @@ def create_app(services: Services) -> Flask:
     def readyz() -> Response:
         return _json(*readiness(services.checks))
 
-    app.register_error_handler(ServiceError, services.login.site.refused)
+    app.register_error_handler(ServiceError, site.refused)
     app.register_error_handler(NotSignedIn, lambda _error: services.login.nobody())
 
-    @app.errorhandler(HTTPException)
-    def refused(error: HTTPException) -> Response:
-        return _text(error.code or 500, f"{error.name}. Reference: {services.reference()}\n")
-
-    @app.errorhandler(Exception)
-    def failed(error: Exception) -> Response:
-        reference = services.reference()
-        app.logger.error("%s %s failed, reference %s", request.method, request.path, reference, exc_info=error)
-        return _text(500, f"Something went wrong here. Reference: {reference}\n")
-
+    mishaps = Mishaps(site, services.reference)
+    app.register_error_handler(HTTPException, mishaps.refused)
+    app.register_error_handler(Exception, mishaps.failed)
     return app
 
 
@@ -115,10 +115,6 @@ def _add_pages(app: Flask, services: Services) -> None:
         return services.oidc.leave(identity) if isinstance(identity, WebIdentity) else None
 
     app.register_blueprint(services.portal.blueprint(leave, services.oidc.renew))
-
-
-def _text(status: int, text: str) -> Response:
-    return Response(text, status, content_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"})
 
 
 def _json(status: int, facts: Mapping[str, object]) -> Response:

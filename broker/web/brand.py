@@ -1,37 +1,74 @@
-"""What every page needs of the organisation and the reader: colours, logo, and how names and times are written."""
+"""What every page needs of the organisation and the reader: colours, logo, and how names and times are written.
 
+A style sheet or script that a page asks for by its fingerprint is kept for a year; others are asked for each time.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 from babel.units import format_unit
-from flask import Blueprint, Flask, Response, abort
+from flask import Blueprint, Flask, Response, abort, request
 from flask_babel import format_datetime, get_locale
 
 from broker.web.appearance import Appearance
 from iam.arn import parse_arn
 
-_AN_HOUR = {"Cache-Control": "public, max-age=3600"}
+log = logging.getLogger(__name__)
+
+_AN_HOUR = "public, max-age=3600"
+_A_YEAR = "public, max-age=31536000, immutable"
+_COLOURS = "/brand.css"
 
 
 def brand(app: Flask, look: Appearance) -> None:
     """Add the routes of an organisation's looks, and the filters that templates write with."""
     made = Blueprint("brand", __name__)
+    marks = {_COLOURS: _fingerprint(look.stylesheet().encode()), **_static(app)}
 
-    @made.get("/brand.css")
+    @made.get(_COLOURS)
     def colours() -> Response:
-        return Response(look.stylesheet(), content_type="text/css; charset=utf-8", headers=_AN_HOUR)
+        return Response(look.stylesheet(), content_type="text/css; charset=utf-8", headers={"Cache-Control": _AN_HOUR})
 
     @made.get("/brand/logo")
     def logo() -> Response:
-        found = look.logo()
+        found = _logo(look)
         if found is None:
             abort(404)
-        return Response(found[0], content_type=found[1], headers=_AN_HOUR)
+        return Response(found[0], content_type=found[1], headers={"Cache-Control": _AN_HOUR})
+
+    @app.after_request
+    def kept(response: Response) -> Response:
+        if request.path in marks and request.args.get("v") == marks[request.path]:
+            response.headers["Cache-Control"] = _A_YEAR
+        return response
 
     app.register_blueprint(made)
+    app.add_template_filter(lambda path: f"{path}?v={marks[path]}", "fingerprinted")
     app.add_template_filter(when, "when")
     app.add_template_filter(iso, "iso")
     app.add_template_filter(provider, "provider")
     app.add_template_filter(length_of_time, "length_of_time")
+
+
+def _static(app: Flask) -> Mapping[str, str]:
+    """Return the fingerprint of each file that pages ask for, by its path."""
+    folder = Path(app.static_folder or "")
+    return {f"{app.static_url_path}/{one.name}": _fingerprint(one.read_bytes()) for one in folder.iterdir()}
+
+
+def _fingerprint(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _logo(look: Appearance) -> tuple[bytes, str] | None:
+    try:
+        return look.logo()
+    except OSError as error:  # it has gone since the start
+        log.warning("the logo cannot be read: %s", error)
+        return None
 
 
 def _aware(moment: datetime | int) -> datetime:

@@ -49,6 +49,7 @@ LARGEST_FORM = 300_000  # bytes: a SAML response has 100,000 characters at most,
 _TOKEN = re.compile(r"[\w-]{43}", re.ASCII)
 _A_YEAR = 366 * 86_400  # seconds
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+_USUAL_PORTS = {"http": 80, "https": 443}
 _LONGEST_PATH = 200  # characters of a path in a record
 
 
@@ -90,6 +91,13 @@ class Site:
     def at(self, path: str) -> str:
         """Return a path of ours as browsers ask for it: the public URL may have one in front."""
         return f"{urlsplit(self.public_url).path}{path}"
+
+    @property
+    def is_asked_by_name(self) -> bool:
+        """Return whether a browser came to our public address, as its forms must."""
+        parts = urlsplit(self.public_url)
+        host = request.headers.get("Host", parts.netloc).lower()
+        return host in (parts.netloc, f"{parts.netloc}:{_USUAL_PORTS[parts.scheme]}")
 
     @property
     def client(self) -> Client:
@@ -224,6 +232,12 @@ class Site:
     # --- answers ------------------------------------------------------------------------------------------------------
 
     @property
+    def wants_page(self) -> bool:
+        """Return whether a browser asks; programs take anything."""
+        accepted = request.accept_mimetypes
+        return bool(accepted["text/html"] > accepted["text/plain"])
+
+    @property
     def wants_json(self) -> bool:
         """Return whether the client would rather have JSON than a page."""
         best = request.accept_mimetypes.best_match(["text/html", "application/json"])
@@ -293,9 +307,11 @@ class Site:
             response.headers["Retry-After"] = str(error.retry_after)
         return response
 
-    def trouble(self, message: str, code: int) -> Response:
-        """Return the page that says why there is no other page."""
-        return self.page("refused.html", code=code, message=message, reference=self.reference)
+    def trouble(self, message: str, code: int, *, elsewhere: str = "") -> Response:
+        """Return the page that says why there is no other page, or that it is ``elsewhere``."""
+        return self.page(
+            "refused.html", code=code, message=message, reference=self.reference, elsewhere=elsewhere or self.at("")
+        )
 
     # --- records ------------------------------------------------------------------------------------------------------
 
