@@ -93,7 +93,8 @@ class Browser:
     def _send(self, method, target, headers, body):
         if self.cookies:
             headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()), **headers}
-        answer = self.installation.request(method, target, {"Host": "127.0.0.1:8080", **headers}, body)
+        host = urllib.parse.urlsplit(self.installation.settings.public_url).netloc
+        answer = self.installation.request(method, target, {"Host": host, **headers}, body)
         for line in answer.all_headers.get("Set-Cookie", ()):
             name, _, value = line.partition(";")[0].partition("=")
             if "Max-Age=0" in line:
