@@ -280,7 +280,7 @@ class Portal:
                 return self._shown(session, chosen, asked, findings=asked.findings)
             if tagged is not None and not all(value for _tag, value in asked.tags):
                 return self._reason(session, tagged, asked)
-            return self.taken(identity, chosen, proof=False, narrowed=asked.parameters)
+            return self.taken(identity, chosen, session=session, narrowed=asked.parameters)
         except (ValidationError, MalformedPolicyDocument) as error:
             if site.wants_json:
                 raise
@@ -309,27 +309,36 @@ class Portal:
         )
 
     def taken(
-        self, identity: Identity, role_arn: str, *, proof: bool, narrowed: Mapping[str, Any] | None = None
+        self,
+        identity: Identity,
+        role_arn: str,
+        *,
+        session: BrowserSession | None = None,
+        narrowed: Mapping[str, Any] | None = None,
     ) -> Response:
-        """Return credentials of a role, or why not; ``proof``: the assertion has not been used up yet."""
+        """Return credentials of a role, or why not; without a session, what proved the person is not used up yet."""
         site = self.site
         if not _SHORTEST_ARN <= len(role_arn) <= _LONGEST_ARN:
             raise ValidationError("roleIndex must be the ARN of a role")
         try:
-            result = site.desk.take(site.exchange, identity, role_arn, proof=proof, narrowed=dict(narrowed or {}))
+            result = site.desk.take(
+                site.exchange, identity, role_arn, proof=session is None, narrowed=dict(narrowed or {})
+            )
         except ServiceError as error:
             raise site.gate.record(site.exchange, error) from error
         credentials = process_form(result["Credentials"])
         if site.wants_json:
             return site.json(credentials)
-        response = self._credentials(identity, role_arn, credentials)
-        if proof:
+        response = self._credentials(identity, role_arn, credentials, session)
+        if session is None:
             with suppress(ServiceUnavailable):  # the credentials are there, whoever wants another role signs in again
                 if site.session() is None:  # an answer that nobody had asked for takes nobody's place
                     site.open(response, identity)
         return response
 
-    def _credentials(self, identity: Identity, role_arn: str, credentials: dict[str, Any]) -> Response:
+    def _credentials(
+        self, identity: Identity, role_arn: str, credentials: dict[str, Any], session: BrowserSession | None
+    ) -> Response:
         site = self.site
         role = site.store.role(role_arn)
         if role is not None:
@@ -338,6 +347,8 @@ class Portal:
         profile = role.name if role else identity.name
         return site.page(
             "credentials.html",
+            session=session,
+            administrator=session is not None and self.administration.any(session),
             role=role.name if role else identity.name,
             account=self.account(role.account_id if role else identity.account_id),
             identity=identity,

@@ -157,7 +157,7 @@ class SamlPages:
                 return site.json(self.portal.listed(found, roles))
             return self.portal.choice(found, roles, action=site.at(request.path), hidden={"SAMLResponse": text})
         site.check_origin()  # a form of another site may show roles; what is chosen there is nobody's choice
-        return self.portal.taken(found, chosen, proof=True)
+        return self.portal.taken(found, chosen)
 
     # --- signing out --------------------------------------------------------------------------------------------------
 
