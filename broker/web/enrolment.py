@@ -36,6 +36,7 @@ from iam.errors import (
 )
 from iam.factors import PASSKEY, TOTP, Factor
 
+_EVENT: Final = "EnrolSecondFactor"
 _SEED: Final = 20  # bytes: RFC 4226 4, R6 recommends 160 bits
 _LONGEST_NAME: Final = 200  # the store takes fewer, and says so
 
@@ -117,7 +118,7 @@ class Enrolment:
 
     def post(self) -> Response:
         """Take the form, once."""
-        return self.forms.take(lambda told: self._form(self._who(), told), self._answer)
+        return self.forms.take(lambda told: self._form(self._who(), told), self._answer, event=_EVENT)
 
     def _answer(self) -> Response:
         who, use = self._who(), self.site.field("use", 16)
@@ -132,14 +133,17 @@ class Enrolment:
         site, now = self.site, self.site.exchange.now
         seed = self.seeds.open(site.field("seed"), who.owner, now)
         if seed is None:
-            return self._form(who, Told(_("This page was open too long. Scan the new code."), 400))
+            error = ValidationError("The seed is too old, or of another form.")
+            return self._refused(who, TOTP, error, Told(_("This page was open too long. Scan the new code."), 400))
         code = digits(site.field("code", 64))
         if totp.accepted_step(seed.secret, code, now, None) is None:
-            error = InvalidAuthenticationCode("The code is wrong.")
+            wrong = InvalidAuthenticationCode("The code is wrong.")
             told = Told(_("This code is wrong. Wait for the next one and type it."), 400, wrong=True)
-            return self._refused(who, TOTP, error, told, seed=seed)
+            return self._refused(who, TOTP, wrong, told, seed=seed)
         if not self.seeds.spend(seed, now):  # two apps of one seed would take each code twice
-            return self._form(who, Told(_("This app is added already. Scan the new code for another one."), 409))
+            known = EntityAlreadyExists("The app is added already.")
+            told = Told(_("This app is added already. Scan the new code for another one."), 409)
+            return self._refused(who, TOTP, known, told)
         gate, name = site.gate, self._name(_("Authenticator app"))
 
         def add(tx: Connection) -> Factor | None:
@@ -193,14 +197,14 @@ class Enrolment:
             if factor is None:
                 raise ValidationError("The code is wrong.")
             codes = () if held else factors.new_recovery_codes(tx, person, now, site.gate.random)
-            told = {"kind": kind, "name": factor.name, "factor": factor.id, "recoveryCodes": len(codes)}
-            site.record("EnrolSecondFactor", who.identity.account_id, **told)
+            told = {"kind": kind, "factorName": factor.name, "factor": factor.id, "recoveryCodes": len(codes)}
+            site.record(_EVENT, who.identity.account_id, **told)
         return Added(factor, codes)
 
     def _refused(
         self, who: Claimant, kind: str, error: ServiceError, told: Told, *, seed: Opened | None = None
     ) -> Response:
-        self.site.record_failure("EnrolSecondFactor", who.identity.account_id, error, kind=kind)
+        self.site.record_failure(_EVENT, who.identity.account_id, error, kind=kind)
         return self._form(who, told, seed)
 
 

@@ -25,6 +25,7 @@ from iam.errors import InvalidAuthenticationCode, Throttling, ValidationError
 from iam.factors import PASSKEY, TOTP
 from iam.vault import Vault
 
+_EVENT: Final = "SecondFactor"
 LONGEST_CREDENTIAL: Final = 20_000  # characters of JSON
 _LONGEST_CODE: Final = 64
 CODE, RECOVERY, BY_PASSKEY = "code", "recovery", "passkey"
@@ -102,7 +103,7 @@ class SecondFactor:
         def again(told: Told) -> Response:
             return self._form(self._who(), use, told)
 
-        return self.forms.take(again, lambda: self._answer(use))
+        return self.forms.take(again, lambda: self._answer(use), event=_EVENT)
 
     def _answer(self, use: str) -> Response:
         who = self._who()
@@ -152,12 +153,12 @@ class SecondFactor:
     # --- answering ----------------------------------------------------------------------------------------------------
 
     def _refused(self, who: Claimant, use: str, error: InvalidAuthenticationCode | Throttling, told: Told) -> Response:
-        self.site.record_failure("SecondFactor", who.identity.account_id, error, use=use, purpose=_purpose(who))
+        self.site.record_failure(_EVENT, who.identity.account_id, error, use=use, purpose=_purpose(who))
         return self._form(who, use, told)
 
     def _passed(self, who: Claimant, use: str, **more: object) -> Response:
         site = self.site
-        site.record("SecondFactor", who.identity.account_id, use=use, purpose=_purpose(who), **more)
+        site.record(_EVENT, who.identity.account_id, use=use, purpose=_purpose(who), **more)
         response = site.found(site.at(who.to))
         who.let_in(self.entrance, response, site.exchange.now)
         return response

@@ -111,7 +111,7 @@ class Security:
             if len(held) == 1 and self.entrance.demands(identity):
                 raise DeleteConflict(_("You must have a second factor. Add another one first."))
             factors.remove_factor(tx, identity.person, factor_id)
-            told = {"kind": factor.kind, "name": factor.name, "factor": factor_id}
+            told = {"kind": factor.kind, "factorName": factor.name, "factor": factor_id}
             self.site.record("RemoveSecondFactor", identity.account_id, **told)
 
     def new_codes(self) -> Response:
