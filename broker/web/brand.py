@@ -14,6 +14,7 @@ from flask import Blueprint, Flask, Response, abort, request
 from flask_babel import format_datetime, get_locale
 
 from broker.web.appearance import Appearance
+from broker.web.user_agents import client_name
 from iam.arn import parse_arn
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def brand(app: Flask, look: Appearance) -> None:
     app.add_template_filter(iso, "iso")
     app.add_template_filter(provider, "provider")
     app.add_template_filter(length_of_time, "length_of_time")
+    app.add_template_filter(client_name, "client_name")
 
 
 def _static(app: Flask) -> Mapping[str, str]:

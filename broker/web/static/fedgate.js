@@ -46,10 +46,11 @@
     if (!navigator.clipboard) { break; }
     const button = document.createElement("button");
     button.type = "button";
-    button.className = "quiet";
+    button.className = area.closest("details") ? "" : "quiet";
     button.textContent = area.dataset.copyLabel;
     button.addEventListener("click", () => copy(area.value === undefined ? area.textContent : area.value, area.dataset.copied));
-    (area.closest("details") || area).before(button);
+    const box = area.closest("details");
+    if (box) { box.before(button); } else { area.after(" ", button); }
   }
 
   // Print.
@@ -67,8 +68,10 @@
   for (const time of times) {
     const moment = new Date(time.dateTime);
     if (!isNaN(moment)) {
+      const today = moment.toDateString() === new Date().toDateString();
+      const style = today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" };
       time.title = time.textContent;
-      time.textContent = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" }).format(moment);
+      time.textContent = new Intl.DateTimeFormat(document.documentElement.lang, style).format(moment);
     }
   }
   const left = document.querySelector("[data-until]");
@@ -92,29 +95,43 @@
     const rows = Array.from(document.querySelectorAll(search.dataset.filter));
     const count = document.getElementById(search.dataset.count);
     const all = search.dataset.whole === "true";
+    // What is not seen is not taken: the choice moves to the first row that is left.
+    const choose = () => {
+      const inputs = rows.map((row) => row.querySelector("input[type=radio]")).filter(Boolean);
+      const chosen = inputs.find((input) => input.checked);
+      if (chosen && !chosen.closest("[hidden]")) { return; }
+      if (chosen) { chosen.checked = false; }
+      const first = inputs.find((input) => !input.closest("[hidden]"));
+      if (first) { first.checked = true; }
+    };
     const filter = () => {
       const parts = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-      let shown = 0;
+      const shown = new Set();  // a role that is pinned or recent has two rows
       for (const row of rows) {
         const fits = parts.every((part) => row.dataset.text.includes(part));
         row.hidden = !fits;
-        shown += fits;
+        if (fits) { shown.add(row.querySelector("input").value); }
       }
-      for (const box of document.querySelectorAll("details.account")) {
+      choose();
+      for (const box of document.querySelectorAll(".account")) {
         const some = box.querySelector(".role:not([hidden])");
         box.hidden = !some;
-        if (parts.length && some) { box.open = true; }
+        if (parts.length && some && "open" in box) { box.open = true; }
       }
-      if (count) { count.textContent = count.dataset.text.replace("#", new Intl.NumberFormat(document.documentElement.lang).format(shown)); }
+      if (count) { count.textContent = count.dataset.text.replace("#", new Intl.NumberFormat(document.documentElement.lang).format(shown.size)); }
     };
     if (all) { search.addEventListener("input", filter); if (search.value) { filter(); } }
     document.addEventListener("keydown", (event) => {
-      const typing = /^(?:input|textarea|select)$/i.test(event.target.tagName);
+      const typing = event.target.matches("textarea, select, input:not([type=radio], [type=checkbox])");
       if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); search.focus(); }
     });
   }
 
-  // Tabs over sections that otherwise stand one below the other.
+  // A browser may forbid to keep anything.
+  const kept = (name) => { try { return localStorage.getItem(name); } catch { return null; } };
+  const keep = (name, value) => { try { localStorage.setItem(name, value); } catch { /* then the first tab it is */ } };
+
+  // Tabs over sections that otherwise stand one below the other; the one that was read last stands open the next time.
   for (const list of document.querySelectorAll(".tabs[data-tabs]")) {
     const links = Array.from(list.querySelectorAll("a"));
     const panel = (link) => document.getElementById(link.hash.slice(1));
@@ -125,7 +142,11 @@
         panel(link).hidden = !on;
       }
     };
-    for (const link of links) { link.addEventListener("click", (event) => { event.preventDefault(); show(link); }); }
-    show(links.find((link) => link.hash === location.hash) || links[0]);
+    for (const link of links) {
+      panel(link).querySelector("h2").classList.add("hidden");  // the tab says the same
+      link.addEventListener("click", (event) => { event.preventDefault(); show(link); keep(list.dataset.tabs, link.hash); });
+    }
+    const wish = location.hash || kept(list.dataset.tabs);
+    show(links.find((link) => link.hash === wish) || links[0]);
   }
 })();
