@@ -68,7 +68,8 @@ class View:
 
     def shows(self, record: Record) -> bool:
         """Return whether a record may be shown."""
-        return self.everything or record.get("recipientAccountId") in self.accounts
+        account = record.get("recipientAccountId")
+        return self.everything or (isinstance(account, str) and account in self.accounts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
