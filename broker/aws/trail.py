@@ -5,14 +5,14 @@ no member for stands under ``additionalEventData``.
 """
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, insert
 
 from broker.aws.constraints import PROOFS
 from broker.aws.exchange import Exchange
 from broker.aws.shape import Shape
-from iam.arn import ACCOUNT_ID, parse_arn
+from iam.arn import ACCOUNT_ID, parse_arn, root_arn
 from iam.errors import ServiceError
 from iam.policy.decide import Decision
 from iam.policy.explain import need_json
@@ -48,6 +48,19 @@ _TOLD = (
 )
 
 
+class Meant(NamedTuple):
+    """The user or owner whom somebody says to be: ``kind`` is IAMUser or Root, the rest is empty for nobody's name.
+
+    What nobody is called may be a password, so it is never told.
+    """
+
+    kind: str
+    account_id: str = ""
+    subject: str = ""
+    name: str = ""
+    arn: str = ""
+
+
 def record(exchange: Exchange, error: ServiceError | None = None) -> Record:
     """Return the record of a request that was answered, or refused with this error."""
     model = exchange.model
@@ -66,8 +79,7 @@ def record(exchange: Exchange, error: ServiceError | None = None) -> Record:
 def sign_in(exchange: Exchange, directory: str, username: str, *, refusal: Refusal | None = None) -> Record:
     """Return the record of what the directory said: the first step of a sign-in, with the request id of the second."""
     entry = _frame(exchange, "signin.fedgate", "DirectorySignIn")
-    shown = _HIDDEN if refusal is not None and refusal.reason == "unknown user" else username[:_LONGEST]
-    entry["userIdentity"] = {"type": "DirectoryUser", "userName": shown, "identityProvider": directory}
+    entry["userIdentity"] = directory_user(directory, username, refusal)
     entry["requestParameters"] = {"directory": directory}
     entry["responseElements"] = {"DirectorySignIn": "Failure" if refusal else "Success"}
     if refusal is not None:
@@ -78,13 +90,47 @@ def sign_in(exchange: Exchange, directory: str, username: str, *, refusal: Refus
     return entry
 
 
-def page(
-    exchange: Exchange, name: str, account_id: str | None, told: Record, *, error: ServiceError | None = None
+def directory_user(directory: str, username: str, refusal: Refusal | None = None) -> Record:
+    """Return the userIdentity of somebody by the name that was typed, unless the directory knows no such name."""
+    shown = _HIDDEN if refusal is not None and refusal.reason == "unknown user" else username[:_LONGEST]
+    return {"type": "DirectoryUser", "userName": shown, "identityProvider": directory}
+
+
+def console_user(meant: Meant) -> Record:
+    """Return the userIdentity of somebody who said to be a user or an owner, and has not proved it."""
+    known = {"principalId": meant.subject, "accountId": meant.account_id, "arn": meant.arn}
+    told = {name: value for name, value in known.items() if value}
+    if meant.kind == "Root" and meant.subject:
+        return {"type": meant.kind, **told, "accessKeyId": ""}
+    return {"type": meant.kind, **told, "accessKeyId": "", "userName": meant.name or _HIDDEN}
+
+
+def console_login(
+    exchange: Exchange, account_id: str, who: Record, told: Record, *, error: ServiceError | None = None
 ) -> Record:
-    """Return the record of what happened on a page: a sign-in or sign-out, by whom, or why not."""
+    """Return the record of a sign-in of a user or an owner, as CloudTrail writes it ("Console sign-in events")."""
+    entry = page(exchange, "ConsoleLogin", account_id or None, {}, error=error, who=who)
+    entry["requestParameters"] = None
+    entry["additionalEventData"] = told | entry.get("additionalEventData", {})
+    return entry
+
+
+def page(
+    exchange: Exchange,
+    name: str,
+    account_id: str | None,
+    told: Record,
+    *,
+    error: ServiceError | None = None,
+    who: Record | None = None,
+) -> Record:
+    """Return the record of what happened on a page: a sign-in or sign-out, by whom, or why not.
+
+    ``who`` is the userIdentity of somebody who is not proved.
+    """
     entry = _frame(exchange, "signin.fedgate", name)
     entry |= {"readOnly": False, "eventType": "AwsConsoleSignIn", "recipientAccountId": account_id}
-    entry["userIdentity"] = _user_identity(exchange)
+    entry["userIdentity"] = who or _user_identity(exchange)
     entry["requestParameters"] = told
     entry["responseElements"] = {name: "Failure" if error else "Success"}
     more = _additional(exchange, error)
@@ -100,7 +146,7 @@ def keep(tx: Connection, entry: Record, exchange: Exchange) -> None:
     row = {
         "event_id": entry["eventID"],
         "at": int(exchange.now.timestamp() * 1000),
-        "account_id": entry["recipientAccountId"],
+        "account_id": entry["recipientAccountId"] or "",  # of a person of a directory, who is of no account
         "record": json.dumps(entry, separators=(",", ":")),
     }
     tx.execute(insert(audit_record).values(**row))
@@ -149,7 +195,7 @@ def _user_identity(exchange: Exchange) -> Record:
 
 def _federated(identity: Identity) -> Record:
     if isinstance(identity, IamIdentity):
-        named = {} if identity.is_root else {"userName": identity.name}
+        named = {"arn": root_arn(identity.account_id)} if identity.is_root else {"userName": identity.name}
         return {
             "type": "Root" if identity.is_root else "IAMUser",
             "principalId": identity.subject,
