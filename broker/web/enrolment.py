@@ -6,7 +6,7 @@ already must have given it lately, so that a stolen password, or a browser left 
 
 import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
@@ -99,6 +99,7 @@ class Enrolment:
             told,
             who=who,
             must=who.session is None,
+            kept={"to": who.to} if who.session else {},
             seed=site.field("seed") if seed else self.seeds.seal(secret, who.owner, now),
             secret=_groups(secret),
             address=address,
@@ -182,7 +183,7 @@ class Enrolment:
         site = self.site
         if not added.codes:
             return site.found(site.at(who.to))
-        response = site.page("mfa_codes.html", codes=added.codes, to=who.to)
+        response = codes_page(site, added.codes, who.to)
         who.let_in(self.entrance, response, site.exchange.now)
         return response
 
@@ -212,6 +213,11 @@ _TAKE: Final[Mapping[str, Callable[[Enrolment, Claimant], Response]]] = {
     TOTP: Enrolment._app,  # noqa: SLF001 - a table of its own methods
     PASSKEY: Enrolment._passkey,  # noqa: SLF001 - as above
 }
+
+
+def codes_page(site: Site, codes: Sequence[str], to: str) -> Response:
+    """Return the page that shows recovery codes this once: no link to another language leads away from it."""
+    return site.page("mfa_codes.html", codes=codes, to=to, languages={})
 
 
 def otpauth(seed: bytes, name: str, organisation: str) -> str:

@@ -81,8 +81,17 @@ class SecondFactor:
             return factors.factors_of(tx, who.identity.person)
 
     def _form(self, who: Claimant, use: str, told: Told | None = None) -> Response:
-        with_code = use == RECOVERY
-        return self.forms.page("mfa.html", told, who=who, ways=self._ways(who), recovering=with_code)
+        kept = {"to": who.to} if who.session else {}
+        recovering = use == RECOVERY
+        return self.forms.page(
+            "mfa.html",
+            told,
+            who=who,
+            ways=self._ways(who),
+            recovering=recovering,
+            there=kept,
+            kept=kept | {"use": RECOVERY} if recovering else kept,
+        )
 
     def _ways(self, who: Claimant) -> Ways:
         site, person = self.site, who.identity.person

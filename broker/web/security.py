@@ -15,6 +15,7 @@ from flask_babel import gettext as _
 from broker.web.administration import Administration
 from broker.web.browser_sessions import BrowserSession
 from broker.web.claimant import is_fresh
+from broker.web.enrolment import codes_page
 from broker.web.entrance import Entrance
 from broker.web.site import Site
 from iam import factors
@@ -126,7 +127,7 @@ class Security:
                 raise AccessDenied(_("Recovery codes stand in for a second factor, and you have none."))
             codes = factors.new_recovery_codes(tx, identity.person, site.exchange.now, site.gate.random)
             site.record("NewRecoveryCodes", identity.account_id, recoveryCodes=len(codes))
-        return site.page("mfa_codes.html", codes=codes, to=HERE)
+        return codes_page(site, codes, HERE)
 
 
 def _has_password(identity: Identity) -> bool:
