@@ -161,7 +161,7 @@ def test_no_password_and_no_session_lie_in_redis_in_clear(browser, redis_url):
     sign_in(browser)
     with Redis.from_url(redis_url) as client:
         stored = b"".join(
-            part for key in client.keys() if client.type(key) == b"string" for part in (key, client.get(key))
+            part for key in client.scan_iter() if client.type(key) == b"string" for part in (key, client.get(key))
         )
     assert ALICE.encode() not in stored
     assert browser.cookies[SESSION].encode() not in stored
