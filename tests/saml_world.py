@@ -79,8 +79,9 @@ def world_in(folder, redis_url, **settings) -> World:
 class Browser:
     """Keeps cookies as a browser does, and says where it came from."""
 
-    def __init__(self, installation: Installation) -> None:
+    def __init__(self, installation: Installation, peer: str = "127.0.0.1") -> None:
         self.installation = installation
+        self.peer = peer
         self.cookies: dict[str, str] = {}
 
     def get(self, target: str, **headers: str) -> Answer:
@@ -94,7 +95,7 @@ class Browser:
         if self.cookies:
             headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()), **headers}
         host = urllib.parse.urlsplit(self.installation.settings.public_url).netloc
-        answer = self.installation.request(method, target, {"Host": host, **headers}, body)
+        answer = self.installation.request(method, target, {"Host": host, **headers}, body, self.peer)
         for line in answer.all_headers.get("Set-Cookie", ()):
             name, _, value = line.partition(";")[0].partition("=")
             if "Max-Age=0" in line:
