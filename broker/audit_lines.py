@@ -6,12 +6,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
-from typing import Any, Final
+from typing import Final
 
-Record = Mapping[str, Any]
+from broker.audit_query import Record, moment_of
 
 _LONGEST: Final = 20_000  # characters of a record that a page shows
-_UNPRINTABLE: Final = re.compile(r"[^\n -~\xa1-\U0010ffff]|[\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
+_UNPRINTABLE: Final = re.compile(
+    r"[^\n -~\xa1-\U0010ffff]|[\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
+)
 # OWASP, "CSV Injection": a cell that begins so is a formula to a spreadsheet.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -46,9 +48,8 @@ def line(record: Record) -> Line:
     told, made = _part(record, "requestParameters"), _part(record, "responseElements")
     role = _text(told, "roleArn") or _text(told, "roleName") or _text(_part(session, "sessionIssuer"), "arn")
     name = _text(who, "userName") or _text(who, "arn") or _text(who, "accessKeyId") or _text(who, "type")
-    at = record.get("at")
     return Line(
-        at if isinstance(at, int) else 0,
+        moment_of(record),
         _text(record, "eventTime"),
         _text(record, "eventName"),
         _text(record, "errorCode"),

@@ -38,6 +38,7 @@ PLACES: Final[Mapping[str, tuple[_Path, ...]]] = {
         (*_IDENTITY, "arn"),
     ),
 }
+_NEVER: Final = 10**13  # milliseconds, in the year 2286
 # What JSON writes as it is: the longest such part of a text is a needle.
 _PLAIN: Final = re.compile(r"[ !#-\[\]-~]+")
 
@@ -172,9 +173,9 @@ def _time_fits(search: Wanted, record: Record) -> bool:
 
 
 def moment_of(record: Record) -> int:
-    """Return when a record was written, in milliseconds; 0 where it does not say."""
+    """Return when a record was written, in milliseconds; 0 where it does not say, or not in this age."""
     at = record.get("at")
-    return at if isinstance(at, int) else 0
+    return at if isinstance(at, int) and 0 < at < _NEVER else 0
 
 
 _CHECKS: Final[tuple[Callable[[Wanted, Record], bool], ...]] = (

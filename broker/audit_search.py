@@ -23,7 +23,7 @@ MOST_READ: Final = 1024 * CHUNK  # about a quarter of a million records
 _SLACK: Final = 30_000  # milliseconds
 _LAST: Final = "~"  # after every id: at this moment nothing has been shown yet
 _LOOKED_AT: Final = 50  # lines at the edge of a chunk that tell how far back it comes
-_AT: Final = re.compile(rb'"at":(\d{1,15})')
+_AT: Final = re.compile(rb'"at":(\d{1,13})[,}]')
 _FOREVER: Final = float("inf")
 
 

@@ -42,20 +42,21 @@ class Health:
     took: int
 
 
-def health(directories: Mapping[str, Checkable], monotonic: Callable[[], float]) -> tuple[Health, ...]:
-    """Return the state of every directory, by name; takes as long as the slowest, and twelve seconds at most."""
+def health(
+    directories: Mapping[str, Checkable], monotonic: Callable[[], float], *, at_most: float = _AT_MOST
+) -> tuple[Health, ...]:
+    """Return the state of every directory, by name; takes as long as the slowest, and so many seconds at most."""
     if not directories:
         return ()
     together = ThreadPoolExecutor(min(_TOGETHER, len(directories)), thread_name_prefix="directory")
     asked = {name: together.submit(_checked, name, one, monotonic) for name, one in sorted(directories.items())}
-    wait(asked.values(), timeout=_AT_MOST)
+    wait(asked.values(), timeout=at_most)
     together.shutdown(wait=False, cancel_futures=True)
-    return tuple(_answer(name, future) for name, future in asked.items())
+    return tuple(_answer(future) or Health(name, State.SLOW, "", int(at_most * 1000)) for name, future in asked.items())
 
 
-def _answer(name: str, future: Future[Health]) -> Health:
-    ready = future.done() and not future.cancelled()
-    return future.result() if ready else Health(name, State.SLOW, "", int(_AT_MOST * 1000))
+def _answer(future: Future[Health]) -> Health | None:
+    return future.result() if future.done() and not future.cancelled() else None
 
 
 def _checked(name: str, directory: Checkable, monotonic: Callable[[], float]) -> Health:

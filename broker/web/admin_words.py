@@ -67,7 +67,7 @@ def _words(one: Named, present: Mapping[str, str], groups: tuple[str, ...]) -> I
         for group in groups:
             yield _("Directory %(name)s, group %(group)s", name=name, group=_short(group))
         if not groups:
-            yield _("Directory %(name)s, everybody", name=name)
+            yield _("Directory %(name)s", name=name)
     else:
         yield _NAMES[one.means](one, present)
 
@@ -116,11 +116,12 @@ _NAMES: Final[Mapping[Means, Callable[[Named, Mapping[str, str]], str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A concern in words: what it is, what to do, and the command or the operations that do it."""
+    """A concern in words: what it is, what to do, the command or the operations that do it, and what its time is."""
 
     what: str
     todo: str
     command: str
+    dated: str = ""
 
 
 def told(concern: Concern, accounts: Mapping[str, str]) -> Told:
@@ -141,6 +142,7 @@ def _root_with_key(one: Concern, account: str) -> Told:
         _("The root of account %(account)s has the access key %(key)s.", account=account, key=_ending(one)),
         _("Give its work to a user or a role, then delete the key as root."),
         f"aws iam delete-access-key --access-key-id {one.detail}",
+        _("Made:"),
     )
 
 
@@ -172,21 +174,23 @@ def _user_without_factor(one: Concern, account: str) -> Told:
 def _certificate_ends(one: Concern, account: str) -> Told:
     return Told(
         _(
-            "A certificate of SAML provider %(name)s in account %(account)s ends: %(certificate)s",
+            "The certificate %(certificate)s of SAML provider %(name)s in account %(account)s ends soon, or has ended.",
             name=one.name,
             account=account,
             certificate=one.detail,
         ),
         _("Get new metadata of the identity provider before that day."),
         f"fedgate saml set {one.name} --account {one.account_id} --metadata FILE-OR-URL",
+        _("Ends:"),
     )
 
 
 def _metadata_ends(one: Concern, account: str) -> Told:
     return Told(
-        _("The metadata of SAML provider %(name)s in account %(account)s ends.", name=one.name, account=account),
+        _("The metadata of SAML provider %(name)s in account %(account)s ends soon.", name=one.name, account=account),
         _("Give the address of the metadata, so that it stays fresh."),
         f"fedgate saml set {one.name} --account {one.account_id} --metadata URL",
+        _("Ends:"),
     )
 
 
@@ -200,6 +204,7 @@ def _metadata_failed(one: Concern, account: str) -> Told:
         ),
         _("Try again, and look at the address when it fails again."),
         f"fedgate saml refresh {one.name} --account {one.account_id}",
+        _("Last changed:"),
     )
 
 
@@ -221,6 +226,7 @@ def _key_unused(one: Concern, account: str) -> Told:
         ),
         _("Switch it off, and delete it when nobody misses it."),
         f"aws iam update-access-key --user-name {one.name} --access-key-id {one.detail} --status Inactive",
+        _("Last used:"),
     )
 
 
@@ -234,6 +240,7 @@ def _key_old(one: Concern, account: str) -> Told:
         ),
         _("Make a new key, let the user change to it, then switch the old one off."),
         f"aws iam create-access-key --user-name {one.name}",
+        _("Made:"),
     )
 
 
