@@ -60,7 +60,7 @@
     button.className = "quiet";
     button.textContent = area.dataset.printLabel;
     button.addEventListener("click", () => window.print());
-    area.before(button);
+    area.after(" ", button);
   }
 
   // Times as this browser's own clock tells them, and what is left until one comes.
