@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Final, NamedTuple
 
+from iam.arn import parse_arn
+
 Record = Mapping[str, Any]
 Network = IPv4Network | IPv6Network
 
@@ -38,6 +40,7 @@ PLACES: Final[Mapping[str, tuple[_Path, ...]]] = {
         (*_IDENTITY, "arn"),
     ),
 }
+_REASONS: Final = frozenset({"decisions", "missing", "reason"})  # of additionalEventData
 _NEVER: Final = 10**13  # milliseconds, in the year 2286
 # What JSON writes as it is: the longest such part of a text is a needle.
 _PLAIN: Final = re.compile(r"[ !#-\[\]-~]+")
@@ -71,6 +74,24 @@ class View:
         """Return whether a record may be shown."""
         account = record.get("recipientAccountId")
         return self.everything or (isinstance(account, str) and account in self.accounts)
+
+    def narrowed(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Return what may be shown of a record: why another account's role is refused or open is that account's alone.
+
+        docs/decisions/0007: whoever tries the roles of others must not read their trust policies in their own log.
+        """
+        if self.everything or not self._is_about_another(record):
+            return record
+        more = record.get("additionalEventData")
+        kept = {name: value for name, value in more.items() if name not in _REASONS} if isinstance(more, dict) else {}
+        return {**record, "additionalEventData": kept}
+
+    def _is_about_another(self, record: Record) -> bool:
+        asked = record.get("requestParameters")
+        if not isinstance(asked, Mapping):
+            return False
+        arn = parse_arn(str(asked.get("roleArn", "")))
+        return "omitted" in asked or (arn is not None and arn.account not in self.accounts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,7 +121,7 @@ class _Sieve:
             if record is not None and self.view.shows(record) and self.wanted.fits(record):
                 place = Place(moment_of(record), str(record.get("eventID", "")))
                 if self.before is None or place < self.before:
-                    yield _Hit(place, record)
+                    yield _Hit(place, self.view.narrowed(record))
 
     def _needles(self) -> tuple[bytes, ...]:
         """Return the needles of the search, and that of the account of somebody who sees one alone."""

@@ -372,6 +372,24 @@ def test_records_of_no_account_are_for_those_who_administer_everything(fresh):
     assert not ids & {one["eventID"] for one in found(fresh.browser("alice"))}
 
 
+def test_why_another_accounts_role_is_refused_is_not_told_by_the_own_log(fresh):
+    secret = {"Condition": {"StringEquals": {"sts:ExternalId": "only-b-knows"}}}
+    role = fresh.b.role("vault", trust({"AWS": A}, **secret))
+    ann = fresh.a.user("ann", allow("sts:*"))
+    refused = fresh.installation.call("AssumeRole", ann, RoleArn=role, RoleSessionName="one")
+    query = f"?reference={refused.headers['x-amzn-RequestId']}"
+    (mine,), (all_of_it,) = (found(fresh.browser(name), query) for name in ("alice", "olga"))
+    assert (mine["errorCode"], "only-b-knows" in json.dumps(all_of_it)) == ("AccessDenied", True)
+    for target in (f"/admin/audit{query}", f"/admin/audit{query}&format=jsonl", f"/admin/audit{query}&format=csv"):
+        body = fresh.browser("alice").get(target).body
+        assert b"only-b-knows" not in body
+        assert b'"decisions"' not in body.replace(b"&#34;", b'"')
+    own = fresh.a.role("own", trust({"AWS": A}, **secret))
+    refused = fresh.installation.call("AssumeRole", ann, RoleArn=own, RoleSessionName="one")
+    (told,) = found(fresh.browser("alice"), f"?reference={refused.headers['x-amzn-RequestId']}")
+    assert "only-b-knows" in json.dumps(told["additionalEventData"])
+
+
 def test_records_go_on_older_ones_without_a_gap(fresh):
     for _ in range(230):
         fresh.a.do("ListUsers")
