@@ -15,6 +15,7 @@ from broker.web.brand import brand
 from broker.web.languages import speak
 from broker.web.mishaps import Mishaps, text
 from broker.web.site import LARGEST_FORM
+from broker.web.utf8 import Utf8Request
 from broker.wiring import Services
 from iam.errors import NotSignedIn, ServiceError
 from sts.identity import Identity, SamlIdentity, WebIdentity
@@ -44,6 +45,7 @@ def create_app(services: Services) -> Flask:
     app = Flask("broker", static_folder="web/static", template_folder="web/templates")
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_FORM
     app.config["MAX_FORM_MEMORY_SIZE"] = LARGEST_FORM
+    app.request_class = Utf8Request
     site = services.login.site
     speak(app)
     brand(app, site.appearance)

@@ -60,7 +60,8 @@ def signed_in(world: World, username="alice", password=ALICE, **more: str) -> Br
     """Return a browser in which somebody is signed in."""
     made = browser_of(world)
     answer = sign_in(made, username, password, **more)
-    assert (answer.status, made.cookies.get(SESSION) is not None) == (303, True), words(answer)
+    assert answer.status == 303, words(answer)
+    assert {SESSION, f"__Host-{SESSION}"} & made.cookies.keys()
     return made
 
 
@@ -104,6 +105,3 @@ def records(world: World, since: int = 0) -> list[dict]:
 def failures(world: World, since: int = 0) -> list[tuple[str, str]]:
     """Return event and code of each refusal that was recorded."""
     return [(one["eventName"], one["errorCode"]) for one in records(world, since) if "errorCode" in one]
-
-
-__all__ = ["Browser"]

@@ -252,7 +252,7 @@ class Site:
             "languages": LANGUAGES,
             "language": str(locale),
             "direction": locale.text_direction,
-            "here": self._here,
+            "this_page": self._this_page,
             "kept": {name: value for name, value in request.args.items() if name != "lang"},
             "error": code >= HTTPStatus.BAD_REQUEST,
         }
@@ -263,7 +263,7 @@ class Site:
         return self.guarded(response, forms_to)
 
     @property
-    def _here(self) -> str:
+    def _this_page(self) -> str:
         """Return where the links to other languages lead: this page, or where it only answers forms, the first one."""
         shown = request.method in ("GET", "HEAD")
         if not shown and (urls := current_app.create_url_adapter(request)) is not None:

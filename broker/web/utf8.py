@@ -1,0 +1,39 @@
+"""Requests whose text is not UTF-8: forms and queries are read all the same, with a sign for what is none.
+
+Werkzeug keeps such octets of a form percent-encoded, as if that had been typed, takes unescaped ones for a form that is
+too large, and cannot read such a query at all (THREATS H11).
+"""
+
+from typing import IO, Any
+from urllib.parse import parse_qsl, quote
+
+from flask import Request
+from werkzeug.formparser import FormDataParser
+
+_FORM = "application/x-www-form-urlencoded"
+_ASCII = "".join(map(chr, range(128)))
+
+
+class Utf8Forms(FormDataParser):
+    """Reads forms; what is not UTF-8 becomes U+FFFD, which no field of ours may hold."""
+
+    def parse(
+        self, stream: IO[bytes], mimetype: str, content_length: int | None, options: dict[str, str] | None = None
+    ) -> Any:  # noqa: ANN401 - a triple of Werkzeug's own
+        """Return the rest of the stream, the fields and the files; raise RequestEntityTooLarge."""
+        if mimetype != _FORM:
+            return super().parse(stream, mimetype, content_length, options)
+        text = stream.read().decode(errors="replace")
+        return stream, self.cls(parse_qsl(text, keep_blank_values=True, errors="replace")), self.cls()
+
+
+class Utf8Request(Request):
+    """A request whose query can always be read: octets that no address has are escaped (RFC 3986, section 2.1)."""
+
+    form_data_parser_class = Utf8Forms
+
+    def __init__(self, environ: dict[str, Any], *arguments: bool) -> None:
+        query = environ.get("QUERY_STRING", "")
+        if not query.isascii():
+            environ["QUERY_STRING"] = quote(query, safe=_ASCII, encoding="latin-1")
+        super().__init__(environ, *arguments)
