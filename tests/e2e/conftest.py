@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from broker_process import ACCOUNT, Broker, allow, document, running_demo, trusting
 from directories import RunningDirectory, slapd
+from http_browser import chromium_browser
+from pages import House, running_house
+from playwright.sync_api import Browser
 from servers import redis_server
 
 __all__ = ["slapd"]
@@ -81,6 +84,20 @@ def new_broker(tmp_path: Path, slapd: RunningDirectory, furnished: Broker) -> It
 def demo(tmp_path_factory: pytest.TempPathFactory):
     """`fedgate demo`, for the tests that leave it running."""
     with running_demo(tmp_path_factory.mktemp("demo")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Chromium: one process, in which every test has contexts of its own."""
+    with chromium_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory, slapd: RunningDirectory) -> Iterator[House]:
+    """A broker whose pages have something to show; tests leave it as it was."""
+    with running_house(tmp_path_factory.mktemp("house"), slapd) as running:
         yield running
 
 

@@ -11,7 +11,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from broker_process import ACCOUNT, Broker
-from http_browser import Page, chromium_browser, trusting
+from http_browser import Page, trusting
 from oidc_servers import oauth2_mock_server, oidc_provider, place
 from servers import eventually, free_port
 
@@ -93,20 +93,20 @@ def test_a_person_signs_in_through_a_certified_provider_and_out_again(broker, id
     assert 'name="login"' in browser.get(site["sign_in_at"]).body
 
 
-def test_a_person_in_chromium_signs_in(broker, site):
-    with chromium_browser() as chromium:
-        context = chromium.new_context(ignore_https_errors=True)
-        page = context.new_page()
-        page.goto(f"{broker.endpoint}/portal")
-        page.get_by_role("link", name="Continue with Corporate ID").click()
-        page.locator("input[name=login]").fill("ben")
-        page.locator("input[name=password]").fill("any")
-        page.get_by_role("button", name="Sign-in").click()
-        page.get_by_role("button", name="Continue").click()
-        page.wait_for_url(f"{broker.endpoint}/portal")
-        page.get_by_label("Sales").check()
-        page.get_by_role("button", name="Get credentials").click()
-        assert "AWS_SESSION_TOKEN=" in page.locator("#bash").input_value()
+def test_a_person_in_chromium_signs_in(broker, site, chromium):
+    context = chromium.new_context(ignore_https_errors=True)
+    page = context.new_page()
+    page.goto(f"{broker.endpoint}/portal")
+    page.get_by_role("link", name="Continue with Corporate ID").click()
+    page.locator("input[name=login]").fill("ben")
+    page.locator("input[name=password]").fill("any")
+    page.get_by_role("button", name="Sign-in").click()
+    page.get_by_role("button", name="Continue").click()
+    page.wait_for_url(f"{broker.endpoint}/portal")
+    page.get_by_label("Sales").check()
+    page.get_by_role("button", name="Get credentials").click()
+    assert "AWS_SESSION_TOKEN=" in page.locator("#text-bash").input_value()
+    context.close()
     del site
 
 

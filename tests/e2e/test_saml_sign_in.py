@@ -11,7 +11,7 @@ import urllib.request
 import boto3
 import pytest
 from broker_process import FEDGATE, environment, running_demo
-from http_browser import Browser, Page, chromium_browser
+from http_browser import Browser, Page
 from saml_servers import PASSWORD, samlp, simplesamlphp, told
 from servers import free_port
 
@@ -177,12 +177,6 @@ def test_the_assertion_of_a_real_provider_gets_credentials_at_the_sts_once(broke
 # --- in Chromium ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    with chromium_browser() as browser:
-        yield browser
-
-
 @pytest.mark.parametrize("scripts", [True, False])
 def test_a_person_in_a_browser_signs_in_takes_credentials_and_signs_out(broker, php, corp, chromium, scripts):
     php.trust(our_metadata(corp), told([corp["role"]], corp["provider"]))
@@ -198,9 +192,9 @@ def test_a_person_in_a_browser_signs_in_takes_credentials_and_signs_out(broker, 
     if not scripts:
         page.get_by_role("button").first.click()
     page.wait_for_url(f"{broker.endpoint}/portal")
-    page.get_by_label("FromCorp").check()
+    page.get_by_label("FromCorp").first.check()
     page.get_by_role("button", name="Get credentials").click()
-    assert "AWS_SESSION_TOKEN=" in page.locator("#bash").input_value()
+    assert "AWS_SESSION_TOKEN=" in page.locator("#text-bash").input_value()
     page.goto(f"{broker.endpoint}/portal")
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url(re.compile(r"/slo\?"))

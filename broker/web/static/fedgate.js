@@ -112,12 +112,12 @@
         row.hidden = !fits;
         if (fits) { shown.add(row.querySelector("input").value); }
       }
-      choose();
       for (const box of document.querySelectorAll(".account")) {
         const some = box.querySelector(".role:not([hidden])");
         box.hidden = !some;
         if (parts.length && some && "open" in box) { box.open = true; }
       }
+      choose();
       if (count) { count.textContent = count.dataset.text.replace("#", new Intl.NumberFormat(document.documentElement.lang).format(shown.size)); }
     };
     if (all) { search.addEventListener("input", filter); if (search.value) { filter(); } }
