@@ -429,7 +429,8 @@ HEADER = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_char
 
 ADDRESSES = st.sampled_from(["/login", "/portal", "/password", "/signin"])
 REQUESTS = st.fixed_dictionaries(
-    {"method": st.sampled_from(["GET", "POST"]), "address": ADDRESSES, "query": OCTETS, "body": OCTETS, "cookie": HEADER, "language": HEADER, "accept": HEADER}
+    {"method": st.sampled_from(["GET", "POST"]), "address": ADDRESSES, "query": OCTETS, "body": OCTETS,
+     "cookie": HEADER, "language": HEADER, "accept": HEADER}
 )  # fmt: skip
 QUIET = {"method": "GET", "query": b"", "body": b"", "cookie": "", "language": "", "accept": ""}
 
