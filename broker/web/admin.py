@@ -115,41 +115,26 @@ class AdminPages:
     def providers(self) -> Response:
         """Show who proves people: directories and whether they answer, SAML and OpenID Connect providers."""
         session, scope = self._asked()
-        operator = self.administration.is_operator(session)
         states = health(self.directories, self.monotonic)
+        operator = self.administration.is_operator(session)
+        urls = {name: one.config.urls for name, one in self.directories.items()} if operator else {}
         with self.site.store.read() as tx:
             saml, oidc = saml_providers(tx, scope), oidc_providers(tx, scope)
         known = {one.arn: self._known(one) for one in oidc.rows}
         if self.site.wants_json:
+            directories = [_directory_json(one, urls.get(one.name)) for one in states]
+            issuers = [_oidc_json(one, known[one.arn]) for one in oidc.rows]
             return self.site.json(
-                {
-                    "directories": [self._directory_json(one, operator=operator) for one in states],
-                    "saml": [_saml_json(one) for one in saml.rows],
-                    "oidc": [_oidc_json(one, known[one.arn]) for one in oidc.rows],
-                }
+                {"directories": directories, "saml": [_saml_json(one) for one in saml.rows], "oidc": issuers}
             )
-        urls = {name: one.config.urls for name, one in self.directories.items()} if operator else {}
-        listing = saml if saml.pages >= oidc.pages else oidc
-        return self._page(
-            "admin_providers.html",
-            session,
-            scope,
-            states=states,
-            urls=urls,
-            saml=saml,
-            oidc=oidc,
-            known=known,
-            listing=listing,
-            now=self.site.exchange.now,
-        )
+        shown: dict[str, Any] = {"states": states, "urls": urls, "saml": saml, "oidc": oidc, "known": known}
+        longer: Slice[Any] = saml if saml.pages >= oidc.pages else oidc
+        now = self.site.exchange.now
+        return self._page("admin_providers.html", session, scope, listing=longer, now=now, **shown)
 
     def _known(self, provider: OidcProvider) -> Known | None:
         """Return what this process knows of an issuer's keys; nobody is asked for them."""
         return self.key_sets.known(provider.issuer) or self.key_sets.known(f"{provider.issuer}/")
-
-    def _directory_json(self, one: Health, *, operator: bool) -> dict[str, Any]:
-        told_of = {"name": one.name, "state": one.state, "error": one.error, "milliseconds": one.took}
-        return told_of | ({"urls": list(self.directories[one.name].config.urls)} if operator else {})
 
     def _json(self, page: Slice[Any], name: str, rows: list[Any], **more: object) -> Response:
         return self.site.json({name: rows, "found": page.found, "page": page.page, "pages": page.pages, **more})
@@ -198,6 +183,11 @@ def _user_json(one: User) -> dict[str, Any]:
         "second_factors": [{"kind": f.kind, "name": f.name, "last_used": f.last_used} for f in one.factors],
         "last_activity": one.last_activity,
     }
+
+
+def _directory_json(one: Health, urls: tuple[str, ...] | None) -> dict[str, Any]:
+    told_of = {"name": one.name, "state": one.state, "error": one.error, "milliseconds": one.took}
+    return told_of | ({"urls": urls} if urls else {})
 
 
 def _saml_json(one: SamlProvider) -> dict[str, Any]:

@@ -5,15 +5,21 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
+import web_identity_world as issuers
 from admin_world import A, B, admin_world, trusting
 from administrator import allow, deny_trust, statements, trust
 from redis import Redis
 from saml_idp import metadata
+from saml_world import Browser
 from sqlalchemy import select
+from web_server import web_server
 
+from broker.wsgi import Application
 from iam.schema import revision
+from sts.identity import IamIdentity
 
 PAGES = ("/admin", "/admin/roles", "/admin/users", "/admin/providers", "/admin/audit")
 JSON = {"Accept": "application/json"}
@@ -122,7 +128,7 @@ def test_an_auditor_sees_and_changes_nothing(world):
     assert number() == before
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "/admin/sessions"])
 def test_every_page_says_which_part_it_is_and_keeps_scripts_and_caches_out(world, page):
     answer = world.browser("alice").get(page)
     body = answer.body.decode()
@@ -308,6 +314,36 @@ def test_saml_and_openid_connect_providers_are_shown_with_their_doors(world):
     assert oidc["keys"] is None
 
 
+def test_the_keys_of_an_issuer_are_told_once_somebody_has_asked_for_them(tmp_path, redis_url):
+    (tmp_path / "tls").mkdir()
+    with web_server(tmp_path / "tls") as server:
+        made = issuers.world_in(tmp_path, redis_url, server)
+        boss = user_browser(made, "boss", "AdministratorAccess")
+
+        def keys():
+            return asked(boss, "/admin/providers")["oidc"][0]["keys"]
+
+        before, fetches = keys(), made.issuer.fetches()
+        made.assume(made.issuer.token())
+        assert (before, fetches, made.issuer.fetches()) == (None, 0, 1)
+        assert (keys()["keys"], keys()["wrong"]) == (1, "")
+        assert "1 key" in text(boss.get("/admin/providers"))
+        assert made.issuer.fetches() == 1
+        made.installation.close()
+
+
+def user_browser(world, name, policy):
+    """Return a browser in which a user of the account is signed in."""
+    user_id = world.admin.do("CreateUser", UserName=name).text("UserId")
+    world.admin.do("CreateLoginProfile", UserName=name, Password="a long enough Passw0rd!")
+    world.admin.do("AttachUserPolicy", UserName=name, PolicyArn=f"arn:aws:iam::aws:policy/{policy}")
+    world.clock.advance(seconds=1)
+    identity = IamIdentity("iam", user_id, name, world.clock(), account_id=world.admin.account_id)
+    made = Browser(world.installation)
+    made.cookies["fedgate-session"], _ = world.installation.services.admin.site.sessions.open(identity)
+    return made
+
+
 # --- the audit log ----------------------------------------------------------------------------------------------------
 
 
@@ -402,6 +438,23 @@ def test_records_go_on_older_ones_without_a_gap(fresh):
         before = f"&before={page['before']}"
     assert len(seen) == len(set(seen)) == 230
     assert "Older records" in text(browser.get("/admin/audit?event=ListUsers"))
+
+
+def test_a_search_that_was_stopped_says_so_and_goes_on(fresh):
+    for _ in range(40):
+        fresh.a.do("ListUsers")
+        fresh.clock.advance(minutes=2)
+    services = fresh.installation.services
+    hasty = replace(services.admin_audit, search=replace(services.admin_audit.search, chunk=2000, most_read=4000))
+    fresh.installation.application = Application(replace(services, admin_audit=hasty))
+    browser, seen, page = fresh.browser("alice"), [], "/admin/audit?event=ListUsers"
+    assert "The search was stopped after much reading" in text(browser.get(page))
+    assert "-incomplete.csv" in browser.get(f"{page}&format=csv").headers["Content-Disposition"]
+    while page:
+        body = html.unescape(browser.get(page).body.decode())
+        seen += re.findall(r'"eventID": "([^"]+)"', body)
+        page = next(iter(re.findall(r'href="(/admin/audit\?[^"]*)">Search on in older records', body)), None)
+    assert len(seen) == len(set(seen)) == 40
 
 
 def test_an_export_has_the_records_of_the_page_and_no_others(world):
