@@ -1,0 +1,340 @@
+"""Who is signed in with which browser: kept in a real Redis, and gone with it."""
+
+import json
+import secrets
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from saml_world import Still
+from servers import free_port
+
+from broker import wiring
+from broker.web.browser_sessions import Begun, BrowserSession, BrowserSessions, Client
+from iam.errors import ServiceUnavailable
+from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
+
+NOW = datetime(2026, 11, 23, 20, 0, tzinfo=UTC)
+ALICE = Identity("ldap-provider/corp", "0-1", "alice", NOW)
+BOB = replace(ALICE, subject="0-2", name="bob")
+CHROME = Client("198.51.100.7", "Mozilla/5.0")
+
+
+@pytest.fixture
+def clock():
+    return Still()
+
+
+@pytest.fixture
+def redis(redis_url):
+    with wiring.open_redis(redis_url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def sessions(redis, clock):
+    return made(redis, clock)
+
+
+def made(redis, clock, *, idle=timedelta(hours=1), lifetime=timedelta(hours=12)):
+    return BrowserSessions(redis, clock, secrets.token_bytes, idle, lifetime)
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------------
+
+TEXTS = st.text(max_size=20)
+MOMENTS = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - the strategy adds the zone
+SEVERAL = st.lists(TEXTS, max_size=3).map(tuple)
+ANYBODY = {
+    "provider": TEXTS, "subject": TEXTS, "name": TEXTS, "authenticated_at": MOMENTS, "groups": SEVERAL,
+    "group_names": SEVERAL, "attributes": st.dictionaries(TEXTS, SEVERAL, max_size=2), "account_id": TEXTS,
+    "session_until": st.none(), "session_index": st.none() | TEXTS,
+}  # fmt: skip
+OF_SAML = dict.fromkeys(("provider_id", "provider_name", "issuer", "recipient", "name_format", "assertion"), TEXTS) | {
+    "usable_until": MOMENTS, "map_by_trust": st.booleans()
+}  # fmt: skip
+OF_THE_WEB = dict.fromkeys(("provider_id", "issuer", "key_prefix", "audience"), TEXTS) | {
+    "audiences": SEVERAL, "source_identity": st.none() | TEXTS, "transitive": SEVERAL, "token": st.none() | TEXTS,
+    "tags": st.lists(st.tuples(TEXTS, TEXTS), max_size=2).map(tuple), "usable_until": st.none() | MOMENTS,
+}  # fmt: skip
+IDENTITIES = (
+    st.builds(Identity, **ANYBODY)
+    | st.builds(IamIdentity, **ANYBODY)
+    | st.builds(SamlIdentity, **ANYBODY, **OF_SAML)
+    | st.builds(WebIdentity, **ANYBODY, **OF_THE_WEB)
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(identity=IDENTITIES, renewal=TEXTS, mfa_at=st.none() | MOMENTS, agent=TEXTS)
+def test_whoever_signs_in_is_found_as_they_were(sessions, identity, renewal, mfa_at, agent):
+    token, session = sessions.open(identity, renewal, mfa_at=mfa_at, client=Client("::1", agent))
+    assert sessions.find(token) == session
+    assert session in sessions.of_person(identity.person)
+    assert (session.identity, session.renewal, session.mfa_at) == (identity, renewal, mfa_at)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(identity=IDENTITIES, way=TEXTS, memo=TEXTS)
+def test_whoever_has_one_thing_more_to_do_is_found_as_they_were(sessions, identity, way, memo):
+    token, waiting = sessions.wait("prove", identity, way, memo)
+    assert sessions.waiting(token) == waiting
+    assert (waiting.identity, waiting.return_to, waiting.memo) == (identity, way, memo)
+
+
+def test_no_two_sessions_have_one_token_and_none_has_its_form_token_in_its_cookie(sessions):
+    opened = [sessions.open(ALICE) for _ in range(20)]
+    assert len({token for token, _ in opened}) == 20
+    assert len({session.form_token for _, session in opened}) == 20
+    assert not any(token in repr(session) for token, session in opened)
+
+
+def test_whoever_reads_redis_can_be_nobody(sessions, redis):
+    token, session = sessions.open(ALICE, "sealed", client=CHROME)
+    waiting, _ = sessions.wait("prove", ALICE, "/portal")
+    kept = " ".join(redis.keys()) + " ".join(
+        redis.get(key) for key in redis.keys("*:session:*") + redis.keys("*:waiting:*")
+    )
+    assert token not in kept
+    assert waiting not in kept
+    assert sessions.find(session.key) is None
+    assert sessions.find(session.handle) is None
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(token=st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
+def test_any_other_token_is_nobodys(sessions, token):
+    sessions.open(ALICE)
+    assert sessions.find(token) is None
+    assert sessions.waiting(token) is None
+
+
+def test_a_long_name_of_a_browser_is_cut(sessions):
+    _, session = sessions.open(ALICE, client=Client("::1", "x" * 10_000))
+    assert session.client == Client("::1", "x" * 200)
+
+
+@pytest.mark.parametrize("text", ["", "x", "[]", "{}", "null", '{"identity": {}, "kind": "Other"}'])
+def test_what_another_version_wrote_is_nobodys_and_goes(sessions, redis, text):
+    token, session = sessions.open(ALICE)
+    whole = json.loads(redis.get(session.key))
+    for changed in (text, json.dumps(whole | {"ends_at": "soon"}), json.dumps(whole | {"kind": "Martian"})):
+        redis.set(session.key, changed)
+        assert sessions.of_person(ALICE.person) == ()
+        assert sessions.find(token) is None
+        assert not redis.exists(session.key)
+    waiting, memory = sessions.wait("prove", ALICE, "/portal")
+    redis.set(memory.key, text)
+    assert sessions.waiting(waiting) is None
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_session_that_does_nothing_ends_and_one_that_does_goes_on(redis, clock):
+    sessions = made(redis, clock, idle=timedelta(milliseconds=250))
+    busy, _ = sessions.open(ALICE)
+    idle, _ = sessions.open(ALICE)
+    for _ in range(8):
+        time.sleep(0.05)
+        assert sessions.find(busy) is not None
+    assert sessions.find(idle) is None
+    assert [one.identity for one in sessions.of_person(ALICE.person)] == [ALICE]
+
+
+def test_a_session_ends_at_its_limit_whatever_it_does(sessions, clock):
+    token, session = sessions.open(ALICE)
+    assert session.ends_at == clock() + timedelta(hours=12)
+    clock.advance(hours=12, seconds=-1)
+    assert sessions.find(token) == session
+    clock.advance(seconds=1)
+    assert sessions.of_person(ALICE.person) == ()
+    assert sessions.everybodys(10) == ()
+    assert sessions.find(token) is None
+
+
+@pytest.mark.parametrize(("minutes", "lived"), [(20, 20), (60 * 24, 60 * 12), (-5, 0)])
+def test_a_session_ends_when_the_provider_says_where_that_is_sooner(sessions, clock, minutes, lived):
+    until = clock() + timedelta(minutes=minutes)
+    token, session = sessions.open(replace(ALICE, session_until=until))
+    assert session.ends_at == min(until, clock() + timedelta(minutes=lived))
+    assert (sessions.find(token) is None) is (minutes < 0)
+
+
+def test_a_session_that_was_ended_stays_ended(sessions):
+    token, session = sessions.open(ALICE)
+    sessions.end(session)
+    sessions.renew(replace(session, renewal="more"))
+    assert sessions.find(token) is None
+    assert sessions.of_person(ALICE.person) == ()
+    assert sessions.everybodys(10) == ()
+
+
+def test_what_a_provider_now_says_of_somebody_is_kept(sessions):
+    token, session = sessions.open(ALICE)
+    sessions.renew(replace(session, renewal="more"))
+    assert sessions.find(token) == replace(session, renewal="more")
+
+
+def test_a_second_factor_begins_the_session_anew_and_makes_it_no_longer(sessions, clock):
+    token, session = sessions.open(ALICE, client=CHROME)
+    clock.advance(hours=1)
+    newer, stepped = sessions.step_up(session, clock())
+    assert sessions.find(token) is None
+    assert sessions.find(newer) == stepped
+    assert newer != token
+    assert stepped.form_token != session.form_token
+    assert (stepped.ends_at, stepped.opened_at, stepped.client) == (session.ends_at, session.opened_at, CHROME)
+    assert stepped.mfa_at == clock()
+
+
+# --- lists ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_persons_sessions_are_theirs_alone_and_the_newest_stands_first(sessions, clock):
+    for number in range(3):
+        sessions.open(ALICE, str(number))
+        sessions.open(BOB)
+        clock.advance(seconds=1)
+    assert [one.renewal for one in sessions.of_person(ALICE.person)] == ["2", "1", "0"]
+    assert sessions.of_person("ldap-provider/corp|nobody") == ()
+    assert len(sessions.everybodys(10)) == 6
+    assert {one.renewal for one in sessions.everybodys(2)} == {"2", ""}
+
+
+def test_the_newest_of_all_are_shown_even_where_others_ended_by_themselves(redis, clock):
+    lasting, passing = made(redis, clock), made(redis, clock, idle=timedelta(milliseconds=1))
+    lasting.open(ALICE)
+    clock.advance(seconds=1)
+    for _ in range(30):
+        passing.open(BOB)
+    time.sleep(0.01)
+    assert [one.identity for one in lasting.everybodys(5)] == [ALICE]
+
+
+def test_a_program_that_signs_in_every_minute_fills_no_memory(redis, clock):
+    sessions = made(redis, clock, idle=timedelta(milliseconds=1))
+    for _ in range(200):
+        sessions.open(ALICE)
+        time.sleep(0.001)
+    assert redis.hlen(sessions._person(ALICE.person)) < 60
+
+
+def test_sessions_are_ended_by_the_index_that_the_provider_knows(sessions):
+    tokens = {index: sessions.open(replace(ALICE, session_index=index))[0] for index in ("a", "b", None)}
+    keys = sessions.of(ALICE.provider, ALICE.subject, ("a",))
+    assert sessions.end_all(ALICE.provider, ALICE.subject, keys) == 2, "one without an index may be meant as well"
+    assert {index: sessions.find(token) is not None for index, token in tokens.items()} == {
+        "a": False, "b": True, None: False
+    }  # fmt: skip
+    assert sessions.end_all(ALICE.provider, ALICE.subject, sessions.of(ALICE.provider, ALICE.subject, ())) == 1
+    assert sessions.end_all(ALICE.provider, ALICE.subject, ()) == 0
+
+
+# --- once -------------------------------------------------------------------------------------------------------------
+
+
+def at_once(work, many=8):
+    """Return what many threads get that do one thing at the same time."""
+    start, got = threading.Barrier(many), []
+
+    def run():
+        start.wait()
+        got.append(work())
+
+    threads = [threading.Thread(target=run) for _ in range(many)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    return got
+
+
+def test_of_many_that_do_what_was_missing_one_gets_in(sessions):
+    token, _ = sessions.wait("prove", ALICE, "/portal")
+    waiting = sessions.waiting(token)
+    assert sorted(at_once(lambda: sessions.end_waiting(waiting))) == [False] * 7 + [True]
+    assert sessions.waiting(token) is None
+
+
+def test_of_many_answers_to_one_request_one_counts(sessions):
+    begun = Begun("arn", sessions.browser_of("cookie"), "relay", "/portal", "nonce", "verifier")
+    sessions.begin("id", begun)
+    assert sessions.begun("id") == begun
+    assert sorted(at_once(lambda: sessions.finish("id"))) == [False] * 7 + [True]
+    assert sessions.begun("id") is None
+
+
+def test_of_many_that_send_one_form_one_answers_it(sessions):
+    assert sorted(at_once(lambda: sessions.claim("form", 60))) == [False] * 7 + [True]
+    assert sessions.answered("form") == "", "the answer is under way"
+    sessions.answer("form", "sealed", anew=False)
+    assert sessions.answered("form") == "sealed"
+    assert not sessions.claim("form", 60)
+
+
+def test_a_form_whose_answer_broke_off_can_be_sent_anew(sessions):
+    assert sessions.claim("form", 60)
+    sessions.disclaim("form")
+    assert sessions.answered("form") is None
+    assert sessions.claim("form", 60)
+
+
+def test_an_answer_is_kept_for_a_while_and_the_mark_as_long_as_it_was_asked_for(sessions, redis):
+    for form, anew, least in (("lasting", False, 3590), ("passing", True, 20)):
+        sessions.claim(form, 3600)
+        sessions.answer(form, "sealed", anew=anew)
+        assert least < redis.ttl(sessions._sent(form)) <= (30 if anew else 3600)
+        assert 20 < redis.ttl(sessions._answer(form)) <= 30
+    redis.delete(sessions._answer("lasting"))
+    assert sessions.answered("lasting") is None
+
+
+# --- without Redis ----------------------------------------------------------------------------------------------------
+
+GONE = BrowserSession("fedgate:web:session:x", ALICE, "", NOW, NOW + timedelta(hours=1))
+ASKED = {
+    "open": lambda sessions: sessions.open(ALICE),
+    "find": lambda sessions: sessions.find("A" * 43),
+    "step_up": lambda sessions: sessions.step_up(GONE, NOW),
+    "renew": lambda sessions: sessions.renew(GONE),
+    "end": lambda sessions: sessions.end(GONE),
+    "of": lambda sessions: sessions.of("p", "s", ()),
+    "of_person": lambda sessions: sessions.of_person("p|s"),
+    "everybodys": lambda sessions: sessions.everybodys(1),
+    "wait": lambda sessions: sessions.wait("prove", ALICE, "/portal"),
+    "waiting": lambda sessions: sessions.waiting("A" * 43),
+    "begin": lambda sessions: sessions.begin("id", Begun("p", "b", "r")),
+    "begun": lambda sessions: sessions.begun("id"),
+    "finish": lambda sessions: sessions.finish("id"),
+    "claim": lambda sessions: sessions.claim("form", 60),
+    "answer": lambda sessions: sessions.answer("form", "x", anew=False),
+    "answered": lambda sessions: sessions.answered("form"),
+    "disclaim": lambda sessions: sessions.disclaim("form"),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_without_redis_nobody_is_signed_in_and_nothing_counts_as_done(clock, name):
+    with wiring.open_redis(f"redis://127.0.0.1:{free_port()}") as away, pytest.raises(ServiceUnavailable) as caught:
+        ASKED[name](made(away, clock))
+    assert "refused" not in caught.value.message
+    assert "refused" in caught.value.log
+
+
+def test_no_method_is_forgotten_here():
+    asking = {
+        name for name in vars(BrowserSessions) if not name.startswith("_") and callable(vars(BrowserSessions)[name])
+    }
+    assert asking - {"new_token", "browser_of", "end_all", "end_waiting"} == set(ASKED)
+
+
+def test_after_redis_lost_everything_everybody_signs_in_again(sessions, redis):
+    token, _ = sessions.open(ALICE)
+    redis.flushall()
+    assert sessions.find(token) is None
