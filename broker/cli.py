@@ -35,6 +35,9 @@ COMMANDS = {
     ),
     "keys": Entry("broker.commands.keys", "keys", "Rotate, list and remove the keys that seal sessions."),
     "sessions": Entry("broker.commands.sessions", "sessions", "List and revoke sessions."),
+    "second-factor": Entry(
+        "broker.commands.second_factor", "second_factor", "List and reset second factors of people."
+    ),
     "lint": Entry("broker.commands.lint", "lint_", "Say what is wrong with policies in files."),
     "policy": Entry("broker.commands.policy_cases", "policy", "Test policies by cases."),
     "explain": Entry("broker.commands.explaining", "explain_", "Say whether a request is allowed, and why."),

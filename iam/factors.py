@@ -21,8 +21,8 @@ from iam.limits import Limits
 from iam.operations import failed_proofs, mfa
 from iam.operations.lookup import milliseconds
 from iam.operations.names import Entity
-from iam.persons import drop_traces, end_recovery_codes, iam_subject
-from iam.schema import recovery_code, second_factor
+from iam.persons import drop_traces, end_recovery_codes, iam_person, iam_subject
+from iam.schema import mfa_device, recovery_code, second_factor
 from iam.vault import Vault
 
 TOTP, PASSKEY = "totp", "passkey"
@@ -71,6 +71,27 @@ def factors_of(tx: Connection, person: str) -> tuple[Factor, ...]:
     found = [Factor(row.id, person, row.kind, row.name, row.created, row.last_used) for row in own]
     found += [_device_factor(person, row) for row in devices.devices_of(tx, person)]
     return tuple(sorted(found, key=lambda one: (one.created, one.id)))
+
+
+def all_factors(tx: Connection) -> tuple[Factor, ...]:
+    """Return the factors of all people, person by person."""
+    held = mfa_device.c.enabled.is_not(None)
+    owners = tx.execute(select(mfa_device.c.account_id, mfa_device.c.user_id).where(held)).all()
+    people = {*tx.scalars(select(second_factor.c.person)), *(iam_person(*owner) for owner in owners)}
+    return tuple(one for person in sorted(people) for one in factors_of(tx, person))
+
+
+def reset_factors(tx: Connection, person: str) -> tuple[Factor, ...]:
+    """Delete all factors and recovery codes of a person, and the count of wrong codes; return the factors.
+
+    What the person pinned and took stays: it proves nothing.
+    """
+    held = factors_of(tx, person)
+    for one in held:
+        remove_factor(tx, person, one.id)
+    end_recovery_codes(tx, person)
+    failed_proofs.forget(tx, person, failed_proofs.MFA_CODE)
+    return held
 
 
 def remove_factor(tx: Connection, person: str, factor_id: str) -> bool:

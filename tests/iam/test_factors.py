@@ -649,6 +649,34 @@ def test_of_a_person_who_is_forgotten_nothing_is_left_and_of_others_all(world, p
     assert not any(person in row for row in left)
 
 
+def test_all_factors_are_those_of_everybody_person_by_person(world):
+    ann = world.user()
+    made = [world.app(ROOT), world.app(ann), world.passkey(ann, b"1"), world.passkey(PAT, b"2"), world.app(PAT)]
+    world.run(mfa.create_virtual_mfa_device, VirtualMFADeviceName="unassigned")
+    found = world.do(factors.all_factors)
+    assert sorted(one.id for one in found) == sorted(one.id for one in made)
+    assert [one.person for one in found] == sorted(one.person for one in made)
+
+
+def test_a_reset_takes_every_factor_and_code_and_leaves_what_was_pinned(world, person):
+    other = PAT if person == ROOT else ROOT
+    for who in (person, other):
+        world.app(who)
+        world.codes(who)
+    world.passkey(person)
+    world.do(role_marks.pin, person, "AROAX", pinned=True)
+    for _ in range(5):
+        world.spend(person, world.wrong())
+    held = world.of(person)
+    assert world.do(factors.reset_factors, person) == held
+    assert (world.of(person), world.do(factors.recovery_codes_left, person)) == ((), 0)
+    assert world.do(factors.seconds_locked, person, world.now) == 0
+    assert world.do(role_marks.marks_of, person)["AROAX"].pinned
+    assert len(world.of(other)) == 1
+    assert world.do(factors.recovery_codes_left, other) == 10
+    assert world.do(factors.reset_factors, person) == ()
+
+
 def test_a_user_with_a_passkey_is_not_deleted_and_one_without_leaves_nothing(world):
     ann = world.user()
     key = world.passkey(ann)
