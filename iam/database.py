@@ -5,7 +5,7 @@ SQLite: WAL with a flush at each commit, foreign keys, one writer at a time. Pos
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from sqlite3 import Connection as SqliteConnection
 from typing import Any
 
@@ -84,8 +84,10 @@ _SQLITE_BUSY, _POSTGRESQL_BUSY = (5, 6), "55P03"
 
 
 def _create_private(path: str) -> None:
-    # Only the owner reads the file; SQLite gives -wal and -shm the same mode.
-    os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
+    # Only the owner reads the file; SQLite gives -wal and -shm the same mode. A file that is there is not opened: to
+    # close it again would drop the locks that this process holds on it (sqlite.org, "How To Corrupt", section 2.2).
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _configure_sqlite(connection: SqliteConnection, _record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's listener

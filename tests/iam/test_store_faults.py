@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from iam.database import open_engine
 from iam.errors import ServiceFailure, ServiceUnavailable
 from iam.operations.access_keys import create_access_key
 from iam.operations.users import create_user, list_users
@@ -23,6 +24,24 @@ def test_only_the_owner_may_read_the_file_and_its_log(account):
     database = Path(account.store.engine.url.database)
     for suffix in ("", "-wal", "-shm"):
         assert stat.S_IMODE(Path(f"{database}{suffix}").stat().st_mode) == 0o600
+
+
+_LOOK = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('select count(*) from iam_user').fetchone())"
+
+
+def test_a_store_opened_beside_another_takes_no_locks_from_it(account):
+    """Else another process that closes the file takes itself for the last, and deletes the log with later changes."""
+    database = str(account.store.engine.url.database)
+
+    def seen_elsewhere():
+        command = [sys.executable, "-c", _LOOK, database]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    account.run(create_user, UserName="ann")
+    open_engine(f"sqlite:///{database}").dispose()
+    assert seen_elsewhere() == 1
+    account.run(create_user, UserName="bob")
+    assert seen_elsewhere() == 2
 
 
 def test_sqlite_flushes_each_commit_and_keeps_references(account):
