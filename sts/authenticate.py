@@ -106,6 +106,10 @@ class Authenticator:
             raise InvalidClientTokenId(_INVALID, log="the user is gone")
         return self._build_user_session(session, user)
 
+    def with_role(self, session: Session, role: RoleRecord) -> Caller:
+        """Return as whom a session of a role asks, whether or not anybody has its credentials."""
+        return callers.role_session(role, session, self._ceilings(role.account_id, session.grant))
+
     def _open(self, presented: Presented) -> Session:
         sealer = self._sealer()
         if sealer is not self._opened_with:
@@ -128,11 +132,7 @@ class Authenticator:
     def _role_session(self, session: Session, role: RoleRecord | None) -> Caller:
         if role is None:
             raise InvalidClientTokenId(_INVALID, log="the session's role is gone")
-        return self._remember(
-            session.id,
-            role,
-            lambda: callers.role_session(role, session, self._ceilings(role.account_id, session.grant)),
-        )
+        return self._remember(session.id, role, lambda: self.with_role(session, role))
 
     def _user_session(self, session: Session) -> Caller:
         grant = session.grant

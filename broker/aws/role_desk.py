@@ -3,26 +3,31 @@
 It asks the same operations and the same policies as the API; nothing is granted here that the gate would not grant.
 """
 
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from broker.aws.deciding import admits, question
 from broker.aws.dispatch import STS_VERSION, Gate
 from broker.aws.exchange import Exchange
-from iam.errors import InternalFailure
+from iam.errors import InternalFailure, ValidationError
+from iam.operations.ask import Ask
 from iam.params import Params, Result
 from iam.policy.decide import decide
 from iam.policy.explain import Explanation, explain
 from iam.policy.possible import at_best
 from iam.records import RoleRecord
+from sts.callers import Caller
 from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 from sts.operations import OPERATIONS as STS
 from sts.operations import StsCall
 from sts.operations.federated import candidates
+from sts.operations.roles import ROLE_DEFAULT
 from sts.saml import wanted
 from sts.trust import asks_for_mfa, demanded_tags, session_name
 
 _DIRECTORY, _OWN = "AssumeRoleWithLDAPIdentity", "GetSessionToken"
+_FOR_AN_HOUR: Params = {"DurationSeconds": ROLE_DEFAULT}  # as a role without further wishes; the API gives half a day
 _BY_KIND = {
     SamlIdentity: "AssumeRoleWithSAML",
     WebIdentity: "AssumeRoleWithWebIdentity",
@@ -83,12 +88,37 @@ class RoleDesk:
         ``narrowed`` are DurationSeconds, Policy and PolicyArns, as the operation takes them. ``proof``: what proved the
         person counts once, and has not been used up yet. Users and owners who name themselves get their own session.
         """
-        call, name = self._call(exchange, identity), _operation_for(identity, role_arn)
+        call, name = self._call(exchange, identity), _operation_for(identity)
+        own = call.caller is not None and role_arn == call.caller.principal.arn
+        name = _OWN if own else name
         model = exchange.model = self.gate.api.find(name, STS_VERSION)
         if model is None:
             raise InternalFailure("An internal error occurred.", log=f"the model has no {name}")
-        exchange.params = ({} if name == _OWN else _parameters(identity, role_arn)) | (narrowed or {})
+        exchange.params = (_FOR_AN_HOUR if own else _parameters(identity, role_arn)) | (narrowed or {})
+        if own:
+            _check_whole(exchange.params)
         return self.gate.decided(exchange, model, STS[name], call, proof=proof)
+
+    def may(
+        self, exchange: Exchange, identity: Identity, ask: Ask, action: str, role: RoleRecord | None = None
+    ) -> bool:
+        """Return whether the gate would let somebody do something, as they are or with a role that is open to them.
+
+        Only users and owners can do anything as they are; raise ServiceError where somebody cannot have the role.
+        """
+        asking = copy(exchange)
+        asking.caller = self._caller(exchange, identity, role)
+        return decide(*question(asking, ask, action, None)).allowed
+
+    def _caller(self, exchange: Exchange, identity: Identity, role: RoleRecord | None) -> Caller:
+        """Return as whom somebody would ask the API: with a session of the role, or of their own."""
+        call, authenticate = self._call(exchange, identity), self.gate.authenticate
+        if role is None:
+            return call.signer
+        session = STS[_operation_for(identity)].run(call, _parameters(identity, role.arn)).session
+        if session is None:
+            raise InternalFailure("An internal error occurred.", log="a role without a session")
+        return authenticate.with_role(session, role)
 
     def _call(self, exchange: Exchange, identity: Identity) -> StsCall:
         gate = self.gate
@@ -129,9 +159,7 @@ def _is_told(key: str) -> bool:
     return not key.startswith(("aws:requesttag/", "aws:tagkeys"))
 
 
-def _operation_for(identity: Identity, role_arn: str = "") -> str:
-    if isinstance(identity, IamIdentity) and role_arn and ":role/" not in role_arn:
-        return _OWN
+def _operation_for(identity: Identity) -> str:
     return next((name for kind, name in _BY_KIND.items() if isinstance(identity, kind)), _DIRECTORY)
 
 
@@ -142,6 +170,12 @@ def _parameters(identity: Identity, role_arn: str) -> Params:
     if isinstance(identity, WebIdentity | IamIdentity):
         return {"RoleArn": role_arn, "RoleSessionName": session_name(identity.name)}
     return {"RoleArn": role_arn}
+
+
+def _check_whole(p: Params) -> None:
+    """Raise ValidationError where less is wished for than GetSessionToken can give."""
+    if p.keys() - {"DurationSeconds"}:
+        raise ValidationError("Your own session cannot be narrowed. Take a role, or all that you may do.")
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -1,34 +1,35 @@
 """/signin: users of an account with their names, and the owner with an e-mail address; both with a password.
 
 Passwords open pages and never the API, access keys the API and never a page. An unknown account, an unknown name and a
-wrong password get one answer after one time. Source: IAM User Guide, "How IAM users sign in to AWS"; CloudTrail User
-Guide, "AWS Management Console sign-in events".
+wrong password get one answer after one time. Source: IAM User Guide, "How IAM users sign in to AWS".
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 from flask_babel import gettext as _
 
 from broker.aside import aside
 from broker.attempts import Attempts, network
+from broker.aws.trail import Meant
+from broker.web import console_login
+from broker.web.console_login import IAM_USER, ROOT
 from broker.web.entrance import Entrance, return_to
 from broker.web.forms import Forms, Told, throttled
-from broker.web.site import Site
+from broker.web.site import CLOSED, Site
 from iam import root_login
-from iam.arn import ACCOUNT_ID
-from iam.errors import IDPRejectedClaim, Throttling
+from iam.arn import ACCOUNT_ID, root_arn
+from iam.errors import IDPRejectedClaim, ServiceUnavailable, Throttling
 from iam.operations import passwords
 from iam.records import AccountRecord
 from sts.identity import IamIdentity
 
 _LONGEST: Final = 1024  # characters of a password
 _LONGEST_NAME: Final = 256
-PROVIDER: Final = "iam"
-ROOT_NAME: Final = "root"
+_ACCOUNT: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", re.ASCII)  # what an id or an alias can be
 
 
 class Proved(NamedTuple):
@@ -37,6 +38,32 @@ class Proved(NamedTuple):
     identity: IamIdentity
     renew: bool = False
     over: bool = False
+
+
+class Tried(NamedTuple):
+    """What came of a password: whom the name means, whom it proved if anybody, or that it was not looked at."""
+
+    meant: Meant
+    proved: Proved | None = None
+    throttling: Throttling | None = None
+
+
+class Entered(NamedTuple):
+    """What somebody typed but the password; without an account it is the address of an owner."""
+
+    account: str
+    username: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """Whom a name means, under what failures count, the hash of the password, and what the right one proves."""
+
+    meant: Meant
+    counted: str
+    hash: str | None = field(default=None, repr=False)
+    if_right: Proved | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,145 +81,146 @@ class AccountSignIn:
         made.get("/signin")(self.start)
         made.get("/signin/<account>")(self.show)
         made.post("/signin/<account>")(self.post)
-        made.get("/root")(self.show_root)
-        made.post("/root")(self.post_root)
+        made.get("/root", endpoint="show_root")(lambda: self.show(""))
+        made.post("/root", endpoint="post_root")(lambda: self.post(""))
         return made
 
     # --- showing ------------------------------------------------------------------------------------------------------
 
     def start(self) -> Response:
         """Ask which account, and go to its own page."""
-        account = request.args.get("account", "").strip()
-        if account:
-            return self.site.found(self.site.at(f"/signin/{quote(account[:63], safe='')}"))
-        return self.site.page("accounts.html", to=return_to(request.args.get("to")))
+        self._check_open()
+        typed, to = request.args.get("account", "").strip().lower(), return_to(request.args.get("to"))
+        if _ACCOUNT.fullmatch(typed):
+            return self.site.found(f"{self.site.at(f'/signin/{typed}')}?{urlencode({'to': to})}")
+        return self.site.page("accounts.html", code=400 if typed else 200, account=typed, to=to)
 
     def show(self, account: str) -> Response:
-        """Show the form of an account, whether or not there is such an account."""
-        return self._form(account, "", return_to(request.args.get("to")))
+        """Show the form of an account, whether or not there is such an account; of owners where none is named."""
+        self._check_open()
+        return self._form(Entered(account, "", return_to(request.args.get("to"))))
 
-    def show_root(self) -> Response:
-        """Show the form of owners."""
-        return self._form("", "", return_to(request.args.get("to")))
+    def _form(self, entered: Entered, told: Told | None = None) -> Response:
+        return self.forms.page("account.html", told, entered=entered, kept={"to": entered.to})
 
-    def _form(self, account: str, username: str, to: str, told: Told | None = None) -> Response:
-        return self.forms.page("account.html", told, account=account, username=username, to=to)
+    def _check_open(self) -> None:
+        if self.site.maintenance:
+            raise ServiceUnavailable(CLOSED)
 
     # --- taking -------------------------------------------------------------------------------------------------------
 
     def post(self, account: str) -> Response:
-        """Take the name and password of a user."""
-        username = self.site.field("username", _LONGEST_NAME).strip()
-        return self._taken(account, username, lambda password: self.prove(account, username, password))
+        """Take the name and password of a user, or of an owner where no account is named."""
+        self._check_open()
+        with self.site.recording("ConsoleLogin"):
+            read = self.site.field
+            entered = Entered(account, read("username", _LONGEST_NAME).strip(), return_to(read("to", 4096)))
+            password = read("password", _LONGEST)
+            return self.forms.take(
+                lambda told: self._form(entered, told), lambda: self._answer(entered, password), event="ConsoleLogin"
+            )
 
-    def post_root(self) -> Response:
-        """Take the e-mail address and password of an owner."""
-        email = self.site.field("username", _LONGEST_NAME).strip()
-        return self._taken("", email, lambda password: self.prove_root(email, password))
+    def _answer(self, entered: Entered, password: str) -> Response:
+        tried = self.prove(entered.account, entered.username, password)
+        told = self._objection(tried, entered.to)
+        if told is not None or tried.proved is None:
+            return self._form(entered, told or wrong())
+        identity = self.site.exchange.identity = tried.proved.identity
+        if tried.proved.renew:
+            self.site.record("CheckPassword", identity.account_id)
+            return self.site.found(self.site.at(f"/password?{urlencode(entered._asdict())}"))
+        return self.entrance.admit(identity, entered.to)
 
-    def _taken(self, account: str, username: str, prove: Callable[[str], Proved | None]) -> Response:
-        password, to = self.site.field("password", _LONGEST), return_to(self.site.field("to", 4096))
-
-        def again(told: Told) -> Response:
-            return self._form(account, username, to, told)
-
-        def answer() -> Response:
-            try:
-                proved = prove(password)
-            except Throttling as error:
-                self.site.record_failure("ConsoleLogin", "", error)
-                return again(throttled(error))
-            if proved is None:
-                return again(Told(_("The account, the user name or the password is wrong."), wrong=True))
-            if proved.over:
-                return again(
-                    Told(_("Your password has expired. An administrator of the account can set a new one."), 403)
-                )
-            if proved.renew:
-                asked = {"account": account, "username": username, "to": to}
-                return self.site.found(self.site.at(f"/password?{urlencode(asked)}"))
-            return self.entrance.admit(proved.identity, to)
-
-        return self.forms.take(again, answer)
+    def _objection(self, tried: Tried, to: str) -> Told | None:
+        """Record why somebody does not get in, and return what they are told; None where they may."""
+        if tried.throttling is not None:
+            console_login.failed(self.site, tried.meant, tried.throttling, to)
+            return throttled(tried.throttling)
+        if tried.proved is None:
+            console_login.failed(self.site, tried.meant, console_login.wrong(tried.meant), to)
+            return wrong()
+        if tried.proved.over:
+            console_login.failed(self.site, tried.meant, IDPRejectedClaim("Password expired"), to)
+            return over()
+        return None
 
     # --- proving ------------------------------------------------------------------------------------------------------
 
-    def account_of(self, text: str) -> AccountRecord | None:
-        """Return the account that an id or an alias names."""
-        store = self.site.store
-        return store.account(text) if ACCOUNT_ID.fullmatch(text) else store.account_by_alias(text)
+    def prove(self, account: str, username: str, password: str) -> Tried:
+        """Return whom a name and a password prove: a user of the account, or an owner where none is named.
 
-    def prove(self, account: str, username: str, password: str) -> Proved | None:
-        """Return the user whom a name and a password prove, and record it; raise Throttling."""
+        Failures are counted as those of directories are (THREATS H07).
+        """
+        one = self._user(account, username) if account else self._owner(username)
+        exchange, source = self.site.exchange, network(self.site.exchange.request.source_ip)
+        try:
+            with self.attempts.turn(one.counted, source, password):
+                failed_before = self.attempts.admit(one.counted, source, exchange.now)
+                if not aside(lambda: passwords.is_hash_of(one.hash, password)) or one.if_right is None:
+                    self.attempts.failed(one.counted, source, exchange.now)
+                    return Tried(one.meant)
+                if failed_before:
+                    self.attempts.succeeded(one.counted, source)
+        except Throttling as throttling:
+            return Tried(one.meant, throttling=throttling)
+        return Tried(one.meant, one.if_right)
+
+    def account_of(self, text: str) -> AccountRecord | None:
+        """Return the account that an id or an alias names; people also write ids as the console shows them."""
+        name, store = text.strip().lower(), self.site.store
+        if not _ACCOUNT.fullmatch(name):
+            return None
+        found = store.account(name) if ACCOUNT_ID.fullmatch(name) else store.account_by_alias(name)
+        digits = name.replace("-", "")
+        return found or (store.account(digits) if ACCOUNT_ID.fullmatch(digits) else None)
+
+    def _user(self, account: str, username: str) -> _Candidate:
         found = self.account_of(account)
         account_id = found.id if found else ""
+        counted = f"iam:{account_id or _one_spelling(account)}|{_one_spelling(username)}"
+        with self.site.store.read() as tx:
+            stored = passwords.stored_password(tx, account_id, username) if account_id else None
+        if stored is None:
+            return _Candidate(Meant(IAM_USER, account_id), counted)
+        meant = Meant(IAM_USER, account_id, stored.user_id, stored.user_name, stored.arn)
+        expired = stored.expires is not None and stored.expires <= int(self.site.exchange.now.timestamp() * 1000)
+        identity = self._identity(stored.user_name, stored.user_id, account_id)
+        proved = Proved(identity, stored.reset_required or expired, expired and stored.hard_expiry)
+        return _Candidate(meant, counted, stored.hash, proved)
 
-        def check() -> Proved | None:
-            with self.site.store.read() as tx:
-                stored = passwords.stored_password(tx, account_id, username) if account_id else None
-            if not aside(lambda: passwords.is_password(stored, password)) or stored is None:
-                return None
-            expired = stored.expires is not None and stored.expires <= self._now_ms
-            return Proved(
-                self._identity(stored.user_name, stored.user_id, account_id),
-                renew=stored.reset_required or expired,
-                over=expired and stored.hard_expiry,
-            )
-
-        proved = self._counted(f"iam|{account_id or account.casefold()}|{username.casefold()}", password, check)
-        if proved is not None:
-            with self.site.store.write(revise=False) as tx:
-                passwords.note_sign_in(tx, proved.identity.subject, self.site.exchange.now)
-        self._record(proved, account_id)
-        return proved
-
-    def prove_root(self, email: str, password: str) -> Proved | None:
-        """Return the owner whom an address and a password prove, and record it; raise Throttling."""
-
-        def check() -> Proved | None:
-            with self.site.store.read() as tx:
-                stored = root_login.root_by_email(tx, email)
-            if not aside(lambda: root_login.is_root_password(stored, password)) or stored is None:
-                return None
-            identity = self._identity(ROOT_NAME, stored.account_id, stored.account_id)
-            return Proved(identity, renew=stored.reset_required)
-
-        proved = self._counted(f"root|{email.casefold()}", password, check)
-        if proved is not None:
-            with self.site.store.write(revise=False) as tx:
-                root_login.note_root_sign_in(tx, proved.identity.account_id, self.site.exchange.now)
-        self._record(proved, "")
-        return proved
-
-    def _counted(self, subject: str, password: str, check: Callable[[], Proved | None]) -> Proved | None:
-        """Check a password in its turn, and count the failures as those of directories are counted (THREATS H07)."""
-        exchange = self.site.exchange
-        source = network(exchange.request.source_ip)
-        with self.attempts.turn(subject, source, password):
-            failed_before = self.attempts.admit(subject, source, exchange.now)
-            proved = check()
-            if proved is None:
-                self.attempts.failed(subject, source, exchange.now)
-            elif failed_before:
-                self.attempts.succeeded(subject, source)
-            return proved
+    def _owner(self, email: str) -> _Candidate:
+        counted = f"root:{_one_spelling(email)}"
+        with self.site.store.read() as tx:
+            stored = root_login.root_by_email(tx, email)
+        if stored is None:
+            return _Candidate(Meant(ROOT), counted)
+        identity = self._identity("root", stored.account_id, stored.account_id)
+        meant = Meant(ROOT, stored.account_id, stored.account_id, arn=root_arn(stored.account_id))
+        return _Candidate(meant, counted, stored.hash, Proved(identity, stored.reset_required))
 
     def _identity(self, name: str, subject: str, account_id: str) -> IamIdentity:
         return IamIdentity(
-            provider=PROVIDER,
+            provider="iam",
             subject=subject,
             name=name,
             authenticated_at=self.site.exchange.now,
             account_id=account_id,
         )
 
-    def _record(self, proved: Proved | None, account_id: str) -> None:
-        if proved is None:
-            self.site.record_failure("ConsoleLogin", account_id, IDPRejectedClaim("Failed authentication"))
-            return
-        self.site.exchange.identity = proved.identity
-        self.site.record("ConsoleLogin", proved.identity.account_id)
 
-    @property
-    def _now_ms(self) -> int:
-        return int(self.site.exchange.now.timestamp() * 1000)
+def wrong() -> Told:
+    """Return the one answer to whoever proved nothing."""
+    return Told(_("The account, the user name or the password is wrong."), wrong=True)
+
+
+def over() -> Told:
+    """Return what somebody reads whose password has expired for good."""
+    return Told(_("Your password has expired. An administrator of the account can set a new one."), 403)
+
+
+def _one_spelling(text: str) -> str:
+    """Return a name under which failures count: no other spelling of it has tries of its own.
+
+    A directory's name has no colon, so that nobody there counts as a user or an owner here.
+    """
+    return text.strip().casefold()[:_LONGEST_NAME]

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from flask import Response
 
+from broker.web import console_login
 from broker.web.browser_sessions import BrowserSession, Waiting
 from broker.web.site import Site
 from iam import factors
@@ -55,8 +56,10 @@ class Entrance:
         as_json = told is not None and site.wants_json
         if step is None:
             response = site.json(told or {}) if as_json else site.found(site.at(return_to(to)))
-            site.open(response, identity, renewal)
+            self._open(response, identity, renewal, return_to(to), None)
             return response
+        if isinstance(identity, IamIdentity):
+            site.record("CheckPassword", identity.account_id)
         token, _ = site.sessions.wait(step, identity, return_to(to), renewal)
         more = site.at(_PAGES[step])
         response = site.json({"code": "SecondFactorNeeded", "address": more}, 401) if as_json else site.found(more)
@@ -90,7 +93,13 @@ class Entrance:
         if not self.site.sessions.end_waiting(waiting):
             raise NotSignedIn("You are not signed in.")
         self.site.drop_cookie(response, "step")
-        self.site.open(response, waiting.identity, waiting.memo, mfa_at=mfa_at)
+        self._open(response, waiting.identity, waiting.memo, waiting.return_to, mfa_at)
+
+    def _open(self, response: Response, identity: Identity, renewal: str, to: str, mfa_at: datetime | None) -> None:
+        """Open the session of somebody who has done all that is asked."""
+        if isinstance(identity, IamIdentity):
+            console_login.arrived(self.site, identity, to, mfa=mfa_at is not None)
+        self.site.open(response, identity, renewal, mfa_at=mfa_at)
 
     def step_up(self, session: BrowserSession, response: Response, mfa_at: datetime) -> None:
         """Give the session a new id, now that a second factor was given."""

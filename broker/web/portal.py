@@ -34,6 +34,7 @@ from iam.policy.lint import Finding
 from iam.records import RoleRecord
 from iam.role_marks import Mark
 from sts.identity import IamIdentity, Identity
+from sts.operations.own import ROOT_MAX, TOKEN_DEFAULT
 from sts.trust import asks_for_mfa, demanded_tags
 
 _SHORTEST_ARN, _LONGEST_ARN = 20, 2048  # STS API reference, AssumeRoleWithSAML, RoleArn
@@ -222,7 +223,8 @@ class Portal:
             arn = self.own_arn(identity)
             account = self.account(identity.account_id)
             about = _("Your own permissions, without a role")
-            yield Row(arn, identity.name, account, identity.account_id, about, 43_200, _UNMARKED, None)
+            longest = ROOT_MAX if identity.is_root else TOKEN_DEFAULT
+            yield Row(arn, identity.name, account, identity.account_id, about, longest, _UNMARKED, None)
 
     def own_arn(self, identity: IamIdentity) -> str:
         """Return the ARN of a user or owner."""

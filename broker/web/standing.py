@@ -36,13 +36,16 @@ class Standing:
     def _directory(self, identity: Identity, _opened_at: datetime, _now: datetime) -> bool:
         return identity.provider.removeprefix("ldap-provider/") in self.directories
 
-    def _iam(self, identity: Identity, opened_at: datetime, _now: datetime) -> bool:
-        """Return whether the password is that of the sign-in: whoever changes it means all browsers but their own."""
+    def _iam(self, identity: Identity, _opened_at: datetime, _now: datetime) -> bool:
+        """Return whether the password is the one that was proved: whoever changes it means all browsers but their own.
+
+        Between the proof and the session lies perhaps a second factor.
+        """
         with self.store.read() as tx:
             of_user = select(login_profile.c.changed).where(login_profile.c.user_id == identity.subject)
             of_root = select(root_login.c.changed).where(root_login.c.account_id == identity.subject)
             changed = tx.scalar(of_root if identity.subject == identity.account_id else of_user)
-        return changed is not None and changed <= int(opened_at.timestamp() * 1000)
+        return changed is not None and changed <= int(identity.authenticated_at.timestamp() * 1000)
 
     def _saml(self, identity: Identity, _opened_at: datetime, now: datetime) -> bool:
         provider = self.store.saml_provider(identity.provider)
