@@ -33,7 +33,9 @@ def chosen() -> str:
     for wish in (request.args.get("lang"), *map(request.cookies.get, _COOKIES)):
         if wish in LANGUAGES:
             return wish
-    return request.accept_languages.best_match(LANGUAGES, "en") or "en"
+    # Werkzeug's best_match takes any language of ours over the first one's region: fr for "de-CH, fr;q=0.9".
+    liked = (name.lower().partition("-")[0] for name, quality in request.accept_languages if quality > 0)
+    return next((one for one in liked if one in LANGUAGES), "en")
 
 
 def to_translate(text: str) -> str:

@@ -1,0 +1,66 @@
+"""Each language says everything that the pages say, with the same names, numbers and tags in it."""
+
+import re
+from collections.abc import Iterator
+
+import messages
+import pytest
+from babel.messages.catalog import Message
+
+from broker.web.languages import LANGUAGES
+
+HOW_TO_WRITE = "run: python tests/docs/messages.py, and translate what is new"
+PLACE = re.compile(r"%\((\w+)\)([sd])|%%")
+TAG = re.compile(r"</?(\w+)[^>]*>")
+
+
+def translated(language: str) -> Iterator[tuple[Message, str, str]]:
+    """Yield each text of a catalogue with the English and the translation, for plurals with each form."""
+    for message in messages.read(language):
+        if not message.id:
+            continue
+        if isinstance(message.id, str):
+            yield message, message.id, message.string
+        else:
+            for form in message.string:
+                yield message, message.id[1], form
+
+
+def test_there_is_a_catalogue_for_each_language_but_english():
+    assert {file.stem for file in messages.FOLDER.glob("*.po")} == LANGUAGES.keys() - {"en"}
+
+
+@pytest.mark.parametrize("language", messages.OTHERS)
+def test_a_catalogue_has_every_text_and_no_other(language):
+    wanted = {message.id for message in messages.template()}
+    found = {message.id for message in messages.read(language)}
+    assert (wanted - found, found - wanted) == (set(), set()), HOW_TO_WRITE
+    assert len(wanted) > 100
+
+
+@pytest.mark.parametrize("language", messages.OTHERS)
+def test_every_text_is_translated_and_none_is_a_guess(language):
+    assert [english for _, english, text in translated(language) if not text.strip()] == []
+    assert [message.id for message, _, _ in translated(language) if message.fuzzy] == []
+    catalogue = messages.read(language)
+    forms = [len(message.string) for message in catalogue if isinstance(message.id, tuple)]
+    assert set(forms) == {catalogue.num_plurals}
+
+
+@pytest.mark.parametrize("language", messages.OTHERS)
+def test_a_translation_has_the_names_and_tags_of_the_english(language):
+    for message, english, text in translated(language):
+        wanted, found = (sorted(PLACE.findall(one)) for one in (english, text))
+        if isinstance(message.id, str):
+            assert found == wanted, english
+        else:  # "one role" need not say the number
+            assert set(found) <= set(wanted), english
+        assert sorted(TAG.findall(text)) == sorted(TAG.findall(english)), english
+        assert "%" not in PLACE.sub("", text), english
+
+
+@pytest.mark.parametrize("language", messages.OTHERS)
+def test_a_translation_has_no_signs_that_nobody_sees(language):
+    for _, english, text in translated(language):
+        assert text == text.strip(), english
+        assert not re.search("[\u202a-\u202e\u2066-\u2069\u200b\ufeff]", text), english
