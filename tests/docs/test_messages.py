@@ -8,6 +8,7 @@ import pytest
 from babel.messages.catalog import Message
 
 from broker.web.languages import LANGUAGES
+from broker.web.sentences import SENTENCES
 
 HOW_TO_WRITE = "run: python tests/docs/messages.py, and translate what is new"
 PLACE = re.compile(r"%\((\w+)\)([sd])|%%")
@@ -64,3 +65,10 @@ def test_a_translation_has_no_signs_that_nobody_sees(language):
     for _, english, text in translated(language):
         assert text == text.strip(), english
         assert not re.search("[\u202a-\u202e\u2066-\u2069\u200b\ufeff]", text), english
+
+
+def test_what_other_layers_are_said_to_say_they_say():
+    ours = messages.WEB / "sentences.py"
+    sources = [file.read_text() for folder in ("broker", "sts", "iam") for file in (messages.ROOT / folder).rglob("*.py")
+               if file != ours]  # fmt: skip
+    assert [one for one in SENTENCES if not any(f'"{one}"' in text for text in sources)] == []
