@@ -15,9 +15,9 @@ _SENTENCES: Final[Mapping[str, Callable[[], str]]] = {
     "Password should have at least one uppercase letter": lambda: _("The new password needs a capital letter."),
     "Password should have at least one lowercase letter": lambda: _("The new password needs a small letter."),
     "Password should have at least one number": lambda: _("The new password needs a digit."),
-    "Password should have at least one symbol": lambda: _("The new password needs a sign such as ! or %%."),
+    "Password should have at least one symbol": lambda: _("The new password needs a sign such as ! or #."),
     "Password should have at least three of: uppercase letter, lowercase letter, number, symbol": lambda: _(
-        "The new password needs three of these: a capital letter, a small letter, a digit, a sign such as ! or %%."
+        "The new password needs three of these: a capital letter, a small letter, a digit, a sign such as ! or #."
     ),
     "Password should not be the name of the user or of the account": lambda: _(
         "The new password must not be your name or that of the account."
