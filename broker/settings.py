@@ -7,9 +7,10 @@ import base64
 import binascii
 import hashlib
 import os
+import re
 import ssl
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -19,7 +20,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from broker.providers.ldap import LdapConfig
 from broker.settings_source import Problem, SettingsError, Source, variable_of
-from broker.web.appearance import COLOUR, LOGOS, VARIABLES
+from broker.web.appearance import VARIABLES, colours_remedy, link_remedy, logo_remedy
 from broker.web.exchange_clients import ENTRY
 from iam.limits import Limits
 
@@ -36,6 +37,8 @@ _MOST_WORKERS: Final = 64
 _MOST_SKEW: Final = 300  # seconds
 _LEAST_IDLE: Final = 60  # seconds
 _DAY: Final = 86_400  # seconds
+_PROVIDER: Final = re.compile(r"arn:aws:iam::[0-9]{12}:(?:saml|oidc)-provider/\S+")
+_REALM: Final = re.compile(rf"[^\s=@\\]+={_PROVIDER.pattern}")
 _DIGEST_OF_NOTHING: Final = hashlib.sha256().hexdigest()
 
 Default = Callable[[Path], Any]
@@ -286,6 +289,8 @@ def _read(source: Source, environ: Mapping[str, str]) -> Settings:
     development = bool(values["development"])
     problems = [(path, remedy) for path, remedy in _unsafe(values) if remedy]
     directories = _directories(source, development=development)
+    remedy = "" if source.problems else _second_factor_remedy(values["pages_second_factor"], directories)
+    problems += [(("pages", "second_factor"), remedy)] if remedy else []
     limits = _limits(source)
     for path, remedy in problems:
         source.refuse(path, remedy)
@@ -456,11 +461,12 @@ def _unsafe(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
     idle, lifetime = values["pages_idle"], values["pages_lifetime"]
     yield ("pages", "idle"), "" if idle >= _LEAST_IDLE else f"must be at least {_LEAST_IDLE}"
     yield ("pages", "lifetime"), "" if idle <= lifetime <= _DAY else f"must be at least pages.idle, at most {_DAY}"
-    yield ("pages", "logo_file"), _logo_remedy(values["pages_logo_file"])
-    yield ("pages", "colours"), _colours_remedy(values["pages_colours"])
+    yield ("pages", "organisation"), "" if values["pages_organisation"].strip() else "must be a name, or left out"
+    yield ("pages", "logo_file"), logo_remedy(values["pages_logo_file"])
+    yield ("pages", "colours"), colours_remedy(values["pages_colours"])
     yield ("pages", "realms"), _realms_remedy(values["pages_realms"])
     for name in ("help_url", "status_url", "privacy_url"):
-        yield ("pages", name), _link_remedy(values[f"pages_{name}"])
+        yield ("pages", name), link_remedy(values[f"pages_{name}"])
     yield ("server", "workers"), "" if 1 <= values["workers"] <= _MOST_WORKERS else f"must be 1 to {_MOST_WORKERS}"
     yield ("server", "worker_connections"), "" if values["worker_connections"] > 0 else "must be above zero"
     yield ("server", "trusted_proxies"), _proxies_remedy(values["trusted_proxies"], development=values["development"])
@@ -523,32 +529,21 @@ def _ca_remedy(file: str) -> str:
     return ""
 
 
-def _logo_remedy(file: str) -> str:
-    if not file:
-        return ""
-    if Path(file).suffix not in LOGOS:
-        return "must be a file that ends in " + ", ".join(LOGOS)
-    return "" if os.access(file, os.R_OK) else f"{file} cannot be read"
-
-
-def _colours_remedy(colours: tuple[str, ...]) -> str:
-    for text in colours:
-        found = COLOUR.fullmatch(text)
-        if found is None or found["name"] not in VARIABLES:
-            return f"{text} is not NAME=#LIGHT or NAME=#LIGHT/#DARK, NAME being one of {', '.join(VARIABLES)}"
-    return ""
-
-
 def _realms_remedy(realms: tuple[str, ...]) -> str:
+    domains = [text.partition("=")[0].casefold() for text in realms]
     for text in realms:
-        domain, _, provider = text.partition("=")
-        if not domain or not provider.startswith("arn:aws:iam::"):
+        if not _REALM.fullmatch(text):
             return f"{text} is not DOMAIN=ARN, such as partner.example=arn:aws:iam::111122223333:saml-provider/Partner"
+    twice = next((domain for domain in domains if domains.count(domain) > 1), "")
+    return f"{twice} is named twice: the people of a domain have one provider" if twice else ""
+
+
+def _second_factor_remedy(whose: tuple[str, ...], directories: Container[str]) -> str:
+    """Return what is wrong with a name: whoever mistypes one would believe that its people are asked."""
+    for text in whose:
+        if text != "iam" and text not in directories and not _PROVIDER.fullmatch(text):
+            return f'{text} is no directory of these settings, no ARN of a provider, and not "iam"'
     return ""
-
-
-def _link_remedy(url: str) -> str:
-    return "" if not url or url.startswith(("https://", "http://", "mailto:", "/")) else "must be a link"
 
 
 def _as_browsers_write(url: str) -> str:

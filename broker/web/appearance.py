@@ -10,6 +10,8 @@ VARIABLES: Final = ("accent", "on-accent", "ink", "paper", "surface", "line")
 COLOUR: Final = re.compile(
     r"(?P<name>[a-z-]+)=(?P<light>#(?:[0-9a-fA-F]{3}){1,2})(?:/(?P<dark>#(?:[0-9a-fA-F]{3}){1,2}))?"
 )
+LINKS: Final = ("https://", "http://", "mailto:", "/")
+LARGEST_LOGO: Final = 200_000  # bytes
 LOGOS: Final = {".svg": "image/svg+xml", ".png": "image/png", ".webp": "image/webp"}
 
 
@@ -36,6 +38,38 @@ class Appearance:
             return None
         file = Path(self.logo_file)
         return file.read_bytes(), LOGOS[file.suffix]
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def logo_remedy(file: str) -> str:
+    """Return what is wrong with a logo, or nothing."""
+    if not file:
+        return ""
+    path = Path(file)
+    if path.suffix not in LOGOS:
+        return "must be a file that ends in " + ", ".join(LOGOS)
+    try:
+        size = len(path.read_bytes())
+    except OSError as error:
+        return f"{file} cannot be read: {error.strerror}"
+    return f"{file} has {size} bytes: every page shows it, so it may have {LARGEST_LOGO}" if size > LARGEST_LOGO else ""
+
+
+def colours_remedy(colours: tuple[str, ...]) -> str:
+    """Return what is wrong with the colours, or nothing."""
+    for text in colours:
+        found = COLOUR.fullmatch(text)
+        if found is None or found["name"] not in VARIABLES:
+            return f"{text} is not NAME=#LIGHT or NAME=#LIGHT/#DARK, NAME being one of {', '.join(VARIABLES)}"
+    return ""
+
+
+def link_remedy(url: str) -> str:
+    """Return what is wrong with a link, or nothing."""
+    right = not url or (url.startswith(LINKS) and url.isprintable() and " " not in url)
+    return "" if right else "must begin with " + ", ".join(LINKS)
 
 
 def _property(found: re.Match[str]) -> str:
