@@ -9,6 +9,18 @@ T = TypeVar("T")
 
 
 def aside(work: Callable[[], T]) -> T:
-    """Return what the work returns; other requests go on meanwhile. Argon2 takes a tenth of a second and no lock."""
-    found: T = gevent.get_hub().threadpool.apply(work)
-    return found
+    """Return what the work returns, or raise what it raises; other requests go on meanwhile.
+
+    Argon2 takes a tenth of a second and no lock. The work knows nothing of the request, and holds no transaction.
+    """
+
+    def done() -> tuple[T, None] | tuple[None, Exception]:
+        try:
+            return work(), None
+        except Exception as error:  # noqa: BLE001 - raised below; the thread pool would print it
+            return None, error
+
+    found: tuple[T, None] | tuple[None, Exception] = gevent.get_hub().threadpool.apply(done)
+    if found[1] is not None:
+        raise found[1]
+    return found[0]

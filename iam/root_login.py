@@ -10,8 +10,9 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from iam import password_change
 from iam.arn import Random
-from iam.errors import EntityAlreadyExists, NoSuchEntity, PasswordPolicyViolation, ValidationError
+from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
 from iam.operations.lookup import milliseconds
 from iam.operations.password_policy import policy_of, require_strong
 from iam.operations.passwords import hash_of, is_hash_of
@@ -86,15 +87,10 @@ def change_root_password(tx: Connection, account_id: str, password: str, *, now:
 
     Raises NoSuchEntity where the root has none, PasswordPolicyViolation also for the password that it has.
     """
-    mine = _COLUMNS.account_id == account_id
-    found = tx.execute(select(root_login).where(mine).with_for_update()).one_or_none()
-    if found is None:
+    present = password_change.of_root(tx, account_id)
+    if present is None:
         raise NoSuchEntity(f"The root of account {account_id} has no password.")
-    _require_strong(tx, account_id, found.email, password)
-    if is_hash_of(found.hash, password):
-        raise PasswordPolicyViolation("The new password should not be the present one")
-    values = {"hash": hash_of(password, random), "changed": milliseconds(now), "reset_required": False}
-    tx.execute(update(root_login).where(mine).values(values))
+    password_change.write(tx, present, password_change.successor(present, password, random), now)
 
 
 def note_root_sign_in(tx: Connection, account_id: str, now: datetime) -> None:

@@ -32,10 +32,12 @@ _LONGEST_NAME: Final = 256
 _ACCOUNT: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", re.ASCII)  # what an id or an alias can be
 
 
-class Proved(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Proved:
     """Somebody whose password is right; ``renew``: it must be changed first, ``over``: nobody but others can."""
 
     identity: IamIdentity
+    hash: str = field(repr=False)
     renew: bool = False
     over: bool = False
 
@@ -58,12 +60,15 @@ class Entered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """Whom a name means, under what failures count, the hash of the password, and what the right one proves."""
+    """Whom a name means, under what failures count, and whom the right password proves."""
 
     meant: Meant
     counted: str
-    hash: str | None = field(default=None, repr=False)
     if_right: Proved | None = None
+
+    def is_right(self, password: str) -> bool:
+        """Return whether this is the password; takes as long for nobody."""
+        return passwords.is_hash_of(self.if_right.hash if self.if_right else None, password)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +161,7 @@ class AccountSignIn:
         try:
             with self.attempts.turn(one.counted, source, password):
                 failed_before = self.attempts.admit(one.counted, source, exchange.now)
-                if not aside(lambda: passwords.is_hash_of(one.hash, password)) or one.if_right is None:
+                if not aside(lambda: one.is_right(password)):
                     self.attempts.failed(one.counted, source, exchange.now)
                     return Tried(one.meant)
                 if failed_before:
@@ -185,8 +190,10 @@ class AccountSignIn:
         meant = Meant(IAM_USER, account_id, stored.user_id, stored.user_name, stored.arn)
         expired = stored.expires is not None and stored.expires <= int(self.site.exchange.now.timestamp() * 1000)
         identity = self._identity(stored.user_name, stored.user_id, account_id)
-        proved = Proved(identity, stored.reset_required or expired, expired and stored.hard_expiry)
-        return _Candidate(meant, counted, stored.hash, proved)
+        proved = Proved(
+            identity, stored.hash, renew=stored.reset_required or expired, over=expired and stored.hard_expiry
+        )
+        return _Candidate(meant, counted, proved)
 
     def _owner(self, email: str) -> _Candidate:
         counted = f"root:{_one_spelling(email)}"
@@ -196,7 +203,7 @@ class AccountSignIn:
             return _Candidate(Meant(ROOT), counted)
         identity = self._identity("root", stored.account_id, stored.account_id)
         meant = Meant(ROOT, stored.account_id, stored.account_id, arn=root_arn(stored.account_id))
-        return _Candidate(meant, counted, stored.hash, Proved(identity, stored.reset_required))
+        return _Candidate(meant, counted, Proved(identity, stored.hash, renew=stored.reset_required))
 
     def _identity(self, name: str, subject: str, account_id: str) -> IamIdentity:
         return IamIdentity(

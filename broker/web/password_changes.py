@@ -1,9 +1,8 @@
 """How a password is changed by proving the old one: in a directory, or of an account's user or owner."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from flask_babel import gettext as _
 from sqlalchemy import Connection
@@ -20,17 +19,17 @@ from broker.web.browser_sessions import BrowserSession
 from broker.web.forms import Told, throttled
 from broker.web.languages import to_translate
 from broker.web.site import Site
-from iam import root_login
+from iam import password_change
 from iam.call import Call
 from iam.errors import AccessDenied, IDPRejectedClaim, NoSuchEntity, ServiceError, Throttling
 from iam.operations import passwords
-from iam.operations.passwords import WrongPassword
+from iam.password_change import Present
 from sts import callers
 from sts.callers import Ceilings
 from sts.identity import IamIdentity, Identity, ProviderUnavailable, Refusal
 
 EVENT = "ChangePassword"
-Write = Callable[[Connection, IamIdentity, "Wish", datetime], None]
+_OVERTAKEN: Final = IDPRejectedClaim("The password was changed at the same time.")
 _NO_DIRECTORY = to_translate("There is no such directory.")
 
 
@@ -124,13 +123,10 @@ class AccountPasswords:
         """Change a password and return whose it is; raise NotChanged, Throttling, PasswordPolicyViolation."""
         proved = self._proved(wish)
         identity = self.site.exchange.identity = proved.identity
-        if identity.is_root:
-            self._written(wish, identity, self._change_owner)
-            return identity
-        if not proved.renew and not self._may(identity, wish.session_of(identity)):
+        if not identity.is_root and not proved.renew and not self._may(identity, wish.session_of(identity)):
             told = Told(_("The account does not let its users change their passwords."), 403)
             raise NotChanged(told, AccessDenied("The user has no leave for iam:ChangePassword."))
-        self._written(wish, identity, self._change_user)
+        self._replace(wish, proved)
         return identity
 
     def _proved(self, wish: Wish) -> Proved:
@@ -149,37 +145,36 @@ class AccountPasswords:
         site = self.site
         site.exchange.mfa_at = _milliseconds(session.mfa_at) if session and session.mfa_at else None
         with site.store.read() as tx:
-            ask = passwords.on_own_password(self._call(tx, identity, site.exchange.now), {})
+            ask = passwords.on_own_password(self._call(tx, identity), {})
         return site.desk.may(site.exchange, identity, ask, "iam:ChangePassword")
 
-    def _written(self, wish: Wish, identity: IamIdentity, write: Write) -> None:
-        """Make the change, beside the thread that serves everybody else and so without the request's own context."""
-        site, exchange = self.site, self.site.exchange
-        entry = trail.page(exchange, EVENT, identity.account_id, wish.whose.told)
-
-        def change() -> None:
-            with site.store.write() as tx:
-                write(tx, identity, wish, exchange.now)
-                trail.keep(tx, entry, exchange)
-
-        try:
-            aside(change)
-        except WrongPassword as error:  # it was right a moment ago: somebody else was quicker
-            raise NotChanged(wrong(), error) from error
-        site.gate.audit.append(entry)
-
-    def _change_user(self, tx: Connection, identity: IamIdentity, wish: Wish, now: datetime) -> None:
-        passwords.change_password(self._call(tx, identity, now), {"OldPassword": wish.old, "NewPassword": wish.new})
-
-    def _change_owner(self, tx: Connection, identity: IamIdentity, wish: Wish, now: datetime) -> None:
-        root_login.change_root_password(tx, identity.account_id, wish.new, now=now, random=self.site.gate.random)
-
-    def _call(self, tx: Connection, identity: IamIdentity, now: datetime) -> Call:
-        gate, record = self.site.gate, self.site.store.user(identity.subject)
+    def _call(self, tx: Connection, identity: IamIdentity) -> Call:
+        gate, exchange, record = self.site.gate, self.site.exchange, self.site.store.user(identity.subject)
         if record is None:
             raise NoSuchEntity(f"The user {identity.name} has gone.")
         principal = callers.user(record, "", None, Ceilings()).principal
-        return Call(tx, principal, identity.account_id, now, gate.random, gate.vault, gate.limits)
+        return Call(tx, principal, identity.account_id, exchange.now, gate.random, gate.vault, gate.limits)
+
+    def _replace(self, wish: Wish, proved: Proved) -> None:
+        """Put the new password in the place of the one that was proved, unless somebody else was quicker."""
+        site, exchange, random = self.site, self.site.exchange, self.site.gate.random
+        present = self._present(proved.identity)
+        if present is None or present.hash != proved.hash:
+            raise NotChanged(wrong(), _OVERTAKEN)
+        new = aside(lambda: password_change.successor(present, wish.new, random))
+        entry = trail.page(exchange, EVENT, proved.identity.account_id, wish.whose.told)
+        with site.store.write() as tx:
+            if not password_change.write(tx, present, new, exchange.now):
+                raise NotChanged(wrong(), _OVERTAKEN)
+            trail.keep(tx, entry, exchange)
+        site.gate.audit.append(entry)
+
+    def _present(self, identity: IamIdentity) -> Present | None:
+        account_id = identity.account_id
+        with self.site.store.read() as tx:
+            if identity.is_root:
+                return password_change.of_root(tx, account_id)
+            return password_change.of_user(tx, account_id, identity.subject, self.site.exchange.now)
 
 
 def wrong() -> Told:

@@ -35,7 +35,8 @@ from iam.schema import account, login_profile, user
 _HASHER = argon2.PasswordHasher.from_parameters(argon2.profiles.RFC_9106_LOW_MEMORY)
 # Made over random bytes that nobody kept: an unknown name costs the same time as a wrong password.
 _NOBODYS = "$argon2id$v=19$m=65536,t=3,p=4$jtvwQAqxA4mJrlOW6qg0qQ$P4KK811eoBNhPjXTURLPt2Odk8Vsv15SbWESN5pTe1Q"
-_REMEMBERED = 24  # the largest PasswordReusePrevention
+REUSED = "Policy constraint violation with password reuse prevention during password change."
+REMEMBERED = 24  # the largest PasswordReusePrevention
 _SALT = 16
 
 
@@ -217,11 +218,9 @@ def self_service(user_id: str) -> PolicySet:
 def _replace(call: Call, user_name: str, found: Entity, password: str, *, reset_required: bool) -> None:
     policy = policy_of(call.tx, call.account_id)
     require_strong(policy, password, _names(call, user_name))
-    earlier = [found.hash, *json.loads(found.previous)][:_REMEMBERED]
+    earlier = [found.hash, *json.loads(found.previous)][:REMEMBERED]
     if any(is_hash_of(one, password) for one in earlier[: policy.PasswordReusePrevention or 0]):
-        raise PasswordPolicyViolation(
-            "Policy constraint violation with password reuse prevention during password change."
-        )
+        raise PasswordPolicyViolation(REUSED)
     new = {
         "hash": hash_of(password, call.random),
         "previous": json.dumps(earlier),
