@@ -21,7 +21,7 @@ from broker.web.forms import Forms, Told, throttled
 from broker.web.passkeys import Answer, Ceremony, NotProved, Passkeys, Proved
 from broker.web.site import Site
 from iam import factors
-from iam.errors import InvalidAuthenticationCode, Throttling, ValidationError
+from iam.errors import InvalidAuthenticationCode, NotSignedIn, Throttling, ValidationError
 from iam.factors import PASSKEY, TOTP
 from iam.vault import Vault
 
@@ -67,9 +67,11 @@ class SecondFactor:
     # --- showing ------------------------------------------------------------------------------------------------------
 
     def show(self) -> Response:
-        """Show the form, or the way to a first factor for somebody signed in who has none."""
+        """Show the form, or the way to a first factor for somebody signed in who has none; raise NotSignedIn."""
         who = self._who()
-        if who.session is not None and not self._held(who):
+        if not self._held(who):
+            if who.session is None:  # they were reset meanwhile
+                raise NotSignedIn("You are not signed in.")
             return self.site.found(f"{self.site.at('/mfa/enrol')}?{urlencode({'to': who.to})}")
         return self._form(who, request.args.get("use", ""))
 

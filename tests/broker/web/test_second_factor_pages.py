@@ -1,11 +1,13 @@
 """Second factors on the pages: given after the password, for a role, set up, taken away (THREATS H02, H08)."""
 
 import base64
+import itertools
 import json
 import re
 import urllib.parse
 import zlib
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import pytest
 from administrator import trust
@@ -40,6 +42,8 @@ class Desk:
 
     world: World
     browser: Browser
+    name: str = "ann"
+    since: int = 0  # as many audit records there were before
     seed: bytes = b""
     roles: tuple[str, ...] = ()
     codes: list[str] = field(default_factory=list)
@@ -51,10 +55,10 @@ class Desk:
 
     # --- signing in ---------------------------------------------------------------------------------------------------
 
-    def sign_in(self, name="ann"):
+    def sign_in(self):
         """Come back from the identity provider; return where that led."""
         response = self.world.response(
-            name=name, subject=name, recipient=f"{SAML}/acs", destination=f"{SAML}/acs",
+            name=self.name, subject=self.name, recipient=f"{SAML}/acs", destination=f"{SAML}/acs",
             audiences=((f"{SAML}/metadata",),), in_response_to=self._begun(), more={"Role": self.roles},
         )  # fmt: skip
         form = {"SAMLResponse": encoded(signed(response)), "RelayState": self.relay_state}
@@ -134,11 +138,22 @@ class Desk:
 
     def elsewhere(self):
         """The same person in front of another browser."""
-        return Desk(self.world, Browser(self.world.installation), self.seed, self.roles, self.codes, self.key)
+        return replace(self, browser=Browser(self.world.installation))
+
+    def neighbour(self):
+        """Somebody else, with a key of their own."""
+        return replace(self.elsewhere(), name=f"{self.name}-b", seed=b"", key=Device(PUBLIC))
+
+    @property
+    def person(self) -> str:
+        return f"{CORP}|{self.name}"
 
     def records(self, *names):
-        lines = self.world.installation.services.audit.path.read_text().splitlines()
-        return [one for one in map(json.loads, lines) if one["eventName"] in names]
+        return [one for one in recorded(self.world)[self.since :] if one["eventName"] in names]
+
+
+def recorded(world):
+    return [json.loads(line) for line in world.installation.services.audit.path.read_text().splitlines()]
 
 
 def root_of(page):
@@ -168,32 +183,55 @@ def session_of(browser):
     return browser.cookies.get("fedgate-session")
 
 
-def world_with(tmp_path, redis_url, **more):
-    with Redis.from_url(redis_url) as client:
-        client.flushall()
-    return world_in(tmp_path, redis_url, FEDGATE_PUBLIC_URL=PUBLIC, **more)
+@contextmanager
+def world_with(folder, redis_url, **more):
+    folder.mkdir(exist_ok=True)
+    world = world_in(folder, redis_url, **{"FEDGATE_PUBLIC_URL": PUBLIC} | more)
+    yield world
+    world.installation.close()
+
+
+@pytest.fixture(scope="module")
+def leaving(tmp_path_factory, redis_url):
+    """A world whose provider leaves second factors to its people."""
+    with world_with(tmp_path_factory.mktemp("leaving"), redis_url) as world:
+        furnish(world)
+        yield world
+
+
+@pytest.fixture(scope="module")
+def demanding(tmp_path_factory, redis_url):
+    """A world whose provider's people must have a second factor."""
+    with world_with(tmp_path_factory.mktemp("demanding"), redis_url, FEDGATE_PAGES_SECOND_FACTOR=CORP) as world:
+        furnish(world)
+        yield world
+
+
+def furnish(world):
+    world.trusts("plain")
+    world.trusts("secure", Condition={"Bool": {"aws:MultiFactorAuthPresent": "true"}})
+    world.trusts("aged", Condition={"NumericLessThan": {"aws:MultiFactorAuthAge": "600"}})
+
+
+_NUMBERS = itertools.count(1)
 
 
 def desk_in(world):
-    plain = world.trusts("plain")
-    secure = world.trusts("secure", Condition={"Bool": {"aws:MultiFactorAuthPresent": "true"}})
-    return Desk(world, Browser(world.installation), roles=tuple(f"{role},{CORP}" for role in (plain, secure)))
+    """Somebody new, so that tests leave each other alone."""
+    roles = tuple(f"{world.admin.arn('role', name)},{CORP}" for name in ("plain", "secure", "aged"))
+    return Desk(world, Browser(world.installation), f"ann{next(_NUMBERS)}", len(recorded(world)), roles=roles)
 
 
 @pytest.fixture
-def desk(tmp_path, redis_url):
+def desk(leaving):
     """Somebody whose provider leaves second factors to them."""
-    world = world_with(tmp_path, redis_url)
-    yield desk_in(world)
-    world.installation.close()
+    return desk_in(leaving)
 
 
 @pytest.fixture
-def demanded(tmp_path, redis_url):
+def demanded(demanding):
     """Somebody whose provider's people must have a second factor."""
-    world = world_with(tmp_path, redis_url, FEDGATE_PAGES_SECOND_FACTOR=CORP)
-    yield desk_in(world)
-    world.installation.close()
+    return desk_in(demanding)
 
 
 @pytest.fixture
@@ -228,7 +266,7 @@ def test_a_code_opens_the_session_and_leads_on(proved):
     }  # fmt: skip
     assert given["requestParameters"] == {"use": "code", "purpose": "sign-in"}
     assert given["responseElements"] == {"SecondFactor": "Success"}
-    assert given["userIdentity"]["sessionContext"]["person"] == f"{CORP}|ann"
+    assert given["userIdentity"]["sessionContext"]["person"] == proved.person
 
 
 @pytest.mark.parametrize("spread", ["{0} {1}", " {0}{1}\t", "{0}\u00a0{1}"])
@@ -330,6 +368,13 @@ def test_a_factor_that_somebody_added_meanwhile_is_asked_for(demanded):
     assert len(demanded.factors()) == 1
 
 
+def test_who_waits_while_the_factors_are_reset_signs_in_again(proved):
+    with proved.world.installation.store.write() as tx:
+        factors.reset_factors(tx, proved.person)
+    assert proved.browser.get("/mfa").status == 401
+    assert proved.sign_in() == "/mfa/enrol"
+
+
 def test_forms_of_elsewhere_are_refused(proved):
     page = proved.browser.get("/mfa")
     fields = form(page, "code") | {"code": proved.code()}
@@ -352,9 +397,10 @@ def test_hostile_fields_are_refused_without_a_failure_of_ours(proved):
 
 def test_waiting_ends_after_ten_minutes_for_good(proved, redis_url):
     with Redis.from_url(redis_url) as client:
-        (key,) = client.keys("fedgate:web:waiting:*")
-        assert 0 < client.ttl(key) <= 600
-        client.delete(key)
+        found = client.keys("fedgate:web:waiting:*")
+        assert found
+        assert all(0 < client.ttl(key) <= 600 for key in found)
+        client.delete(*found)
     assert proved.browser.get("/mfa").status == 401
 
 
@@ -414,7 +460,7 @@ def test_the_page_shows_one_seed_as_picture_and_as_text_and_keeps_none(demanded)
     )
     assert not re.search(r"\sstyle=|\son\w+=|<style|<script(?! src=)", text)
     with demanded.world.installation.store.read() as tx:
-        assert factors.factors_of(tx, f"{CORP}|ann") == ()
+        assert factors.factors_of(tx, demanded.person) == ()
 
 
 def test_a_wrong_first_code_adds_nothing_and_nobody_scans_twice(demanded):
@@ -460,8 +506,8 @@ def test_a_seed_that_is_not_ours_is_refused(demanded, seed):
 
 
 def test_a_seed_of_somebody_else_or_of_yesterday_is_refused(demanded):
-    other = demanded.elsewhere()
-    other.sign_in("ben")
+    other = demanded.neighbour()
+    other.sign_in()
     theirs = other.browser.get("/mfa/enrol")
     demanded.sign_in()
     page = demanded.browser.get("/mfa/enrol")
@@ -541,8 +587,6 @@ def test_stepping_up_gives_a_new_session_id_and_ends_the_old_one(desk):
 
 
 def test_an_old_factor_is_asked_for_again_where_the_trust_says_how_old_it_may_be(desk):
-    aged = desk.world.trusts("aged", Condition={"NumericLessThan": {"aws:MultiFactorAuthAge": "600"}})
-    desk.roles += (f"{aged},{CORP}",)
     desk.sign_in()
     desk.enrol_app("/mfa/enrol?to=/portal")
     assert "AWS_SESSION_TOKEN" in take(desk, "aged").body.decode()
@@ -556,11 +600,11 @@ def test_an_old_factor_is_asked_for_again_where_the_trust_says_how_old_it_may_be
 def test_stepping_up_is_for_who_is_signed_in_even_where_another_sign_in_waits(proved):
     proved.give()
     proved.clock.advance(seconds=30)
-    other = proved.elsewhere()
-    other.sign_in("ben")
+    other = proved.neighbour()
+    other.sign_in()
     proved.browser.cookies["fedgate-step"] = other.browser.cookies["fedgate-step"]
     page = proved.browser.get("/mfa?to=/security")
-    assert "<strong>ann</strong>" in page.body.decode()
+    assert f"<strong>{proved.name}</strong>" in page.body.decode()
     assert proved.give(target="/mfa?to=/security").headers["Location"] == "/security"
 
 
@@ -667,8 +711,8 @@ def test_nobody_removes_what_somebody_else_has(desk):
     desk.sign_in()
     desk.enrol_app("/mfa/enrol?to=/security")
     (factor,) = desk.factors()
-    other = desk.elsewhere()
-    other.sign_in("ben")
+    other = desk.neighbour()
+    other.sign_in()
     other.enrol_app("/mfa/enrol?to=/security")
     assert other.posted("/security/remove", factor=factor["id"]).status == 404
     assert desk.factors() == [factor]
@@ -773,7 +817,7 @@ def test_what_a_page_asks_of_a_key_names_this_site_and_not_the_person(keyed):
     assert made["rp"] == {"name": "Fedgate", "id": "localhost"}
     assert made["authenticatorSelection"]["residentKey"] == "preferred"
     assert made["authenticatorSelection"]["userVerification"] == "preferred"
-    assert (made["user"]["name"], made["attestation"]) == ("ann", "none")
+    assert (made["user"]["name"], made["attestation"]) == (keyed.name, "none")
     assert "ann" not in base64.urlsafe_b64decode(made["user"]["id"] + "==").decode("latin-1")
     assert [one["id"] for one in made["excludeCredentials"]] == [one["id"] for one in told["allowCredentials"]]
 
@@ -817,8 +861,8 @@ def test_a_signature_of_another_key_opens_nothing(keyed):
 
 
 def test_a_passkey_of_somebody_else_opens_nothing(keyed):
-    ben = Desk(keyed.world, Browser(keyed.world.installation), roles=keyed.roles)
-    ben.sign_in("ben")
+    ben = keyed.neighbour()
+    ben.sign_in()
     ben.enrol_key()
     keyed.key, mine = ben.key, keyed.key
     assert keyed.touch().status == 401
@@ -938,8 +982,8 @@ def test_a_passkey_that_was_made_elsewhere_is_not_added(demanded, lie):
 
 
 def test_a_passkey_has_one_owner(keyed):
-    ben = Desk(keyed.world, Browser(keyed.world.installation), roles=keyed.roles, key=keyed.key)
-    ben.sign_in("ben")
+    ben = replace(keyed.neighbour(), key=keyed.key)
+    ben.sign_in()
     answer = ben.enrol_key()
     assert answer.status == 409
     assert "This passkey is registered already." in alert(answer)
@@ -947,17 +991,15 @@ def test_a_passkey_has_one_owner(keyed):
 
 
 def test_an_address_of_numbers_has_no_passkeys_and_says_so(tmp_path, redis_url):
-    with Redis.from_url(redis_url) as client:
-        client.flushall()
-    world = world_in(tmp_path, redis_url, FEDGATE_PAGES_SECOND_FACTOR="iam")
-    world.admin.do("CreateUser", UserName="eve")
-    world.admin.do("CreateLoginProfile", UserName="eve", Password=ALICE)
-    eve = Desk(world, Browser(world.installation))
-    assert eve.sign_in_with_password(f"/signin/{ACCOUNT}", "eve", ALICE) == "/mfa/enrol"
-    text = eve.browser.get("/mfa/enrol").body.decode()
+    numbers = {"FEDGATE_PUBLIC_URL": "http://127.0.0.1:8080", "FEDGATE_PAGES_SECOND_FACTOR": "iam"}
+    with world_with(tmp_path, redis_url, **numbers) as world:
+        world.admin.do("CreateUser", UserName="eve")
+        world.admin.do("CreateLoginProfile", UserName="eve", Password=ALICE)
+        eve = Desk(world, Browser(world.installation))
+        assert eve.sign_in_with_password(f"/signin/{ACCOUNT}", "eve", ALICE) == "/mfa/enrol"
+        text = eve.browser.get("/mfa/enrol").body.decode()
     assert "There are no passkeys at this address" in text
     assert "passkey.js" not in text
-    world.installation.close()
 
 
 @pytest.mark.parametrize(
@@ -1038,21 +1080,20 @@ def directory(tmp_path_factory):
 def test_somebody_of_a_directory_who_has_a_factor_is_asked_for_it_at_every_sign_in(tmp_path, redis_url, directory):
     file = tmp_path / "fedgate.toml"
     file.write_text(as_toml(directory.config()))
-    world = world_with(tmp_path, redis_url, FEDGATE_CONFIG=str(file))
-    role = {"Federated": world.admin.arn("ldap-provider", "corp")}
-    condition = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
-    world.admin.role("secure", trust(role, ["sts:AssumeRoleWithLDAPIdentity"], Condition=condition))
-    desk = Desk(world, Browser(world.installation))
-    assert desk.sign_in_with_password("/login", "alice", ALICE) == "/portal"
-    answer = take(desk)
-    enrol = desk.browser.get(answer.headers["Location"]).headers["Location"]
-    desk.enrol_app(enrol)
-    assert "AWS_SESSION_TOKEN" in take(desk).body.decode()
-    other = desk.elsewhere()
-    assert other.sign_in_with_password("/login", "alice", ALICE) == "/mfa"
-    assert other.give().status == 303
-    assert "AWS_SESSION_TOKEN" in take(other).body.decode()
-    world.installation.close()
+    with world_with(tmp_path, redis_url, FEDGATE_CONFIG=str(file)) as world:
+        role = {"Federated": world.admin.arn("ldap-provider", "corp")}
+        condition = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
+        world.admin.role("secure", trust(role, ["sts:AssumeRoleWithLDAPIdentity"], Condition=condition))
+        desk = Desk(world, Browser(world.installation))
+        assert desk.sign_in_with_password("/login", "alice", ALICE) == "/portal"
+        answer = take(desk)
+        enrol = desk.browser.get(answer.headers["Location"]).headers["Location"]
+        desk.enrol_app(enrol)
+        assert "AWS_SESSION_TOKEN" in take(desk).body.decode()
+        other = desk.elsewhere()
+        assert other.sign_in_with_password("/login", "alice", ALICE) == "/mfa"
+        assert other.give().status == 303
+        assert "AWS_SESSION_TOKEN" in take(other).body.decode()
 
 
 # --- laws -------------------------------------------------------------------------------------------------------------
