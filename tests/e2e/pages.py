@@ -3,10 +3,10 @@
 import base64
 import contextlib
 import subprocess
-import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from botocore.credentials import Credentials
 from broker_process import ACCOUNT, DIRECTORY, FEDGATE, PASSWORDS, Broker, document, environment, group
 from directories import RunningDirectory, ldap_tool
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response
-from saml_idp import metadata
+from saml_idp import ATTRIBUTES, encoded, metadata, signed
+from saml_idp import Response as Answer
 from servers import free_port
 
 from broker.demo.people import BASE
@@ -41,7 +42,9 @@ userPassword: {password}
 pwdPolicySubentry: cn=strict,ou=policies,{base}
 """
 RESET = "dn: uid={name},ou=people,{base}\nchangetype: modify\nreplace: pwdReset\npwdReset: TRUE\n"
+PARTNER, PARTNER_ROLES = f"arn:aws:iam::{ACCOUNT}:saml-provider/Partner", ("PartnerAuditor", "PartnerSupport")
 USER, USER_WITH_APP, USER_PASSWORD = "jane", "mona", "Correct-horse-battery-9"
+WITH_APP = "dave"  # of the directory: sets up an app when he first signs in with a browser
 OWNERS = {ACCOUNT: "owner@acme.example", LAB: "owner@lab.acme.example"}
 OWNER_PASSWORD = "Staple-for-the-owner-7"
 
@@ -111,7 +114,7 @@ class House:
 
     def code(self, step: int = 0) -> str:
         """Return what the app of the user who has one shows now, or some steps later."""
-        return totp.code_at(self.seed, int(time.time()) // totp.STEP + step)
+        return totp.code_at(self.seed, totp.step_at(datetime.now(UTC)) + step)
 
     def forget_apps(self, account: str) -> None:
         """Take the apps of an account's owner away, so that a first one can be set up again."""
@@ -155,7 +158,7 @@ def furnish(house: House) -> None:
     for role in ROLES:
         make_role(iams[role.account], role)
     iam = iams[ACCOUNT]
-    iam.create_saml_provider(Name="Partner", SAMLMetadataDocument=metadata())
+    open_door(house.broker, iam)
     for name in (USER, USER_WITH_APP):
         iam.create_user(UserName=name)
         iam.create_login_profile(UserName=name, Password=USER_PASSWORD)
@@ -164,6 +167,25 @@ def furnish(house: House) -> None:
     people = "".join(NEWCOMER.format(name=name, base=BASE, password=NEWCOMER_PASSWORD) for name in NEWCOMERS)
     ldap_tool("ldapadd", house.directory.ldapi, people)
     house.directory.modify("\n".join(RESET.format(name=name, base=BASE) for name in NEWCOMERS))
+
+
+def open_door(broker: Broker, iam: Any) -> None:
+    """Let people of a partner in, also where the partner's own page sends them here, and give them two roles."""
+    file = broker.folder / "partner.xml"
+    file.write_text(metadata())
+    broker.fedgate("saml", "add", "Partner", "--metadata", str(file), "--account", ACCOUNT, "--idp-initiated")
+    trust = {"Effect": "Allow", "Principal": {"Federated": PARTNER}, "Action": "sts:AssumeRoleWithSAML"}
+    for name in PARTNER_ROLES:
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=document(trust))
+
+
+def partners_answer(house: House) -> dict[str, str]:
+    """Return where the partner's page sends somebody, and the form that it sends along."""
+    roles = tuple(f"arn:aws:iam::{ACCOUNT}:role/{name},{PARTNER}" for name in PARTNER_ROLES)
+    attributes = {f"{ATTRIBUTES}Role": roles, f"{ATTRIBUTES}RoleSessionName": ("ann",)}
+    address = f"{house.broker.endpoint}/saml/{ACCOUNT}/Partner/acs"
+    response = Answer(now=datetime.now(UTC), attributes=attributes, recipient=address, destination=address)
+    return {"address": address, "response": encoded(signed(response))}
 
 
 def make_role(iam: Any, role: Role) -> None:
@@ -179,7 +201,7 @@ def make_role(iam: Any, role: Role) -> None:
 def give_app(iam: Any, user: str) -> bytes:
     """Give a user an authenticator app, and return its seed."""
     made = iam.create_virtual_mfa_device(VirtualMFADeviceName=user)["VirtualMFADevice"]
-    seed, step = base64.b32decode(made["Base32StringSeed"]), int(time.time()) // totp.STEP
+    seed, step = base64.b32decode(made["Base32StringSeed"]), totp.step_at(datetime.now(UTC))
     codes = [totp.code_at(seed, step - before) for before in (2, 1)]
     iam.enable_mfa_device(
         UserName=user,
@@ -226,6 +248,8 @@ def browsing(chromium: Browser, house: House, who: str = "", **options: Any) -> 
     if who and who not in house.cookies:
         with browsing(chromium, house) as page:
             sign_in(page, who)
+            if who == WITH_APP:
+                set_up_app(page)
             house.cookies[who] = page.context.storage_state()
     context = chromium.new_context(
         base_url=house.broker.endpoint, storage_state=house.cookies.get(who), reduced_motion="reduce", **options
@@ -245,6 +269,20 @@ def sign_in(page: Page, who: str) -> None:
     page.goto("/login?switch=1" if who in PASSWORDS else f"/signin/{ACCOUNT}")
     type_in(page, username=who, password=PASSWORDS.get(who, USER_PASSWORD))
     page.wait_for_url("**/portal")
+
+
+def set_up_app(page: Page) -> None:
+    """Set up an authenticator app for whoever is signed in or must have one, up to the recovery codes."""
+    page.goto("/mfa/enrol")
+    type_in(page, code=code_of(page.locator("#key").inner_text()))
+    page.get_by_role("heading", level=1, name="Recovery codes").wait_for()
+
+
+def code_of(key: str) -> str:
+    """Return what an app shows now into which this key was typed."""
+    text = key.replace(" ", "").upper()
+    seed = base64.b32decode(text + "=" * (-len(text) % 8))
+    return totp.code_at(seed, totp.step_at(datetime.now(UTC)))
 
 
 def type_in(page: Page, **fields: str) -> None:
