@@ -6,10 +6,11 @@ A style sheet or script that a page asks for by its fingerprint is kept for a ye
 import hashlib
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
-from babel.units import format_unit
+from babel.dates import format_timedelta
 from flask import Blueprint, Flask, Response, abort, request
 from flask_babel import format_datetime, get_locale
 
@@ -96,5 +97,6 @@ def provider(text: str) -> str:
 
 def length_of_time(seconds: int) -> str:
     """Return so many seconds in whole hours, or else in minutes, in the reader's language."""
-    unit, size = ("duration-hour", 3600) if seconds % 3600 == 0 else ("duration-minute", 60)
-    return str(format_unit(seconds // size, unit, locale=get_locale()))
+    unit: Literal["hour", "minute"] = "hour" if seconds % 3600 == 0 else "minute"
+    # The threshold keeps 24 hours from being a day; units by themselves lack a name in Japanese.
+    return format_timedelta(timedelta(seconds=seconds), granularity=unit, threshold=10_000, locale=get_locale())

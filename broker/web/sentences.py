@@ -1,4 +1,4 @@
-"""What errors of other layers say to people: pages show it in the reader's language, the audit log in English."""
+"""Words of other layers that people read: pages show them in the reader's language, the audit log in English."""
 
 from typing import Final
 
@@ -21,4 +21,16 @@ SENTENCES: Final = (
     to_translate("Too many failed sign-ins. Try again later."),
     to_translate("Too many sign-ins at once. Try again later."),
     to_translate("You administer no account: no role that you may take has the leave for it."),
+)
+
+# The layers of a decision (iam.policy.decide), and shells that have more than a name (broker.credential_formats).
+WORDS: Final = (
+    to_translate("identity-based policy"),
+    to_translate("resource-based policy"),
+    to_translate("role trust policy"),
+    to_translate("permissions boundary"),
+    to_translate("session policy"),
+    to_translate("service control policy"),
+    to_translate("bash and zsh"),
+    to_translate("Windows Command Prompt"),
 )
