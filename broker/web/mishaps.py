@@ -10,11 +10,12 @@ from typing import Final
 
 from flask import Response, g, request
 from flask_babel import gettext
-from werkzeug.exceptions import HTTPException, MisdirectedRequest, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, InternalServerError, MisdirectedRequest, RequestEntityTooLarge
 
+from broker.aws.errors import status
 from broker.web.languages import to_translate
 from broker.web.site import Site
-from iam.errors import InternalFailure, RequestTooLarge
+from iam.errors import InternalFailure, RequestTooLarge, ServiceError, ServiceUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,9 @@ class Mishaps:
     def refused(self, error: HTTPException) -> Response:
         """Return the answer to a request that reached no page."""
         site, code = self.site, error.code or 500
-        if not site.wants_page:
+        if isinstance(error, InternalServerError):  # not even the page of an error could be made
+            response = self._bare(error.original_exception)
+        elif not site.wants_page:
             response = text(code, f"{error.name}. Reference: {self._reference}\n")
         elif isinstance(error, RequestEntityTooLarge):
             response = site.refused(RequestTooLarge(_TOO_LARGE))
@@ -60,6 +63,14 @@ class Mishaps:
         if self.site.wants_page:
             return self.site.refused(InternalFailure(_FAULT))
         return text(500, f"{_FAULT} Reference: {reference}\n")
+
+    def _bare(self, error: BaseException | None) -> Response:
+        """Return a line for an error that the store, or a template, lets no page tell."""
+        told = error if isinstance(error, ServiceError) else InternalFailure(_FAULT)
+        response = text(status(told), f"{told.message} Reference: {self._reference}\n")
+        if isinstance(told, ServiceUnavailable):
+            response.headers["Retry-After"] = str(told.retry_after)
+        return response
 
     @property
     def _reference(self) -> str:

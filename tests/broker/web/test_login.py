@@ -1,6 +1,7 @@
 """/login: every state of the page, and the way from a name to the place where its password is."""
 
 import base64
+import contextlib
 import json
 import re
 import statistics
@@ -38,7 +39,7 @@ from lxml import etree
 from redis import Redis
 from saml_idp import encoded, signed
 from saml_world import Browser
-from servers import free_port, redis_server
+from servers import free_port, postgresql_database, postgresql_server, redis_server
 
 from broker.wsgi import Application
 
@@ -372,6 +373,45 @@ def test_a_fault_of_ours_is_recorded_too_and_tells_nothing(tmp_path, redis_url, 
         assert records(world)[-1]["requestID"].startswith(reference(page))
         plain = browser.get("/login")
         assert (plain.status, plain.headers["Content-Type"]) == (500, "text/plain; charset=utf-8")
+
+
+class Unwritable:
+    """A name that breaks every page which shows it."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("never shown")
+
+
+def test_where_not_even_the_page_of_an_error_can_be_made_there_is_a_line(tmp_path, redis_url, slapd):
+    with login_world(tmp_path, redis_url, slapd.config()) as world:
+        services = world.installation.services
+        site = services.login.site
+        broken = replace(site, appearance=replace(site.appearance, organisation=Unwritable()))
+        login = replace(services.login, site=broken, forms=replace(services.login.forms, site=broken))
+        world.installation.application = Application(replace(services, login=login))
+        for address in ("/login", "/nowhere", "/portal"):
+            answer = browser_of(world).get(address, Accept="text/html")
+            assert (answer.status, answer.headers["Content-Type"]) == (500, "text/plain; charset=utf-8")
+            assert re.fullmatch(r"Something went wrong here. Reference: \w{8}\n", answer.body.decode())
+
+
+def test_without_a_store_the_pages_say_try_again(tmp_path, redis_url, slapd):
+    with contextlib.ExitStack() as until, contextlib.ExitStack() as afterwards:
+        folder = until.enter_context(postgresql_server())
+        more = {"FEDGATE_DATABASE_URL": postgresql_database(folder, "pages")}
+        world = afterwards.enter_context(login_world(tmp_path, redis_url, slapd.config(), **more))
+        browser = signed_in(world)
+        form = browser.get("/login?switch=1")
+        until.close()
+        for ask in (
+            lambda: browser.get("/login", **PAGES),
+            lambda: browser.get("/portal"),
+            lambda: send(browser, form),
+        ):
+            answer = ask()
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "5"), words(answer)
+            assert re.search(r"cannot answer now. Try again later\. Reference: \w{8}", words(answer))
+        assert failures(world) == [("PageRequest", "ServiceUnavailable")] * 2 + [("SignIn", "ServiceUnavailable")]
 
 
 # --- maintenance ------------------------------------------------------------------------------------------------------
