@@ -91,7 +91,7 @@ class DirectoryPasswords:
         outcome = self._counted(wish, provider)
         who = trail.directory_user(whose.directory, whose.username, outcome.refusal)
         if outcome.change is not Change.CHANGED:
-            told = _told(outcome)
+            told = told_of(outcome)
             raise NotChanged(told, IDPRejectedClaim(told.text, log=f"{outcome.change.value}: {outcome.detail}"), who)
         site.gate.audit.append(trail.page(site.exchange, EVENT, None, whose.told, who=who))
         try:
@@ -186,7 +186,7 @@ def _milliseconds(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def _told(outcome: ChangeOutcome) -> Told:
+def told_of(outcome: ChangeOutcome) -> Told:
     """Return what a directory's answer means to the person; why the old password did not do, only where it is right."""
     if outcome.change is Change.REFUSED:
         return wrong()
