@@ -63,6 +63,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python bench/policy.py
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/saml.py
+	$(BIN)/python bench/pages.py
 
 # The laws of the policy language, with as many examples as a night has time for.
 laws: $(VENV)/.test
