@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from broker.health import liveness, readiness
 from broker.web import issuer, token_exchange
 from broker.web.brand import brand
+from broker.web.browser_sessions import BrowserSession
 from broker.web.languages import speak
 from broker.web.mishaps import Mishaps, text
 from broker.web.site import LARGEST_FORM
@@ -116,7 +117,14 @@ def _add_pages(app: Flask, services: Services) -> None:
             return services.saml.leave(identity)
         return services.oidc.leave(identity) if isinstance(identity, WebIdentity) else None
 
-    app.register_blueprint(services.portal.blueprint(leave, services.oidc.renew))
+    def renew(session: BrowserSession) -> Identity | None:
+        site = services.login.site
+        if not site.renewal.concerns(session.identity):
+            return services.oidc.renew(session)
+        found = site.renewed(session)
+        return found.identity if found else None
+
+    app.register_blueprint(services.portal.blueprint(leave, renew))
 
 
 def _json(status: int, facts: Mapping[str, object]) -> Response:

@@ -196,6 +196,14 @@ class Settings:
     pages_lifetime: int = field(
         metadata=_about("pages", "Seconds after which a browser is signed out whatever it does.", default=43_200)
     )
+    pages_recheck: int = field(
+        metadata=_about(
+            "pages",
+            "Seconds after which a directory is asked anew about somebody who is signed in;"
+            " before credentials it always is.",
+            default=300,
+        )
+    )
     pages_organisation: str = field(
         metadata=_about("pages", "Name above every page: that of your organisation.", default="Fedgate")
     )
@@ -461,6 +469,7 @@ def _unsafe(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
     idle, lifetime = values["pages_idle"], values["pages_lifetime"]
     yield ("pages", "idle"), "" if idle >= _LEAST_IDLE else f"must be at least {_LEAST_IDLE}"
     yield ("pages", "lifetime"), "" if idle <= lifetime <= _DAY else f"must be at least pages.idle, at most {_DAY}"
+    yield ("pages", "recheck"), "" if values["pages_recheck"] >= 0 else "must not be below zero"
     yield ("pages", "organisation"), "" if values["pages_organisation"].strip() else "must be a name, or left out"
     yield ("pages", "logo_file"), logo_remedy(values["pages_logo_file"])
     yield ("pages", "colours"), colours_remedy(values["pages_colours"])

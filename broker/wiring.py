@@ -49,6 +49,7 @@ from broker.web.oidc import OidcPages
 from broker.web.passkeys import GOOD_FOR, Passkeys
 from broker.web.passwords import Passwords
 from broker.web.portal import Portal
+from broker.web.renewal import Renewal
 from broker.web.saml import SamlPages
 from broker.web.sealed_fields import SealedFields
 from broker.web.second_factor import SecondFactor
@@ -232,16 +233,18 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
     checks: dict[str, Callable[[], None]] = {"sql": store.check, "redis": sessions.check, "audit": audit.check}
     checks |= {f"directory {name}": provider.check for name, provider in providers.items()}
     trusted = tuple(ip_network(text) for text in settings.trusted_proxies)
+    browser_sessions = BrowserSessions(
+        open_redis(settings.redis_url),
+        now,
+        random,
+        timedelta(seconds=settings.pages_idle),
+        timedelta(seconds=settings.pages_lifetime),
+    )
     site = Site(
         gate=gate,
-        sessions=BrowserSessions(
-            open_redis(settings.redis_url),
-            now,
-            random,
-            timedelta(seconds=settings.pages_idle),
-            timedelta(seconds=settings.pages_lifetime),
-        ),
+        sessions=browser_sessions,
         standing=Standing(store, providers),
+        renewal=Renewal(browser_sessions, providers, timedelta(seconds=settings.pages_recheck)),
         trusted_proxies=trusted,
         public_url=settings.public_url,
         appearance=appearance(settings),

@@ -42,7 +42,8 @@ _NOBODYS = Client()
 class BrowserSession:
     """One person in one browser. ``key`` is where Redis has it; ``form_token`` proves that a form is one of ours.
 
-    ``renewal`` is what the provider is asked with, sealed, whether what it said of the person still holds; or nothing.
+    ``renewal`` is what the provider is asked with, sealed, whether what it said of the person still holds; of a
+    directory, when it was last asked; or nothing.
     ``mfa_at`` is when the person last gave a second factor.
     """
 

@@ -29,9 +29,11 @@ from broker.aws.role_desk import Choices, RoleDesk
 from broker.web.appearance import Appearance
 from broker.web.browser_sessions import BrowserSession, BrowserSessions, Client, Waiting
 from broker.web.languages import LANGUAGES, SAID, to_translate
+from broker.web.renewal import Renewal
 from broker.web.standing import Standing
 from iam.errors import (
     AccessDenied,
+    IDPRejectedClaim,
     InternalFailure,
     NotSignedIn,
     RequestTooLarge,
@@ -41,7 +43,7 @@ from iam.errors import (
     ValidationError,
 )
 from iam.store import Store
-from sts.identity import Identity
+from sts.identity import Identity, ProviderUnavailable, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Site:
     gate: Gate
     sessions: BrowserSessions
     standing: Standing
+    renewal: Renewal
     trusted_proxies: edge.Networks
     public_url: str
     appearance: Appearance
@@ -130,6 +133,27 @@ class Site:
             return None
         self.exchange.identity = found.identity
         self.exchange.mfa_at = None if found.mfa_at is None else int(found.mfa_at.timestamp() * 1000)
+        return self._asked_again(found) if self.renewal.is_due(found, self.exchange.now) else found
+
+    def _asked_again(self, session: BrowserSession) -> BrowserSession | None:
+        """Return the session with what the directory says by now; its outage signs nobody out (THREATS E12, E14)."""
+        try:
+            return self.renewed(session)
+        except ProviderUnavailable as error:
+            log.warning("page %s goes on with what a directory said before: %s", self.exchange.id, error.log)
+            return self.renewal.passed_over(session, self.exchange.now)
+
+    def renewed(self, session: BrowserSession) -> BrowserSession | None:
+        """Return the session with what the directory says by now, or None for whom it knows no more, who is signed out.
+
+        Raise ProviderUnavailable.
+        """
+        found = self.renewal.renewed(session, self.exchange.now)
+        if isinstance(found, Refusal):
+            error = IDPRejectedClaim(GONE, log=f"{found.reason}: {found.detail}")
+            self.record_failure("DirectoryLookUp", "", error, provider=session.identity.provider)
+            return None
+        self.exchange.identity = found.identity
         return found
 
     def required(self) -> BrowserSession:
@@ -356,6 +380,7 @@ def _as_refusal(error: Exception) -> ServiceError:
     return InternalFailure("An internal error occurred.")
 
 
+GONE = to_translate("Your directory does not let you in any more.")
 CLOSED = to_translate("This service is being maintained. Try again later.")
 NOT_OURS = to_translate("This form is not from this site, or too old. Go back, load the page anew and try again.")
 
