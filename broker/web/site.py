@@ -312,6 +312,8 @@ class Site:
         response.headers["Cache-Control"] = "no-store"
         response.headers["Referrer-Policy"] = "same-origin"
         response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Cross-Origin-Opener-Policy"] = "same-origin"  # no page of elsewhere keeps a hand on ours
+        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
         response.headers["x-amzn-RequestId"] = self.exchange.id
         if self.secure:
             response.headers["Strict-Transport-Security"] = "max-age=31536000"
