@@ -145,14 +145,21 @@ class LiveSessions:
 
     def forget(self, sessions: Iterable[LiveSession]) -> None:
         """Take sessions off the list, after their revocation is committed; raise RedisError."""
+        by_account: dict[str, list[LiveSession]] = {}
         for session in sessions:
-            account_id = session.account_id
-            with self._redis.pipeline(transaction=False) as together:
-                together.delete(session_keys.entry(account_id, session.id))
-                together.zrem(session_keys.index(account_id), session.id)
-                together.zrem(session_keys.of_person(account_id, session.person), session.id)
-                together.zrem(session_keys.used(account_id), session.id)
-                together.execute()
+            by_account.setdefault(session.account_id, []).append(session)
+        for account_id, gone in by_account.items():
+            for at in range(0, len(gone), _CHUNK):
+                self._forget(account_id, gone[at : at + _CHUNK])
+
+    def _forget(self, account_id: str, gone: Sequence[LiveSession]) -> None:
+        with self._redis.pipeline(transaction=False) as together:
+            together.delete(*(session_keys.entry(account_id, one.id) for one in gone))
+            for index in (session_keys.index(account_id), session_keys.used(account_id)):
+                together.zrem(index, *(one.id for one in gone))
+            for one in gone:
+                together.zrem(session_keys.of_person(account_id, one.person), one.id)
+            together.execute()
 
     def check(self) -> None:
         """Raise RedisError where Redis does not answer."""

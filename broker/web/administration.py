@@ -3,23 +3,25 @@
 There is no list of administrators to keep beside the policies. To see everything of an account takes the leave for
 ``iam:GetAccountAuthorizationDetails``, which is what the IAM API asks for the same; to end sessions takes that for
 ``iam:PutRolePolicy`` on the account's roles, by which AWS revokes the sessions of a role (IAM User Guide, "Revoke IAM
-role temporary security credentials"). PowerUserAccess, which leaves out all of IAM, has neither.
+role temporary security credentials"). PowerUserAccess, which leaves out all of IAM, has neither. What is asked is what
+the gate would answer to the credentials that somebody could take now.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from flask import g
+
 from broker.web.browser_sessions import BrowserSession
+from broker.web.languages import to_translate
 from broker.web.site import Site
 from iam.accounts import list_accounts
-from iam.arn import iam_arn, root_arn
-from iam.errors import AccessDenied, ServiceError
-from iam.policy.decide import Why
+from iam.errors import AccessDenied, InvalidIdentityToken, ServiceError, ServiceUnavailable, ValidationError
+from iam.operations.ask import Ask
 from iam.policy.policy_set import PolicySet
-from sts.callers import ContextKeys
-from sts.identity import IamIdentity
-from sts.question import Asker
+from iam.records import RoleRecord
+from sts.identity import IamIdentity, Identity
 
 
 class Leave(NamedTuple):
@@ -33,6 +35,9 @@ SEE: Final = Leave("iam:GetAccountAuthorizationDetails", "*")
 REVOKE: Final = Leave("iam:PutRolePolicy", "arn:aws:iam::{account_id}:role/*")
 
 
+_NONE: Final = to_translate("You administer no account: no role that you may take has the leave for it.")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Administration:
     """Asks the policies what somebody signed in may administer."""
@@ -44,48 +49,56 @@ class Administration:
         return next(self._accounts(session, SEE), None) is not None
 
     def accounts(self, session: BrowserSession, leave: Leave = SEE) -> tuple[str, ...]:
-        """Return the ids of the accounts that somebody may see, or has another leave for."""
-        return tuple(sorted(set(self._accounts(session, leave))))
+        """Return the ids of the accounts that somebody may see, or has another leave for; found once for a request."""
+        known: dict[tuple[str, Leave], tuple[str, ...]] = g.setdefault("administered", {})
+        if (session.key, leave) not in known:
+            known[session.key, leave] = tuple(sorted(self._accounts(session, leave)))
+        return known[session.key, leave]
 
     def required(self, session: BrowserSession, leave: Leave = SEE) -> tuple[str, ...]:
         """Return these accounts; raise AccessDenied where there is none."""
         found = self.accounts(session, leave)
         if not found:
-            raise AccessDenied("You administer no account: no role that you may take has the leave for it.")
+            raise AccessDenied(_NONE)
         return found
 
-    def is_operator(self, session: BrowserSession) -> bool:
-        """Return whether somebody sees every account, and so also what belongs to none."""
+    def is_operator(self, session: BrowserSession, leave: Leave = SEE) -> bool:
+        """Return whether somebody has this leave for every account, and so also for what belongs to none."""
         with self.site.store.read() as tx:
-            return {one.id for one in list_accounts(tx)} <= set(self.accounts(session))
+            return {one.id for one in list_accounts(tx)} <= set(self.accounts(session, leave))
 
     def _accounts(self, session: BrowserSession, leave: Leave) -> Iterator[str]:
-        asker = Asker(self.site.store, self.site.exchange.now)
-        keys = {"aws:multifactorauthpresent": ("false" if session.mfa_at is None else "true",)}
         done: set[str] = set()
-        for principal, account_id in self._principals(session, leave):
-            resource = leave.resource.format(account_id=account_id)
-            if account_id not in done and _allows(asker, principal, leave.action, resource, keys):
+        for account_id, role in self._ways(session.identity):
+            if account_id not in done and self._may(session.identity, leave, account_id, role):
                 done.add(account_id)
                 yield account_id
 
-    def _principals(self, session: BrowserSession, leave: Leave) -> Iterator[tuple[str, str]]:
-        """Yield as whom somebody can act, with the account: as a user or owner, and by each role open to them."""
-        identity = session.identity
+    def _ways(self, identity: Identity) -> Iterator[tuple[str, RoleRecord | None]]:
+        """Yield how somebody can act, and in which account: as a user or owner, and by each role open to them."""
         if isinstance(identity, IamIdentity):
-            user = None if identity.is_root else self.site.store.user(identity.subject)
-            yield user.arn if user else root_arn(identity.account_id), identity.account_id
-        for role in self.site.choices(identity).open:
-            if _speaks_of(role.policies, leave.action):  # most roles have nothing to do with administration
-                yield iam_arn(role.account_id, "role", role.name, role.path), role.account_id
+            yield identity.account_id, None
+        for role in self._open(identity):
+            yield role.account_id, role
+
+    def _open(self, identity: Identity) -> Sequence[RoleRecord]:
+        try:
+            return self.site.choices(identity).open
+        except (InvalidIdentityToken, ValidationError):  # whom the provider vouched for in a way that gives no role
+            return ()
+
+    def _may(self, identity: Identity, leave: Leave, account_id: str, role: RoleRecord | None) -> bool:
+        site = self.site
+        if role is not None and not _speaks_of(role.policies, leave.action):
+            return False  # most roles have nothing to do with administration
+        ask = Ask(leave.resource.format(account_id=account_id))
+        try:
+            return site.desk.may(site.exchange, identity, ask, leave.action, role)
+        except ServiceUnavailable:
+            raise
+        except ServiceError:  # who has gone meanwhile, or cannot have the role, administers nothing
+            return False
 
 
 def _speaks_of(policies: PolicySet, action: str) -> bool:
     return any(not one.denies for policy in policies for one in policy.about(action.lower()))
-
-
-def _allows(asker: Asker, principal: str, action: str, resource: str, keys: ContextKeys) -> bool:
-    try:
-        return asker.question(principal, action, resource, keys).answer() is Why.ALLOWED
-    except ServiceError:  # who has gone meanwhile administers nothing
-        return False

@@ -15,6 +15,7 @@ from broker.web.browser_sessions import BrowserSession
 from broker.web.site import Site
 from iam.accounts import list_accounts
 from iam.errors import ServiceUnavailable
+from iam.records import Revocations
 from iam.store import revoke
 from sts.sessions import LiveSession
 
@@ -59,8 +60,12 @@ class Ending:
             return tuple(one.id for one in list_accounts(tx))
 
     def live(self, accounts: Sequence[str], person: str | None = None) -> Live:
-        """Return the live credentials of these accounts, or of one person in them, those that end first first."""
+        """Return the live credentials of these accounts, or of one person in them, those that end first first.
+
+        What is refused is not live, whether or not Redis was told.
+        """
         listing, found, used = self.site.gate.sessions, list[LiveSession](), dict[str, int]()
+        refused = self.site.store.revocations()
         try:
             for account_id in accounts:
                 mine = (
@@ -68,19 +73,23 @@ class Ending:
                     if person is None
                     else listing.of_person(account_id, person, self._now_ms)
                 )
-                here = list(mine)
+                here = [one for one in mine if not _is_refused(one, refused)]
                 found += here
                 used |= listing.last_used(account_id, [one.id for one in here])
         except RedisError:
             return Live(tuple(found), used, away=True)
         return Live(tuple(sorted(found, key=lambda one: one.expires_at)), used)
 
+    def browsers(self, sessions: Sequence[BrowserSession]) -> tuple[BrowserSession, ...]:
+        """Return those of these sessions of browsers that still stand."""
+        site = self.site
+        return tuple(one for one in sessions if site.standing.holds(one, site.exchange.now))
+
     def end(self, cut: Cut, account_id: str, live: Sequence[LiveSession] = ()) -> None:
         """Refuse what was minted up to now, and take it off the list; raise ServiceError where it cannot be kept."""
         site = self.site
         site.gate.audit.check()  # a change that could not be audited is not made
-        told = {"revoked": cut._asdict()}
-        entry = trail.page(site.exchange, "RevokeSessions", account_id or None, told)
+        entry = trail.page(site.exchange, "RevokeSessions", account_id or None, {"revoked": [cut._asdict()]})
         with site.store.write() as tx:
             revoke(tx, cut.kind, cut.subject, self._now_ms, self._now_ms)
             trail.keep(tx, entry, site.exchange)
@@ -93,12 +102,21 @@ class Ending:
         except RedisError as error:
             log.warning("%d sessions are refused, but still listed: %s", len(gone), error)
 
-    def end_browsers(self, sessions: Sequence[BrowserSession]) -> int:
-        """End sessions of browsers; return how many there still were, 0 where Redis cannot be asked."""
-        ended = 0
+    def end_browsers_of(self, person: str) -> None:
+        """Take the sessions of a person's browsers away, who is refused already: Redis is only told."""
+        sessions = self.site.sessions
         try:
-            for one in sessions:
-                ended += self.site.sessions.end_all(one.identity.provider, one.identity.subject, (one.key,))
+            for one in sessions.of_person(person):
+                sessions.end(one)
         except ServiceUnavailable as error:
-            log.warning("sessions of browsers could not be ended: %s", error.log)
-        return ended
+            log.warning("sessions of browsers are refused, but still there: %s", error.log)
+
+
+def _is_refused(one: LiveSession, refused: Revocations) -> bool:
+    return refused.refuses(
+        session_id=one.id,
+        person=one.person,
+        role_id=one.entity_id,
+        account_id=one.account_id,
+        issued_ms=one.issued_at,
+    )

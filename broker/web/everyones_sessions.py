@@ -4,23 +4,35 @@ Whoever sees an account sees its credentials; ending them takes another leave (b
 everybody, and a person of a directory as a whole, are the business of those who administer every account.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from flask import Blueprint, Response, request
+from redis.exceptions import RedisError
 
 from broker.web.administration import REVOKE, Administration
 from broker.web.browser_sessions import BrowserSession
 from broker.web.ending import ACCOUNT, PERSON, ROLE, SESSION, Cut, Ending
+from broker.web.languages import to_translate
 from broker.web.site import Site
 from iam.arn import parse_arn
-from iam.errors import AccessDenied, NoSuchEntity, ValidationError
+from iam.errors import AccessDenied, NoSuchEntity, ServiceUnavailable, ValidationError
 from sts.sessions import LiveSession
 
 _ON_A_PAGE: Final = 200
 _MOST_BROWSERS: Final = 1000
-_NOT_YOURS: Final = "You may not end these sessions: it takes the leave for iam:PutRolePolicy on the account's roles."
+_DIGITS: Final = 6  # of a page's number
+_NOBODYS: Final = "none"  # in the place of an account that there is not
+# Characters of what is named, by its kind: an id of ours, a person as the database takes one, an ARN, an id or alias.
+_LONGEST: Final[Mapping[str, int]] = {SESSION: 64, PERSON: 512, ROLE: 2048, ACCOUNT: 63}
+_NOT_YOURS: Final = to_translate(
+    "You may not end these sessions, or there is nothing of this name. It takes the leave for iam:PutRolePolicy on the"
+    " account's roles."
+)
+_NO_SESSION: Final = to_translate("This session has ended already, or is of an account that is not yours.")
+_NO_PERSON: Final = to_translate("A person is written as PROVIDER|SUBJECT, as the list shows it.")
+_LIST_AWAY: Final = to_translate("The list of credentials cannot be read now. Try again later.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +54,14 @@ class EveryonesSessions:
         site, session = self.site, self.site.required()
         accounts = self.administration.required(session)
         query, page = request.args.get("q", "")[:200], _number(request.args.get("page", "1"))
-        live = Ending(site).live(accounts)
+        ending = Ending(site)
+        live = ending.live(accounts)
         found = [one for one in live.sessions if _fits(query, _text(one))]
-        browsers = site.sessions.everybodys(_MOST_BROWSERS) if self.administration.is_operator(session) else ()
+        browsers = self._browsers(session, query)
         shown = found[(page - 1) * _ON_A_PAGE : page * _ON_A_PAGE]
         if site.wants_json:
-            return site.json({"credentials": [one._asdict() for one in shown], "found": len(found)})
+            told = {"credentials": [one._asdict() for one in shown], "found": len(found)}
+            return site.json(told | {"browsers": list(map(_browser_json, browsers)), "form_token": session.form_token})
         return site.page(
             "everyones_sessions.html",
             session=session,
@@ -60,56 +74,65 @@ class EveryonesSessions:
             query=query,
             page=page,
             pages=max(1, -(-len(found) // _ON_A_PAGE)),
-            browsers=[one for one in browsers if _fits(query, _browser_text(one))][:_ON_A_PAGE],
+            browsers=browsers,
         )
+
+    def _browsers(self, session: BrowserSession, query: str) -> Sequence[BrowserSession]:
+        """Return the browsers that a search finds, for those who see every account: people sign in to none alone."""
+        if not self.administration.is_operator(session):
+            return ()
+        found = [one for one in self.site.sessions.everybodys(_MOST_BROWSERS) if _fits(query, _browser_text(one))]
+        return Ending(self.site).browsers(found[:_ON_A_PAGE])
 
     def end(self) -> Response:
         """End what is named: credentials, or all of a person, a role or an account."""
         site, session = self.site, self.site.posted()
         self.administration.required(session)
-        kind, subject = site.field("kind", 16), site.field("subject", 2048).strip()
-        ending, may = Ending(site), self.administration.accounts(session, REVOKE)
-        if kind not in (SESSION, PERSON, ROLE, ACCOUNT) or not subject:
-            raise ValidationError("Say what to end.")
+        kind = site.field("kind", 16)
+        subject = site.field("subject", _LONGEST.get(kind, 0)).strip()
+        if not subject:
+            raise ValidationError(to_translate("Say what to end."))
         if kind != SESSION and "sure" not in request.form:
-            raise ValidationError("Say that you mean all of it: tick the box.")
-        live = ending.live(may)
-        cut, account_id = self._cut(kind, subject, live.sessions)
-        if not (account_id in may if account_id else self._has_all(may)):
+            raise ValidationError(to_translate("Say that you mean all of it: tick the box."))
+        ending, may = Ending(site), self.administration.accounts(session, REVOKE)
+        cut, account_id = self._cut(kind, subject, may)
+        if not (account_id in may if account_id else self.administration.is_operator(session, REVOKE)):
             raise AccessDenied(_NOT_YOURS)
-        ending.end(cut, account_id, live.sessions)
+        ending.end(cut, account_id, ending.live(may if kind == PERSON else (account_id,)).sessions)
         if kind == PERSON:
-            ending.end_browsers(site.sessions.of_person(subject))
+            ending.end_browsers_of(subject)
         return site.found(site.at("/admin/sessions"))
 
-    def _has_all(self, may: Sequence[str]) -> bool:
-        """Return whether these are all accounts there are: people of a directory belong to none alone."""
-        return set(Ending(self.site).all_accounts()) <= set(may)
+    def _cut(self, kind: str, subject: str, may: Sequence[str]) -> tuple[Cut, str]:
+        """Return what to refuse, and the account that it belongs to, or none; raise NoSuchEntity.
 
-    def _cut(self, kind: str, subject: str, live: Sequence[LiveSession]) -> tuple[Cut, str]:
-        """Return what to refuse, and the account that it belongs to, or none; raise NoSuchEntity."""
+        What is not there and what is of another account's are one to whoever may not see it.
+        """
         if kind == SESSION:
-            one = next((one for one in live if one.id == subject), None)
-            if one is None:
-                raise NoSuchEntity("This session has ended already, or is of an account that is not yours.")
-            return Cut(kind, subject), one.account_id
+            return Cut(kind, subject), self._account_of_session(subject, may)
         if kind == ROLE:
             role = self.site.store.role(subject)
-            if role is None:
-                raise NoSuchEntity(f"There is no role {subject[:200]}.")
-            return Cut(kind, role.id), role.account_id
+            return (Cut(kind, role.id), role.account_id) if role else (Cut(kind, subject), _NOBODYS)
         if kind == ACCOUNT:
             account = self.site.store.account(subject) or self.site.store.account_by_alias(subject)
-            if account is None:
-                raise NoSuchEntity(f"There is no account {subject[:64]}.")
-            return Cut(kind, account.id), account.id
+            return Cut(kind, account.id if account else subject), account.id if account else _NOBODYS
         return Cut(kind, subject), self._home_of(subject)
+
+    def _account_of_session(self, session_id: str, may: Sequence[str]) -> str:
+        """Return the one of these accounts that a live session is of; raise NoSuchEntity, ServiceUnavailable."""
+        listing = self.site.gate.sessions
+        try:
+            return next(account_id for account_id in may if listing.find(account_id, session_id))
+        except StopIteration as error:
+            raise NoSuchEntity(_NO_SESSION) from error
+        except RedisError as error:
+            raise ServiceUnavailable(_LIST_AWAY, log=str(error)) from error
 
     def _home_of(self, person: str) -> str:
         """Return the account of a person of an account's own provider or of its users; nothing for a directory's."""
         provider, bar, subject = person.partition("|")
         if not bar or not subject:
-            raise ValidationError("A person is written as PROVIDER|SUBJECT, as the list shows it.")
+            raise ValidationError(_NO_PERSON)
         arn = parse_arn(provider)
         if arn is not None:
             return arn.account
@@ -119,8 +142,19 @@ class EveryonesSessions:
         return user.account_id if user else subject
 
 
+def _browser_json(one: BrowserSession) -> dict[str, object]:
+    return {
+        "person": one.identity.person,
+        "name": one.identity.name,
+        "opened_at": one.opened_at.isoformat(),
+        "ends_at": one.ends_at.isoformat(),
+        "source_ip": one.client.source_ip,
+        "user_agent": one.client.user_agent,
+    }
+
+
 def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and int(text[:6]) > 0 else 1
+    return max(1, int(text)) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else 1
 
 
 def _fits(query: str, text: str) -> bool:

@@ -7,11 +7,12 @@ from flask import Blueprint, Response
 from broker.web.administration import Administration
 from broker.web.browser_sessions import BrowserSession
 from broker.web.ending import PERSON, SESSION, Cut, Ending
+from broker.web.languages import to_translate
 from broker.web.site import Site
 from iam.errors import NoSuchEntity
 from sts.sessions import LiveSession
 
-_GONE = "This session has ended already."
+_GONE = to_translate("This session has ended already.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ class SessionList:
         site, session = self.site, self.site.required()
         ending = Ending(site)
         live = ending.live(ending.all_accounts(), session.identity.person)
-        browsers = site.sessions.of_person(session.identity.person)
+        browsers = ending.browsers(site.sessions.of_person(session.identity.person))
         if site.wants_json:
             return site.json(
                 {
@@ -68,8 +69,9 @@ class SessionList:
         found = [one for one in site.sessions.of_person(session.identity.person) if one.handle == wanted]
         if not found:
             raise NoSuchEntity(_GONE)
-        site.record("EndBrowserSession", session.identity.account_id, person=session.identity.person, session=wanted)
-        Ending(site).end_browsers(found)
+        site.record("EndBrowserSession", session.identity.account_id, session=wanted)
+        for one in found:
+            site.sessions.end(one)
         return self._back()
 
     def end_all(self) -> Response:
@@ -78,7 +80,7 @@ class SessionList:
         person, ending = session.identity.person, Ending(self.site)
         live = ending.live(ending.all_accounts(), person)
         ending.end(Cut(PERSON, person), session.identity.account_id, live.sessions)
-        ending.end_browsers(site.sessions.of_person(person))
+        ending.end_browsers_of(person)
         response = site.page("all_ended.html")
         site.drop_session(response)
         return response
