@@ -126,10 +126,10 @@ class House:
 
 
 @contextlib.contextmanager
-def running_house(folder: Path, slapd: RunningDirectory) -> Iterator[House]:
+def running_house(folder: Path, slapd: RunningDirectory, port: int = 0) -> Iterator[House]:
     """Serve a furnished broker; its Redis is its own."""
+    port = port or free_port()
     # By this name, since browsers have passkeys for names alone.
-    port = free_port()
     server = {"bind": f"127.0.0.1:{port}", "public_url": f"http://localhost:{port}"}
     broker = Broker(folder, slapd, server=server, more=PAGES).make()
     lab = broker.fedgate("account", "create", "--id", LAB, "--alias", "acme-lab")["root"]
