@@ -265,7 +265,7 @@ class Site:
     def wants_json(self) -> bool:
         """Return whether the client would rather have JSON than a page."""
         best = request.accept_mimetypes.best_match(["text/html", "application/json"])
-        return bool(best == "application/json")
+        return bool(best == "application/json") or request.path.startswith("/api/")
 
     def page(self, template: str, *, code: int = 200, forms_to: str = "'self'", **values: object) -> Response:
         """Return a page; ``forms_to`` is where its forms may lead, as form-action says it."""

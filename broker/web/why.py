@@ -5,20 +5,36 @@ The same engine that refuses explains; the page and the JSON under ``/api/v1/exp
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
 from flask import Blueprint, Response, request
 
 from broker.web.administration import Administration
 from broker.web.browser_sessions import BrowserSession
+from broker.web.languages import to_translate
 from broker.web.site import Site
 from iam.errors import AccessDenied, NoSuchEntity
+from iam.policy.decide import TRUST
 from iam.policy.explain import Explanation, LayerRead, Read, as_json
 from iam.policy.statement import Effect
 from iam.records import RoleRecord
 
 _SHOWN: Final = 5  # statements that do not apply, of each layer
 _MOST: Final = 200  # roles on one page
+_NO_ROLE: Final = to_translate("No role of this name names your identity provider.")
+
+
+class Verdict(Enum):
+    """Why a role is open to somebody or not, in a word."""
+
+    OPEN = "open"
+    AFTER_MFA = "after a second factor"
+    AFTER_TAGS = "after what it asks for is told"
+    NOT_NAMED = "the provider did not name it"
+    DENIED = "denied by a statement"
+    OWN_POLICIES = "the own policies do not allow it"
+    NOT_TRUSTED = "not trusted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +88,12 @@ class WhyPages:
             roles = site.choices(session.identity).closed if self.other_roles else []
             return site.page("other_roles.html", roles=roles[:_MOST], more=max(0, len(roles) - _MOST), **shared)
         role, found = self._explained(session, arn)
-        site.record("ExplainRole", role.account_id, roleArn=role.arn)
         return site.page(
             "why.html",
             role=role,
             account=site.store.account(role.account_id),
-            allowed=all(one.decision.allowed for one in found),
-            explicit=any(one.decision.statements and not one.decision.allowed for one in found),
+            verdict=self._verdict(session, role, found),
+            of_directory=site.renewal.concerns(session.identity),
             explanations=[(one, list(_told(one))) for one in found],
             **shared,
         )
@@ -87,14 +102,25 @@ class WhyPages:
         """Answer with the same as JSON."""
         session = self.site.required()
         role, found = self._explained(session, request.args.get("role", ""))
-        self.site.record("ExplainRole", role.account_id, roleArn=role.arn)
+        verdict = self._verdict(session, role, found)
+        questions = [as_json(one) for one in found]
         return self.site.json(
-            {
-                "role": role.arn,
-                "allowed": all(one.decision.allowed for one in found),
-                "questions": [as_json(one) for one in found],
-            }
+            {"role": role.arn, "allowed": verdict is Verdict.OPEN, "verdict": verdict.value, "questions": questions}
         )
+
+    def _verdict(self, session: BrowserSession, role: RoleRecord, found: tuple[Explanation, ...]) -> Verdict:
+        """Return in a word why a role is open or not."""
+        refused = [one for one in found if not one.decision.allowed]
+        choices = self.site.choices(session.identity)
+        verdicts = {
+            Verdict.NOT_NAMED: not found,
+            Verdict.OPEN: not refused,
+            Verdict.AFTER_MFA: role in choices.after_mfa,
+            Verdict.AFTER_TAGS: role in choices.after_tags,
+            Verdict.DENIED: any(one.decision.statements for one in refused),
+            Verdict.OWN_POLICIES: all(_lets_in(one) for one in refused),
+        }
+        return next((one for one, applies in verdicts.items() if applies), Verdict.NOT_TRUSTED)
 
     def _explained(self, session: BrowserSession, arn: str) -> tuple[RoleRecord, tuple[Explanation, ...]]:
         """Return a role and why it is open or not; raise NoSuchEntity for all that this person may not see."""
@@ -102,11 +128,17 @@ class WhyPages:
         visible = choices.open + choices.after_mfa + choices.after_tags + (choices.closed if self.other_roles else [])
         role = next((one for one in visible if one.arn == arn), None)
         if role is None:
-            raise NoSuchEntity("No role of this name names your identity provider.")
+            raise NoSuchEntity(_NO_ROLE)
+        self.site.record("ExplainRole", role.account_id, roleArn=role.arn)
         try:
             return role, self.site.desk.reasons(self.site.exchange, session.identity, role.arn)
         except AccessDenied:  # a rule that no policy changes, such as an assertion that does not name the role
             return role, ()
+
+
+def _lets_in(found: Explanation) -> bool:
+    """Return whether the role's trust policy lets somebody in, so that what is missing stands elsewhere."""
+    return any(one.layer == TRUST and one.answer == "allows" for one in found.layers)
 
 
 def _told(found: Explanation) -> Iterator[Told]:
@@ -127,7 +159,12 @@ def _checks(read: Read, found: Explanation) -> Iterator[Check]:
     statement = read.statement
     named = tuple(one.text for one in statement.everybody())
     if named:
-        yield Check("principal", "Principal", named, (found.context.principal.arn,), read.names_principal)
+        element = "NotPrincipal" if statement.not_principals else "Principal"
+        yield Check("principal", element, named, (found.context.principal.arn,), read.names_principal)
+    if not read.reaches_resource:
+        element = "NotResource" if statement.not_resources else "Resource"
+        wanted = statement.resources + statement.not_resources
+        yield Check("resource", element, wanted, (found.context.resource,), fits=False)
     for one in read.conditions:
         condition = one.condition
         name = f"{condition.operator} {condition.name}"
