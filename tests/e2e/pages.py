@@ -243,9 +243,17 @@ class Complaints:
             self.told.append(f"{response.status} {response.url}")
 
 
+@dataclass(frozen=True)
+class Tab:
+    """A page of a browser in which somebody is signed in or nobody, and what was complained about there."""
+
+    page: Page
+    complaints: Complaints
+
+
 @contextlib.contextmanager
-def browsing(chromium: Browser, house: House, who: str = "", **options: Any) -> Iterator[Page]:
-    """Open a browser of its own, in which somebody is signed in; nothing there may have been complained about."""
+def open_tab(chromium: Browser, house: House, who: str = "", **options: Any) -> Iterator[Tab]:
+    """Open a browser of its own; whoever signs in with one for the first time does so at this moment."""
     if who and who not in house.cookies:
         with browsing(chromium, house) as page:
             sign_in(page, who)
@@ -259,10 +267,17 @@ def browsing(chromium: Browser, house: House, who: str = "", **options: Any) -> 
     complaints = Complaints(house.broker.endpoint)
     complaints.watch(context)
     try:
-        yield context.new_page()
+        yield Tab(context.new_page(), complaints)
     finally:
         context.close()
-    assert not complaints.told
+
+
+@contextlib.contextmanager
+def browsing(chromium: Browser, house: House, who: str = "", **options: Any) -> Iterator[Page]:
+    """Open a browser of its own, in which nothing may be complained about."""
+    with open_tab(chromium, house, who, **options) as tab:
+        yield tab.page
+    assert not tab.complaints.told
 
 
 def sign_in(page: Page, who: str) -> None:
