@@ -27,7 +27,6 @@ from iam.errors import (
     MalformedPolicyDocument,
     NotSignedIn,
     ServiceError,
-    ServiceUnavailable,
     ValidationError,
 )
 from iam.policy.lint import Finding
@@ -331,12 +330,7 @@ class Portal:
         credentials = process_form(result["Credentials"])
         if site.wants_json:
             return site.json(credentials)
-        response = self._credentials(identity, role_arn, credentials, session)
-        if session is None:
-            with suppress(ServiceUnavailable):  # the credentials are there, whoever wants another role signs in again
-                if site.session() is None:  # an answer that nobody had asked for takes nobody's place
-                    site.open(response, identity)
-        return response
+        return self._credentials(identity, role_arn, credentials, session)
 
     def _credentials(
         self, identity: Identity, role_arn: str, credentials: dict[str, Any], session: BrowserSession | None

@@ -6,6 +6,7 @@ programs list first and then go to the STS; whoever chooses a role there spends 
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from flask import Blueprint, Response, abort, request
@@ -25,6 +26,7 @@ from iam.arn import ACCOUNT_ID, iam_arn
 from iam.errors import (
     ExpiredTokenException,
     InvalidIdentityToken,
+    ServiceUnavailable,
 )
 from iam.records import SamlProviderRecord
 from iam.saml.metadata import REDIRECT
@@ -157,7 +159,16 @@ class SamlPages:
                 return site.json(self.portal.listed(found, roles))
             return self.portal.choice(found, roles, action=site.at(request.path), hidden={"SAMLResponse": text})
         site.check_origin()  # a form of another site may show roles; what is chosen there is nobody's choice
-        return self.portal.taken(found, chosen)
+        response = self.portal.taken(found, chosen)
+        if not site.wants_json and not self.entrance.demands(found):  # whoever must give a second factor signs in
+            self._open(response, found)
+        return response
+
+    def _open(self, response: Response, found: SamlIdentity) -> None:
+        """Begin a session beside credentials that were just given; they are there whatever comes of it."""
+        with suppress(ServiceUnavailable):  # whoever wants another role signs in again
+            if self.site.session() is None:  # an answer that nobody had asked for takes nobody's place
+                self.site.open(response, found)
 
     # --- signing out --------------------------------------------------------------------------------------------------
 

@@ -157,7 +157,7 @@ def test_whoever_proves_nothing_waits_one_time(house):
             times[case].append(time.perf_counter() - started)
     medians = [statistics.median(taken) for taken in times.values()]
     assert min(medians) > 0.02, "no argon2 at all"
-    assert max(medians) < 2 * min(medians), times
+    assert max(medians) < 3 * min(medians), times  # without argon2 it would be a tenth
 
 
 # --- passwords are for pages, keys for the API ------------------------------------------------------------------------

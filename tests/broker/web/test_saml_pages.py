@@ -309,6 +309,16 @@ def test_listing_uses_nothing_up_and_choosing_does(world, browser):
     refused(again, 400, "The assertion has been used before")
 
 
+def test_credentials_that_nobody_asked_for_open_no_session_for_whom_a_second_factor_is_demanded(tmp_path, redis_url):
+    world = world_in(tmp_path, redis_url, FEDGATE_PAGES_SECOND_FACTOR="arn:aws:iam::111122223333:saml-provider/Corp")
+    allow(world, idp_initiated=True)
+    browser, text = Browser(world.installation), encoded(signed(for_us(world)))
+    chosen = browser.post(f"{BASE}/acs", {"SAMLResponse": text, "roleIndex": world.role})
+    assert "AWS_SESSION_TOKEN" in chosen.body.decode()  # as the STS gives them for the same assertion
+    assert browser.get("/portal").status == 401
+    world.installation.close()
+
+
 def test_a_program_lists_the_roles_and_then_goes_to_the_sts(world, browser):
     allow(world, idp_initiated=True)
     text = encoded(signed(for_us(world)))
