@@ -111,6 +111,7 @@ class House:
     directory: RunningDirectory
     roots: Mapping[str, Credentials]
     seed: bytes = b""
+    door: dict[str, str] = field(default_factory=dict)  # what `fedgate saml add` said
     cookies: dict[str, Any] = field(default_factory=dict)
 
     def code(self, step: int = 0) -> str:
@@ -159,7 +160,7 @@ def furnish(house: House) -> None:
     for role in ROLES:
         make_role(iams[role.account], role)
     iam = iams[ACCOUNT]
-    open_door(house.broker, iam)
+    house.door = open_door(house.broker, iam)
     for name in (USER, USER_WITH_APP, USER_WITH_PASSKEY):
         iam.create_user(UserName=name)
         iam.create_login_profile(UserName=name, Password=USER_PASSWORD)
@@ -170,23 +171,26 @@ def furnish(house: House) -> None:
     house.directory.modify("\n".join(RESET.format(name=name, base=BASE) for name in NEWCOMERS))
 
 
-def open_door(broker: Broker, iam: Any) -> None:
-    """Let people of a partner in, also where the partner's own page sends them here, and give them two roles."""
+def open_door(broker: Broker, iam: Any) -> dict[str, str]:
+    """Let people of a partner in, also where the partner's own page sends them, and give them two roles; return how."""
     file = broker.folder / "partner.xml"
     file.write_text(metadata())
-    broker.fedgate("saml", "add", "Partner", "--metadata", str(file), "--account", ACCOUNT, "--idp-initiated")
+    facts: dict[str, str] = broker.fedgate(
+        "saml", "add", "Partner", "--metadata", str(file), "--account", ACCOUNT, "--idp-initiated"
+    )
     trust = {"Effect": "Allow", "Principal": {"Federated": PARTNER}, "Action": "sts:AssumeRoleWithSAML"}
     for name in PARTNER_ROLES:
         iam.create_role(RoleName=name, AssumeRolePolicyDocument=document(trust))
+    return facts
 
 
 def partners_answer(house: House) -> dict[str, str]:
     """Return where the partner's page sends somebody, and the form that it sends along."""
     roles = tuple(f"arn:aws:iam::{ACCOUNT}:role/{name},{PARTNER}" for name in PARTNER_ROLES)
     attributes = {f"{ATTRIBUTES}Role": roles, f"{ATTRIBUTES}RoleSessionName": ("ann",)}
-    address = f"{house.broker.endpoint}/saml/{ACCOUNT}/Partner/acs"
-    response = Answer(now=datetime.now(UTC), attributes=attributes, recipient=address, destination=address)
-    return {"address": address, "response": encoded(signed(response))}
+    address, audiences = house.door["our_acs"], ((house.door["our_entity_id"],),)
+    given = {"attributes": attributes, "recipient": address, "destination": address, "audiences": audiences}
+    return {"address": address, "response": encoded(signed(Answer(now=datetime.now(UTC), **given)))}
 
 
 def make_role(iam: Any, role: Role) -> None:

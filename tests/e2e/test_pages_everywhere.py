@@ -157,7 +157,7 @@ def sent_by_partner(page: Page, house: House) -> None:
         }""",
         partners_answer(house),
     )
-    page.wait_for_url("**/acs")
+    page.locator("[name=roleIndex]").first.wait_for()
 
 
 STATES = {
@@ -204,7 +204,7 @@ STATES = {
     "administration, sessions": State("/admin/sessions", "alice"),
     "administration, audit log": State("/admin/audit", "alice"),
     "refused": State(f"/why?role={ARNS['Ledger']}x", "alice"),
-    "not allowed": State("/admin", "bob"),
+    "not allowed": State("/admin", "frank"),
     "nowhere": State("/nowhere", "alice"),
     "choice of somebody whom a partner sent": State("/login", then=sent_by_partner),
     "signed out": State("/login", then=sign_out),
