@@ -43,8 +43,7 @@ pwdPolicySubentry: cn=strict,ou=policies,{base}
 """
 RESET = "dn: uid={name},ou=people,{base}\nchangetype: modify\nreplace: pwdReset\npwdReset: TRUE\n"
 PARTNER, PARTNER_ROLES = f"arn:aws:iam::{ACCOUNT}:saml-provider/Partner", ("PartnerAuditor", "PartnerSupport")
-USER, USER_WITH_APP, USER_WITH_PASSKEY = "jane", "mona", "kim"
-USER_PASSWORD = "Correct-horse-battery-9"
+USER, USER_WITH_APP, USER_PASSWORD = "jane", "mona", "Correct-horse-battery-9"
 WITH_APP = "dave"  # of the directory: sets up an app when he first signs in with a browser
 OWNERS = {ACCOUNT: "owner@acme.example", LAB: "owner@lab.acme.example"}
 OWNER_PASSWORD = "Staple-for-the-owner-7"
@@ -161,7 +160,7 @@ def furnish(house: House) -> None:
         make_role(iams[role.account], role)
     iam = iams[ACCOUNT]
     house.door = open_door(house.broker, iam)
-    for name in (USER, USER_WITH_APP, USER_WITH_PASSKEY):
+    for name in (USER, USER_WITH_APP):
         iam.create_user(UserName=name)
         iam.create_login_profile(UserName=name, Password=USER_PASSWORD)
         iam.attach_user_policy(UserName=name, PolicyArn="arn:aws:iam::aws:policy/ReadOnlyAccess")

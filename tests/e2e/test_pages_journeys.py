@@ -13,7 +13,6 @@ from pages import (
     USER,
     USER_PASSWORD,
     USER_WITH_APP,
-    USER_WITH_PASSKEY,
     browsing,
     credentials_on,
     portal,
@@ -123,37 +122,6 @@ def test_a_user_with_an_app_gives_its_code_once(house, page, scripts):
     expect(alert(page)).to_be_focused()
     type_in(page, code=house.code(step=0 if scripts else 1))
     page.wait_for_url("**/portal")
-
-
-AUTHENTICATOR = {
-    "protocol": "ctap2",
-    "transport": "internal",
-    "hasResidentKey": True,
-    "hasUserVerification": True,
-    "isUserVerified": True,
-    "automaticPresenceSimulation": True,
-}
-
-
-def test_a_passkey_is_added_and_then_signs_in(chromium, house):
-    with browsing(chromium, house) as page:
-        device = page.context.new_cdp_session(page)
-        device.send("WebAuthn.enable")
-        device.send("WebAuthn.addVirtualAuthenticator", {"options": AUTHENTICATOR})
-        sign_in(page, USER_WITH_PASSKEY)
-        page.goto("/security")
-        page.get_by_role("link", name="Add a second factor").click()
-        page.get_by_label("Name of the passkey").fill("Laptop")
-        page.get_by_role("button", name="Add a passkey").click()
-        page.get_by_role("link", name="I have kept them").click()
-        expect(page.get_by_role("table")).to_contain_text("Laptop")
-        page.get_by_role("button", name="Sign out").click()
-        page.goto(f"/signin/{ACCOUNT}")
-        type_in(page, username=USER_WITH_PASSKEY, password=USER_PASSWORD)
-        page.get_by_role("button", name="Use a passkey").click()
-        page.wait_for_url("**/portal")
-        page.goto("/sessions")
-        expect(page.locator("tr", has_text="this one").get_by_text("none")).to_have_count(0)
 
 
 def test_an_owner_must_set_up_a_second_factor_before_anything_else(house, page):

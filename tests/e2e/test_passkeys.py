@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from broker_process import ACCOUNT, DIRECTORY, PASSWORDS, Broker, document, group
-from http_browser import chromium_browser
 from playwright.sync_api import BrowserContext, CDPSession, Page, expect
 from servers import eventually, free_port
 
@@ -112,12 +111,6 @@ def broker(tmp_path_factory, slapd):
         yield broker
     finally:
         broker.close()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with chromium_browser() as browser:
-        yield browser
 
 
 @pytest.fixture
