@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -97,6 +98,11 @@ def provider(text: str) -> str:
 
 def length_of_time(seconds: int) -> str:
     """Return so many seconds in whole hours, or else in minutes, in the reader's language."""
+    return _length(seconds, str(get_locale()))
+
+
+@lru_cache(1000)
+def _length(seconds: int, locale: str) -> str:
     unit: Literal["hour", "minute"] = "hour" if seconds % 3600 == 0 else "minute"
     # The threshold keeps 24 hours from being a day; units by themselves lack a name in Japanese.
-    return format_timedelta(timedelta(seconds=seconds), granularity=unit, threshold=10_000, locale=get_locale())
+    return format_timedelta(timedelta(seconds=seconds), granularity=unit, threshold=10_000, locale=locale)

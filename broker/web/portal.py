@@ -4,7 +4,8 @@ import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -180,7 +181,7 @@ class Portal:
         self, identity: Identity, roles: Sequence[RoleRecord], *, action: str, hidden: Mapping[str, str]
     ) -> Response:
         """Return the page on which somebody without a session chooses; programs that pick roles can read it too."""
-        rows = [self._row(role, _UNMARKED, None) for role in roles]
+        rows = [_row(role, self.account(role.account_id)) for role in roles]
         accounts = [(account, list(found)) for account, found in groupby(rows, lambda one: one.account)]
         return self.site.page(
             "choice.html", identity=identity, accounts=accounts, action=action, hidden=hidden, data=_for_programs(rows)
@@ -193,9 +194,13 @@ class Portal:
         roles = choices.open + choices.after_mfa + choices.after_tags
         running, stale = self._running(identity, {role.account_id for role in roles})
         mfa, reason = {role.id for role in choices.after_mfa}, {role.id for role in choices.after_tags}
+        account = cache(self.account)  # a thousand roles are of a few accounts
         rows = [
-            replace(
-                self._row(role, marks.get(role.id, _UNMARKED), running.get(role.id)),
+            _row(
+                role,
+                account(role.account_id),
+                marks.get(role.id, _UNMARKED),
+                running.get(role.id),
                 mfa=role.id in mfa,
                 reason=role.id in reason,
             )
@@ -203,18 +208,6 @@ class Portal:
         ]
         rows.sort(key=lambda one: (one.account.casefold(), one.name.casefold()))
         return [*self._own(identity), *rows], stale
-
-    def _row(self, role: RoleRecord, mark: Mark, running: int | None) -> Row:
-        return Row(
-            role.arn,
-            role.name,
-            self.account(role.account_id),
-            role.account_id,
-            role.description,
-            role.max_session,
-            mark,
-            running,
-        )
 
     def _own(self, identity: Identity) -> Iterator[Row]:
         """Yield the row of a user or owner, who can have a session of their own."""
@@ -394,6 +387,19 @@ def _written(credentials: Mapping[str, Any], profile: str, endpoint: str) -> lis
 
 
 # --- the list -----------------------------------------------------------------------------------------------------
+
+
+def _row(
+    role: RoleRecord,
+    account: str,
+    mark: Mark = _UNMARKED,
+    running: int | None = None,
+    *,
+    mfa: bool = False,
+    reason: bool = False,
+) -> Row:
+    about, longest = role.description, role.max_session
+    return Row(role.arn, role.name, account, role.account_id, about, longest, mark, running, mfa, reason)
 
 
 def _listing(rows: Sequence[Row], query: str, page: str, *, stale: bool) -> Listing:
