@@ -27,8 +27,10 @@ class Renewal:
 
     def is_due(self, session: BrowserSession, now: datetime) -> bool:
         """Return whether the directory was last asked, or somebody signed in, long ago enough."""
+        if not self.concerns(session.identity):  # of others, ``renewal`` is what their provider is asked with
+            return False
         last = datetime.fromisoformat(session.renewal) if session.renewal else session.opened_at
-        return self.concerns(session.identity) and now - last >= self.every
+        return now - last >= self.every
 
     def renewed(self, session: BrowserSession, now: datetime) -> BrowserSession | Refusal:
         """Ask the directory, and keep what it says; raise ProviderUnavailable."""
