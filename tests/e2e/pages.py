@@ -45,8 +45,7 @@ RESET = "dn: uid={name},ou=people,{base}\nchangetype: modify\nreplace: pwdReset\
 PARTNER, PARTNER_ROLES = f"arn:aws:iam::{ACCOUNT}:saml-provider/Partner", ("PartnerAuditor", "PartnerSupport")
 USER, USER_WITH_APP, USER_PASSWORD = "jane", "mona", "Correct-horse-battery-9"
 WITH_APP = "dave"  # of the directory: sets up an app when he first signs in with a browser
-OWNERS = {ACCOUNT: "owner@acme.example", LAB: "owner@lab.acme.example"}
-OWNER_PASSWORD = "Staple-for-the-owner-7"
+OWNER, OWNER_PASSWORD = "owner@acme.example", "Staple-for-the-owner-7"
 
 
 @dataclass(frozen=True)
@@ -135,8 +134,7 @@ def running_house(folder: Path, slapd: RunningDirectory, port: int = 0) -> Itera
     lab = broker.fedgate("account", "create", "--id", LAB, "--alias", "acme-lab")["root"]
     assert broker.root is not None
     roots = {ACCOUNT: broker.root, LAB: Credentials(lab["access_key_id"], lab["secret_access_key"])}
-    for account in OWNERS:
-        give_password(broker, account)
+    give_password(broker, ACCOUNT, OWNER)
     try:
         house = House(broker.start(), slapd, roots)
         furnish(house)
@@ -145,9 +143,9 @@ def running_house(folder: Path, slapd: RunningDirectory, port: int = 0) -> Itera
         broker.close()
 
 
-def give_password(broker: Broker, account: str) -> None:
+def give_password(broker: Broker, account: str, address: str) -> None:
     """Give the owner of an account a password that need not be changed."""
-    command = [FEDGATE, "account", "root", "--account", account, "--email", OWNERS[account], "--password-stdin"]
+    command = [FEDGATE, "account", "root", "--account", account, "--email", address, "--password-stdin"]
     command += ["--config", str(broker.config)]
     home = environment(broker.folder)
     subprocess.run(command, input=OWNER_PASSWORD, env=home, text=True, capture_output=True, timeout=60, check=True)

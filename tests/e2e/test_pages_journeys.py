@@ -8,8 +8,8 @@ from broker_process import ACCOUNT, PASSWORDS, allow
 from pages import (
     ARNS,
     NEWCOMER_PASSWORD,
+    OWNER,
     OWNER_PASSWORD,
-    OWNERS,
     USER,
     USER_PASSWORD,
     USER_WITH_APP,
@@ -126,7 +126,7 @@ def test_a_user_with_an_app_gives_its_code_once(house, page, scripts):
 
 def test_an_owner_must_set_up_a_second_factor_before_anything_else(house, page):
     page.goto("/root")
-    type_in(page, username=OWNERS[ACCOUNT], password=OWNER_PASSWORD)
+    type_in(page, username=OWNER, password=OWNER_PASSWORD)
     page.wait_for_url("**/mfa/enrol")
     page.goto("/portal")
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
