@@ -531,8 +531,10 @@ def _networks_remedy(networks: tuple[str, ...]) -> str:
 
 
 def _ca_remedy(file: str) -> str:
+    if not file:
+        return ""
     try:
-        ssl.create_default_context(cafile=file or None)
+        ssl.create_default_context(cafile=file)
     except OSError as error:  # ssl.SSLError is one
         return f"{file} cannot be read: {error.strerror or error}"
     return ""

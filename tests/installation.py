@@ -1,8 +1,11 @@
 """A whole installation in this process: real SQLite and Redis, the real application; only the socket is missing."""
 
 import base64
+import functools
 import io
 import os
+import tempfile
+import time
 import urllib.parse
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
@@ -14,11 +17,14 @@ from types import MappingProxyType
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 
 from broker import wiring
 from broker.settings import Settings
 from broker.wsgi import Application
 from iam.accounts import create_account
+from iam.store import Store
 from iam.vault import Vault
 from sts import sealing_keys
 
@@ -80,6 +86,40 @@ class SignedAt(SigV4Auth):
         super()._modify_request_before_signing(request)
 
 
+class _Compiled(BytecodeCache):
+    """Templates that were compiled once in this process: each installation has an application of its own."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self.known:
+            bucket.bytecode_from_string(self.known[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.known[bucket.key] = bucket.bytecode_to_string()
+
+
+_COMPILED = _Compiled()
+
+
+@functools.cache
+def _empty_database() -> bytes:
+    """Return the file of a database at the head of its schema: to copy it takes a tenth of the time to make it."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(f"sqlite:///{folder}/empty.db", Vault(bytes(32)), monotonic=time.monotonic)
+        store.migrate()
+        store.close()
+        return Path(folder, "empty.db").read_bytes()
+
+
+def _furnish(database_url: str) -> None:
+    """Begin a database that is not there yet with a copy of an empty one."""
+    file = Path(database_url.removeprefix("sqlite:///"))
+    if database_url.startswith("sqlite:///") and not file.exists():
+        file.write_bytes(_empty_database())
+
+
 @dataclass
 class Installation:
     """Settings and application over one data folder; ``restart`` gives a second worker over the same data."""
@@ -91,6 +131,7 @@ class Installation:
 
     def __post_init__(self) -> None:
         self.settings = Settings.read(environ=self.environ)
+        _furnish(self.settings.database_url)
         store = wiring.open_store(self.settings)
         with store.write() as tx:
             if not sealing_keys.load(tx, Vault(self.settings.master_key)):
@@ -98,6 +139,7 @@ class Installation:
         store.close()
         self.services = wiring.services(self.settings, now=self.now)
         self.application = Application(self.services)
+        self.application._pages.jinja_env.bytecode_cache = _COMPILED
 
     @property
     def store(self):

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from threading import Barrier
 
 import pytest
-from conftest import ACCOUNT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
@@ -32,6 +31,7 @@ from iam.persons import iam_person, iam_subject
 from iam.schema import failed_attempt, mfa_device, recovery_code, role_mark, second_factor, tag
 
 PAT = "ldap-provider/corp|5c1f7a"
+ACCOUNT = "111122223333"
 ROOT = f"iam|{ACCOUNT}"
 SEED = b"12345678901234567890"
 

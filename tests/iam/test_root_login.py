@@ -5,7 +5,7 @@ import time
 from datetime import timedelta
 
 import pytest
-from conftest import ACCOUNT, NOW
+from iam_account import NOW
 from sqlalchemy import select
 
 from iam import root_login
@@ -17,7 +17,7 @@ from iam.schema import root_login as table
 
 CHANCE = random.Random(5).randbytes
 PASSWORD, OTHER = "Quill-of-41-herons", "Nine-brass-kettles-7"
-SECOND = "222233334444"
+ACCOUNT, SECOND = "111122223333", "222233334444"
 
 
 @pytest.fixture
