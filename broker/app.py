@@ -13,6 +13,7 @@ from broker.health import liveness, readiness
 from broker.web import issuer, token_exchange
 from broker.web.brand import brand
 from broker.web.browser_sessions import BrowserSession
+from broker.web.entrance import HOME
 from broker.web.languages import speak
 from broker.web.mishaps import Mishaps, text
 from broker.web.site import LARGEST_FORM
@@ -27,6 +28,8 @@ This address is the endpoint of the AWS-compatible STS and IAM API. To use it:
 
     fedgate login USER --endpoint {endpoint}
     aws sts get-caller-identity --endpoint-url {endpoint}
+
+With a browser: {endpoint}/login
 
 Health: /healthz and /readyz
 """
@@ -69,6 +72,8 @@ def create_app(services: Services) -> Flask:
 
     @app.get("/")
     def welcome() -> Response:
+        if site.wants_page:
+            return site.found(site.at(HOME))
         return text(200, _WELCOME.format(endpoint=services.endpoint))
 
     @app.get("/healthz")

@@ -176,6 +176,11 @@ def test_running_credentials_are_told_and_a_list_that_cannot_be_read_is_no_outag
     assert "in use until" in browser.get("/portal").body.decode()
 
 
+def test_the_bare_address_leads_browsers_to_the_roles_and_tells_programs_where_they_are(browser):
+    assert browser.get("/", Accept="text/html,*/*;q=0.8").headers["Location"] == "/portal"
+    assert b"fedgate login USER --endpoint http://127.0.0.1:8080" in browser.get("/", Accept="*/*").body
+
+
 def test_programs_get_the_roles_as_json(world, browser):
     world.admin.role("a", trusting(), MaxSessionDuration=7200)
     told = json.loads(browser.get("/portal", Accept="application/json").body)
