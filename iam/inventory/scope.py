@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, 
 PAGE: Final = 200
 _LONGEST: Final = 200  # characters of a search
 _MOST_WORDS: Final = 8
-_LARGEST: Final = 100_000  # pages
+_DIGITS: Final = 5  # of the number of a page
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ class Scope:
     @classmethod
     def of(cls, accounts: tuple[str, ...], query: str = "", page: str = "") -> "Scope":
         """Return a scope from what an address says; what is no number is the first page."""
-        number = int(page) if page.isascii() and page.isdigit() and int(page[:6]) <= _LARGEST else 1
+        number = int(page) if page.isascii() and page.isdigit() and len(page) <= _DIGITS else 1
         return cls(accounts, query[:_LONGEST].strip(), max(1, number))
 
     @property

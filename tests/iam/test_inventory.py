@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from documents import trust
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from saml_idp import metadata
 from sqlalchemy import update
@@ -200,6 +200,7 @@ def test_the_pages_of_a_list_are_the_list(count, query):
 
 
 @given(st.text(), st.text())
+@example("", "100000" + "0" * 5000)  # more digits than Python reads
 def test_whatever_an_address_says_is_some_page(query, page):
     scope = Scope.of(("1",), query, page)
     assert 1 <= scope.page <= 100_000
