@@ -118,7 +118,7 @@ class Wanted:
     def needles(self) -> tuple[bytes, ...]:
         """Return what every fitting line holds, in lower case, the longest first."""
         found = [f'"{self.reference}'] if self.reference else []
-        found += [f'"recipientaccountid":"{self.account}"'] if self.account else []
+        found += [f'"recipientaccountid":"{self.account}"'] if self.account.isascii() and self.account else []
         found += ['"errorcode":"'] if self.error else []
         found += [max(_PLAIN.findall(text), key=len, default="").lower() for text in self._texts().values()]
         found += [_beginning(self.source)] if isinstance(self.source, IPv4Network) else []
