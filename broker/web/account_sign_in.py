@@ -172,8 +172,8 @@ class AccountSignIn:
 
     def account_of(self, text: str) -> AccountRecord | None:
         """Return the account that an id or an alias names; people also write ids as the console shows them."""
-        name, store = text.strip().lower(), self.site.store
-        if not _ACCOUNT.fullmatch(name):
+        name, store = _possible(text), self.site.store
+        if not name:
             return None
         found = store.account(name) if ACCOUNT_ID.fullmatch(name) else store.account_by_alias(name)
         digits = name.replace("-", "")
@@ -182,7 +182,7 @@ class AccountSignIn:
     def _user(self, account: str, username: str) -> _Candidate:
         found = self.account_of(account)
         account_id = found.id if found else ""
-        counted = f"iam:{account_id or _one_spelling(account)}|{_one_spelling(username)}"
+        counted = f"iam:{account_id or _possible(account)}|{_one_spelling(username)}"
         with self.site.store.read() as tx:
             stored = passwords.stored_password(tx, account_id, username) if account_id else None
         if stored is None:
@@ -223,6 +223,12 @@ def wrong() -> Told:
 def over() -> Told:
     """Return what somebody reads whose password has expired for good."""
     return Told(_("Your password has expired. An administrator of the account can set a new one."), 403)
+
+
+def _possible(account: str) -> str:
+    """Return what could be an account's id or alias, in small letters; of anything else, which may be long, nothing."""
+    name = account.strip().lower()
+    return name if _ACCOUNT.fullmatch(name) else ""
 
 
 def _one_spelling(text: str) -> str:

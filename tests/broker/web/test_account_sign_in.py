@@ -30,8 +30,10 @@ from signed_in_world import (
     told,
     try_to_take,
 )
+from sqlalchemy import select
 
 from broker.attempts import PER_NAME, PER_SOURCE
+from iam.schema import failed_attempt
 
 WRONG = "The account, the user name or the password is wrong."
 CHANGE = {"old": PASSWORD, "new": NEW, "repeated": NEW}
@@ -104,6 +106,16 @@ def test_odd_signs_in_the_path_are_no_account_and_no_error_of_ours(browser, path
         "username": "Ann", "password": PASSWORD})  # fmt: skip
     assert posted.status in (401, 404), posted.body
     assert not is_in(browser)
+
+
+@pytest.mark.parametrize("path", [*ODD_PATHS, "ß" * 400])
+def test_failures_count_under_a_name_that_every_database_keeps(house, browser, path):
+    path = urllib.parse.quote(path, safe="%")
+    sent = hidden(browser.get(f"/signin/{HOME}")) | {"username": "ß" * 256, "password": "wrong"}
+    browser.post(f"/signin/{path}", sent)
+    with house.installation.store.read() as tx:
+        subjects = tx.scalars(select(failed_attempt.c.subject)).all()
+    assert all(len(one) <= failed_attempt.c.subject.type.length and "\0" not in one for one in subjects)
 
 
 # --- one answer, one time ---------------------------------------------------------------------------------------------
