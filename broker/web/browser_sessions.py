@@ -66,13 +66,14 @@ class BrowserSession:
 class Waiting:
     """Somebody whose password was right, and who must do one thing more before a session begins.
 
-    ``step`` says what: give a second factor, enrol one, or change the password.
+    ``step`` says what: give a second factor, or enrol one. ``opened_at`` is when the password was right.
     """
 
     key: str
     step: str
     identity: Identity
     form_token: str
+    opened_at: datetime
     return_to: str
     memo: str = field(default="", repr=False)
 
@@ -120,11 +121,12 @@ class BrowserSessions:
         client = Client(client.source_ip, client.user_agent[:_LONGEST_AGENT])
         return self._keep(BrowserSession("", identity, "", now, ends, renewal, mfa_at, client))
 
-    def step_up(self, session: BrowserSession, mfa_at: datetime) -> tuple[str, BrowserSession]:
-        """Begin the session anew, under another id, now that a second factor was given (THREATS H02)."""
-        token, made = self._keep(replace(session, mfa_at=mfa_at))
-        self.end(session)
-        return token, made
+    def step_up(self, session: BrowserSession, mfa_at: datetime) -> tuple[str, BrowserSession] | None:
+        """Begin the session anew, under another id, now that a second factor was given (THREATS H02).
+
+        Return None where it has ended meanwhile: what was signed out stays so (THREATS H03).
+        """
+        return self._keep(replace(session, mfa_at=mfa_at)) if self.end(session) else None
 
     def _keep(self, session: BrowserSession) -> tuple[str, BrowserSession]:
         token, now = self.new_token(), self.now()
@@ -168,9 +170,9 @@ class BrowserSessions:
         with _answering():
             self.redis.set(session.key, _text(session), px=self._left(session, self.now()), xx=True)
 
-    def end(self, session: BrowserSession) -> None:
-        """End one session."""
-        self.end_all(session.identity.provider, session.identity.subject, (session.key,))
+    def end(self, session: BrowserSession) -> bool:
+        """End one session; return whether there still was one: of many that try, one gets True."""
+        return bool(self.end_all(session.identity.provider, session.identity.subject, (session.key,)))
 
     def of(self, provider: str, subject: str, indexes: tuple[str, ...]) -> tuple[str, ...]:
         """Return the keys of a person's sessions: those with these indexes, or all where none are named."""
@@ -222,11 +224,17 @@ class BrowserSessions:
 
     def wait(self, step: str, identity: Identity, return_to: str, memo: str = "") -> tuple[str, Waiting]:
         """Remember somebody who has one thing more to do; return what the cookie shall hold, and the memory."""
-        token = self.new_token()
-        made = Waiting(self._waiting(token), step, identity, self.new_token(), return_to, memo)
+        token, now = self.new_token(), self.now()
+        made = Waiting(self._waiting(token), step, identity, self.new_token(), now, return_to, memo)
         told = {"step": step, "form_token": made.form_token, "return_to": return_to, "memo": memo}
+        told["opened_at"] = now.isoformat()
+        mine = self._waiting_of(identity.person)
         with _answering():
-            self.redis.set(made.key, json.dumps(told | _identity(identity)), ex=_SIGN_IN_WITHIN)
+            pipe = self.redis.pipeline()
+            pipe.set(made.key, json.dumps(told | _identity(identity)), ex=_SIGN_IN_WITHIN)
+            pipe.sadd(mine, made.key)
+            pipe.expire(mine, _SIGN_IN_WITHIN)
+            pipe.execute()
         return token, made
 
     def waiting(self, token: str | None) -> Waiting | None:
@@ -245,6 +253,14 @@ class BrowserSessions:
         """Forget who waits; return whether they still did: of many that try, one gets True."""
         with _answering():
             return bool(self.redis.delete(waiting.key))
+
+    def end_waiting_of(self, person: str) -> None:
+        """Forget all who wait as this person: what proved them counts no more."""
+        mine = self._waiting_of(person)
+        with _answering():
+            keys: set[str] = self.redis.smembers(mine)  # type: ignore[assignment]  # decode_responses
+            if keys:
+                self.redis.delete(*keys, mine)
 
     # --- what waits for an answer -------------------------------------------------------------------------------------
 
@@ -317,6 +333,9 @@ class BrowserSessions:
     def _waiting(self, token: str) -> str:
         return f"{self.prefix}waiting:{_hash(token)}"
 
+    def _waiting_of(self, person: str) -> str:
+        return f"{self.prefix}waiting-of:{_hash(person)}"
+
     def _person(self, person: str) -> str:
         return f"{self.prefix}person:{_hash(person)}"
 
@@ -386,8 +405,9 @@ def _parse(key: str, text: str) -> BrowserSession | None:
 
 
 def _parse_waiting(key: str, found: dict[str, Any]) -> Waiting:
-    told = (found[name] for name in ("form_token", "return_to", "memo"))
-    return Waiting(key, found["step"], _parse_identity(found), *told)
+    opened_at = datetime.fromisoformat(found["opened_at"])
+    more = found["return_to"], found["memo"]
+    return Waiting(key, found["step"], _parse_identity(found), found["form_token"], opened_at, *more)
 
 
 def _parse_identity(found: dict[str, Any]) -> Identity:

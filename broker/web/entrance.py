@@ -81,9 +81,9 @@ class Entrance:
         return identity.provider.removeprefix("ldap-provider/") in self.demanding
 
     def waiting(self, *steps: Step) -> Waiting:
-        """Return who waits in this browser for one of these steps; raise NotSignedIn."""
+        """Return who waits in this browser for one of these steps, as long as their proof stands; raise NotSignedIn."""
         found = self.site.sessions.waiting(self.site.cookie("step"))
-        if found is None or found.step not in steps:
+        if found is None or found.step not in steps or not self.site.standing.holds(found, self.site.exchange.now):
             raise NotSignedIn("You are not signed in.")
         self.site.exchange.identity = found.identity
         return found
@@ -102,6 +102,8 @@ class Entrance:
         self.site.open(response, identity, renewal, mfa_at=mfa_at)
 
     def step_up(self, session: BrowserSession, response: Response, mfa_at: datetime) -> None:
-        """Give the session a new id, now that a second factor was given."""
-        token, _ = self.site.sessions.step_up(session, mfa_at)
-        self.site.set_session(response, token)
+        """Give the session a new id, now that a second factor was given; raise NotSignedIn where it ended meanwhile."""
+        stepped = self.site.sessions.step_up(session, mfa_at)
+        if stepped is None:
+            raise NotSignedIn("You are not signed in.")
+        self.site.set_session(response, stepped[0])

@@ -152,6 +152,7 @@ class Passwords:
         """Sign the person out everywhere, and in here: as they were signed in before, or as anybody who comes."""
         site, sessions = self.site, self.site.sessions
         sessions.end_all(identity.provider, identity.subject, sessions.of(identity.provider, identity.subject, ()))
+        sessions.end_waiting_of(identity.person)  # also those who are half in, by the old one
         before = wish.session_of(identity)
         if before is None:
             return self.entrance.admit(identity, wish.whose.to)

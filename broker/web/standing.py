@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from broker.web.browser_sessions import BrowserSession
+from broker.web.browser_sessions import BrowserSession, Waiting
 from iam.schema import login_profile, root_login
 from iam.store import Store
 from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
@@ -19,8 +19,11 @@ class Standing:
     store: Store
     directories: Container[str]
 
-    def holds(self, session: BrowserSession, now: datetime) -> bool:
-        """Return whether neither the person was revoked, nor what proved them changed or went, since the sign-in."""
+    def holds(self, session: BrowserSession | Waiting, now: datetime) -> bool:
+        """Return whether neither the person was revoked, nor what proved them changed or went, since the sign-in.
+
+        Whoever still has a second factor to give is judged as if the session had begun with the password.
+        """
         identity = session.identity
         check = _CHECKS.get(type(identity))
         if check is None or not check(self, identity, session.opened_at, now):

@@ -85,6 +85,7 @@ def test_whoever_has_one_thing_more_to_do_is_found_as_they_were(sessions, identi
     token, waiting = sessions.wait("prove", identity, way, memo)
     assert sessions.waiting(token) == waiting
     assert (waiting.identity, waiting.return_to, waiting.memo) == (identity, way, memo)
+    assert waiting.opened_at == sessions.now()
 
 
 def test_no_two_sessions_have_one_token_and_none_has_its_form_token_in_its_cookie(sessions):
@@ -191,6 +192,30 @@ def test_a_second_factor_begins_the_session_anew_and_makes_it_no_longer(sessions
     assert stepped.form_token != session.form_token
     assert (stepped.ends_at, stepped.opened_at, stepped.client) == (session.ends_at, session.opened_at, CHROME)
     assert stepped.mfa_at == clock()
+
+
+def test_a_session_that_was_ended_meanwhile_is_not_begun_anew_by_a_second_factor(sessions, clock):
+    _, session = sessions.open(ALICE)
+    sessions.end(session)
+    assert sessions.step_up(session, clock()) is None
+    assert sessions.of_person(ALICE.person) == ()
+
+
+def test_of_many_second_factors_of_one_session_one_begins_it_anew(sessions, clock):
+    _, session = sessions.open(ALICE)
+    stepped = at_once(lambda: sessions.step_up(session, clock()))
+    assert [one is not None for one in stepped].count(True) == 1
+    assert len(sessions.of_person(ALICE.person)) == 1
+
+
+def test_who_waits_is_forgotten_with_all_who_wait_as_the_same_person(sessions, redis):
+    tokens = [sessions.wait("prove", ALICE, "/portal")[0] for _ in range(2)]
+    others, _ = sessions.wait("prove", BOB, "/portal")
+    sessions.end_waiting_of(ALICE.person)
+    assert [sessions.waiting(one) for one in tokens] == [None, None]
+    assert sessions.waiting(others).identity == BOB
+    assert 0 < redis.ttl(redis.keys("*:waiting-of:*")[0]) <= 600
+    sessions.end_waiting_of(ALICE.person)
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------
@@ -309,6 +334,7 @@ ASKED = {
     "everybodys": lambda sessions: sessions.everybodys(1),
     "wait": lambda sessions: sessions.wait("prove", ALICE, "/portal"),
     "waiting": lambda sessions: sessions.waiting("A" * 43),
+    "end_waiting_of": lambda sessions: sessions.end_waiting_of("p|s"),
     "begin": lambda sessions: sessions.begin("id", Begun("p", "b", "r")),
     "begun": lambda sessions: sessions.begun("id"),
     "finish": lambda sessions: sessions.finish("id"),

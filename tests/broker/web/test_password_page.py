@@ -145,6 +145,16 @@ def test_a_directory_s_password_is_changed_by_whoever_is_signed_in(house, hired)
     assert sign_in_to_directory(house.browser(), name, NEXT).status == 303
 
 
+def test_who_knows_the_old_password_and_has_still_to_enrol_a_factor_begins_anew(houses, slapd, hired):
+    house, name = houses(slapd.config(), FEDGATE_PAGES_SECOND_FACTOR="corp"), hired()
+    thief, owner = house.browser("192.0.2.7"), house.browser()
+    assert sign_in_to_directory(thief, name, OLD).headers["Location"] == "/mfa/enrol"
+    assert thief.get("/mfa/enrol").status == 200
+    assert change(owner, name, OLD, NEXT, directory="corp").headers["Location"] == "/mfa/enrol"
+    assert thief.get("/mfa/enrol").status == 401
+    assert owner.get("/mfa/enrol").status == 200
+
+
 @pytest.mark.parametrize("under", ["graceful", "resetting"])
 def test_whoever_must_change_the_password_is_led_here_and_then_signed_in(house, hired, under):
     name, browser = hired(under), house.browser()

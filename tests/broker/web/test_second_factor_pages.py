@@ -22,11 +22,13 @@ from saml_world import Browser, Still, World, field_of, world_in
 
 from broker import wiring
 from broker.demo.people import BASE, LDIF, service_password
+from broker.web.claimant import Claimant
 from broker.web.enrolment import otpauth
 from broker.web.passkeys import Passkeys
 from broker.web.second_factor import digits
 from iam import factors, totp
 from iam.root_login import set_root_login
+from iam.store import revoke
 
 ACCOUNT = "111122223333"
 CORP = f"arn:aws:iam::{ACCOUNT}:saml-provider/Corp"
@@ -373,6 +375,34 @@ def test_who_waits_while_the_factors_are_reset_signs_in_again(proved):
         factors.reset_factors(tx, proved.person)
     assert proved.browser.get("/mfa").status == 401
     assert proved.sign_in() == "/mfa/enrol"
+
+
+def test_who_waits_and_is_revoked_meanwhile_signs_in_again(proved):
+    page = proved.browser.get("/mfa")
+    fields = form(page, "code") | {"code": proved.code()}
+    with proved.world.installation.store.write() as tx:
+        now_ms = int(proved.clock().timestamp() * 1000)
+        revoke(tx, "person", proved.person, now_ms, now_ms)
+    proved.clock.advance(seconds=1)
+    assert proved.browser.post("/mfa", fields).status == 401
+    assert not proved.signed_in()
+    assert proved.sign_in() == "/mfa"
+    assert proved.give().status == 303
+
+
+def test_who_signs_out_while_a_code_is_under_way_stays_out(proved, monkeypatch):
+    proved.give()
+    page = proved.browser.get("/mfa?to=/portal")
+    sessions, let_in = proved.world.installation.services.login.site.sessions, Claimant.let_in
+
+    def late(self, *arguments):
+        sessions.end(self.session)
+        let_in(self, *arguments)
+
+    monkeypatch.setattr(Claimant, "let_in", late)
+    proved.clock.advance(seconds=30)
+    assert proved.browser.post("/mfa", form(page, "code") | {"code": proved.code()}).status == 401
+    assert not proved.signed_in()
 
 
 def test_forms_of_elsewhere_are_refused(proved):
