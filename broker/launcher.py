@@ -158,7 +158,7 @@ def on_signals() -> threading.Event:
 
 
 def _await_ready(what: Launch, here: str, running: Sequence[Child], stopping: threading.Event) -> None:
-    deadline = time.monotonic() + _READY_WITHIN
+    deadline, pause = time.monotonic() + _READY_WITHIN, 0.05
     while not stopping.is_set():
         reasons = _not_ready(here)
         if not reasons:
@@ -169,7 +169,8 @@ def _await_ready(what: Launch, here: str, running: Sequence[Child], stopping: th
                 raise NotStarted(f"Not ready after {_READY_WITHIN:.0f} s: {reasons}")
             sys.stderr.write(f"fedgate serves, but is not ready: {reasons}\n")
             return
-        stopping.wait(0.05)
+        stopping.wait(pause)
+        pause = min(2 * pause, 1.0)  # each look leaves a line in the log for what is away
 
 
 def _not_ready(here: str) -> str:

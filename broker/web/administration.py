@@ -35,7 +35,7 @@ SEE: Final = Leave("iam:GetAccountAuthorizationDetails", "*")
 REVOKE: Final = Leave("iam:PutRolePolicy", "arn:aws:iam::{account_id}:role/*")
 
 
-_NONE: Final = to_translate("You administer no account: no role that you may take has the leave for it.")
+_NONE: Final = to_translate("You administer no account: none of the roles open to you allows it.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

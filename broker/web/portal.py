@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from broker.aws.role_desk import Choices
 from broker.credential_formats import FORMATS, Target, process_form
 from broker.web.administration import Administration
+from broker.web.brand import length_of_time
 from broker.web.browser_sessions import BrowserSession
 from broker.web.entrance import HOME
 from broker.web.narrowing import LENGTHS, Narrowing
@@ -40,6 +41,7 @@ from sts.trust import asks_for_mfa, demanded_tags
 _SHORTEST_ARN, _LONGEST_ARN = 20, 2048  # STS API reference, AssumeRoleWithSAML, RoleArn
 _ON_A_PAGE: Final = 200
 _RECENT: Final = 5
+_GROUPS_TOLD: Final = 50
 _LONGEST_TAG: Final = 256  # characters: STS API reference, Tag
 _LONGEST_POLICY: Final = 10_000  # characters that a form may bring; the STS takes fewer
 _UNMARKED: Final = Mark(pinned=False, taken=None)
@@ -68,6 +70,15 @@ class Row:
     def text(self) -> str:
         """Return what a search looks through."""
         return f"{self.name} {self.account} {self.description} {self.arn}".casefold()
+
+
+class Written(NamedTuple):
+    """Credentials in one format; ``beside`` says in the same words where programs find us, which is no secret."""
+
+    key: str
+    title: str
+    text: str
+    beside: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +149,8 @@ class Portal:
         if site.wants_json:
             return site.json(self.listed(identity, choices.open) | {"form_token": session.form_token})
         rows, stale = self._rows(identity, choices)
+        if not rows:
+            site.record("NoRoleOpen", identity.account_id, groups=list(identity.group_names[:_GROUPS_TOLD]))
         listing = _listing(rows, request.args.get("q", "")[:200], request.args.get("page", "1"), stale=stale)
         return site.page(
             "roles.html",
@@ -149,7 +162,8 @@ class Portal:
             asked=any(row.arn == chosen for row in rows),
             other=len(choices.closed) if self.other_roles else 0,
             groups=identity.group_names,
-            lengths=LENGTHS,
+            lengths=_lengths(listing),
+            narrowable=any(":role/" in row.arn for row in listing.rows),
             narrowing=narrowing,
             findings=findings,
             told=told,
@@ -278,11 +292,18 @@ class Portal:
         except (ValidationError, MalformedPolicyDocument) as error:
             if site.wants_json:
                 raise
-            return self._shown(session, chosen, asked, told=error.message, code=400)
+            return self._shown(session, chosen, asked, told=self._plainly(error, chosen), code=400)
         except AccessDenied:
             if tagged is None or site.wants_json:
                 raise
             return self._reason(session, tagged, asked, told=_("The role did not take this. Look how it is written."))
+
+    def _plainly(self, error: ServiceError, role_arn: str) -> str:
+        """Return what an error of the STS says to people."""
+        role = self.site.store.role(role_arn)
+        if role is not None and "MaxSessionDuration" in error.message:
+            return str(_("This role lasts %(time)s at most.", time=length_of_time(role.max_session)))
+        return str(_(error.message))
 
     def _lacks_mfa(self, role: RoleRecord) -> bool:
         return asks_for_mfa(role.trust) and self.site.exchange.mfa_at is None
@@ -378,12 +399,14 @@ def _tags(role: RoleRecord | None) -> tuple[str, ...]:
 _WITH_ADDRESS: Final = frozenset({"file", "terraform"})
 
 
-def _written(credentials: Mapping[str, Any], profile: str, endpoint: str) -> list[tuple[str, str, str]]:
-    """Return the credentials in every format: its key, its title and the text."""
-    return [
-        (key, one.title, one.text(credentials, Target(profile, endpoint if key in _WITH_ADDRESS else "")))
-        for key, one in FORMATS.items()
-    ]
+def _written(credentials: Mapping[str, Any], profile: str, endpoint: str) -> list[Written]:
+    """Return the credentials in every format; the address beside them where the format is that of the AWS CLI."""
+    found = []
+    for key, one in FORMATS.items():
+        plain, whole = one.text(credentials, Target(profile)), one.text(credentials, Target(profile, endpoint))
+        beside = "" if key in _WITH_ADDRESS else whole.removeprefix(plain)
+        found.append(Written(key, one.title, whole if key in _WITH_ADDRESS else plain, beside))
+    return found
 
 
 # --- the list -----------------------------------------------------------------------------------------------------
@@ -410,6 +433,12 @@ def _listing(rows: Sequence[Row], query: str, page: str, *, stale: bool) -> List
     shown = found[(number - 1) * _ON_A_PAGE : number * _ON_A_PAGE]
     marked = [] if parts or number > 1 else _marked(rows)
     return Listing(shown, marked, len(found), number, pages, query, stale)
+
+
+def _lengths(listing: Listing) -> list[int]:
+    """Return the lengths that one of the roles in the list allows."""
+    longest = max((row.max_session for row in (*listing.rows, *listing.marked)), default=0)
+    return [seconds for seconds in LENGTHS if seconds <= longest]
 
 
 def _marked(rows: Sequence[Row]) -> list[Row]:

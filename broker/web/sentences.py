@@ -20,7 +20,7 @@ SENTENCES: Final = (
     to_translate("This sign-in was not begun in this browser, or too long ago. Begin again at the sign-in page."),
     to_translate("Too many failed sign-ins. Try again later."),
     to_translate("Too many sign-ins at once. Try again later."),
-    to_translate("You administer no account: no role that you may take has the leave for it."),
+    to_translate("You administer no account: none of the roles open to you allows it."),
 )
 
 # The layers of a decision (iam.policy.decide), and shells that have more than a name (broker.credential_formats).

@@ -133,7 +133,9 @@ class Site:
             return None
         self.exchange.identity = found.identity
         self.exchange.mfa_at = None if found.mfa_at is None else int(found.mfa_at.timestamp() * 1000)
-        return self._asked_again(found) if self.renewal.is_due(found, self.exchange.now) else found
+        g.signed_in = self._asked_again(found) if self.renewal.is_due(found, self.exchange.now) else found
+        still: BrowserSession | None = g.signed_in
+        return still
 
     def _asked_again(self, session: BrowserSession) -> BrowserSession | None:
         """Return the session with what the directory says by now; its outage signs nobody out (THREATS E12, E14)."""
@@ -336,7 +338,13 @@ class Site:
     def trouble(self, message: str, code: int, *, elsewhere: str = "") -> Response:
         """Return the page that says why there is no other page, or that it is ``elsewhere``."""
         return self.page(
-            "refused.html", code=code, message=message, reference=self.reference, elsewhere=elsewhere or self.at("")
+            "refused.html",
+            code=code,
+            message=message,
+            reference=self.reference,
+            elsewhere=elsewhere or self.at(""),
+            session=g.get("signed_in"),
+            administrator=request.path.startswith("/admin"),
         )
 
     # --- records ------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from broker.web.administration import Administration
 from broker.web.browser_sessions import BrowserSession
 from broker.web.languages import to_translate
 from broker.web.site import Site
-from iam.errors import AccessDenied, NoSuchEntity
+from iam.errors import AccessDenied, NoSuchEntity, ValidationError
 from iam.policy.decide import TRUST
 from iam.policy.explain import Explanation, LayerRead, Read, as_json
 from iam.policy.statement import Effect
@@ -100,13 +100,13 @@ class WhyPages:
 
     def explain(self) -> Response:
         """Answer with the same as JSON."""
-        session = self.site.required()
-        role, found = self._explained(session, request.args.get("role", ""))
+        session, arn = self.site.required(), request.args.get("role", "")
+        if not arn:
+            raise ValidationError("Name a role by its ARN: /api/v1/explain?role=ARN")
+        role, found = self._explained(session, arn)
         verdict = self._verdict(session, role, found)
-        questions = [as_json(one) for one in found]
-        return self.site.json(
-            {"role": role.arn, "allowed": verdict is Verdict.OPEN, "verdict": verdict.value, "questions": questions}
-        )
+        told = {"role": role.arn, "allowed": verdict is Verdict.OPEN, "verdict": verdict.value}
+        return self.site.json(told | {"reference": self.site.reference, "questions": [as_json(one) for one in found]})
 
     def _verdict(self, session: BrowserSession, role: RoleRecord, found: tuple[Explanation, ...]) -> Verdict:
         """Return in a word why a role is open or not."""

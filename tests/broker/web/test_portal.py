@@ -108,11 +108,14 @@ def test_nobody_is_told_of_other_roles_where_the_operator_does_not_want_it(tmp_p
         assert "why not" not in signed_in(quiet, "alice").get("/portal").body.decode()
 
 
-def test_whom_no_role_trusts_reads_their_groups_and_a_reference(browser):
+def test_whom_no_role_trusts_reads_their_groups_and_a_reference(world, browser):
     status, text = code(browser.get("/portal"))
     assert status == 200
     assert "You are signed in, but no role trusts you yet." in text
     assert "Your groups: engineering, platform, staff" in text
+    reference = re.search(r"tell them this reference. ([0-9a-f]{8})", text)[1]
+    records = [json.loads(line) for line in world.installation.services.audit.path.read_text().splitlines()]
+    assert [one["eventName"] for one in records if one["requestID"].startswith(reference)] == ["NoRoleOpen"]
 
 
 def test_a_search_finds_by_name_account_and_description(world, browser):
@@ -216,7 +219,13 @@ def test_they_last_as_long_as_was_chosen_and_no_longer_than_the_role_allows(worl
     page = code(take(browser, role, seconds="900"))[1]
     assert (world.clock() + timedelta(seconds=900)).strftime("%Y-%m-%dT%H:%M:%SZ") in page
     status, text = code(take(browser, role, seconds="7200"))
-    assert (status, "exceeds the MaxSessionDuration set for this role" in text) == (400, True)
+    assert (status, "This role lasts 1 hour at most." in text) == (400, True)
+
+
+def test_only_lengths_that_a_role_allows_are_offered(world, browser):
+    world.admin.role("a", trusting(), MaxSessionDuration=7200)
+    page = browser.get("/portal").body.decode()
+    assert re.findall(r'<option value="(\d+)"', page) == ["900", "3600", "7200"]
 
 
 @pytest.mark.parametrize("wrong", [{"seconds": "1"}, {"seconds": "900.0"}, {"narrow": "all"}, {"seconds": "9" * 400}])
@@ -238,6 +247,40 @@ def test_an_own_policy_takes_away_and_never_adds(world, browser):
     got = credentials_of(take(browser, role, narrow="own", policy=policy))
     assert world.installation.call("ListRoles", got).status == 200
     assert world.installation.call("ListUsers", got).status == 403
+
+
+@pytest.mark.parametrize("narrow", ["", "own"])
+def test_what_is_typed_counts_whatever_is_chosen(world, browser, narrow):
+    role = world.admin.role("a", trusting(), allow("iam:*"))
+    policy = json.dumps(
+        {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iam:ListRoles", "Resource": "*"}}
+    )
+    got = credentials_of(take(browser, role, narrow=narrow, policy=policy))
+    assert world.installation.call("ListRoles", got).status == 200
+    assert world.installation.call("ListUsers", got).status == 403
+    assert take(browser, role, narrow=narrow, policy="{bad").status == 400
+    assert take(browser, role, narrow=narrow, policy="{bad", check="1").status == 400
+
+
+def test_read_only_and_an_own_policy_are_not_both(world, browser):
+    role = world.admin.role("a", trusting())
+    status, text = code(take(browser, role, narrow="read", policy="{}"))
+    assert (status, "Choose read only, or a policy of your own: not both." in text) == (400, True)
+
+
+def test_an_own_policy_that_nobody_wrote_is_asked_for(world, browser):
+    role = world.admin.role("a", trusting())
+    for more in ({}, {"check": "1"}):
+        status, text = code(take(browser, role, narrow="own", **more))
+        assert (status, "Write a policy, or choose something else to do." in text) == (400, True)
+
+
+def test_beside_credentials_stands_where_programs_find_the_service(world, browser):
+    page = take(browser, world.admin.role("a", trusting())).body.decode()
+    beside = html.unescape(page)
+    assert "export AWS_ENDPOINT_URL_STS=http://127.0.0.1:8080\n" in beside
+    assert 'set -gx AWS_ENDPOINT_URL_IAM "http://127.0.0.1:8080"\n' in beside
+    assert '$Env:AWS_REGION="us-east-1"\n' in beside
 
 
 def test_a_policy_with_a_fault_is_told_and_not_lost(world, browser):

@@ -223,9 +223,11 @@ def unseen(house):
 
 def test_roles_that_somebody_may_not_see_and_roles_that_are_not_there_are_one(house, alice):
     for arn in unseen(house):
-        if arn:
-            answer = alice.get(f"/why?{urllib.parse.urlencode({'role': arn})}")
-            assert (answer.status, NOBODYS in answer.body.decode()) == (404, True), arn
+        if not arn:
+            assert "Name a role by its ARN" in explained(alice, arn, 400)["message"]
+            continue
+        answer = alice.get(f"/why?{urllib.parse.urlencode({'role': arn})}")
+        assert (answer.status, NOBODYS in answer.body.decode()) == (404, True), arn
         assert explained(alice, arn, 404)["message"] == NOBODYS
     assert house.records("ExplainRole") == []
 
