@@ -123,11 +123,11 @@ class Attempts:
         with self._store.read() as tx:
             asked = {"mine": subject, "from": source, "after": since}
             pair, pair_newest, name, name_newest, here, here_newest = tx.execute(_RECENT, asked).one()
-        of_pair, of_name = self._kept(subject, source, since)
+        of_pair, of_name, of_source = self._kept(subject, source, since)
         counted = (
             (PER_NAME, pair + len(of_pair), max(pair_newest, *of_pair, 0)),
             (PER_NAME_EVERYWHERE, name + len(of_name), max(name_newest, *of_name, 0)),
-            (PER_SOURCE, here, here_newest),
+            (PER_SOURCE, here + len(of_source), max(here_newest, *of_source, 0)),
         )
         newest = [last for limit, failures, last in counted if failures >= limit]
         if newest:
@@ -135,15 +135,14 @@ class Attempts:
             raise Throttling("Too many failed sign-ins. Try again later.", retry_after=wait, log=f"locked: {subject}")
         return bool(pair or of_pair)
 
-    def _kept(self, subject: str, source: str, since: int) -> tuple[list[int], list[int]]:
-        """Return when the failures that could not be written happened: those of the pair, those of the name."""
-        of_name = [
-            (where, at)
-            for (name, where), times in list(self._unwritten.items())
-            for at in times
-            if name == subject and at > since
-        ]
-        return [at for where, at in of_name if where == source], [at for _, at in of_name]
+    def _kept(self, subject: str, source: str, since: int) -> tuple[list[int], list[int], list[int]]:
+        """Return when failures that could not be written happened: those of the pair, the name, and the source."""
+        kept = [(pair, at) for pair, times in list(self._unwritten.items()) for at in times if at > since]
+        return (
+            [at for pair, at in kept if pair == (subject, source)],
+            [at for (name, _), at in kept if name == subject],
+            [at for (_, where), at in kept if where == source],
+        )
 
     def failed(self, subject: str, source: str, now: datetime) -> None:
         """Count one failure; a window that has passed starts anew.

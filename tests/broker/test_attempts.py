@@ -230,6 +230,20 @@ def test_failures_that_cannot_be_written_down_count_for_their_name_everywhere(at
         empty(store)
 
 
+def test_failures_that_cannot_be_written_down_count_for_their_source(attempts, store):
+    fail(attempts, PER_NAME - 1, subject="corp|written")
+    fill(store)
+    try:
+        for number in range(PER_SOURCE - PER_NAME + 1):
+            assert wait(attempts, "corp|next", HERE, NOW) is None
+            with pytest.raises(ServiceError):
+                attempts.failed(f"corp|{number}", HERE, NOW)
+        assert wait(attempts, "corp|next", HERE, NOW) == WINDOW
+        assert wait(attempts, "corp|next", THERE, NOW) is None
+    finally:
+        empty(store)
+
+
 def fill(store: Store) -> None:
     """Let no failure be written, as on a full disk."""
     with store.write(revise=False) as tx:
