@@ -25,7 +25,9 @@ _OPEN_FOR: Final = 3600  # seconds that a form stays good
 _LOOKS, _PAUSE = 200, 0.1  # how often a form sent twice looks for the first answer, and the seconds between
 _COOKIE: Final = "form"
 _LONGEST: Final = 1024
-_PASSING: Final = (429, 503)  # answers that may be others when the same form is sent a minute later
+# Answers to what was not even tried, and those that may be others a minute later: nothing of them needs to be kept for
+# an hour, for strangers can make as many as they like.
+_PASSING: Final = (400, 429, 503)
 
 
 class Told(NamedTuple):

@@ -157,6 +157,16 @@ def test_what_the_outage_answered_can_be_asked_again_soon(tmp_path, redis_url, s
             assert 20 < client.ttl(mark) <= 30
 
 
+def test_of_forms_that_were_not_even_tried_nothing_is_kept_for_long(browser, redis_url):
+    page = browser.get("/login")
+    for number in range(3):
+        assert send(browser, page, username="", password=f"guess {number}").status == 400
+    with Redis.from_url(redis_url) as client:
+        marks = client.keys("fedgate:web:sent:*")
+        assert len(marks) == 3
+        assert all(client.ttl(one) <= 30 for one in marks)
+
+
 def test_no_password_and_no_session_lie_in_redis_in_clear(browser, redis_url):
     sign_in(browser)
     with Redis.from_url(redis_url) as client:
