@@ -105,12 +105,12 @@ class LiveSessions:
         self._last_use = LastUse(redis, pause=pause, spawn=spawn)
 
     def record(self, session: LiveSession) -> None:
-        """List a session, a few milliseconds from now; never raises for Redis' sake."""
+        """List a session, a few milliseconds from now; never raises: its credentials are good all the same."""
         with self._guard:
             self._waiting.append(session)
             idle, self._writing = not self._writing, True
         if idle:
-            self._spawn(self._write_behind)
+            self._begin()
 
     def used(self, session: Use, at_ms: int) -> None:
         """Note that a session (account id, session id) was used, within a second; never raises for Redis' sake."""
@@ -177,6 +177,14 @@ class LiveSessions:
             for text in self._redis.mget(session_keys.entry(account_id, one) for one in ids[at : at + _CHUNK]):
                 if text is not None:
                     yield _parse(text)
+
+    def _begin(self) -> None:
+        try:
+            self._spawn(self._write_behind)
+        except RuntimeError as error:
+            # There are too many threads: what waits is written with the next session, or when somebody looks.
+            log.warning("sessions wait to be listed: %s", error)
+            self._writing = False
 
     def _write_behind(self) -> None:
         """Gather and write until nothing comes any more: under load many sessions share one round trip."""

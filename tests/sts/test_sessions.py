@@ -332,6 +332,23 @@ def test_while_redis_is_away_the_uses_of_however_many_sessions_take_little_memor
     assert size < 8_000_000
 
 
+def test_a_session_is_listed_also_where_no_thread_could_be_started(url):
+    started: list[bool] = []
+
+    def spawn(work) -> None:
+        started.append(True)
+        if len(started) == 1:
+            raise RuntimeError("can't start new thread")
+        work()
+
+    client = Redis.from_url(url, decode_responses=True)
+    sessions = LiveSessions(client, monotonic=time.monotonic, pause=lambda _: None, spawn=spawn)
+    sessions.record(session(1))
+    sessions.record(session(2))
+    assert len(started) == 2
+    assert {one.id for one in listing(url).live(ACCOUNT, now_ms())} == {session(1).id, session(2).id}
+
+
 def test_a_use_is_noted_also_where_no_thread_can_be_started(url):
     listing(url).record(session(1))
 
