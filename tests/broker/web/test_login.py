@@ -124,7 +124,8 @@ def test_a_right_password_leads_to_the_roles_however_the_name_is_spelled(world, 
     assert page.status == 200
     assert "Signed in as alice corp" in words(page)
     assert [(one["eventName"], one["userIdentity"]["userName"]) for one in records(world, since)] == [
-        ("DirectorySignIn", "alice")
+        ("DirectorySignIn", "alice"),
+        ("NoRoleOpen", "alice"),
     ]
 
 
