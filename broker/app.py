@@ -29,7 +29,7 @@ This address is the endpoint of the AWS-compatible STS and IAM API. To use it:
     fedgate login USER --endpoint {endpoint}
     aws sts get-caller-identity --endpoint-url {endpoint}
 
-With a browser: {endpoint}/login
+In the browser: {endpoint}/login
 
 Health: /healthz and /readyz
 """

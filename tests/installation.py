@@ -100,7 +100,10 @@ class _Compiled(BytecodeCache):
         self.known[bucket.key] = bucket.bytecode_to_string()
 
 
-_COMPILED = _Compiled()
+@functools.cache
+def _compiled_for(_colours: tuple[str, ...]) -> _Compiled:
+    """Return the templates of applications of one look: its fingerprint is compiled into them."""
+    return _Compiled()
 
 
 @functools.cache
@@ -139,7 +142,7 @@ class Installation:
         store.close()
         self.services = wiring.services(self.settings, now=self.now)
         self.application = Application(self.services)
-        self.application._pages.jinja_env.bytecode_cache = _COMPILED
+        self.application._pages.jinja_env.bytecode_cache = _compiled_for(self.settings.pages_colours)
 
     @property
     def store(self):
