@@ -284,7 +284,7 @@ def test_credentials_are_hidden_until_they_are_shown_and_copied_without_showing(
     expect(text).to_be_hidden()
     if scripts:
         expect(page.locator("[data-until]")).to_have_text(re.compile(r"in (59 minutes|1 hour)"))
-        page.locator("#bash").get_by_role("button", name="Copy").click()
+        page.locator("#bash").get_by_role("button", name="Copy", exact=True).click()
         expect(page.get_by_text("Copied.")).to_be_attached()
         assert page.evaluate("navigator.clipboard.readText()") == text.input_value()
     page.locator("#bash summary").click()
