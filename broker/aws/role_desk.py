@@ -5,13 +5,13 @@ It asks the same operations and the same policies as the API; nothing is granted
 
 from copy import copy
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from broker.aws.deciding import admits, question
 from broker.aws.dispatch import STS_VERSION, Gate
 from broker.aws.exchange import Exchange
 from iam.errors import AccessDenied, InternalFailure, ValidationError
 from iam.operations.ask import Ask
+from iam.operations.lookup import milliseconds
 from iam.params import Params, Result
 from iam.policy.decide import decide
 from iam.policy.explain import Explanation, explain
@@ -39,7 +39,7 @@ _BY_KIND = {
 class Choices:
     """The roles that name a person's provider, by what they ask for: nothing more, a second factor, tags; the rest.
 
-    A role of ``after_tags`` may ask for a second factor as well.
+    A role of ``after_mfa`` may ask for tags once the second factor was given.
     """
 
     open: list[RoleRecord]
@@ -59,15 +59,17 @@ class RoleDesk:
         if isinstance(identity, SamlIdentity):
             wanted(identity)  # what the assertion asks of a session must make sense, whatever the role
         call, name, store = self._call(exchange, identity), _operation_for(identity), self.gate.store
-        proving = replace(call, mfa_at=_milliseconds(exchange.now))
+        proving = replace(call, mfa_at=milliseconds(exchange.now))
         found = Choices([], [], [], [])
         for role in filter(None, map(store.role, sorted(candidates(identity, store)))):
             if _opens(exchange, call, name, role):
                 found.open.append(role)
-            elif asks_for_mfa(role.trust) and _opens(exchange, proving, name, role):
-                found.after_mfa.append(role)
-            elif _could_open(exchange, proving if asks_for_mfa(role.trust) else call, name, role):
+            elif _could_open(exchange, call, name, role):
                 found.after_tags.append(role)
+            elif asks_for_mfa(role.trust) and (
+                _opens(exchange, proving, name, role) or _could_open(exchange, proving, name, role)
+            ):
+                found.after_mfa.append(role)
             else:
                 found.closed.append(role)
         return found
@@ -179,7 +181,3 @@ def _check_whole(p: Params) -> None:
     """Raise ValidationError where less is wished for than GetSessionToken can give."""
     if p.keys() - {"DurationSeconds"}:
         raise ValidationError("Your own session cannot be narrowed. Take a role, or all that you may do.")
-
-
-def _milliseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)

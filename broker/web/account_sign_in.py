@@ -24,6 +24,7 @@ from iam import root_login
 from iam.arn import ACCOUNT_ID, root_arn
 from iam.errors import IDPRejectedClaim, ServiceUnavailable, Throttling
 from iam.operations import passwords
+from iam.operations.lookup import milliseconds
 from iam.records import AccountRecord
 from sts.identity import IamIdentity
 
@@ -188,7 +189,7 @@ class AccountSignIn:
         if stored is None:
             return _Candidate(Meant(IAM_USER, account_id), counted)
         meant = Meant(IAM_USER, account_id, stored.user_id, stored.user_name, stored.arn)
-        expired = stored.expires is not None and stored.expires <= int(self.site.exchange.now.timestamp() * 1000)
+        expired = stored.expires is not None and stored.expires <= milliseconds(self.site.exchange.now)
         identity = self._identity(stored.user_name, stored.user_id, account_id)
         proved = Proved(
             identity, stored.hash, renew=stored.reset_required or expired, over=expired and stored.hard_expiry

@@ -15,6 +15,7 @@ from broker.web.browser_sessions import BrowserSession
 from broker.web.site import Site
 from iam.accounts import list_accounts
 from iam.errors import ServiceUnavailable
+from iam.operations.lookup import milliseconds
 from iam.records import Revocations
 from iam.store import revoke
 from sts.sessions import LiveSession
@@ -52,7 +53,7 @@ class Ending:
 
     @property
     def _now_ms(self) -> int:
-        return int(self.site.exchange.now.timestamp() * 1000)
+        return milliseconds(self.site.exchange.now)
 
     def all_accounts(self) -> tuple[str, ...]:
         """Return the ids of all accounts."""

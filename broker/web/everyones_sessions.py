@@ -5,7 +5,7 @@ everybody, and a person of a directory as a whole, are the business of those who
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from flask import Blueprint, Response, request
@@ -18,11 +18,10 @@ from broker.web.languages import to_translate
 from broker.web.site import Site
 from iam.arn import parse_arn
 from iam.errors import AccessDenied, NoSuchEntity, ServiceUnavailable, ValidationError
+from iam.inventory.scope import Scope, sliced
 from sts.sessions import LiveSession
 
-_ON_A_PAGE: Final = 200
 _MOST_BROWSERS: Final = 1000
-_DIGITS: Final = 6  # of a page's number
 _NOBODYS: Final = "none"  # in the place of an account that there is not
 # Characters of what is named, by its kind: an id of ours, a person as the database takes one, an ARN, an id or alias.
 _LONGEST: Final[Mapping[str, int]] = {SESSION: 64, PERSON: 512, ROLE: 2048, ACCOUNT: 63}
@@ -53,14 +52,12 @@ class EveryonesSessions:
         """Show the sessions that a search finds."""
         site, session = self.site, self.site.required()
         accounts = self.administration.required(session)
-        query, page = request.args.get("q", "")[:200], _number(request.args.get("page", "1"))
-        ending = Ending(site)
-        live = ending.live(accounts)
-        found = [one for one in live.sessions if _fits(query, _text(one))]
-        browsers = self._browsers(session, query)
-        shown = found[(page - 1) * _ON_A_PAGE : page * _ON_A_PAGE]
+        scope = Scope.of(accounts, request.args.get("q", ""), request.args.get("page", ""))
+        live = Ending(site).live(accounts)
+        page = sliced(live.sessions, scope, _text)
+        browsers = self._browsers(session, scope)
         if site.wants_json:
-            told = {"credentials": [one._asdict() for one in shown], "found": len(found)}
+            told = {"credentials": [one._asdict() for one in page.rows], "found": page.found}
             return site.json(told | {"browsers": list(map(_browser_json, browsers)), "form_token": session.form_token})
         return site.page(
             "everyones_sessions.html",
@@ -69,20 +66,20 @@ class EveryonesSessions:
             accounts=accounts,
             revocable=self.administration.accounts(session, REVOKE),
             live=live,
-            shown=shown,
-            found=len(found),
-            query=query,
-            page=page,
-            pages=max(1, -(-len(found) // _ON_A_PAGE)),
+            shown=page.rows,
+            found=page.found,
+            query=page.query,
+            page=page.page,
+            pages=page.pages,
             browsers=browsers,
         )
 
-    def _browsers(self, session: BrowserSession, query: str) -> Sequence[BrowserSession]:
+    def _browsers(self, session: BrowserSession, scope: Scope) -> Sequence[BrowserSession]:
         """Return the browsers that a search finds, for those who see every account: people sign in to none alone."""
         if not self.administration.is_operator(session):
             return ()
-        found = [one for one in self.site.sessions.everybodys(_MOST_BROWSERS) if _fits(query, _browser_text(one))]
-        return Ending(self.site).browsers(found[:_ON_A_PAGE])
+        found = sliced(self.site.sessions.everybodys(_MOST_BROWSERS), replace(scope, page=1), _browser_text)
+        return Ending(self.site).browsers(found.rows)
 
     def end(self) -> Response:
         """End what is named: credentials, or all of a person, a role or an account."""
@@ -153,18 +150,10 @@ def _browser_json(one: BrowserSession) -> dict[str, object]:
     }
 
 
-def _number(text: str) -> int:
-    return max(1, int(text)) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else 1
-
-
-def _fits(query: str, text: str) -> bool:
-    return all(part in text for part in query.casefold().split())
-
-
 def _text(one: LiveSession) -> str:
-    return f"{one.arn} {one.person} {one.source_ip} {one.access_key_id} {one.made_by} {one.user_agent}".casefold()
+    return f"{one.arn} {one.person} {one.source_ip} {one.access_key_id} {one.made_by} {one.user_agent}"
 
 
 def _browser_text(one: BrowserSession) -> str:
     identity, client = one.identity, one.client
-    return f"{identity.name} {identity.person} {client.source_ip} {client.user_agent}".casefold()
+    return f"{identity.name} {identity.person} {client.source_ip} {client.user_agent}"

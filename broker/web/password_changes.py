@@ -1,7 +1,6 @@
 """How a password is changed by proving the old one: in a directory, or of an account's user or owner."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final
 
 from flask_babel import gettext as _
@@ -23,6 +22,7 @@ from iam import password_change
 from iam.call import Call
 from iam.errors import AccessDenied, IDPRejectedClaim, NoSuchEntity, ServiceError, Throttling
 from iam.operations import passwords
+from iam.operations.lookup import milliseconds
 from iam.password_change import Present
 from sts import callers
 from sts.callers import Ceilings
@@ -143,7 +143,7 @@ class AccountPasswords:
     def _may(self, identity: IamIdentity, session: BrowserSession | None) -> bool:
         """Return whether a user has the leave; whoever must change the password is not asked for it."""
         site = self.site
-        site.exchange.mfa_at = _milliseconds(session.mfa_at) if session and session.mfa_at else None
+        site.exchange.mfa_at = milliseconds(session.mfa_at) if session and session.mfa_at else None
         with site.store.read() as tx:
             ask = passwords.on_own_password(self._call(tx, identity), {})
         return site.desk.may(site.exchange, identity, ask, "iam:ChangePassword")
@@ -180,10 +180,6 @@ class AccountPasswords:
 def wrong() -> Told:
     """Return the one answer to whoever does not prove the old password."""
     return Told(_("The user name or the old password is wrong."), wrong=True)
-
-
-def _milliseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
 
 
 def told_of(outcome: ChangeOutcome) -> Told:

@@ -31,15 +31,16 @@ from iam.errors import (
     ServiceError,
     ValidationError,
 )
+from iam.inventory.scope import Scope, sliced
+from iam.operations.lookup import milliseconds
 from iam.policy.lint import Finding
 from iam.records import RoleRecord
 from iam.role_marks import Mark
 from sts.identity import IamIdentity, Identity
 from sts.operations.own import ROOT_MAX, TOKEN_DEFAULT
-from sts.trust import asks_for_mfa, demanded_tags
+from sts.trust import demanded_tags
 
 _SHORTEST_ARN, _LONGEST_ARN = 20, 2048  # STS API reference, AssumeRoleWithSAML, RoleArn
-_ON_A_PAGE: Final = 200
 _RECENT: Final = 5
 _GROUPS_TOLD: Final = 50
 _LONGEST_TAG: Final = 256  # characters: STS API reference, Tag
@@ -69,7 +70,7 @@ class Row:
     @property
     def text(self) -> str:
         """Return what a search looks through."""
-        return f"{self.name} {self.account} {self.description} {self.arn}".casefold()
+        return f"{self.name} {self.account} {self.description} {self.arn}".lower()
 
 
 class Written(NamedTuple):
@@ -151,7 +152,8 @@ class Portal:
         rows, stale = self._rows(identity, choices)
         if not rows:
             site.record("NoRoleOpen", identity.account_id, groups=list(identity.group_names[:_GROUPS_TOLD]))
-        listing = _listing(rows, request.args.get("q", "")[:200], request.args.get("page", "1"), stale=stale)
+        scope = Scope.of((), request.args.get("q", ""), request.args.get("page", ""))
+        listing = _listing(rows, scope, stale=stale)
         return site.page(
             "roles.html",
             code=code,
@@ -239,7 +241,7 @@ class Portal:
 
     def _running(self, identity: Identity, accounts: set[str]) -> tuple[dict[str, int], bool]:
         """Return until when each role's newest credentials of a person are good, by the role's unique id."""
-        now_ms, found = int(self.site.exchange.now.timestamp() * 1000), dict[str, int]()
+        now_ms, found = milliseconds(self.site.exchange.now), dict[str, int]()
         try:
             for account_id in accounts:
                 for one in self.site.gate.sessions.of_person(account_id, identity.person, now_ms):
@@ -274,7 +276,7 @@ class Portal:
             raise NotSignedIn("You are not signed in.")
         choices = self.choices(identity)
         tagged = next((role for role in choices.after_tags if role.arn == chosen), None)
-        if chosen in {role.arn for role in choices.after_mfa} or (tagged and self._lacks_mfa(tagged)):
+        if chosen in {role.arn for role in choices.after_mfa}:
             back = urlencode({"role": chosen})
             return site.found(site.at(f"/mfa?{urlencode({'to': f'{HOME}?{back}'})}"))
         asked = Narrowing(
@@ -304,9 +306,6 @@ class Portal:
         if role is not None and "MaxSessionDuration" in error.message:
             return str(_("This role lasts %(time)s at most.", time=length_of_time(role.max_session)))
         return str(_(error.message))
-
-    def _lacks_mfa(self, role: RoleRecord) -> bool:
-        return asks_for_mfa(role.trust) and self.site.exchange.mfa_at is None
 
     def _reason(self, session: BrowserSession, role: RoleRecord, asked: Narrowing, told: str = "") -> Response:
         """Ask for what a role wants to know in session tags, such as a ticket."""
@@ -425,14 +424,10 @@ def _row(
     return Row(role.arn, role.name, account, role.account_id, about, longest, mark, running, mfa, reason)
 
 
-def _listing(rows: Sequence[Row], query: str, page: str, *, stale: bool) -> Listing:
-    parts = query.casefold().split()
-    found = [row for row in rows if all(part in row.text for part in parts)]
-    pages = max(1, -(-len(found) // _ON_A_PAGE))
-    number = min(max(1, int(page)), pages) if page.isascii() and page.isdigit() and len(page) < 6 else 1  # noqa: PLR2004 - digits enough
-    shown = found[(number - 1) * _ON_A_PAGE : number * _ON_A_PAGE]
-    marked = [] if parts or number > 1 else _marked(rows)
-    return Listing(shown, marked, len(found), number, pages, query, stale)
+def _listing(rows: Sequence[Row], scope: Scope, *, stale: bool) -> Listing:
+    page = sliced(rows, scope, lambda row: row.text)
+    marked = [] if scope.words or page.page > 1 else _marked(rows)
+    return Listing(page.rows, marked, page.found, page.page, page.pages, page.query, stale)
 
 
 def _lengths(listing: Listing) -> list[int]:

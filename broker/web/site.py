@@ -42,6 +42,7 @@ from iam.errors import (
     Throttling,
     ValidationError,
 )
+from iam.operations.lookup import milliseconds
 from iam.store import Store
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
@@ -132,7 +133,7 @@ class Site:
             self.sessions.end(found)
             return None
         self.exchange.identity = found.identity
-        self.exchange.mfa_at = None if found.mfa_at is None else int(found.mfa_at.timestamp() * 1000)
+        self.exchange.mfa_at = None if found.mfa_at is None else milliseconds(found.mfa_at)
         g.signed_in = self._asked_again(found) if self.renewal.is_due(found, self.exchange.now) else found
         still: BrowserSession | None = g.signed_in
         return still

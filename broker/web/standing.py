@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import select
 
 from broker.web.browser_sessions import BrowserSession, Waiting
+from iam.operations.lookup import milliseconds
 from iam.schema import login_profile, root_login
 from iam.store import Store
 from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
@@ -33,7 +34,7 @@ class Standing:
             person=identity.person,
             role_id=None,
             account_id=identity.account_id,
-            issued_ms=int(session.opened_at.timestamp() * 1000),
+            issued_ms=milliseconds(session.opened_at),
         )
 
     def _directory(self, identity: Identity, _opened_at: datetime, _now: datetime) -> bool:
@@ -48,7 +49,7 @@ class Standing:
             of_user = select(login_profile.c.changed).where(login_profile.c.user_id == identity.subject)
             of_root = select(root_login.c.changed).where(root_login.c.account_id == identity.subject)
             changed = tx.scalar(of_root if identity.subject == identity.account_id else of_user)
-        return changed is not None and changed <= int(identity.authenticated_at.timestamp() * 1000)
+        return changed is not None and changed <= milliseconds(identity.authenticated_at)
 
     def _saml(self, identity: Identity, _opened_at: datetime, now: datetime) -> bool:
         provider = self.store.saml_provider(identity.provider)

@@ -389,6 +389,14 @@ def test_a_second_factor_comes_before_the_reason(world, browser):
     assert "AWS_SECRET_ACCESS_KEY" in take(proved, role, **{"tag-Ticket": "CHG-1"}).body.decode()
 
 
+def test_a_second_factor_that_grew_old_is_asked_for_before_the_reason(world):
+    role = world.admin.role("a", trusting(**TICKET, **FRESH))
+    proved = signed_in(world, "alice", mfa_at=world.clock())
+    assert "A reason for a" in take(proved, role).body.decode()
+    world.clock.advance(seconds=301)
+    assert take(proved, role, **{"tag-Ticket": "CHG-1"}).headers["Location"].startswith("/mfa?")
+
+
 # --- out --------------------------------------------------------------------------------------------------------------
 
 
