@@ -1,5 +1,22 @@
-"""The directory that the tests of pages share."""
+"""The directories that the tests of pages share, and somebody of one who is signed in to the module's own house."""
 
-from directories import slapd
+import pytest
+from directories import RunningDirectory, demo_directory, slapd
+from saml_world import Browser
+from signed_in_world import House, sign_in_to_directory
 
-__all__ = ["slapd"]
+__all__ = ["demo_directory", "slapd"]
+
+
+@pytest.fixture(scope="session")
+def directory(demo_directory: RunningDirectory) -> RunningDirectory:
+    """A directory whose people nobody changes."""
+    return demo_directory
+
+
+@pytest.fixture
+def alice(house: House) -> Browser:
+    """A browser in which alice of the directory is signed in."""
+    browser = house.browser()
+    assert sign_in_to_directory(browser, "alice", "wonderland-1865").status == 303
+    return browser

@@ -4,7 +4,6 @@ import json
 
 import pytest
 from administrator import allow, deny, statements, trust
-from directories import RunningDirectory, demo_ldif, running_demo_directory
 from redis import Redis
 from signed_in_world import (
     AWAY,
@@ -13,12 +12,10 @@ from signed_in_world import (
     house_in,
     sign_in,
     sign_in_as_owner,
-    sign_in_to_directory,
     take,
     token,
 )
 
-from broker.demo.people import BASE, LDIF, service_password
 from iam import guardrails
 from iam.guardrails import Guardrail
 from iam.limits import Limits
@@ -26,12 +23,6 @@ from iam.limits import Limits
 ALICE = "wonderland-1865"
 NONE, SEES, REVOKES = "nothing", "sees", "revokes"
 MFA = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    with running_demo_directory(demo_ldif(tmp_path_factory.mktemp("demo"))) as url:
-        yield RunningDirectory(url, f"ou=people,{BASE}", service_password(LDIF))
 
 
 @pytest.fixture
@@ -42,13 +33,6 @@ def house(tmp_path, redis_url, directory):
     made.user("victim")
     yield made
     made.close()
-
-
-@pytest.fixture
-def alice(house):
-    browser = house.browser()
-    assert sign_in_to_directory(browser, "alice", ALICE).status == 303
-    return browser
 
 
 def may(browser, account=HOME):

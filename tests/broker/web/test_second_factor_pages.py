@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from administrator import trust
 from directories import RunningDirectory, as_toml, demo_ldif, running_demo_directory
+from flask import Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
@@ -22,11 +23,11 @@ from saml_world import Browser, Still, World, field_of, world_in
 
 from broker import wiring
 from broker.demo.people import BASE, LDIF, service_password
-from broker.web.claimant import Claimant
 from broker.web.enrolment import otpauth
 from broker.web.passkeys import Passkeys
 from broker.web.second_factor import digits
 from iam import factors, totp
+from iam.errors import NotSignedIn
 from iam.root_login import set_root_login
 from iam.store import revoke
 
@@ -390,18 +391,15 @@ def test_who_waits_and_is_revoked_meanwhile_signs_in_again(proved):
     assert proved.give().status == 303
 
 
-def test_who_signs_out_while_a_code_is_under_way_stays_out(proved, monkeypatch):
+def test_who_signs_out_while_a_code_is_under_way_stays_out(proved):
     proved.give()
-    page = proved.browser.get("/mfa?to=/portal")
-    sessions, let_in = proved.world.installation.services.login.site.sessions, Claimant.let_in
-
-    def late(self, *arguments):
-        sessions.end(self.session)
-        let_in(self, *arguments)
-
-    monkeypatch.setattr(Claimant, "let_in", late)
-    proved.clock.advance(seconds=30)
-    assert proved.browser.post("/mfa", form(page, "code") | {"code": proved.code()}).status == 401
+    entrance = proved.world.installation.services.login.entrance
+    session = entrance.site.sessions.find(proved.browser.cookies["fedgate-session"])
+    entrance.site.sessions.end(session)
+    response = Response()
+    with proved.world.installation.application._pages.test_request_context("/mfa"), pytest.raises(NotSignedIn):
+        entrance.step_up(session, response, proved.clock())
+    assert "Set-Cookie" not in response.headers
     assert not proved.signed_in()
 
 

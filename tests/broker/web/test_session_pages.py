@@ -6,7 +6,6 @@ import time
 import pytest
 from administrator import allow, assumed, trust
 from click.testing import CliRunner
-from directories import RunningDirectory, demo_ldif, running_demo_directory
 from redis import Redis
 from servers import free_port, redis_server
 from signed_in_world import (
@@ -22,17 +21,10 @@ from signed_in_world import (
 )
 
 from broker.cli import main
-from broker.demo.people import BASE, LDIF, service_password
 from sts.sessions import LiveSession
 
 ALICE, BOB, CAROL = "wonderland-1865", "builder-can-we-fix-it", "ledger-balances-42"
 REVOKED = "InvalidClientTokenId"
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    with running_demo_directory(demo_ldif(tmp_path_factory.mktemp("demo"))) as url:
-        yield RunningDirectory(url, f"ou=people,{BASE}", service_password(LDIF))
 
 
 @pytest.fixture
@@ -54,13 +46,6 @@ def house(tmp_path, redis_url, directory):
 @pytest.fixture
 def role(house):
     return house.directory_role("r", allow("iam:ListUsers"))
-
-
-@pytest.fixture
-def alice(house):
-    browser = house.browser()
-    assert sign_in_to_directory(browser, "alice", ALICE).status == 303
-    return browser
 
 
 def listed(browser, path="/sessions"):

@@ -7,7 +7,6 @@ import zlib
 
 import pytest
 from administrator import Administrator, allow, deny, deny_trust, statements, trust
-from directories import RunningDirectory, demo_ldif, running_demo_directory
 from hypothesis import HealthCheck, given, settings
 from lxml import etree
 from policies import AWAY as OTHER
@@ -18,19 +17,12 @@ from saml_idp import encoded, signed
 from saml_world import Browser, world_in
 from signed_in_world import HOME, house_in, is_in, sign_in, sign_in_to_directory, try_to_take
 
-from broker.demo.people import BASE, LDIF, service_password
 from iam.policy.document import PolicyKind
 
 ALICE = "wonderland-1865"
 NOBODYS = "No role of this name names your identity provider."
 SAML = f"/saml/{HOME}/Corp"
 PUBLIC = "http://127.0.0.1:8080"
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    with running_demo_directory(demo_ldif(tmp_path_factory.mktemp("demo"))) as url:
-        yield RunningDirectory(url, f"ou=people,{BASE}", service_password(LDIF))
 
 
 @pytest.fixture
@@ -40,13 +32,6 @@ def house(tmp_path, redis_url, directory):
     made = house_in(tmp_path, redis_url, directory.config())
     yield made
     made.close()
-
-
-@pytest.fixture
-def alice(house):
-    browser = house.browser()
-    assert sign_in_to_directory(browser, "alice", ALICE).status == 303
-    return browser
 
 
 def explained(browser, role, status=200):
