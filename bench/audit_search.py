@@ -14,8 +14,8 @@ from ipaddress import ip_network
 from itertools import pairwise
 from pathlib import Path
 
-from broker.audit_query import View, Wanted
-from broker.audit_search import Search
+from broker.audit.query import View, Wanted
+from broker.audit.search import Search
 
 BEGIN = 1_760_000_000_000
 APART = 100  # milliseconds

@@ -28,7 +28,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from broker.demo.people import LDIF, SERVICE, people
-from broker.launcher import gunicorn_arguments
+from broker.runtime.launcher import gunicorn_arguments
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))  # slapd is started the same way in the tests

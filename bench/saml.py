@@ -20,7 +20,7 @@ from pathlib import Path
 
 import run
 
-from broker.launcher import gunicorn_arguments
+from broker.runtime.launcher import gunicorn_arguments
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))

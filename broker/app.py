@@ -1,6 +1,6 @@
 """The Flask application: everything that a browser or a load balancer asks for.
 
-The machine API on ``/`` has its own edge (broker.aws.edge) and reaches Flask only for what it does not know.
+The machine API on ``/`` has its own edge (broker.api.wsgi_adapter) and reaches Flask only for what it does not know.
 """
 
 import json
@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
-from broker.health import liveness, readiness
-from broker.web import issuer, token_exchange
-from broker.web.brand import brand
-from broker.web.browser_sessions import BrowserSession
-from broker.web.entrance import HOME
-from broker.web.languages import speak
-from broker.web.mishaps import Mishaps, text
-from broker.web.site import LARGEST_FORM
-from broker.web.utf8 import Utf8Request
+from broker.runtime.health import liveness, readiness
+from broker.sessions.browser import BrowserSession
+from broker.web.core.brand import brand
+from broker.web.core.error_pages import Mishaps, text
+from broker.web.core.languages import speak
+from broker.web.core.site import LARGEST_FORM
+from broker.web.core.utf8 import Utf8Request
+from broker.web.login.completion import HOME
+from broker.web.oauth import issuer, token_exchange
 from broker.wiring import Services
 from iam.errors import NotSignedIn, ServiceError
 from sts.identity import Identity, SamlIdentity, WebIdentity

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from broker.children import NotStarted
-from broker.settings_source import SettingsError
+from broker.config.source import SettingsError
+from broker.runtime.processes import NotStarted
 from iam.errors import ServiceError
 
 
@@ -26,22 +26,24 @@ COMMANDS = {
     "run": Entry("broker.commands.service", "run", "Serve what the settings say."),
     "check-config": Entry("broker.commands.service", "check_config", "Say whether the settings can be used."),
     "account": Entry("broker.commands.installation", "account", "Create and list accounts, let root sign in."),
-    "guardrail": Entry("broker.commands.guardrail", "guardrail", "Set the ceiling of an account."),
-    "saml": Entry("broker.commands.saml", "saml", "Add, test and list SAML identity providers."),
-    "oidc": Entry("broker.commands.oidc", "oidc", "List and check OpenID Connect providers."),
-    "issuer": Entry("broker.commands.issuer", "issuer", "Rotate the keys of our own issuer."),
+    "guardrail": Entry("broker.commands.policy.guardrail", "guardrail", "Set the ceiling of an account."),
+    "saml": Entry("broker.commands.federation.saml", "saml", "Add, test and list SAML identity providers."),
+    "oidc": Entry("broker.commands.federation.oidc", "oidc", "List and check OpenID Connect providers."),
+    "issuer": Entry("broker.commands.federation.issuer", "issuer", "Rotate the keys of our own issuer."),
     "aws-credentials": Entry(
-        "broker.commands.aws_credentials", "aws_credentials", "Trade a session for credentials of another STS."
+        "broker.commands.federation.aws_credentials",
+        "aws_credentials",
+        "Trade a session for credentials of another STS.",
     ),
     "keys": Entry("broker.commands.keys", "keys", "Rotate, list and remove the keys that seal sessions."),
     "sessions": Entry("broker.commands.sessions", "sessions", "List and revoke sessions."),
     "second-factor": Entry(
         "broker.commands.second_factor", "second_factor", "List and reset second factors of people."
     ),
-    "lint": Entry("broker.commands.lint", "lint_", "Say what is wrong with policies in files."),
-    "policy": Entry("broker.commands.policy_cases", "policy", "Test policies by cases."),
-    "explain": Entry("broker.commands.explaining", "explain_", "Say whether a request is allowed, and why."),
-    "who-can": Entry("broker.commands.explaining", "who_can", "List who may do something."),
+    "lint": Entry("broker.commands.policy.lint", "lint_", "Say what is wrong with policies in files."),
+    "policy": Entry("broker.commands.policy.cases", "policy", "Test policies by cases."),
+    "explain": Entry("broker.commands.policy.explain", "explain_", "Say whether a request is allowed, and why."),
+    "who-can": Entry("broker.commands.policy.explain", "who_can", "List who may do something."),
     "audit": Entry("broker.commands.audit", "audit", "Read and verify the audit log."),
     "operations": Entry("broker.commands.operations", "operations", "List the API operations, built or not."),
     "version": Entry("broker.cli", "version", "Print the version."),

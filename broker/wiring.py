@@ -14,59 +14,59 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from broker.attempts import Attempts
-from broker.audit import AuditLog
-from broker.audit_search import Search
-from broker.aws import model
-from broker.aws.dispatch import Gate
-from broker.aws.edge import Networks
-from broker.aws.ldap_sign_in import LdapSignIn
-from broker.aws.saml_sign_in import SamlSignIn
-from broker.aws.web_identity_sign_in import COGNITO, GOOGLE, WebIdentitySignIn
-from broker.fetch import Fetcher
-from broker.key_use import KeyUse
-from broker.metadata_refresh import MetadataRefresh
-from broker.providers.github import GitHub
+from broker.api import model
+from broker.api.dispatch import Gate
+from broker.api.wsgi_adapter import Networks
+from broker.audit.log import AuditLog
+from broker.audit.search import Search
+from broker.config.settings import Settings
 from broker.providers.oauth import AccessTokens
+from broker.providers.oidc.github import GitHub
 from broker.providers.oidc.key_sets import KeySets
+from broker.providers.saml.metadata_refresh import MetadataRefresh
 from broker.providers.saml.provider import Reader
 from broker.providers.saml.service_keys import ServiceKeys
-from broker.settings import Settings
-from broker.web import oidc, saml
-from broker.web.account_sign_in import AccountSignIn
-from broker.web.admin import AdminPages
-from broker.web.admin_audit import AuditPages
-from broker.web.administration import Administration
-from broker.web.appearance import Appearance
-from broker.web.browser_sessions import BrowserSessions
-from broker.web.enrolment import Enrolment
-from broker.web.entrance import Entrance
-from broker.web.everyones_sessions import EveryonesSessions
-from broker.web.exchange_clients import ExchangeClients
-from broker.web.forms import Forms
-from broker.web.home_realms import HomeRealms
-from broker.web.login import Login
-from broker.web.oidc import OidcPages
-from broker.web.passkeys import GOOD_FOR, Passkeys
-from broker.web.passwords import Passwords
-from broker.web.portal import Portal
-from broker.web.renewal import Renewal
-from broker.web.saml import SamlPages
-from broker.web.sealed_fields import SealedFields
-from broker.web.second_factor import SecondFactor
-from broker.web.security import Security
-from broker.web.session_list import SessionList
-from broker.web.site import Site
-from broker.web.standing import Standing
-from broker.web.why import WhyPages
+from broker.runtime.fetch import Fetcher
+from broker.sessions.browser import BrowserSessions
+from broker.sessions.key_usage import KeyUse
+from broker.sessions.refresh import Renewal
+from broker.sessions.validity import Standing
+from broker.signin.ldap import LdapSignIn
+from broker.signin.saml import SamlSignIn
+from broker.signin.throttle import Attempts
+from broker.signin.web_identity import COGNITO, GOOGLE, WebIdentitySignIn
+from broker.web.account.password import Passwords
+from broker.web.account.security import Security
+from broker.web.account.sessions import SessionList
+from broker.web.admin.access import Administration
+from broker.web.admin.audit import AuditPages
+from broker.web.admin.pages import AdminPages
+from broker.web.admin.sessions import EveryonesSessions
+from broker.web.core.appearance import Appearance
+from broker.web.core.forms import Forms
+from broker.web.core.sealed_fields import SealedFields
+from broker.web.core.site import Site
+from broker.web.login import oidc, saml
+from broker.web.login.account import AccountSignIn
+from broker.web.login.completion import Entrance
+from broker.web.login.home_realms import HomeRealms
+from broker.web.login.login_page import Login
+from broker.web.login.oidc import OidcPages
+from broker.web.login.saml import SamlPages
+from broker.web.mfa.enrolment import Enrolment
+from broker.web.mfa.passkeys import GOOD_FOR, Passkeys
+from broker.web.mfa.second_factor import SecondFactor
+from broker.web.oauth.clients import ExchangeClients
+from broker.web.portal.portal import Portal
+from broker.web.portal.role_explanation import WhyPages
 from iam.arn import Random
-from iam.store import Store
-from iam.vault import Vault
+from iam.store.store import Store
+from iam.store.vault import Vault
 from sts.authenticate import Authenticator
-from sts.outbound import OutboundTokens
-from sts.sealing_keys import Sealers
-from sts.sessions import LiveSessions
-from sts.single_use import SingleUse
+from sts.federation.jwt_issuer import OutboundTokens
+from sts.store.sealing_keys import Sealers
+from sts.store.sessions import LiveSessions
+from sts.store.single_use import SingleUse
 
 _REDIS_TIMEOUT = 0.5  # seconds; Redis is never worth waiting for, tokens verify without it
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse
 
+from broker.api import wsgi_adapter
 from broker.app import create_app
-from broker.aws import edge
-from broker.settings import Settings
+from broker.config.settings import Settings
 from broker.wiring import Services, services
 
 log = logging.getLogger(__name__)
@@ -25,15 +25,15 @@ class Application:
         self._trusted = parts.trusted_proxies
         self._pages = create_app(parts)
 
-    def __call__(self, environ: edge.Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: wsgi_adapter.Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
-        if not edge.is_api_call(environ):
+        if not wsgi_adapter.is_api_call(environ):
             return self._pages(environ, start_response)
         try:
-            request = edge.read(environ, self._trusted)
-        except edge.Refused as refused:
-            return edge.write(self._gate.refuse(refused.request, refused.error), start_response)
-        return edge.write(self._gate.handle(request), start_response)
+            request = wsgi_adapter.read(environ, self._trusted)
+        except wsgi_adapter.Refused as refused:
+            return wsgi_adapter.write(self._gate.refuse(refused.request, refused.error), start_response)
+        return wsgi_adapter.write(self._gate.handle(request), start_response)
 
 
 def _look_after(work: Callable[[], object]) -> None:

@@ -5,8 +5,8 @@
 come from FEDGATE_CONFIG or from the other FEDGATE_... variables.
 """
 
-from broker.launcher import GUNICORN
-from broker.settings import Settings
+from broker.config.settings import Settings
+from broker.runtime.launcher import GUNICORN
 
 _settings = Settings.read()
 bind = _settings.bind

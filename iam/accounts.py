@@ -8,11 +8,11 @@ from datetime import datetime
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from iam import schema
 from iam.arn import ACCOUNT_ID, LONG_TERM_KEY, Random, access_key_id
 from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
-from iam.records import AccountRecord
-from iam.vault import Vault
+from iam.store import schema
+from iam.store.records import AccountRecord
+from iam.store.vault import Vault
 
 # IAM API Reference, CreateAccountAlias.
 _ALIAS = re.compile(r"(?=.{3,63}\Z)[a-z0-9](?:[a-z0-9]|-(?!-))*[a-z0-9]", re.ASCII)

@@ -9,7 +9,7 @@ from iam.arn import Random
 from iam.limits import Limits
 from iam.params import Params, Result
 from iam.principal import Principal
-from iam.vault import Vault
+from iam.store.vault import Vault
 
 __all__ = ["Call", "Params", "Result"]
 

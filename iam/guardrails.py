@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from iam.errors import LimitExceeded, NoSuchEntity, ValidationError
 from iam.limits import Limits
 from iam.policy.document import Policy, PolicyKind, size
-from iam.schema import account, guardrail
+from iam.store.schema import account, guardrail
 
 _NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 

@@ -15,7 +15,7 @@ from iam.arn import LONG_TERM_KEY
 from iam.errors import ExpiredToken, InvalidClientTokenId, SignatureDoesNotMatch
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
-from iam.store import RoleRecord, Store, UserRecord
+from iam.store.store import RoleRecord, Store, UserRecord
 from sts import callers
 from sts.callers import Caller, Ceilings
 from sts.identity import IamIdentity

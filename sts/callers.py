@@ -12,7 +12,7 @@ from iam.policy.decide import Layers
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
 from iam.principal import Principal, PrincipalKind
-from iam.records import RoleRecord, UserRecord
+from iam.store.records import RoleRecord, UserRecord
 from sts.mint import Session, Tags
 
 ContextKeys = Mapping[str, tuple[str, ...]]

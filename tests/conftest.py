@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from botocore.credentials import Credentials
-from installation import Clock, Installation, environment
 from redis import Redis
-from servers import redis_server
+from support.installation import Clock, Installation, environment
+from support.servers import redis_server
 
 
 @pytest.fixture(scope="session")

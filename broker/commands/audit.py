@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from broker import audit as trail
-from broker.commands.choosing import installation_options, settings_of
-from broker.commands.printing import json_option, plain, print_json, print_table
+from broker.audit import log as trail
+from broker.commands.options import installation_options, settings_of
+from broker.commands.output import json_option, plain, print_json, print_table
 
 
 @click.group()

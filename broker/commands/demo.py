@@ -14,17 +14,17 @@ from typing import Any
 import click
 from rich.console import Console
 
-from broker.children import Child, NotStarted, spawn
-from broker.commands.choosing import DATA_VARIABLE, DEMO_FILE
-from broker.commands.printing import print_json, print_table
+from broker.commands.options import DATA_VARIABLE, DEMO_FILE
+from broker.commands.output import print_json, print_table
+from broker.config.settings import Settings
 from broker.demo.people import LDIF, Person, people
 from broker.demo.provider import demo_config
 from broker.demo.seed import ACCOUNT_ID, ADMIN, ALIAS, DIRECTORY, ROLES, ROOT_EMAIL, Seeded, seed
-from broker.installing import install
-from broker.launcher import Launch, launch, on_signals
-from broker.settings import Settings
+from broker.runtime.install import install
+from broker.runtime.launcher import Launch, launch, on_signals
+from broker.runtime.processes import Child, NotStarted, spawn
 from broker.wiring import now, open_store, random
-from iam.vault import Vault
+from iam.store.vault import Vault
 
 _LDIF = "people.ldif"
 _SHOWN_BEFORE = "(shown at the first start; --new-keys replaces it)"

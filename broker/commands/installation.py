@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from broker.commands.choosing import CONFIG_FILE, installation_options, locate, settings_of
-from broker.commands.printing import json_option, moment, print_facts, print_json, print_table
-from broker.commands.recording import recorded
-from broker.installing import install
+from broker.commands.operator_audit import recorded
+from broker.commands.options import CONFIG_FILE, installation_options, locate, settings_of
+from broker.commands.output import json_option, moment, print_facts, print_json, print_table
+from broker.runtime.install import install
 from broker.wiring import now, open_store, random
 from iam.accounts import create_account, list_accounts
-from iam.operations.password_policy import policy_of, random_password
-from iam.root_login import set_root_login
-from iam.vault import Vault
+from iam.credentials.root_login import set_root_login
+from iam.operations.credentials.password_policy import policy_of, random_password
+from iam.store.vault import Vault
 
 _EXAMPLE = """# Settings of this Fedgate; docs/reference/settings.md explains all of them.
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import click
 from sqlalchemy import select
 
-from broker.commands.choosing import installation_options, settings_of
-from broker.commands.printing import json_option, moment, print_facts, print_json, print_table
-from broker.commands.recording import recorded
+from broker.commands.operator_audit import recorded
+from broker.commands.options import installation_options, settings_of
+from broker.commands.output import json_option, moment, print_facts, print_json, print_table
 from broker.wiring import now, open_store, random
-from iam.schema import sealing_key
-from iam.vault import Vault
-from sts import sealing_keys
+from iam.store.schema import sealing_key
+from iam.store.vault import Vault
+from sts.store import sealing_keys
 
 
 @click.group()

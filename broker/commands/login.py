@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 import click
 
-from broker.credential_formats import FORMATS, Target
+from broker.doors.credential_formats import FORMATS, Target
 
 _VERSION = "2011-06-15"
 _TIMEOUT = 30  # seconds

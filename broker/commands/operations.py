@@ -2,8 +2,8 @@
 
 import click
 
-from broker.aws import model
-from broker.commands.printing import json_option, print_json, print_table
+from broker.api import model
+from broker.commands.output import json_option, print_json, print_table
 from iam.operations import OPERATIONS as IAM
 from sts.operations import OPERATIONS as STS
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import click
 
-from broker.commands.choosing import installation_options, settings_of
-from broker.commands.printing import json_option, moment, print_facts, print_json, print_table
-from broker.commands.recording import recorded
+from broker.commands.operator_audit import recorded
+from broker.commands.options import installation_options, settings_of
+from broker.commands.output import json_option, moment, print_facts, print_json, print_table
 from broker.wiring import open_store
-from iam import factors
 from iam.arn import parse_arn
-from iam.factors import Factor
-from iam.persons import iam_person, iam_subject
-from iam.store import Store
+from iam.credentials import factors
+from iam.credentials.factors import Factor
+from iam.credentials.person_id import iam_person, iam_subject
+from iam.store.store import Store
 
 _NAMED = "PROVIDER|SUBJECT as the audit log has it, or the ARN of a user or of an account's root."
 

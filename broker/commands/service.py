@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from broker.commands.choosing import installation_options, locate
-from broker.commands.printing import json_option, print_facts, print_json
-from broker.launcher import Launch, launch, on_signals
-from broker.settings import Settings
+from broker.commands.options import installation_options, locate
+from broker.commands.output import json_option, print_facts, print_json
+from broker.config.settings import Settings
+from broker.runtime.launcher import Launch, launch, on_signals
 from broker.wiring import open_store
 
 

@@ -10,14 +10,14 @@ from typing import NamedTuple
 import click
 from redis.exceptions import RedisError
 
-from broker.commands.choosing import installation_options, settings_of
-from broker.commands.printing import json_option, moment, print_facts, print_json, print_table
-from broker.commands.recording import recorded
-from broker.settings import Settings
+from broker.commands.operator_audit import recorded
+from broker.commands.options import installation_options, settings_of
+from broker.commands.output import json_option, moment, print_facts, print_json, print_table
+from broker.config.settings import Settings
 from broker.wiring import live_sessions, now, open_store
 from iam.accounts import list_accounts
-from iam.store import Store, revoke
-from sts.sessions import LiveSession
+from iam.store.store import Store, revoke
+from sts.store.sessions import LiveSession
 
 
 class Cut(NamedTuple):

@@ -12,13 +12,13 @@ from broker.demo.people import BASE
 from iam.accounts import create_account, new_root_key
 from iam.arn import Random, iam_arn, root_arn
 from iam.call import Call, Params, Result
+from iam.credentials.root_login import root_login_of, set_root_login
 from iam.limits import Limits
 from iam.operations import OPERATIONS
-from iam.operations.password_policy import policy_of, random_password
+from iam.operations.credentials.password_policy import policy_of, random_password
 from iam.principal import Principal, PrincipalKind
-from iam.root_login import root_login_of, set_root_login
-from iam.schema import account, login_profile, user
-from iam.vault import Vault
+from iam.store.schema import account, login_profile, user
+from iam.store.vault import Vault
 
 ACCOUNT_ID: Final = "111122223333"  # the id that AWS's own documentation uses
 ALIAS: Final = "demo"

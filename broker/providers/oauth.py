@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from broker.fetch import Fetcher, NotFetched
+from broker.runtime.fetch import Fetcher, NotFetched
 from iam.errors import ExpiredTokenException, IDPCommunicationError, InvalidIdentityToken, ServiceUnavailable
 from iam.policy.strict_json import Number, load
 

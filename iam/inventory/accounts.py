@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, func, select
 
-from iam.inventory.scope import Scope, Slice, rows_of
-from iam.schema import account, role, user
+from iam.inventory.pagination import Scope, Slice, rows_of
+from iam.store.schema import account, role, user
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, select
 
-from iam.schema import access_key, user
+from iam.store.schema import access_key, user
 
 _SHOWN: Final = 4  # characters of a key's id
 

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from iam.arn import iam_arn
-from iam.inventory.scope import Scope, Slice, rows_of
+from iam.inventory.pagination import Scope, Slice, rows_of
 from iam.saml.metadata import IdpMetadata, InvalidMetadata, SigningCertificate, parse_metadata
-from iam.schema import oidc_provider, saml_provider, sign_in_client
+from iam.store.schema import oidc_provider, saml_provider, sign_in_client
 
 _SAML, _OIDC, _CLIENT = saml_provider.c, oidc_provider.c, sign_in_client.c
 _KEPT = 256  # metadata documents that are kept parsed: what a text means never changes

@@ -9,14 +9,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from iam.arn import iam_arn
-from iam.bindings import arns_today, as_shown
 from iam.inventory.assumable import Existing, nobody_can
-from iam.inventory.scope import Scope, Slice, rows_of
-from iam.operations.written import questionable
+from iam.inventory.pagination import Scope, Slice, rows_of
+from iam.operations.policies.submitted import questionable
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.lint import Finding
-from iam.records import parsed
-from iam.schema import account, oidc_provider, role, role_mark, saml_provider
+from iam.principal_ids import arns_today, as_shown
+from iam.store.records import parsed
+from iam.store.schema import account, oidc_provider, role, role_mark, saml_provider
 
 _COLUMNS = role.c
 _KEPT = 4096  # trust policies that are kept parsed: what a text means never changes

@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
 
 from iam.arn import iam_arn
-from iam.factors import Factor, factors_of
+from iam.credentials.factors import Factor, factors_of
+from iam.credentials.person_id import iam_person
 from iam.inventory.credentials import Key, keys
-from iam.inventory.scope import Scope, Slice, rows_of
-from iam.persons import iam_person
-from iam.schema import access_key, group, login_profile, membership, user
+from iam.inventory.pagination import Scope, Slice, rows_of
+from iam.store.schema import access_key, group, login_profile, membership, user
 
 _COLUMNS = user.c
 

@@ -4,29 +4,24 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from iam.call import Call, Params, Result
-from iam.operations import (
-    access_keys,
-    account,
-    attachments,
-    groups,
-    inline_policies,
-    instance_profiles,
-    mfa,
-    oidc_providers,
-    outbound,
-    password_policy,
-    passwords,
-    policies,
-    reports,
-    roles,
-    saml_providers,
-    simulation,
-    tags,
-    users,
+from iam.operations import account, groups, instance_profiles, reports, roles, tags, users
+from iam.operations.credentials import access_keys, mfa, password_policy, passwords
+from iam.operations.federation import oidc_providers, outbound, saml_providers
+from iam.operations.named_entities import (
+    GROUP,
+    ROLE,
+    USER,
+    about,
+    about_all,
+    about_new,
+    about_permissions,
+    about_renamed,
 )
-from iam.operations.ask import Ask, Operation, anything
-from iam.operations.granted import on_entity
-from iam.operations.names import GROUP, ROLE, USER, about, about_all, about_new, about_permissions, about_renamed
+from iam.operations.policies import attachments, simulation
+from iam.operations.policies import inline as inline_policies
+from iam.operations.policies import managed as managed_policies
+from iam.operations.policies.effective import on_entity
+from iam.operations.required_permission import Ask, Operation, anything
 
 _Run = Callable[[Call, Params], Result]
 _Asks = Callable[[Call, Params], Ask | tuple[Ask, ...]]
@@ -119,18 +114,18 @@ _POLICIES = {
     "GetRolePolicy": _read(inline_policies.get_role_policy, _role),
     "DeleteRolePolicy": _change(inline_policies.delete_role_policy, _role_permissions),
     "ListRolePolicies": _read(inline_policies.list_role_policies, _role),
-    "CreatePolicy": _change(policies.create_policy, _tagged(policies.on_new_policy, "iam:TagPolicy")),
-    "GetPolicy": _read(policies.get_policy, policies.on_policy),
-    "ListPolicies": _read(policies.list_policies, anything),
-    "DeletePolicy": _change(policies.delete_policy, policies.on_policy),
-    "CreatePolicyVersion": _change(policies.create_policy_version, policies.on_policy),
-    "GetPolicyVersion": _read(policies.get_policy_version, policies.on_policy),
-    "ListPolicyVersions": _read(policies.list_policy_versions, policies.on_policy),
-    "DeletePolicyVersion": _change(policies.delete_policy_version, policies.on_policy),
-    "SetDefaultPolicyVersion": _change(policies.set_default_policy_version, policies.on_policy),
-    "TagPolicy": _change(tags.tag_policy, policies.on_policy),
-    "UntagPolicy": _change(tags.untag_policy, policies.on_policy),
-    "ListPolicyTags": _read(tags.list_policy_tags, policies.on_policy),
+    "CreatePolicy": _change(managed_policies.create_policy, _tagged(managed_policies.on_new_policy, "iam:TagPolicy")),
+    "GetPolicy": _read(managed_policies.get_policy, managed_policies.on_policy),
+    "ListPolicies": _read(managed_policies.list_policies, anything),
+    "DeletePolicy": _change(managed_policies.delete_policy, managed_policies.on_policy),
+    "CreatePolicyVersion": _change(managed_policies.create_policy_version, managed_policies.on_policy),
+    "GetPolicyVersion": _read(managed_policies.get_policy_version, managed_policies.on_policy),
+    "ListPolicyVersions": _read(managed_policies.list_policy_versions, managed_policies.on_policy),
+    "DeletePolicyVersion": _change(managed_policies.delete_policy_version, managed_policies.on_policy),
+    "SetDefaultPolicyVersion": _change(managed_policies.set_default_policy_version, managed_policies.on_policy),
+    "TagPolicy": _change(tags.tag_policy, managed_policies.on_policy),
+    "UntagPolicy": _change(tags.untag_policy, managed_policies.on_policy),
+    "ListPolicyTags": _read(tags.list_policy_tags, managed_policies.on_policy),
     "AttachUserPolicy": _change(attachments.attach_user_policy, _user_permissions),
     "DetachUserPolicy": _change(attachments.detach_user_policy, _user_permissions),
     "ListAttachedUserPolicies": _read(attachments.list_attached_user_policies, _user),
@@ -140,7 +135,7 @@ _POLICIES = {
     "AttachRolePolicy": _change(attachments.attach_role_policy, _role_permissions),
     "DetachRolePolicy": _change(attachments.detach_role_policy, _role_permissions),
     "ListAttachedRolePolicies": _read(attachments.list_attached_role_policies, _role),
-    "ListEntitiesForPolicy": _read(attachments.list_entities_for_policy, policies.on_policy),
+    "ListEntitiesForPolicy": _read(attachments.list_entities_for_policy, managed_policies.on_policy),
 }
 
 _SIGN_IN = {

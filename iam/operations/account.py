@@ -7,9 +7,9 @@ from iam.accounts import check_alias
 from iam.arn import ACCOUNT_ID
 from iam.call import Call, Params, Result
 from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
-from iam.operations import security_keys
-from iam.operations.names import page_of
-from iam.schema import (
+from iam.operations.credentials import security_keys
+from iam.operations.named_entities import page_of
+from iam.store.schema import (
     access_key,
     account,
     group,

@@ -4,7 +4,7 @@ from sqlalchemy import delete, func, insert, select
 
 from iam.call import Call, Params, Result
 from iam.errors import LimitExceeded, NoSuchEntity
-from iam.operations.names import (
+from iam.operations.named_entities import (
     GROUP,
     USER,
     about,
@@ -19,7 +19,7 @@ from iam.operations.names import (
     rename,
 )
 from iam.operations.users import user_shape
-from iam.schema import attachment, group, inline_policy, membership, user
+from iam.store.schema import attachment, group, inline_policy, membership, user
 
 on_group = about(GROUP)
 on_groups = about_all(GROUP)

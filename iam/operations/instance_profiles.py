@@ -8,8 +8,10 @@ from sqlalchemy.exc import IntegrityError
 from iam.arn import INSTANCE_PROFILE, iam_arn, unique_id
 from iam.call import Call, Params, Result
 from iam.errors import DeleteConflict, EntityAlreadyExists, LimitExceeded, NoSuchEntity
-from iam.operations.ask import Ask
-from iam.operations.lookup import (
+from iam.operations.named_entities import ROLE, Entity, about, named, page, under
+from iam.operations.required_permission import Ask
+from iam.operations.roles import role_shapes
+from iam.operations.times_and_tags import (
     drop_tags,
     milliseconds,
     moment,
@@ -18,9 +20,7 @@ from iam.operations.lookup import (
     resource_tag_keys,
     tags_of,
 )
-from iam.operations.names import ROLE, Entity, about, named, page, under
-from iam.operations.roles import role_shapes
-from iam.schema import instance_profile, role, tag
+from iam.store.schema import instance_profile, role, tag
 
 on_role = about(ROLE)
 

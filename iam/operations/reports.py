@@ -15,15 +15,15 @@ from sqlalchemy import Table, select, update
 from iam.arn import iam_arn, root_arn
 from iam.call import Call, Params, Result
 from iam.errors import CredentialReportExpired, CredentialReportNotPresent
-from iam.operations import security_keys
+from iam.operations.credentials import security_keys
+from iam.operations.credentials.password_policy import policy_of
 from iam.operations.instance_profiles import profile_shapes
-from iam.operations.lookup import milliseconds, moment
-from iam.operations.names import GROUP, ROLE, USER, Entity, extras, heading, page_of
-from iam.operations.password_policy import policy_of
-from iam.operations.policies import get_policy, get_policy_version, list_policy_versions
+from iam.operations.named_entities import GROUP, ROLE, USER, Entity, extras, heading, page_of
+from iam.operations.policies.managed import get_policy, get_policy_version, list_policy_versions
 from iam.operations.roles import role_shapes
+from iam.operations.times_and_tags import milliseconds, moment
 from iam.policy.managed import load as shipped
-from iam.schema import (
+from iam.store.schema import (
     access_key,
     account,
     attachment,

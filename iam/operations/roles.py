@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, insert, update
 
-from iam.bindings import arns_today, as_shown, resolve
 from iam.call import Call, Params, Result
 from iam.errors import LimitExceeded, NoSuchEntity
-from iam.operations.names import (
+from iam.operations.named_entities import (
     ROLE,
     Entity,
     about,
@@ -22,10 +21,11 @@ from iam.operations.names import (
     named,
     remove,
 )
-from iam.operations.policies import check_boundary
+from iam.operations.policies.managed import check_boundary
 from iam.policy.document import Policy, PolicyKind, size
-from iam.records import trusted_parties
-from iam.schema import attachment, inline_policy, instance_profile, role, role_federated, role_mark
+from iam.principal_ids import arns_today, as_shown, resolve
+from iam.store.records import trusted_parties
+from iam.store.schema import attachment, inline_policy, instance_profile, role, role_federated, role_mark
 
 on_role = about(ROLE)
 on_roles = about_all(ROLE)

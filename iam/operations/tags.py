@@ -5,12 +5,12 @@ from collections.abc import Callable
 from sqlalchemy import select
 
 from iam.call import Call, Params, Result
-from iam.operations import oidc_providers
-from iam.operations.lookup import drop_tags, put_tags
-from iam.operations.names import ROLE, USER, Entity, named, page
-from iam.operations.policies import find_own
-from iam.operations.saml_providers import find_provider
-from iam.schema import tag
+from iam.operations.federation import oidc_providers
+from iam.operations.federation.saml_providers import find_provider
+from iam.operations.named_entities import ROLE, USER, Entity, named, page
+from iam.operations.policies.managed import find_own
+from iam.operations.times_and_tags import drop_tags, put_tags
+from iam.store.schema import tag
 
 _Run = Callable[[Call, Params], Result]
 _Find = Callable[[Call, Params], Entity]

@@ -4,10 +4,10 @@ from sqlalchemy import select, update
 
 from iam.arn import root_arn
 from iam.call import Call, Params, Result
+from iam.credentials.person_id import drop_traces, iam_person
 from iam.errors import DeleteConflict, NoSuchEntity, ValidationError
-from iam.operations.ask import Ask
-from iam.operations.lookup import moment
-from iam.operations.names import (
+from iam.operations.credentials.security_keys import keys_of
+from iam.operations.named_entities import (
     USER,
     Entity,
     about,
@@ -24,11 +24,11 @@ from iam.operations.names import (
     remove,
     rename,
 )
-from iam.operations.policies import check_boundary
-from iam.operations.security_keys import keys_of
-from iam.persons import drop_traces, iam_person
+from iam.operations.policies.managed import check_boundary
+from iam.operations.required_permission import Ask
+from iam.operations.times_and_tags import moment
 from iam.principal import PrincipalKind
-from iam.schema import access_key, account, attachment, inline_policy, login_profile, membership, mfa_device, user
+from iam.store.schema import access_key, account, attachment, inline_policy, login_profile, membership, mfa_device, user
 
 on_user = about(USER)
 on_users = about_all(USER)

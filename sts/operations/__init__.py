@@ -4,10 +4,10 @@ The gate authenticates, decides every Ask, and only then runs the operation. Not
 assertion: for the unsigned operations the gate hands in the Identity that a provider has just proved.
 """
 
-from iam.operations.ask import Ask
+from iam.operations.required_permission import Ask
 from iam.params import Params
 from sts.mint import Session, SessionKind
-from sts.operations import federated, outbound, own, roles
+from sts.operations import caller, federated, roles, web_identity_token
 from sts.operations.call import Outcome, StsCall, StsOperation
 
 __all__ = ["NEED_NO_LEAVE", "OPERATIONS", "Outcome", "StsCall", "StsOperation", "session_may_call"]
@@ -32,12 +32,14 @@ OPERATIONS = {
     "AssumeRoleWithWebIdentity": StsOperation(
         federated.assume_role_with_web_identity, federated.assume_role_with_web_identity_asks, opaque=True
     ),
-    "DecodeAuthorizationMessage": StsOperation(own.decode_authorization_message, _star),
-    "GetAccessKeyInfo": StsOperation(own.get_access_key_info, _star),
-    "GetCallerIdentity": StsOperation(own.get_caller_identity, _nothing),
-    "GetFederationToken": StsOperation(own.get_federation_token, own.get_federation_token_asks),
-    "GetWebIdentityToken": StsOperation(outbound.get_web_identity_token, outbound.get_web_identity_token_asks),
-    "GetSessionToken": StsOperation(own.get_session_token, _nothing),
+    "DecodeAuthorizationMessage": StsOperation(caller.decode_authorization_message, _star),
+    "GetAccessKeyInfo": StsOperation(caller.get_access_key_info, _star),
+    "GetCallerIdentity": StsOperation(caller.get_caller_identity, _nothing),
+    "GetFederationToken": StsOperation(caller.get_federation_token, caller.get_federation_token_asks),
+    "GetWebIdentityToken": StsOperation(
+        web_identity_token.get_web_identity_token, web_identity_token.get_web_identity_token_asks
+    ),
+    "GetSessionToken": StsOperation(caller.get_session_token, _nothing),
 }
 
 # What everybody may call who signs, whatever the policies say.

@@ -6,13 +6,13 @@ from datetime import datetime
 
 from iam.arn import Random
 from iam.errors import AccessDenied, InternalFailure
-from iam.operations.ask import Ask
+from iam.operations.required_permission import Ask
 from iam.params import Params, Result
-from iam.store import Store
+from iam.store.store import Store
 from sts.callers import Caller
+from sts.federation.jwt_issuer import OutboundTokens
 from sts.identity import Identity, SamlIdentity, WebIdentity
 from sts.mint import Session
-from sts.outbound import OutboundTokens
 from sts.token import Sealer
 
 

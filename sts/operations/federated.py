@@ -7,16 +7,11 @@ from datetime import datetime
 
 from iam.arn import parse_arn
 from iam.errors import AccessDenied, ExpiredTokenException, InvalidIdentityToken, ValidationError
-from iam.operations.ask import Ask
+from iam.operations.required_permission import Ask
 from iam.params import Params
 from iam.policy.principals import CONSUMER_ISSUERS
-from iam.store import Store
-from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
-from sts.mint import Grant, SessionKind
-from sts.operations.call import Outcome, StsCall
-from sts.operations.passed import check_tags, policy_arns, request_keys, session_policy, tags_of
-from sts.operations.roles import existing, role_asks, role_outcome, role_seconds
-from sts.saml import (
+from iam.store.store import Store
+from sts.federation.saml import (
     Wanted,
     lasting_keys,
     name_qualifier,
@@ -26,9 +21,14 @@ from sts.saml import (
     subject_type,
     wanted,
 )
+from sts.federation.web_identity import lasting_keys as web_lasting_keys
+from sts.federation.web_identity import web_keys
+from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
+from sts.mint import Grant, SessionKind
+from sts.operations.call import Outcome, StsCall
+from sts.operations.roles import existing, role_asks, role_outcome, role_seconds
+from sts.operations.session_inputs import check_tags, policy_arns, request_keys, session_policy, tags_of
 from sts.trust import ldap_keys, session_name
-from sts.web_identity import lasting_keys as web_lasting_keys
-from sts.web_identity import web_keys
 
 # --- AssumeRoleWithLDAPIdentity ---------------------------------------------------------------------------------------
 

@@ -6,16 +6,16 @@ taken with assumed roles" (source identity).
 
 from iam.arn import assumed_role_arn, parse_arn
 from iam.errors import AccessDenied, NotImplementedHere, ValidationError
-from iam.operations.ask import Ask
+from iam.operations.required_permission import Ask
 from iam.params import Params, Result
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
 from iam.principal import PrincipalKind
-from iam.store import RoleRecord
+from iam.store.store import RoleRecord
 from sts.callers import Caller
 from sts.mint import Grant, SessionKind, Tags, mint
 from sts.operations.call import Outcome, StsCall
-from sts.operations.passed import (
+from sts.operations.session_inputs import (
     check_tags,
     credentials_of,
     policy_arns,

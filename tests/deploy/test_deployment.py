@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.launcher import GUNICORN
+from broker.runtime.launcher import GUNICORN
 
 ROOT = Path(__file__).parents[2]
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="

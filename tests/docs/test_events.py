@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from reference_pages import DOCS, ROOT
+from support.reference_pages import DOCS, ROOT
 
 RECORDING = {"record", "record_failure", "recording"}
 # Recorded by a shape of its own.
@@ -49,5 +49,5 @@ def test_what_pages_record_is_in_the_reference():
     section = text.partition("## What pages record")[2]
     cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     listed = {name.strip(" `") for cell in cells for name in cell.split(",")}
-    events = {name for file in (ROOT / "broker" / "web").glob("*.py") for name in recorded(file)}
+    events = {name for file in (ROOT / "broker").rglob("*.py") for name in recorded(file)}
     assert listed == events | BESIDES | {"PageRequest"}

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterator
 
-import messages
 import pytest
 from babel.messages.catalog import Message
+from support import messages
 
-from broker.web.languages import LANGUAGES
-from broker.web.sentences import SENTENCES
+from broker.web.core.languages import LANGUAGES
+from broker.web.core.messages import SENTENCES
 
-HOW_TO_WRITE = "run: python tests/docs/messages.py, and translate what is new"
+HOW_TO_WRITE = "run: python tests/support/messages.py, and translate what is new"
 PLACE = re.compile(r"%\((\w+)\)([sd])|%%")
 TAG = re.compile(r"</?(\w+)[^>]*>")
 
@@ -69,5 +69,5 @@ def test_a_translation_has_no_signs_that_nobody_sees(language):
 
 def test_what_other_layers_are_said_to_say_they_say():
     folders = [messages.ROOT / name for name in ("broker", "sts", "iam")]
-    sources = [file.read_text() for folder in folders for file in folder.rglob("*.py") if file.name != "sentences.py"]
+    sources = [file.read_text() for folder in folders for file in folder.rglob("*.py") if file.name != "messages.py"]
     assert [one for one in SENTENCES if not any(f'"{one}"' in text for text in sources)] == []

@@ -8,17 +8,17 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import reference_pages as pages
+from support import reference_pages as pages
 
-from broker.aws.errors import STATUS
-from broker.commands.policy_cases import read_cases
-from broker.settings import Settings, described
+from broker.api.errors import STATUS
+from broker.commands.policy.cases import read_cases
+from broker.config.settings import Settings, described
 from iam.policy.document import Policy, PolicyKind
-from sts.saml import KEYS
+from sts.federation.saml import KEYS
 
 ROOT, DOCS = pages.ROOT, pages.DOCS
 MARKDOWN = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
-HOW_TO_WRITE = "run: python tests/docs/reference_pages.py"
+HOW_TO_WRITE = "run: python tests/support/reference_pages.py"
 LONGEST_LINE = 120
 
 
@@ -109,8 +109,8 @@ def keys_in_the_code() -> set[str]:
     """Return the condition keys that stand in the code: they are written in lower case, unlike actions."""
     sources = [
         *(ROOT / "sts").rglob("*.py"),
-        *(ROOT / "broker/aws").glob("*.py"),
-        *(ROOT / "iam/operations").glob("*.py"),
+        *(ROOT / "broker/api").rglob("*.py"),
+        *(ROOT / "iam/operations").rglob("*.py"),
     ]
     texts = {
         node.value

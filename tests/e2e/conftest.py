@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from broker_process import ACCOUNT, Broker, allow, document, running_demo, trusting
-from directories import RunningDirectory, slapd
-from http_browser import chromium_browser
-from pages import House, running_house
 from playwright.sync_api import Browser
-from servers import redis_server
+from support.broker_process import ACCOUNT, Broker, allow, document, running_demo, trusting
+from support.directories import RunningDirectory, slapd
+from support.http_browser import chromium_browser
+from support.pages import House, running_house
+from support.servers import redis_server
 
 __all__ = ["slapd"]
 

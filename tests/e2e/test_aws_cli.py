@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from botocore.credentials import Credentials
-from broker_process import ACCOUNT, FEDGATE, PASSWORDS, PROGRAMS, Broker, environment, role_arn
+from support.broker_process import ACCOUNT, FEDGATE, PASSWORDS, PROGRAMS, Broker, environment, role_arn
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import time
 import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from broker_process import allow, error_code, trusting
-from servers import eventually
+from support.broker_process import allow, error_code, trusting
+from support.servers import eventually
 
 
 @pytest.fixture(scope="module")

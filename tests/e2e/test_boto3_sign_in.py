@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from broker_process import ACCOUNT, Broker, allow, document, fetch, role_arn
+from support.broker_process import ACCOUNT, Broker, allow, document, fetch, role_arn
 
-from iam.totp import code_at, step_at
+from iam.credentials.totp import code_at, step_at
 
 
 def refusal(call, **parameters) -> tuple[str, str, int]:

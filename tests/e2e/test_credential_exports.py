@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from broker_process import environment
+from support.broker_process import environment
 
-from broker.credential_formats import FORMATS, Target, process_form
+from broker.doors.credential_formats import FORMATS, Target, process_form
 from sts.mint import Grant, SessionKind, mint
 from sts.token import Sealer, SealingKey
 

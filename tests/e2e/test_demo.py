@@ -7,10 +7,20 @@ from pathlib import Path
 
 import pytest
 from botocore.credentials import Credentials
-from broker_process import FEDGATE, alive, client, command_line, descendants, environment, fetch, running_demo, sign_in
-from servers import eventually
+from support.broker_process import (
+    FEDGATE,
+    alive,
+    client,
+    command_line,
+    descendants,
+    environment,
+    fetch,
+    running_demo,
+    sign_in,
+)
+from support.servers import eventually
 
-from broker.providers.dn import normalise_dn
+from broker.providers.ldap.dn import normalise_dn
 
 
 def stopped(demo) -> int:

@@ -15,10 +15,10 @@ from pathlib import Path
 import psycopg
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from broker_process import Broker, alive, children, command_line, connected, role_arn, trusting
-from directories import running_slapd
 from redis import Redis
-from servers import eventually, postgresql_database, postgresql_server, redis_server
+from support.broker_process import Broker, alive, children, command_line, connected, role_arn, trusting
+from support.directories import running_slapd
+from support.servers import eventually, postgresql_database, postgresql_server, redis_server
 
 FINE = {""}
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import urllib3
 from botocore.credentials import Credentials
-from broker_process import ACCOUNT, PASSWORDS, client, role_arn
 from minio.credentials import AssumeRoleProvider, LdapIdentityProvider
+from support.broker_process import ACCOUNT, PASSWORDS, client, role_arn
 
 
 @pytest.fixture

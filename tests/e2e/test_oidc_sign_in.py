@@ -10,10 +10,10 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from broker_process import ACCOUNT, Broker
-from http_browser import Page, trusting
-from oidc_servers import oauth2_mock_server, oidc_provider, place
-from servers import eventually, free_port
+from support.broker_process import ACCOUNT, Broker
+from support.http_browser import Page, trusting
+from support.oidc_servers import oauth2_mock_server, oidc_provider, place
+from support.servers import eventually, free_port
 
 SETTINGS = """
 [outbound]

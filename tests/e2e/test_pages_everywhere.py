@@ -12,8 +12,9 @@ from functools import cache
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from broker_process import ACCOUNT, PASSWORDS, allow
-from pages import (
+from playwright.sync_api import Page
+from support.broker_process import ACCOUNT, PASSWORDS, allow
+from support.pages import (
     ARNS,
     NEWCOMER_PASSWORD,
     USER,
@@ -27,7 +28,6 @@ from pages import (
     portal,
     type_in,
 )
-from playwright.sync_api import Page
 
 AXE = Axe().axe_script
 

@@ -4,8 +4,9 @@ import re
 
 import pytest
 from botocore.exceptions import ClientError
-from broker_process import ACCOUNT, PASSWORDS, allow
-from pages import (
+from playwright.sync_api import expect
+from support.broker_process import ACCOUNT, PASSWORDS, allow
+from support.pages import (
     ARNS,
     NEWCOMER_PASSWORD,
     OWNER,
@@ -20,8 +21,7 @@ from pages import (
     sign_in,
     type_in,
 )
-from playwright.sync_api import expect
-from servers import eventually
+from support.servers import eventually
 
 
 @pytest.fixture(params=[True, False], ids=["scripts", "no-scripts"], scope="module")

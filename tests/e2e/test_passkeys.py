@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from broker_process import ACCOUNT, DIRECTORY, PASSWORDS, Broker, document, group
 from playwright.sync_api import BrowserContext, CDPSession, Page, expect
-from servers import eventually, free_port
+from support.broker_process import ACCOUNT, DIRECTORY, PASSWORDS, Broker, document, group
+from support.servers import eventually, free_port
 
 AUTHENTICATOR = {
     "protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True,

@@ -6,7 +6,7 @@ import urllib.parse
 import urllib.request
 
 from botocore.credentials import Credentials
-from broker_process import NO_PROXY, PASSWORDS, Broker, role_arn
+from support.broker_process import NO_PROXY, PASSWORDS, Broker, role_arn
 
 
 def exchange(broker: Broker, **form: str):

@@ -6,11 +6,11 @@ import time
 import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from broker_process import ACCOUNT, allow, role_arn
 from redis import Redis
-from servers import eventually, redis_server
+from support.broker_process import ACCOUNT, allow, role_arn
+from support.servers import eventually, redis_server
 
-from sts.sealing_keys import SPREAD
+from sts.store.sealing_keys import SPREAD
 
 REVOKED = {"InvalidClientTokenId"}
 FINE = {""}

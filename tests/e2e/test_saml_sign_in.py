@@ -10,10 +10,10 @@ import urllib.request
 
 import boto3
 import pytest
-from broker_process import FEDGATE, environment, running_demo
-from http_browser import Browser, Page
-from saml_servers import PASSWORD, samlp, simplesamlphp, told
-from servers import free_port
+from support.broker_process import FEDGATE, environment, running_demo
+from support.http_browser import Browser, Page
+from support.saml_servers import PASSWORD, samlp, simplesamlphp, told
+from support.servers import free_port
 
 ACCOUNT = "111122223333"
 

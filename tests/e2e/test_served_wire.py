@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from broker_process import connected, converse, status_of
-from wire import Signer
+from support.broker_process import connected, converse, status_of
+from support.wire import Signer
 
-from broker.launcher import endpoint_of, gunicorn_arguments, listen
+from broker.runtime.launcher import endpoint_of, gunicorn_arguments, listen
 
 LARGEST = 10_000_000
 CRLF = b"\r\n"
@@ -198,7 +198,7 @@ def test_a_request_line_that_cannot_be_read_is_not_logged(served):
 
 
 QUICK = """
-from broker.worker import Worker
+from broker.runtime.worker import Worker
 class Quick(Worker):
     body_within = 0.5
 def application(environ, start_response):

@@ -9,12 +9,12 @@ import boto3
 import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
-from broker_process import ACCOUNT, FEDGATE, NO_PROXY, Broker, environment
 from minio.credentials import WebIdentityProvider
-from oidc_issuer import Issuer
-from saml_servers import NODE_MODULES
-from servers import program
-from web_server import WebServer, web_server
+from support.broker_process import ACCOUNT, FEDGATE, NO_PROXY, Broker, environment
+from support.oidc_issuer import Issuer
+from support.saml_servers import NODE_MODULES
+from support.servers import program
+from support.web_server import WebServer, web_server
 
 from broker import wiring
 

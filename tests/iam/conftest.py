@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import pytest
-from servers import postgresql_database, postgresql_server
+from support.servers import postgresql_database, postgresql_server
 
 from iam.accounts import create_account
 from iam.arn import iam_arn, root_arn
 from iam.call import Call
 from iam.limits import Limits
 from iam.principal import Principal, PrincipalKind
-from iam.store import Store
-from iam.vault import Vault
+from iam.store.store import Store
+from iam.store.vault import Vault
 
 ACCOUNT = "111122223333"
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

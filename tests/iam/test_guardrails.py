@@ -1,13 +1,14 @@
 from dataclasses import replace
 
 import pytest
-from documents import allow
 from sqlalchemy import select, text
+from support.documents import allow
 
-from iam import guardrails, migrations, schema
+from iam import guardrails
 from iam.errors import LimitExceeded, MalformedPolicyDocument, NoSuchEntity, ValidationError
 from iam.guardrails import Guardrail
 from iam.limits import Limits
+from iam.store import migrations, schema
 
 MINE = Guardrail("111122223333", "no-keys", allow("*"), 1)
 

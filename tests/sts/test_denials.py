@@ -4,9 +4,9 @@ import json
 import random
 
 from hypothesis import given
-from policies import AWAY, HOME, ROLE_ARN, TARGET, USER, policy, statement, trust
-from policies import layers as layers_of
-from policy_strategies import CONTEXTS, LAW, LAYERS
+from support.policies import AWAY, HOME, ROLE_ARN, TARGET, USER, policy, statement, trust
+from support.policies import layers as layers_of
+from support.policy_strategies import CONTEXTS, LAW, LAYERS
 
 from iam.policy.decide import RequestContext
 from iam.policy.explain import explain

@@ -6,18 +6,18 @@ import time
 from collections.abc import Callable
 
 import pytest
-from administrator import Administrator, allow, assume, assumed, deny, refused, statements, trust
 from botocore.credentials import Credentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from installation import Clock, Installation, environment
 from redis import Redis
-from servers import eventually, redis_server
+from support.administrator import Administrator, allow, assume, assumed, deny, refused, statements, trust
+from support.installation import Clock, Installation, environment
+from support.servers import eventually, redis_server
 
 from iam.arn import account_of_access_key
-from iam.store import revoke
-from iam.vault import Vault
-from sts import sealing_keys
+from iam.store.store import revoke
+from iam.store.vault import Vault
+from sts.store import sealing_keys
 
 INVALID = "The security token included in the request is invalid."
 

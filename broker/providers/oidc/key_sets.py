@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from broker.fetch import Fetcher, NotFetched
 from broker.providers.oidc.keys import BadKeys, VerificationKey, read_keys
+from broker.runtime.fetch import Fetcher, NotFetched
 from iam.errors import IDPCommunicationError
 from iam.policy.strict_json import Number, load
 

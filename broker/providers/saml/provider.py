@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from broker.providers.saml.addresses import Addresses, is_aws, is_aws_sign_in
-from broker.providers.saml.gate import Assertion, Expected, check
 from broker.providers.saml.logout import ExpectedLogout
+from broker.providers.saml.response_checks import Assertion, Expected, check
 from iam.errors import InvalidIdentityToken
-from iam.records import SamlProviderRecord
+from iam.store.records import SamlProviderRecord
 from sts.identity import SamlIdentity
 
 # STS API reference, AssumeRoleWithSAML: "Token must be redeemed within 5 minutes of issuance".

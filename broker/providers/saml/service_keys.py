@@ -17,9 +17,9 @@ from sqlalchemy import Connection, delete, insert, select
 from broker.providers.saml.messages import SigningKey
 from iam.arn import Random
 from iam.errors import DeleteConflict, InternalFailure, NoSuchEntity
-from iam.schema import saml_service_key
-from iam.store import Store
-from iam.vault import Vault
+from iam.store.schema import saml_service_key
+from iam.store.store import Store
+from iam.store.vault import Vault
 
 _BITS = 3072
 _VALID_FOR = timedelta(days=3650)

@@ -1,9 +1,9 @@
 """The directories that the tests of pages share, and somebody of one who is signed in to the module's own house."""
 
 import pytest
-from directories import RunningDirectory, demo_directory, slapd
-from saml_world import Browser
-from signed_in_world import House, sign_in_to_directory
+from support.directories import RunningDirectory, demo_directory, slapd
+from support.saml_world import Browser
+from support.signed_in_world import House, sign_in_to_directory
 
 __all__ = ["demo_directory", "slapd"]
 

@@ -7,11 +7,12 @@ import time
 import urllib.parse
 
 import pytest
-from administrator import allow, deny, refused, statements, trust
 from botocore.credentials import Credentials
 from redis import Redis
-from saml_world import Browser
-from signed_in_world import (
+from sqlalchemy import select
+from support.administrator import allow, deny, refused, statements, trust
+from support.saml_world import Browser
+from support.signed_in_world import (
     AWAY,
     EMAIL,
     HOME,
@@ -30,10 +31,9 @@ from signed_in_world import (
     told,
     try_to_take,
 )
-from sqlalchemy import select
 
-from broker.attempts import PER_NAME, PER_SOURCE
-from iam.schema import failed_attempt
+from broker.signin.throttle import PER_NAME, PER_SOURCE
+from iam.store.schema import failed_attempt
 
 WRONG = "The account, the user name or the password is wrong."
 CHANGE = {"old": PASSWORD, "new": NEW, "repeated": NEW}

@@ -8,17 +8,17 @@ import re
 from dataclasses import replace
 
 import pytest
-import web_identity_world as issuers
-from admin_world import A, B, admin_world, trusting
-from administrator import allow, deny_trust, statements, trust
 from redis import Redis
-from saml_idp import metadata
-from saml_world import Browser
 from sqlalchemy import select
-from web_server import web_server
+from support import web_identity_world as issuers
+from support.admin_world import A, B, admin_world, trusting
+from support.administrator import allow, deny_trust, statements, trust
+from support.saml_idp import metadata
+from support.saml_world import Browser
+from support.web_server import web_server
 
 from broker.wsgi import Application
-from iam.schema import revision
+from iam.store.schema import revision
 from sts.identity import IamIdentity
 
 PAGES = ("/admin", "/admin/roles", "/admin/users", "/admin/providers", "/admin/audit")

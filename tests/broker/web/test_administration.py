@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from administrator import allow, deny, statements, trust
 from redis import Redis
-from signed_in_world import (
+from support.administrator import allow, deny, statements, trust
+from support.signed_in_world import (
     AWAY,
     HOME,
     give_code,

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from installation import Installation, environment
-from login_world import browser_of, links, login_world, sign_in, signed_in, words
-from saml_world import Browser
+from support.installation import Installation, environment
+from support.login_world import browser_of, links, login_world, sign_in, signed_in, words
+from support.saml_world import Browser
 
-from broker.settings import Settings, SettingsError
-from broker.web.appearance import VARIABLES, Appearance, colours_remedy
+from broker.config.settings import Settings, SettingsError
+from broker.web.core.appearance import VARIABLES, Appearance, colours_remedy
 
 STATIC = Path(__file__).parents[3] / "broker/web/static"
 LOGO = b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"><script>alert(1)</script></svg>'

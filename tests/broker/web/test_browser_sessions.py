@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from saml_world import Still
-from servers import free_port
+from support.saml_world import Still
+from support.servers import free_port
 
 from broker import wiring
-from broker.web.browser_sessions import Begun, BrowserSession, BrowserSessions, Client
+from broker.sessions.browser import Begun, BrowserSession, BrowserSessions, Client
 from iam.errors import ServiceUnavailable
 from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 

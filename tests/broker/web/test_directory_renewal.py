@@ -4,10 +4,10 @@ import itertools
 import json
 
 import pytest
-from administrator import allow
-from directories import as_toml, free_port, running_slapd
 from redis import Redis
-from signed_in_world import house_in, is_in, sign_in_to_directory, take, try_to_take
+from support.administrator import allow
+from support.directories import as_toml, free_port, running_slapd
+from support.signed_in_world import house_in, is_in, sign_in_to_directory, take, try_to_take
 
 from broker.demo.people import BASE
 

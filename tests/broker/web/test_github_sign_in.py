@@ -4,12 +4,12 @@ import json
 import urllib.parse
 
 import pytest
-from administrator import trust
 from click.testing import CliRunner
 from redis import Redis
-from saml_world import Browser
-from web_identity_world import ACCOUNT, world_in
-from web_server import web_server
+from support.administrator import trust
+from support.saml_world import Browser
+from support.web_identity_world import ACCOUNT, world_in
+from support.web_server import web_server
 
 from broker.cli import main
 

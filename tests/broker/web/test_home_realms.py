@@ -3,7 +3,7 @@
 from urllib.parse import urlencode
 
 import pytest
-from login_world import (
+from support.login_world import (
     ALICE,
     BOB,
     CONTINUE,

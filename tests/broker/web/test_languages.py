@@ -6,9 +6,9 @@ import re
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from login_world import alert, browser_of, hidden_fields, links, login_world, send, sign_in, value_of
+from support.login_world import alert, browser_of, hidden_fields, links, login_world, send, sign_in, value_of
 
-from broker.web.languages import LANGUAGES, catalogue, texts
+from broker.web.core.languages import LANGUAGES, catalogue, texts
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,13 @@ from dataclasses import replace
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from directories import SLOW_PASSWORD
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from installation import Installation
-from login_world import (
+from lxml import etree
+from redis import Redis
+from support.directories import SLOW_PASSWORD
+from support.installation import Installation
+from support.login_world import (
     ALICE,
     BOB,
     CONTINUE,
@@ -35,11 +37,9 @@ from login_world import (
     value_of,
     words,
 )
-from lxml import etree
-from redis import Redis
-from saml_idp import encoded, signed
-from saml_world import Browser
-from servers import free_port, postgresql_database, postgresql_server, redis_server
+from support.saml_idp import encoded, signed
+from support.saml_world import Browser
+from support.servers import free_port, postgresql_database, postgresql_server, redis_server
 
 from broker.wsgi import Application
 

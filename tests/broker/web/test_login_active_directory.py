@@ -1,8 +1,19 @@
 """/login over a real domain controller: what a right password is told, and a wrong one is not."""
 
 import pytest
-from active_directory import PASSWORD, active_directory
-from login_world import CONTINUE, SESSION, alert, browser_of, failures, links, login_world, records, sign_in, value_of
+from support.active_directory import PASSWORD, active_directory
+from support.login_world import (
+    CONTINUE,
+    SESSION,
+    alert,
+    browser_of,
+    failures,
+    links,
+    login_world,
+    records,
+    sign_in,
+    value_of,
+)
 
 __all__ = ["active_directory"]
 

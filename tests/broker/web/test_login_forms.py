@@ -3,8 +3,9 @@
 import threading
 
 import pytest
-from directories import SLOW_PASSWORD
-from login_world import (
+from redis import Redis
+from support.directories import SLOW_PASSWORD
+from support.login_world import (
     ALICE,
     SESSION,
     alert,
@@ -18,8 +19,7 @@ from login_world import (
     twin,
     value_of,
 )
-from redis import Redis
-from servers import free_port
+from support.servers import free_port
 
 OLD = "This page was open too long, please sign in again."
 NO_COOKIE = "Your browser sent no cookie with the form. Allow cookies for this site, then sign in again."

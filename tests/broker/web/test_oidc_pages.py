@@ -8,17 +8,17 @@ import time
 import urllib.parse
 
 import pytest
-from administrator import trust
 from click.testing import CliRunner
-from oidc_issuer import Issuer, b64, compact, signature
 from redis import Redis
-from saml_world import Browser, field_of
 from sqlalchemy import select
-from web_identity_world import ACCOUNT, world_in
-from web_server import web_server
+from support.administrator import trust
+from support.oidc_issuer import Issuer, b64, compact, signature
+from support.saml_world import Browser, field_of
+from support.web_identity_world import ACCOUNT, world_in
+from support.web_server import web_server
 
 from broker.cli import main
-from iam.schema import sign_in_client
+from iam.store.schema import sign_in_client
 
 PUBLIC = "http://127.0.0.1:8080"
 SECRET = "s3cret:&=%"

@@ -1,9 +1,9 @@
 """/password over a real domain controller: whoever must change the password does, and hears what it refused."""
 
 import pytest
-from active_directory import PASSWORD, active_directory, person
 from redis import Redis
-from signed_in_world import hidden, house_in, is_in, send, sign_in_to_directory, told
+from support.active_directory import PASSWORD, active_directory, person
+from support.signed_in_world import hidden, house_in, is_in, send, sign_in_to_directory, told
 
 __all__ = ["active_directory"]
 

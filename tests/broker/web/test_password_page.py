@@ -5,12 +5,12 @@ import json
 import threading
 
 import pytest
-from administrator import allow, deny
-from directories import free_port, running_slapd
 from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
-from signed_in_world import (
+from support.administrator import allow, deny
+from support.directories import free_port, running_slapd
+from support.signed_in_world import (
     EMAIL,
     HOME,
     NEW,
@@ -28,15 +28,15 @@ from signed_in_world import (
     told,
 )
 
-from broker.attempts import PER_NAME
 from broker.demo.people import BASE
-from broker.providers.ldap_passwords import Change, ChangeOutcome
-from broker.web.password_changes import told_of
-from broker.web.password_rules import sentence
-from iam import password_change
+from broker.providers.ldap.passwords import Change, ChangeOutcome
+from broker.signin.throttle import PER_NAME
+from broker.web.account.password_change import told_of
+from broker.web.account.password_rules import sentence
+from iam.credentials import password_change
 from iam.errors import PasswordPolicyViolation
-from iam.operations.password_policy import DefaultPasswordPolicy, PasswordPolicy, require_strong
-from iam.operations.passwords import hash_of
+from iam.operations.credentials.password_policy import DefaultPasswordPolicy, PasswordPolicy, require_strong
+from iam.operations.credentials.passwords import hash_of
 
 PEOPLE = f"ou=people,{BASE}"
 OLD, NEXT = "old-and-well-known", "new-and-still-secret"

@@ -7,10 +7,10 @@ import re
 from datetime import timedelta
 
 import pytest
-from administrator import allow
 from botocore.credentials import Credentials
-from directories import as_toml
-from saml_world import Browser, world_in
+from support.administrator import allow
+from support.directories import as_toml
+from support.saml_world import Browser, world_in
 
 from broker.demo.people import BASE
 from iam.policy import managed

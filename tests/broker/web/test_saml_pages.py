@@ -10,17 +10,17 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from administrator import trust
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from lxml import etree
 from redis import Redis
-from saml_hostile import FAULTS, REJECTED, encrypted_faults, encrypting
-from saml_idp import ATTRIBUTES, DS, NS, SAML, SAMLP, Response, encoded, iso, key_pair, metadata, sign, signed
-from saml_world import OUR_CERTIFICATE, Browser, field_of, world_in
-from servers import redis_server
 from sqlalchemy import update
+from support.administrator import trust
+from support.saml_hostile import FAULTS, REJECTED, encrypted_faults, encrypting
+from support.saml_idp import ATTRIBUTES, DS, NS, SAML, SAMLP, Response, encoded, iso, key_pair, metadata, sign, signed
+from support.saml_world import OUR_CERTIFICATE, Browser, field_of, world_in
+from support.servers import redis_server
 
 from broker import wiring
 from broker.providers.saml import service_keys
@@ -28,8 +28,8 @@ from iam.errors import DeleteConflict
 from iam.saml.metadata import MD
 from iam.saml.signature import BadSignature, read_signature, verifies
 from iam.saml.xml import read
-from iam.schema import saml_provider
-from iam.store import revoke
+from iam.store.schema import saml_provider
+from iam.store.store import revoke
 
 BASE = "/saml/111122223333/Corp"
 PUBLIC = "http://127.0.0.1:8080"

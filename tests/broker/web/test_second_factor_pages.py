@@ -10,26 +10,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import pytest
-from administrator import trust
-from directories import RunningDirectory, as_toml, demo_ldif, running_demo_directory
 from flask import Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
-from passkey_device import Device
 from redis import Redis
-from saml_idp import encoded, signed
-from saml_world import Browser, Still, World, field_of, world_in
+from support.administrator import trust
+from support.directories import RunningDirectory, as_toml, demo_ldif, running_demo_directory
+from support.passkey_device import Device
+from support.saml_idp import encoded, signed
+from support.saml_world import Browser, Still, World, field_of, world_in
 
 from broker import wiring
 from broker.demo.people import BASE, LDIF, service_password
-from broker.web.enrolment import otpauth
-from broker.web.passkeys import Passkeys
-from broker.web.second_factor import digits
-from iam import factors, totp
+from broker.web.mfa.enrolment import otpauth
+from broker.web.mfa.passkeys import Passkeys
+from broker.web.mfa.second_factor import digits
+from iam.credentials import factors, totp
+from iam.credentials.root_login import set_root_login
 from iam.errors import NotSignedIn
-from iam.root_login import set_root_login
-from iam.store import revoke
+from iam.store.store import revoke
 
 ACCOUNT = "111122223333"
 CORP = f"arn:aws:iam::{ACCOUNT}:saml-provider/Corp"

@@ -4,11 +4,11 @@ import json
 import time
 
 import pytest
-from administrator import allow, assumed, trust
 from click.testing import CliRunner
 from redis import Redis
-from servers import free_port, redis_server
-from signed_in_world import (
+from support.administrator import allow, assumed, trust
+from support.servers import free_port, redis_server
+from support.signed_in_world import (
     AWAY,
     HOME,
     house_in,
@@ -21,7 +21,7 @@ from signed_in_world import (
 )
 
 from broker.cli import main
-from sts.sessions import LiveSession
+from sts.store.sessions import LiveSession
 
 ALICE, BOB, CAROL = "wonderland-1865", "builder-can-we-fix-it", "ledger-balances-42"
 REVOKED = "InvalidClientTokenId"

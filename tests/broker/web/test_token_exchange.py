@@ -9,10 +9,10 @@ import pytest
 from botocore.credentials import Credentials
 from joserfc import jwt
 from joserfc.jwk import KeySet
-from saml_idp import encoded, signed
-from saml_world import Browser, world_in
-from web_identity_world import world_in as web_world_in
-from web_server import web_server
+from support.saml_idp import encoded, signed
+from support.saml_world import Browser, world_in
+from support.web_identity_world import world_in as web_world_in
+from support.web_server import web_server
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 TYPE = "urn:ietf:params:oauth:token-type:"

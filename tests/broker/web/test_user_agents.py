@@ -3,8 +3,8 @@
 import pytest
 from flask import Flask
 
-from broker.web.languages import speak
-from broker.web.user_agents import client_name
+from broker.web.core.languages import speak
+from broker.web.core.user_agents import client_name
 
 LIKE = "AppleWebKit/537.36 (KHTML, like Gecko)"
 NAMES = {

@@ -6,16 +6,16 @@ import urllib.parse
 import zlib
 
 import pytest
-from administrator import Administrator, allow, deny, deny_trust, statements, trust
 from hypothesis import HealthCheck, given, settings
 from lxml import etree
-from policies import AWAY as OTHER
-from policies import HOME as THEIRS
-from policy_strategies import LAW, policies
 from redis import Redis
-from saml_idp import encoded, signed
-from saml_world import Browser, world_in
-from signed_in_world import HOME, house_in, is_in, sign_in, sign_in_to_directory, try_to_take
+from support.administrator import Administrator, allow, deny, deny_trust, statements, trust
+from support.policies import AWAY as OTHER
+from support.policies import HOME as THEIRS
+from support.policy_strategies import LAW, policies
+from support.saml_idp import encoded, signed
+from support.saml_world import Browser, world_in
+from support.signed_in_world import HOME, house_in, is_in, sign_in, sign_in_to_directory, try_to_take
 
 from iam.policy.document import PolicyKind
 

@@ -1,7 +1,7 @@
 import pytest
-from condition_vectors import ARN, NEGATED, POSITIVE, VECTORS
 from hypothesis import given
 from hypothesis import strategies as st
+from support.condition_vectors import ARN, NEGATED, POSITIVE, VECTORS
 
 from iam.policy.conditions import OPERATORS, Condition
 

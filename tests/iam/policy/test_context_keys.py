@@ -1,4 +1,4 @@
-from policies import policy, statement
+from support.policies import policy, statement
 
 from iam.policy.context_keys import asked, variables
 

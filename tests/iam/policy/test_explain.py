@@ -2,7 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from policies import (
+from support.policies import (
     AWAY,
     BUCKET,
     FEDERATED,

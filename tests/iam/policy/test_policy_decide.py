@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from policies import (
+from support.policies import (
     AWAY,
     BUCKET,
     FEDERATED,

@@ -2,17 +2,17 @@
 
 import json
 
-import policy_specification as specification
 from hypothesis import given
 from hypothesis import strategies as st
-from policies import GOOGLE, policy
-from policy_strategies import CONTEXTS, LAW, LAYERS, policies, statements
+from support import policy_specification as specification
+from support.policies import GOOGLE, policy
+from support.policy_strategies import CONTEXTS, LAW, LAYERS, policies, statements
 
 from iam.policy.decide import Why, decide, message
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.explain import as_json, explain
+from iam.policy.partial import at_best, at_worst
 from iam.policy.policy_set import PolicySet
-from iam.policy.possible import at_best, at_worst
 from iam.principal import PrincipalKind
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from policies import policy, statement
+from support.policies import policy, statement
 
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet

@@ -1,0 +1,137 @@
+"""The constraints that the service model states, checked, and told in AWS's own words. Pure."""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import islice
+from math import inf
+from typing import Any
+
+from broker.api.shape import OperationModel, Shape
+from iam.errors import ValidationError
+from iam.params import Params
+
+# Whatever type a shape says: str, int, bool, list, dict.
+Value = Any
+Constraint = tuple[Callable[[Value], bool], str]
+
+# A message stays short however wrong the request is.
+_FAULTS_COUNTED = 1000
+_FAULTS_TOLD = 16
+_VALUE_TOLD = 200
+
+# Proofs of identity that the models do not mark as sensitive: never in a record.
+PROOFS = frozenset(
+    {
+        "LDAPUsername",
+        "LDAPPassword",
+        "SAMLAssertion",
+        "WebIdentityToken",
+        "TokenCode",
+        "AuthenticationCode1",
+        "AuthenticationCode2",
+        "ContextAssertion",
+        "EncodedMessage",
+    }
+)
+# AWS repeats a TokenCode that is malformed: it is no code then.
+_NOT_TOLD = frozenset(name[0].lower() + name[1:] for name in PROOFS - {"TokenCode"})
+
+
+def validate(model: OperationModel, params: Params) -> None:
+    """Check every constraint that the model states; raise one ValidationError about all that are broken."""
+    faults = list(islice(_faults(model.input, params, ""), _FAULTS_COUNTED)) if model.input else []
+    if faults:
+        errors = "error" if len(faults) == 1 else "errors"
+        raise ValidationError(f"{len(faults)} validation {errors} detected: {'; '.join(faults[:_FAULTS_TOLD])}")
+
+
+def _faults(shape: Shape, value: Value, path: str) -> Iterator[str]:
+    for holds, constraint in _constraints(shape):
+        if not holds(value):
+            yield _fault(shape, value, path, constraint)
+    if shape.kind in _INSIDE:
+        yield from _INSIDE[shape.kind](shape, value, path)
+
+
+def _inside_structure(shape: Shape, value: dict[str, Value], path: str) -> Iterator[str]:
+    prefix = path + "." if path else ""
+    for name, to in shape.members.items():
+        at = prefix + name[0].lower() + name[1:]
+        if name in value:
+            yield from _faults(to, value[name], at)
+        elif name in shape.required:
+            yield f"Value null at '{at}' failed to satisfy constraint: Member must not be null"
+
+
+def _inside_list(shape: Shape, value: list[Value], path: str) -> Iterator[str]:
+    member = shape.members["member"]
+    if member.kind in _INSIDE:
+        for number, element in enumerate(value, 1):
+            yield from _faults(member, element, f"{path}.{number}.member")
+    elif not all(_satisfies(member, element) for element in value):
+        yield _fault(shape, value, path, f"Member must satisfy constraint: [{_stated(member)}]")
+
+
+def _inside_map(shape: Shape, value: dict[str, Value], path: str) -> Iterator[str]:
+    key, to = shape.members["key"], shape.members["value"]
+    if not all(_satisfies(key, name) for name in value):
+        yield _fault(shape, value, path, f"Map keys must satisfy constraint: [{_stated(key)}]")
+    if to.kind in _INSIDE:
+        for name, element in value.items():
+            yield from _faults(to, element, f"{path}.{_cut(name)}.member")
+    elif not all(_satisfies(to, element) for element in value.values()):
+        yield _fault(shape, value, path, f"Map value must satisfy constraint: [{_stated(to)}]")
+
+
+_INSIDE: dict[str, Callable[[Shape, Value, str], Iterator[str]]] = {
+    "structure": _inside_structure,
+    "list": _inside_list,
+    "map": _inside_map,
+}
+
+
+@cache
+def _constraints(shape: Shape) -> tuple[Constraint, ...]:
+    """Return what a value of this shape must satisfy by itself, each with AWS's words for it."""
+    measure, noun = (int, "value") if shape.kind == "integer" else (len, "length")
+    low = -inf if shape.minimum is None else shape.minimum
+    high = inf if shape.maximum is None else shape.maximum
+    match = shape.regex.fullmatch if shape.regex else bool
+    rows: tuple[tuple[bool, Callable[[Value], bool], str], ...] = (
+        (high < inf, lambda v: measure(v) <= high, f"Member must have {noun} less than or equal to {high}"),
+        (low > -inf, lambda v: measure(v) >= low, f"Member must have {noun} greater than or equal to {low}"),
+        (
+            bool(shape.regex),
+            lambda v: match(v) is not None,
+            f"Member must satisfy regular expression pattern: {shape.pattern}",
+        ),
+        (bool(shape.enum), lambda v: v in shape.enum, f"Member must satisfy enum value set: [{', '.join(shape.enum)}]"),
+    )
+    return tuple((holds, constraint) for stated, holds, constraint in rows if stated)
+
+
+def _satisfies(shape: Shape, value: Value) -> bool:
+    return all(holds(value) for holds, _ in _constraints(shape))
+
+
+def _stated(shape: Shape) -> str:
+    return ", ".join(constraint for _, constraint in _constraints(shape))
+
+
+def _fault(shape: Shape, value: Value, path: str, constraint: str) -> str:
+    told = "" if shape.sensitive or path.rpartition(".")[2] in _NOT_TOLD else f" '{_told(shape, value)}'"
+    return f"Value{told} at '{path}' failed to satisfy constraint: {constraint}"
+
+
+def _told(shape: Shape, value: Value) -> str:
+    """Return a value for a message: short, and of what may be secret further inside only the number."""
+    if shape.kind not in _INSIDE:
+        return _cut(str(value))
+    inside = shape.members.values()
+    if any(member.sensitive or member.kind in _INSIDE for member in inside):
+        return f"[{len(value)} members]"
+    return _cut(f"[{', '.join(map(str, value))}]")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _VALUE_TOLD else text[:_VALUE_TOLD] + "..."

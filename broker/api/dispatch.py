@@ -1,0 +1,377 @@
+"""The one gate: every call of every operation passes here, in one order, and none can skip a step.
+
+Find the operation, verify who signed, read and validate the parameters, prove the identity where the operation
+carries a proof, decide each Ask, run, write the audit record, answer. Operations themselves hold no permission
+checks.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from broker.api import query
+from broker.api.authorization import admits, require
+from broker.api.errors import is_sender_fault, status
+from broker.api.http import HttpRequest, HttpResponse
+from broker.api.model import Api, OperationModel
+from broker.api.request_state import Exchange
+from broker.audit import record as audit_record
+from broker.audit.log import AuditLog
+from broker.sessions.key_usage import KeyUse
+from broker.signin.ldap import LdapSignIn
+from broker.signin.saml import SamlSignIn
+from broker.signin.web_identity import WebIdentitySignIn
+from iam.arn import Random
+from iam.call import Call, Params, Result
+from iam.errors import (
+    AccessDenied,
+    InternalFailure,
+    InvalidAction,
+    InvalidClientTokenId,
+    MissingAction,
+    NotImplementedHere,
+    ServiceError,
+    ServiceUnavailable,
+    Throttling,
+    ValidationError,
+)
+from iam.limits import Limits
+from iam.operations import OPERATIONS as IAM
+from iam.operations.credentials.mfa import spend_code
+from iam.operations.credentials.passwords import WrongPassword, count_wrong_password
+from iam.operations.policies.submitted import findings
+from iam.operations.required_permission import Ask, Operation
+from iam.policy.lint import Finding
+from iam.principal import PrincipalKind
+from iam.store.store import Store
+from iam.store.vault import Vault
+from sts import sigv4
+from sts.authenticate import Authenticator
+from sts.federation.jwt_issuer import OutboundTokens
+from sts.identity import Identity, SamlIdentity, WebIdentity
+from sts.mint import Session
+from sts.operations import OPERATIONS as STS
+from sts.operations import StsCall, StsOperation, session_may_call
+from sts.store.sessions import LiveSession, LiveSessions
+from sts.token import Sealer
+
+log = logging.getLogger(__name__)
+
+_FINDINGS, _TOLD_OF_A_POLICY = "x-fedgate-policy-findings", 1024
+_TOLD_OF_A_CLIENT = 120  # characters of its user agent: enough to tell a browser from a program, and which
+STS_VERSION = "2011-06-15"
+_WEB = "AssumeRoleWithWebIdentity"
+_LDAP, _SAML = "AssumeRoleWithLDAPIdentity", "AssumeRoleWithSAML"
+_TOLD = 128  # characters of a name that nobody knows: an answer stays short however long the request is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """Answers requests of the query API."""
+
+    api: Api
+    store: Store
+    vault: Vault
+    limits: Limits
+    authenticate: Authenticator
+    sealer: Callable[[], Sealer]
+    sessions: LiveSessions
+    audit: AuditLog
+    ldap: LdapSignIn
+    saml: SamlSignIn
+    web: WebIdentitySignIn
+    outbound: OutboundTokens
+    public_url: str
+    key_use: KeyUse
+    now: Callable[[], datetime]
+    random: Random
+
+    def handle(self, request: HttpRequest) -> HttpResponse:
+        """Return the answer to one request; never raises."""
+        exchange = Exchange(request, self.now(), self._new_id)
+        try:
+            return self._answered(exchange, self._run(exchange))
+        except ServiceError as error:
+            return self._refused(exchange, error)
+        except Exception:
+            # The last resort: the operator gets the traceback, the caller a request id.
+            log.exception("request %s failed", exchange.id)
+            return self._refused(exchange, InternalFailure("An internal error occurred."))
+
+    def refuse(self, request: HttpRequest, error: ServiceError) -> HttpResponse:
+        """Return the answer to a request that the edge could not read, recorded like every other refusal."""
+        return self._refused(Exchange(request, self.now(), self._new_id), error)
+
+    def _new_id(self) -> str:
+        return str(uuid.UUID(bytes=self.random(16), version=4))
+
+    # --- for the pages ------------------------------------------------------------------------------------------------
+
+    def begin(self, request: HttpRequest) -> Exchange:
+        """Return an exchange in which a page proves somebody and takes roles for them."""
+        exchange = Exchange(request, self.now(), self._new_id)
+        self.store.refresh()
+        exchange.sealer = self.sealer()
+        return exchange
+
+    def record(self, exchange: Exchange, error: ServiceError) -> ServiceError:
+        """Record a refusal and return it; or, where it cannot be recorded, return that we are out of order."""
+        exchange.result = None
+        try:
+            self.audit.append(audit_record.record(exchange, error))
+            exchange.refusal_recorded = True
+        except ServiceError as unwritable:
+            error = unwritable
+        except Exception:
+            log.exception("request %s could not be recorded", exchange.id)
+            error = InternalFailure("An internal error occurred.")
+        if error.log != error.message:
+            # %a: what a stranger wrote stays on one line (THREATS A07).
+            log.info("request %s refused: %s: %a", exchange.id, error.code, error.log)
+        return error
+
+    # --- the order of the checks --------------------------------------------------------------------------------------
+
+    def _run(self, exchange: Exchange) -> Result:
+        request = exchange.request
+        self.store.refresh()
+        # Once, before any transaction: to look for keys inside one would take a second connection of the pool.
+        exchange.sealer = self.sealer()
+        parameters = query.parameters(request.query, request.body, request.header("content-type") or "")
+        model = exchange.model = self._find(parameters)
+        if not model.unsigned:
+            self._identify(exchange, model)
+        p = exchange.params = query.parse(model, parameters)
+        query.validate(model, p)
+        if model.service == "sts":
+            return self._run_sts(exchange, model, p)
+        return self._run_iam(exchange, model)
+
+    def _find(self, parameters: query.Parameters) -> OperationModel:
+        named = query.first(parameters, "Action")
+        version = query.first(parameters, "Version") or ""
+        if not named:
+            raise MissingAction("The request must contain the parameter Action.")
+        model = self.api.find(named, version)
+        if model is None:
+            asked = version[:_TOLD] or "NO_VERSION_SPECIFIED"
+            raise InvalidAction(f"Could not find operation {named[:_TOLD]} for version {asked}")
+        return model
+
+    def _identify(self, exchange: Exchange, model: OperationModel) -> None:
+        request = exchange.request
+        presented = sigv4.read(request.method, request.path, request.query, request.headers, request.body)
+        exchange.presented = presented
+        caller = exchange.caller = self.authenticate(presented, model.service, exchange.now)
+        session = caller.session
+        if session is None:
+            self.key_use.note(caller.access_key_id, exchange.now, model.service, presented.region)
+            return
+        self.sessions.used((session.grant.account_id, session.id), int(exchange.now.timestamp() * 1000))
+        if not session_may_call(session, model.service, model.name):
+            if model.service == "iam":
+                raise InvalidClientTokenId(
+                    "The security token included in the request is invalid.", log="kind of session"
+                )
+            raise AccessDenied(f"Cannot call {model.name} with session credentials")
+
+    # --- STS ----------------------------------------------------------------------------------------------------------
+
+    def _run_sts(self, exchange: Exchange, model: OperationModel, p: Params) -> Result:
+        operation = STS.get(model.name)
+        if operation is None:
+            raise _not_built(model)
+        call = StsCall(
+            self.store,
+            exchange.sealer,
+            self.random,
+            exchange.now,
+            exchange.caller,
+            outbound=self.outbound,
+            region=exchange.region,
+        )
+        if model.name == _LDAP:
+            identity, p = self.ldap.prove(exchange, p)
+            call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=identity)
+            exchange.params = self._with_role(exchange, operation, call, p)
+        elif model.name == _WEB:
+            attested, exchange.params = self.web.prove(exchange, p)
+            call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=attested)
+        elif model.name == _SAML:
+            vouched, exchange.params = self.saml.prove(exchange, p)
+            call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=vouched)
+        elif "TokenCode" in p or "SerialNumber" in p:
+            call = self._with_mfa(exchange, call, p)
+        return self.decided(exchange, model, operation, call, proof=True)
+
+    def decided(
+        self, exchange: Exchange, model: OperationModel, operation: StsOperation, call: StsCall, *, proof: bool
+    ) -> Result:
+        """Decide, run and record an operation of the STS; ``proof``: what proved the identity counts once."""
+        p = exchange.params
+        for ask in operation.asks(call, p):
+            require(exchange, ask, _action(model, ask), random=self.random, mfa_at=call.mfa_at, opaque=operation.opaque)
+        outcome = operation.run(call, p)
+        if proof:  # last of all: what was refused for another reason is not used up
+            self._spend(exchange, call.identity)
+        exchange.result = outcome.result
+        self.audit.append(audit_record.record(exchange))
+        if outcome.session is not None:
+            self.sessions.record(_live(outcome.session, outcome.arn, model.name, exchange.request))
+        return outcome.result
+
+    def _spend(self, exchange: Exchange, identity: Identity | None) -> None:
+        """Use up what proved an identity, where it counts once."""
+        if isinstance(identity, SamlIdentity):
+            self.saml.spend(identity, exchange.now)
+        elif isinstance(identity, WebIdentity):
+            self.web.spend(identity, exchange)
+
+    def _with_role(self, exchange: Exchange, operation: StsOperation, call: StsCall, p: Params) -> Params:
+        """Return the parameters with the one role that trusts the person, where the request names none."""
+        if "RoleArn" in p:
+            return p
+        provider = call.proved.provider
+        named = [p | {"RoleArn": role.arn} for role in self.store.roles_trusting(provider)]
+        open_to = [choice for choice in named if admits(exchange, operation, _LDAP, call, choice)]
+        if not open_to:
+            raise AccessDenied(
+                "Not authorized to perform sts:AssumeRoleWithLDAPIdentity", log="no role trusts this person"
+            )
+        if len(open_to) > 1:
+            arns = ", ".join(sorted(choice["RoleArn"] for choice in open_to))
+            raise ValidationError(f"Several roles trust this identity; name one of them with RoleArn: {arns}")
+        return open_to[0]
+
+    def _with_mfa(self, exchange: Exchange, call: StsCall, p: Params) -> StsCall:
+        principal = call.signer.principal
+        user_id = principal.entity_id if principal.kind is PrincipalKind.USER else None
+        serial, code = p.get("SerialNumber"), p.get("TokenCode")
+        if serial is None or code is None or principal.kind not in (PrincipalKind.USER, PrincipalKind.ROOT):
+            raise AccessDenied(
+                "MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code."
+            )
+        with self.store.write(revise=False) as tx:
+            good = spend_code(tx, user_id, principal.account_id, serial, code, exchange.now, self.vault)
+        if not good:
+            raise AccessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code.")
+        return replace(call, mfa_at=int(exchange.now.timestamp() * 1000))
+
+    # --- IAM ----------------------------------------------------------------------------------------------------------
+
+    def _run_iam(self, exchange: Exchange, model: OperationModel) -> Result:
+        operation = IAM.get(model.name)
+        if operation is None:
+            raise _not_built(model)
+        if not operation.writes:
+            with self.store.read() as tx:
+                self._authorise(tx, exchange, model, operation)
+                result = exchange.result = operation.run(self._call(tx, exchange), exchange.params)
+            self.audit.append(audit_record.record(exchange))
+            return result
+        with self.store.read() as tx:
+            # Whoever may not do it does not queue for the one writer's turn.
+            self._authorise(tx, exchange, model, operation)
+        self.audit.check()  # a change that could not be audited is not made
+        exchange.findings = findings(model.name, exchange.params)
+        try:
+            with self.store.write() as tx:
+                self._authorise(tx, exchange, model, operation)
+                result = exchange.result = operation.run(self._call(tx, exchange), exchange.params)
+                record = audit_record.record(exchange)
+                audit_record.keep(tx, record, exchange)
+        except WrongPassword as wrong:
+            # The change is rolled back, the failed attempt is not forgotten.
+            with self.store.write(revise=False) as tx:
+                count_wrong_password(tx, wrong.user_id, exchange.now)
+            raise
+        self.audit.append(record)
+        return result
+
+    def _call(self, tx: Connection, exchange: Exchange) -> Call:
+        principal = exchange.signer.principal
+        return Call(
+            tx, principal, principal.account_id, exchange.now, self.random, self.vault, self.limits, self.public_url
+        )
+
+    def _authorise(self, tx: Connection, exchange: Exchange, model: OperationModel, operation: Operation) -> None:
+        exchange.decisions.clear()
+        asks = operation.asks(self._call(tx, exchange), exchange.params)
+        for ask in asks if isinstance(asks, tuple) else (asks,):
+            require(exchange, ask, _action(model, ask), random=self.random)
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def _answered(self, exchange: Exchange, result: Result) -> HttpResponse:
+        if exchange.model is None:
+            raise InternalFailure("An internal error occurred.", log="an answer without an operation")
+        as_json = _wants_json(exchange.request)
+        body = query.render(exchange.model, result, exchange.id, as_json=as_json)
+        return _response(200, body, exchange.id, _findings_header(exchange.findings), as_json=as_json)
+
+    def _refused(self, exchange: Exchange, error: ServiceError) -> HttpResponse:
+        """Return the error answer, after its audit record."""
+        error = self.record(exchange, error)
+        as_json = _wants_json(exchange.request)
+        namespace = exchange.model.namespace if exchange.model else self.api.default_namespace
+        body = query.render_error(error, is_sender_fault(error), exchange.id, namespace, as_json=as_json)
+        headers = (
+            (("Retry-After", str(error.retry_after)),) if isinstance(error, Throttling | ServiceUnavailable) else ()
+        )
+        return _response(status(error), body, exchange.id, headers, as_json=as_json)
+
+
+def _action(model: OperationModel, ask: Ask) -> str:
+    return ask.action or f"{model.service}:{model.name}"
+
+
+def _response(
+    code: int,
+    body: bytes,
+    request_id: str,
+    headers: tuple[tuple[str, str], ...] = (),
+    *,
+    as_json: bool,
+) -> HttpResponse:
+    kind = ("Content-Type", "application/json" if as_json else "text/xml")
+    # The answers may hold credentials: nobody on the way keeps them (THREATS H06).
+    return HttpResponse(code, (("x-amzn-RequestId", request_id), kind, ("Cache-Control", "no-store"), *headers), body)
+
+
+def _findings_header(found: tuple[Finding, ...]) -> tuple[tuple[str, str], ...]:
+    """Return the header that tells what is questionable about a policy just written; it fits into any client's head."""
+    if not found:
+        return ()
+    told = "; ".join(map(str, found))
+    return ((_FINDINGS, told.encode("ascii", "backslashreplace").decode("ascii")[:_TOLD_OF_A_POLICY]),)
+
+
+def _wants_json(request: HttpRequest) -> bool:
+    return "application/json" in (request.header("accept") or "")
+
+
+def _not_built(model: OperationModel) -> NotImplementedHere:
+    return NotImplementedHere(
+        f"The operation {model.name} is not built yet. `fedgate operations` lists those that are."
+    )
+
+
+def _live(session: Session, arn: str, made_by: str, request: HttpRequest) -> LiveSession:
+    grant = session.grant
+    return LiveSession(
+        id=session.id,
+        account_id=grant.account_id,
+        arn=arn,
+        person=grant.person,
+        entity_id=grant.entity_id,
+        access_key_id=session.access_key_id,
+        issued_at=session.issued_at,
+        expires_at=session.expires_at,
+        source_ip=request.source_ip,
+        made_by=made_by,
+        user_agent=(request.header("user-agent") or "")[:_TOLD_OF_A_CLIENT],
+    )

@@ -1,0 +1,117 @@
+"""Reads the service models of STS and IAM: those that ship with botocore, and our own additions in the same format.
+
+This is the only file that knows botocore, and it needs nothing of it but the data: importing its loader would cost ten
+times what reading two files costs, and would also read models from the home folder.
+"""
+
+import gzip
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from typing import Any
+
+import botocore
+
+from broker.api.shape import OperationModel, Shape
+
+__all__ = ["Api", "OperationModel", "Shape", "load"]
+
+# The versions of these two APIs have not changed since they began.
+_VERSIONS = {"sts": "2011-06-15", "iam": "2010-05-08"}
+_ADDITIONS = ("sts",)
+
+# \p is Java's. What the models use is one combination, and with "_" it is what Python calls \w, and the separators (Z).
+# Any other use of \p does not compile, which stops the start rather than weakening a check.
+_LETTERS_SEPARATORS_NUMBERS = r"\p{L}\p{Z}\p{N}_"
+_TRANSLATED = r"\w \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+
+
+class Api:
+    """Every operation of the models, by name and version; ``statuses`` has the HTTP status of each error code there.
+
+    ``default_namespace`` is for answers to requests that name no operation.
+    """
+
+    def __init__(
+        self, operations: Iterable[OperationModel], statuses: Mapping[str, int], default_namespace: str
+    ) -> None:
+        self._operations = {(operation.name, operation.version): operation for operation in operations}
+        self.statuses = statuses
+        self.default_namespace = default_namespace
+
+    def find(self, action: str, version: str | None) -> OperationModel | None:
+        """Return the operation of that name and API version (a date), or None."""
+        return self._operations.get((action, version or ""))
+
+    def operations(self) -> tuple[OperationModel, ...]:
+        """Return all operations of all services."""
+        return tuple(self._operations.values())
+
+
+def load() -> Api:
+    """Read and compile all models; it takes tens of milliseconds, so do it once at start-up."""
+    models = {service: _read(service) for service in _VERSIONS}
+    operations = [operation for service, model in models.items() for operation in _operations(service, model)]
+    statuses = {code: status for model in models.values() for code, status in _statuses(model)}
+    return Api(operations, statuses, models["sts"]["metadata"]["xmlNamespace"])
+
+
+def _read(service: str) -> dict[str, Any]:
+    packed = resources.files(botocore).joinpath("data", service, _VERSIONS[service], "service-2.json.gz").read_bytes()
+    model: dict[str, Any] = json.loads(gzip.decompress(packed))
+    if service in _ADDITIONS:
+        more = json.loads(resources.files("broker.api").joinpath("models", f"{service}-extra.json").read_bytes())
+        for part in ("operations", "shapes"):
+            model[part].update(more[part])
+    return model
+
+
+def _operations(service: str, model: dict[str, Any]) -> Iterator[OperationModel]:
+    shapes: dict[str, Shape] = {}
+    metadata = model["metadata"]
+    for name, operation in model["operations"].items():
+        takes, answers = operation.get("input"), operation.get("output")
+        yield OperationModel(
+            service=service,
+            name=name,
+            version=metadata["apiVersion"],
+            unsigned=operation.get("authtype") == "none",
+            input=_compiled(takes["shape"], model["shapes"], shapes) if takes else None,
+            output=_compiled(answers["shape"], model["shapes"], shapes) if answers else None,
+            result_wrapper=answers["resultWrapper"] if answers else None,
+            namespace=metadata["xmlNamespace"],
+        )
+
+
+def _compiled(name: str, raw: Mapping[str, Any], done: dict[str, Shape]) -> Shape:
+    """Return a shape and all that it refers to, each compiled once; no shape of these services contains itself."""
+    if name not in done:
+        stated = raw[name]
+        refers = stated.get("members") or {role: stated[role] for role in ("member", "key", "value") if role in stated}
+        done[name] = Shape(
+            name=name,
+            kind=stated["type"],
+            members={member: _compiled(to["shape"], raw, done) for member, to in refers.items()},
+            required=frozenset(stated.get("required", ())),
+            minimum=stated.get("min"),
+            maximum=stated.get("max"),
+            pattern=stated.get("pattern", ""),
+            regex=translated(stated["pattern"]) if "pattern" in stated else None,
+            enum=tuple(stated.get("enum", ())),
+            sensitive=stated.get("sensitive", False),
+        )
+    return done[name]
+
+
+def translated(pattern: str) -> re.Pattern[str]:
+    r"""Return a Java pattern as Python's, for ``fullmatch``: in Java ``\w`` and ``\d`` are ASCII."""
+    if r"\p" in pattern:
+        return re.compile(pattern.replace(_LETTERS_SEPARATORS_NUMBERS, _TRANSLATED))
+    return re.compile(pattern, re.ASCII)
+
+
+def _statuses(model: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    for shape in model["shapes"].values():
+        if error := shape.get("error"):
+            yield error["code"], error["httpStatusCode"]

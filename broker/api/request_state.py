@@ -1,0 +1,62 @@
+"""What the gate learns of one request on its way through, for the audit record and the answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from broker.api.http import HttpRequest
+from broker.api.model import OperationModel
+from iam.errors import InternalFailure
+from iam.params import Params, Result
+from iam.policy.decide import Decision
+from iam.policy.explain import Explanation
+from iam.policy.lint import Finding
+from sts.callers import Caller
+from sts.identity import Identity
+from sts.sigv4 import Presented
+from sts.token import Sealer
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request in progress; filled in step by step, so that a refusal at any step leaves what was known."""
+
+    request: HttpRequest
+    now: datetime
+    new_id: Callable[[], str]
+    id: str = ""
+    sealer: Sealer = field(init=False)  # the keys of this moment, for the whole request
+    model: OperationModel | None = None
+    presented: Presented | None = None
+    caller: Caller | None = None
+    identity: Identity | None = None
+    params: Params = field(default_factory=dict)
+    decisions: list[Decision] = field(default_factory=list)
+    denial: Explanation | None = None  # of the decision that was a no
+    findings: tuple[Finding, ...] = ()  # about a policy that the request writes
+    result: Result | None = None
+    on_page: bool = False  # of somebody signed in to the pages, where a second factor can always be asked for
+    mfa_at: int | None = None  # when that was last given there, in milliseconds
+    refusal_recorded: bool = False  # so that the reference on a page finds one record, and only one
+
+    def __post_init__(self) -> None:
+        self.id = self.new_id()
+
+    @property
+    def signer(self) -> Caller:
+        """Return the caller whose signature was verified."""
+        if self.caller is None:
+            raise InternalFailure("An internal error occurred.", log="nobody has signed")
+        return self.caller
+
+    @property
+    def proved(self) -> Identity:
+        """Return the identity that a provider proved for this request."""
+        if self.identity is None:
+            raise InternalFailure("An internal error occurred.", log="no provider has proved anybody")
+        return self.identity
+
+    @property
+    def region(self) -> str | None:
+        """Return the region that the signature names."""
+        return self.presented.region if self.presented else None

@@ -1,0 +1,150 @@
+"""WSGI on one side, HttpRequest and HttpResponse on the other: no framework between a client and the gate."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any
+from urllib.parse import urlsplit
+from wsgiref.types import StartResponse
+
+from broker.api.http import HttpRequest, HttpResponse
+from iam.errors import MalformedInput, RequestTooLarge, ServiceError
+
+MAX_BODY = 10_000_000
+Environ = dict[str, Any]
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+_REASONS = {
+    200: "200 OK",
+    400: "400 Bad Request",
+    401: "401 Unauthorized",
+    403: "403 Forbidden",
+    404: "404 Not Found",
+    405: "405 Method Not Allowed",
+    409: "409 Conflict",
+    410: "410 Gone",
+    413: "413 Content Too Large",
+    429: "429 Too Many Requests",
+    500: "500 Internal Server Error",
+    501: "501 Not Implemented",
+    503: "503 Service Unavailable",
+}
+_TOO_LARGE = 413
+
+
+class Refused(Exception):
+    """A request whose body cannot be taken: all of it but the body, and the error that says why."""
+
+    def __init__(self, request: HttpRequest, error: ServiceError) -> None:
+        super().__init__(error.code)
+        self.request = request
+        self.error = error
+
+
+def is_api_call(environ: Environ) -> bool:
+    """Return whether a request is for the query API: any POST to the root, and any GET with a query."""
+    if environ["PATH_INFO"] not in ("/", ""):
+        return False
+    query: str = environ["QUERY_STRING"]
+    return environ["REQUEST_METHOD"] == "POST" or (environ["REQUEST_METHOD"] == "GET" and bool(query))
+
+
+def read(environ: Environ, trusted_proxies: Networks) -> HttpRequest:
+    """Return the request as it came over the wire; raise Refused where its body is too large, cut or compressed."""
+    request = head(environ, trusted_proxies)
+    try:
+        return replace(request, body=_body(environ))
+    except ServiceError as error:
+        raise Refused(request, error) from error
+
+
+def head(environ: Environ, trusted_proxies: Networks) -> HttpRequest:
+    """Return all of the request but its body, which is left where it is."""
+    path, query = _target(environ)
+    source, secure = _origin(environ, trusted_proxies)
+    return HttpRequest(environ["REQUEST_METHOD"], path, query, _headers(environ), b"", source, secure)
+
+
+def write(response: HttpResponse, start_response: StartResponse) -> Iterable[bytes]:
+    """Send a response."""
+    # To a body that is too large AWS answers without a word (THREATS A27).
+    body = b"" if response.status == _TOO_LARGE else response.body
+    headers = [*response.headers, ("Content-Length", str(len(body)))]
+    start_response(_REASONS[response.status], headers)
+    return (body,)
+
+
+def _target(environ: Environ) -> tuple[str, str]:
+    """Return path and query as they were sent."""
+    raw: str = environ.get("RAW_URI") or environ["PATH_INFO"] + "?" + environ["QUERY_STRING"]
+    path, _, query = raw.partition("?")
+    if not path.startswith("/"):
+        path = urlsplit(path).path or "/"  # the absolute form: RFC 9112, section 3.2.2
+    return path, query
+
+
+def _headers(environ: Environ) -> tuple[tuple[str, str], ...]:
+    headers = [
+        (name[5:].replace("_", "-").lower(), value) for name, value in environ.items() if name.startswith("HTTP_")
+    ]
+    # WSGI keeps these two apart from the rest (PEP 3333).
+    for name, header in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
+        if environ.get(name):
+            headers.append((header, environ[name]))
+    return tuple(headers)
+
+
+def _body(environ: Environ) -> bytes:
+    """Return the body; raise RequestTooLarge or MalformedInput."""
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("identity", ""):
+        raise MalformedInput("The body of a request must not be compressed: leave out Content-Encoding.")
+    declared = environ.get("CONTENT_LENGTH") or ""
+    if declared.isascii() and declared.isdigit():
+        # The number of digits first: int() refuses thousands of them with a ValueError.
+        if len(declared) > len(str(MAX_BODY)) or int(declared) > MAX_BODY:
+            raise _too_large()
+        body: bytes = environ["wsgi.input"].read(int(declared))
+        if len(body) < int(declared):
+            raise MalformedInput("The body of the request is shorter than its Content-Length.")
+        return body
+    if environ.get("HTTP_TRANSFER_ENCODING"):
+        chunked: bytes = environ["wsgi.input"].read(MAX_BODY + 1)
+        if len(chunked) > MAX_BODY:
+            raise _too_large()
+        return chunked
+    return b""
+
+
+def _too_large() -> RequestTooLarge:
+    return RequestTooLarge(f"The body of a request may have {MAX_BODY} bytes.")
+
+
+def _origin(environ: Environ, trusted: Networks) -> tuple[str, bool]:
+    """Return the client's address and whether it used TLS; only a trusted proxy's word counts (THREATS B34)."""
+    address = _plain(environ.get("REMOTE_ADDR", ""))
+    secure = environ.get("wsgi.url_scheme") == "https"
+    if not trusted or not _within(address, trusted):
+        return address, secure
+    if "HTTP_X_FORWARDED_PROTO" in environ:
+        secure = environ["HTTP_X_FORWARDED_PROTO"].strip().lower() == "https"
+    for hop in reversed(environ.get("HTTP_X_FORWARDED_FOR", "").split(",")):
+        if not hop.strip():
+            break
+        address = _plain(hop.strip())
+        if not _within(address, trusted):
+            break
+    return address, secure
+
+
+def _plain(address: str) -> str:
+    """Return an address in its usual form, or nothing for what is none: then no allow of an address fits."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return ""
+    # A socket of both families names an IPv4 peer ::ffff:192.0.2.1.
+    return str(ip.ipv4_mapped if isinstance(ip, IPv6Address) and ip.ipv4_mapped else ip)
+
+
+def _within(address: str, networks: Networks) -> bool:
+    return bool(address) and any(ip_address(address) in network for network in networks)

@@ -1,0 +1,1 @@
+"""The audit log: what is recorded, how it is kept, searched and exported."""

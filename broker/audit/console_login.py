@@ -1,0 +1,60 @@
+"""Sign-ins of users and owners in the audit log, as CloudTrail tells them, and when their passwords were last used.
+
+Source: CloudTrail User Guide, "AWS Management Console sign-in events".
+"""
+
+from contextlib import suppress
+
+from broker.audit import record as audit_record
+from broker.audit.record import Meant
+from broker.web.core.site import Site
+from iam.arn import root_arn
+from iam.credentials import root_login
+from iam.errors import IDPRejectedClaim, ServiceError
+from iam.operations.credentials import passwords
+from sts.identity import IamIdentity
+
+IAM_USER, ROOT = "IAMUser", "Root"
+
+
+def wrong(meant: Meant) -> IDPRejectedClaim:
+    """Return what the log says of a password that proved nobody; no page tells the one from the other."""
+    known = meant.subject or meant.kind == ROOT
+    return IDPRejectedClaim("Failed authentication" if known else "No username found in supplied account")
+
+
+def failed(site: Site, meant: Meant, error: ServiceError, to: str) -> None:
+    """Record a sign-in that was refused; raise AuditUnavailable."""
+    who = audit_record.console_user(meant)
+    site.gate.audit.append(
+        audit_record.console_login(site.exchange, meant.account_id, who, _told(site, to), error=error)
+    )
+    site.exchange.refusal_recorded = True
+
+
+def arrived(site: Site, identity: IamIdentity, to: str, *, mfa: bool) -> None:
+    """Record the sign-in of somebody who has done all that it asks for, and when it was; raise AuditUnavailable."""
+    user = None if identity.is_root else site.store.user(identity.subject)
+    arn = user.arn if user else root_arn(identity.account_id)
+    named = {} if identity.is_root else {"userName": identity.name}
+    kind = ROOT if identity.is_root else IAM_USER
+    who = {"type": kind, "principalId": identity.subject, "arn": arn, "accountId": identity.account_id, **named}
+    site.gate.audit.append(
+        audit_record.console_login(site.exchange, identity.account_id, who, _told(site, to, mfa=mfa))
+    )
+    with suppress(ServiceError):  # the sign-in is recorded, and a full disk keeps nobody out
+        _note(site, identity)
+
+
+def _note(site: Site, identity: IamIdentity) -> None:
+    """Keep when the password was last used, for GetUser and the credential report."""
+    with site.store.write(revise=False) as tx:
+        if identity.is_root:
+            root_login.note_root_sign_in(tx, identity.account_id, site.exchange.now)
+        else:
+            passwords.note_sign_in(tx, identity.subject, site.exchange.now)
+
+
+def _told(site: Site, to: str, *, mfa: bool = False) -> dict[str, str]:
+    """Return the members of CloudTrail's additionalEventData."""
+    return {"LoginTo": f"{site.public_url}{to}", "MobileVersion": "No", "MFAUsed": "Yes" if mfa else "No"}

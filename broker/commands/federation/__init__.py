@@ -1,0 +1,1 @@
+"""Commands about identity providers, our own issuer, and credentials of other clouds."""

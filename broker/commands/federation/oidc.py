@@ -1,0 +1,162 @@
+"""``fedgate oidc``: OpenID Connect providers of accounts, and whether their issuers can be believed."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from broker.commands.operator_audit import recorded
+from broker.commands.options import installation_options, read_text, settings_of
+from broker.commands.output import json_option, plain, print_facts, print_json, print_table
+from broker.providers.oidc.key_sets import KeySets
+from broker.providers.oidc.presets import PRESETS
+from broker.wiring import fetcher, open_store, random
+from iam.arn import iam_arn
+from iam.errors import NoSuchEntity, ServiceError
+from iam.store.schema import oidc_provider, sign_in_client
+from iam.store.vault import Vault
+
+_COLUMNS = oidc_provider.c
+
+
+@click.group()
+def oidc() -> None:
+    """List and check OpenID Connect providers; make them with `aws iam create-open-id-connect-provider`."""
+
+
+@oidc.command("list")
+@installation_options
+@json_option
+def list_(config: Path | None, data: Path | None, *, as_json: bool) -> None:
+    """List the providers of all accounts."""
+    with closing(open_store(settings_of(config, data))) as store, store.read() as tx:
+        listed = tx.execute(select(oidc_provider).order_by(_COLUMNS.account_id, _COLUMNS.url_key)).all()
+    found = [(iam_arn(row.account_id, "oidc-provider/", row.url, ""), row.use_once) for row in listed]
+    if as_json:
+        print_json([{"provider": arn, "use_once": once} for arn, once in found])
+    else:
+        print_table(
+            ["provider", "a token counts"], [(arn, "once" if once else "until it expires") for arn, once in found]
+        )
+
+
+@oidc.command("set")
+@click.argument("arn")
+@click.option("--use-once/--no-use-once", required=True, help="Whether a token gets credentials once.")
+@installation_options
+@json_option
+def set_(arn: str, config: Path | None, data: Path | None, *, use_once: bool, as_json: bool) -> None:
+    """Say whether tokens of a provider count once, or until they expire, as in AWS."""
+    settings = settings_of(config, data)
+    with closing(open_store(settings)) as store, recorded(settings, store, "UpdateOpenIDConnectProvider") as change:
+        row = _row(change.tx, arn)
+        change.tx.execute(update(oidc_provider).where(_COLUMNS.id == row.id).values(use_once=use_once))
+        change.account_id, change.parameters = row.account_id, {"openIDConnectProviderArn": arn, "useOnce": use_once}
+    if as_json:
+        print_json({"provider": arn, "use_once": use_once})
+    else:
+        print_facts({"provider": arn, "a token counts": "once" if use_once else "until it expires"})
+
+
+@oidc.command("sign-in")
+@click.argument("arn")
+@click.option("--client-id", help="Our client there.")
+@click.option(
+    "--client-secret-file", "file", type=click.Path(path_type=Path), help="Its secret; left out, it has none."
+)
+@click.option(
+    "--preset", type=click.Choice(list(PRESETS)), default="generic", show_default=True, help="Whose provider it is."
+)
+@click.option("--scope", "scopes", help="What to ask for, where that of the preset does not do.")
+@click.option("--name", help="What the sign-in page calls the provider.")
+@click.option("--remove", is_flag=True, help="Let nobody sign in through it in the browser any more.")
+@installation_options
+@json_option
+def sign_in(  # noqa: PLR0913 - one for each option
+    arn: str,
+    config: Path | None,
+    data: Path | None,
+    *,
+    client_id: str | None,
+    file: Path | None,
+    preset: str,
+    scopes: str | None,
+    name: str | None,
+    remove: bool,
+    as_json: bool,
+) -> None:
+    """Let people sign in in the browser through a provider, and print the addresses to enter there."""
+    if remove == (client_id is not None):
+        raise click.UsageError("Give either --client-id or --remove.")
+    chosen = PRESETS[preset]
+    scopes = scopes or chosen.scopes
+    if chosen.kind == "oidc" and "openid" not in scopes.split():
+        raise click.BadParameter("openid must be among the scopes", param_hint="--scope")
+    settings = settings_of(config, data)
+    with closing(open_store(settings)) as store, recorded(settings, store, "UpdateSignInClient") as change:
+        row = _row(change.tx, arn)
+        if client_id is not None and not chosen.issuers.fullmatch(row.url):
+            raise click.ClickException(f"{row.url} is no issuer of the preset {preset}.{_hint(row.url)}")
+        change.tx.execute(delete(sign_in_client).where(sign_in_client.c.provider_id == row.id))
+        if client_id is not None:
+            secret = read_text(file).strip().encode() if file else None
+            values = {
+                "provider_id": row.id,
+                "client_id": client_id,
+                "sealed": Vault(settings.master_key).seal(secret, row.id, random) if secret else None,
+                "scopes": scopes,
+                "name": name or chosen.name or row.url,
+                "kind": chosen.kind,
+            }
+            change.tx.execute(insert(sign_in_client).values(values))
+        change.account_id = row.account_id
+        change.parameters = {"openIDConnectProviderArn": arn, "clientId": client_id, "scopes": scopes}
+    here = f"{settings.public_url}/oidc/{row.id}"
+    facts = {
+        "provider": arn,
+        "sign_in_at": f"{here}/login",
+        "redirect_uri": f"{here}/callback",
+        "post_logout_redirect_uri": f"{here}/signed-out",
+        "backchannel_logout_uri": f"{here}/logout",
+        "to_set_there": chosen.there,
+    }
+    if remove:
+        facts = {"provider": arn, "sign_in_at": ""}
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts({key.replace("_", " "): value for key, value in facts.items() if value})
+
+
+def _hint(url: str) -> str:
+    if url.startswith("login.microsoftonline."):
+        return " Entra ID's issuer names one tenant by its id: https://login.microsoftonline.com/ID/v2.0"
+    return " Its preset is github." if url == "github.com" else ""
+
+
+def _row(tx: Connection, arn: str) -> Row[Any]:
+    account_id, _, url = arn.removeprefix("arn:aws:iam::").partition(":oidc-provider/")
+    mine = (_COLUMNS.account_id == account_id, _COLUMNS.url == url)
+    row = tx.execute(select(oidc_provider).where(*mine)).one_or_none()
+    if row is None:
+        raise NoSuchEntity(f"There is no OpenID Connect provider {arn}.")
+    return row
+
+
+@oidc.command()
+@click.argument("issuer")
+@installation_options
+@json_option
+def check(issuer: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
+    """Fetch the documents of an issuer (https://...) as the STS would, and list the keys that may sign its tokens."""
+    sets = KeySets(fetcher(settings_of(config, data)), monotonic=lambda: 0.0)
+    try:
+        keys = sets.keys(issuer)
+    except ServiceError as error:
+        raise click.ClickException(plain(error.log)) from error
+    if as_json:
+        print_json([{"kid": key.kid, "algorithms": list(key.algorithms)} for key in keys])
+    else:
+        print_table(["key", "algorithms"], [(key.kid or "-", ", ".join(key.algorithms)) for key in keys])

@@ -1,0 +1,247 @@
+"""``fedgate policy test``: what policies shall decide, written down as cases and held against what they do."""
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from broker.commands.options import installation_options, read_text, settings_of
+from broker.commands.output import json_option, plain, print_json
+from broker.commands.policy.explain import explained_lines
+from broker.commands.policy.lint import kind_of
+from broker.wiring import now, open_store
+from iam.arn import ACCOUNT_ID, parse_arn
+from iam.errors import InvalidInput, MalformedPolicyDocument, NoSuchEntity
+from iam.policy.decide import Layers, RequestContext, Why, decide
+from iam.policy.document import Policy, PolicyKind
+from iam.policy.policy_set import PolicySet
+from iam.principal import Principal, PrincipalKind, named_principal
+from sts.hypothetical_request import Asker, Question
+
+_EXPECTED = {
+    "allow": (Why.ALLOWED,),
+    "deny": (Why.EXPLICIT_DENY, Why.IMPLICIT_DENY),
+    "explicit-deny": (Why.EXPLICIT_DENY,),
+    "implicit-deny": (Why.IMPLICIT_DENY,),
+}
+_LAYERS = {
+    "identity": PolicyKind.IDENTITY,
+    "boundary": PolicyKind.BOUNDARY,
+    "session": PolicyKind.SESSION,
+    "guardrails": PolicyKind.GUARDRAIL,
+    "resource": None,  # a resource's policy or a role's trust policy: its elements tell
+}
+_OF_A_FILE = frozenset({"policies", "cases"})
+_OF_A_CASE = frozenset({"name", "principal", "action", "resource", "context", "expect", "policies"})
+
+
+class _Malformed(click.ClickException):
+    """A file of cases that cannot be read; the text says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One request of a file, and what shall come of it; ``layers`` is None where the installation's policies count."""
+
+    name: str
+    principal: str
+    action: str
+    resource: str
+    keys: Mapping[str, tuple[str, ...]]
+    expect: str
+    layers: Layers | None
+
+
+@click.group("policy")
+def policy() -> None:
+    """Test policies by cases."""
+
+
+@policy.command("test")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@installation_options
+@json_option
+def test(files: tuple[Path, ...], config: Path | None, data: Path | None, *, as_json: bool) -> None:
+    """Decide the cases of TOML or YAML FILES, and say which do not come out as expected.
+
+    A case names principal, action, resource and context, and expects allow, deny, explicit-deny or implicit-deny. Where
+    a file has policies of its own, they alone count and no installation is needed; otherwise the principals of the
+    installation are asked. Exit status: 1 where a case fails.
+    """
+    cases = [(file, case) for file in files for case in _some_cases(file)]
+    with ExitStack() as stack:
+        asker = None
+        if any(case.layers is None for _, case in cases):
+            store = open_store(settings_of(config, data))
+            stack.callback(store.close)
+            asker = Asker(store, now())
+        outcomes = [(file, case, _question(case, asker)) for file, case in cases]
+    failed = [one for one in outcomes if not _passes(*one[1:])]
+    if as_json:
+        print_json([_outcome(*one) for one in outcomes])
+    else:
+        for file, case, asked in failed:
+            click.echo(plain(f"FAILED {file}: {case.name}: expected {case.expect}"))
+            for line in explained_lines(asked):
+                click.echo(plain(f"    {line}"))
+        click.echo(f"{len(outcomes) - len(failed)} passed, {len(failed)} failed")
+    if failed:
+        raise SystemExit(1)
+
+
+def _some_cases(file: Path) -> list[Case]:
+    found = list(read_cases(file))
+    if not found:  # a file that tests nothing must not look like one that passes
+        raise _Malformed(f"{file}: there are no cases")
+    return found
+
+
+def _question(case: Case, asker: Asker | None) -> Question:
+    if case.layers is not None:
+        principal = named_principal(case.principal)
+        context = RequestContext(case.action, case.resource, principal, {**_facts(principal), **case.keys})
+        return Question(context, case.layers, lambda _key: True)
+    if asker is None:
+        raise click.ClickException("No installation was opened.")
+    try:
+        return asker.question(case.principal, case.action, case.resource, case.keys)
+    except (InvalidInput, NoSuchEntity) as error:
+        raise _Malformed(f"{case.name}: {error}") from error
+
+
+def _facts(principal: Principal) -> dict[str, tuple[str, ...]]:
+    """Return the condition keys that a principal's ARN tells."""
+    if principal.kind in (PrincipalKind.FEDERATED, PrincipalKind.SERVICE):
+        return {}
+    found = {"aws:principalarn": principal.entity_arn or principal.arn, "aws:principalaccount": principal.account_id}
+    if principal.kind is PrincipalKind.USER:
+        found["aws:username"] = principal.name
+    return {key: (value,) for key, value in found.items()}
+
+
+def _passes(case: Case, asked: Question) -> bool:
+    return asked.answer() in _EXPECTED[case.expect]
+
+
+def _outcome(file: Path, case: Case, asked: Question) -> dict[str, Any]:
+    return {
+        "file": str(file),
+        "name": case.name,
+        "expect": case.expect,
+        "decision": asked.answer().value,
+        "layer": "" if asked.rule else decide(asked.context, asked.layers).layer,
+        "passed": _passes(case, asked),
+    }
+
+
+# --- reading cases ----------------------------------------------------------------------------------------------------
+
+
+def read_cases(file: Path) -> Iterator[Case]:
+    """Yield the cases of a TOML or YAML file; an action or resource that is a list makes several of one."""
+    document = _loaded(file)
+    _only(document, _OF_A_FILE, str(file))
+    for number, found in enumerate(_list(document.get("cases")), 1):
+        place = f"{file}: case {number}"
+        if not isinstance(found, dict):
+            raise _Malformed(f"{place}: a case is a table")
+        _only(found, _OF_A_CASE, place)
+        missing = {"principal", "action", "expect"} - found.keys()
+        if missing:
+            raise _Malformed(f"{place}: {', '.join(sorted(missing))} is missing")
+        if not isinstance(found["expect"], str) or found["expect"] not in _EXPECTED:
+            raise _Malformed(f"{place}: expect is one of {', '.join(_EXPECTED)}")
+        policies = {**_table(document, "policies", place), **_table(found, "policies", place)}
+        yield from _cases(file, place, found, policies)
+
+
+def _cases(file: Path, place: str, found: Mapping[str, Any], policies: Mapping[str, Any]) -> Iterator[Case]:
+    keys = {name.lower(): tuple(map(_text, _list(value))) for name, value in _table(found, "context", place).items()}
+    for action in map(_text, _list(found["action"])):
+        if ":" not in action:
+            raise _Malformed(f"{place}: {action} is no action: it begins with a service, as in s3:GetObject")
+        for resource in map(_text, _list(found.get("resource", "*"))):
+            yield Case(
+                name=found.get("name") or f"{action} on {resource}",
+                principal=_text(found["principal"]),
+                action=action,
+                resource=resource,
+                keys=keys,
+                expect=found["expect"],
+                layers=_layers(file, place, policies, resource) if policies else None,
+            )
+
+
+def _loaded(file: Path) -> dict[str, Any]:
+    text = read_text(file)
+    try:
+        # BaseLoader makes nothing but texts, lists and tables: no dates, no objects.
+        found = tomllib.loads(text) if file.suffix == ".toml" else yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506
+    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        raise _Malformed(f"{file}: {error}") from error
+    except RecursionError as error:
+        raise _Malformed(f"{file}: the file is nested too deeply") from error
+    if not isinstance(found, dict):
+        raise _Malformed(f"{file}: there are no cases")
+    return found
+
+
+def _only(found: Mapping[str, Any], known: frozenset[str], place: str) -> None:
+    unknown = sorted(set(found) - known)
+    if unknown:
+        raise _Malformed(f"{place}: unknown: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+
+
+def _table(found: Mapping[str, Any], name: str, place: str) -> Mapping[str, Any]:
+    table = found.get(name, {})
+    if not isinstance(table, dict):
+        raise _Malformed(f"{place}: {name} is a table")
+    return table
+
+
+def _list(found: Any) -> Sequence[Any]:  # noqa: ANN401 - whatever the file has
+    return found if isinstance(found, list) else [] if found is None else [found]
+
+
+def _text(found: Any) -> str:  # noqa: ANN401 - whatever the file has
+    return str(found).lower() if isinstance(found, bool) else str(found)
+
+
+def _layers(file: Path, place: str, policies: Mapping[str, Any], resource: str) -> Layers:
+    _only(policies, frozenset(_LAYERS), f"{place}: policies")
+    sets = {
+        layer: PolicySet(_policy(file, place, one, kind) for one in _list(policies[layer]))
+        for layer, kind in _LAYERS.items()
+        if layer in policies
+    }
+    arn = parse_arn(resource)
+    owner = arn.account if arn and ACCOUNT_ID.fullmatch(arn.account) else ""
+    return Layers(**sets, resource_account=owner if "resource" in sets else "")
+
+
+def _policy(file: Path, place: str, found: Any, kind: PolicyKind | None) -> Policy:  # noqa: ANN401 - as the file has it
+    """Return a policy that stands in the file, or in a file that it names, relative to itself."""
+    if isinstance(found, str) and not found.lstrip().startswith("{"):
+        label, text = found, read_text(file.parent / found)
+    else:
+        label, text = "policy of the case", found if isinstance(found, str) else json.dumps(found, default=_date)
+    try:
+        return Policy.parse(text, kind or _kind_with_principal(text), label=label)
+    except MalformedPolicyDocument as error:
+        raise _Malformed(f"{place}: {label}: {error.log}") from error
+
+
+def _date(found: Any) -> str:  # noqa: ANN401 - what JSON lacks; of TOML these are dates and times
+    return str(found.isoformat())
+
+
+def _kind_with_principal(text: str) -> PolicyKind:
+    """Return what the policy of a resource is: without a Principal it is malformed, and no identity's."""
+    found = kind_of(text)
+    return PolicyKind.RESOURCE if found is PolicyKind.IDENTITY else found

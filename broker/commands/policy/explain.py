@@ -1,0 +1,263 @@
+"""``fedgate explain`` and ``fedgate who-can``: decisions read aloud, by the engine that takes them."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from broker.commands.options import installation_options, settings_of, text_of
+from broker.commands.output import json_option, plain, print_json, print_table
+from broker.wiring import now, open_store
+from iam.accounts import list_accounts
+from iam.policy.conditions import Condition
+from iam.policy.decide import RequestContext, Why, decide
+from iam.policy.document import Policy, PolicyKind
+from iam.policy.explain import Explanation, LayerRead, Need, Read, Tested, explain
+from iam.policy.explain import as_json as in_json
+from iam.policy.partial import at_best, at_worst, open_conditions
+from iam.policy.policy_set import PolicySet
+from iam.store.store import Store
+from sts.hypothetical_request import Asker, Question
+
+_ANSWERS = {Why.ALLOWED: "ALLOWED", Why.EXPLICIT_DENY: "DENIED, explicitly", Why.IMPLICIT_DENY: "DENIED"}
+_SHOWN = 5  # statements that do not apply, of each layer
+
+_context = click.option(
+    "--context", "-c", "pairs", multiple=True, metavar="KEY=VALUE", help="A condition key; again for a further value."
+)
+
+
+def _keys(pairs: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    keys: dict[str, tuple[str, ...]] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or ":" not in name:
+            raise click.UsageError(f"--context {pair}: write KEY=VALUE, as in aws:SourceIp=10.0.0.1")
+        keys[name.lower()] = (*keys.get(name.lower(), ()), value)
+    return keys
+
+
+# --- explain ----------------------------------------------------------------------------------------------------------
+
+
+@click.command("explain")
+@click.option("--principal", required=True, help="Whose request: the ARN of a user, role, session, provider or root.")
+@click.option("--action", required=True, help="What is asked for, as in iam:CreateUser.")
+@click.option("--resource", default="*", show_default=True, help="The ARN of what it is asked for.")
+@click.option(
+    "--session-policy", type=text_of, metavar="FILE", help="A file with a policy passed when the session began."
+)
+@_context
+@installation_options
+@json_option
+def explain_(  # noqa: PLR0913 - one argument for each option
+    *,
+    principal: str,
+    action: str,
+    resource: str,
+    session_policy: str | None,
+    pairs: tuple[str, ...],
+    config: Path | None,
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    """Say whether a request would be allowed, and why: every layer, each condition, and what is missing.
+
+    Nothing is done and nobody is asked for a signature. What the request would know is taken from the principal, the
+    resource and the clock; other condition keys are given with --context. Exit status: 0 where the request is allowed,
+    3 where it is denied.
+    """
+    session = (
+        None
+        if session_policy is None
+        else PolicySet([Policy.parse(session_policy, PolicyKind.SESSION, label="passed")])
+    )
+    with closing(open_store(settings_of(config, data))) as store:
+        asked = Asker(store, now()).question(principal, action, resource, _keys(pairs), session)
+    if as_json:
+        print_json(_in_json(asked))
+    else:
+        for line in explained_lines(asked):
+            click.echo(plain(line))
+    raise SystemExit(0 if asked.answer() is Why.ALLOWED else 3)
+
+
+def _in_json(asked: Question) -> dict[str, Any]:
+    found = in_json(explain(asked.context, asked.layers))
+    found |= {"unknownKeys": _unknown(asked), "couldBeAllowed": _could_be_allowed(asked)}
+    if asked.rule is None:
+        return found
+    settled = {"allowed": asked.rule.why is Why.ALLOWED, "decision": asked.rule.why.value, "rule": asked.rule.text}
+    return found | settled | {"layer": "", "layers": [], "needed": [], "unknownKeys": []}
+
+
+def _unknown(asked: Question) -> list[str]:
+    """Return the keys that statements about the action ask about, and that nobody has told."""
+    names = [one.name for one in _open(asked)]
+    return list({name.lower(): name for name in names}.values())
+
+
+def _open(asked: Question) -> Iterator[Condition]:
+    layers = asked.layers
+    for policies in (layers.guardrails, layers.resource, layers.identity, layers.boundary, layers.session):
+        for policy in policies or ():
+            for statement in policy.about(asked.context.action.lower()):
+                yield from open_conditions(statement, asked.known)
+
+
+def _could_be_allowed(asked: Question) -> bool:
+    return asked.answer(at_best(asked.layers, asked.known)) is Why.ALLOWED
+
+
+def explained_lines(asked: Question) -> Iterator[str]:
+    """Yield the answer to a question and its reasons, as people read them."""
+    if asked.rule is not None:
+        yield f"{_ANSWERS[asked.rule.why]}  by a rule that no policy changes: {asked.rule.text}"
+        yield from _request(asked.context)
+        return
+    yield from explanation_lines(explain(asked.context, asked.layers))
+    unknown = _unknown(asked)
+    if unknown:
+        yield ""
+        denied = asked.answer() is not Why.ALLOWED
+        told = " It could be allowed with others." if denied and _could_be_allowed(asked) else ""
+        yield f"Not known here, and taken as absent: {', '.join(unknown)}.{told}"
+        yield f"Tell them: {' '.join(f'--context {name}=...' for name in unknown)}"
+
+
+def explanation_lines(found: Explanation) -> Iterator[str]:
+    """Yield an explanation as people read it."""
+    context, decision = found.context, found.decision
+    yield f"{_ANSWERS[decision.why]}  by the {decision.layer}"
+    yield from _request(context)
+    for layer in found.layers:
+        yield ""
+        yield from _layer(layer)
+    if found.needed:
+        yield ""
+        yield "Missing, were nothing denied:" if decision.why is Why.EXPLICIT_DENY else "Missing:"
+        for need in found.needed:
+            yield from _need(need)
+
+
+def _request(context: RequestContext) -> Iterator[str]:
+    yield f"  {context.principal.arn}"
+    yield f"  {context.action}  on  {context.resource}"
+
+
+def _layer(layer: LayerRead) -> Iterator[str]:
+    yield f"{layer.layer}: {layer.answer}"
+    near = sorted(layer.statements, key=lambda one: (not one.applies, one.misses))
+    applying = sum(one.applies for one in near)
+    for one in near[: max(applying, _SHOWN)]:
+        yield from _statement(one)
+    left = len(near) - max(applying, _SHOWN)
+    if left > 0:
+        yield f"    and {left} more about this action that do not apply"
+    if not near:
+        yield "    no statement is about this action"
+
+
+def _statement(read: Read) -> Iterator[str]:
+    statement = read.statement
+    name = f"{statement.policy or 'policy'}, statement {statement.sid or statement.index}"
+    yield f"  {'✓' if read.applies else '✗'} {statement.effect} {name}"
+    if not read.names_principal:
+        listed = ", ".join(one.text for one in statement.everybody())
+        yield f"      names {'everybody but ' if statement.not_principals else ''}{listed}"
+    if not read.reaches_resource:
+        listed = ", ".join((*statement.resources, *statement.not_resources))
+        yield f"      is about {'all resources but ' if statement.not_resources else ''}{listed}"
+    for one in read.conditions:
+        yield f"      {_condition(one)}"
+
+
+def _condition(tested: Tested) -> str:
+    condition = tested.condition
+    sign = {True: "✓", False: "✗", None: "?"}[tested.holds]
+    actual = ", ".join(tested.actual) if tested.actual else "absent"
+    return f"{sign} {condition.operator} {condition.name}: wants {', '.join(condition.values)}; is {actual}"
+
+
+def _need(need: Need) -> Iterator[str]:
+    yield f"  an allow in the {need.layer}"
+    if need.nearest is not None:
+        statement = need.nearest.statement
+        name = f"{statement.policy or 'policy'}, statement {statement.sid or statement.index}"
+        yield f"    nearest to one comes {name}: {need.nearest.misses} of its parts do not fit"
+    if "Federated" not in need.statement.get("Principal", {}) or "Condition" in need.statement:
+        yield f"    this would be one: {json.dumps(need.statement)}"
+
+
+# --- who-can ----------------------------------------------------------------------------------------------------------
+
+
+@click.command("who-can")
+@click.argument("action")
+@click.argument("resource", default="*")
+@click.option("--account", "account_id", help="Only principals of this account; all are asked otherwise.")
+@_context
+@installation_options
+@json_option
+def who_can(  # noqa: PLR0913 - one argument for each option
+    *,
+    action: str,
+    resource: str,
+    account_id: str | None,
+    pairs: tuple[str, ...],
+    config: Path | None,
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    """List who may do ACTION on RESOURCE (an ARN): users, roles, roots, and whom a role's trust policy lets in.
+
+    "if" stands where conditions decide about what only a request knows, such as MFA or an address; --context tells it.
+    """
+    keys = _keys(pairs)
+    with closing(open_store(settings_of(config, data))) as store:
+        found = list(_who(store, account_id, action, resource, keys))
+    if as_json:
+        print_json(found)
+    else:
+        rows = [(one["principal"], one["answer"], "; ".join(one["if"])) for one in found]
+        print_table(["principal", "may", "if"], rows)
+
+
+def _who(
+    store: Store, account_id: str | None, action: str, resource: str, keys: Mapping[str, tuple[str, ...]]
+) -> Iterator[dict[str, Any]]:
+    asker = Asker(store, now())
+    with store.read() as tx:
+        accounts = [account_id] if account_id else [one.id for one in list_accounts(tx)]
+    questions = [one for account in accounts for one in asker.everybody(account, action, resource, keys)]
+    for asked in (*questions, *asker.outsiders(action, resource, keys)):
+        if _could_be_allowed(asked):
+            surely = asked.answer(at_worst(asked.layers, asked.known)) is Why.ALLOWED
+            yield {
+                "principal": _shown(asked),
+                "answer": "yes" if surely else "if",
+                "if": [] if surely else list(_conditions(asked)),
+            }
+
+
+def _shown(asked: Question) -> str:
+    """Return the ARN of a role rather than of a session that nobody began."""
+    principal = asked.context.principal
+    return principal.entity_arn or principal.arn
+
+
+def _conditions(asked: Question) -> Iterator[str]:
+    """Yield the conditions on which it depends: those of the allows that would grant, and of the denies that might."""
+    best = decide(asked.context, at_best(asked.layers, asked.known))
+    granting = {(one.layer, one.statement.policy, one.statement.index) for one in best.statements}
+    for layer in explain(asked.context, asked.layers).layers:
+        for read in layer.statements:
+            statement = read.statement
+            mine = (layer.layer, statement.policy, statement.index) in granting
+            if not (mine or (statement.denies and read.names_principal and read.reaches_resource)):
+                continue
+            for one in open_conditions(statement, asked.known):
+                yield f"{'unless ' if statement.denies else ''}{one.operator} {one.name} {', '.join(one.values)}"

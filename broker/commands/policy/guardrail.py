@@ -1,0 +1,80 @@
+"""``fedgate guardrail``: the ceiling of a whole account."""
+
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from broker.commands.operator_audit import recorded
+from broker.commands.options import installation_options, settings_of, text_of
+from broker.commands.output import json_option, moment, print_facts, print_json, print_table
+from broker.wiring import now, open_store
+from iam import guardrails
+from iam.guardrails import Guardrail
+
+_account = click.option("--account", "account_id", required=True, help="The account's id.")
+
+
+@click.group()
+def guardrail() -> None:
+    """Set the ceiling of an account: what none of its policies can grant beyond.
+
+    A guardrail is a policy that grants nothing. Where an account has any, one of them must allow a request and none may
+    deny it, whoever of the account asks, its root among them. It works as a service control policy of AWS does, and is
+    set here alone: nobody of the account can change it through the API.
+    """
+
+
+@guardrail.command("set")
+@click.argument("name")
+@click.argument("document", metavar="FILE", type=text_of)
+@_account
+@installation_options
+@json_option
+def set_(name: str, document: str, account_id: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
+    """Set a guardrail from a policy FILE (- for standard input), in place of the one of that NAME.
+
+    It acts on the next request. Begin with a Deny of what nobody may do, beside an Allow of everything: a guardrail
+    without an Allow forbids everything.
+    """
+    settings = settings_of(config, data)
+    with closing(open_store(settings)) as store, recorded(settings, store, "PutGuardrail") as change:
+        new = Guardrail(account_id, name, document, int(now().timestamp() * 1000))
+        guardrails.put(change.tx, new, settings.limits)
+        change.account_id, change.parameters = account_id, {"name": name, "document": document}
+    if as_json:
+        print_json({"account_id": account_id, "name": name})
+    else:
+        print_facts({"account": account_id, "guardrail": name})
+
+
+@guardrail.command()
+@click.argument("name")
+@_account
+@installation_options
+@json_option
+def remove(name: str, account_id: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
+    """Remove a guardrail; an account without any is limited by its own policies alone."""
+    settings = settings_of(config, data)
+    with closing(open_store(settings)) as store, recorded(settings, store, "DeleteGuardrail") as change:
+        guardrails.remove(change.tx, account_id, name)
+        change.account_id, change.parameters = account_id, {"name": name}
+    if as_json:
+        print_json({"account_id": account_id, "removed": name})
+    else:
+        print_facts({"account": account_id, "removed": name})
+
+
+@guardrail.command("list")
+@click.option("--account", "account_id", help="Only this account's.")
+@installation_options
+@json_option
+def list_(account_id: str | None, config: Path | None, data: Path | None, *, as_json: bool) -> None:
+    """List guardrails; --json prints their documents as well."""
+    with closing(open_store(settings_of(config, data))) as store, store.read() as tx:
+        found = guardrails.of_account(tx, account_id)
+    if as_json:
+        print_json([{"account_id": one.account_id, "name": one.name, "document": one.document} for one in found])
+    else:
+        rows = [(one.account_id, one.name, moment(one.created)) for one in found]
+        print_table(["account", "guardrail", "set"], rows)

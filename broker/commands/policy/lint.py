@@ -1,0 +1,98 @@
+"""``fedgate lint``: what is wrong or questionable about policies in files, before they are written anywhere."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from broker.commands.options import read_text
+from broker.commands.output import json_option, plain, print_json
+from iam.errors import MalformedPolicyDocument
+from iam.policy.document import Policy, PolicyKind
+from iam.policy.lint import Finding, Level, lint
+from iam.policy.source_positions import statement_spans
+from iam.policy.strict_json import load
+from iam.service_data import ServiceData
+
+_KINDS = click.Choice([kind.value for kind in PolicyKind])
+_GRAVE = (Level.ERROR, Level.SECURITY_WARNING)
+
+
+@click.command("lint")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--kind", type=_KINDS, help="What the policies are; left out, their elements tell.")
+@json_option
+def lint_(files: tuple[Path, ...], kind: str | None, *, as_json: bool) -> None:
+    """Say what is wrong or questionable about policies in files.
+
+    What AWS refuses is refused here, with the place; beyond that there are findings of four levels, by the names that
+    IAM Access Analyzer gives them. Exit status: 1 where a policy is refused or a finding is an ERROR or a
+    SECURITY_WARNING.
+    """
+    services = ServiceData()
+    found = [one for file in files for one in _linted(file, kind, services)]
+    if as_json:
+        print_json(found)
+    else:
+        for one in found:
+            where = f"{one['file']}:{one['line']}" if one["line"] else one["file"]
+            click.echo(plain(f"{where}: {one['level']} {one['code']} ({one['place']})"))
+            click.echo(plain(f"    {one['text']}"))
+        click.echo(f"{_count(len(found), 'finding')} in {_count(len(files), 'file')}")
+    if any(one["level"] in _GRAVE for one in found):
+        raise SystemExit(1)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+
+
+def _linted(file: Path, kind: str | None, services: ServiceData) -> Iterator[dict[str, Any]]:
+    text = read_text(file)
+    try:
+        policy = Policy.parse(text, PolicyKind(kind) if kind else kind_of(text))
+    except MalformedPolicyDocument as error:
+        yield {
+            "file": str(file),
+            "line": None,
+            "level": Level.ERROR,
+            "code": error.code,
+            "place": "policy",
+            "text": error.log,
+        }
+        return
+    lines = [span.start.line + _gap(text, span.start) for span in statement_spans(text)]
+    for one in lint(policy, services):
+        yield _finding(file, one, None if one.statement is None else lines[one.statement])
+
+
+def _gap(text: str, start: Any) -> int:  # noqa: ANN401 - a Position
+    """Return how many lines below its beginning the first sign of a statement stands."""
+    rest = "\n".join(text.split("\n")[start.line - 1 :])[start.column - 1 :]
+    return rest[: len(rest) - len(rest.lstrip())].count("\n")
+
+
+def _finding(file: Path, one: Finding, line: int | None) -> dict[str, Any]:
+    return {
+        "file": str(file),
+        "line": line,
+        "level": one.level,
+        "code": one.code,
+        "place": one.whereabouts,
+        "text": one.text,
+    }
+
+
+def kind_of(text: str) -> PolicyKind:
+    """Return what a policy is by its elements: who names a Principal is a trust policy, or one on a resource."""
+    try:
+        document = load(text)
+    except ValueError:
+        return PolicyKind.IDENTITY
+    statements = document.get("Statement", []) if isinstance(document, dict) else []
+    listed = statements if isinstance(statements, list) else [statements]
+    elements = {name for statement in listed if isinstance(statement, dict) for name in statement}
+    if not elements & {"Principal", "NotPrincipal"}:
+        return PolicyKind.IDENTITY
+    return PolicyKind.RESOURCE if elements & {"Resource", "NotResource"} else PolicyKind.TRUST

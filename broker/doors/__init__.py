@@ -1,0 +1,1 @@
+"""How programs on other machines receive credentials."""

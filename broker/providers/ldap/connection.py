@@ -1,0 +1,346 @@
+"""One connection to one directory server: the only file that touches ldap3, and where its unsafe defaults end.
+
+ldap3 would validate no certificate, follow a referral to any host with the person's password, wait for ever and send
+each request in two packets. So the socket is opened, encrypted and metered here, and ldap3 only encodes and decodes.
+"""
+
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import ldap3
+from ldap3.operation.bind import bind_operation
+from ldap3.operation.extended import extended_operation
+from ldap3.operation.modify import modify_operation
+from ldap3.protocol.controls import build_control
+from ldap3.protocol.rfc3062 import PasswdModifyRequestValue
+
+from broker.providers.ldap.bind_errors import policy_error
+
+_START_TLS: Final = "1.3.6.1.4.1.1466.20037"  # RFC 4511 4.14.1
+_PASSWORD_MODIFY: Final = "1.3.6.1.4.1.4203.1.11.1"  # noqa: S105 - RFC 3062
+_PASSWORD_POLICY: Final = "1.3.6.1.4.1.42.2.27.8.5.1"  # noqa: S105 - an object identifier
+_MAX_ANSWER: Final = 4 * 1024 * 1024
+_RECEIVE: Final = 64 * 1024
+_PORTS: Final = {"ldap": 389, "ldaps": 636, "ldapi": 0}
+_SIZE_LIMIT_EXCEEDED: Final = 4
+_NO_SUCH_OBJECT: Final = 32
+_INSUFFICIENT_ACCESS: Final = 50
+_ASK_POLICY: Final = [build_control(_PASSWORD_POLICY, False, None)]  # noqa: FBT003 - ldap3's own order: criticality
+
+BASE: Final = ldap3.BASE
+SUBTREE: Final = ldap3.SUBTREE
+
+
+class Broken(Exception):
+    """The server did not answer as a directory must; ``security`` says that somebody may be in between."""
+
+    def __init__(self, reason: str, *, security: bool = False) -> None:
+        super().__init__(reason)
+        self.security = security
+
+
+class Unanswered(Exception):
+    """The server may have made a change before it fell silent, so nobody may be asked for it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where one server listens: ``scheme`` is ldap, ldaps or ldapi; ``host`` is the socket's path for ldapi."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, url: str) -> "Address":
+        """Return the address in an LDAP URL without a path; raises ValueError."""
+        parts = urlsplit(url)
+        if parts.scheme not in _PORTS or not parts.netloc or parts.path.strip("/") or parts.query or parts.username:
+            raise ValueError(f"not an LDAP URL of scheme and host alone: {url!r}")
+        if parts.scheme == "ldapi":
+            return cls("ldapi", unquote(parts.netloc), 0)
+        return cls(parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme])
+
+    @property
+    def local(self) -> bool:
+        """Say whether nobody else can listen on the way."""
+        if self.scheme == "ldapi" or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return self.host if self.scheme == "ldapi" else f"{self.scheme}://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """How to speak to every server of one directory; time-outs are in seconds."""
+
+    tls: ssl.SSLContext
+    start_tls: bool
+    connect_timeout: float
+    receive_timeout: float
+    monotonic: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server said: RFC 4511's resultCode, its diagnosticMessage, and the password policy's error."""
+
+    result: int
+    message: str
+    policy_error: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry as found; the names of attributes are in lower case."""
+
+    dn: str
+    attributes: Mapping[str, tuple[bytes, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found; ``complete`` is False where the server stopped at the size limit."""
+
+    entries: tuple[Entry, ...]
+    complete: bool
+
+
+def tls_context(ca_file: str, *, insecure_skip_tls_verify: bool) -> ssl.SSLContext:
+    """Return a context that checks chain and host name and refuses TLS below 1.2; slow, so made once."""
+    context = ssl.create_default_context(cafile=ca_file or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if insecure_skip_tls_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class _Metered:
+    """A socket as ldap3 uses one, with a deadline and a size for each whole answer instead of each packet."""
+
+    def __init__(self, sock: socket.socket, monotonic: Callable[[], float]) -> None:
+        self._sock = sock
+        self._monotonic = monotonic
+        self._deadline = 0.0
+        self._left = 0
+
+    def expect(self, seconds: float) -> None:
+        self._deadline = self._monotonic() + seconds
+        self._left = _MAX_ANSWER
+
+    def _arm(self) -> None:
+        remaining = self._deadline - self._monotonic()
+        if remaining <= 0:
+            raise TimeoutError("the answer took too long")
+        self._sock.settimeout(remaining)
+
+    def sendall(self, octets: bytes) -> None:
+        self._arm()
+        self._sock.sendall(octets)
+
+    def recv(self, size: int) -> bytes:
+        self._arm()
+        octets = self._sock.recv(
+            max(size, _RECEIVE)
+        )  # ldap3's 4 KiB at a time would copy a large answer a thousand times
+        self._left -= len(octets)
+        if self._left < 0:
+            raise OSError("the answer is too large")
+        return octets
+
+    def encrypt(self, context: ssl.SSLContext, host: str) -> None:
+        self._arm()
+        self._sock = _encrypted(self._sock, context, host)
+
+    def shutdown(self, how: int) -> None:
+        self._sock.shutdown(how)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class LdapConnection:
+    """An open connection, for one caller at a time; every method may raise Broken."""
+
+    def __init__(self, address: Address, transport: Transport) -> None:
+        self.address = address
+        self._transport = transport
+        self._socket = _connect(address, transport)
+        try:
+            self._ldap = _attached(address, self._socket)
+            if transport.start_tls and address.scheme == "ldap":
+                self._start_tls()
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def bind(self, dn: str, password: str) -> Answer:
+        """Ask whether this is the DN's password; afterwards the connection has that DN's rights, or none."""
+        if not dn or not password:
+            # RFC 4513 5.1.2: a bind with an empty name or password succeeds and proves nothing.
+            raise Broken("a bind needs a name and a password")
+        # Octets, not text: ldap3 would change the password by SASLprep, which the directory that set it may not have
+        # done.
+        return self._answer("bindRequest", bind_operation(3, ldap3.SIMPLE, dn, password.encode()))
+
+    def bind_anonymously(self) -> Answer:
+        """Give up all rights."""
+        return self._answer("bindRequest", bind_operation(3, ldap3.ANONYMOUS, "", ""))
+
+    def modify_own_password(self, old: str, new: str) -> Answer:
+        """Change the password of whoever is bound (RFC 3062) and to octets, as with bind; raises Unanswered."""
+        value = PasswdModifyRequestValue()
+        value["oldPasswd"], value["newPasswd"] = old.encode(), new.encode()
+        return self._change("extendedReq", extended_operation(_PASSWORD_MODIFY, value))
+
+    def replace_unicode_password(self, dn: str, old: str, new: str) -> Answer:
+        """Change anybody's password in Active Directory, which compares the old one; raises Unanswered.
+
+        Source: MS-ADTS 3.1.1.3.1.5: to delete one unicodePwd and add another is a change, to replace it is a reset.
+        """
+        changes = [(ldap3.MODIFY_DELETE, [_unicode_password(old)]), (ldap3.MODIFY_ADD, [_unicode_password(new)])]
+        return self._change("modifyRequest", modify_operation(dn, {"unicodePwd": changes}, auto_encode=False))
+
+    def search(self, base: str, filter_: str, attributes: Sequence[str], *, limit: int, scope: str = SUBTREE) -> Found:
+        """Return what matches, at most ``limit`` entries, references to other servers left out."""
+        self._ask(
+            self._ldap.search,
+            base,
+            filter_,
+            search_scope=scope,
+            dereference_aliases=ldap3.DEREF_NEVER,
+            attributes=list(attributes) or [ldap3.NO_ATTRIBUTES],
+            size_limit=limit,
+            time_limit=max(1, int(self._transport.receive_timeout)),
+        )
+        result = int(self._ldap.result["result"])
+        # A root DSE that is kept from us tells as little as none; any other entry could be one that matters.
+        if scope == BASE and (result == _NO_SUCH_OBJECT or (not base and result == _INSUFFICIENT_ACCESS)):
+            return Found((), complete=True)
+        if result not in {0, _SIZE_LIMIT_EXCEEDED}:
+            raise Broken(f"search under {base!r} ended with {self._ldap.result['description']}")
+        entries = tuple(_entry(raw) for raw in self._ldap.response if raw["type"] == "searchResEntry")
+        return Found(entries, complete=result == 0)
+
+    def close(self) -> None:
+        """Close without a word: an unbind request would only be one more thing to wait for."""
+        self._socket.close()
+
+    def _change(self, kind: str, request: Any) -> Answer:  # noqa: ANN401 - ldap3 publishes no types
+        if not (self.address.local or self.address.scheme == "ldaps" or self._transport.start_tls):
+            raise Broken("a new password is sent over an encrypted connection alone", security=True)
+        self._ldap.fast_decoder = False  # it cannot read the referral in an extended response
+        try:
+            return self._answer(kind, request)
+        except Broken as error:
+            raise Unanswered(str(error)) from error
+        finally:
+            self._ldap.fast_decoder = True
+
+    def _answer(self, kind: str, request: Any) -> Answer:  # noqa: ANN401 - ldap3 publishes no types
+        self._ask(lambda: self._ldap.post_send_single_response(self._ldap.send(kind, request, _ASK_POLICY)))
+        self._ldap.request = None  # ldap3 keeps the last request, password and all
+        result: dict[str, Any] = self._ldap.result
+        control = result.get("controls", {}).get(_PASSWORD_POLICY, {})
+        return Answer(int(result["result"]), result["message"], policy_error(control.get("value")))
+
+    def _start_tls(self) -> None:
+        try:
+            self._ask(self._ldap.extended, _START_TLS)
+            refused = self._ldap.result["result"] != 0
+        except Broken as error:
+            raise Broken(f"StartTLS: {error}", security=True) from error
+        if refused:
+            raise Broken("the server refuses StartTLS", security=True)
+        self._socket.expect(self._transport.connect_timeout)
+        self._socket.encrypt(self._transport.tls, self.address.host)
+
+    def _ask(self, request: Callable[..., object], *arguments: object, **options: object) -> None:
+        self._socket.expect(self._transport.receive_timeout)
+        try:
+            request(*arguments, **options)
+        except Exception as error:  # noqa: BLE001 - ldap3's decoder raises anything at all for octets that are no BER
+            raise Broken(f"{type(error).__name__}: {error}"[:300]) from None
+
+
+def _connect(address: Address, transport: Transport) -> _Metered:
+    try:
+        sock = _dial(address, transport.connect_timeout)
+    except OSError as error:
+        raise Broken(f"connect: {error}") from error
+    metered = _Metered(sock, transport.monotonic)
+    if address.scheme == "ldaps":
+        metered.expect(transport.connect_timeout)
+        try:
+            metered.encrypt(transport.tls, address.host)
+        except BaseException:
+            sock.close()
+            raise
+    return metered
+
+
+def _dial(address: Address, timeout: float) -> socket.socket:
+    if address.scheme == "ldapi":
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(timeout)
+        try:
+            sock.connect(address.host)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+    sock = socket.create_connection((address.host, address.port), timeout)
+    # Without it the second packet of a request waits 40 ms for the server's delayed acknowledgement.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _encrypted(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+    try:
+        return context.wrap_socket(sock, server_hostname=host)
+    except ssl.SSLError as error:
+        raise Broken(f"TLS: {error}", security=True) from error
+    except OSError as error:
+        raise Broken(f"TLS: {error}") from error
+
+
+def _attached(address: Address, sock: _Metered) -> Any:  # noqa: ANN401 - ldap3 publishes no types
+    server = ldap3.Server(address.host or "localhost", port=address.port or 389, get_info=ldap3.NONE)
+    connection = ldap3.Connection(
+        server,
+        client_strategy=ldap3.SYNC,
+        auto_referrals=False,
+        check_names=False,
+        auto_escape=False,
+        return_empty_attributes=False,
+        read_only=True,
+    )
+    # What the strategy's own open() would set after it had opened a socket of its own.
+    connection.strategy._outstanding = {}  # noqa: SLF001 - see above
+    connection.socket = sock
+    connection.closed = False
+    connection.listening = True
+    return connection
+
+
+def _unicode_password(password: str) -> bytes:
+    return f'"{password}"'.encode("utf-16-le")
+
+
+def _entry(raw: Mapping[str, Any]) -> Entry:
+    attributes = {
+        name.lower(): tuple(bytes(value) for value in values) for name, values in raw["raw_attributes"].items()
+    }
+    return Entry(str(raw["dn"]), attributes)

@@ -1,0 +1,413 @@
+"""Sign-in against LDAP directories and Active Directory: search, bind as the person, read the groups."""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from broker.providers.ldap.account_status import ASKED, kept_out
+from broker.providers.ldap.bind_errors import SUCCESS, WRONG_PASSWORD, may_be_proved, proved_by_openldap
+from broker.providers.ldap.connection import (
+    BASE,
+    Address,
+    Answer,
+    Broken,
+    Entry,
+    LdapConnection,
+    Transport,
+    Unanswered,
+    tls_context,
+)
+from broker.providers.ldap.dn import escape_dn_value, escape_filter_value, first_value, normalise_dn
+from broker.providers.ldap.groups import Groups, texts
+from broker.providers.ldap.passwords import (
+    MAX_PASSWORD,
+    Change,
+    ChangeOutcome,
+    changed_as_oneself,
+    changed_by_service,
+    objection,
+    proved,
+    sendable,
+)
+from broker.providers.ldap.pool import Pool, Servers
+from broker.providers.ldap.stable_ids import filter_of, stable_id, stable_ids
+from broker.providers.ldap.vendors import Kind, kind_of
+from sts.identity import Identity, ProviderUnavailable, Refusal
+
+__all__ = ["LdapConfig", "LdapProvider", "escape_dn_value", "escape_filter_value", "normalise_dn"]
+
+_SAFE_URL: Final = re.compile(r"https://\S|http://(localhost|127\.[0-9.]+|\[::1\])([:/]|\Z)")
+_NAME: Final = re.compile(r"[\w._-]{1,128}", re.ASCII)
+_MAX_USERNAME: Final = 256
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LdapConfig:
+    r"""How to reach one directory and how to find people and groups in it.
+
+    ``urls`` are ``ldap://host:port``, ``ldaps://host:port`` or ``ldapi://%2Fpath``, tried in order; beyond loopback
+    ``ldap`` needs ``start_tls``. ``ca_file`` is a PEM bundle (empty: the system's). An empty ``bind_dn`` searches
+    anonymously.
+
+    ``user_filter`` holds ``{username}``. ``login_domains`` are the domains whose ``DOMAIN\name`` and ``name@domain``
+    mean plain ``name``; other names go into the filter as typed. An empty ``id_attribute`` takes the first of
+    objectGUID, entryUUID, ipaUniqueID and nsUniqueId that the entry has.
+
+    Groups are the values of ``member_of_attribute`` (empty: not read) and, where ``group_base`` is set, what
+    ``group_filter`` finds; it holds ``{dn}`` or ``{username}``. ``nested_groups`` follows the groups of groups in the
+    same two ways. Active Directory does that by itself with ``(member:1.2.840.113556.1.4.1941:={dn})`` as
+    ``group_filter``.
+
+    ``attributes`` are copied into the Identity. Time-outs are in seconds, ``receive_timeout`` for a whole answer.
+    ``pool_size`` is how many idle connections of each of the two kinds are kept, ``max_in_flight`` how many may be in
+    use at once.
+
+    ``password_change`` lets people change their password through Fedgate, unless ``password_change_url`` names the
+    place where they do it instead.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    user_base: str
+    bind_dn: str = ""
+    bind_password: str = field(default="", repr=False)
+    user_filter: str = "(&(objectClass=person)(uid={username}))"
+    username_attribute: str = "uid"
+    id_attribute: str = ""
+    login_domains: tuple[str, ...] = ()
+    member_of_attribute: str = "memberOf"
+    group_base: str = ""
+    group_filter: str = ""
+    nested_groups: bool = False
+    attributes: tuple[str, ...] = ()
+    start_tls: bool = False
+    ca_file: str = ""
+    insecure_skip_tls_verify: bool = False
+    connect_timeout: float = 3.0
+    receive_timeout: float = 5.0
+    pool_size: int = 8
+    max_in_flight: int = 128
+    password_change: bool = True
+    password_change_url: str = ""
+
+    def __post_init__(self) -> None:
+        addresses = [Address.parse(url) for url in self.urls]
+        wrong = {
+            "name: letters, digits and ._- only": not _NAME.fullmatch(self.name),
+            "urls: at least one": not addresses,
+            "urls: ldap:// beyond this machine needs start_tls = true, or use ldaps://": any(
+                address.scheme == "ldap" and not address.local and not self.start_tls for address in addresses
+            ),
+            "user_filter: needs {username}": "{username}" not in self.user_filter,
+            "group_filter: needs {dn} or {username}": bool(self.group_base)
+            and "{dn}" not in self.group_filter
+            and "{username}" not in self.group_filter,
+            "bind_password: needed with bind_dn": bool(self.bind_dn) != bool(self.bind_password),
+            "password_change_url: must begin with https:// (http:// on this machine only)": bool(
+                self.password_change_url
+            )
+            and not _SAFE_URL.match(self.password_change_url),
+            "time-outs and pool sizes: above zero": min(
+                self.connect_timeout, self.receive_timeout, self.pool_size, self.max_in_flight
+            )
+            <= 0,
+        }
+        for sentence, applies in wrong.items():
+            if applies:
+                raise ValueError(f"directory {self.name!r}: {sentence}")
+
+    @property
+    def changes_passwords(self) -> bool:
+        """Whether people may change their password here, and not elsewhere or nowhere."""
+        return self.password_change and not self.password_change_url
+
+    @property
+    def provider(self) -> str:
+        """What Identity.provider says of people from here."""
+        return f"ldap-provider/{self.name}"
+
+    def open(
+        self,
+        *,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> "LdapProvider":
+        """Return a provider, which connects on first use; raises OSError where ``ca_file`` cannot be read."""
+        return LdapProvider(self, now=now, monotonic=monotonic, sleep=sleep)
+
+
+class LdapProvider:
+    """One directory, asked over kept connections; safe to share between threads and greenlets."""
+
+    def __init__(
+        self,
+        config: LdapConfig,
+        *,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self.config = config
+        self._now = now
+        self._pace = _Pace(monotonic, sleep)
+        transport = Transport(
+            tls_context(config.ca_file, insecure_skip_tls_verify=config.insecure_skip_tls_verify),
+            config.start_tls,
+            config.connect_timeout,
+            config.receive_timeout,
+            monotonic,
+        )
+        servers = Servers(tuple(Address.parse(url) for url in config.urls), monotonic)
+
+        def pool(open_: Callable[[Address], LdapConnection]) -> Pool:
+            patience = config.connect_timeout + config.receive_timeout
+            return Pool(
+                servers,
+                open_,
+                keep=config.pool_size,
+                in_flight=config.max_in_flight,
+                patience=patience,
+                monotonic=monotonic,
+            )
+
+        # Two kinds of connection that never mix: one has the service account's rights and searches (and changes a
+        # password that it is given), the other is bound as whoever signed in last and asked for nothing before the next
+        # bind.
+        self._service = pool(lambda address: _service_connection(address, transport, config))
+        self._binds = pool(lambda address: LdapConnection(address, transport))
+        self._groups = Groups(
+            self._service,
+            member_of_attribute=config.member_of_attribute,
+            base=config.group_base,
+            filter_=config.group_filter,
+            nested=config.nested_groups,
+        )
+        self._asked = _asked_attributes(config)
+
+    def authenticate(self, username: str, password: str) -> Identity | Refusal:
+        """Return who this is, or for the audit log why nobody; raises ProviderUnavailable.
+
+        An unknown name costs a bind as a wrong password does, and every refusal by the directory takes at least as long
+        as wrong passwords lately took.
+        """
+        name = self.plain_name(username)
+        unaskable = _unaskable(name, password)
+        if unaskable:
+            return unaskable
+        entry = self._entry(name, password)
+        if isinstance(entry, Refusal):
+            return entry
+        return self._prove(entry.dn, password) or self._identity(entry)
+
+    def look_up(self, identity: Identity) -> Identity | Refusal:
+        """Return who somebody proved earlier is by now, with the groups of now; raises ProviderUnavailable.
+
+        Whoever is not there any more, or whose account is disabled, expired or locked, is refused. A new name changes
+        nothing: the stable id says who it is (THREATS E11, E12).
+        """
+        entry = self._entry_of(identity)
+        if entry is None:
+            return Refusal("unknown user", counted=False)
+        found = kept_out(entry, self._now()) or self._identity(entry)
+        return replace(found, authenticated_at=identity.authenticated_at) if isinstance(found, Identity) else found
+
+    def change_password(self, username: str, old: str, new: str) -> ChangeOutcome:
+        """Prove who this is by the old password and change it as that person; raises ProviderUnavailable.
+
+        Wrong old passwords and unknown names are one outcome, REFUSED, whose ``refusal`` is as of ``authenticate``. No
+        request is sent twice: the outcome is UNKNOWN where the directory fell silent after it got the new password.
+        """
+        if not self.config.changes_passwords:
+            return ChangeOutcome(Change.IMPOSSIBLE, detail="the settings say so")
+        name = self.plain_name(username)
+        unaskable = _unaskable(name, old)
+        if unaskable:
+            return ChangeOutcome.refused(unaskable)
+        objected = objection(old, new)
+        if objected:
+            return ChangeOutcome(objected)
+        kind = self._service.run(kind_of)
+        entry = self._entry(name, old)
+        if isinstance(entry, Refusal):
+            return ChangeOutcome.refused(entry)
+        try:
+            return self._change(kind, entry.dn, old, new)
+        except Unanswered as error:
+            _LOG.warning("ldap directory %s: whether a password was changed is not known: %s", self.config.name, error)
+            return ChangeOutcome(Change.UNKNOWN, detail=str(error))
+
+    def check(self) -> None:
+        """Return when the directory answers the service account; raises ProviderUnavailable."""
+        base = self.config.user_base
+        found = self._service.run(
+            lambda connection: connection.search(base, "(objectClass=*)", (), limit=1, scope=BASE)
+        )
+        if not found.entries:
+            raise ProviderUnavailable(f"{base!r} does not exist or may not be read")
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._service.close()
+        self._binds.close()
+
+    def plain_name(self, username: str) -> str:
+        """Return the name that is looked for: without its domain, where that is one of ``login_domains``."""
+        domains = {domain.casefold() for domain in self.config.login_domains}
+        domain, slash, name = username.partition("\\")
+        if slash and domain.casefold() in domains:
+            return name
+        name, at, domain = username.rpartition("@")
+        return name if at and domain.casefold() in domains else username
+
+    def _entry(self, name: str, password: str) -> Entry | Refusal:
+        """Return the one entry of this name; whoever has none is refused as a wrong password is."""
+        filter_ = self.config.user_filter.replace("{username}", escape_filter_value(name))
+        # Two are as many as it takes to know that the name is ambiguous.
+        found = self._service.run(
+            lambda connection: connection.search(self.config.user_base, filter_, self._asked, limit=2)
+        )
+        if len(found.entries) != 1 or not found.complete or not found.entries[0].dn:
+            return self._nobody(password, "ambiguous user name" if found.entries else "unknown user")
+        return found.entries[0]
+
+    def _entry_of(self, identity: Identity) -> Entry | None:
+        """Return the entry of somebody whose stable id is known, wherever it was moved and whatever it is called."""
+        by_id = filter_of(identity.subject, self.config.id_attribute)
+        # By name first: directories keep an index of names, and not always one of ids.
+        filters = (
+            self.config.user_filter.replace("{username}", escape_filter_value(identity.name)),
+            f"(&{self.config.user_filter.replace('{username}', '*')}{by_id})",
+        )
+        for filter_ in filters:
+            for entry in self._found(filter_, (*self._asked, *ASKED)):
+                if stable_id(entry, self.config.id_attribute) == identity.subject:
+                    return entry
+        return None
+
+    def _found(self, filter_: str, attributes: tuple[str, ...]) -> tuple[Entry, ...]:
+        # Two are as many as it takes to know that a name is ambiguous.
+        base = self.config.user_base
+        found = self._service.run(lambda connection: connection.search(base, filter_, attributes, limit=2))
+        return found.entries if found.complete and len(found.entries) == 1 and found.entries[0].dn else ()
+
+    def _nobody(self, password: str, reason: str) -> Refusal:
+        """Refuse after a bind that cannot succeed, so that the answer takes as long as for a wrong password."""
+        dn = f"cn={escape_dn_value(uuid.UUID(int=0).hex)},{self.config.user_base}"
+        started = self._pace.start()
+        self._binds.run(lambda connection: proved(connection, dn, password))
+        self._pace.keep(started)
+        return Refusal(reason)
+
+    def _prove(self, dn: str, password: str) -> Refusal | None:
+        started = self._pace.start()
+        refusal = self._binds.run(lambda connection: proved(connection, dn, password))
+        return None if refusal is None else self._settled(refusal, started)
+
+    def _settled(self, refusal: Refusal, started: float) -> Refusal:
+        """Return a refusal by the directory when it is due, with what its kind adds to it."""
+        if refusal.reason == WRONG_PASSWORD:
+            self._pace.learn(started)
+        if may_be_proved(refusal) and self._service.run(kind_of) is Kind.OPENLDAP:
+            refusal = proved_by_openldap(refusal)
+        self._pace.keep(started)
+        return refusal
+
+    def _change(self, kind: Kind, dn: str, old: str, new: str) -> ChangeOutcome:
+        started = self._pace.start()
+        outcome = self._binds.run(lambda connection: changed_as_oneself(connection, kind, dn, old, new))
+        if outcome.refusal is None:
+            return outcome
+        refusal = self._settled(outcome.refusal, started)
+        if kind is not Kind.ACTIVE_DIRECTORY or not refusal.changeable:
+            return ChangeOutcome.refused(refusal)
+        if not self.config.bind_dn:
+            return ChangeOutcome(Change.IMPOSSIBLE, refusal, "needs a service account")
+        return self._service.run(lambda connection: changed_by_service(connection, dn, old, new))
+
+    def _identity(self, entry: Entry) -> Identity | Refusal:
+        subject = stable_id(entry, self.config.id_attribute)
+        name = next(iter(texts(entry, self.config.username_attribute)), "")
+        if not subject or not name:
+            return Refusal("entry without stable id or name", entry.dn, counted=False)
+        groups = self._groups.of(entry, name)
+        attributes = {attribute: texts(entry, attribute) for attribute in self.config.attributes}
+        return Identity(
+            provider=self.config.provider,
+            subject=subject,
+            name=name,
+            authenticated_at=self._now(),
+            groups=groups,
+            group_names=tuple(first_value(group) for group in groups),
+            attributes=MappingProxyType({attribute: values for attribute, values in attributes.items() if values}),
+        )
+
+
+class _Pace:
+    """How long a wrong password takes here, and the patience to let no other refusal be quicker.
+
+    Without it a directory with a slow password hash would answer for names that it does not know at once.
+    """
+
+    def __init__(self, monotonic: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._usual = 0.0
+
+    def start(self) -> float:
+        return self._monotonic()
+
+    def learn(self, started: float) -> None:
+        took = min(self._monotonic() - started, 2.0)
+        self._usual = took if not self._usual else 0.8 * self._usual + 0.2 * took
+
+    def keep(self, started: float) -> None:
+        missing = self._usual - (self._monotonic() - started)
+        # Below a millisecond the scheduler's own noise is larger.
+        if missing > 0.001:  # noqa: PLR2004 - see above
+            self._sleep(missing)
+
+
+def _service_connection(address: Address, transport: Transport, config: LdapConfig) -> LdapConnection:
+    connection = LdapConnection(address, transport)
+    try:
+        if config.bind_dn:
+            _require_success(connection.bind(config.bind_dn, config.bind_password))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _require_success(answer: Answer) -> None:
+    if answer.result != SUCCESS:
+        raise Broken(f"the service account may not bind: result {answer.result}: {answer.message}")
+
+
+def _unaskable(name: str, password: str) -> Refusal | None:
+    """Return why this needs no request at all; no password is tried, so a lockout need not count it."""
+    wrong = {
+        "empty user name": not name.strip(),
+        # RFC 4513 5.1.2: an empty password binds anonymously.
+        "empty password": not password,
+        "impossible user name": len(name) > _MAX_USERNAME or not name.isprintable(),
+        "impossible password": len(password) > MAX_PASSWORD or not sendable(password),
+    }
+    return next((Refusal(reason, counted=False) for reason, applies in wrong.items() if applies), None)
+
+
+def _asked_attributes(config: LdapConfig) -> tuple[str, ...]:
+    asked = (
+        config.username_attribute,
+        *stable_ids(config.id_attribute),
+        config.member_of_attribute,
+        *config.attributes,
+    )
+    return tuple(dict.fromkeys(attribute for attribute in asked if attribute))

@@ -1,0 +1,1 @@
+"""Processes and their surroundings: launcher, worker, Redis server, threads, fetching, health."""

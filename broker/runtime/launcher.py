@@ -1,0 +1,207 @@
+"""Starts the service (a socket, the embedded Redis, gunicorn), ends it in order, and ends when a part of it does."""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, MappingProxyType
+from typing import Final
+
+from broker.config.settings import CONFIG_VARIABLE, Settings, embedded_socket
+from broker.runtime.processes import Child, NotStarted, spawn
+from broker.runtime.redis_server import EmbeddedRedis
+
+_READY_WITHIN: Final = 30.0  # seconds
+_LOOK_EVERY: Final = 0.2
+_BACKLOG: Final = 2048
+
+# Every option of gunicorn but the address and the number of workers; deploy/gunicorn.conf.py reads the same table.
+GUNICORN: Final[Mapping[str, object]] = MappingProxyType(
+    {
+        "worker_class": "broker.runtime.worker.Worker",
+        "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108 - the heartbeat must not wait for a disk
+        "preload_app": False,  # a worker opens its own database and its own audit file
+        "timeout": 30,
+        "graceful_timeout": 10,
+        "keepalive": 75,
+        "limit_request_line": 8190,
+        "limit_request_fields": 100,
+        "limit_request_field_size": 16380,
+        # X-Forwarded-* is read by us, and only from the proxies in the settings (THREATS B34).
+        "forwarded_allow_ips": "",
+        # CGI cannot tell X_A from X-A: what has an underscore goes.
+        "header_map": "drop",
+        "control_socket_disable": True,
+        "accesslog": None,  # a query string may hold a signature or a password
+        "loglevel": "warning",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What to start: settings, where they came from, and parts that already run and end with the service.
+
+    ``must_be_ready`` gives up where not everything is ready in time; otherwise that is only reported.
+    """
+
+    settings: Settings
+    config: Path | None
+    environ: Mapping[str, str]
+    parts: Sequence[Child] = ()
+    must_be_ready: bool = False
+
+
+def gunicorn_arguments(application: str, *, fd: int, workers: int, connections: int = 1000) -> list[str]:
+    """Return the command that serves a WSGI application on an inherited listening socket."""
+    command = [sys.executable, "-m", "gunicorn", application, "--bind", f"fd://{fd}", "--workers", str(workers)]
+    command += ["--worker-connections", str(connections)]
+    for name, value in GUNICORN.items():
+        command += _flag(name, value)
+    return command
+
+
+# Settings whose flags go by other names.
+_FLAGS: Final = {
+    "control_socket_disable": "--no-control-socket",
+    "preload_app": "--preload",
+    "loglevel": "--log-level",
+    "accesslog": "--access-logfile",
+    "keepalive": "--keep-alive",
+    "limit_request_field_size": "--limit-request-field_size",
+}
+
+
+def _flag(name: str, value: object) -> list[str]:
+    flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
+    if value is None or value is False:
+        return []
+    return [flag] if value is True else [flag, str(value)]
+
+
+def listen(bind: str) -> socket.socket:
+    """Return a listening socket on HOST:PORT; raise NotStarted."""
+    host, _, port = bind.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise NotStarted(f"Cannot listen on {bind}: {why}. Choose another address: server.bind.") from error
+
+
+def endpoint_of(listening: socket.socket) -> str:
+    """Return the http:// address at which this machine reaches a listening socket."""
+    host, port = listening.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def launch(what: Launch, announce: Callable[[str], None], stopping: threading.Event) -> None:
+    """Serve until ``stopping`` is set; ``announce`` gets the endpoint when ready. Raise NotStarted."""
+    settings = what.settings
+    running = list(what.parts)
+    redis = EmbeddedRedis(embedded_socket(settings.data_dir), settings.data_dir / "redis")
+    try:
+        with listen(settings.bind) as listening:
+            if settings.redis_embedded:
+                redis.start()
+            here = endpoint_of(listening)
+            running.append(_gunicorn(what, listening, here))
+        _await_ready(what, here, running, stopping)
+        if not stopping.is_set():
+            announce(here if settings.bind.endswith(":0") else _public(settings, here))
+        _watch(running, redis if settings.redis_embedded else None, stopping)
+    finally:
+        for child in reversed(running):
+            child.stop()
+        redis.stop()
+
+
+def _public(settings: Settings, here: str) -> str:
+    return here if settings.public_url == f"http://{settings.bind}" else settings.public_url
+
+
+def _gunicorn(what: Launch, listening: socket.socket, here: str) -> Child:
+    settings = what.settings
+    environ = dict(what.environ)
+    if what.config is not None:
+        environ[CONFIG_VARIABLE] = str(what.config.absolute())
+    environ["FEDGATE_PUBLIC_URL"] = _public(settings, here)
+    fd = listening.fileno()
+    command = gunicorn_arguments(
+        "broker.wsgi:application", fd=fd, workers=settings.workers, connections=settings.worker_connections
+    )
+    patience = 15.0  # longer than gunicorn's own graceful_timeout
+    return Child("gunicorn", spawn(command, environ=environ, pass_fds=(fd,)), patience)
+
+
+def on_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set from now on, instead of ending this process."""
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    return stopping
+
+
+def _await_ready(what: Launch, here: str, running: Sequence[Child], stopping: threading.Event) -> None:
+    deadline, pause = time.monotonic() + _READY_WITHIN, 0.05
+    while not stopping.is_set():
+        reasons = _not_ready(here)
+        if not reasons:
+            return
+        _require_alive(running)
+        if time.monotonic() > deadline:
+            if what.must_be_ready:
+                raise NotStarted(f"Not ready after {_READY_WITHIN:.0f} s: {reasons}")
+            sys.stderr.write(f"fedgate serves, but is not ready: {reasons}\n")
+            return
+        stopping.wait(pause)
+        pause = min(2 * pause, 1.0)  # each look leaves a line in the log for what is away
+
+
+def _not_ready(here: str) -> str:
+    """Return what /readyz complains about, or nothing when all is well."""
+    try:
+        with urllib.request.urlopen(f"{here}/readyz", timeout=5) as answer:  # noqa: S310 - our own address
+            return "" if answer.status == 200 else f"status {answer.status}"  # noqa: PLR2004 - HTTP's own number
+    except urllib.error.HTTPError as error:
+        with error:
+            return _reasons(error.read()) or f"status {error.code}"
+    except OSError as error:
+        return f"no answer ({type(error).__name__})"
+
+
+def _reasons(body: bytes) -> str:
+    try:
+        checks = json.loads(body)["checks"]
+        return ", ".join(f"{name} {result}" for name, result in checks.items() if result != "ok")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
+
+
+def _require_alive(running: Sequence[Child]) -> None:
+    for child in running:
+        if child.ended():
+            raise NotStarted(f"{child.ended()}; its messages are above.")
+
+
+def _watch(running: Sequence[Child], redis: EmbeddedRedis | None, stopping: threading.Event) -> None:
+    while not stopping.wait(_LOOK_EVERY):
+        _require_alive(running)
+        if redis is not None:
+            # Without it credentials are minted and verified as before, so its death is no reason to end the service.
+            redis.take_over()

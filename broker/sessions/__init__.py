@@ -1,0 +1,1 @@
+"""Sessions after sign-in: browser sessions, their validity, refresh, revocation and usage."""

@@ -1,0 +1,34 @@
+"""When a long-term key was last used, for GetAccessKeyLastUsed: noted in SQL, a key at most every fifteen minutes."""
+
+import logging
+from datetime import datetime
+
+from iam.errors import ServiceError
+from iam.store.store import Store, record_key_use
+
+log = logging.getLogger(__name__)
+
+_EVERY = 15 * 60 * 1000  # milliseconds; the answer has always been a rough one, in AWS as well
+_REMEMBERED = 50_000
+
+
+class KeyUse:
+    """Notes uses; what cannot be noted is never a reason to refuse a request."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._noted: dict[str, int] = {}
+
+    def note(self, key_id: str, now: datetime, service: str, region: str) -> None:
+        """Note that a key was used just now, unless this worker did so lately."""
+        at = int(now.timestamp() * 1000)
+        if at - self._noted.get(key_id, 0) < _EVERY:
+            return
+        if len(self._noted) >= _REMEMBERED:
+            self._noted.clear()
+        self._noted[key_id] = at
+        try:
+            with self._store.write(revise=False) as tx:
+                record_key_use(tx, key_id, at, service, region)
+        except ServiceError as error:
+            log.warning("the use of a key could not be noted: %s", error.log)

@@ -1,0 +1,55 @@
+"""Whether a directory still knows somebody who is signed in, and in which groups they are by now (THREATS E12).
+
+It is asked before credentials are given, and now and then while somebody looks at pages. What it says then holds in the
+session; whoever it knows no more is signed out everywhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from broker.providers.ldap.provider import LdapProvider
+from broker.sessions.browser import BrowserSession, BrowserSessions
+from sts.identity import Identity, Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """Asks the directories by their names, while somebody looks at pages at most once in ``every``."""
+
+    sessions: BrowserSessions
+    directories: Mapping[str, LdapProvider]
+    every: timedelta
+
+    def concerns(self, identity: Identity) -> bool:
+        """Return whether somebody is a person of a directory: what other providers said is renewed elsewhere."""
+        return type(identity) is Identity
+
+    def is_due(self, session: BrowserSession, now: datetime) -> bool:
+        """Return whether the directory was last asked, or somebody signed in, long ago enough."""
+        if not self.concerns(session.identity):  # of others, ``renewal`` is what their provider is asked with
+            return False
+        last = datetime.fromisoformat(session.renewal) if session.renewal else session.opened_at
+        return now - last >= self.every
+
+    def renewed(self, session: BrowserSession, now: datetime) -> BrowserSession | Refusal:
+        """Ask the directory, and keep what it says; raise ProviderUnavailable."""
+        identity = session.identity
+        provider = self.directories.get(identity.provider.removeprefix("ldap-provider/"))
+        found = provider.look_up(identity) if provider else Refusal("no such directory")
+        if isinstance(found, Refusal):
+            self.sessions.end_all(identity.provider, identity.subject, self._all_of(identity))
+            return found
+        return self._kept(replace(session, identity=found), now)
+
+    def passed_over(self, session: BrowserSession, now: datetime) -> BrowserSession:
+        """Return the session of somebody whose directory does not answer: it is asked again, but not at every page."""
+        return self._kept(session, now)
+
+    def _kept(self, session: BrowserSession, now: datetime) -> BrowserSession:
+        made = replace(session, renewal=now.isoformat())
+        self.sessions.renew(made)
+        return made
+
+    def _all_of(self, identity: Identity) -> tuple[str, ...]:
+        return self.sessions.of(identity.provider, identity.subject, ())

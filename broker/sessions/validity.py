@@ -1,0 +1,73 @@
+"""Whether what a browser's session rests on still stands: the person, the provider, the password (THREATS H03)."""
+
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+
+from broker.sessions.browser import BrowserSession, Waiting
+from iam.operations.times_and_tags import milliseconds
+from iam.store.schema import login_profile, root_login
+from iam.store.store import Store
+from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Knows providers, people and revocations; ``directories`` are the names of those that are configured."""
+
+    store: Store
+    directories: Container[str]
+
+    def holds(self, session: BrowserSession | Waiting, now: datetime) -> bool:
+        """Return whether neither the person was revoked, nor what proved them changed or went, since the sign-in.
+
+        Whoever still has a second factor to give is judged as if the session had begun with the password.
+        """
+        identity = session.identity
+        check = _CHECKS.get(type(identity))
+        if check is None or not check(self, identity, session.opened_at, now):
+            return False
+        return not self.store.revocations().refuses(
+            session_id="",
+            person=identity.person,
+            role_id=None,
+            account_id=identity.account_id,
+            issued_ms=milliseconds(session.opened_at),
+        )
+
+    def _directory(self, identity: Identity, _opened_at: datetime, _now: datetime) -> bool:
+        return identity.provider.removeprefix("ldap-provider/") in self.directories
+
+    def _iam(self, identity: Identity, _opened_at: datetime, _now: datetime) -> bool:
+        """Return whether the password is the one that was proved: whoever changes it means all browsers but their own.
+
+        Between the proof and the session lies perhaps a second factor.
+        """
+        with self.store.read() as tx:
+            of_user = select(login_profile.c.changed).where(login_profile.c.user_id == identity.subject)
+            of_root = select(root_login.c.changed).where(root_login.c.account_id == identity.subject)
+            changed = tx.scalar(of_root if identity.subject == identity.account_id else of_user)
+        return changed is not None and changed <= milliseconds(identity.authenticated_at)
+
+    def _saml(self, identity: Identity, _opened_at: datetime, now: datetime) -> bool:
+        provider = self.store.saml_provider(identity.provider)
+        if not isinstance(identity, SamlIdentity) or provider is None or provider.id != identity.provider_id:
+            return False
+        until = provider.metadata.valid_until
+        return provider.metadata.entity_id == identity.issuer and (until is None or until > now)
+
+    def _web(self, identity: Identity, _opened_at: datetime, _now: datetime) -> bool:
+        provider = self.store.oidc_provider(identity.provider)
+        if not isinstance(identity, WebIdentity) or provider is None or provider.sign_in is None:
+            return False
+        return provider.id == identity.provider_id and provider.sign_in.client_id == identity.audience
+
+
+_CHECKS: Mapping[type[Identity], Callable[[Standing, Identity, datetime, datetime], bool]] = {
+    Identity: Standing._directory,  # noqa: SLF001 - a table of its own methods
+    IamIdentity: Standing._iam,  # noqa: SLF001 - as above
+    SamlIdentity: Standing._saml,  # noqa: SLF001 - as above
+    WebIdentity: Standing._web,  # noqa: SLF001 - as above
+}

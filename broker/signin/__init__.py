@@ -1,0 +1,1 @@
+"""Proving who somebody is: one way for each kind of identity, and what all ways share."""

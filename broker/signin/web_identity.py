@@ -1,0 +1,144 @@
+"""The issuer first: from a web identity token in a request to an Identity, or to a refusal that says why.
+
+The token never travels further: what comes back are the parameters without it.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+
+from broker.api.request_state import Exchange
+from broker.providers.oauth import AMAZON, FACEBOOK, AccessTokens
+from broker.providers.oidc.key_sets import NO_KEY, KeySets
+from broker.providers.oidc.token import Expected, Token, Unverified, check, read, verify
+from iam.arn import ACCOUNT_ID, iam_arn, parse_arn
+from iam.call import Params
+from iam.errors import AccessDenied, IDPRejectedClaim, InvalidIdentityToken, ValidationError
+from iam.store.records import OidcProviderRecord
+from iam.store.store import Store
+from sts.federation.web_identity import claim_values, session_tags, source_identity
+from sts.identity import WebIdentity
+from sts.store.single_use import SingleUse
+
+_PROOF = "WebIdentityToken"
+_KIND = "oidc-provider/"
+_USED = "web-identity"  # the kind of proof
+GOOGLE, COGNITO = "accounts.google.com", "cognito-identity.amazonaws.com"
+# Issuers that are principals by name: what tokens call them, and where their documents are.
+_BUILT_IN = {
+    GOOGLE: (GOOGLE, f"https://{GOOGLE}"),
+    f"https://{GOOGLE}": (GOOGLE, f"https://{GOOGLE}"),
+    f"https://{COGNITO}": (COGNITO, f"https://{COGNITO}"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebIdentitySignIn:
+    """Believes the issuers that an account has registered, and those that need no registration."""
+
+    store: Store
+    key_sets: KeySets
+    access_tokens: AccessTokens
+    single_use: SingleUse
+    skew: timedelta
+
+    def prove(self, exchange: Exchange, p: Params) -> tuple[WebIdentity, Params]:
+        """Return who this is and the parameters without the proof; raise InvalidIdentityToken and its kin."""
+        exchange.params = rest = {key: value for key, value in p.items() if key != _PROOF}
+        arn = parse_arn(p["RoleArn"])
+        if arn is None or not ACCOUNT_ID.fullmatch(arn.account):
+            raise ValidationError(f"{p['RoleArn']} is invalid")
+        service = p.get("ProviderId")
+        if service is None:
+            found = self._by_token(exchange, arn.account, p[_PROOF])
+        elif service in (AMAZON, FACEBOOK):
+            found = self._by_service(exchange, p["RoleArn"], service, p[_PROOF])
+        else:
+            raise ValidationError(
+                f"ProviderId is for access tokens of {AMAZON} and {FACEBOOK}; leave it out for others"
+            )
+        exchange.identity = found
+        return found, rest
+
+    def spend(self, identity: WebIdentity, exchange: Exchange) -> None:
+        """Use a token up where it counts once; raise IDPRejectedClaim where it has been used before."""
+        if identity.token is None or identity.usable_until is None:
+            return
+        if not self.single_use.spend(_USED, identity.token, identity.usable_until, exchange.now):
+            raise IDPRejectedClaim("The token has been used before")
+
+    # --- OpenID Connect -----------------------------------------------------------------------------------------------
+
+    def _by_token(self, exchange: Exchange, account_id: str, text: str) -> WebIdentity:
+        said = read(text)
+        prefix, address = _BUILT_IN.get(said.issuer) or (_plain(said.issuer), said.issuer)
+        provider_arn = iam_arn(account_id, _KIND, prefix, "")
+        provider = self.store.oidc_provider(provider_arn)
+        if provider is None and said.issuer not in _BUILT_IN:
+            raise InvalidIdentityToken(f"No OpenIDConnect provider found in your account for {said.issuer[:255]}")
+        self._verify(said, address)
+        clients = provider.client_ids if provider is not None else None
+        token = check(said, Expected(clients=clients, now=exchange.now, skew=self.skew))
+        return self._identity(token, account_id, prefix, provider_arn, provider)
+
+    def _verify(self, said: Unverified, address: str) -> None:
+        keys = self.key_sets.keys(address)
+        if not verify(said, keys) and not verify(said, self.key_sets.newer(address, keys)):
+            raise InvalidIdentityToken(NO_KEY, log=f"kid {said.kid!s:.100}")
+
+    def _identity(
+        self, token: Token, account_id: str, prefix: str, arn: str, provider: OidcProviderRecord | None
+    ) -> WebIdentity:
+        tags, transitive = session_tags(token.claims)
+        once = None
+        if provider is not None and provider.use_once:
+            jti = token.claims.get("jti")
+            once = json.dumps([provider.id, token.issuer, jti if isinstance(jti, str) else _digest(token)])
+        return WebIdentity(
+            provider=arn,
+            subject=token.subject,
+            name=token.subject,
+            authenticated_at=token.issued_at,
+            attributes=claim_values(token.claims),
+            account_id=account_id,
+            provider_id=provider.id if provider is not None else "",
+            issuer=token.issuer,
+            key_prefix=prefix,
+            audience=token.audience,
+            audiences=token.audiences,
+            source_identity=source_identity(token.claims),
+            tags=tags,
+            transitive=transitive,
+            token=once,
+            usable_until=token.expires_at + self.skew,
+        )
+
+    # --- OAuth --------------------------------------------------------------------------------------------------------
+
+    def _by_service(self, exchange: Exchange, role_arn: str, service: str, token: str) -> WebIdentity:
+        account_id = role_arn.split(":")[4]
+        # Who asks for a role that does not trust the service costs the service nothing.
+        if all(role.arn != role_arn for role in self.store.roles_trusting(service)):
+            raise AccessDenied("Not authorized to perform sts:AssumeRoleWithWebIdentity", log=f"no trust in {service}")
+        person = self.access_tokens.person(service, token)
+        return WebIdentity(
+            provider=iam_arn(account_id, _KIND, service, ""),
+            subject=person.subject,
+            name=person.subject,
+            authenticated_at=exchange.now,
+            attributes=person.keys,
+            account_id=account_id,
+            issuer=service,
+            key_prefix=service,
+            audience=person.application,
+        )
+
+
+def _plain(issuer: str) -> str:
+    """Return an issuer as provider ARNs have it: without https://, and without a slash at its end."""
+    return issuer.removeprefix("https://").removesuffix("/") if issuer.startswith("https://") else ""
+
+
+def _digest(token: Token) -> str:
+    return hashlib.sha256(repr(sorted(token.claims.items(), key=str)).encode()).hexdigest()

@@ -1,0 +1,47 @@
+"""What is wrong with a new password, in whole sentences that can be translated.
+
+The IAM API says it in AWS's words, of which one has a number in it (iam.operations.credentials.password_policy).
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from flask_babel import gettext as _
+from flask_babel import ngettext
+
+_LENGTH: Final = re.compile(r"Password should have a minimum length of ([0-9]+)")
+_SENTENCES: Final[Mapping[str, Callable[[], str]]] = {
+    "Password should have at least one uppercase letter": lambda: _("The new password needs a capital letter."),
+    "Password should have at least one lowercase letter": lambda: _("The new password needs a small letter."),
+    "Password should have at least one number": lambda: _("The new password needs a digit."),
+    "Password should have at least one symbol": lambda: _("The new password needs a sign such as ! or #."),
+    "Password should have at least three of: uppercase letter, lowercase letter, number, symbol": lambda: _(
+        "The new password needs three of these: a capital letter, a small letter, a digit, a sign such as ! or #."
+    ),
+    "Password should not be the name of the user or of the account": lambda: _(
+        "The new password must not be your name or that of the account."
+    ),
+    "Password should not be one of the most common passwords": lambda: _(
+        "The new password is one of those that everybody tries first. Choose another one."
+    ),
+    "Policy constraint violation with password reuse prevention during password change.": lambda: _(
+        "You have used this password before. Choose another one."
+    ),
+    "The new password should not be the present one": lambda: _("This is your present password. Choose another one."),
+}
+
+
+def sentence(message: str) -> str:
+    """Return what somebody reads whose new password was not taken, by the message of PasswordPolicyViolation."""
+    too_short = _LENGTH.fullmatch(message)
+    if too_short:
+        return str(
+            ngettext(
+                "The new password needs at least %(num)d sign.",
+                "The new password needs at least %(num)d signs.",
+                int(too_short[1]),
+            )
+        )
+    known = _SENTENCES.get(message)
+    return str(known()) if known else message

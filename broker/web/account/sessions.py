@@ -1,0 +1,108 @@
+"""/sessions: the browsers in which somebody is signed in and the credentials they took, each with a way to end it."""
+
+from dataclasses import dataclass
+
+from flask import Blueprint, Response
+
+from broker.sessions.browser import BrowserSession
+from broker.sessions.revocation import PERSON, SESSION, Cut, Ending
+from broker.web.admin.access import Administration
+from broker.web.core.languages import to_translate
+from broker.web.core.site import Site
+from iam.errors import NoSuchEntity
+from sts.store.sessions import LiveSession
+
+_GONE = to_translate("This session has ended already.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionList:
+    """The page of one's own sessions."""
+
+    site: Site
+    administration: Administration
+
+    def blueprint(self) -> Blueprint:
+        """Return the routes."""
+        made = Blueprint("session_list", __name__)
+        made.get("/sessions")(self.show)
+        made.post("/sessions/credentials")(self.end_credentials)
+        made.post("/sessions/browser")(self.end_browser)
+        made.post("/sessions/all")(self.end_all)
+        return made
+
+    def show(self) -> Response:
+        """Show one's own sessions."""
+        site, session = self.site, self.site.required()
+        ending = Ending(site)
+        live = ending.live(ending.all_accounts(), session.identity.person)
+        browsers = ending.browsers(site.sessions.of_person(session.identity.person))
+        if site.wants_json:
+            return site.json(
+                {
+                    "browsers": [_browser_json(one, session) for one in browsers],
+                    "credentials": [one._asdict() | {"last_used": live.last_used.get(one.id)} for one in live.sessions],
+                    "form_token": session.form_token,
+                }
+            )
+        return site.page(
+            "sessions.html",
+            session=session,
+            administrator=self.administration.any(session),
+            browsers=browsers,
+            live=live,
+        )
+
+    def end_credentials(self) -> Response:
+        """End credentials of one's own."""
+        session, ending = self.site.posted(), Ending(self.site)
+        wanted = self.site.field("session", 64)
+        live = ending.live(ending.all_accounts(), session.identity.person)
+        found = _found(live.sessions, wanted)
+        ending.end(Cut(SESSION, found.id), found.account_id, [found])
+        return self._back()
+
+    def end_browser(self) -> Response:
+        """End the session of a browser of one's own."""
+        site, session = self.site, self.site.posted()
+        wanted = site.field("browser", 64)
+        found = [one for one in site.sessions.of_person(session.identity.person) if one.handle == wanted]
+        if not found:
+            raise NoSuchEntity(_GONE)
+        site.record("EndBrowserSession", session.identity.account_id, session=wanted)
+        for one in found:
+            site.sessions.end(one)
+        return self._back()
+
+    def end_all(self) -> Response:
+        """End everything of one's own: all credentials and all browsers, this one among them."""
+        site, session = self.site, self.site.posted()
+        person, ending = session.identity.person, Ending(self.site)
+        live = ending.live(ending.all_accounts(), person)
+        ending.end(Cut(PERSON, person), session.identity.account_id, live.sessions)
+        ending.end_browsers_of(person)
+        response = site.page("all_ended.html")
+        site.drop_session(response)
+        return response
+
+    def _back(self) -> Response:
+        return self.site.found(self.site.at("/sessions"))
+
+
+def _found(sessions: tuple[LiveSession, ...], session_id: str) -> LiveSession:
+    found = next((one for one in sessions if one.id == session_id), None)
+    if found is None:
+        raise NoSuchEntity(_GONE)
+    return found
+
+
+def _browser_json(one: BrowserSession, here: BrowserSession) -> dict[str, object]:
+    return {
+        "session": one.handle,
+        "this_one": one.key == here.key,
+        "opened_at": one.opened_at.isoformat(),
+        "ends_at": one.ends_at.isoformat(),
+        "source_ip": one.client.source_ip,
+        "user_agent": one.client.user_agent,
+        "second_factor_at": one.mfa_at.isoformat() if one.mfa_at else None,
+    }

@@ -1,0 +1,124 @@
+"""/admin/audit: a search of the audit log of this machine, and its results as files; whoever looks is recorded.
+
+Records of accounts that somebody may not see are never shown. Those of no account, such as sign-ins that failed in a
+directory, are for those who administer every account.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flask import Blueprint, Response, request
+from flask_babel import gettext
+
+from broker.audit.export import Line, as_csv, as_json_lines, line, whole
+from broker.audit.query import Place, View, Wanted
+from broker.audit.search import Found, Search
+from broker.sessions.browser import BrowserSession
+from broker.web.admin.access import Administration
+from broker.web.admin.audit_form import typed, wanted
+from broker.web.core.site import Site, is_sendable
+from iam.errors import ValidationError
+from iam.inventory.accounts import names
+from iam.inventory.pagination import PAGE
+
+EXPORTED: Final = 10_000  # records of one file at most
+_EVENT: Final = "SearchAudit"
+_FORMATS: Final[Mapping[str, tuple[Callable[[Any], str], str]]] = {
+    "jsonl": (as_json_lines, "application/x-ndjson"),
+    "csv": (as_csv, "text/csv; charset=utf-8"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One record on the page."""
+
+    line: Line
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPages:
+    """The page that searches, and its files."""
+
+    site: Site
+    administration: Administration
+    search: Search
+
+    def blueprint(self) -> Blueprint:
+        """Return the routes."""
+        made = Blueprint("admin_audit", __name__)
+        made.get("/admin/audit")(self.show)
+        return made
+
+    def show(self) -> Response:
+        """Show or hand out what a search finds; raise NotSignedIn, AccessDenied, ValidationError, AuditUnavailable."""
+        site, session = self.site, self.site.required()
+        accounts = self.administration.required(session)
+        view = View(frozenset(accounts), everything=self.administration.is_operator(session))
+        if not all(is_sendable(value) for value in request.args.values()):
+            raise ValidationError("The search cannot be read.")
+        given, form = typed(request.args), request.args.get("format", "")
+        try:
+            asked = wanted(given)
+        except ValidationError as error:
+            if form or site.wants_json:
+                raise
+            return self._page(session, view, given, None, gettext(error.message))
+        found = self._found(asked, view, form)
+        if form in _FORMATS:
+            return self._file(found, form)
+        if site.wants_json:
+            return site.json({"records": found.records, "before": _text(found.older), "cut": found.cut})
+        return self._page(session, view, given, found)
+
+    def _found(self, asked: Wanted, view: View, form: str) -> Found:
+        """Search, and record who has looked for what before they see it."""
+        before = Place.parse(request.args.get("before", "")[:64])
+        found = self.search.find(asked, view, most=EXPORTED if form in _FORMATS else PAGE, before=before)
+        told = asked.told() | {"found": len(found.records)} | ({"format": form} if form in _FORMATS else {})
+        seen = "all" if view.everything else sorted(view.accounts)
+        self.site.record(_EVENT, _account(asked, view), accounts=seen, **told)
+        return found
+
+    def _file(self, found: Found, form: str) -> Response:
+        """Return the records as a file, whose name says where some are missing."""
+        written, kind = _FORMATS[form]
+        name = f"audit-{self.site.exchange.now:%Y%m%dT%H%M%SZ}{'-incomplete' if found.older else ''}.{form}"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return self.site.guarded(Response(written(found.records), content_type=kind, headers=headers))
+
+    def _page(
+        self, session: BrowserSession, view: View, given: Mapping[str, str], found: Found | None, wrong: str = ""
+    ) -> Response:
+        with self.site.store.read() as tx:
+            called = names(tx, tuple(sorted(view.accounts)))
+        search = {name: value for name, value in given.items() if value}
+        return self.site.page(
+            "admin_audit.html",
+            code=400 if wrong else 200,
+            session=session,
+            administrator=True,
+            given=given,
+            search=search,
+            names=called,
+            everything=view.everything,
+            shown=[Shown(line(one), whole(one)) for one in found.records] if found else [],
+            found=found,
+            older=_text(found.older) if found else None,
+            here_before=request.args.get("before", ""),
+            exported=EXPORTED,
+            wrong=wrong,
+            reference=self.site.reference,
+        )
+
+
+def _account(asked: Wanted, view: View) -> str:
+    """Return the account whose record a search is: the one that was looked at, or none where there are several."""
+    looked_at = {asked.account} & view.accounts if asked.account else view.accounts
+    return next(iter(looked_at)) if len(looked_at) == 1 else ""
+
+
+def _text(place: Place | None) -> str | None:
+    return None if place is None else str(place)

@@ -1,0 +1,66 @@
+"""The form that searches the audit log: its fields, and what each may be."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from ipaddress import ip_network
+from typing import Final
+
+from broker.audit.query import Network, Wanted
+from broker.web.core.languages import to_translate
+from iam.errors import ValidationError
+
+FIELDS: Final = ("reference", "who", "event", "error", "account", "role", "source", "from", "to")
+_AS_THEY_ARE: Final = ("who", "event", "error", "account", "role")
+_LONGEST: Final = 256  # characters of one field
+_DAY: Final = 10  # characters of a date without a time of day
+_ID: Final = re.compile(r"[0-9A-Fa-f-]{1,36}")
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - what a form gives has no zone either
+_EARLIEST, _LATEST = 1970, 9000  # years
+
+_NO_REFERENCE: Final = to_translate("A reference is made of the letters a to f, digits and hyphens.")
+_NO_ADDRESS: Final = to_translate("The source is no IP address and no network such as 10.0.0.0/8.")
+_NO_DATE: Final = to_translate("A date is written like 2026-01-31 or 2026-01-31T15:30, in UTC.")
+
+
+def typed(fields: Mapping[str, str]) -> dict[str, str]:
+    """Return what somebody typed in each field."""
+    return {name: fields.get(name, "").strip()[:_LONGEST] for name in FIELDS}
+
+
+def wanted(given: Mapping[str, str]) -> Wanted:
+    """Return the search that was typed; raise ValidationError for what is no reference, address or date."""
+    return Wanted(
+        **{name: given[name] for name in _AS_THEY_ARE},
+        reference=_reference(given["reference"]),
+        source=_network(given["source"]),
+        after=_moment(given["from"], whole=False),
+        until=_moment(given["to"], whole=True),
+    )
+
+
+def _reference(text: str) -> str:
+    if text and not _ID.fullmatch(text):
+        raise ValidationError(_NO_REFERENCE)
+    return text.lower()
+
+
+def _network(text: str) -> Network | None:
+    try:
+        return ip_network(text, strict=False) if text else None
+    except ValueError as error:
+        raise ValidationError(_NO_ADDRESS) from error
+
+
+def _moment(text: str, *, whole: bool) -> int | None:
+    """Return the beginning of a day or a minute in UTC, or with ``whole`` its end, in milliseconds."""
+    if not text:
+        return None
+    try:
+        found = datetime.fromisoformat(f"{text}T00:00" if len(text) == _DAY else text)
+    except ValueError as error:
+        raise ValidationError(_NO_DATE) from error
+    if found.tzinfo is not None or not _EARLIEST < found.year < _LATEST:
+        raise ValidationError(_NO_DATE)
+    span = timedelta(days=1) if len(text) == _DAY else timedelta(minutes=1)
+    return (found + (span if whole else timedelta()) - _EPOCH) // timedelta(milliseconds=1)

@@ -1,0 +1,216 @@
+"""/admin: accounts and what to look after, roles, users and identity providers, for whoever may read all of them.
+
+Everything is limited to the accounts that somebody administers. Of the directories, which belong to no account, every
+administrator sees name and state, and whoever administers all accounts the address as well.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from flask import Blueprint, Response, request
+from redis.exceptions import RedisError
+
+from broker.providers.ldap.provider import LdapProvider
+from broker.providers.oidc.key_sets import KeySets, Known
+from broker.runtime.directory_health import Health, health
+from broker.sessions.browser import BrowserSession
+from broker.sessions.role_usage import RoleUse, uses
+from broker.web.admin.access import Administration
+from broker.web.admin.wording import Told, admissions, told
+from broker.web.core.site import Site
+from iam.inventory.accounts import accounts, names
+from iam.inventory.pagination import Scope, Slice, sliced
+from iam.inventory.providers import OidcProvider, SamlProvider, oidc_providers, saml_providers
+from iam.inventory.roles import Role, roles
+from iam.inventory.security_findings import Concern, concerns
+from iam.inventory.users import User, users
+from iam.operations.times_and_tags import milliseconds
+
+_LONGEST: Final = 200  # characters of a search
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminPages:
+    """The pages of those who administer; ``directories`` are those that are configured."""
+
+    site: Site
+    administration: Administration
+    directories: Mapping[str, LdapProvider]
+    key_sets: KeySets
+    monotonic: Callable[[], float]
+
+    def blueprint(self) -> Blueprint:
+        """Return the routes; none of them changes anything."""
+        made = Blueprint("admin", __name__)
+        made.get("/admin")(self.overview)
+        made.get("/admin/roles")(self.roles)
+        made.get("/admin/users")(self.users)
+        made.get("/admin/providers")(self.providers)
+        return made
+
+    def _asked(self) -> tuple[BrowserSession, Scope]:
+        """Return who asks, and for what of the accounts that they may see; raise NotSignedIn, AccessDenied."""
+        session = self.site.required()
+        found = self.administration.required(session)
+        query = request.args.get("q", "").replace("\0", "")[:_LONGEST]
+        return session, Scope.of(found, query, request.args.get("page", ""))
+
+    def _page(self, template: str, session: BrowserSession, scope: Scope, **values: Any) -> Response:  # noqa: ANN401 - as Site.page
+        with self.site.store.read() as tx:
+            called = names(tx, scope.accounts)
+        return self.site.page(template, session=session, administrator=True, query=scope.query, names=called, **values)
+
+    # --- overview -----------------------------------------------------------------------------------------------------
+
+    def overview(self) -> Response:
+        """Show the accounts, and what to look after in them."""
+        session, scope = self._asked()
+        with self.site.store.read() as tx:
+            found = accounts(tx, Scope(scope.accounts, scope.query))
+            worries = concerns(tx, scope.accounts, self.directories, self.site.exchange.now)
+            called = names(tx, scope.accounts)
+        shown = sliced(worries, scope, lambda one: f"{one.text} {called.get(one.account_id, '')}")
+        words = [(one, told(one, called)) for one in shown.rows]
+        if self.site.wants_json:
+            warnings = [_concern_json(one, words) for one, words in words]
+            return self._json(shown, "warnings", warnings, accounts=[asdict(one) for one in found.rows])
+        return self._page("admin.html", session, scope, accounts=found, concerns=shown, words=words)
+
+    # --- roles --------------------------------------------------------------------------------------------------------
+
+    def roles(self) -> Response:
+        """Show the roles, whom each lets in, and when it was last used."""
+        session, scope = self._asked()
+        with self.site.store.read() as tx:
+            found = roles(tx, scope, self.directories)
+        used, stale = self._uses(found)
+        if self.site.wants_json:
+            return self._json(found, "roles", [_role_json(one, used.get(one.id)) for one in found.rows])
+        shown = [(one, admissions(one), used.get(one.id), last_used(one, used.get(one.id))) for one in found.rows]
+        return self._page("admin_roles.html", session, scope, listing=found, shown=shown, stale=stale)
+
+    def _uses(self, found: Slice[Role]) -> tuple[Mapping[str, RoleUse], bool]:
+        """Return who uses these roles just now, and whether that cannot be told."""
+        wanted = sorted({one.account_id for one in found.rows})
+        try:
+            return uses(self.site.gate.sessions, wanted, milliseconds(self.site.exchange.now)), False
+        except RedisError:
+            return {}, True
+
+    # --- users --------------------------------------------------------------------------------------------------------
+
+    def users(self) -> Response:
+        """Show the users, with what they prove themselves and when they last did."""
+        session, scope = self._asked()
+        with self.site.store.read() as tx:
+            found = users(tx, scope)
+        if self.site.wants_json:
+            return self._json(found, "users", [_user_json(one) for one in found.rows])
+        now = milliseconds(self.site.exchange.now)
+        return self._page("admin_users.html", session, scope, listing=found, now=now)
+
+    # --- providers ----------------------------------------------------------------------------------------------------
+
+    def providers(self) -> Response:
+        """Show who proves people: directories and whether they answer, SAML and OpenID Connect providers."""
+        session, scope = self._asked()
+        states = health(self.directories, self.monotonic)
+        operator = self.administration.is_operator(session)
+        urls = {name: one.config.urls for name, one in self.directories.items()} if operator else {}
+        with self.site.store.read() as tx:
+            saml, oidc = saml_providers(tx, scope), oidc_providers(tx, scope)
+        known = {one.arn: self._known(one) for one in oidc.rows}
+        if self.site.wants_json:
+            directories = [_directory_json(one, urls.get(one.name)) for one in states]
+            issuers = [_oidc_json(one, known[one.arn]) for one in oidc.rows]
+            return self.site.json(
+                {"directories": directories, "saml": [_saml_json(one) for one in saml.rows], "oidc": issuers}
+            )
+        shown: dict[str, Any] = {"states": states, "urls": urls, "saml": saml, "oidc": oidc, "known": known}
+        longer: Slice[Any] = saml if saml.pages >= oidc.pages else oidc
+        now = self.site.exchange.now
+        return self._page("admin_providers.html", session, scope, listing=longer, now=now, **shown)
+
+    def _known(self, provider: OidcProvider) -> Known | None:
+        """Return what this process knows of an issuer's keys; nobody is asked for them."""
+        return self.key_sets.known(provider.issuer) or self.key_sets.known(f"{provider.issuer}/")
+
+    def _json(self, page: Slice[Any], name: str, rows: list[Any], **more: object) -> Response:
+        return self.site.json({name: rows, "found": page.found, "page": page.page, "pages": page.pages, **more})
+
+
+# --- as JSON ----------------------------------------------------------------------------------------------------------
+
+
+def _concern_json(one: Concern, words: Told) -> dict[str, Any]:
+    return asdict(one) | {"what": words.what, "todo": words.todo, "command": words.command}
+
+
+def _role_json(one: Role, use: RoleUse | None) -> dict[str, Any]:
+    return {
+        "arn": one.arn,
+        "account_id": one.account_id,
+        "description": one.description,
+        "max_session_duration": one.max_session,
+        "created": one.created,
+        "last_used": last_used(one, use),
+        "running_sessions": use.running if use else 0,
+        "nobody_can_assume": one.abandoned,
+        "trust_policy": one.document,
+        "findings": [str(finding) for finding in one.findings],
+    }
+
+
+def last_used(role: Role, use: RoleUse | None) -> int | None:
+    """Return when a role was last used as far as anybody knows, in milliseconds."""
+    return max((role.taken or 0, use.last if use else 0)) or None
+
+
+def _user_json(one: User) -> dict[str, Any]:
+    keys = [
+        {"ending": key.ending, "active": key.active, "created": key.created, "last_used": key.last_used}
+        for key in one.keys
+    ]
+    return {
+        "arn": one.arn,
+        "account_id": one.account_id,
+        "created": one.created,
+        "groups": one.groups,
+        "has_password": one.has_password,
+        "password_last_used": one.password_last_used,
+        "access_keys": keys,
+        "second_factors": [{"kind": f.kind, "name": f.name, "last_used": f.last_used} for f in one.factors],
+        "last_activity": one.last_activity,
+    }
+
+
+def _directory_json(one: Health, urls: tuple[str, ...] | None) -> dict[str, Any]:
+    told_of = {"name": one.name, "state": one.state, "error": one.error, "milliseconds": one.took}
+    return told_of | ({"urls": urls} if urls else {})
+
+
+def _saml_json(one: SamlProvider) -> dict[str, Any]:
+    certificates = [
+        {"subject": c.subject, "fingerprint": c.fingerprint, "until": c.until.isoformat()} for c in one.certificates
+    ]
+    return {
+        "arn": one.arn,
+        "entity_id": one.entity_id,
+        "certificates": certificates,
+        "updated": one.updated,
+        "refresh_at": one.refresh_at,
+        "metadata_url": one.metadata_url,
+        "error": one.error,
+        "door": one.door,
+    }
+
+
+def _oidc_json(one: OidcProvider, known: Known | None) -> dict[str, Any]:
+    return {
+        "arn": one.arn,
+        "issuer": one.issuer,
+        "client_ids": one.client_ids,
+        "door": one.door,
+        "keys": asdict(known) if known else None,
+    }

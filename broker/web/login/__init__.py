@@ -1,0 +1,1 @@
+"""Signing in: the sign-in pages, and the step from a proof to a session."""

@@ -1,0 +1,1 @@
+"""Second factors: giving one, and setting one up."""

@@ -1,0 +1,46 @@
+"""What others need to verify tokens of our issuers: discovery and keys (OpenID Connect Discovery, section 4)."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Blueprint, Response, abort
+
+from sts.federation.jwt_issuer import ALGORITHMS, OutboundTokens
+
+_KEPT_FOR = 300  # seconds
+
+
+def blueprint(outbound: OutboundTokens) -> Blueprint:
+    """Return the routes."""
+    made = Blueprint("issuer", __name__, url_prefix="/issuer/<issuer_id>/.well-known")
+
+    @made.get("/openid-configuration")
+    def about(issuer_id: str) -> Response:
+        address = _address(outbound, issuer_id)
+        return _json(
+            {
+                "issuer": address,
+                "jwks_uri": f"{address}/.well-known/jwks.json",
+                "response_types_supported": ["id_token"],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": list(ALGORITHMS),
+                "claims_supported": ["iss", "sub", "aud", "iat", "exp", "jti", "scope"],
+            }
+        )
+
+    @made.get("/jwks.json")
+    def keys(issuer_id: str) -> Response:
+        _address(outbound, issuer_id)
+        return _json({"keys": outbound.published()})
+
+    return made
+
+
+def _address(outbound: OutboundTokens, issuer_id: str) -> str:
+    return outbound.address(issuer_id) or abort(404)
+
+
+def _json(value: Mapping[str, Any]) -> Response:
+    headers = {"Cache-Control": f"public, max-age={_KEPT_FOR}"}
+    return Response(json.dumps(value, indent=2) + "\n", content_type="application/json", headers=headers)

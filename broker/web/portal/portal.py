@@ -1,0 +1,459 @@
+"""The roles of somebody who is signed in, the credentials of the one that they choose, and the way out."""
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, request
+from flask_babel import gettext as _
+from redis.exceptions import RedisError
+
+from broker.doors.credential_formats import FORMATS, Target, process_form
+from broker.sessions.browser import BrowserSession
+from broker.signin.role_access import Choices
+from broker.web.admin.access import Administration
+from broker.web.core.brand import length_of_time
+from broker.web.core.site import Site
+from broker.web.login.completion import HOME
+from broker.web.portal.scope_down import LENGTHS, Narrowing
+from iam.arn import root_arn
+from iam.errors import (
+    AccessDenied,
+    MalformedPolicyDocument,
+    NotSignedIn,
+    ServiceError,
+    ValidationError,
+)
+from iam.inventory.pagination import Scope, sliced
+from iam.operations.times_and_tags import milliseconds
+from iam.policy.lint import Finding
+from iam.store import pinned_roles
+from iam.store.pinned_roles import Mark
+from iam.store.records import RoleRecord
+from sts.identity import IamIdentity, Identity
+from sts.operations.caller import ROOT_MAX, TOKEN_DEFAULT
+from sts.trust import demanded_tags
+
+_SHORTEST_ARN, _LONGEST_ARN = 20, 2048  # STS API reference, AssumeRoleWithSAML, RoleArn
+_RECENT: Final = 5
+_GROUPS_TOLD: Final = 50
+_LONGEST_TAG: Final = 256  # characters: STS API reference, Tag
+_LONGEST_POLICY: Final = 10_000  # characters that a form may bring; the STS takes fewer
+_UNMARKED: Final = Mark(pinned=False, taken=None)
+_PLAINLY: Final = Narrowing()
+
+Leave = Callable[[Identity], Response | None]
+Renew = Callable[[BrowserSession], Identity | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One role in the list; ``running`` is when credentials of it that are still good expire, in milliseconds."""
+
+    arn: str
+    name: str
+    account: str
+    account_id: str
+    description: str
+    max_session: int
+    mark: Mark
+    running: int | None
+    mfa: bool = False
+    reason: bool = False
+
+    @property
+    def text(self) -> str:
+        """Return what a search looks through."""
+        return f"{self.name} {self.account} {self.description} {self.arn}".lower()
+
+
+class Written(NamedTuple):
+    """Credentials in one format; ``beside`` says in the same words where programs find us, which is no secret."""
+
+    key: str
+    title: str
+    text: str
+    beside: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the page of roles shows: those that a search found, a page of them, and those that stand first."""
+
+    rows: Sequence[Row]
+    marked: Sequence[Row]
+    found: int
+    page: int
+    pages: int
+    query: str
+    stale: bool
+
+    @property
+    def accounts(self) -> list[tuple[str, list[Row]]]:
+        """Return the rows of this page by account."""
+        return [(account, list(rows)) for account, rows in groupby(self.rows, lambda one: one.account)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portal:
+    """The pages of somebody who is signed in; ``other_roles``: people may see which roles trust only their provider."""
+
+    site: Site
+    administration: Administration
+    other_roles: bool
+
+    def blueprint(self, leave: Leave, renew: Renew) -> Blueprint:
+        """Return the routes.
+
+        ``leave`` leads from here to the provider's own logout. ``renew`` tells who somebody is by now, before they get
+        credentials: None where their provider knows them no more.
+        """
+        made = Blueprint("portal", __name__)
+        made.get("/portal")(self.show)
+        made.post("/portal/pin", endpoint="pin")(lambda: self._pin(pinned=True))
+        made.post("/portal/unpin", endpoint="unpin")(lambda: self._pin(pinned=False))
+
+        @made.post("/portal")
+        def take() -> Response:
+            return self._take(renew)
+
+        @made.post("/sign-out")
+        def sign_out() -> Response:
+            return self._sign_out(leave)
+
+        return made
+
+    # --- roles --------------------------------------------------------------------------------------------------------
+
+    def show(self) -> Response:
+        """Show the roles."""
+        return self._shown(self.site.required(), request.args.get("role", ""))
+
+    def _shown(
+        self,
+        session: BrowserSession,
+        chosen: str,
+        narrowing: Narrowing = _PLAINLY,
+        *,
+        findings: tuple[Finding, ...] | None = None,
+        told: str = "",
+        code: int = 200,
+    ) -> Response:
+        site, identity = self.site, session.identity
+        choices = self.choices(identity)
+        if site.wants_json:
+            return site.json(self.listed(identity, choices.open) | {"form_token": session.form_token})
+        rows, stale = self._rows(identity, choices)
+        if not rows:
+            site.record("NoRoleOpen", identity.account_id, groups=list(identity.group_names[:_GROUPS_TOLD]))
+        scope = Scope.of((), request.args.get("q", ""), request.args.get("page", ""))
+        listing = _listing(rows, scope, stale=stale)
+        return site.page(
+            "roles.html",
+            code=code,
+            session=session,
+            administrator=self.administration.any(session),
+            listing=listing,
+            chosen=_preselected(listing, chosen),
+            asked=any(row.arn == chosen for row in rows),
+            other=len(choices.closed) if self.other_roles else 0,
+            groups=identity.group_names,
+            lengths=_lengths(listing),
+            narrowable=any(":role/" in row.arn for row in listing.rows),
+            narrowing=narrowing,
+            findings=findings,
+            told=told,
+            reference=site.reference,
+            data=_for_programs(rows),
+        )
+
+    def choices(self, identity: Identity) -> Choices:
+        """Return the roles that could be a person's; raise InvalidIdentityToken."""
+        return self.site.choices(identity)
+
+    def listed(self, identity: Identity, roles: Sequence[RoleRecord]) -> dict[str, Any]:
+        """Return the roles as programs read them."""
+        return {
+            "subject": identity.subject,
+            "provider": identity.provider,
+            "roles": [
+                {
+                    "account_id": role.account_id,
+                    "role_arn": role.arn,
+                    "name": role.name,
+                    "max_session_duration": role.max_session,
+                }
+                for role in roles
+            ],
+        }
+
+    def choice(
+        self, identity: Identity, roles: Sequence[RoleRecord], *, action: str, hidden: Mapping[str, str]
+    ) -> Response:
+        """Return the page on which somebody without a session chooses; programs that pick roles can read it too."""
+        rows = [_row(role, self.account(role.account_id)) for role in roles]
+        accounts = [(account, list(found)) for account, found in groupby(rows, lambda one: one.account)]
+        return self.site.page(
+            "choice.html", identity=identity, accounts=accounts, action=action, hidden=hidden, data=_for_programs(rows)
+        )
+
+    def _rows(self, identity: Identity, choices: Choices) -> tuple[list[Row], bool]:
+        """Return the rows by account and name, and whether what runs could not be asked for."""
+        with self.site.store.read() as tx:
+            marks = pinned_roles.marks_of(tx, identity.person)
+        roles = choices.open + choices.after_mfa + choices.after_tags
+        running, stale = self._running(identity, {role.account_id for role in roles})
+        mfa, reason = {role.id for role in choices.after_mfa}, {role.id for role in choices.after_tags}
+        account = cache(self.account)  # a thousand roles are of a few accounts
+        rows = [
+            _row(
+                role,
+                account(role.account_id),
+                marks.get(role.id, _UNMARKED),
+                running.get(role.id),
+                mfa=role.id in mfa,
+                reason=role.id in reason,
+            )
+            for role in roles
+        ]
+        rows.sort(key=lambda one: (one.account.casefold(), one.name.casefold()))
+        return [*self._own(identity), *rows], stale
+
+    def _own(self, identity: Identity) -> Iterator[Row]:
+        """Yield the row of a user or owner, who can have a session of their own."""
+        if isinstance(identity, IamIdentity):
+            arn = self.own_arn(identity)
+            account = self.account(identity.account_id)
+            about = _("Your own permissions, without a role")
+            longest = ROOT_MAX if identity.is_root else TOKEN_DEFAULT
+            yield Row(arn, identity.name, account, identity.account_id, about, longest, _UNMARKED, None)
+
+    def own_arn(self, identity: IamIdentity) -> str:
+        """Return the ARN of a user or owner."""
+        user = None if identity.is_root else self.site.store.user(identity.subject)
+        return user.arn if user else root_arn(identity.account_id)
+
+    def _running(self, identity: Identity, accounts: set[str]) -> tuple[dict[str, int], bool]:
+        """Return until when each role's newest credentials of a person are good, by the role's unique id."""
+        now_ms, found = milliseconds(self.site.exchange.now), dict[str, int]()
+        try:
+            for account_id in accounts:
+                for one in self.site.gate.sessions.of_person(account_id, identity.person, now_ms):
+                    found[one.entity_id] = max(one.expires_at, found.get(one.entity_id, 0))
+        except RedisError:
+            return found, True
+        return found, False
+
+    def account(self, account_id: str) -> str:
+        """Return an account's alias and id, as pages write it."""
+        account = self.site.store.account(account_id)
+        return f"{account.alias} ({account_id})" if account and account.alias else account_id
+
+    def _pin(self, *, pinned: bool) -> Response:
+        """Let a role stand first, or no longer."""
+        session = self.site.posted()
+        role = self.site.store.role(self.site.field("role", _LONGEST_ARN))
+        if role is not None:
+            with self.site.store.write(revise=False) as tx:
+                pinned_roles.pin(tx, session.identity.person, role.id, pinned=pinned)
+        return self.site.found(self.site.at(HOME))
+
+    # --- credentials --------------------------------------------------------------------------------------------------
+
+    def _take(self, renew: Renew) -> Response:
+        """Answer with credentials of the role that was chosen."""
+        site, session = self.site, self.site.posted()
+        chosen = site.field("roleIndex", 2 * _LONGEST_ARN)
+        identity = renew(session)
+        if identity is None:
+            site.sessions.end(session)
+            raise NotSignedIn("You are not signed in.")
+        choices = self.choices(identity)
+        tagged = next((role for role in choices.after_tags if role.arn == chosen), None)
+        if chosen in {role.arn for role in choices.after_mfa}:
+            back = urlencode({"role": chosen})
+            return site.found(site.at(f"/mfa?{urlencode({'to': f'{HOME}?{back}'})}"))
+        asked = Narrowing(
+            site.field("seconds", 10),
+            site.field("narrow", 10),
+            site.field("policy", _LONGEST_POLICY),
+            tuple((tag, site.field(f"tag-{tag}", _LONGEST_TAG).strip()) for tag in _tags(tagged)),
+        )
+        try:
+            if "check" in request.form:
+                return self._shown(session, chosen, asked, findings=asked.findings)
+            if tagged is not None and not all(value for _tag, value in asked.tags):
+                return self._reason(session, tagged, asked)
+            return self.taken(identity, chosen, session=session, narrowed=asked.parameters)
+        except (ValidationError, MalformedPolicyDocument) as error:
+            if site.wants_json:
+                raise
+            return self._shown(session, chosen, asked, told=self._plainly(error, chosen), code=400)
+        except AccessDenied:
+            if tagged is None or site.wants_json:
+                raise
+            return self._reason(session, tagged, asked, told=_("The role did not take this. Look how it is written."))
+
+    def _plainly(self, error: ServiceError, role_arn: str) -> str:
+        """Return what an error of the STS says to people."""
+        role = self.site.store.role(role_arn)
+        if role is not None and "MaxSessionDuration" in error.message:
+            return str(_("This role lasts %(time)s at most.", time=length_of_time(role.max_session)))
+        return str(_(error.message))
+
+    def _reason(self, session: BrowserSession, role: RoleRecord, asked: Narrowing, told: str = "") -> Response:
+        """Ask for what a role wants to know in session tags, such as a ticket."""
+        site = self.site
+        return site.page(
+            "reason.html",
+            code=403 if told else 200,
+            session=session,
+            administrator=self.administration.any(session),
+            role=role,
+            account=self.account(role.account_id),
+            narrowing=asked,
+            told=told,
+            reference=site.reference,
+        )
+
+    def taken(
+        self,
+        identity: Identity,
+        role_arn: str,
+        *,
+        session: BrowserSession | None = None,
+        narrowed: Mapping[str, Any] | None = None,
+    ) -> Response:
+        """Return credentials of a role, or why not; without a session, what proved the person is not used up yet."""
+        site = self.site
+        if not _SHORTEST_ARN <= len(role_arn) <= _LONGEST_ARN:
+            raise ValidationError("roleIndex must be the ARN of a role")
+        try:
+            result = site.desk.take(
+                site.exchange, identity, role_arn, proof=session is None, narrowed=dict(narrowed or {})
+            )
+        except ServiceError as error:
+            raise site.gate.record(site.exchange, error) from error
+        credentials = process_form(result["Credentials"])
+        if site.wants_json:
+            return site.json(credentials)
+        return self._credentials(identity, role_arn, credentials, session)
+
+    def _credentials(
+        self, identity: Identity, role_arn: str, credentials: dict[str, Any], session: BrowserSession | None
+    ) -> Response:
+        site = self.site
+        role = site.store.role(role_arn)
+        if role is not None:
+            with suppress(ServiceError), site.store.write(revise=False) as tx:  # the credentials are there all the same
+                pinned_roles.note_taken(tx, identity.person, role.id, site.exchange.now)
+        profile = role.name if role else identity.name
+        return site.page(
+            "credentials.html",
+            session=session,
+            administrator=session is not None and self.administration.any(session),
+            role=profile,
+            role_arn=role_arn,
+            account=self.account(role.account_id if role else identity.account_id),
+            identity=identity,
+            credentials=credentials,
+            endpoint=site.public_url,
+            formats=_written(credentials, profile, site.public_url),
+        )
+
+    # --- out ----------------------------------------------------------------------------------------------------------
+
+    def _sign_out(self, leave: Leave) -> Response:
+        """End the session here, whatever comes of the way to the identity provider's own logout."""
+        site = self.site
+        session = site.session()
+        if session is None:
+            return self.signed_out()
+        site.check_form(session)
+        site.sessions.end(session)
+        identity = site.exchange.identity = session.identity
+        site.record("SignOut", identity.account_id, provider=identity.provider)
+        response = leave(identity) or self.signed_out()
+        site.drop_session(response)
+        return response
+
+    def signed_out(self, *, everywhere: bool = True) -> Response:
+        """Return the page of somebody who has just been signed out."""
+        response = self.site.page("signed_out.html", everywhere=everywhere)
+        self.site.drop_session(response)
+        return response
+
+
+def _tags(role: RoleRecord | None) -> tuple[str, ...]:
+    return demanded_tags(role.trust) if role else ()
+
+
+# What is read from a file, or asks for more than keys, is told the address as well.
+_WITH_ADDRESS: Final = frozenset({"file", "terraform"})
+
+
+def _written(credentials: Mapping[str, Any], profile: str, endpoint: str) -> list[Written]:
+    """Return the credentials in every format; the address beside them where the format is that of the AWS CLI."""
+    found = []
+    for key, one in FORMATS.items():
+        plain, whole = one.text(credentials, Target(profile)), one.text(credentials, Target(profile, endpoint))
+        beside = "" if key in _WITH_ADDRESS else whole.removeprefix(plain)
+        found.append(Written(key, one.title, whole if key in _WITH_ADDRESS else plain, beside))
+    return found
+
+
+# --- the list -----------------------------------------------------------------------------------------------------
+
+
+def _row(
+    role: RoleRecord,
+    account: str,
+    mark: Mark = _UNMARKED,
+    running: int | None = None,
+    *,
+    mfa: bool = False,
+    reason: bool = False,
+) -> Row:
+    about, longest = role.description, role.max_session
+    return Row(role.arn, role.name, account, role.account_id, about, longest, mark, running, mfa, reason)
+
+
+def _listing(rows: Sequence[Row], scope: Scope, *, stale: bool) -> Listing:
+    page = sliced(rows, scope, lambda row: row.text)
+    marked = [] if scope.words or page.page > 1 else _marked(rows)
+    return Listing(page.rows, marked, page.found, page.page, page.pages, page.query, stale)
+
+
+def _lengths(listing: Listing) -> list[int]:
+    """Return the lengths that one of the roles in the list allows."""
+    longest = max((row.max_session for row in (*listing.rows, *listing.marked)), default=0)
+    return [seconds for seconds in LENGTHS if seconds <= longest]
+
+
+def _marked(rows: Sequence[Row]) -> list[Row]:
+    """Return the pinned roles, then the ones taken last."""
+    pinned = [row for row in rows if row.mark.pinned]
+    taken = [row for row in rows if row.mark.taken and not row.mark.pinned]
+    recent = sorted(taken, key=lambda row: row.mark.taken or 0, reverse=True)
+    return pinned + recent[:_RECENT]
+
+
+def _preselected(listing: Listing, wish: str) -> str:
+    """Return the role that Enter takes: the one wished for, the one that stands first, or the first of all."""
+    rows = [*listing.marked, *listing.rows]
+    wished = [row.arn for row in rows if row.arn == wish]
+    return next(iter([*wished, *(row.arn for row in rows)]), "")
+
+
+def _for_programs(rows: Sequence[Row]) -> str:
+    """Return the roles by account as programs that pick roles from such pages expect them."""
+    accounts: dict[str, list[str]] = {}
+    for row in rows:
+        accounts.setdefault(row.account, []).append(row.arn)
+    return b64encode(json.dumps({"roles_accounts": accounts}).encode()).decode()

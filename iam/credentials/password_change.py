@@ -1,0 +1,94 @@
+"""A new password in the place of the one that was proved, of a user or of an owner.
+
+Judging and hashing take a tenth of a second for each password that is remembered, so they hold no transaction; what is
+written then is one conditional change, which fails where the password has been replaced meanwhile.
+"""
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, select, update
+
+from iam.arn import Random
+from iam.credentials import failed_attempts
+from iam.errors import PasswordPolicyViolation, Throttling
+from iam.operations.credentials.password_policy import PasswordPolicy, policy_of, require_strong
+from iam.operations.credentials.passwords import REMEMBERED, REUSED, hash_of, is_hash_of
+from iam.operations.times_and_tags import milliseconds
+from iam.store.schema import account, login_profile, root_login, user
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Present:
+    """The password that is there, and what its successor is judged by; ``owner`` is a user's id or the account's."""
+
+    owner: str
+    of_root: bool
+    hash: str = field(repr=False)
+    previous: tuple[str, ...] = field(repr=False)
+    policy: PasswordPolicy
+    names: tuple[str | None, ...]
+
+
+def of_user(tx: Connection, account_id: str, user_id: str, now: datetime) -> Present | None:
+    """Return the password of a user, or None where there is none; raise Throttling where it is locked for the API."""
+    columns = (user.c.name, login_profile.c.hash, login_profile.c.previous)
+    row = tx.execute(select(*columns).join(user).where(user.c.id == user_id)).one_or_none()
+    if row is None:
+        return None
+    locked = failed_attempts.seconds_locked(tx, user_id, failed_attempts.PASSWORD, now)
+    if locked:
+        raise Throttling("Too many wrong passwords. Try again later.", retry_after=locked, log=f"locked: {user_id}")
+    return Present(
+        owner=user_id,
+        of_root=False,
+        hash=row.hash,
+        previous=tuple(json.loads(row.previous)),
+        policy=policy_of(tx, account_id),
+        names=(row.name, account_id, _alias(tx, account_id)),
+    )
+
+
+def of_root(tx: Connection, account_id: str) -> Present | None:
+    """Return the password of an account's owner, or None where the operator gave none."""
+    row = tx.execute(select(root_login).where(root_login.c.account_id == account_id)).one_or_none()
+    if row is None:
+        return None
+    return Present(
+        owner=account_id,
+        of_root=True,
+        hash=row.hash,
+        previous=(),
+        policy=policy_of(tx, account_id),
+        names=(row.email, row.email.partition("@")[0], account_id, _alias(tx, account_id)),
+    )
+
+
+def successor(present: Present, password: str, random: Random) -> str:
+    """Return the hash of a new password; raise PasswordPolicyViolation for one that the account's policy refuses."""
+    require_strong(present.policy, password, present.names)
+    if present.of_root and is_hash_of(present.hash, password):
+        raise PasswordPolicyViolation("The new password should not be the present one")
+    barred = (present.hash, *present.previous)[: present.policy.PasswordReusePrevention or 0]
+    if not present.of_root and any(is_hash_of(one, password) for one in barred):
+        raise PasswordPolicyViolation(REUSED)
+    return hash_of(password, random)
+
+
+def write(tx: Connection, present: Present, new: str, now: datetime) -> bool:
+    """Put the new password in the place of the present one; return whether that was still there."""
+    values = {"hash": new, "changed": milliseconds(now), "reset_required": False}
+    if present.of_root:
+        mine = (root_login.c.account_id == present.owner, root_login.c.hash == present.hash)
+        return bool(tx.execute(update(root_login).where(*mine).values(values)).rowcount)
+    values["previous"] = json.dumps((present.hash, *present.previous)[:REMEMBERED])
+    mine = (login_profile.c.user_id == present.owner, login_profile.c.hash == present.hash)
+    changed = bool(tx.execute(update(login_profile).where(*mine).values(values)).rowcount)
+    if changed:
+        failed_attempts.forget(tx, present.owner, failed_attempts.PASSWORD)
+    return changed
+
+
+def _alias(tx: Connection, account_id: str) -> str | None:
+    return tx.execute(select(account.c.alias).where(account.c.id == account_id)).scalar_one_or_none()

@@ -1,0 +1,115 @@
+"""How the owner of an account signs in to the page: an e-mail address and a password, which the operator gives first.
+
+Source: IAM User Guide, "AWS account root user". The password is kept and judged as those of users are.
+"""
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from iam.arn import Random
+from iam.credentials import password_change
+from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
+from iam.operations.credentials.password_policy import policy_of, require_strong
+from iam.operations.credentials.passwords import hash_of, is_hash_of
+from iam.operations.times_and_tags import milliseconds
+from iam.store.schema import account, root_login
+
+_COLUMNS = root_login.c
+# No more than tells a typing error: who owns an address is shown by nothing but mail (RFC 5321 4.1.2, in rough form).
+_EMAIL = re.compile(r"(?=.{3,256}\Z)[^\s@]+@[^\s@]+")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRoot:
+    """The sign-in of an account's root as it is kept; ``changed`` is in milliseconds."""
+
+    account_id: str
+    email: str
+    hash: str = field(repr=False)
+    changed: int
+    reset_required: bool
+
+
+def root_by_email(tx: Connection, email: str) -> StoredRoot | None:
+    """Return the sign-in that has this address, in capitals or not, or None."""
+    return _stored(tx, _COLUMNS.email_key == _key(email))
+
+
+def root_login_of(tx: Connection, account_id: str) -> StoredRoot | None:
+    """Return the sign-in of an account's root, or None where the operator gave none."""
+    return _stored(tx, _COLUMNS.account_id == account_id)
+
+
+def set_root_login(  # noqa: PLR0913 - facts, each from somewhere else
+    tx: Connection,
+    account_id: str,
+    email: str,
+    password: str,
+    *,
+    now: datetime,
+    random: Random,
+    reset_required: bool,
+) -> None:
+    """Give the root of an account an address and a password, in the place of those that it may have.
+
+    Raises NoSuchEntity for an unknown account, ValidationError for what is no address, EntityAlreadyExists for the
+    address of another account, PasswordPolicyViolation.
+    """
+    if not _EMAIL.fullmatch(email.strip()):
+        raise ValidationError("An e-mail address looks like root@example.com.")
+    _require_strong(tx, account_id, email, password)
+    values = {
+        "email": email.strip(),
+        "email_key": _key(email),
+        "hash": hash_of(password, random),
+        "changed": milliseconds(now),
+        "reset_required": reset_required,
+    }
+    try:
+        changed = tx.execute(update(root_login).where(_COLUMNS.account_id == account_id).values(values))
+        if not changed.rowcount:
+            tx.execute(insert(root_login).values(account_id=account_id, **values))
+    except IntegrityError as error:
+        raise EntityAlreadyExists(f"The root of another account signs in as {email.strip()}.") from error
+
+
+def is_root_password(stored: StoredRoot | None, password: str) -> bool:
+    """Return whether this is the password; takes as long for an address that nobody has (ASVS 6.3.8)."""
+    return is_hash_of(stored.hash if stored else None, password)
+
+
+def change_root_password(tx: Connection, account_id: str, password: str, *, now: datetime, random: Random) -> None:
+    """Replace the password of a root that signs in; the new one is its owner's choice, and so no longer to be changed.
+
+    Raises NoSuchEntity where the root has none, PasswordPolicyViolation also for the password that it has.
+    """
+    present = password_change.of_root(tx, account_id)
+    if present is None:
+        raise NoSuchEntity(f"The root of account {account_id} has no password.")
+    password_change.write(tx, present, password_change.successor(present, password, random), now)
+
+
+def note_root_sign_in(tx: Connection, account_id: str, now: datetime) -> None:
+    """Keep when the password was last used, for the credential report."""
+    tx.execute(update(root_login).where(_COLUMNS.account_id == account_id).values(last_used=milliseconds(now)))
+
+
+def _stored(tx: Connection, where: ColumnElement[bool]) -> StoredRoot | None:
+    row = tx.execute(select(root_login).where(where)).one_or_none()
+    return StoredRoot(row.account_id, row.email, row.hash, row.changed, row.reset_required) if row else None
+
+
+def _require_strong(tx: Connection, account_id: str, email: str, password: str) -> None:
+    found = tx.execute(select(account.c.alias).where(account.c.id == account_id)).one_or_none()
+    if found is None:
+        raise NoSuchEntity(f"There is no account {account_id}.")
+    names = (email, email.partition("@")[0], account_id, found.alias)
+    require_strong(policy_of(tx, account_id), password, names)
+
+
+def _key(email: str) -> str:
+    return email.strip().lower()

@@ -1,8 +1,0 @@
-"""What Alembic runs: the missing steps, in the transaction that the store opened."""
-
-from alembic import context
-
-from iam.schema import metadata
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
-context.run_migrations()

@@ -1,0 +1,1 @@
+"""Operations on passwords, access keys and MFA devices of users."""

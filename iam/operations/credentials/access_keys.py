@@ -1,0 +1,95 @@
+"""Access keys of users and of the account's owner. Source: IAM API Reference, CreateAccessKey, GetAccessKeyLastUsed."""
+
+from sqlalchemy import ColumnElement, and_, delete, func, select, update
+
+from iam.accounts import add_access_key
+from iam.call import Call, Params, Result
+from iam.errors import LimitExceeded, NoSuchEntity
+from iam.operations.named_entities import USER, Entity, ask_about, page
+from iam.operations.required_permission import Ask
+from iam.operations.times_and_tags import moment
+from iam.operations.users import user_or_caller
+from iam.store.schema import access_key, user
+
+_STATUS = {True: "Active", False: "Inactive"}
+
+
+def _owned(call: Call, owner: Entity | None) -> ColumnElement[bool]:
+    """Return the condition that a key belongs to a user, or to the account's owner for None."""
+    user_id = owner.id if owner else None
+    return and_(access_key.c.account_id == call.account_id, access_key.c.user_id == user_id)
+
+
+def _shape(owner: Entity | None, row: Entity) -> Result:
+    shape = {"AccessKeyId": row.id, "Status": _STATUS[row.active], "CreateDate": moment(row.created)}
+    return ({"UserName": owner.name} if owner else {}) | shape
+
+
+def _find(call: Call, owner: Entity | None, key_id: str) -> Entity:
+    query = select(access_key).where(_owned(call, owner), access_key.c.id == key_id)
+    found = call.tx.execute(query).one_or_none()
+    if found is None:
+        raise NoSuchEntity(f"The Access Key with id {key_id} cannot be found.")
+    return found
+
+
+def create_access_key(call: Call, p: Params) -> Result:
+    """Make a key; this answer is the only place where its secret is ever seen."""
+    owner = user_or_caller(call, p)
+    count = call.tx.scalar(select(func.count()).select_from(access_key).where(_owned(call, owner))) or 0
+    if count >= call.limits.access_keys_per_user:
+        raise LimitExceeded(f"Cannot exceed quota for AccessKeysPerUser: {call.limits.access_keys_per_user}")
+    key_id, secret = add_access_key(
+        call.tx,
+        call.account_id,
+        owner.id if owner else None,
+        now=call.now,
+        random=call.random,
+        vault=call.vault,
+    )
+    return {"AccessKey": _shape(owner, _find(call, owner, key_id)) | {"SecretAccessKey": secret}}
+
+
+def list_access_keys(call: Call, p: Params) -> Result:
+    """Return a page of keys, without secrets."""
+    owner = user_or_caller(call, p)
+    query = select(access_key).where(_owned(call, owner))
+    rows, paging = page(call, query, access_key.c.id, p)
+    return {"AccessKeyMetadata": [_shape(owner, row) for row in rows], **paging}
+
+
+def update_access_key(call: Call, p: Params) -> Result:
+    """Switch a key on or off."""
+    row = _find(call, user_or_caller(call, p), p["AccessKeyId"])
+    call.tx.execute(update(access_key).where(access_key.c.id == row.id).values(active=p["Status"] == "Active"))
+    return {}
+
+
+def delete_access_key(call: Call, p: Params) -> Result:
+    """Delete a key for ever."""
+    row = _find(call, user_or_caller(call, p), p["AccessKeyId"])
+    call.tx.execute(delete(access_key).where(access_key.c.id == row.id))
+    return {}
+
+
+def _with_owner(call: Call, key_id: str) -> Entity | None:
+    query = select(access_key, user.c.name).join_from(access_key, user, access_key.c.user_id == user.c.id, isouter=True)
+    mine = (access_key.c.account_id == call.account_id, access_key.c.id == key_id)
+    return call.tx.execute(query.where(*mine)).one_or_none()
+
+
+def on_key_owner(call: Call, p: Params) -> Ask:
+    """Ask about the user whose key it is; about everything where there is no such user."""
+    found = _with_owner(call, p["AccessKeyId"])
+    return ask_about(call, USER, found.name, {}) if found and found.name else Ask("*")
+
+
+def get_access_key_last_used(call: Call, p: Params) -> Result:
+    """Return when, for which service and in which region a key was last used."""
+    row = _with_owner(call, p["AccessKeyId"])
+    if row is None:
+        raise NoSuchEntity(f"The Access Key with id {p['AccessKeyId']} cannot be found.")
+    used: Result = {"ServiceName": row.last_used_service or "N/A", "Region": row.last_used_region or "N/A"}
+    if row.last_used is not None:
+        used["LastUsedDate"] = moment(row.last_used)
+    return ({"UserName": row.name} if row.name else {}) | {"AccessKeyLastUsed": used}

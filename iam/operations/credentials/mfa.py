@@ -1,0 +1,387 @@
+"""MFA devices of users and of an account's root: virtual ones, and passkeys where the API shows security keys.
+
+Source: IAM API Reference, EnableMFADevice and its kin.
+
+The API names root where it needs a UserName: root calls with its account id there, and is named so in answers.
+"""
+
+import base64
+import io
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import segno
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from iam.arn import iam_arn, root_arn
+from iam.call import Call, Params, Result
+from iam.credentials import failed_attempts, totp
+from iam.credentials.person_id import end_recovery_codes, iam_person
+from iam.errors import (
+    DeleteConflict,
+    EntityAlreadyExists,
+    InvalidAuthenticationCode,
+    LimitExceeded,
+    NoSuchEntity,
+)
+from iam.limits import Limits
+from iam.operations.credentials import security_keys
+from iam.operations.credentials.security_keys import SecurityKey
+from iam.operations.named_entities import Entity, page, page_of
+from iam.operations.required_permission import Ask
+from iam.operations.times_and_tags import (
+    drop_tags,
+    milliseconds,
+    moment,
+    put_tags,
+    request_tag_keys,
+    resource_tag_keys,
+    tags_of,
+)
+from iam.operations.users import on_user_or_caller, user_or_caller, user_shape
+from iam.principal import PrincipalKind
+from iam.store.schema import account, mfa_device, tag, user
+from iam.store.vault import Vault
+
+ISSUER = "Fedgate"
+_SEED = 20  # bytes: RFC 4226 4, R6 recommends 160 bits
+_RESYNC = 20  # steps: a clock that is more than ten minutes off is refused
+_QR_SCALE = 5
+_COLUMNS = mfa_device.c
+_STATUS: Mapping[str, ColumnElement[bool]] = {
+    "Assigned": _COLUMNS.enabled.is_not(None),
+    "Unassigned": _COLUMNS.enabled.is_(None),
+    "Any": _COLUMNS.serial.is_not(None),
+}
+
+
+def spend_code(  # noqa: PLR0913, PLR0917 - facts, each from somewhere else
+    tx: Connection,
+    user_id: str | None,
+    account_id: str,
+    serial: str,
+    code: str,
+    now: datetime,
+    vault: Vault,
+) -> bool:
+    """Return whether a code proves possession of an enabled device of this user (None: root), and use the code up.
+
+    The transaction must commit whatever the answer: a wrong code is counted in it, and after five nothing is tried for
+    a quarter of an hour. A step is marked by a conditional update, so two requests at once cannot both spend it.
+    """
+    mine = _COLUMNS.root.is_(True) if user_id is None else _COLUMNS.user_id == user_id
+    query = select(mfa_device).where(_COLUMNS.serial == serial, _COLUMNS.account_id == account_id, mine)
+    found = tx.execute(query.where(_COLUMNS.enabled.is_not(None)).with_for_update()).one_or_none()
+    if found is None or failed_attempts.seconds_locked(tx, serial, failed_attempts.MFA_CODE, now):
+        return False
+    if not spend_step(tx, found, code, now, vault):
+        failed_attempts.count(tx, serial, failed_attempts.MFA_CODE, now)
+        return False
+    failed_attempts.forget(tx, serial, failed_attempts.MFA_CODE)
+    return True
+
+
+def spend_step(tx: Connection, device: Entity, code: str, now: datetime, vault: Vault) -> bool:
+    """Return whether a code is one of an enabled device, and use its step up; what is wrong is for others to count."""
+    step = totp.accepted_step(vault.open(device.seed, device.serial), code, now, device.last_step, device.drift)
+    return step is not None and _mark(tx, device.serial, step)
+
+
+def _mark(tx: Connection, serial: str, step: int, **more: object) -> bool:
+    unspent = or_(_COLUMNS.last_step.is_(None), _COLUMNS.last_step < step)
+    query = update(mfa_device).where(_COLUMNS.serial == serial, unspent).values(last_step=step, **more)
+    return bool(tx.execute(query).rowcount)
+
+
+# --- asking -------------------------------------------------------------------------------------------------------
+
+
+def on_new_device(call: Call, p: Params) -> Ask:
+    """Ask about the device that shall be."""
+    return Ask(_serial(call, p), request_tag_keys(p))
+
+
+def on_device(call: Call, p: Params) -> Ask:
+    """Ask about the device with this serial number; tags are read of the account's own devices alone."""
+    serial = p["SerialNumber"]
+    mine = select(_COLUMNS.serial).where(_COLUMNS.serial == serial, _COLUMNS.account_id == call.account_id)
+    tags = resource_tag_keys(call.tx, serial) if call.tx.execute(mine).one_or_none() else {}
+    return Ask(serial, tags | request_tag_keys(p))
+
+
+def on_owner(call: Call, p: Params) -> Ask:
+    """Ask about the user whose device it is: the named one, or else the caller."""
+    if _is_root(call, p):
+        return Ask(root_arn(call.account_id))
+    return on_user_or_caller(call, p)
+
+
+def on_owner_of_device(call: Call, p: Params) -> Ask:
+    """Ask about the named user, or else about whoever holds the device: it is read under the holder's name alone."""
+    if "UserName" in p:
+        return on_owner(call, p)
+    query = select(user.c.name).join(mfa_device, _COLUMNS.user_id == user.c.id)
+    mine = (_COLUMNS.serial == p["SerialNumber"], _COLUMNS.account_id == call.account_id)
+    key = security_keys.key_by_serial(call.tx, call.account_id, p["SerialNumber"])
+    holder = key.user_name if key and key.user_id else call.tx.scalar(query.where(*mine))
+    return on_user_or_caller(call, {"UserName": holder}) if holder else Ask(root_arn(call.account_id))
+
+
+# --- making and deleting ------------------------------------------------------------------------------------------
+
+
+def create_virtual_mfa_device(call: Call, p: Params) -> Result:
+    """Make a device that nobody uses yet; this answer alone holds its seed."""
+    serial = _serial(call, p)
+    require_room_in_account(call.tx, call.account_id, call.limits)
+    mine = _COLUMNS.account_id == call.account_id
+    taken = select(_COLUMNS.serial).where(mine, func.lower(_COLUMNS.serial) == serial.lower())
+    if call.tx.execute(taken).first() is not None:
+        raise _taken()
+    seed = call.random(_SEED)
+    row = {
+        "serial": serial,
+        "account_id": call.account_id,
+        "seed": call.vault.seal(seed, serial, call.random),
+        "root": False,
+        "created": milliseconds(call.now),
+        "drift": 0,
+    }
+    try:
+        call.tx.execute(mfa_device.insert().values(row))
+    except IntegrityError as error:
+        raise _taken() from error
+    put_tags(call, serial, p.get("Tags", ()))
+    text = base64.b32encode(seed)
+    device: Result = {"SerialNumber": serial, "Base32StringSeed": text, "QRCodePNG": _qr_code(call, p, text)}
+    return {"VirtualMFADevice": device | _tags(call.tx, serial)}
+
+
+def require_room_in_account(tx: Connection, account_id: str, limits: Limits) -> None:
+    """Raise LimitExceeded where an account has as many virtual devices as it may have users."""
+    quota = limits.users_per_account
+    held = select(func.count()).select_from(mfa_device).where(_COLUMNS.account_id == account_id)
+    if (tx.scalar(held) or 0) >= quota:
+        raise LimitExceeded(f"Cannot exceed quota for MFADevicesPerAccount: {quota}")
+
+
+def _taken() -> EntityAlreadyExists:
+    return EntityAlreadyExists("MFADevice entity at the same path and name already exists.")
+
+
+def _serial(call: Call, p: Params) -> str:
+    return iam_arn(call.account_id, "mfa", p["VirtualMFADeviceName"], p.get("Path", "/"))
+
+
+def _qr_code(call: Call, p: Params, seed: bytes) -> bytes:
+    alias = call.tx.scalar(select(account.c.alias).where(account.c.id == call.account_id))
+    picture = io.BytesIO()
+    text = otpauth(p["VirtualMFADeviceName"], alias or call.account_id, seed)
+    segno.make(text, micro=False).save(picture, kind="png", scale=_QR_SCALE)
+    return picture.getvalue()
+
+
+def otpauth(device_name: str, account_name: str, seed: bytes) -> str:
+    """Return the address that authenticator apps read, the seed in base32 (Google Authenticator, "Key Uri Format")."""
+    query = urlencode({"secret": seed.decode("ascii"), "issuer": ISSUER})
+    return f"otpauth://totp/{quote(f'{ISSUER}:{device_name}@{account_name}')}?{query}"
+
+
+def delete_virtual_mfa_device(call: Call, p: Params) -> Result:
+    """Delete a device that nobody uses any longer."""
+    found = _device(call, p)
+    if found.enabled is not None:
+        raise DeleteConflict("MFA VirtualDevice in use. Must deactivate first.")
+    drop_tags(call.tx, found.serial)
+    failed_attempts.forget(call.tx, found.serial, failed_attempts.MFA_CODE)
+    call.tx.execute(delete(mfa_device).where(_COLUMNS.serial == found.serial))
+    return {}
+
+
+# --- using --------------------------------------------------------------------------------------------------------
+
+
+def enable_mfa_device(call: Call, p: Params) -> Result:
+    """Give a device to a user, or to root, who proves with two codes in a row to hold it."""
+    user_id = _owner_id(call, p)
+    found = _device(call, p, to_change=True)
+    if found.enabled is not None:
+        raise EntityAlreadyExists("MFA Device is already in use.")
+    require_room(_held(call, user_id), call.limits)
+    seed, codes = _proof(call, found, p)
+    step = totp.accepted_pair(seed, codes, call.now, found.last_step)
+    owner = {"user_id": user_id, "root": user_id is None, "enabled": milliseconds(call.now), "drift": 0}
+    if step is None or not _mark(call.tx, found.serial, step, **owner):
+        raise InvalidAuthenticationCode("Authentication code for device is not valid.")
+    return {}
+
+
+def require_room(held: int, limits: Limits) -> None:
+    """Raise LimitExceeded where somebody holds as many devices and passkeys as one may."""
+    if held >= limits.mfa_devices_per_user:
+        raise LimitExceeded(f"Cannot exceed quota for MFADevicesPerUser: {limits.mfa_devices_per_user}")
+
+
+def resync_mfa_device(call: Call, p: Params) -> Result:
+    """Learn by two codes in a row how far a device's clock is off, ten minutes at most."""
+    found = _owned(call, p)
+    seed, codes = _proof(call, found, p)
+    step = totp.accepted_pair(seed, codes, call.now, found.last_step, window=_RESYNC)
+    if step is None or not _mark(call.tx, found.serial, step, drift=step - totp.step_at(call.now)):
+        raise InvalidAuthenticationCode("Authentication code for device is not valid.")
+    failed_attempts.forget(call.tx, found.serial, failed_attempts.MFA_CODE)
+    return {}
+
+
+def deactivate_mfa_device(call: Call, p: Params) -> Result:
+    """Take a device from its user, whose codes stay spent, or delete a passkey; recovery codes end with the last."""
+    user_id = _owner_id(call, p)
+    key = _key(call, p, user_id)
+    if key is not None:
+        security_keys.remove(call.tx, key)
+    else:
+        nobody = {"user_id": None, "root": False, "enabled": None}
+        call.tx.execute(update(mfa_device).where(_COLUMNS.serial == _owned(call, p).serial).values(nobody))
+    if not _held(call, user_id):
+        end_recovery_codes(call.tx, iam_person(call.account_id, user_id))
+    return {}
+
+
+def _proof(call: Call, found: Entity, p: Params) -> tuple[bytes, tuple[str, str]]:
+    seed = call.vault.open(found.seed, found.serial)
+    return seed, (p["AuthenticationCode1"], p["AuthenticationCode2"])
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def list_mfa_devices(call: Call, p: Params) -> Result:
+    """Return the devices and passkeys of a user, or of the caller."""
+    user_id = _owner_id(call, p)
+    name = call.account_id
+    if user_id is not None:
+        name = call.tx.scalar(select(user.c.name).where(user.c.id == user_id)) or name
+    query = select(_COLUMNS.serial, _COLUMNS.enabled).where(_held_by(call, user_id), _COLUMNS.enabled.is_not(None))
+    devices = [_assigned(name, serial, enabled) for serial, enabled in call.tx.execute(query)]
+    keys = security_keys.keys_of(call.tx, call.account_id, user_id)
+    both = [*devices, *(_assigned(name, key.serial, key.created) for key in keys)]
+    shown, paging = page_of(both, p, lambda one: str(one["SerialNumber"]))
+    return {"MFADevices": shown, **paging}
+
+
+def _assigned(user_name: str, serial: str, since: int) -> Result:
+    return {"UserName": user_name, "SerialNumber": serial, "EnableDate": moment(since)}
+
+
+def list_virtual_mfa_devices(call: Call, p: Params) -> Result:
+    """Return the account's devices, without seeds and tags."""
+    status = _STATUS[p.get("AssignmentStatus", "Any")]
+    query = select(mfa_device).where(_COLUMNS.account_id == call.account_id, status)
+    rows, paging = page(call, query, _COLUMNS.serial, p)
+    return {"VirtualMFADevices": [_shape(call, row) for row in rows], **paging}
+
+
+def get_mfa_device(call: Call, p: Params) -> Result:
+    """Return one device or passkey; with UserName only where it is that user's."""
+    key = security_keys.key_by_serial(call.tx, call.account_id, p["SerialNumber"])
+    if key is not None and ("UserName" not in p or key.user_id == _owner_id(call, p)):
+        return _assigned(key.user_name, key.serial, key.created)
+    found = _owned(call, p) if "UserName" in p else _device(call, p)
+    shape: Result = {"SerialNumber": found.serial}
+    if found.enabled is not None:
+        name = call.tx.scalar(select(user.c.name).where(user.c.id == found.user_id)) or call.account_id
+        return _assigned(name, found.serial, found.enabled)
+    return shape
+
+
+def _shape(call: Call, row: Entity) -> Result:
+    shape: Result = {"SerialNumber": row.serial}
+    if row.enabled is not None:
+        shape |= {"EnableDate": moment(row.enabled), "User": _root(call)}
+    if row.user_id is not None:
+        shape["User"] = user_shape(call.tx.execute(select(user).where(user.c.id == row.user_id)).one())
+    return shape
+
+
+def _root(call: Call) -> Result:
+    created = call.tx.scalar(select(account.c.created).where(account.c.id == call.account_id)) or 0
+    return {"UserId": call.account_id, "Arn": root_arn(call.account_id), "CreateDate": moment(created)}
+
+
+# --- tags ---------------------------------------------------------------------------------------------------------
+
+
+def tag_mfa_device(call: Call, p: Params) -> Result:
+    """Add tags to a device."""
+    put_tags(call, _device(call, p).serial, p["Tags"])
+    return {}
+
+
+def untag_mfa_device(call: Call, p: Params) -> Result:
+    """Remove tags from a device."""
+    drop_tags(call.tx, _device(call, p).serial, p["TagKeys"])
+    return {}
+
+
+def list_mfa_device_tags(call: Call, p: Params) -> Result:
+    """Return a page of a device's tags."""
+    query = select(tag).where(tag.c.entity_id == _device(call, p).serial)
+    rows, paging = page(call, query, tag.c.key_folded, p)
+    return {"Tags": [{"Key": row.key, "Value": row.value} for row in rows], **paging}
+
+
+def _tags(tx: Connection, serial: str) -> dict[str, Any]:
+    tags = tags_of(tx, serial)
+    return {"Tags": tags} if tags else {}
+
+
+# --- finding ------------------------------------------------------------------------------------------------------
+
+
+def _device(call: Call, p: Params, *, to_change: bool = False) -> Entity:
+    query = select(mfa_device).where(_COLUMNS.serial == p["SerialNumber"], _COLUMNS.account_id == call.account_id)
+    found = call.tx.execute(query.with_for_update() if to_change else query).one_or_none()
+    if found is None:
+        raise NoSuchEntity(f"VirtualMFADevice with serial number {p['SerialNumber']} does not exist.")
+    return found
+
+
+def _owned(call: Call, p: Params) -> Entity:
+    """Return a device in the hands of the user that the parameters name, or of the caller; raise NoSuchEntity."""
+    of_user = _held_by(call, _owner_id(call, p))
+    query = select(mfa_device).where(_COLUMNS.serial == p["SerialNumber"], of_user, _COLUMNS.enabled.is_not(None))
+    found = call.tx.execute(query).one_or_none()
+    if found is None:
+        raise NoSuchEntity("MFA Device invalid for user.")
+    return found
+
+
+def _key(call: Call, p: Params, user_id: str | None) -> SecurityKey | None:
+    found = security_keys.key_by_serial(call.tx, call.account_id, p["SerialNumber"])
+    return found if found and found.user_id == user_id else None
+
+
+def _held(call: Call, user_id: str | None) -> int:
+    """Return how many devices and passkeys a user holds, or root for None."""
+    devices = select(func.count()).select_from(mfa_device).where(_held_by(call, user_id))
+    return (call.tx.scalar(devices) or 0) + len(security_keys.keys_of(call.tx, call.account_id, user_id))
+
+
+def _held_by(call: Call, user_id: str | None) -> ColumnElement[bool]:
+    if user_id is not None:
+        return _COLUMNS.user_id == user_id
+    return (_COLUMNS.account_id == call.account_id) & _COLUMNS.root.is_(True)
+
+
+def _is_root(call: Call, p: Params) -> bool:
+    """Return whether root asks about itself: without a name, or by the account id even where a user bears that name."""
+    return call.principal.kind is PrincipalKind.ROOT and p.get("UserName", call.account_id) == call.account_id
+
+
+def _owner_id(call: Call, p: Params) -> str | None:
+    """Return the unique id of the user that the parameters name, or of the caller; None is root. Raise NoSuchEntity."""
+    found = None if _is_root(call, p) else user_or_caller(call, p)
+    return None if found is None else str(found.id)

@@ -1,0 +1,276 @@
+"""Passwords of users: for the sign-in page alone, never for the API.
+
+Kept as argon2id hashes with the parameters that RFC 9106 section 4 recommends second (64 MiB, 3 passes, 4 lanes).
+"""
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import argon2
+from sqlalchemy import Connection, delete, select, update
+
+from iam.arn import Random, iam_arn
+from iam.call import Call, Params, Result
+from iam.credentials import failed_attempts
+from iam.errors import (
+    AccessDenied,
+    EntityAlreadyExists,
+    InvalidUserType,
+    NoSuchEntity,
+    PasswordPolicyViolation,
+    Throttling,
+    ValidationError,
+)
+from iam.operations.credentials.password_policy import policy_of, require_strong
+from iam.operations.named_entities import USER, Entity, named
+from iam.operations.required_permission import Ask
+from iam.operations.times_and_tags import milliseconds, moment
+from iam.operations.users import on_user_or_caller, user_or_caller
+from iam.policy.document import Policy, PolicyKind
+from iam.policy.policy_set import PolicySet
+from iam.principal import PrincipalKind
+from iam.store.schema import account, login_profile, user
+
+_HASHER = argon2.PasswordHasher.from_parameters(argon2.profiles.RFC_9106_LOW_MEMORY)
+# Made over random bytes that nobody kept: an unknown name costs the same time as a wrong password.
+_NOBODYS = "$argon2id$v=19$m=65536,t=3,p=4$jtvwQAqxA4mJrlOW6qg0qQ$P4KK811eoBNhPjXTURLPt2Odk8Vsv15SbWESN5pTe1Q"
+REUSED = "Policy constraint violation with password reuse prevention during password change."
+REMEMBERED = 24  # the largest PasswordReusePrevention
+_SALT = 16
+
+
+class WrongPassword(AccessDenied):
+    """The old password is wrong; whoever rolls the transaction back counts it: ``count_wrong_password``."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__("The old password was incorrect.", log=f"wrong old password: {user_id}")
+        self.user_id = user_id
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPassword:
+    """A user's password as it is kept; times in milliseconds, ``expires`` None: never."""
+
+    account_id: str
+    user_id: str
+    user_name: str
+    arn: str
+    hash: str = field(repr=False)
+    changed: int
+    reset_required: bool
+    expires: int | None
+    hard_expiry: bool  # once expired, only an administrator sets a new one
+
+
+def stored_password(tx: Connection, account_id: str, user_name: str) -> StoredPassword | None:
+    """Return the password record of a user who signs in to the page, or None for an unknown name or one without."""
+    query = (
+        select(user.c.id, user.c.name, user.c.path, login_profile)
+        .join(login_profile, login_profile.c.user_id == user.c.id)
+        .where(user.c.account_id == account_id, user.c.name_key == user_name.lower())
+    )
+    row = tx.execute(query).one_or_none()
+    if row is None:
+        return None
+    policy = policy_of(tx, account_id)
+    return StoredPassword(
+        account_id=account_id,
+        user_id=row.id,
+        user_name=row.name,
+        arn=iam_arn(account_id, "user", row.name, row.path),
+        hash=row.hash,
+        changed=row.changed,
+        reset_required=row.reset_required,
+        expires=policy.expires(row.changed),
+        hard_expiry=bool(policy.HardExpiry),
+    )
+
+
+def is_password(stored: StoredPassword | None, password: str) -> bool:
+    """Return whether this is the password; takes as long for a user who does not exist (ASVS 6.3.8)."""
+    return is_hash_of(stored.hash if stored else None, password)
+
+
+def note_sign_in(tx: Connection, user_id: str, now: datetime) -> None:
+    """Keep when a password was last used, for GetUser and the credential report."""
+    used = milliseconds(now)
+    tx.execute(update(user).where(user.c.id == user_id).values(password_last_used=used))
+
+
+def count_wrong_password(tx: Connection, user_id: str, now: datetime) -> None:
+    """Count one WrongPassword, in a transaction of its own that commits."""
+    failed_attempts.count(tx, user_id, failed_attempts.PASSWORD, now)
+
+
+# --- operations
+
+
+def create_login_profile(call: Call, p: Params) -> Result:
+    """Give a user a first password."""
+    who = _user(call, p)
+    if _profile(call.tx, who.id) is not None:
+        raise EntityAlreadyExists(f"Login Profile for user {who.name} already exists.")
+    if "Password" not in p:
+        raise ValidationError("Must specify a password.")
+    require_strong(policy_of(call.tx, call.account_id), p["Password"], _names(call, who.name))
+    at = milliseconds(call.now)
+    row = {
+        "user_id": who.id,
+        "hash": hash_of(p["Password"], call.random),
+        "previous": "[]",
+        "created": at,
+        "changed": at,
+        "reset_required": p.get("PasswordResetRequired", False),
+    }
+    call.tx.execute(login_profile.insert().values(row))
+    return {"LoginProfile": _shape(who.name, at, reset_required=row["reset_required"])}
+
+
+def get_login_profile(call: Call, p: Params) -> Result:
+    """Tell that a user has a password, and since when."""
+    who = _user(call, p)
+    found = _require_profile(call.tx, who)
+    return {"LoginProfile": _shape(who.name, found.created, reset_required=found.reset_required)}
+
+
+def update_login_profile(call: Call, p: Params) -> Result:
+    """Set another user's password, or ask them for a new one at the next sign-in."""
+    who = named(call, USER, p)
+    found = _require_profile(call.tx, who, to_change=True)
+    if "Password" in p:
+        _replace(call, who.name, found, p["Password"], reset_required=found.reset_required)
+    if "PasswordResetRequired" in p:
+        changed = {"reset_required": p["PasswordResetRequired"]}
+        call.tx.execute(update(login_profile).where(login_profile.c.user_id == who.id).values(changed))
+    return {}
+
+
+def delete_login_profile(call: Call, p: Params) -> Result:
+    """Take a user's password away; access keys stay."""
+    who = _user(call, p)
+    _require_profile(call.tx, who)
+    call.tx.execute(delete(login_profile).where(login_profile.c.user_id == who.id))
+    failed_attempts.forget(call.tx, who.id, failed_attempts.PASSWORD)
+    return {}
+
+
+def change_password(call: Call, p: Params) -> Result:
+    """Let a user replace the own password; raise WrongPassword, and Throttling after five of these."""
+    if call.principal.kind is not PrincipalKind.USER:
+        raise InvalidUserType("Only IAM Users can change their own password")
+    user_id = call.principal.entity_id
+    who = _user(call, {})
+    found = _require_profile(call.tx, who, to_change=True)
+    locked = failed_attempts.seconds_locked(call.tx, user_id, failed_attempts.PASSWORD, call.now)
+    if locked:
+        raise Throttling("Too many wrong passwords. Try again later.", retry_after=locked, log=f"locked: {user_id}")
+    if not is_hash_of(found.hash, p["OldPassword"]):
+        raise WrongPassword(user_id)
+    _replace(call, who.name, found, p["NewPassword"], reset_required=False)
+    failed_attempts.forget(call.tx, user_id, failed_attempts.PASSWORD)
+    return {}
+
+
+def on_own_password(call: Call, _p: Params) -> Ask:
+    """Ask about the caller; where the account's policy lets users change their password, this is the permission."""
+    who = call.principal
+    ask = on_user_or_caller(call, {})
+    if who.kind is not PrincipalKind.USER or not policy_of(call.tx, call.account_id).AllowUsersToChangePassword:
+        return ask
+    return Ask(ask.resource, ask.keys, trust=self_service(who.entity_id), account_id=call.account_id)
+
+
+def on_password_policy(call: Call, _p: Params) -> Ask:
+    """Ask to read the account's policy; AllowUsersToChangePassword lets each user read it as well."""
+    who = call.principal
+    if who.kind is not PrincipalKind.USER or not policy_of(call.tx, call.account_id).AllowUsersToChangePassword:
+        return Ask("*")
+    return Ask("*", trust=self_service(who.entity_id), account_id=call.account_id)
+
+
+# AllowUsersToChangePassword as a policy on each user, who is the one principal that it is bound to.
+_SELF = iam_arn("0" * 12, "user", "self", "/")
+_SELF_SERVICE = Policy.parse(
+    json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": {
+                "Effect": "Allow",
+                "Principal": {"AWS": _SELF},
+                "Action": ["iam:ChangePassword", "iam:GetAccountPasswordPolicy"],
+            },
+        }
+    ),
+    PolicyKind.RESOURCE,
+    label="AllowUsersToChangePassword",
+)
+
+
+def self_service(user_id: str) -> PolicySet:
+    """Return what lets one user change its own password; an explicit deny still wins."""
+    return PolicySet((_SELF_SERVICE.bind({_SELF: user_id}),))
+
+
+# --- one password
+
+
+def _replace(call: Call, user_name: str, found: Entity, password: str, *, reset_required: bool) -> None:
+    policy = policy_of(call.tx, call.account_id)
+    require_strong(policy, password, _names(call, user_name))
+    earlier = [found.hash, *json.loads(found.previous)][:REMEMBERED]
+    if any(is_hash_of(one, password) for one in earlier[: policy.PasswordReusePrevention or 0]):
+        raise PasswordPolicyViolation(REUSED)
+    new = {
+        "hash": hash_of(password, call.random),
+        "previous": json.dumps(earlier),
+        "changed": milliseconds(call.now),
+        "reset_required": reset_required,
+    }
+    call.tx.execute(update(login_profile).where(login_profile.c.user_id == found.user_id).values(new))
+
+
+def _user(call: Call, p: Params) -> Entity:
+    found = user_or_caller(call, p)
+    if found is None:  # root's way in is no login profile
+        raise NoSuchEntity(f"Login Profile for User {call.account_id} cannot be found.")
+    return found
+
+
+def _profile(tx: Connection, user_id: str, *, to_change: bool = False) -> Entity | None:
+    query = select(login_profile).where(login_profile.c.user_id == user_id)
+    # Locked, so that guesses at one password come one after the other.
+    return tx.execute(query.with_for_update() if to_change else query).one_or_none()
+
+
+def _require_profile(tx: Connection, who: Entity, *, to_change: bool = False) -> Entity:
+    found = _profile(tx, who.id, to_change=to_change)
+    if found is None:
+        raise NoSuchEntity(f"Login Profile for User {who.name} cannot be found.")
+    return found
+
+
+def _names(call: Call, user_name: str) -> tuple[str | None, ...]:
+    alias = call.tx.execute(select(account.c.alias).where(account.c.id == call.account_id)).scalar_one_or_none()
+    return user_name, call.account_id, alias
+
+
+def _shape(user_name: str, created: int, *, reset_required: object) -> Result:
+    return {
+        "UserName": user_name,
+        "CreateDate": moment(created),
+        "PasswordResetRequired": bool(reset_required),
+    }
+
+
+def hash_of(password: str, random: Random) -> str:
+    """Return how a password is kept, as a PHC string."""
+    return _HASHER.hash(password, salt=random(_SALT))
+
+
+def is_hash_of(stored: str | None, password: str) -> bool:
+    """Return whether a kept hash is this password's; nobody's, None, is no password's and takes as long."""
+    try:
+        return _HASHER.verify(stored or _NOBODYS, password) and stored is not None
+    except argon2.exceptions.VerifyMismatchError:
+        return False

@@ -1,0 +1,1 @@
+"""Operations on identity providers, and on the issuer of an account."""

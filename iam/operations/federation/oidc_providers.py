@@ -1,0 +1,218 @@
+"""OpenID Connect providers: whose tokens may get roles of an account.
+
+Source: IAM API Reference, CreateOpenIDConnectProvider. An issuer's certificate is checked against the authorities that
+this installation trusts, never against a thumbprint; thumbprints are kept and told as they were given.
+"""
+
+import json
+import re
+from typing import Any
+
+from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from iam.arn import OIDC_PROVIDER, iam_arn, own_name, unique_id
+from iam.call import Call, Params, Result
+from iam.errors import (
+    EntityAlreadyExists,
+    InvalidInput,
+    LimitExceeded,
+    NoSuchEntity,
+    NotImplementedHere,
+    ValidationError,
+)
+from iam.operations.required_permission import Ask
+from iam.operations.times_and_tags import (
+    drop_tags,
+    milliseconds,
+    moment,
+    put_tags,
+    request_tag_keys,
+    resource_tag_keys,
+    tags_of,
+)
+from iam.store.schema import oidc_provider, sign_in_client
+
+Provider = Row[Any]
+
+_KIND = "oidc-provider/"
+_COLUMNS = oidc_provider.c
+_MOST_CLIENTS, _MOST_THUMBPRINTS = 100, 5
+_THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}", re.ASCII)
+_NOT_BUILT = ("ContextProvider", "IdentityCenterInstanceArn")
+
+
+# --- asking -----------------------------------------------------------------------------------------------------------
+
+
+def on_new_provider(call: Call, p: Params) -> Ask:
+    """Ask about the provider that shall be."""
+    return Ask(iam_arn(call.account_id, _KIND, p["Url"].removeprefix("https://"), ""), request_tag_keys(p))
+
+
+def on_provider(call: Call, p: Params) -> Ask:
+    """Ask about the provider with this ARN; tags are read of the account's own providers alone."""
+    found = _find_or_none(call, p["OpenIDConnectProviderArn"])
+    keys = (resource_tag_keys(call.tx, found.id) if found else {}) | request_tag_keys(p)
+    return Ask(p["OpenIDConnectProviderArn"], keys)
+
+
+def on_providers(call: Call, _p: Params) -> Ask:
+    """Ask about all providers of the account."""
+    return Ask(iam_arn(call.account_id, _KIND, "*", ""))
+
+
+# --- operations -------------------------------------------------------------------------------------------------------
+
+
+def create_oidc_provider(call: Call, p: Params) -> Result:
+    """Make a provider; raise ValidationError, InvalidInput, EntityAlreadyExists, LimitExceeded."""
+    for name in _NOT_BUILT:
+        if name in p:
+            raise NotImplementedHere(f"{name} is not built yet.")
+    url = _url(p["Url"])
+    clients = _clients(p.get("ClientIDList", ()))
+    thumbprints = _thumbprints(p.get("ThumbprintList", ()))
+    quota = call.limits.oidc_providers_per_account
+    mine = select(func.count()).select_from(oidc_provider).where(_COLUMNS.account_id == call.account_id)
+    if (call.tx.scalar(mine) or 0) >= quota:
+        raise LimitExceeded(f"Cannot exceed quota for OpenIdConnectProvidersPerAccount: {quota}")
+    provider_id = unique_id(OIDC_PROVIDER, call.random)
+    row = {
+        "id": provider_id,
+        "account_id": call.account_id,
+        "url": url,
+        "url_key": url.lower(),
+        "client_ids": json.dumps(clients),
+        "thumbprints": json.dumps(thumbprints),
+        "created": milliseconds(call.now),
+        "use_once": False,
+    }
+    try:
+        call.tx.execute(oidc_provider.insert().values(row))
+    except IntegrityError as error:
+        raise EntityAlreadyExists(f"Provider with url https://{url} already exists.") from error
+    put_tags(call, provider_id, p.get("Tags", ()))
+    tags = tags_of(call.tx, provider_id)
+    arn = iam_arn(call.account_id, _KIND, url, "")
+    return {"OpenIDConnectProviderArn": arn} | ({"Tags": tags} if tags else {})
+
+
+def get_oidc_provider(call: Call, p: Params) -> Result:
+    """Return a provider; its URL is told without https://, as AWS does."""
+    found = _find(call, p)
+    return {
+        "Url": found.url,
+        "ClientIDList": json.loads(found.client_ids),
+        "ThumbprintList": json.loads(found.thumbprints),
+        "CreateDate": moment(found.created),
+        "Tags": tags_of(call.tx, found.id),
+    }
+
+
+def list_oidc_providers(call: Call, _p: Params) -> Result:
+    """Return all providers of the account."""
+    mine = select(oidc_provider).where(_COLUMNS.account_id == call.account_id).order_by(_COLUMNS.url_key)
+    return {"OpenIDConnectProviderList": [{"Arn": arn_of(row)} for row in call.tx.execute(mine)]}
+
+
+def delete_oidc_provider(call: Call, p: Params) -> Result:
+    """Delete a provider; one that is not there any more is no error, as in AWS."""
+    found = _find_or_none(call, p["OpenIDConnectProviderArn"])
+    if found is not None:
+        drop_tags(call.tx, found.id)
+        call.tx.execute(delete(sign_in_client).where(sign_in_client.c.provider_id == found.id))
+        call.tx.execute(delete(oidc_provider).where(_COLUMNS.id == found.id))
+    return {}
+
+
+def add_client_id(call: Call, p: Params) -> Result:
+    """Add a client id; one that is there already stays, without an error."""
+    found = _find(call, p)
+    clients = json.loads(found.client_ids)
+    if p["ClientID"] not in clients:
+        _change(call, found, client_ids=json.dumps(_clients([*clients, p["ClientID"]])))
+    return {}
+
+
+def remove_client_id(call: Call, p: Params) -> Result:
+    """Remove a client id; one that is not there is no error."""
+    found = _find(call, p)
+    clients = [one for one in json.loads(found.client_ids) if one != p["ClientID"]]
+    _change(call, found, client_ids=json.dumps(clients))
+    return {}
+
+
+def update_thumbprints(call: Call, p: Params) -> Result:
+    """Replace the thumbprints."""
+    _change(call, _find(call, p), thumbprints=json.dumps(_thumbprints(p["ThumbprintList"])))
+    return {}
+
+
+def find_provider(call: Call, p: Params) -> Provider:
+    """Return the provider that OpenIDConnectProviderArn names; raise NoSuchEntity."""
+    return _find(call, p)
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def arn_of(row: Provider) -> str:
+    """Return the ARN of a provider."""
+    return iam_arn(row.account_id, _KIND, row.url, "")
+
+
+def _url(text: str) -> str:
+    """Return an issuer's address without https://; AWS allows no port, which issuers on premises have."""
+    wrong = ValidationError("Invalid Open ID Connect Provider URL")
+    found = _ISSUER.fullmatch(text)
+    if found is None or not all(map(_LABEL.fullmatch, found["host"].split("."))):
+        raise wrong
+    segments = found["path"].split("/")
+    if "." in segments or ".." in segments or "" in segments[1:-1] or int(found["port"] or 1) not in range(1, 65_536):
+        raise wrong
+    if found["host"].lower() in _BY_ACCESS_TOKEN:
+        raise ValidationError("Login with Amazon and Facebook need no provider: they are principals by their names.")
+    return text.removeprefix("https://").rstrip("/")
+
+
+_ISSUER = re.compile(
+    r"https://(?P<host>[A-Za-z0-9.-]+)(?::(?P<port>[0-9]{1,5}))?(?P<path>(?:/[A-Za-z0-9._~-]*)*)", re.ASCII
+)
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_BY_ACCESS_TOKEN = ("www.amazon.com", "graph.facebook.com")
+
+
+def _clients(given: Any) -> list[str]:  # noqa: ANN401 - a list of texts, as the model says
+    clients = list(dict.fromkeys(given))
+    if len(clients) > _MOST_CLIENTS:
+        raise LimitExceeded(f"Cannot exceed quota for ClientIdsPerOpenIdConnectProvider: {_MOST_CLIENTS}")
+    return clients
+
+
+def _thumbprints(given: Any) -> list[str]:  # noqa: ANN401 - as above
+    thumbprints = list(given)
+    if len(thumbprints) > _MOST_THUMBPRINTS:
+        raise InvalidInput(f"Thumbprint list must contain at most {_MOST_THUMBPRINTS} entries.")
+    if not all(map(_THUMBPRINT.fullmatch, thumbprints)):
+        raise InvalidInput("A thumbprint must have 40 hexadecimal digits: the SHA-1 of a certificate.")
+    return thumbprints
+
+
+def _change(call: Call, row: Provider, **values: object) -> None:
+    call.tx.execute(update(oidc_provider).where(_COLUMNS.id == row.id).values(values))
+
+
+def _find(call: Call, p: Params) -> Provider:
+    found = _find_or_none(call, p["OpenIDConnectProviderArn"])
+    if found is None:
+        raise NoSuchEntity(f"OpenIDConnect Provider not found for arn {p['OpenIDConnectProviderArn']}")
+    return found
+
+
+def _find_or_none(call: Call, text: str) -> Provider | None:
+    url = own_name(text, call.account_id, _KIND)
+    if url is None:
+        return None
+    mine = (_COLUMNS.account_id == call.account_id, _COLUMNS.url == url)
+    return call.tx.execute(select(oidc_provider).where(*mine)).one_or_none()

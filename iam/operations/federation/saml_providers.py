@@ -1,0 +1,241 @@
+"""SAML identity providers: who may vouch for people in an account. Source: IAM API Reference, CreateSAMLProvider.
+
+An assertion is opened with a provider's private keys, which are sealed at rest and never told again.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from iam.arn import SAML_KEY, SAML_PROVIDER, iam_arn, own_name, unique_id
+from iam.call import Call, Params, Result
+from iam.errors import (
+    EntityAlreadyExists,
+    InvalidInput,
+    LimitExceeded,
+    NoSuchEntity,
+    NotImplementedHere,
+)
+from iam.operations.required_permission import Ask
+from iam.operations.times_and_tags import (
+    drop_tags,
+    milliseconds,
+    moment,
+    put_tags,
+    request_tag_keys,
+    resource_tag_keys,
+    tags_of,
+)
+from iam.saml.metadata import IdpMetadata, InvalidMetadata, read_metadata
+from iam.store.schema import saml_private_key, saml_provider
+
+Provider = Row[Any]
+
+_KIND = "saml-provider/"
+_COLUMNS = saml_provider.c
+_MOST_KEYS = 2  # so that a new one can be there before the old one goes
+_RSA_BITS = 2048
+_CENTURY = timedelta(days=36_524)  # for which AWS takes a provider as valid whose metadata does not say
+_NOT_BUILT = ("ContextProvider", "IdentityCenterInstanceArn", "RemoveContextProvider", "RemoveIdentityCenterInstance")
+
+
+# --- asking -----------------------------------------------------------------------------------------------------------
+
+
+def on_new_provider(call: Call, p: Params) -> Ask:
+    """Ask about the provider that shall be."""
+    return Ask(iam_arn(call.account_id, _KIND, p["Name"], ""), request_tag_keys(p))
+
+
+def on_provider(call: Call, p: Params) -> Ask:
+    """Ask about the provider with this ARN; tags are read of the account's own providers alone."""
+    found = _find_or_none(call, p["SAMLProviderArn"])
+    return Ask(p["SAMLProviderArn"], (resource_tag_keys(call.tx, found.id) if found else {}) | request_tag_keys(p))
+
+
+def on_providers(call: Call, _p: Params) -> Ask:
+    """Ask about all providers of the account."""
+    return Ask(iam_arn(call.account_id, _KIND, "*", ""))
+
+
+# --- operations -------------------------------------------------------------------------------------------------------
+
+
+def create_saml_provider(call: Call, p: Params) -> Result:
+    """Make a provider from its metadata; raise InvalidInput, EntityAlreadyExists, LimitExceeded."""
+    _check_built(p)
+    found = read_document(p["SAMLMetadataDocument"], call.now)
+    name, quota = p["Name"], call.limits.saml_providers_per_account
+    mine = select(func.count()).select_from(saml_provider).where(_COLUMNS.account_id == call.account_id)
+    if (call.tx.scalar(mine) or 0) >= quota:
+        raise LimitExceeded(f"Cannot exceed quota for SAMLProvidersPerAccount: {quota}")
+    at = milliseconds(call.now)
+    row = {
+        "id": unique_id(SAML_PROVIDER, call.random),
+        "account_id": call.account_id,
+        "name": name,
+        "name_key": name.lower(),
+        **stored(p["SAMLMetadataDocument"], found),
+        "created": at,
+        "updated": at,
+        "encryption": p.get("AssertionEncryptionMode"),
+        "idp_initiated": False,
+        "map_by_trust": False,
+    }
+    try:
+        call.tx.execute(saml_provider.insert().values(row))
+    except IntegrityError as error:
+        raise EntityAlreadyExists(f"SAMLProvider {name} already exists.") from error
+    if "AddPrivateKey" in p:
+        _add_key(call, row["id"], p["AddPrivateKey"])
+    _check_encryption(call, row["id"], row["encryption"])
+    put_tags(call, row["id"], p.get("Tags", ()))
+    tags = tags_of(call.tx, row["id"])
+    return {"SAMLProviderArn": iam_arn(call.account_id, _KIND, name, "")} | ({"Tags": tags} if tags else {})
+
+
+def get_saml_provider(call: Call, p: Params) -> Result:
+    """Return a provider with its metadata as it was given."""
+    found = _find(call, p)
+    answer = {
+        "SAMLProviderUUID": found.id,
+        "SAMLMetadataDocument": found.metadata,
+        **_dates(found),
+        "Tags": tags_of(call.tx, found.id),
+        "PrivateKeyList": [{"KeyId": one.id, "Timestamp": moment(one.created)} for one in _keys(call, found.id)],
+    }
+    return answer | ({"AssertionEncryptionMode": found.encryption} if found.encryption else {})
+
+
+def list_saml_providers(call: Call, _p: Params) -> Result:
+    """Return all providers of the account, by name."""
+    mine = select(saml_provider).where(_COLUMNS.account_id == call.account_id).order_by(_COLUMNS.name_key)
+    return {"SAMLProviderList": [{"Arn": arn_of(row), **_dates(row)} for row in call.tx.execute(mine)]}
+
+
+def update_saml_provider(call: Call, p: Params) -> Result:
+    """Give a provider new metadata, another mode of encryption, or other private keys; what is not named stays."""
+    _check_built(p)
+    found = _find(call, p)
+    changed: dict[str, object] = {"updated": milliseconds(call.now)}
+    if "SAMLMetadataDocument" in p:
+        changed |= stored(p["SAMLMetadataDocument"], read_document(p["SAMLMetadataDocument"], call.now))
+        # Who gives a document means it: what was there before is not fetched over it.
+        changed |= {"metadata_url": None, "refresh_at": None, "refresh_error": None}
+    if "AssertionEncryptionMode" in p:
+        changed["encryption"] = p["AssertionEncryptionMode"]
+    if "RemovePrivateKey" in p:
+        mine = (saml_private_key.c.id == p["RemovePrivateKey"], saml_private_key.c.provider_id == found.id)
+        if not call.tx.execute(delete(saml_private_key).where(*mine)).rowcount:
+            raise NoSuchEntity(f"The private key {p['RemovePrivateKey']} cannot be found.")
+    if "AddPrivateKey" in p:
+        _add_key(call, found.id, p["AddPrivateKey"])
+    _check_encryption(call, found.id, changed.get("encryption", found.encryption))
+    call.tx.execute(update(saml_provider).where(_COLUMNS.id == found.id).values(changed))
+    return {"SAMLProviderArn": arn_of(found)}
+
+
+def delete_saml_provider(call: Call, p: Params) -> Result:
+    """Delete a provider; roles that trust it stay, and let nobody in by it."""
+    found = _find(call, p)
+    call.tx.execute(delete(saml_private_key).where(saml_private_key.c.provider_id == found.id))
+    drop_tags(call.tx, found.id)
+    call.tx.execute(delete(saml_provider).where(_COLUMNS.id == found.id))
+    return {}
+
+
+def find_provider(call: Call, p: Params) -> Provider:
+    """Return the provider that SAMLProviderArn names; raise NoSuchEntity."""
+    return _find(call, p)
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def read_document(text: str, now: datetime) -> IdpMetadata:
+    """Return what a metadata document says; raise InvalidInput."""
+    try:
+        return read_metadata(text.encode(), now=now)
+    except (InvalidMetadata, UnicodeEncodeError) as wrong:
+        raise InvalidInput(f"Could not parse metadata: {wrong}") from wrong
+
+
+def stored(text: str, found: IdpMetadata) -> dict[str, object]:
+    """Return the columns that keep a metadata document."""
+    return {"metadata": text, "valid_until": milliseconds(found.valid_until) if found.valid_until else None}
+
+
+def arn_of(row: Provider) -> str:
+    """Return the ARN of a provider."""
+    return iam_arn(row.account_id, _KIND, row.name, "")
+
+
+def _find(call: Call, p: Params) -> Provider:
+    found = _find_or_none(call, p["SAMLProviderArn"])
+    if found is None:
+        raise NoSuchEntity(f"Manifest not found for arn {p['SAMLProviderArn']}")
+    return found
+
+
+def _find_or_none(call: Call, text: str) -> Provider | None:
+    name = own_name(text, call.account_id, _KIND)
+    if name is None:
+        return None
+    mine = (_COLUMNS.account_id == call.account_id, _COLUMNS.name == name)
+    return call.tx.execute(select(saml_provider).where(*mine)).one_or_none()
+
+
+def _dates(row: Provider) -> Result:
+    """Return when a provider was made, and until when its metadata says that it is valid."""
+    created = moment(row.created)
+    return {"CreateDate": created, "ValidUntil": moment(row.valid_until) if row.valid_until else created + _CENTURY}
+
+
+def _keys(call: Call, provider_id: str) -> Sequence[Provider]:
+    mine = saml_private_key.c.provider_id == provider_id
+    return call.tx.execute(select(saml_private_key).where(mine).order_by(saml_private_key.c.created)).all()
+
+
+def _add_key(call: Call, provider_id: str, pem: str) -> None:
+    if len(_keys(call, provider_id)) >= _MOST_KEYS:
+        raise LimitExceeded(f"Cannot exceed quota for private keys of a SAML provider: {_MOST_KEYS}")
+    key_id = unique_id(SAML_KEY, call.random)
+    row = {
+        "id": key_id,
+        "provider_id": provider_id,
+        "sealed": call.vault.seal(_private_key(pem), key_id, call.random),
+        "created": milliseconds(call.now),
+    }
+    call.tx.execute(saml_private_key.insert().values(row))
+
+
+def _private_key(pem: str) -> bytes:
+    try:
+        key = load_pem_private_key(pem.encode("latin-1"), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a password
+        raise InvalidInput("The private key cannot be read: give it in PEM, without a password.") from error
+    if not isinstance(key, RSAPrivateKey) or key.key_size < _RSA_BITS:
+        raise InvalidInput(f"The private key must be an RSA key of at least {_RSA_BITS} bits.")
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _check_encryption(call: Call, provider_id: str, mode: object) -> None:
+    if mode is not None and not _keys(call, provider_id):
+        raise InvalidInput(f"AssertionEncryptionMode {mode} needs a private key: give one with AddPrivateKey.")
+
+
+def _check_built(p: Params) -> None:
+    for name in _NOT_BUILT:
+        if name in p:
+            raise NotImplementedHere(f"{name} is not built yet.")

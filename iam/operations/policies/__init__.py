@@ -1,0 +1,1 @@
+"""Operations on managed and inline policies, attachments, and the simulator."""

@@ -1,0 +1,92 @@
+"""Inline policies of users, groups and roles: four operations, three nouns.
+
+Source: IAM API Reference, PutUserPolicy and its kin; quotas count all inline policies of one entity together.
+"""
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import delete, insert, select, update
+
+from iam.call import Call, Params, Result
+from iam.errors import LimitExceeded, NoSuchEntity
+from iam.limits import Limits
+from iam.operations.named_entities import GROUP, ROLE, USER, Entity, Noun, named, page
+from iam.policy.document import Policy, PolicyKind, size
+from iam.store.schema import inline_policy
+
+_Run = Callable[[Call, Params], Result]
+
+_ROOM: Mapping[str, Callable[[Limits], int]] = {
+    "user": lambda limits: limits.inline_policies_size_user,
+    "group": lambda limits: limits.inline_policies_size_group,
+    "role": lambda limits: limits.inline_policies_size_role,
+}
+
+
+def _documents(call: Call, row: Entity) -> dict[str, str]:
+    query = select(inline_policy.c.name, inline_policy.c.document).where(inline_policy.c.entity_id == row.id)
+    return {row.name: row.document for row in call.tx.execute(query)}
+
+
+def _put(noun: Noun) -> _Run:
+    def put(call: Call, p: Params) -> Result:
+        """Add or replace an inline policy; raise MalformedPolicyDocument, LimitExceeded."""
+        row, name, text = named(call, noun, p), p["PolicyName"], p["PolicyDocument"]
+        Policy.parse(text, PolicyKind.IDENTITY)
+        known = _documents(call, row)
+        room = _ROOM[noun.kind](call.limits)
+        if sum(size(one) for one in (known | {name: text}).values()) > room:
+            raise LimitExceeded(f"Maximum policy size of {room} bytes exceeded for {noun.kind} {row.name}")
+        mine = (inline_policy.c.entity_id == row.id, inline_policy.c.name == name)
+        values = {"entity_id": row.id, "name": name, "document": text}
+        call.tx.execute(
+            update(inline_policy).where(*mine).values(values) if name in known else insert(inline_policy).values(values)
+        )
+        return {}
+
+    return put
+
+
+def _missing(noun: Noun, name: str) -> NoSuchEntity:
+    return NoSuchEntity(f"The {noun.kind} policy with name {name} cannot be found.")
+
+
+def _get(noun: Noun) -> _Run:
+    def get(call: Call, p: Params) -> Result:
+        """Return an inline policy as its author wrote it."""
+        row, name = named(call, noun, p), p["PolicyName"]
+        document = _documents(call, row).get(name)
+        if document is None:
+            raise _missing(noun, name)
+        return {f"{noun.title}Name": row.name, "PolicyName": name, "PolicyDocument": document}
+
+    return get
+
+
+def _delete(noun: Noun) -> _Run:
+    def remove(call: Call, p: Params) -> Result:
+        """Delete an inline policy; raise NoSuchEntity."""
+        row, name = named(call, noun, p), p["PolicyName"]
+        mine = (inline_policy.c.entity_id == row.id, inline_policy.c.name == name)
+        if not call.tx.execute(delete(inline_policy).where(*mine)).rowcount:
+            raise _missing(noun, name)
+        return {}
+
+    return remove
+
+
+def _list(noun: Noun) -> _Run:
+    def listed(call: Call, p: Params) -> Result:
+        """Return a page of the names of inline policies."""
+        row = named(call, noun, p)
+        query = select(inline_policy.c.name).where(inline_policy.c.entity_id == row.id)
+        rows, paging = page(call, query, inline_policy.c.name, p)
+        return {"PolicyNames": [one.name for one in rows], **paging}
+
+    return listed
+
+
+put_user_policy, put_group_policy, put_role_policy = _put(USER), _put(GROUP), _put(ROLE)
+get_user_policy, get_group_policy, get_role_policy = _get(USER), _get(GROUP), _get(ROLE)
+delete_user_policy, delete_group_policy, delete_role_policy = _delete(USER), _delete(GROUP), _delete(ROLE)
+list_user_policies, list_group_policies, list_role_policies = _list(USER), _list(GROUP), _list(ROLE)

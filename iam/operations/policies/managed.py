@@ -1,0 +1,336 @@
+"""Managed policies and their versions: AWS's, which everybody reads and nobody changes, and the account's own.
+
+Source: IAM API Reference, CreatePolicy, CreatePolicyVersion, ListPolicies; IAM User Guide, "Versioning IAM policies".
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Column, Row, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from iam.arn import POLICY, iam_arn, parse_arn, unique_id
+from iam.call import Call, Params, Result
+from iam.errors import (
+    DeleteConflict,
+    EntityAlreadyExists,
+    InvalidInput,
+    LimitExceeded,
+    MalformedPolicyDocument,
+    NoSuchEntity,
+)
+from iam.operations.named_entities import Entity, page_of
+from iam.operations.required_permission import Ask
+from iam.operations.times_and_tags import (
+    drop_tags,
+    milliseconds,
+    moment,
+    put_tags,
+    request_tag_keys,
+    resource_tag_keys,
+    tags_of,
+)
+from iam.policy.document import VERSION_WITH_VARIABLES, Policy, PolicyKind, size
+from iam.policy.managed import ManagedPolicy
+from iam.policy.managed import load as shipped
+from iam.store.schema import attachment, policy, policy_version, role, user
+
+_VERSION = re.compile("v([1-9][0-9]{0,8})")
+
+
+# --- finding and asking -------------------------------------------------------------------------------------------
+
+
+def find_or_none(call: Call, arn: str) -> Entity | None:
+    """Return the account's own policy of that ARN."""
+    mine = (policy.c.arn == arn, policy.c.account_id == call.account_id)
+    return call.tx.execute(select(policy).where(*mine)).one_or_none()
+
+
+def find_own(call: Call, arn: str) -> Entity:
+    """Return the account's own policy, to be changed; raise NoSuchEntity, or InvalidInput where it is AWS's."""
+    if arn in shipped():
+        raise InvalidInput(f"Policy {arn} is managed by AWS and cannot be changed.")
+    found = find_or_none(call, _checked(arn))
+    if found is None:
+        raise NoSuchEntity(f"Policy {arn} was not found.")
+    return found
+
+
+def exists(call: Call, arn: str) -> bool:
+    """Return whether an ARN names a managed policy that this account may attach; raise InvalidInput for no ARN."""
+    return _checked(arn) in shipped() or find_or_none(call, arn) is not None
+
+
+def _checked(arn: str) -> str:
+    if parse_arn(arn) is None:
+        raise InvalidInput(f"ARN {arn} is not valid.")
+    return arn
+
+
+def check_boundary(call: Call, arn: str | None) -> None:
+    """Raise NoSuchEntity where a permissions boundary names no managed policy."""
+    if arn is not None and not exists(call, arn):
+        raise NoSuchEntity(f"Scope ARN: {arn} does not exist or is not attachable.")
+
+
+def on_policy(call: Call, p: Params) -> Ask:
+    """Ask about the policy that PolicyArn names, with its tags and those of the request."""
+    found = find_or_none(call, p["PolicyArn"])
+    keys = resource_tag_keys(call.tx, found.id) if found else {}
+    return Ask(p["PolicyArn"], {**keys, **request_tag_keys(p)})
+
+
+def on_new_policy(call: Call, p: Params) -> Ask:
+    """Ask about the policy that shall be."""
+    return Ask(iam_arn(call.account_id, "policy", p["PolicyName"], p.get("Path", "/")), request_tag_keys(p))
+
+
+# --- showing ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Uses:
+    """How many entities of the account each policy is attached to, and how many it bounds."""
+
+    attached: Mapping[str, int]
+    bounds: Mapping[str, int]
+
+    def members(self, arn: str) -> Result:
+        return {
+            "AttachmentCount": self.attached.get(arn, 0),
+            "PermissionsBoundaryUsageCount": self.bounds.get(arn, 0),
+            "IsAttachable": True,
+        }
+
+
+def _uses(call: Call, arn: str | None = None) -> _Uses:
+    bounds = _counted(call, user.c.boundary, user.c.account_id, arn)
+    for name, count in _counted(call, role.c.boundary, role.c.account_id, arn).items():
+        bounds[name] = bounds.get(name, 0) + count
+    return _Uses(_counted(call, attachment.c.policy_arn, attachment.c.account_id, arn), bounds)
+
+
+def _counted(call: Call, arns: Column[str], accounts: Column[str], arn: str | None) -> dict[str, int]:
+    query = (
+        select(arns.label("arn"), func.count().label("uses"))
+        .where(accounts == call.account_id, arns.is_not(None))
+        .group_by(arns)
+    )
+    rows = call.tx.execute(query if arn is None else query.where(arns == arn))
+    return {row.arn: row.uses for row in rows}
+
+
+def _own(row: Entity, uses: _Uses) -> Result:
+    return {
+        "PolicyName": row.name,
+        "PolicyId": row.id,
+        "Arn": row.arn,
+        "Path": row.path,
+        "DefaultVersionId": f"v{row.default_version}",
+        **uses.members(row.arn),
+        "CreateDate": moment(row.created),
+        "UpdateDate": moment(row.updated),
+    }
+
+
+def _of_aws(found: ManagedPolicy, uses: _Uses) -> Result:
+    return {
+        "PolicyName": found.name,
+        "PolicyId": found.policy_id,
+        "Arn": found.arn,
+        "Path": found.path,
+        "DefaultVersionId": found.version,
+        **uses.members(found.arn),
+        "CreateDate": found.created,
+        "UpdateDate": found.created,
+    }
+
+
+# --- policies -----------------------------------------------------------------------------------------------------
+
+
+def _check_document(call: Call, text: str) -> None:
+    if Policy.parse(text, PolicyKind.IDENTITY).version != VERSION_WITH_VARIABLES:
+        raise MalformedPolicyDocument(f"Policy document must be version {VERSION_WITH_VARIABLES} or greater.")
+    if size(text) > call.limits.managed_policy_size:
+        raise LimitExceeded(f"Cannot exceed quota for PolicySize: {call.limits.managed_policy_size}")
+
+
+def create_policy(call: Call, p: Params) -> Result:
+    """Make a policy with its first version."""
+    _check_document(call, p["PolicyDocument"])
+    count = call.tx.scalar(select(func.count()).select_from(policy).where(policy.c.account_id == call.account_id)) or 0
+    if count >= call.limits.policies_per_account:
+        raise LimitExceeded(f"Cannot exceed quota for PoliciesPerAccount: {call.limits.policies_per_account}")
+    name, path, at = p["PolicyName"], p.get("Path", "/"), milliseconds(call.now)
+    arn, new_id = iam_arn(call.account_id, "policy", name, path), unique_id(POLICY, call.random)
+    row = {
+        "id": new_id,
+        "account_id": call.account_id,
+        "arn": arn,
+        "name": name,
+        "name_key": name.lower(),
+        "path": path,
+        "description": p.get("Description"),
+        "default_version": 1,
+        "last_version": 1,
+        "created": at,
+        "updated": at,
+    }
+    try:
+        call.tx.execute(insert(policy).values(row))
+    except IntegrityError as error:
+        raise EntityAlreadyExists(f"A policy called {name} already exists. Duplicate names are not allowed.") from error
+    _insert_version(call, new_id, 1, p["PolicyDocument"])
+    put_tags(call, new_id, p.get("Tags", ()))
+    return get_policy(call, {"PolicyArn": arn})
+
+
+def get_policy(call: Call, p: Params) -> Result:
+    """Return a policy with its description and tags, without any document."""
+    arn: str = p["PolicyArn"]
+    uses = _uses(call, arn)
+    if arn in shipped():
+        found = shipped()[arn]
+        return {"Policy": _of_aws(found, uses) | {"Description": found.description, "Tags": []}}
+    row = find_own(call, arn)
+    description = {"Description": row.description} if row.description is not None else {}
+    return {"Policy": _own(row, uses) | description | {"Tags": tags_of(call.tx, row.id)}}
+
+
+def list_policies(call: Call, p: Params) -> Result:
+    """Return a page of policies: AWS's before the account's own, without descriptions and tags."""
+    scope, prefix, uses = p.get("Scope", "All"), p.get("PathPrefix", "/"), _uses(call)
+    listed = [_of_aws(found, uses) for found in shipped().values()] if scope != "Local" else []
+    if scope != "AWS":
+        rows = call.tx.execute(select(policy).where(policy.c.account_id == call.account_id))
+        listed += [_own(row, uses) for row in rows]
+    wanted = [one for one in listed if one["Path"].startswith(prefix) and _is_used_as_asked(one, p)]
+    shown, paging = page_of(wanted, p, lambda one: f"{one['Arn'] not in shipped():d}{one['PolicyName'].lower()}")
+    return {"Policies": shown, **paging}
+
+
+def _is_used_as_asked(one: Result, p: Params) -> bool:
+    usage = p.get("PolicyUsageFilter")
+    if usage == "PermissionsBoundary":
+        return bool(one["PermissionsBoundaryUsageCount"])
+    return bool(one["AttachmentCount"]) or not (p.get("OnlyAttached") or usage)
+
+
+def delete_policy(call: Call, p: Params) -> Result:
+    """Delete a policy that is nowhere used and has no version but its default one."""
+    row = find_own(call, p["PolicyArn"])
+    uses = _uses(call, row.arn)
+    if uses.attached or uses.bounds:
+        raise DeleteConflict("Cannot delete a policy attached to entities.")
+    if len(_versions(call, row.id)) > 1:
+        raise DeleteConflict(
+            "This policy has more than one version. Before you delete a policy, you must delete the policy's versions."
+            " The default version is deleted with the policy."
+        )
+    drop_tags(call.tx, row.id)
+    call.tx.execute(delete(policy_version).where(policy_version.c.policy_id == row.id))
+    call.tx.execute(delete(policy).where(policy.c.id == row.id))
+    return {}
+
+
+# --- versions -----------------------------------------------------------------------------------------------------
+
+
+def _insert_version(call: Call, policy_id: str, number: int, document: str) -> None:
+    values = {"policy_id": policy_id, "version": number, "document": document, "created": milliseconds(call.now)}
+    call.tx.execute(insert(policy_version).values(values))
+
+
+def _versions(call: Call, policy_id: str) -> list[int]:
+    query = select(policy_version.c.version).where(policy_version.c.policy_id == policy_id)
+    return list(call.tx.scalars(query))
+
+
+def _version(call: Call, row: Entity, version_id: str) -> Entity:
+    """Return a version by its id; raise NoSuchEntity."""
+    number = _VERSION.fullmatch(version_id)
+    found: Row[tuple[object, ...]] | None = None
+    if number is not None:
+        mine = (policy_version.c.policy_id == row.id, policy_version.c.version == int(number[1]))
+        found = call.tx.execute(select(policy_version).where(*mine)).one_or_none()
+    if found is None:
+        raise NoSuchEntity(f"Policy {row.arn} version {version_id} does not exist or is not attachable.")
+    return found
+
+
+def _version_shape(row: Entity, version: Entity) -> Result:
+    return {
+        "VersionId": f"v{version.version}",
+        "IsDefaultVersion": version.version == row.default_version,
+        "CreateDate": moment(version.created),
+    }
+
+
+def create_policy_version(call: Call, p: Params) -> Result:
+    """Add a version, which SetAsDefault makes the one in force; raise LimitExceeded above five."""
+    row = find_own(call, p["PolicyArn"])
+    _check_document(call, p["PolicyDocument"])
+    limit = call.limits.versions_per_policy
+    if len(_versions(call, row.id)) >= limit:
+        raise LimitExceeded(
+            f"A managed policy can have up to {limit} versions. Before you create a new version, you must delete an"
+            " existing version."
+        )
+    number = row.last_version + 1
+    _insert_version(call, row.id, number, p["PolicyDocument"])
+    values = {"last_version": number, "updated": milliseconds(call.now)}
+    values |= {"default_version": number} if p.get("SetAsDefault") else {}
+    call.tx.execute(update(policy).where(policy.c.id == row.id).values(values))
+    row = find_own(call, row.arn)
+    return {"PolicyVersion": _version_shape(row, _version(call, row, f"v{number}"))}
+
+
+def get_policy_version(call: Call, p: Params) -> Result:
+    """Return a version with its document."""
+    found = shipped().get(p["PolicyArn"])
+    if found is None:
+        row = find_own(call, p["PolicyArn"])
+        version = _version(call, row, p["VersionId"])
+        return {"PolicyVersion": _version_shape(row, version) | {"Document": version.document}}
+    if p["VersionId"] != found.version:
+        raise NoSuchEntity(f"Policy {found.arn} version {p['VersionId']} does not exist or is not attachable.")
+    return {"PolicyVersion": _aws_version(found) | {"Document": found.policy.text}}
+
+
+def _aws_version(found: ManagedPolicy) -> Result:
+    return {"VersionId": found.version, "IsDefaultVersion": True, "CreateDate": found.created}
+
+
+def list_policy_versions(call: Call, p: Params) -> Result:
+    """Return a page of versions, newest first, without documents."""
+    found = shipped().get(p["PolicyArn"])
+    if found is not None:
+        return {"Versions": [_aws_version(found)], "IsTruncated": False}
+    row = find_own(call, p["PolicyArn"])
+    rows = call.tx.execute(select(policy_version).where(policy_version.c.policy_id == row.id)).all()
+    # Keys grow as versions grow older.
+    shown, paging = page_of(rows, p, lambda version: f"{2**31 - version.version:010d}")
+    return {"Versions": [_version_shape(row, version) for version in shown], **paging}
+
+
+def delete_policy_version(call: Call, p: Params) -> Result:
+    """Delete a version that is not the default one; its number is never used again."""
+    row = find_own(call, p["PolicyArn"])
+    version = _version(call, row, p["VersionId"])
+    if version.version == row.default_version:
+        raise DeleteConflict("Cannot delete the default version of a policy.")
+    mine = (policy_version.c.policy_id == row.id, policy_version.c.version == version.version)
+    call.tx.execute(delete(policy_version).where(*mine))
+    return {}
+
+
+def set_default_policy_version(call: Call, p: Params) -> Result:
+    """Put a version in force."""
+    row = find_own(call, p["PolicyArn"])
+    version = _version(call, row, p["VersionId"])
+    values = {"default_version": version.version, "updated": milliseconds(call.now)}
+    call.tx.execute(update(policy).where(policy.c.id == row.id).values(values))
+    return {}

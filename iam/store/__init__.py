@@ -1,0 +1,1 @@
+"""The durable store: schema, transactions, cached records."""

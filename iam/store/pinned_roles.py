@@ -1,0 +1,50 @@
+"""The roles that a person has pinned or has taken, so that the page of roles shows them first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, select, update
+
+from iam.operations.times_and_tags import milliseconds
+from iam.store.schema import role_mark
+
+_TAKEN = 50  # roles of one person whose last use is kept
+_COLUMNS = role_mark.c
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a person did with a role; ``taken`` is when it was last taken, in milliseconds, or None."""
+
+    pinned: bool
+    taken: int | None
+
+
+def pin(tx: Connection, person: str, role_id: str, *, pinned: bool) -> None:
+    """Pin a role to the top of a person's page, or let it go."""
+    _put(tx, person, role_id, pinned=pinned)
+    tx.execute(delete(role_mark).where(_COLUMNS.person == person, _COLUMNS.pinned.is_(False), _COLUMNS.taken.is_(None)))
+
+
+def note_taken(tx: Connection, person: str, role_id: str, now: datetime) -> None:
+    """Keep when a person last took a role; of earlier roles the fifty newest are kept."""
+    _put(tx, person, role_id, taken=milliseconds(now))
+    taken = select(_COLUMNS.role_id).where(_COLUMNS.person == person, _COLUMNS.taken.is_not(None))
+    old = tx.scalars(taken.order_by(_COLUMNS.taken.desc(), _COLUMNS.role_id).offset(_TAKEN)).all()
+    mine = (_COLUMNS.person == person, _COLUMNS.role_id.in_(old))
+    tx.execute(update(role_mark).where(*mine).values(taken=None))
+    tx.execute(delete(role_mark).where(*mine, _COLUMNS.pinned.is_(False)))
+
+
+def marks_of(tx: Connection, person: str) -> Mapping[str, Mark]:
+    """Return the marks of a person by the role's unique id."""
+    rows = tx.execute(select(role_mark).where(_COLUMNS.person == person))
+    return {row.role_id: Mark(row.pinned, row.taken) for row in rows}
+
+
+def _put(tx: Connection, person: str, role_id: str, **values: object) -> None:
+    changed = tx.execute(update(role_mark).where(_COLUMNS.person == person, _COLUMNS.role_id == role_id).values(values))
+    if not changed.rowcount:
+        row = {"person": person, "role_id": role_id, "pinned": False} | values
+        tx.execute(role_mark.insert().values(row))

@@ -1,0 +1,439 @@
+"""What the hot path needs of users, roles, keys and revocations: frozen, parsed, and read in one go."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_der_private_key
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, select
+
+from iam.arn import iam_arn, parse_arn
+from iam.errors import MalformedPolicyDocument, ServiceFailure
+from iam.policy import managed
+from iam.policy.document import Effect, Policy, PolicyKind
+from iam.policy.policy_set import PolicySet
+from iam.policy.principals import EVERYONE, Means, Named
+from iam.saml.metadata import IdpMetadata, InvalidMetadata, parse_metadata
+from iam.store import schema
+from iam.store.vault import CannotUnseal, Vault
+
+Tags = tuple[tuple[str, str], ...]
+# Text, kind and label to a policy; the store remembers what it has parsed.
+Parse = Callable[[str, PolicyKind, str], Policy]
+ManagedByArn = Callable[[Connection, str], Policy | None]
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """A long-term key, opened; ``user_id`` is None for the account's root."""
+
+    id: str
+    account_id: str
+    user_id: str | None
+    secret: str = field(repr=False)
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRecord:
+    """An account; ``created`` is in milliseconds since 1970, ``guardrails`` are None where it has none."""
+
+    id: str
+    alias: str | None
+    created: int
+    guardrails: PolicySet | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """A user with every policy that grants to it: inline, attached, and those of its groups."""
+
+    id: str
+    account_id: str
+    name: str
+    path: str
+    arn: str
+    tags: Tags
+    boundary: PolicySet | None
+    policies: PolicySet
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRecord:
+    """A role with its trust policy, bound to unique ids, and its policies.
+
+    ``max_session`` is in seconds, ``created`` in milliseconds since 1970; ``description`` is empty where it has none.
+    """
+
+    id: str
+    account_id: str
+    name: str
+    path: str
+    arn: str
+    trust: PolicySet
+    max_session: int
+    tags: Tags
+    boundary: PolicySet | None
+    policies: PolicySet
+    description: str = ""
+    created: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SamlProviderRecord:
+    """A SAML identity provider with what its metadata says; ``keys`` open its encrypted assertions.
+
+    ``idp_initiated``: it may sign people in whom nobody here had sent to it. ``map_by_trust``: people without Role
+    attributes get the roles whose trust policies let them in.
+    """
+
+    id: str
+    account_id: str
+    name: str
+    arn: str
+    metadata: IdpMetadata
+    keys: tuple[RSAPrivateKey, ...] = field(repr=False)
+    encryption_required: bool
+    idp_initiated: bool
+    map_by_trust: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SignInClient:
+    """The client by which people sign in in the browser; without a secret it is a public one."""
+
+    client_id: str
+    secret: str | None = field(repr=False)
+    scopes: str
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class OidcProviderRecord:
+    """An OpenID Connect provider; ``url`` is its issuer without https://. ``use_once``: a token counts once."""
+
+    id: str
+    account_id: str
+    url: str
+    arn: str
+    client_ids: frozenset[str]
+    use_once: bool
+    sign_in: SignInClient | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revocations:
+    """Every cut-off there is, by kind and subject, in milliseconds."""
+
+    before: Mapping[tuple[str, str], int] = field(repr=False)
+
+    def refuses(
+        self,
+        *,
+        session_id: str,
+        person: str,
+        role_id: str | None,
+        account_id: str,
+        issued_ms: int,
+    ) -> bool:
+        """Return whether a session was issued at or before a cut-off of itself, its person, its role or its account."""
+        if not self.before:
+            return False
+        subjects = (("session", session_id), ("person", person), ("role", role_id or ""), ("account", account_id))
+        return any(issued_ms <= self.before.get(subject, -1) for subject in subjects)
+
+
+_AT_ONCE = 500  # roles that one query reads
+
+# A boundary that was deleted allows nothing.
+NOTHING = Policy.parse(
+    '{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}',
+    PolicyKind.BOUNDARY,
+    label="a permissions boundary that no longer exists",
+)
+
+
+def managed_document(tx: Connection, arn: str) -> str | None:
+    """Return the text of a managed policy that is in force, AWS's or an account's own."""
+    shipped = managed.load().get(arn)
+    if shipped is not None:
+        return shipped.policy.text
+    policy, version = schema.policy.c, schema.policy_version.c
+    query = select(version.document).join_from(
+        schema.policy,
+        schema.policy_version,
+        (version.policy_id == policy.id) & (version.version == policy.default_version),
+    )
+    text: str | None = tx.execute(query.where(policy.arn == arn)).scalar()
+    return text
+
+
+def parsed(text: str, kind: PolicyKind, label: str) -> Policy:
+    """Return a stored policy; raise ServiceFailure where it does not parse: leaving it out would lose its denies."""
+    try:
+        return Policy.parse(text, kind, label=label)
+    except MalformedPolicyDocument as error:
+        raise ServiceFailure("A stored policy cannot be read.", log=f"stored policy {label}: {error.log}") from error
+
+
+def federated_providers(trust: Iterable[Policy]) -> frozenset[str]:
+    """Return kind and name of each identity provider that a trust policy lets in, such as ``ldap-provider/corp``."""
+    return frozenset(
+        provider_name(one.value)
+        for policy in trust
+        for statement in policy.statements
+        if statement.effect is Effect.ALLOW
+        for one in statement.principals
+        if one.means is Means.PROVIDER
+    )
+
+
+def trusted_parties(policy: Policy) -> frozenset[str]:
+    """Return whom a trust policy lets in: its identity providers, ``account/1…2`` for each account that it names.
+
+    ``account/*`` stands for every account. A user, a role or a session is filed under its account.
+    """
+    accounts = (
+        _account_of(one)
+        for statement in policy.statements
+        if statement.effect is Effect.ALLOW
+        # An Allow with NotPrincipal lets in everybody else.
+        for one in statement.principals or (EVERYONE,)
+    )
+    return federated_providers((policy,)) | {f"account/{one}" for one in accounts if one}
+
+
+def _account_of(one: Named) -> str:
+    if one.means in {Means.ACCOUNT, Means.EVERYONE}:
+        return one.value
+    arn = parse_arn(one.value) if one.means in {Means.ENTITY, Means.SESSION} else None
+    return arn.account if arn else ""
+
+
+def provider_name(text: str) -> str:
+    """Return kind and name of a trusted party as it is filed, which may be given so, by ARN, or by host name.
+
+    ``account/1…2`` stays as it is; a host name is a consumer issuer's.
+    """
+    arn = parse_arn(text)
+    if arn is not None:
+        return arn.resource
+    return text if "-provider/" in text or text.startswith("account/") else f"oidc-provider/{text}"
+
+
+def private_key(vault: Vault, sealed: bytes, owner: str) -> RSAPrivateKey:
+    """Return an RSA key that is sealed at rest; raise ServiceFailure."""
+    try:
+        key = load_der_private_key(vault.open(sealed, owner), None)
+    except (CannotUnseal, ValueError) as error:
+        raise ServiceFailure("A stored secret cannot be read.", log=f"sealed private key {owner}") from error
+    if not isinstance(key, RSAPrivateKey):
+        raise ServiceFailure("A stored secret cannot be read.", log=f"{owner} is no RSA key")
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads records in one transaction."""
+
+    tx: Connection
+    vault: Vault
+    parse: Parse
+    managed: ManagedByArn
+
+    def access_key(self, key_id: str) -> AccessKey | None:
+        """Return a long-term key."""
+        table = schema.access_key.c
+        row = self._one(schema.access_key, table.id == key_id)
+        if row is None:
+            return None
+        try:
+            secret = self.vault.open(row.secret, row.id).decode()
+        except CannotUnseal as error:
+            raise ServiceFailure("A stored secret cannot be read.", log=f"sealed secret of {key_id}") from error
+        return AccessKey(row.id, row.account_id, row.user_id, secret, row.active)
+
+    def account(self, where: ColumnElement[bool]) -> AccountRecord | None:
+        """Return the account that a condition finds."""
+        row = self._one(schema.account, where)
+        return AccountRecord(row.id, row.alias, row.created, self._guardrails(row.id)) if row else None
+
+    def user(self, user_id: str) -> UserRecord | None:
+        """Return a user by its unique id."""
+        row = self._one(schema.user, schema.user.c.id == user_id)
+        if row is None:
+            return None
+        mine = schema.membership.c
+        groups = self.tx.scalars(select(mine.group_id).where(mine.user_id == user_id)).all()
+        return UserRecord(
+            id=row.id,
+            account_id=row.account_id,
+            name=row.name,
+            path=row.path,
+            arn=iam_arn(row.account_id, "user", row.name, row.path),
+            tags=self._tags(row.id),
+            boundary=self._boundary(row.boundary),
+            policies=self._policies((row.id, *groups)),
+        )
+
+    def role(self, role_id: str) -> RoleRecord | None:
+        """Return a role by its unique id."""
+        return next(iter(self.roles((role_id,))), None)
+
+    def roles(self, role_ids: Sequence[str]) -> Iterator[RoleRecord]:
+        """Yield the roles with these unique ids: in few queries, however many they are."""
+        for start in range(0, len(role_ids), _AT_ONCE):
+            yield from self._roles(role_ids[start : start + _AT_ONCE])
+
+    def _roles(self, role_ids: Sequence[str]) -> Iterator[RoleRecord]:
+        tags, policies = self._tags_of(role_ids), self._policies_of(role_ids)
+        for row in self.tx.execute(select(schema.role).where(schema.role.c.id.in_(role_ids))).all():
+            arn = iam_arn(row.account_id, "role", row.name, row.path)
+            yield RoleRecord(
+                id=row.id,
+                account_id=row.account_id,
+                name=row.name,
+                path=row.path,
+                arn=arn,
+                trust=self._trust(row, arn),
+                max_session=row.max_session,
+                tags=tuple(tags.get(row.id, ())),
+                boundary=self._boundary(row.boundary),
+                policies=PolicySet(policies.get(row.id, ())),
+                description=row.description or "",
+                created=row.created,
+            )
+
+    def role_id(self, arn: str) -> str | None:
+        """Return the unique id of the role that an ARN names, exactly as it is written."""
+        return self._id_by_arn(schema.role, "role", arn)
+
+    def user_id(self, arn: str) -> str | None:
+        """Return the unique id of the user that an ARN names, exactly as it is written."""
+        return self._id_by_arn(schema.user, "user", arn)
+
+    def role_id_by_name(self, account_id: str, name: str) -> str | None:
+        """Return the unique id of a role by its name, which sessions bear without its path."""
+        table = schema.role.c
+        row = self._one(schema.role, and_(table.account_id == account_id, table.name_key == name.lower()))
+        return row.id if row else None
+
+    def _id_by_arn(self, table: Table, kind: str, arn: str) -> str | None:
+        parts = parse_arn(arn)
+        if parts is None or parts[:3] != ("aws", "iam", "") or not parts.resource.startswith(f"{kind}/"):
+            return None
+        name = parts.resource.rpartition("/")[2]
+        row = self._one(table, and_(table.c.account_id == parts.account, table.c.name_key == name.lower()))
+        return row.id if row and iam_arn(row.account_id, kind, row.name, row.path) == arn else None
+
+    def saml_provider(self, arn: str) -> SamlProviderRecord | None:
+        """Return a SAML provider by its ARN, exactly as it is written."""
+        parts = parse_arn(arn)
+        name = parts.resource.removeprefix("saml-provider/") if parts else ""
+        table = schema.saml_provider.c
+        account_id = parts.account if parts else ""
+        row = self._one(schema.saml_provider, and_(table.account_id == account_id, table.name == name))
+        if row is None or iam_arn(row.account_id, "saml-provider/", row.name, "") != arn:
+            return None
+        try:
+            metadata = parse_metadata(row.metadata.encode())
+        except InvalidMetadata as error:
+            raise ServiceFailure("A stored metadata document cannot be read.", log=f"{arn}: {error}") from error
+        return SamlProviderRecord(
+            id=row.id,
+            account_id=row.account_id,
+            name=row.name,
+            arn=arn,
+            metadata=metadata,
+            keys=self._private_keys(row.id),
+            encryption_required=row.encryption == "Required",
+            idp_initiated=row.idp_initiated,
+            map_by_trust=row.map_by_trust,
+        )
+
+    def oidc_provider(self, arn: str) -> OidcProviderRecord | None:
+        """Return an OpenID Connect provider by its ARN, exactly as it is written."""
+        parts = parse_arn(arn)
+        table = schema.oidc_provider.c
+        account_id, url = (parts.account, parts.resource.removeprefix("oidc-provider/")) if parts else ("", "")
+        row = self._one(schema.oidc_provider, and_(table.account_id == account_id, table.url == url))
+        if row is None or iam_arn(row.account_id, "oidc-provider/", row.url, "") != arn:
+            return None
+        clients = frozenset(json.loads(row.client_ids))
+        sign_in = self._sign_in_client(row.id)
+        return OidcProviderRecord(row.id, row.account_id, row.url, arn, clients, row.use_once, sign_in)
+
+    def _sign_in_client(self, provider_id: str) -> SignInClient | None:
+        table = schema.sign_in_client
+        row = self._one(table, table.c.provider_id == provider_id)
+        if row is None:
+            return None
+        secret = self.vault.open(row.sealed, provider_id).decode() if row.sealed else None
+        return SignInClient(row.client_id, secret, row.scopes, row.name, row.kind)
+
+    def _private_keys(self, provider_id: str) -> tuple[RSAPrivateKey, ...]:
+        table = schema.saml_private_key.c
+        rows = self.tx.execute(select(table.id, table.sealed).where(table.provider_id == provider_id)).all()
+        return tuple(private_key(self.vault, row.sealed, row.id) for row in rows)
+
+    def roles_trusting(self, provider: str) -> tuple[str, ...]:
+        """Return the ids of the roles that let an identity provider or an account in, by the name it is filed under."""
+        table = schema.role_federated.c
+        return tuple(self.tx.scalars(select(table.role_id).where(table.provider == provider).order_by(table.role_id)))
+
+    def revocations(self) -> Revocations:
+        """Return every cut-off."""
+        table = schema.revocation.c
+        rows = self.tx.execute(select(table.kind, table.subject, table.before))
+        return Revocations({(kind, subject): before for kind, subject, before in rows})
+
+    def _one(self, table: Any, where: ColumnElement[bool]) -> Row[Any] | None:  # noqa: ANN401 - any table
+        return self.tx.execute(select(table).where(where)).one_or_none()
+
+    def _tags(self, entity_id: str) -> Tags:
+        return tuple(self._tags_of((entity_id,)).get(entity_id, ()))
+
+    def _tags_of(self, entity_ids: Sequence[str]) -> Mapping[str, list[tuple[str, str]]]:
+        table = schema.tag.c
+        query = select(table.entity_id, table.key, table.value).where(table.entity_id.in_(entity_ids))
+        found: dict[str, list[tuple[str, str]]] = {}
+        for entity_id, key, value in self.tx.execute(query.order_by(table.entity_id, table.key_folded)):
+            found.setdefault(entity_id, []).append((key, value))
+        return found
+
+    def _boundary(self, arn: str | None) -> PolicySet | None:
+        return PolicySet((self.managed(self.tx, arn) or NOTHING,)) if arn else None
+
+    def _guardrails(self, account_id: str) -> PolicySet | None:
+        table = schema.guardrail.c
+        query = select(table.name, table.document).where(table.account_id == account_id).order_by(table.name)
+        found = [self.parse(text, PolicyKind.GUARDRAIL, name) for name, text in self.tx.execute(query)]
+        return PolicySet(found) if found else None
+
+    def _policies(self, entity_ids: Iterable[str]) -> PolicySet:
+        """Return the policies of several entities as one: those of a user and its groups."""
+        found = self._policies_of(tuple(entity_ids))
+        return PolicySet(dict.fromkeys(policy for policies in found.values() for policy in policies))
+
+    def _policies_of(self, entity_ids: Sequence[str]) -> Mapping[str, list[Policy]]:
+        """Return the policies of each entity: inline ones by name, then attached ones by ARN."""
+        inline, attached = schema.inline_policy.c, schema.attachment.c
+        texts = select(inline.entity_id, inline.name, inline.document).where(inline.entity_id.in_(entity_ids))
+        found: dict[str, list[Policy]] = {}
+        for entity_id, name, text in self.tx.execute(texts.order_by(inline.entity_id, inline.name)).all():
+            found.setdefault(entity_id, []).append(self.parse(text, PolicyKind.IDENTITY, name))
+        arns = select(attached.entity_id, attached.policy_arn).where(attached.entity_id.in_(entity_ids))
+        known: dict[str, Policy | None] = {}
+        for entity_id, arn in self.tx.execute(arns.order_by(attached.entity_id, attached.policy_arn)).all():
+            policy = known[arn] if arn in known else known.setdefault(arn, self.managed(self.tx, arn))
+            if policy is not None:
+                found.setdefault(entity_id, []).append(policy)
+        return found
+
+    def _trust(self, row: Row[Any], arn: str) -> PolicySet:
+        bound: dict[str, str] = json.loads(row.trust_ids)
+        policy = self.parse(row.trust, PolicyKind.TRUST, arn)
+        return PolicySet((policy.bind(bound) if bound else policy,))

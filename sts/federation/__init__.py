@@ -1,0 +1,1 @@
+"""What SAML assertions, web identity tokens and our own tokens mean to the STS."""

@@ -1,0 +1,116 @@
+"""What a web identity token asks of a session, and how it looks to a trust policy.
+
+Pure. Source: IAM User Guide, "Pass session tags in AWS STS" (AssumeRoleWithWebIdentity), "Monitor and control actions
+taken with assumed roles" (source identity) and "Available keys for AWS OIDC federation".
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+from iam.errors import InvalidIdentityToken
+from iam.policy.strict_json import Number
+from sts.federation.saml import MOST_TAGS, SESSION_NAME, TAG_KEY, TAG_VALUE
+from sts.identity import WebIdentity
+
+TAGS = "https://aws.amazon.com/tags"
+SOURCE_IDENTITY = "https://aws.amazon.com/source_identity"
+_FLAT = f"{TAGS}/principal_tags/"
+_FLAT_TRANSITIVE = f"{TAGS}/transitive_tag_keys"
+# Of the claims those that AWS gives names of their own stay with the session, for policies of what it reaches.
+_LASTING, _LASTING_OF_ACCESS_TOKENS = ("aud", "sub", "amr"), ("aud", "app_id", "id", "user_id")
+_LONGEST_LASTING = 255
+
+
+def claim_values(claims: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return each claim that a policy can ask about as texts: texts, numbers, truth values, and those in lists.
+
+    Raise InvalidIdentityToken where two names differ in case alone: keys have no case, one could pass for the other.
+    """
+    if len({name.lower() for name in claims}) != len(claims):
+        raise InvalidIdentityToken("The token has claims whose names differ in case alone")
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in claims.items():
+        texts = (_text(one) for one in (value if isinstance(value, list) else [value]))
+        values = tuple(one for one in texts if one is not None)
+        if values:
+            found[name] = values
+    return found
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str) else None
+
+
+def source_identity(claims: Mapping[str, Any]) -> str | None:
+    """Return the source identity of a token; raise InvalidIdentityToken."""
+    value = claims.get(SOURCE_IDENTITY)
+    if value is None:
+        return None
+    if not _is_text(value) or not SESSION_NAME.fullmatch(value) or value.lower().startswith("aws:"):
+        raise InvalidIdentityToken('Source Identity must match [a-zA-Z_0-9+=,.@-]{2,64} and not begin with "aws:"')
+    return value
+
+
+def session_tags(claims: Mapping[str, Any]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """Return tags and the keys of transitive ones, nested or flat as AWS takes both; raise InvalidIdentityToken."""
+    nested = claims.get(TAGS, {})
+    if not isinstance(nested, dict):
+        raise InvalidIdentityToken(f"The claim {TAGS} must be an object")
+    principal = nested.get("principal_tags", {})
+    if not isinstance(principal, dict):
+        raise InvalidIdentityToken("principal_tags must be an object")
+    given = principal | {name.removeprefix(_FLAT): value for name, value in claims.items() if name.startswith(_FLAT)}
+    tags = tuple((key, _tag(key, value)) for key, value in given.items())
+    if len(tags) > MOST_TAGS:
+        raise InvalidIdentityToken(f"The token has more than {MOST_TAGS} principal tags")
+    if len({key.lower() for key, _ in tags}) != len(tags):
+        raise InvalidIdentityToken("Duplicate tag keys found. Please note that Tag keys are case insensitive.")
+    transitive = nested.get("transitive_tag_keys", claims.get(_FLAT_TRANSITIVE, []))
+    keys = transitive if isinstance(transitive, list) else [transitive]
+    if not all(_is_text(key) and key in given for key in keys):
+        raise InvalidIdentityToken("The specified transitive tag key must be included in the requested tags.")
+    return tags, tuple(dict.fromkeys(keys))
+
+
+def _tag(key: str, value: object) -> str:
+    values: list[object] = value if isinstance(value, list) else [value]
+    if key.lower().startswith("aws:"):
+        raise InvalidIdentityToken("Tag keys that begin with aws: are reserved for internal use.")
+    one = values[0] if len(values) == 1 else None
+    if not _is_text(one) or not TAG_KEY.fullmatch(key) or not TAG_VALUE.fullmatch(one):
+        raise InvalidIdentityToken(f"The principal tag {key[:128]} must be a tag with one value")
+    return one
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and not isinstance(value, Number)
+
+
+def web_keys(identity: WebIdentity) -> dict[str, tuple[str, ...]]:
+    """Return the condition keys of a proved person or program, names in lower case.
+
+    ``aud`` is the client that the token was issued to (``azp`` where the token has it), ``oaud`` its audience. These
+    and ``sub`` are what was verified, whatever else the token claims.
+    """
+    prefix = identity.key_prefix.lower()
+    keys = {f"{prefix}:{name.lower()}": values for name, values in identity.attributes.items()}
+    if identity.audiences:
+        keys[f"{prefix}:oaud"] = identity.audiences
+        keys[f"{prefix}:aud"] = (identity.audience,)
+        keys[f"{prefix}:sub"] = (identity.subject,)
+    return keys
+
+
+def lasting_keys(identity: WebIdentity) -> dict[str, str]:
+    """Return the condition keys, each of one value that is no longer than a name, that stay with the session."""
+    keys = web_keys(identity)
+    own = _LASTING if identity.audiences else _LASTING_OF_ACCESS_TOKENS
+    found = {name: keys.get(f"{identity.key_prefix.lower()}:{name}", ()) for name in own}
+    prefix = identity.key_prefix.lower()
+    return {
+        f"{prefix}:{name}": values[0]
+        for name, values in found.items()
+        if len(values) == 1 and len(values[0]) <= _LONGEST_LASTING
+    }

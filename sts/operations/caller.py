@@ -1,0 +1,100 @@
+"""What a caller asks about itself or for itself: who am I, GetSessionToken, GetFederationToken, and two look-ups.
+
+Source: STS API Reference.
+"""
+
+from iam.arn import account_of_access_key, federated_user_arn
+from iam.errors import ValidationError
+from iam.operations.required_permission import Ask
+from iam.params import Params, Result
+from iam.principal import PrincipalKind
+from sts.denials import decode
+from sts.mint import Grant, SessionKind, mint
+from sts.operations.call import Outcome, StsCall
+from sts.operations.session_inputs import (
+    check_tags,
+    credentials_of,
+    policy_arns,
+    request_keys,
+    session_policy,
+    tags_of,
+    with_size,
+)
+
+TOKEN_DEFAULT = 43_200
+ROOT_MAX = 3600
+
+
+def get_caller_identity(call: StsCall, _p: Params) -> Outcome:
+    """Say who signed; needs no permission, so that it also works under an explicit deny."""
+    principal = call.signer.principal
+    return Outcome({"UserId": principal.user_id, "Account": principal.account_id, "Arn": principal.arn})
+
+
+def get_session_token(call: StsCall, p: Params) -> Outcome:
+    """Mint a session of the calling user or root itself; needs no permission (STS API reference, "GetSessionToken")."""
+    caller = call.signer
+    principal = caller.principal
+    grant = Grant(
+        kind=SessionKind.USER,
+        account_id=principal.account_id,
+        entity_id=principal.entity_id,
+        name=principal.name,
+        provider="iam",
+        subject=principal.entity_id,
+        mfa_at=call.mfa_at,
+    )
+    minted = mint(grant, _token_seconds(p, principal.kind), now=call.now, random=call.random, sealer=call.sealer)
+    return Outcome({"Credentials": credentials_of(minted)}, minted.session, principal.arn)
+
+
+def get_federation_token_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
+    """Ask for sts:GetFederationToken on the federated user, and sts:TagSession where tags come along."""
+    check_tags(p)
+    arn = federated_user_arn(call.signer.principal.account_id, p["Name"])
+    keys = request_keys(p, None)
+    asks = (Ask(arn, keys),)
+    return (*asks, Ask(arn, keys, action="sts:TagSession")) if p.get("Tags") else asks
+
+
+def get_federation_token(call: StsCall, p: Params) -> Outcome:
+    """Mint a federated user's session, which the passed policies narrow; without any it may do nothing by itself."""
+    principal = call.signer.principal
+    grant = Grant(
+        kind=SessionKind.FEDERATED,
+        account_id=principal.account_id,
+        entity_id=principal.entity_id,
+        name=p["Name"],
+        provider="iam",
+        subject=principal.entity_id,
+        policy=session_policy(p),
+        policy_arns=policy_arns(call, p, principal.account_id),
+        tags=tags_of(p),
+    )
+    minted = mint(grant, _token_seconds(p, principal.kind), now=call.now, random=call.random, sealer=call.sealer)
+    arn = federated_user_arn(principal.account_id, p["Name"])
+    result: Result = {
+        "Credentials": credentials_of(minted),
+        "FederatedUser": {"FederatedUserId": f"{principal.account_id}:{p['Name']}", "Arn": arn},
+    }
+    return Outcome(with_size(result, minted), minted.session, arn)
+
+
+def get_access_key_info(_call: StsCall, p: Params) -> Outcome:
+    """Return the account that an access key id names; it says nothing of whether the key exists."""
+    account_id = account_of_access_key(p["AccessKeyId"])
+    if account_id is None:
+        raise ValidationError(f"Invalid access key ID: {p['AccessKeyId']}")
+    return Outcome({"Account": account_id})
+
+
+def decode_authorization_message(call: StsCall, p: Params) -> Outcome:
+    """Open the reasons of a denial for somebody who may read them."""
+    account_id = call.signer.principal.account_id
+    return Outcome({"DecodedMessage": decode(p["EncodedMessage"], account_id, sealer=call.sealer)})
+
+
+def _token_seconds(p: Params, kind: PrincipalKind) -> int:
+    """Return the term; an account owner's is an hour at most, whatever was asked (API reference, DurationSeconds)."""
+    seconds: int = p.get("DurationSeconds", TOKEN_DEFAULT)
+    return min(seconds, ROOT_MAX) if kind is PrincipalKind.ROOT else seconds

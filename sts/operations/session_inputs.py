@@ -1,0 +1,97 @@
+"""What a request passes into a session (policies, tags), checked, and how an answer shows the credentials."""
+
+from collections.abc import Iterable
+
+from iam.arn import parse_arn
+from iam.errors import ValidationError
+from iam.params import Params, Result
+from iam.policy.document import Policy, PolicyKind
+from iam.store.store import Store
+from sts.mint import Minted, Tags
+from sts.operations.call import StsCall
+
+_POLICY_MAX = 2048
+_POLICY_ARNS_MAX = 10
+
+
+def tags_of(p: Params) -> Tags:
+    """Return the session tags of a request."""
+    return tuple((tag["Key"], tag["Value"]) for tag in p.get("Tags", ()))
+
+
+def request_keys(p: Params, name: str | None) -> dict[str, tuple[str, ...]]:
+    """Return the condition keys of what a request passes; ``name`` is the role session's."""
+    keys: dict[str, tuple[str, ...]] = {
+        f"aws:requesttag/{tag['Key'].lower()}": (tag["Value"],) for tag in p.get("Tags", ())
+    }
+    if keys:
+        keys["aws:tagkeys"] = tuple(tag["Key"] for tag in p["Tags"])
+    if p.get("TransitiveTagKeys"):
+        keys["sts:transitivetagkeys"] = tuple(p["TransitiveTagKeys"])
+    if "DurationSeconds" in p:
+        keys["sts:durationseconds"] = (str(p["DurationSeconds"]),)
+    if name is not None:
+        keys["sts:rolesessionname"] = (name,)
+    return keys
+
+
+def check_tags(p: Params) -> None:
+    """Raise ValidationError for tags that the model lets through (IAM User Guide, "Pass session tags in AWS STS")."""
+    keys = [tag["Key"] for tag in p.get("Tags", ())]
+    if len({key.lower() for key in keys}) != len(keys):
+        raise ValidationError("Duplicate tag keys found. Please note that Tag keys are case insensitive.")
+    if any(key.lower().startswith("aws:") for key in keys):
+        raise ValidationError("Tag keys that begin with aws: are reserved for internal use.")
+    if not set(p.get("TransitiveTagKeys", ())) <= set(keys):
+        raise ValidationError("The specified transitive tag key must be included in the requested tags.")
+
+
+def session_policy(p: Params) -> str | None:
+    """Return the inline session policy; raise ValidationError, MalformedPolicyDocument."""
+    policy: str | None = p.get("Policy")
+    if policy is None:
+        return None
+    if len(policy) > _POLICY_MAX:
+        raise ValidationError(
+            "1 validation error detected: Value at 'policy' failed to satisfy constraint:"
+            f" Member must have length less than or equal to {_POLICY_MAX}",
+        )
+    Policy.parse(policy, PolicyKind.SESSION)
+    return policy
+
+
+def policy_arns(call: StsCall, p: Params, account_id: str) -> tuple[str, ...]:
+    """Return the managed policies passed as session policies; raise ValidationError."""
+    arns = tuple(item["arn"] for item in p.get("PolicyArns", ()) if "arn" in item)
+    if len(arns) > _POLICY_ARNS_MAX:
+        raise ValidationError(
+            "1 validation error detected: Value at 'policyArns' failed to satisfy constraint:"
+            f" Member must have length less than or equal to {_POLICY_ARNS_MAX}",
+        )
+    _check_policy_arns(call.store, arns, account_id)
+    return arns
+
+
+def _check_policy_arns(store: Store, arns: Iterable[str], account_id: str) -> None:
+    for text in arns:
+        arn = parse_arn(text)
+        if arn is None or arn.account not in ("aws", account_id) or store.managed_policy(text) is None:
+            raise ValidationError(f"The policy {text} does not exist or belongs to another account.")
+
+
+def with_size(result: Result, minted: Minted) -> Result:
+    """Add PackedPolicySize where policies or tags were passed."""
+    if minted.packed_policy_size is not None:
+        result["PackedPolicySize"] = minted.packed_policy_size
+    return result
+
+
+def credentials_of(minted: Minted) -> Result:
+    """Return the credentials as an answer shows them."""
+    credentials = minted.credentials
+    return {
+        "AccessKeyId": credentials.access_key_id,
+        "SecretAccessKey": credentials.secret_access_key,
+        "SessionToken": credentials.session_token,
+        "Expiration": credentials.expiration,
+    }

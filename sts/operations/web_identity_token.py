@@ -1,0 +1,120 @@
+"""GetWebIdentityToken: the caller's identity as a token that others can verify.
+
+Source: STS API Reference, "GetWebIdentityToken"; IAM User Guide, "Federating AWS identities to external services".
+"""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from iam.errors import (
+    AccessDenied,
+    JWTPayloadSizeExceeded,
+    NotImplementedHere,
+    OutboundWebIdentityFederationDisabled,
+    SessionDurationEscalation,
+    ValidationError,
+)
+from iam.operations.required_permission import Ask
+from iam.params import Params
+from iam.principal import PrincipalKind
+from sts.federation.jwt_issuer import ALGORITHMS, payload_of
+from sts.mint import Session, SessionKind
+from sts.operations.call import Outcome, StsCall
+from sts.operations.session_inputs import check_tags
+
+_DEFAULT = 300  # seconds
+_LARGEST = 8192  # bytes of claims
+_NAMESPACE = "https://sts.amazonaws.com/"
+
+
+def get_web_identity_token_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
+    """Ask for leave, with what the token shall be; for a scope also sts:SetWebIdentityTokenScope.
+
+    sts:TagSession is not needed, since the tags are the token's alone. AWS takes a scope for the origin's identity
+    alone, which no session here bears; ours goes with the caller's own.
+    """
+    if call.signer.principal.kind is PrincipalKind.ROOT:
+        raise AccessDenied("Root of an account gets no web identity token: call as a user or a role.")
+    check_tags(p)
+    if p["SigningAlgorithm"] not in ALGORITHMS:
+        raise ValidationError(f"SigningAlgorithm must be one of {', '.join(ALGORITHMS)}")
+    keys: dict[str, tuple[str, ...]] = {
+        "sts:identitytokenaudience": tuple(p["Audience"]),
+        "sts:signingalgorithm": (p["SigningAlgorithm"],),
+        "sts:durationseconds": (str(p.get("DurationSeconds", _DEFAULT)),),
+    }
+    keys |= {f"aws:requesttag/{tag['Key'].lower()}": (tag["Value"],) for tag in p.get("Tags", ())}
+    if p.get("Tags"):
+        keys["aws:tagkeys"] = tuple(tag["Key"] for tag in p["Tags"])
+    if "Scope" not in p:
+        return (Ask("*", keys),)
+    scopes = tuple(p["Scope"].split(" "))
+    if len(set(scopes)) < len(scopes) or len(p["Audience"]) > 1:
+        raise ValidationError("Scope must not repeat a value, and goes with one audience alone.")
+    keys["sts:identitytokenscope"] = scopes
+    return Ask("*", keys), Ask("*", keys, action="sts:SetWebIdentityTokenScope")
+
+
+def get_web_identity_token(call: StsCall, p: Params) -> Outcome:
+    """Sign a token about the caller; raise OutboundWebIdentityFederationDisabled, SessionDurationEscalation."""
+    if p.get("SubjectMode", "AWSIdentity") != "AWSIdentity":
+        raise NotImplementedHere("SubjectMode OriginIdentity is not built yet.")
+    principal, session = call.signer.principal, call.signer.session
+    issuer = call.issuer.issuer(principal.account_id)
+    if issuer is None:
+        raise OutboundWebIdentityFederationDisabled(
+            "Outbound web identity federation is not enabled for this account: call"
+            " iam:EnableOutboundWebIdentityFederation first."
+        )
+    now = int(call.now.timestamp())
+    expires = now + p.get("DurationSeconds", _DEFAULT)
+    if session is not None and expires * 1000 > session.expires_at:
+        raise SessionDurationEscalation("The token would outlive the session that asks for it.")
+    audience = list(dict.fromkeys(p["Audience"]))
+    claims = {
+        "iss": issuer,
+        "sub": principal.entity_arn,
+        "aud": audience[0] if len(audience) == 1 else audience,
+        "iat": now,
+        "exp": expires,
+        "jti": str(uuid.UUID(bytes=call.random(16), version=4)),
+        **({"scope": p["Scope"]} if "Scope" in p else {}),
+        _NAMESPACE: _about(call, p),
+    }
+    if len(payload_of(claims)) > _LARGEST:
+        raise JWTPayloadSizeExceeded(
+            f"The claims of the token would have more than {_LARGEST} bytes: pass fewer tags or audiences."
+        )
+    token = call.issuer.sign(p["SigningAlgorithm"], claims)
+    return Outcome({"WebIdentityToken": token, "Expiration": datetime.fromtimestamp(expires, UTC)})
+
+
+def _about(call: StsCall, p: Params) -> dict[str, Any]:
+    """Return what the token says of the caller under AWS's own name for it."""
+    principal, session = call.signer.principal, call.signer.session
+    about: dict[str, Any] = {"aws_account": principal.account_id, "principal_id": principal.entity_arn}
+    if call.region:
+        about["source_region"] = call.region
+    if session is not None:
+        about |= _of_session(session, principal.arn)
+    if call.signer.tags:
+        about["principal_tags"] = dict(call.signer.tags)
+    if p.get("Tags"):
+        about["request_tags"] = {tag["Key"]: tag["Value"] for tag in p["Tags"]}
+    return about
+
+
+def _of_session(session: Session, arn: str) -> dict[str, str]:
+    grant = session.grant
+    about = {"original_session_exp": _iso(session.expires_at)}
+    if grant.kind is SessionKind.ROLE:
+        about["session_arn"] = arn
+    if grant.source_identity is not None:
+        about["source_identity"] = grant.source_identity
+    provider = next((value for key, value in grant.claims if key == "aws:federatedprovider"), None)
+    return about | ({"federated_provider": provider} if provider is not None else {})
+
+
+def _iso(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,1 @@
+"""What the STS keeps: live sessions, single-use markers, sealing keys."""

@@ -1,0 +1,122 @@
+"""When live sessions were last used, in Redis, for those who look at the list of them.
+
+A request pays for one write to a dictionary. Behind it, once a second, a worker writes what has gathered. What is noted
+while Redis is away waits, and is dropped where it becomes too much: the next use of a session is noted again.
+"""
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from sts.store import session_keys
+
+log = logging.getLogger(__name__)
+
+Use = tuple[str, str]  # account id and session id
+
+_EVERY = 1.0  # seconds between two writes of a worker
+_WAITING = 20_000  # sessions whose use may wait, about 5 MB
+_CHUNK = 500
+
+# Only of sessions that are listed: what drops a session from the index drops its last use too, so that none is left.
+_NOTE = """
+for at = 1, #ARGV, 2 do
+  if redis.call('ZSCORE', KEYS[1], ARGV[at]) then
+    redis.call('ZADD', KEYS[2], 'GT', ARGV[at + 1], ARGV[at])
+  end
+end
+"""
+
+
+class LastUse:
+    """Notes uses of sessions, and tells when the last was."""
+
+    def __init__(
+        self, redis: Redis, *, pause: Callable[[float], None], spawn: Callable[[Callable[[], None]], object]
+    ) -> None:
+        self._redis = redis
+        self._noted = redis.register_script(_NOTE)
+        self._pause = pause
+        self._spawn = spawn
+        self._guard = threading.Lock()
+        self._waiting: dict[Use, int] = {}
+        self._writing = False
+
+    def note(self, session: Use, at_ms: int) -> None:
+        """Note that a session was used; never raises, and never waits for Redis."""
+        with self._guard:
+            if len(self._waiting) >= _WAITING:
+                self._waiting.clear()
+            if at_ms >= self._waiting.get(session, 0):  # threads come in any order
+                self._waiting[session] = at_ms
+            idle, self._writing = not self._writing, True
+        if idle:
+            self._begin()
+
+    def settle(self) -> None:
+        """Write what waits, now."""
+        with self._guard:
+            batch, self._waiting = self._waiting, {}
+        if not self._written(batch):
+            self._put_back(batch)
+
+    def of(self, account_id: str, session_ids: Sequence[str]) -> dict[str, int]:
+        """Return when each of these was last used, in milliseconds, without those never used; raise RedisError."""
+        self.settle()  # a worker sees what it noted itself
+        found: dict[str, int] = {}
+        for at in range(0, len(session_ids), _CHUNK):
+            ids = list(session_ids[at : at + _CHUNK])
+            scores = self._redis.zmscore(session_keys.used(account_id), ids)
+            found |= {one: int(score) for one, score in zip(ids, scores, strict=True) if score is not None}
+        return found
+
+    def _begin(self) -> None:
+        try:
+            self._spawn(self._write_behind)
+        except RuntimeError as error:
+            # There are too many threads: the request goes on, and the next use tries again.
+            log.warning("the last uses of sessions wait: %s", error)
+            self._writing = False
+
+    def _write_behind(self) -> None:
+        """Write once a second, for as long as sessions are used and Redis takes it."""
+        while True:
+            self._pause(_EVERY)
+            with self._guard:
+                batch, self._waiting = self._waiting, {}
+                self._writing = bool(batch)
+            if not batch:
+                return
+            if not self._written(batch):
+                self._put_back(batch)
+                self._writing = False
+                return
+
+    def _put_back(self, batch: dict[Use, int]) -> None:
+        with self._guard:
+            if len(batch) + len(self._waiting) <= _WAITING:
+                self._waiting = batch | {one: max(at, batch.get(one, 0)) for one, at in self._waiting.items()}
+
+    def _written(self, batch: Mapping[Use, int]) -> bool:
+        """Write a batch; return whether Redis took it."""
+        accounts: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+        for (account_id, session_id), at_ms in batch.items():
+            accounts[account_id].append((session_id, at_ms))
+        try:
+            for account_id, uses in accounts.items():
+                self._write(account_id, uses)
+        except RedisError:
+            return False
+        except Exception:
+            # Whatever it was, the next uses are to be written.
+            log.exception("the last uses of %d sessions could not be written", len(batch))
+        return True
+
+    def _write(self, account_id: str, uses: Sequence[tuple[str, int]]) -> None:
+        keys = (session_keys.index(account_id), session_keys.used(account_id))
+        for at in range(0, len(uses), _CHUNK):
+            self._noted(keys=keys, args=[fact for use in uses[at : at + _CHUNK] for fact in use])

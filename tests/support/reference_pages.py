@@ -1,0 +1,207 @@
+"""The parts of the documentation that the code states: tables of operations, error codes, commands.
+
+Each stands in its page between two marks. ``python tests/support/reference_pages.py`` writes them anew; a test compares.
+"""
+
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from broker.api import model
+from broker.api.errors import is_sender_fault, status
+from broker.cli import main
+from iam import errors
+from iam.operations import OPERATIONS as IAM
+from iam.policy.lint import CHECKS, MISSING_VERSION, Level
+from iam.policy.managed import load
+from sts.operations import OPERATIONS as STS
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+WIDTH = 120
+SERVICES = {"sts": ("STS", STS), "iam": ("IAM", IAM)}
+
+
+def operations(service: str) -> str:
+    """Every operation of one service that is built, and how it is authenticated.
+
+    Those that are not built depend on the service model at hand: a new botocore may bring more, and no page is wrong.
+    """
+    _, built = SERVICES[service]
+    found = sorted((one for one in model.load().operations() if one.service == service), key=lambda one: one.name)
+    rows = [f"| `{one.name}` | {_proof(one)} |" for one in found if one.name in built]
+    return "\n".join([f"{len(rows)} operations are built.", "", "| operation | proof |", "|---|---|", *rows])
+
+
+def _proof(operation) -> str:
+    return "in the request" if operation.unsigned else "signature"
+
+
+def error_codes() -> str:
+    """Every error code, its HTTP status, whose fault it is, and what it means."""
+    rows = [
+        f"| `{one.code}` | {status(_made(one))} | {_fault(one)} | {_sentence(one)} |"
+        for one in sorted(error_classes(), key=lambda one: one.code)
+    ]
+    return "\n".join(["| code | status | fault | meaning |", "|---|---|---|---|", *rows])
+
+
+def error_classes() -> list[type[errors.ServiceError]]:
+    found = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.ServiceError)]
+    return [one for one in found if one is not errors.ServiceError]
+
+
+def _made(kind):
+    return kind("", retry_after=1) if kind is errors.Throttling else kind("")
+
+
+def _fault(kind) -> str:
+    return "Sender" if is_sender_fault(_made(kind)) else "Receiver"
+
+
+def _sentence(kind) -> str:
+    # What follows a semicolon speaks of the class's members, which no user sees.
+    return _one_line(kind.__doc__.split(";")[0].rstrip(".")) + "."
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def commands() -> str:
+    """Every command of ``fedgate`` with its arguments and options."""
+    return "\n\n".join(_command(path, command) for path, command in walk("fedgate", main))
+
+
+def walk(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """Yield every command that does something, with the words that call it."""
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        inner = command.get_command(context, name)
+        assert inner is not None, name
+        yield from walk(f"{path} {name}", inner)
+
+
+def _command(path: str, command: click.Command) -> str:
+    arguments = [one for one in command.params if isinstance(one, click.Argument)]
+    usage = " ".join([path, *(_argument(one) for one in arguments), "[OPTIONS]"])
+    paragraphs = [one if one.startswith("    ") else _filled(one) for one in _paragraphs(command.help or "")]
+    rows = [_option(one) for one in command.params if isinstance(one, click.Option)]
+    table = ["\n".join(["| option | meaning |", "|---|---|", *rows])] if rows else []
+    return "\n\n".join([f"## {path}", f"```\n{usage}\n```", *paragraphs, *table])
+
+
+def _paragraphs(text: str) -> list[str]:
+    return re.split(r"\n\s*\n", inspect.cleandoc(text))
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(_one_line(text), WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _argument(one: click.Argument) -> str:
+    name = (one.name or "").upper()
+    name = f"{name.removesuffix('S')}..." if one.nargs < 0 else name
+    return name if one.required else f"[{name}]"
+
+
+def _option(one: click.Option) -> str:
+    value = "" if one.is_flag else " " + _metavar(one)
+    names = ", ".join(f"`{name}{value}`" for name in sorted(one.opts, key=len, reverse=True))
+    told = [_one_line(one.help or "")]
+    if one.show_default and one.default not in (None, False):
+        told.append(f"Default: `{one.default}`.")
+    if one.envvar:
+        told.append(f"Environment: `{one.envvar}`.")
+    return f"| {names} | {' '.join(filter(None, told))} |"
+
+
+def _metavar(one: click.Option) -> str:
+    if isinstance(one.type, click.Choice):
+        return "\\|".join(map(str, one.type.choices))
+    if one.metavar:
+        return one.metavar
+    names = {"path": "PATH", "filename": "FILE", "integer": "N", "integer range": "N"}
+    return names.get(one.type.name, one.type.name.upper())
+
+
+def decisions() -> str:
+    """Every decision record, by its title."""
+    return "\n".join(f"* [{_title(path)}](decisions/{path.name})" for path in sorted((DOCS / "decisions").glob("*.md")))
+
+
+def _title(path: Path) -> str:
+    return path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+
+
+def findings() -> str:
+    """Every finding about a policy, the gravest first."""
+    order = list(Level)
+    found = sorted(CHECKS.items(), key=lambda one: (order.index(one[1].level), one[0]))
+    rows = [f"| `{code}` | {check.level} | {check.what} |" for code, check in found]
+    version = f"| `{MISSING_VERSION}` | ERROR or WARNING | The older language; an error where a variable is meant. |"
+    return "\n".join(["| code | level | what |", "|---|---|---|", *rows, version])
+
+
+def managed_policies() -> str:
+    """Every AWS-managed policy, by name."""
+    found = sorted(load().values(), key=lambda one: one.name.lower())
+    rows = [f"| `{one.name}` | `{one.path}` | {one.version} | {_cell(one.description)} |" for one in found]
+    return "\n".join(
+        [f"{len(rows)} policies.", "", "| name | path | version | description |", "|---|---|---|---|", *rows]
+    )
+
+
+def _cell(text: str) -> str:
+    return _one_line(text).replace("|", "\\|")
+
+
+PAGES = {
+    "README.md": {"decisions": decisions},
+    "reference/api.md": {
+        "sts": lambda: operations("sts"),
+        "iam": lambda: operations("iam"),
+    },
+    "reference/errors.md": {"errors": error_codes},
+    "reference/policy-language.md": {"findings": findings},
+    "reference/managed-policies.md": {"managed policies": managed_policies},
+    "reference/cli.md": {"commands": commands},
+}
+
+
+def marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name}: written by tests/support/reference_pages.py -->\n\n", f"\n\n<!-- end of {name} -->"
+
+
+def written(page: str, name: str) -> str:
+    """Return what stands between the marks of a page."""
+    begin, end = marks(name)
+    _, found, rest = (DOCS / page).read_text(encoding="utf-8").partition(begin)
+    inner, ended, _ = rest.partition(end)
+    assert found, f"{page} lacks the mark {begin.strip()}"
+    assert ended, f"{page} lacks the mark {end.strip()}"
+    return inner
+
+
+def write() -> None:
+    for page, parts in PAGES.items():
+        text = (DOCS / page).read_text(encoding="utf-8")
+        for name, make in parts.items():
+            begin, end = marks(name)
+            before, _, rest = text.partition(begin.strip())
+            _, _, after = rest.partition(end.strip())
+            text = before + begin + make() + end + after
+        (DOCS / page).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()
+    sys.stdout.write("written: " + ", ".join(PAGES) + "\n")
