@@ -14,23 +14,23 @@ from ipaddress import ip_network
 from itertools import pairwise
 from pathlib import Path
 
-from broker.audit.query import View, Wanted
-from broker.audit.search import Search
+from broker.audit.query import AuditAccess, AuditFilter
+from broker.audit.search import AuditSearch
 
 BEGIN = 1_760_000_000_000
 APART = 100  # milliseconds
 ACCOUNTS = [str(111122223333 + number) for number in range(5)]
-EVERYTHING, ONE = View(frozenset(), everything=True), View(frozenset(ACCOUNTS[:1]))
-TWO, STRANGERS = View(frozenset(ACCOUNTS[:2])), View(frozenset({"999999999998", "999999999999"}))
+EVERYTHING, ONE = AuditAccess(frozenset(), all_accounts=True), AuditAccess(frozenset(ACCOUNTS[:1]))
+TWO, STRANGERS = AuditAccess(frozenset(ACCOUNTS[:2])), AuditAccess(frozenset({"999999999998", "999999999999"}))
 SEARCHES = {
-    "the newest 200": (Wanted(), EVERYTHING),
-    "a reference that nobody has": (Wanted(reference="ffffffff"), EVERYTHING),
-    "one person": (Wanted(who="USER4999"), EVERYTHING),
-    "errors of one account": (Wanted(error="*"), ONE),
-    "from a network": (Wanted(source=ip_network("10.1.0.0/16")), EVERYTHING),
-    "an hour in the middle": (Wanted(after=BEGIN + 3_600_000, until=BEGIN + 7_200_000), EVERYTHING),
-    "nothing, by one who sees two accounts": (Wanted(role="no-such-role"), TWO),
-    "nothing, every record parsed": (Wanted(), STRANGERS),
+    "the newest 200": (AuditFilter(), EVERYTHING),
+    "a reference that nobody has": (AuditFilter(reference="ffffffff"), EVERYTHING),
+    "one person": (AuditFilter(who="USER4999"), EVERYTHING),
+    "errors of one account": (AuditFilter(error="*"), ONE),
+    "from a network": (AuditFilter(source=ip_network("10.1.0.0/16")), EVERYTHING),
+    "an hour in the middle": (AuditFilter(after=BEGIN + 3_600_000, until=BEGIN + 7_200_000), EVERYTHING),
+    "nothing, by one who sees two accounts": (AuditFilter(role="no-such-role"), TWO),
+    "nothing, every record parsed": (AuditFilter(), STRANGERS),
 }
 
 
@@ -78,10 +78,10 @@ def written(folder: Path, count: int) -> None:
         file.close()
 
 
-def measure(folder: Path, wanted: Wanted, view: View) -> tuple[float, float, int]:
+def measure(folder: Path, wanted: AuditFilter, view: AuditAccess) -> tuple[float, float, int]:
     """Return seconds for all, seconds between two pauses at most, and how many were found."""
     moments = [time.perf_counter()]
-    found = Search(folder=folder, pause=lambda: moments.append(time.perf_counter())).find(wanted, view, most=200)
+    found = AuditSearch(folder=folder, pause=lambda: moments.append(time.perf_counter())).find(wanted, view, most=200)
     moments.append(time.perf_counter())
     steps = [later - earlier for earlier, later in pairwise(moments)]
     return moments[-1] - moments[0], max(steps), len(found.records)

@@ -11,10 +11,10 @@ from werkzeug.exceptions import HTTPException
 
 from broker.runtime.health import liveness, readiness
 from broker.sessions.browser import BrowserSession
-from broker.web.core.brand import brand
-from broker.web.core.error_pages import Mishaps, text
-from broker.web.core.languages import speak
-from broker.web.core.site import LARGEST_FORM
+from broker.web.core.brand import init_branding
+from broker.web.core.error_pages import ErrorPages, text_response
+from broker.web.core.languages import init_babel
+from broker.web.core.site import MAX_FORM_BYTES
 from broker.web.core.utf8 import Utf8Request
 from broker.web.login.completion import HOME
 from broker.web.oauth import issuer, token_exchange
@@ -35,10 +35,10 @@ Health: /healthz and /readyz
 """
 
 # What programs ask, by whichever name they reach us; a page works at the public address alone (THREATS H09).
-_BY_ANY_NAME = (None, "issuer", "token_exchange", "brand", "saml", "oidc")
+_BLUEPRINTS_FOR_ANY_HOST = (None, "issuer", "token_exchange", "brand", "saml", "oidc")
 
 # Of every answer that says nothing else of its own: errors, texts, styles.
-_GUARDS = {
+_SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "X-Content-Type-Options": "nosniff",
 }
@@ -47,34 +47,34 @@ _GUARDS = {
 def create_app(services: Services) -> Flask:
     """Return the application over these services."""
     app = Flask("broker", static_folder="web/static", template_folder="web/templates")
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST_FORM
-    app.config["MAX_FORM_MEMORY_SIZE"] = LARGEST_FORM
+    app.config["MAX_CONTENT_LENGTH"] = MAX_FORM_BYTES
+    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM_BYTES
     app.request_class = Utf8Request
     site = services.login.site
-    speak(app)
-    brand(app, site.appearance)
+    init_babel(app)
+    init_branding(app, site.appearance)
     _add_pages(app, services)
 
     @app.before_request
-    def as_it_stands() -> None:
+    def check_url_and_host() -> None:
         # Werkzeug takes //a for /a, which a proxy that guards /a does not, and sends /a//b to the host that the caller
         # named (THREATS A28).
         if "//" in request.environ["PATH_INFO"]:
             abort(404)
-        if request.blueprint not in _BY_ANY_NAME and not site.is_asked_by_name:
+        if request.blueprint not in _BLUEPRINTS_FOR_ANY_HOST and not site.has_public_host:
             abort(421)
 
     @app.after_request
-    def guarded(response: Response) -> Response:
-        for name, value in _GUARDS.items():
+    def add_security_headers(response: Response) -> Response:
+        for name, value in _SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         return response
 
     @app.get("/")
     def welcome() -> Response:
-        if site.wants_page:
-            return site.found(site.at(HOME))
-        return text(200, _WELCOME.format(endpoint=services.endpoint))
+        if site.wants_html:
+            return site.redirect(site.url_path(HOME))
+        return text_response(200, _WELCOME.format(endpoint=services.endpoint))
 
     @app.get("/healthz")
     def healthz() -> Response:
@@ -84,17 +84,17 @@ def create_app(services: Services) -> Flask:
     def readyz() -> Response:
         return _json(*readiness(services.checks))
 
-    app.register_error_handler(ServiceError, site.refused)
-    app.register_error_handler(NotSignedIn, lambda _error: services.login.nobody())
+    app.register_error_handler(ServiceError, site.render_error)
+    app.register_error_handler(NotSignedIn, lambda _error: services.login.handle_not_signed_in())
 
-    mishaps = Mishaps(site, services.reference)
-    app.register_error_handler(HTTPException, mishaps.refused)
-    app.register_error_handler(Exception, mishaps.failed)
+    error_pages = ErrorPages(site, services.reference)
+    app.register_error_handler(HTTPException, error_pages.handle_http_error)
+    app.register_error_handler(Exception, error_pages.handle_exception)
     return app
 
 
 def _add_pages(app: Flask, services: Services) -> None:
-    app.register_blueprint(issuer.blueprint(services.gate.outbound))
+    app.register_blueprint(issuer.blueprint(services.gate.jwt_issuer))
     app.register_blueprint(
         token_exchange.blueprint(
             services.gate, services.exchange_clients, services.trusted_proxies, services.endpoint, services.region
@@ -107,29 +107,29 @@ def _add_pages(app: Flask, services: Services) -> None:
         services.second_factor,
         services.enrolment,
         services.security,
-        services.session_list,
-        services.everyones_sessions,
+        services.own_sessions,
+        services.admin_sessions,
         services.admin,
         services.admin_audit,
-        services.why,
+        services.role_explanation,
     ):
         app.register_blueprint(pages.blueprint())
     app.register_blueprint(services.saml.blueprint())
     app.register_blueprint(services.oidc.blueprint())
 
-    def leave(identity: Identity) -> Response | None:
+    def provider_logout(identity: Identity) -> Response | None:
         if isinstance(identity, SamlIdentity):
-            return services.saml.leave(identity)
-        return services.oidc.leave(identity) if isinstance(identity, WebIdentity) else None
+            return services.saml.provider_logout(identity)
+        return services.oidc.provider_logout(identity) if isinstance(identity, WebIdentity) else None
 
-    def renew(session: BrowserSession) -> Identity | None:
+    def refresh_identity(session: BrowserSession) -> Identity | None:
         site = services.login.site
-        if not site.renewal.concerns(session.identity):
-            return services.oidc.renew(session)
-        found = site.renewed(session)
+        if not site.directory_refresh.is_directory_identity(session.identity):
+            return services.oidc.refresh_identity(session)
+        found = site.refresh_identity(session)
         return found.identity if found else None
 
-    app.register_blueprint(services.portal.blueprint(leave, renew))
+    app.register_blueprint(services.portal.blueprint(provider_logout, refresh_identity))
 
 
 def _json(status: int, facts: Mapping[str, object]) -> Response:

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import click
 
 from broker.config.source import SettingsError
-from broker.runtime.processes import NotStarted
+from broker.runtime.processes import StartupError
 from iam.errors import ServiceError
 
 
-class Entry(NamedTuple):
+class CommandEntry(NamedTuple):
     """Where a command lives and what it does, in a few words."""
 
     module: str
@@ -20,37 +20,39 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Entry("broker.commands.demo", "demo", "Start everything for a trial, with people and roles."),
-    "login": Entry("broker.commands.login", "login", "Sign in with a directory password, print AWS credentials."),
-    "init": Entry("broker.commands.installation", "init", "Make the data folder, keys and database."),
-    "run": Entry("broker.commands.service", "run", "Serve what the settings say."),
-    "check-config": Entry("broker.commands.service", "check_config", "Say whether the settings can be used."),
-    "account": Entry("broker.commands.installation", "account", "Create and list accounts, let root sign in."),
-    "guardrail": Entry("broker.commands.policy.guardrail", "guardrail", "Set the ceiling of an account."),
-    "saml": Entry("broker.commands.federation.saml", "saml", "Add, test and list SAML identity providers."),
-    "oidc": Entry("broker.commands.federation.oidc", "oidc", "List and check OpenID Connect providers."),
-    "issuer": Entry("broker.commands.federation.issuer", "issuer", "Rotate the keys of our own issuer."),
-    "aws-credentials": Entry(
+    "demo": CommandEntry("broker.commands.demo", "demo", "Start everything for a trial, with people and roles."),
+    "login": CommandEntry(
+        "broker.commands.login", "login", "Sign in with a directory password, print AWS credentials."
+    ),
+    "init": CommandEntry("broker.commands.installation", "init", "Make the data folder, keys and database."),
+    "run": CommandEntry("broker.commands.service", "run", "Serve what the settings say."),
+    "check-config": CommandEntry("broker.commands.service", "check_config", "Say whether the settings can be used."),
+    "account": CommandEntry("broker.commands.installation", "account", "Create and list accounts, let root sign in."),
+    "guardrail": CommandEntry("broker.commands.policy.guardrail", "guardrail", "Set the ceiling of an account."),
+    "saml": CommandEntry("broker.commands.federation.saml", "saml", "Add, test and list SAML identity providers."),
+    "oidc": CommandEntry("broker.commands.federation.oidc", "oidc", "List and check OpenID Connect providers."),
+    "issuer": CommandEntry("broker.commands.federation.issuer", "issuer", "Rotate the keys of our own issuer."),
+    "aws-credentials": CommandEntry(
         "broker.commands.federation.aws_credentials",
         "aws_credentials",
         "Trade a session for credentials of another STS.",
     ),
-    "keys": Entry("broker.commands.keys", "keys", "Rotate, list and remove the keys that seal sessions."),
-    "sessions": Entry("broker.commands.sessions", "sessions", "List and revoke sessions."),
-    "second-factor": Entry(
+    "keys": CommandEntry("broker.commands.keys", "keys", "Rotate, list and remove the keys that seal sessions."),
+    "sessions": CommandEntry("broker.commands.sessions", "sessions", "List and revoke sessions."),
+    "second-factor": CommandEntry(
         "broker.commands.second_factor", "second_factor", "List and reset second factors of people."
     ),
-    "lint": Entry("broker.commands.policy.lint", "lint_", "Say what is wrong with policies in files."),
-    "policy": Entry("broker.commands.policy.cases", "policy", "Test policies by cases."),
-    "explain": Entry("broker.commands.policy.explain", "explain_", "Say whether a request is allowed, and why."),
-    "who-can": Entry("broker.commands.policy.explain", "who_can", "List who may do something."),
-    "audit": Entry("broker.commands.audit", "audit", "Read and verify the audit log."),
-    "operations": Entry("broker.commands.operations", "operations", "List the API operations, built or not."),
-    "version": Entry("broker.cli", "version", "Print the version."),
+    "lint": CommandEntry("broker.commands.policy.lint", "lint_", "Say what is wrong with policies in files."),
+    "policy": CommandEntry("broker.commands.policy.cases", "policy", "Test policies by cases."),
+    "explain": CommandEntry("broker.commands.policy.explain", "explain_", "Say whether a request is allowed, and why."),
+    "who-can": CommandEntry("broker.commands.policy.explain", "who_can", "List who may do something."),
+    "audit": CommandEntry("broker.commands.audit", "audit", "Read and verify the audit log."),
+    "operations": CommandEntry("broker.commands.operations", "operations", "List the API operations, built or not."),
+    "version": CommandEntry("broker.cli", "version", "Print the version."),
 }
 
 
-class Commands(click.Group):
+class LazyGroup(click.Group):
     """A group whose commands are imported when they are called, and whose errors become one line and exit status 1."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -77,11 +79,11 @@ class Commands(click.Group):
         """Run a command."""
         try:
             return super().invoke(ctx)
-        except (ServiceError, SettingsError, NotStarted) as error:
+        except (ServiceError, SettingsError, StartupError) as error:
             raise click.ClickException(str(error)) from error
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Trade a directory password for temporary AWS credentials.
 

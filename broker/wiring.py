@@ -18,53 +18,53 @@ from broker.api import model
 from broker.api.dispatch import Gate
 from broker.api.wsgi_adapter import Networks
 from broker.audit.log import AuditLog
-from broker.audit.search import Search
+from broker.audit.search import AuditSearch
 from broker.config.settings import Settings
-from broker.providers.oauth import AccessTokens
+from broker.providers.oauth import AccessTokenVerifier
 from broker.providers.oidc.github import GitHub
-from broker.providers.oidc.key_sets import KeySets
+from broker.providers.oidc.key_sets import JwksCache
 from broker.providers.saml.metadata_refresh import MetadataRefresh
-from broker.providers.saml.provider import Reader
+from broker.providers.saml.provider import SamlServiceProvider
 from broker.providers.saml.service_keys import ServiceKeys
 from broker.runtime.fetch import Fetcher
 from broker.sessions.browser import BrowserSessions
-from broker.sessions.key_usage import KeyUse
-from broker.sessions.refresh import Renewal
-from broker.sessions.validity import Standing
+from broker.sessions.key_usage import AccessKeyUsage
+from broker.sessions.refresh import DirectoryRefresh
+from broker.sessions.validity import SessionValidity
 from broker.signin.ldap import LdapSignIn
 from broker.signin.saml import SamlSignIn
-from broker.signin.throttle import Attempts
+from broker.signin.throttle import SignInThrottle
 from broker.signin.web_identity import COGNITO, GOOGLE, WebIdentitySignIn
 from broker.web.account.password import Passwords
-from broker.web.account.security import Security
-from broker.web.account.sessions import SessionList
-from broker.web.admin.access import Administration
+from broker.web.account.security import SecurityPage
+from broker.web.account.sessions import OwnSessions
+from broker.web.admin.access import AdminAccess
 from broker.web.admin.audit import AuditPages
 from broker.web.admin.pages import AdminPages
-from broker.web.admin.sessions import EveryonesSessions
+from broker.web.admin.sessions import AdminSessions
 from broker.web.core.appearance import Appearance
 from broker.web.core.forms import Forms
 from broker.web.core.sealed_fields import SealedFields
 from broker.web.core.site import Site
 from broker.web.login import oidc, saml
-from broker.web.login.account import AccountSignIn
-from broker.web.login.completion import Entrance
+from broker.web.login.account import AccountLogin
+from broker.web.login.completion import LoginCompletion
 from broker.web.login.home_realms import HomeRealms
 from broker.web.login.login_page import Login
 from broker.web.login.oidc import OidcPages
 from broker.web.login.saml import SamlPages
 from broker.web.mfa.enrolment import Enrolment
-from broker.web.mfa.passkeys import GOOD_FOR, Passkeys
+from broker.web.mfa.passkeys import CHALLENGE_SECONDS, Passkeys
 from broker.web.mfa.second_factor import SecondFactor
 from broker.web.oauth.clients import ExchangeClients
 from broker.web.portal.portal import Portal
-from broker.web.portal.role_explanation import WhyPages
+from broker.web.portal.role_explanation import RoleExplanationPages
 from iam.arn import Random
 from iam.store.store import Store
 from iam.store.vault import Vault
 from sts.authenticate import Authenticator
-from sts.federation.jwt_issuer import OutboundTokens
-from sts.store.sealing_keys import Sealers
+from sts.federation.jwt_issuer import JwtIssuer
+from sts.store.sealing_keys import SealerCache
 from sts.store.sessions import LiveSessions
 from sts.store.single_use import SingleUse
 
@@ -95,16 +95,16 @@ class Services:
     endpoint: str
     region: str  # that signatures of our own name
     login: Login
-    accounts: AccountSignIn
+    accounts: AccountLogin
     passwords: Passwords
-    session_list: SessionList
-    everyones_sessions: EveryonesSessions
+    own_sessions: OwnSessions
+    admin_sessions: AdminSessions
     admin: AdminPages
     admin_audit: AuditPages
-    why: WhyPages
+    role_explanation: RoleExplanationPages
     second_factor: SecondFactor
     enrolment: Enrolment
-    security: Security
+    security: SecurityPage
     portal: Portal
     saml: SamlPages
     oidc: OidcPages
@@ -121,7 +121,7 @@ def open_store(settings: Settings) -> Store:
         settings.database_url,
         Vault(settings.master_key),
         monotonic=time.monotonic,
-        bell=settings.data_dir / "revision.bell",
+        signal_file=settings.data_dir / "revision.bell",
     )
     store.migrate()
     return store
@@ -139,7 +139,7 @@ def open_redis(url: str) -> Redis:
     return client
 
 
-def live_sessions(redis_url: str) -> LiveSessions:
+def open_live_sessions(redis_url: str) -> LiveSessions:
     """Return the list of live sessions in a Redis."""
     return LiveSessions(open_redis(redis_url), monotonic=time.monotonic, pause=time.sleep, spawn=_in_background)
 
@@ -148,16 +148,16 @@ def _in_background(work: Callable[[], None]) -> None:
     threading.Thread(target=work, daemon=True).start()
 
 
-def fetcher(settings: Settings) -> Fetcher:
+def build_fetcher(settings: Settings) -> Fetcher:
     """Return what fetches documents from elsewhere."""
     networks = tuple(ip_network(text) for text in settings.outbound_allowed_networks)
     own = settings.outbound_ca_file
-    context = ssl.create_default_context(cafile=own) if own else _believing_the_system()
+    context = ssl.create_default_context(cafile=own) if own else _system_ca_context()
     return Fetcher(context, networks, plain=settings.development)
 
 
 @cache
-def _believing_the_system() -> ssl.SSLContext:
+def _system_ca_context() -> ssl.SSLContext:
     """Return what believes the system's authorities: reading them takes longer than the rest of the wiring."""
     return ssl.create_default_context()
 
@@ -180,37 +180,39 @@ def _realm(text: str) -> tuple[str, str]:
     return domain.casefold(), provider
 
 
-def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Services:
+def build_services(settings: Settings, *, now: Callable[[], datetime] = now) -> Services:
     """Build one worker's services from the settings; tests hand in a clock of their own."""
     vault = Vault(settings.master_key)
     store = open_store(settings)
-    sealers = Sealers(store, vault, now=now)
+    sealers = SealerCache(store, vault, now=now)
     audit = AuditLog(settings.audit_dir, sync=settings.audit_sync, flush_ms=settings.audit_flush_ms)
-    sessions = live_sessions(settings.redis_url)
-    fetching = fetcher(settings)
-    key_sets = KeySets(
+    sessions = open_live_sessions(settings.redis_url)
+    fetching = build_fetcher(settings)
+    jwks_cache = JwksCache(
         fetching,
         monotonic=time.monotonic,
-        elsewhere={
+        url_overrides={
             f"https://{GOOGLE}": settings.web_identity_google_url,
             f"https://{COGNITO}": settings.web_identity_cognito_url,
         },
     )
-    outbound = OutboundTokens(store, vault, public_url=settings.public_url, now=now, random=random)
+    jwt_issuer = JwtIssuer(store, vault, public_url=settings.public_url, now=now, random=random)
     saml_keys = ServiceKeys(store, vault, now=now, random=random)
     single_use = SingleUse(store, monotonic=time.monotonic, gather=lambda: time.sleep(_GATHER))
-    reader = Reader(settings.public_url, timedelta(seconds=settings.saml_clock_skew), saml_keys.opening)
+    service_provider = SamlServiceProvider(
+        settings.public_url, timedelta(seconds=settings.saml_clock_skew), saml_keys.decryption_keys
+    )
     providers = {name: config.open(now=now) for name, config in settings.directories.items()}
-    attempts = Attempts(store)
+    throttle = SignInThrottle(store)
     ldap = LdapSignIn(
         providers=providers,
-        attempts=attempts,
+        throttle=throttle,
         audit=audit,
         store=store,
         password_in_query=settings.allow_password_in_query,
     )
     gate = Gate(
-        api=model.load(),
+        api=model.load_models(),
         store=store,
         vault=vault,
         limits=settings.limits,
@@ -221,19 +223,21 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         ldap=ldap,
         saml=SamlSignIn(
             store=store,
-            reader=reader,
+            service_provider=service_provider,
             single_use=single_use,
         ),
         web=WebIdentitySignIn(
             store=store,
-            key_sets=key_sets,
-            access_tokens=AccessTokens(fetching, settings.web_identity_amazon_url, settings.web_identity_facebook_url),
+            jwks_cache=jwks_cache,
+            access_tokens=AccessTokenVerifier(
+                fetching, settings.web_identity_amazon_url, settings.web_identity_facebook_url
+            ),
             single_use=single_use,
             skew=timedelta(seconds=settings.web_identity_clock_skew),
         ),
-        outbound=outbound,
+        jwt_issuer=jwt_issuer,
         public_url=settings.public_url,
-        key_use=KeyUse(store),
+        key_use=AccessKeyUsage(store),
         now=now,
         random=random,
     )
@@ -250,31 +254,31 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
     site = Site(
         gate=gate,
         sessions=browser_sessions,
-        standing=Standing(store, providers),
-        renewal=Renewal(browser_sessions, providers, timedelta(seconds=settings.pages_recheck)),
+        session_validity=SessionValidity(store, providers),
+        directory_refresh=DirectoryRefresh(browser_sessions, providers, timedelta(seconds=settings.pages_recheck)),
         trusted_proxies=trusted,
         public_url=settings.public_url,
         appearance=appearance(settings),
         maintenance=settings.pages_maintenance,
     )
-    entrance = Entrance(site=site, demanding=frozenset(settings.pages_second_factor))
-    administration = Administration(site=site)
-    portal = Portal(site=site, administration=administration, other_roles=settings.pages_other_roles)
+    completion = LoginCompletion(site=site, providers_requiring_mfa=frozenset(settings.pages_second_factor))
+    admin_access = AdminAccess(site=site)
+    portal = Portal(site=site, admin_access=admin_access, other_roles=settings.pages_other_roles)
     forms = Forms(site=site, vault=vault, pause=time.sleep)
-    accounts = AccountSignIn(site=site, entrance=entrance, forms=forms, attempts=attempts)
+    accounts = AccountLogin(site=site, completion=completion, forms=forms, throttle=throttle)
     passkeys = Passkeys(
         public_url=settings.public_url,
         organisation=settings.pages_organisation,
         challenges=SealedFields(
             kind="passkey",
-            good_for=timedelta(seconds=GOOD_FOR),
+            lifetime=timedelta(seconds=CHALLENGE_SECONDS),
             vault=vault,
             single_use=single_use,
             random=random,
         ),
     )
     seeds = SealedFields(
-        kind="totp-seed", good_for=timedelta(hours=1), vault=vault, single_use=single_use, random=random
+        kind="totp-seed", lifetime=timedelta(hours=1), vault=vault, single_use=single_use, random=random
     )
     return Services(
         gate=gate,
@@ -288,43 +292,47 @@ def services(settings: Settings, *, now: Callable[[], datetime] = now) -> Servic
         region=next(iter(settings.regions), "us-east-1"),
         login=Login(
             site=site,
-            entrance=entrance,
+            completion=completion,
             forms=forms,
             ldap=ldap,
             home_realms=HomeRealms(
                 providers,
-                lambda: (*saml.doors(store), *oidc.doors(store)),
+                lambda: (*saml.login_options(store), *oidc.login_options(store)),
                 dict(_realm(text) for text in settings.pages_realms),
             ),
             identifier_first=settings.pages_identifier_first,
         ),
         accounts=accounts,
-        passwords=Passwords(site=site, entrance=entrance, forms=forms, ldap=ldap, accounts=accounts),
-        session_list=SessionList(site=site, administration=administration),
-        everyones_sessions=EveryonesSessions(site=site, administration=administration),
+        passwords=Passwords(site=site, completion=completion, forms=forms, ldap=ldap, accounts=accounts),
+        own_sessions=OwnSessions(site=site, admin_access=admin_access),
+        admin_sessions=AdminSessions(site=site, admin_access=admin_access),
         admin=AdminPages(
             site=site,
-            administration=administration,
+            admin_access=admin_access,
             directories=providers,
-            key_sets=key_sets,
+            jwks_cache=jwks_cache,
             monotonic=time.monotonic,
         ),
         admin_audit=AuditPages(
             site=site,
-            administration=administration,
-            search=Search(folder=settings.audit_dir, pause=lambda: time.sleep(0)),
+            admin_access=admin_access,
+            search=AuditSearch(folder=settings.audit_dir, pause=lambda: time.sleep(0)),
         ),
-        why=WhyPages(site=site, administration=administration, other_roles=settings.pages_other_roles),
-        second_factor=SecondFactor(site=site, entrance=entrance, forms=forms, passkeys=passkeys),
-        enrolment=Enrolment(site=site, entrance=entrance, forms=forms, passkeys=passkeys, seeds=seeds),
-        security=Security(site=site, entrance=entrance, administration=administration),
+        role_explanation=RoleExplanationPages(
+            site=site, admin_access=admin_access, other_roles=settings.pages_other_roles
+        ),
+        second_factor=SecondFactor(site=site, completion=completion, forms=forms, passkeys=passkeys),
+        enrolment=Enrolment(site=site, completion=completion, forms=forms, passkeys=passkeys, seeds=seeds),
+        security=SecurityPage(site=site, completion=completion, admin_access=admin_access),
         portal=portal,
-        saml=SamlPages(site=site, entrance=entrance, portal=portal, reader=reader, keys=saml_keys),
+        saml=SamlPages(
+            site=site, completion=completion, portal=portal, service_provider=service_provider, keys=saml_keys
+        ),
         oidc=OidcPages(
             site=site,
-            entrance=entrance,
+            completion=completion,
             portal=portal,
-            key_sets=key_sets,
+            jwks_cache=jwks_cache,
             fetcher=fetching,
             single_use=single_use,
             skew=timedelta(seconds=settings.web_identity_clock_skew),

@@ -10,7 +10,7 @@ from wsgiref.types import StartResponse
 from broker.api import wsgi_adapter
 from broker.app import create_app
 from broker.config.settings import Settings
-from broker.wiring import Services, services
+from broker.wiring import Services, build_services
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +30,13 @@ class Application:
         if not wsgi_adapter.is_api_call(environ):
             return self._pages(environ, start_response)
         try:
-            request = wsgi_adapter.read(environ, self._trusted)
-        except wsgi_adapter.Refused as refused:
-            return wsgi_adapter.write(self._gate.refuse(refused.request, refused.error), start_response)
-        return wsgi_adapter.write(self._gate.handle(request), start_response)
+            request = wsgi_adapter.read_request(environ, self._trusted)
+        except wsgi_adapter.UnreadableRequest as refused:
+            return wsgi_adapter.send_response(self._gate.refuse(refused.request, refused.error), start_response)
+        return wsgi_adapter.send_response(self._gate.handle(request), start_response)
 
 
-def _look_after(work: Callable[[], object]) -> None:
+def _repeat_forever(work: Callable[[], object]) -> None:
     """Do a work every half a minute, as long as the process lives; one failure does not end it."""
     while True:
         time.sleep(_EVERY)
@@ -51,7 +51,7 @@ def __getattr__(name: str) -> Application:
     if name != "application":
         raise AttributeError(name)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    parts = services(Settings.read())
-    threading.Thread(target=_look_after, args=(parts.metadata.run,), daemon=True).start()
-    atexit.register(parts.sessions.settle)
+    parts = build_services(Settings.read())
+    threading.Thread(target=_repeat_forever, args=(parts.metadata.run,), daemon=True).start()
+    atexit.register(parts.sessions.flush)
     return Application(parts)

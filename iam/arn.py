@@ -85,7 +85,7 @@ def account_of_access_key(key_id: str) -> str | None:
     return f"{account:012d}" if bits >> 79 and account < 10**12 else None
 
 
-def own_name(text: str, account_id: str, kind: str) -> str | None:
+def name_from_arn(text: str, account_id: str, kind: str) -> str | None:
     """Return what follows ``kind`` ("saml-provider/") in an IAM ARN of this account; None for any other text."""
     arn = parse_arn(text)
     if arn is None or not arn.resource.startswith(kind) or arn != Arn("aws", "iam", "", account_id, arn.resource):

@@ -57,7 +57,7 @@ def remove(tx: Connection, account_id: str, name: str) -> None:
         raise NoSuchEntity(f"The account {account_id} has no guardrail {name}.")
 
 
-def of_account(tx: Connection, account_id: str | None) -> tuple[Guardrail, ...]:
+def list_guardrails(tx: Connection, account_id: str | None) -> tuple[Guardrail, ...]:
     """Return the guardrails of an account, or of all, by account and name."""
     table = guardrail.c
     query = select(table.account_id, table.name, table.document, table.created)

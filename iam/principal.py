@@ -38,10 +38,10 @@ class Principal:
 
 
 # The session of a role that is spoken of by the role's own ARN.
-SOMEBODY = "somebody"
+ANY_SESSION_NAME = "somebody"
 
 
-def named_principal(text: str) -> Principal:
+def principal_from_arn(text: str) -> Principal:
     """Return the principal that an ARN names, without unique ids; what is no ARN is the name of a service.
 
     A role stands for a session of it that nobody began.
@@ -50,7 +50,7 @@ def named_principal(text: str) -> Principal:
     if arn is None or not ACCOUNT_ID.fullmatch(arn.account):
         return Principal(PrincipalKind.SERVICE, "", text, text)
     kind, _, rest = arn.resource.partition("/")
-    read = _federated if kind.endswith("-provider") else _READERS.get(kind, _user)
+    read = _federated if kind.endswith("-provider") else _BY_RESOURCE_TYPE.get(kind, _user)
     return read(arn.account, text, rest)
 
 
@@ -69,7 +69,7 @@ def _session(account: str, text: str, rest: str) -> Principal:
 
 def _role(account: str, text: str, rest: str) -> Principal:
     name = rest.rpartition("/")[2]
-    session = assumed_role_arn(account, name, SOMEBODY)
+    session = assumed_role_arn(account, name, ANY_SESSION_NAME)
     return Principal(PrincipalKind.ROLE_SESSION, account, session, "", text, name=name)
 
 
@@ -81,7 +81,7 @@ def _federated(account: str, text: str, _rest: str) -> Principal:
     return Principal(PrincipalKind.FEDERATED, account, text, text)
 
 
-_READERS: Mapping[str, Callable[[str, str, str], Principal]] = {
+_BY_RESOURCE_TYPE: Mapping[str, Callable[[str, str, str], Principal]] = {
     "root": _root,
     "assumed-role": _session,
     "role": _role,

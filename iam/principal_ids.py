@@ -18,12 +18,12 @@ _TABLES: Mapping[str, tuple[Table, str]] = {USER: (user, "user"), ROLE: (role, "
 _KINDS: Mapping[str, Table] = {"user": user, "role": role}
 
 
-def resolve(tx: Connection, arns: Iterable[str]) -> dict[str, str]:
+def resolve_principal_ids(tx: Connection, arns: Iterable[str]) -> dict[str, str]:
     """Return the unique id of each user, role or role session; raise MalformedPolicyDocument for an unknown one."""
-    return {arn: _id_of(tx, arn) for arn in sorted(arns)}
+    return {arn: _require_id(tx, arn) for arn in sorted(arns)}
 
 
-def _id_of(tx: Connection, text: str) -> str:
+def _require_id(tx: Connection, text: str) -> str:
     arn = parse_arn(text)
     found = _find(tx, arn) if arn else None
     if found is None:
@@ -47,7 +47,7 @@ def _row(tx: Connection, table: Table, account_id: str, name: str) -> tuple[str,
     return (row[0], row[1], row[2]) if row else None
 
 
-def arns_today(tx: Connection, ids: Iterable[str]) -> dict[str, str]:
+def current_arns(tx: Connection, ids: Iterable[str]) -> dict[str, str]:
     """Return the present ARN of each id that still exists."""
     wanted = set(ids)
     today: dict[str, str] = {}
@@ -62,17 +62,17 @@ def arns_today(tx: Connection, ids: Iterable[str]) -> dict[str, str]:
     return today
 
 
-def as_shown(text: str, bound: Mapping[str, str], today: Mapping[str, str]) -> str:
+def with_current_arns(text: str, bound: Mapping[str, str], today: Mapping[str, str]) -> str:
     """Return a trust policy as its reader shall see it: the bare unique id stands for a principal that was deleted."""
-    changed = {arn: today.get(one, one) for arn, one in bound.items() if _is_durable(arn)}
-    return _with_principals(text, {arn: now for arn, now in changed.items() if arn != now})
+    changed = {arn: today.get(one, one) for arn, one in bound.items() if _is_user_or_role(arn)}
+    return _replace_principals(text, {arn: now for arn, now in changed.items() if arn != now})
 
 
-def _is_durable(arn: str) -> bool:
+def _is_user_or_role(arn: str) -> bool:
     return arn.startswith("arn:aws:iam:")
 
 
-def _with_principals(text: str, changed: Mapping[str, str]) -> str:
+def _replace_principals(text: str, changed: Mapping[str, str]) -> str:
     if not changed:
         return text
     document = json.loads(text)
@@ -81,11 +81,11 @@ def _with_principals(text: str, changed: Mapping[str, str]) -> str:
         for element in ("Principal", "NotPrincipal"):
             named = statement.get(element)
             if isinstance(named, dict) and "AWS" in named:
-                named["AWS"] = _replaced(named["AWS"], changed)
+                named["AWS"] = _replace_arns(named["AWS"], changed)
     return json.dumps(document)
 
 
-def _replaced(named: Any, changed: Mapping[str, str]) -> Any:  # noqa: ANN401 - a text or a list of texts
+def _replace_arns(named: Any, changed: Mapping[str, str]) -> Any:  # noqa: ANN401 - a text or a list of texts
     if isinstance(named, list):
         return [changed.get(one, one) for one in named]
     return changed.get(named, named)

@@ -17,9 +17,9 @@ _PLACEHOLDER = re.compile(r"\$\{[^}]*\}|<[^>]*>")
 _MULTIVALUED = "ArrayOf"
 
 # Ours: the operation that trades a directory password, and what trust policies can ask about a directory's people.
-_OWN_ACTIONS = {"sts": ("AssumeRoleWithLDAPIdentity",)}
+_EXTRA_ACTIONS = {"sts": ("AssumeRoleWithLDAPIdentity",)}
 _ANY = "Any"  # one value or many, as the directory has them
-_OWN_KEYS = {
+_EXTRA_KEYS = {
     "ldap:username": "String",
     "ldap:sub": "String",
     "ldap:groups": "ArrayOfString",
@@ -98,7 +98,7 @@ class ServiceData:
         vendor = key.lower().partition(":")[0]
         if vendor == "aws":
             return _match(_global_keys(), key)
-        if own := _match(_own_keys(), key):
+        if own := _match(_extra_keys(), key):
             return own
         # The keys of identity providers are of the STS.
         found = _match(_service_keys(vendor if self.has_service(vendor) else "sts"), key)
@@ -116,35 +116,35 @@ class ServiceData:
         if name not in self.actions(service):
             return "*"
         kinds = _details(service, name).get("resourceTypes", [])
-        forms = [form for kind in kinds if (form := _arn_form(service, kind["name"]))]
+        forms = [form for kind in kinds if (form := _arn_template(service, kind["name"]))]
         return min(forms, key=len, default="*")  # an action on several kinds is first of all about the plainest
 
 
 @cache
 def _actions(service: str) -> Mapping[str, str]:
-    names = (*_DATA.actions.get_actions_for_service(service), *_OWN_ACTIONS.get(service, ()))
+    names = (*_DATA.actions.get_actions_for_service(service), *_EXTRA_ACTIONS.get(service, ()))
     return {name.lower(): name for name in names}
 
 
 def _details(service: str, action: str) -> Mapping[str, Any]:
-    if action in map(str.lower, _OWN_ACTIONS.get(service, ())):
+    if action in map(str.lower, _EXTRA_ACTIONS.get(service, ())):
         return {"resourceTypes": [{"name": "role"}]}
     found: Mapping[str, Any] = _DATA.actions.get_action_details(service, action)
     return found
 
 
-def _arn_form(service: str, kind: str) -> str | None:
+def _arn_template(service: str, kind: str) -> str | None:
     if not _DATA.resources.resource_type_exists(service, kind):
         return None
     return str(_DATA.resources.get_resource_type_details(service, kind)["arn"])
 
 
-class _Keys:
+class _ConditionKeys:
     """Condition keys of one origin: whole ones, and those with a part that their user fills in."""
 
     def __init__(self, types: Mapping[str, str]) -> None:
-        self.whole = {key.lower(): kind for key, kind in types.items() if not _PLACEHOLDER.search(key)}
-        self.open = [(_pattern(key), kind) for key, kind in types.items() if _PLACEHOLDER.search(key)]
+        self.exact = {key.lower(): kind for key, kind in types.items() if not _PLACEHOLDER.search(key)}
+        self.patterns = [(_pattern(key), kind) for key, kind in types.items() if _PLACEHOLDER.search(key)]
 
 
 def _pattern(key: str) -> re.Pattern[str]:
@@ -153,22 +153,22 @@ def _pattern(key: str) -> re.Pattern[str]:
 
 
 @cache
-def _global_keys() -> _Keys:
-    return _Keys(_GLOBAL_KEYS)
+def _global_keys() -> _ConditionKeys:
+    return _ConditionKeys(_GLOBAL_KEYS)
 
 
 @cache
-def _own_keys() -> _Keys:
-    return _Keys(_OWN_KEYS)
+def _extra_keys() -> _ConditionKeys:
+    return _ConditionKeys(_EXTRA_KEYS)
 
 
 @cache
-def _service_keys(service: str) -> _Keys:
+def _service_keys(service: str) -> _ConditionKeys:
     names = _DATA.conditions.get_condition_keys_for_service(service)
-    return _Keys({name: _DATA.conditions.get_condition_key_details(service, name)["type"] for name in names})
+    return _ConditionKeys({name: _DATA.conditions.get_condition_key_details(service, name)["type"] for name in names})
 
 
-def _match(keys: _Keys, key: str) -> str | None:
+def _match(keys: _ConditionKeys, key: str) -> str | None:
     key = key.lower()
-    found = keys.whole.get(key)
-    return found or next((kind for pattern, kind in keys.open if pattern.fullmatch(key)), None)
+    found = keys.exact.get(key)
+    return found or next((kind for pattern, kind in keys.patterns if pattern.fullmatch(key)), None)

@@ -17,15 +17,15 @@ from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
 from iam.store.store import RoleRecord, Store, UserRecord
 from sts import callers
-from sts.callers import Caller, Ceilings
+from sts.callers import Caller, PermissionLimits
 from sts.identity import IamIdentity
-from sts.mint import Grant, Session, SessionKind, read
-from sts.sigv4 import KeyCache, Presented, check_scope, check_signature, check_time
+from sts.mint import Grant, Session, SessionKind, open_token
+from sts.sigv4 import KeyCache, PresentedSignature, check_scope, check_signature, check_time
 from sts.token import Sealer, TokenUnreadable
 
 _INVALID = "The security token included in the request is invalid."
 _EXPIRED = "The security token included in the request is expired"
-_REMEMBERED = 50_000
+_MAX_CACHED = 50_000
 # Whoever names an unknown key pays for one HMAC like everybody else (THREATS A06).
 _NO_SECRET = "0" * 40
 V = TypeVar("V")
@@ -48,7 +48,7 @@ class Authenticator:
         self._opened_with: Sealer | None = None
         self._callers: OrderedDict[str, tuple[object, Caller]] = OrderedDict()
 
-    def __call__(self, presented: Presented, service: str, now: datetime) -> Caller:
+    def __call__(self, presented: PresentedSignature, service: str, now: datetime) -> Caller:
         """Return the caller; raise SignatureDoesNotMatch, InvalidClientTokenId, ExpiredToken, IncompleteSignature."""
         check_scope(presented, service=service, regions=self._regions)
         check_time(presented, now)
@@ -56,23 +56,25 @@ class Authenticator:
             return self._long_term(presented)
         return self._temporary(presented, int(now.timestamp() * 1000))
 
-    def _long_term(self, presented: Presented) -> Caller:
+    def _long_term(self, presented: PresentedSignature) -> Caller:
         key = self._store.access_key(presented.access_key_id)
         if key is None or not key.active:
-            self._unknown(presented)
+            self._refuse_unknown_key(presented)
         check_signature(presented, key.secret, self._derived_keys)
         if presented.token:
             raise InvalidClientTokenId(_INVALID, log="a long-term key with a session token")
         if key.user_id is None:
             return self._remember(
-                key.id, key, lambda: callers.root(key.account_id, key.id, None, self._ceilings(key.account_id))
+                key.id, key, lambda: callers.root(key.account_id, key.id, None, self._permission_limits(key.account_id))
             )
         user = self._store.user(key.user_id)
         if user is None:
             raise InvalidClientTokenId(_INVALID, log="the key's user is gone")
-        return self._remember(key.id, user, lambda: callers.user(user, key.id, None, self._ceilings(user.account_id)))
+        return self._remember(
+            key.id, user, lambda: callers.user(user, key.id, None, self._permission_limits(user.account_id))
+        )
 
-    def _temporary(self, presented: Presented, now_ms: int) -> Caller:
+    def _temporary(self, presented: PresentedSignature, now_ms: int) -> Caller:
         session = self._open(presented)
         if session.expires_at <= now_ms:
             raise ExpiredToken(_EXPIRED)
@@ -91,7 +93,7 @@ class Authenticator:
         check_signature(presented, session.secret, self._derived_keys)
         return caller
 
-    def on_page(self, identity: IamIdentity, mfa_at: int | None) -> Caller:
+    def signed_in_caller(self, identity: IamIdentity, mfa_at: int | None) -> Caller:
         """Return the user or owner who is signed in to the pages, as a session of their own would make them a caller.
 
         Raise InvalidClientTokenId where the user has gone.
@@ -106,25 +108,25 @@ class Authenticator:
             raise InvalidClientTokenId(_INVALID, log="the user is gone")
         return self._build_user_session(session, user)
 
-    def with_role(self, session: Session, role: RoleRecord) -> Caller:
+    def role_caller(self, session: Session, role: RoleRecord) -> Caller:
         """Return as whom a session of a role asks, whether or not anybody has its credentials."""
-        return callers.role_session(role, session, self._ceilings(role.account_id, session.grant))
+        return callers.role_session(role, session, self._permission_limits(role.account_id, session.grant))
 
-    def _open(self, presented: Presented) -> Session:
+    def _open(self, presented: PresentedSignature) -> Session:
         sealer = self._sealer()
         if sealer is not self._opened_with:
             # A sealing key was added or removed: what the old set opened counts no longer.
             self._opened.clear()
             self._opened_with = sealer
         if not presented.token:
-            self._unknown(presented)
+            self._refuse_unknown_key(presented)
         session = self._opened.get(presented.token)
         if session is None:
             try:
-                session = read(presented.token, presented.access_key_id, sealer)
+                session = open_token(presented.token, presented.access_key_id, sealer)
             except TokenUnreadable as error:
                 raise InvalidClientTokenId(_INVALID, log=f"session token: {error}") from error
-            _put(self._opened, presented.token, session)
+            _cache(self._opened, presented.token, session)
         elif not hmac.compare_digest(session.access_key_id, presented.access_key_id):
             raise InvalidClientTokenId(_INVALID, log="the token of another key")
         return session
@@ -132,7 +134,7 @@ class Authenticator:
     def _role_session(self, session: Session, role: RoleRecord | None) -> Caller:
         if role is None:
             raise InvalidClientTokenId(_INVALID, log="the session's role is gone")
-        return self._remember(session.id, role, lambda: self.with_role(session, role))
+        return self._remember(session.id, role, lambda: self.role_caller(session, role))
 
     def _user_session(self, session: Session) -> Caller:
         grant = session.grant
@@ -145,16 +147,18 @@ class Authenticator:
         return self._remember(session.id, user, lambda: self._build_user_session(session, user))
 
     def _build_user_session(self, session: Session, user: UserRecord | None) -> Caller:
-        ceilings = self._ceilings(session.grant.account_id, session.grant)
+        limits = self._permission_limits(session.grant.account_id, session.grant)
         if session.grant.kind is SessionKind.FEDERATED:
-            return callers.federated_user(user, session, ceilings)
+            return callers.federated_user(user, session, limits)
         if user is None:
-            return callers.root(session.grant.account_id, session.access_key_id, session, ceilings)
-        return callers.user(user, session.access_key_id, session, ceilings)
+            return callers.root(session.grant.account_id, session.access_key_id, session, limits)
+        return callers.user(user, session.access_key_id, session, limits)
 
-    def _ceilings(self, account_id: str, grant: Grant | None = None) -> Ceilings:
+    def _permission_limits(self, account_id: str, grant: Grant | None = None) -> PermissionLimits:
         account = self._store.account(account_id)
-        return Ceilings(account.guardrails if account else None, self._session_policies(grant) if grant else None)
+        return PermissionLimits(
+            account.guardrails if account else None, self._session_policies(grant) if grant else None
+        )
 
     def _session_policies(self, grant: Grant) -> PolicySet | None:
         if grant.policy is None and not grant.policy_arns:
@@ -170,16 +174,16 @@ class Authenticator:
         if known is not None and known[0] is source:
             return known[1]
         caller = build()
-        _put(self._callers, key, (source, caller))
+        _cache(self._callers, key, (source, caller))
         return caller
 
-    def _unknown(self, presented: Presented) -> NoReturn:
+    def _refuse_unknown_key(self, presented: PresentedSignature) -> NoReturn:
         with suppress(SignatureDoesNotMatch):
             check_signature(presented, _NO_SECRET, self._derived_keys)
         raise InvalidClientTokenId(_INVALID)
 
 
-def _put(cache: "OrderedDict[str, V]", key: str, value: V) -> None:
+def _cache(cache: "OrderedDict[str, V]", key: str, value: V) -> None:
     cache[key] = value
-    if len(cache) > _REMEMBERED:
+    if len(cache) > _MAX_CACHED:
         cache.popitem(last=False)

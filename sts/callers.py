@@ -51,36 +51,36 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Ceilings:
+class PermissionLimits:
     """What limits a caller besides its own boundary: the account's guardrails, and what its session passed."""
 
     guardrails: PolicySet | None = None
     session: PolicySet | None = None
 
 
-def root(account_id: str, key_id: str, session: Session | None, ceilings: Ceilings) -> Caller:
+def root(account_id: str, key_id: str, session: Session | None, limits: PermissionLimits) -> Caller:
     """Return the owner of an account."""
     arn = root_arn(account_id)
     principal = Principal(PrincipalKind.ROOT, account_id, arn, account_id, arn, account_id, "root")
-    layers = Layers(guardrails=ceilings.guardrails)
+    layers = Layers(guardrails=limits.guardrails)
     return Caller(principal, key_id, layers, (), _keys(principal, arn, (), session), session)
 
 
-def user(record: UserRecord, key_id: str, session: Session | None, ceilings: Ceilings) -> Caller:
+def user(record: UserRecord, key_id: str, session: Session | None, limits: PermissionLimits) -> Caller:
     """Return a user, signing with its own key or with that of GetSessionToken."""
     principal = Principal(
         PrincipalKind.USER, record.account_id, record.arn, record.id, record.arn, record.id, record.name
     )
-    layers = Layers(identity=record.policies, boundary=record.boundary, guardrails=ceilings.guardrails)
+    layers = Layers(identity=record.policies, boundary=record.boundary, guardrails=limits.guardrails)
     keys = _keys(principal, record.arn, record.tags, session) | {"aws:username": (record.name,)}
     return Caller(principal, key_id, layers, record.tags, keys, session)
 
 
-def role_session(record: RoleRecord, session: Session, ceilings: Ceilings) -> Caller:
+def role_session(record: RoleRecord, session: Session, limits: PermissionLimits) -> Caller:
     """Return a session of a role."""
     grant = session.grant
     arn = assumed_role_arn(record.account_id, record.name, grant.name)
-    tags = _merged(record.tags, grant.tags)
+    tags = _merge_tags(record.tags, grant.tags)
     principal = Principal(
         PrincipalKind.ROLE_SESSION,
         record.account_id,
@@ -93,34 +93,34 @@ def role_session(record: RoleRecord, session: Session, ceilings: Ceilings) -> Ca
     layers = Layers(
         identity=record.policies,
         boundary=record.boundary,
-        session=ceilings.session,
-        guardrails=ceilings.guardrails,
+        session=limits.session,
+        guardrails=limits.guardrails,
     )
     return Caller(principal, session.access_key_id, layers, tags, _keys(principal, record.arn, tags, session), session)
 
 
-def federated_user(maker: UserRecord | None, session: Session, ceilings: Ceilings) -> Caller:
+def federated_user(creator: UserRecord | None, session: Session, limits: PermissionLimits) -> Caller:
     """Return the caller of GetFederationToken's credentials.
 
     The user's policies, or everything where root made it, narrowed by the passed ones.
     """
     account_id, name = session.grant.account_id, session.grant.name
     arn = federated_user_arn(account_id, name)
-    entity_arn, entity_id = (maker.arn, maker.id) if maker else (root_arn(account_id), account_id)
+    entity_arn, entity_id = (creator.arn, creator.id) if creator else (root_arn(account_id), account_id)
     principal = Principal(
         PrincipalKind.FEDERATED_USER, account_id, arn, f"{account_id}:{name}", entity_arn, entity_id, name
     )
     layers = Layers(
-        identity=maker.policies if maker else _EVERYTHING,
-        boundary=maker.boundary if maker else None,
-        session=ceilings.session or _NO_POLICIES,
-        guardrails=ceilings.guardrails,
+        identity=creator.policies if creator else _EVERYTHING,
+        boundary=creator.boundary if creator else None,
+        session=limits.session or _NO_POLICIES,
+        guardrails=limits.guardrails,
     )
     tags = session.grant.tags
     return Caller(principal, session.access_key_id, layers, tags, _keys(principal, arn, tags, session), session)
 
 
-def _merged(below: Tags, above: Tags) -> Tags:
+def _merge_tags(below: Tags, above: Tags) -> Tags:
     """Return both sets of tags, ``above`` winning; tag keys are compared without regard to case."""
     tags = {key.lower(): (key, value) for key, value in below}
     tags.update({key.lower(): (key, value) for key, value in above})

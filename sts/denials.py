@@ -11,9 +11,9 @@ from typing import Any
 
 from iam.arn import Random
 from iam.errors import InvalidAuthorizationMessage
-from iam.policy.context_keys import asked
-from iam.policy.decide import RESOURCE, TRUST, RequestContext, Why
-from iam.policy.explain import Explanation, need_json
+from iam.policy.context_keys import context_keys_in
+from iam.policy.decide import RESOURCE, TRUST, DecisionType, RequestContext
+from iam.policy.explain import Explanation, missing_grant_json
 from iam.policy.grammar import VERSION_WITH_VARIABLES
 from iam.policy.statement import Statement
 from sts.token import Sealer, TokenUnreadable
@@ -21,7 +21,7 @@ from sts.token import Sealer, TokenUnreadable
 # Takes the place of the access key id in the envelope, so that a message never opens as a session token, nor the
 # reverse.
 _PURPOSE = "authorization-message"
-_UNTELLING = 1536  # bytes, packed, of a message whose length must not tell what is in it
+_FIXED_LENGTH = 1536  # bytes, packed, of a message whose length must not tell what is in it
 _LONGEST = 7_500  # bytes, packed, of any: sealed and in base64 they stay within EncodedMessage's 10,240 characters
 _LONGEST_VALUE = 256  # characters of a condition key's value
 _LARGEST = 256 * 1024  # bytes of any message, unpacked
@@ -31,23 +31,23 @@ _INVALID = "The specified authorization message is invalid."
 Message = dict[str, Any]
 
 
-def encode(found: Explanation, account_id: str, *, untelling: bool, sealer: Sealer, random: Random) -> str:
+def encode(found: Explanation, account_id: str, *, fixed_length: bool, sealer: Sealer, random: Random) -> str:
     """Return a denial as a text that is opaque to the caller; those of the account who may, read it.
 
     Where the account is not the caller's own, its people read what their own policies said, and of the caller's
     policies only which layer withheld. ``untelling``: all such texts have one length, so that it does not tell whether
     a role exists (THREATS B09). What does not fit is left out, context first.
     """
-    room = _UNTELLING if untelling else _LONGEST
-    packed = (_packed({"account": account_id, "message": message}) for message in _messages(found, account_id))
+    room = _FIXED_LENGTH if fixed_length else _LONGEST
+    packed = (_pack({"account": account_id, "message": message}) for message in _messages(found, account_id))
     plain = next(one for one in packed if len(one) <= room)
-    return sealer.seal(plain.ljust(room, b"\0") if untelling else plain, _PURPOSE, random)
+    return sealer.seal(plain.ljust(room, b"\0") if fixed_length else plain, _PURPOSE, random)
 
 
 def decode(encoded: str, account_id: str, *, sealer: Sealer) -> str:
     """Return the JSON of a denial that this account may know of; raise InvalidAuthorizationMessage."""
     try:
-        opened = _unpacked(sealer.open(encoded, _PURPOSE))
+        opened = _unpack(sealer.open(encoded, _PURPOSE))
     except TokenUnreadable as error:
         raise InvalidAuthorizationMessage(_INVALID, log=str(error)) from error
     if opened["account"] != account_id:
@@ -55,11 +55,11 @@ def decode(encoded: str, account_id: str, *, sealer: Sealer) -> str:
     return json.dumps(opened["message"], separators=(",", ":"))
 
 
-def _packed(message: Message) -> bytes:
+def _pack(message: Message) -> bytes:
     return zlib.compress(json.dumps(message, separators=(",", ":")).encode(), level=6)
 
 
-def _unpacked(packed: bytes) -> Message:
+def _unpack(packed: bytes) -> Message:
     """Return what was packed here; what follows the end of the packed stream is padding."""
     inflate = zlib.decompressobj()
     try:
@@ -72,33 +72,36 @@ def _unpacked(packed: bytes) -> Message:
 def _messages(found: Explanation, account_id: str) -> Iterator[Message]:
     """Yield the message, then what remains of it when less and less fits."""
     decision, context = found.decision, found.context
-    explicit = decision.why is Why.EXPLICIT_DENY
+    explicit = decision.decision_type is DecisionType.EXPLICIT_DENY
     own = account_id == context.principal.account_id
     matched = [
-        _matched(one.layer, one.statement)
-        if own or one.layer in _OF_THE_OTHER
+        _matched_statement(one.layer, one.statement)
+        if own or one.layer in _RESOURCE_SIDE
         else {"effect": one.statement.effect.value.upper(), "policyType": one.layer}
         for one in decision.statements
     ]
-    needed = [] if explicit else found.needed
-    layers = [{"layer": one.layer} for one in needed]
-    failures = [need_json(one) if own or one.layer in _OF_THE_OTHER else {"layer": one.layer} for one in needed]
+    missing_grants = [] if explicit else found.missing_grants
+    layers = [{"layer": one.layer} for one in missing_grants]
+    failures = [
+        missing_grant_json(one) if own or one.layer in _RESOURCE_SIDE else {"layer": one.layer}
+        for one in missing_grants
+    ]
     bare = {"allowed": decision.allowed, "explicitDeny": explicit}
     whole = {**bare, "matchedStatements": _items(matched), "failures": _items(failures)}
-    yield {**whole, "context": _context(context, context.keys if own else _asked_by_the_other(found))}
+    yield {**whole, "context": _context(context, context.keys if own else _keys_of_resource_policy(found))}
     yield {**whole, "context": _context(context, {})}
     yield {**bare, "matchedStatements": _items([]), "failures": _items(layers), "context": _context(context, {})}
     yield bare
 
 
 # Whose policies these are, where caller and resource have two accounts.
-_OF_THE_OTHER = frozenset({TRUST, RESOURCE})
+_RESOURCE_SIDE = frozenset({TRUST, RESOURCE})
 
 
-def _asked_by_the_other(found: Explanation) -> Mapping[str, tuple[str, ...]]:
+def _keys_of_resource_policy(found: Explanation) -> Mapping[str, tuple[str, ...]]:
     """Return the condition keys about which the resource's own policy asks."""
-    own = [read.statement for layer in found.layers if layer.layer in _OF_THE_OTHER for read in layer.statements]
-    names = [name.lower() for name in asked(own, VERSION_WITH_VARIABLES)]
+    own = [read.statement for layer in found.layers if layer.layer in _RESOURCE_SIDE for read in layer.statements]
+    names = [name.lower() for name in context_keys_in(own, VERSION_WITH_VARIABLES)]
     return {name: found.context.keys[name] for name in names if name in found.context.keys}
 
 
@@ -112,7 +115,7 @@ def _context(context: RequestContext, keys: Mapping[str, tuple[str, ...]]) -> Me
     }
 
 
-def _matched(layer: str, statement: Statement) -> Message:
+def _matched_statement(layer: str, statement: Statement) -> Message:
     return {
         "statementId": statement.sid,
         "effect": statement.effect.value.upper(),

@@ -101,7 +101,7 @@ class WebIdentity(Identity):
     usable_until: datetime | None = None
 
 
-Vouched = SamlIdentity | WebIdentity  # who comes from elsewhere, and leaves for there
+FederatedIdentity = SamlIdentity | WebIdentity  # who comes from elsewhere, and leaves for there
 
 
 # What a person can mend who still knows the old password.
@@ -120,14 +120,14 @@ class Refusal:
 
     reason: str
     detail: str = ""
-    counted: bool = True
-    proved: bool = False
-    final: bool = False
+    counts_as_failure: bool = True
+    password_correct: bool = False
+    no_change_possible: bool = False
 
     @property
     def changeable(self) -> bool:
         """Say whether a new password is all that is missing and the directory may take one from this person."""
-        return self.proved and not self.final and self.reason in _CHANGEABLE
+        return self.password_correct and not self.no_change_possible and self.reason in _CHANGEABLE
 
 
 class ProviderUnavailable(ServiceUnavailable):

@@ -87,7 +87,7 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class Minted:
+class MintedSession:
     """A new session, its credentials, and the percentage of the limit that its policies and tags take, or None."""
 
     session: Session
@@ -95,7 +95,7 @@ class Minted:
     packed_policy_size: int | None
 
 
-def mint(grant: Grant, seconds: int, *, now: datetime, random: Random, sealer: Sealer) -> Minted:
+def mint(grant: Grant, seconds: int, *, now: datetime, random: Random, sealer: Sealer) -> MintedSession:
     """Return a session of that many seconds and the credentials for it; raise PackedPolicyTooLarge."""
     packed = packed_policy_size(grant)
     issued = int(now.timestamp() * 1000)
@@ -113,7 +113,7 @@ def mint(grant: Grant, seconds: int, *, now: datetime, random: Random, sealer: S
         session_token=sealer.seal(pack(_fields(session)), session.access_key_id, random),
         expiration=datetime.fromtimestamp(session.expires_at // 1000, UTC),
     )
-    return Minted(session, credentials, packed)
+    return MintedSession(session, credentials, packed)
 
 
 def packed_policy_size(grant: Grant) -> int | None:
@@ -129,7 +129,7 @@ def packed_policy_size(grant: Grant) -> int | None:
     return percent
 
 
-def read(sealed: str, key_id: str, sealer: Sealer) -> Session:
+def open_token(sealed: str, key_id: str, sealer: Sealer) -> Session:
     """Return the session behind a token that belongs to this access key; raise TokenUnreadable for anything else."""
     fields = unpack(sealer.open(sealed, key_id))
     try:

@@ -58,7 +58,9 @@ _ACCESS_KEY_ID = re.compile(r"[A-Za-z0-9]{1,128}")
 _REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SPACES = re.compile(r"[ \t]+")
-_USUAL = re.compile(ALGORITHM + r" +Credential=([^,=\s]+), *SignedHeaders=([^,=\s]*), *Signature=([^,=\s]*)")
+_COMMON_AUTHORIZATION = re.compile(
+    ALGORITHM + r" +Credential=([^,=\s]+), *SignedHeaders=([^,=\s]*), *Signature=([^,=\s]*)"
+)
 _PARTS = ("Credential", "Signature", "SignedHeaders")
 _PRESIGNED = (
     "X-Amz-Algorithm",
@@ -68,8 +70,8 @@ _PRESIGNED = (
     "X-Amz-SignedHeaders",
     "X-Amz-Signature",
 )
-_OF_SIGNATURES = frozenset((*_PRESIGNED, "X-Amz-Security-Token"))
-_READ = ("x-amz-date", "x-amz-security-token")
+_SIGNATURE_PARAMETERS = frozenset((*_PRESIGNED, "X-Amz-Security-Token"))
+_MUST_BE_SIGNED = ("x-amz-date", "x-amz-security-token")
 _UNRESERVED = "-_.~"
 
 
@@ -93,7 +95,7 @@ S3 = Rules(
 )
 
 
-class Presented(NamedTuple):
+class PresentedSignature(NamedTuple):
     """What a request says about who signed it, nothing of which is verified yet, and the request itself.
 
     ``token`` is empty where none came; ``expires`` is in seconds and None for a request signed in its headers.
@@ -146,7 +148,7 @@ class KeyCache:
         return derived
 
 
-def read(method: str, path: str, query: str, headers: Headers, body: bytes) -> Presented:
+def read(method: str, path: str, query: str, headers: Headers, body: bytes) -> PresentedSignature:
     """Return what the request presents.
 
     ``path`` and ``query`` are raw, header names in lower case, text is latin-1 as WSGI gives it. Raise
@@ -154,8 +156,8 @@ def read(method: str, path: str, query: str, headers: Headers, body: bytes) -> P
     InvalidClientTokenId (an access key id which cannot be one) or SignatureDoesNotMatch (a parameter given twice).
     """
     parameters = _canonical_parameters(query) if query else ()
-    sent = _merged(headers)
-    stated = _stated(parameters) if parameters else {}
+    sent = _merge_headers(headers)
+    stated = _signature_parameters(parameters) if parameters else {}
     authorization = sent.get("authorization")
     if "X-Amz-Algorithm" in stated:
         if authorization is not None:
@@ -168,7 +170,7 @@ def read(method: str, path: str, query: str, headers: Headers, body: bytes) -> P
     return _header_signed(authorization, method, path, parameters, sent, body)
 
 
-def check_scope(presented: Presented, *, service: str, regions: frozenset[str] | None) -> None:
+def check_scope(presented: PresentedSignature, *, service: str, regions: frozenset[str] | None) -> None:
     """Raise SignatureDoesNotMatch where the credential scope names another service, region or date.
 
     ``regions`` None admits every well-formed region.
@@ -191,7 +193,7 @@ def check_scope(presented: Presented, *, service: str, regions: frozenset[str] |
     raise SignatureDoesNotMatch("".join(text for fits, text in faults if not fits))
 
 
-def check_time(presented: Presented, now: datetime, rules: Rules = QUERY_API) -> None:
+def check_time(presented: PresentedSignature, now: datetime, rules: Rules = QUERY_API) -> None:
     """Raise SignatureDoesNotMatch where the request was signed too long ago or too far ahead.
 
     Both limits are 15 minutes; a presigned request lives as long as it says, and no longer than ``rules.longest``.
@@ -211,7 +213,7 @@ def check_time(presented: Presented, now: datetime, rules: Rules = QUERY_API) ->
         )
 
 
-def check_signature(presented: Presented, secret: str, keys: KeyCache, rules: Rules = QUERY_API) -> None:
+def check_signature(presented: PresentedSignature, secret: str, keys: KeyCache, rules: Rules = QUERY_API) -> None:
     """Raise SignatureDoesNotMatch where the signature was not made over this very request with this secret."""
     names = _signed_names(presented, rules)
     # One string and one encoding: what is no latin-1 never came over the wire (and lone surrogates never leave Python).
@@ -251,15 +253,15 @@ def _header_signed(
     parameters: Parameters,
     sent: Mapping[str, str],
     body: bytes,
-) -> Presented:
+) -> PresentedSignature:
     timestamp = sent.get("x-amz-date")
-    usual = _USUAL.fullmatch(authorization)
+    usual = _COMMON_AUTHORIZATION.fullmatch(authorization)
     if usual is None or timestamp is None:
         credential, signed_headers, signature = _authorization(authorization, dated=timestamp is not None)
     else:
         credential, signed_headers, signature = usual.groups()
     timestamp = timestamp or ""
-    return Presented(
+    return PresentedSignature(
         *_credential(credential),
         _moment(timestamp),
         timestamp,
@@ -282,16 +284,16 @@ def _presigned(
     parameters: Parameters,
     sent: Mapping[str, str],
     body: bytes,
-) -> Presented:
+) -> PresentedSignature:
     missing = [name for name in _PRESIGNED if name not in stated]
     if missing:
         texts = (f"AWS query-string parameters must include '{name}'. " for name in missing)
         raise IncompleteSignature("".join(texts) + "Re-examine the query-string parameters.")
-    if sum(name in _OF_SIGNATURES for name, _ in parameters) != len(stated):
+    if sum(name in _SIGNATURE_PARAMETERS for name, _ in parameters) != len(stated):
         raise SignatureDoesNotMatch(_MISMATCH, log="a parameter of the signature is given twice")
     if stated["X-Amz-Algorithm"] != ALGORITHM:
         raise IncompleteSignature("Unsupported AWS 'algorithm'.")
-    return Presented(
+    return PresentedSignature(
         *_credential(stated["X-Amz-Credential"]),
         _moment(stated["X-Amz-Date"]),
         stated["X-Amz-Date"],
@@ -365,27 +367,27 @@ def _expires(text: str) -> int:
     return int(text)
 
 
-def _merged(headers: Headers) -> dict[str, str]:
+def _merge_headers(headers: Headers) -> dict[str, str]:
     """Return headers by name, the values of repeated ones joined in order of arrival."""
     merged = dict(headers)
     if len(merged) == len(headers):
         return merged
     merged.clear()
     for name, value in headers:
-        merged[name] = f"{merged[name]},{_trimmed(value)}" if name in merged else _trimmed(value)
+        merged[name] = f"{merged[name]},{_trim(value)}" if name in merged else _trim(value)
     return merged
 
 
-def _trimmed(value: str) -> str:
+def _trim(value: str) -> str:
     trimmed = value.strip(" \t")
     return _SPACES.sub(" ", trimmed) if "  " in trimmed or "\t" in trimmed else trimmed
 
 
-def _stated(parameters: Parameters) -> dict[str, str]:
+def _signature_parameters(parameters: Parameters) -> dict[str, str]:
     """Return the decoded parameters of a query which are part of its signature."""
     stated: dict[str, str] = {}
     for name, value in parameters:
-        if name in _OF_SIGNATURES:
+        if name in _SIGNATURE_PARAMETERS:
             stated[name] = unquote_to_bytes(value).decode("latin-1")
     return stated
 
@@ -396,12 +398,12 @@ def _canonical_parameters(query: str) -> Parameters:
         raise MalformedQueryString("The query string contains a malformed escape sequence.")
     pairs = (part.partition("=") for part in query.split("&"))
     try:
-        return tuple((_encoded(name), _encoded(value)) for name, _, value in pairs)
+        return tuple((_encode(name), _encode(value)) for name, _, value in pairs)
     except UnicodeEncodeError as error:
         raise MalformedQueryString("The query string contains a character that is not encoded.") from error
 
 
-def _encoded(text: str) -> str:
+def _encode(text: str) -> str:
     pieces = text.encode("latin-1").split(b"+")
     return "+".join(quote(unquote_to_bytes(piece), safe=_UNRESERVED) for piece in pieces)
 
@@ -409,12 +411,12 @@ def _encoded(text: str) -> str:
 # The canonical request
 
 
-def _signed_names(presented: Presented, rules: Rules) -> list[str]:
+def _signed_names(presented: PresentedSignature, rules: Rules) -> list[str]:
     names = presented.signed_headers.split(";")
     if "host" not in names:
         raise SignatureDoesNotMatch("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
     sent = presented.headers
-    needed = (name for name in sent if name.startswith("x-amz-")) if rules.every_amz_header_signed else _READ
+    needed = (name for name in sent if name.startswith("x-amz-")) if rules.every_amz_header_signed else _MUST_BE_SIGNED
     for name in needed:
         if name in sent and name not in names:
             raise SignatureDoesNotMatch(_MISMATCH, log=f"sent and not signed: {name}")
@@ -423,10 +425,10 @@ def _signed_names(presented: Presented, rules: Rules) -> list[str]:
     return names
 
 
-def _canonical_request(presented: Presented, names: list[str], rules: Rules) -> str:
+def _canonical_request(presented: PresentedSignature, names: list[str], rules: Rules) -> str:
     sent = presented.headers
     try:
-        lines = [f"{name}:{_trimmed(sent[name])}\n" for name in names]
+        lines = [f"{name}:{_trim(sent[name])}\n" for name in names]
     except KeyError as error:
         raise SignatureDoesNotMatch(_MISMATCH, log="signed and not sent: a header") from error
     query = "&".join(f"{name}={value}" for name, value in sorted(presented.parameters)) if presented.parameters else ""
@@ -444,7 +446,7 @@ def _signed_path(path: str, rules: Rules) -> str:
     return quote(unquote_to_bytes(path.encode("latin-1")), safe="/-_.~")
 
 
-def _payload_hash(presented: Presented, rules: Rules) -> str:
+def _payload_hash(presented: PresentedSignature, rules: Rules) -> str:
     stated = presented.headers.get("x-amz-content-sha256")
     if rules.allows_unsigned_payload and (
         stated == UNSIGNED_PAYLOAD or (stated is None and presented.expires is not None)

@@ -88,7 +88,7 @@ class Sealer:
 
     def open(self, token: str, access_key_id: str) -> bytes:
         """Return the bytes that were sealed for this access key; raise TokenUnreadable."""
-        envelope = _decoded(token)
+        envelope = _decode(token)
         head, nonce, sealed = envelope[:_HEAD], envelope[_HEAD : _HEAD + _NONCE], envelope[_HEAD + _NONCE :]
         aead = self._by_head.get(head)
         if aead is None:
@@ -117,7 +117,7 @@ def pack(fields: Mapping[str, Any]) -> bytes:
 def unpack(packed: bytes) -> dict[str, Any]:
     """Return the mapping that was packed; raise TokenUnreadable for anything else, however large it would become."""
     try:
-        fields = json.loads(_inflated(packed))
+        fields = json.loads(_inflate(packed))
     # RecursionError: JSON nested thousands deep is not ours either.
     except (ValueError, RecursionError) as error:
         raise TokenUnreadable("no JSON") from error
@@ -126,7 +126,7 @@ def unpack(packed: bytes) -> dict[str, Any]:
     return fields
 
 
-def _decoded(token: str) -> bytes:
+def _decode(token: str) -> bytes:
     try:
         envelope = base64.b64decode(token, validate=True)
     except ValueError as error:
@@ -137,7 +137,7 @@ def _decoded(token: str) -> bytes:
     return envelope
 
 
-def _inflated(packed: bytes) -> bytes:
+def _inflate(packed: bytes) -> bytes:
     inflate = zlib.decompressobj(_WINDOW, _DICTIONARY)
     try:
         # One byte more than may be: a stream that fills the limit exactly still reaches its end.

@@ -15,12 +15,12 @@ Value = Any
 Constraint = tuple[Callable[[Value], bool], str]
 
 # A message stays short however wrong the request is.
-_FAULTS_COUNTED = 1000
-_FAULTS_TOLD = 16
-_VALUE_TOLD = 200
+_MAX_COUNTED = 1000
+_MAX_REPORTED = 16
+_MAX_VALUE_LENGTH = 200
 
 # Proofs of identity that the models do not mark as sensitive: never in a record.
-PROOFS = frozenset(
+SECRET_PARAMETERS = frozenset(
     {
         "LDAPUsername",
         "LDAPPassword",
@@ -34,59 +34,65 @@ PROOFS = frozenset(
     }
 )
 # AWS repeats a TokenCode that is malformed: it is no code then.
-_NOT_TOLD = frozenset(name[0].lower() + name[1:] for name in PROOFS - {"TokenCode"})
+_HIDDEN_MEMBERS = frozenset(name[0].lower() + name[1:] for name in SECRET_PARAMETERS - {"TokenCode"})
 
 
 def validate(model: OperationModel, params: Params) -> None:
     """Check every constraint that the model states; raise one ValidationError about all that are broken."""
-    faults = list(islice(_faults(model.input, params, ""), _FAULTS_COUNTED)) if model.input else []
+    faults = list(islice(_violations(model.input, params, ""), _MAX_COUNTED)) if model.input else []
     if faults:
         errors = "error" if len(faults) == 1 else "errors"
-        raise ValidationError(f"{len(faults)} validation {errors} detected: {'; '.join(faults[:_FAULTS_TOLD])}")
+        raise ValidationError(f"{len(faults)} validation {errors} detected: {'; '.join(faults[:_MAX_REPORTED])}")
 
 
-def _faults(shape: Shape, value: Value, path: str) -> Iterator[str]:
+def _violations(shape: Shape, value: Value, path: str) -> Iterator[str]:
     for holds, constraint in _constraints(shape):
         if not holds(value):
-            yield _fault(shape, value, path, constraint)
-    if shape.kind in _INSIDE:
-        yield from _INSIDE[shape.kind](shape, value, path)
+            yield _violation_message(shape, value, path, constraint)
+    if shape.kind in _BY_COMPOSITE_KIND:
+        yield from _BY_COMPOSITE_KIND[shape.kind](shape, value, path)
 
 
-def _inside_structure(shape: Shape, value: dict[str, Value], path: str) -> Iterator[str]:
+def _structure_violations(shape: Shape, value: dict[str, Value], path: str) -> Iterator[str]:
     prefix = path + "." if path else ""
     for name, to in shape.members.items():
         at = prefix + name[0].lower() + name[1:]
         if name in value:
-            yield from _faults(to, value[name], at)
+            yield from _violations(to, value[name], at)
         elif name in shape.required:
             yield f"Value null at '{at}' failed to satisfy constraint: Member must not be null"
 
 
-def _inside_list(shape: Shape, value: list[Value], path: str) -> Iterator[str]:
+def _list_violations(shape: Shape, value: list[Value], path: str) -> Iterator[str]:
     member = shape.members["member"]
-    if member.kind in _INSIDE:
+    if member.kind in _BY_COMPOSITE_KIND:
         for number, element in enumerate(value, 1):
-            yield from _faults(member, element, f"{path}.{number}.member")
+            yield from _violations(member, element, f"{path}.{number}.member")
     elif not all(_satisfies(member, element) for element in value):
-        yield _fault(shape, value, path, f"Member must satisfy constraint: [{_stated(member)}]")
+        yield _violation_message(
+            shape, value, path, f"Member must satisfy constraint: [{_describe_constraints(member)}]"
+        )
 
 
-def _inside_map(shape: Shape, value: dict[str, Value], path: str) -> Iterator[str]:
+def _map_violations(shape: Shape, value: dict[str, Value], path: str) -> Iterator[str]:
     key, to = shape.members["key"], shape.members["value"]
     if not all(_satisfies(key, name) for name in value):
-        yield _fault(shape, value, path, f"Map keys must satisfy constraint: [{_stated(key)}]")
-    if to.kind in _INSIDE:
+        yield _violation_message(
+            shape, value, path, f"Map keys must satisfy constraint: [{_describe_constraints(key)}]"
+        )
+    if to.kind in _BY_COMPOSITE_KIND:
         for name, element in value.items():
-            yield from _faults(to, element, f"{path}.{_cut(name)}.member")
+            yield from _violations(to, element, f"{path}.{_truncate(name)}.member")
     elif not all(_satisfies(to, element) for element in value.values()):
-        yield _fault(shape, value, path, f"Map value must satisfy constraint: [{_stated(to)}]")
+        yield _violation_message(
+            shape, value, path, f"Map value must satisfy constraint: [{_describe_constraints(to)}]"
+        )
 
 
-_INSIDE: dict[str, Callable[[Shape, Value, str], Iterator[str]]] = {
-    "structure": _inside_structure,
-    "list": _inside_list,
-    "map": _inside_map,
+_BY_COMPOSITE_KIND: dict[str, Callable[[Shape, Value, str], Iterator[str]]] = {
+    "structure": _structure_violations,
+    "list": _list_violations,
+    "map": _map_violations,
 }
 
 
@@ -114,24 +120,24 @@ def _satisfies(shape: Shape, value: Value) -> bool:
     return all(holds(value) for holds, _ in _constraints(shape))
 
 
-def _stated(shape: Shape) -> str:
+def _describe_constraints(shape: Shape) -> str:
     return ", ".join(constraint for _, constraint in _constraints(shape))
 
 
-def _fault(shape: Shape, value: Value, path: str, constraint: str) -> str:
-    told = "" if shape.sensitive or path.rpartition(".")[2] in _NOT_TOLD else f" '{_told(shape, value)}'"
+def _violation_message(shape: Shape, value: Value, path: str, constraint: str) -> str:
+    told = "" if shape.sensitive or path.rpartition(".")[2] in _HIDDEN_MEMBERS else f" '{_format_value(shape, value)}'"
     return f"Value{told} at '{path}' failed to satisfy constraint: {constraint}"
 
 
-def _told(shape: Shape, value: Value) -> str:
+def _format_value(shape: Shape, value: Value) -> str:
     """Return a value for a message: short, and of what may be secret further inside only the number."""
-    if shape.kind not in _INSIDE:
-        return _cut(str(value))
+    if shape.kind not in _BY_COMPOSITE_KIND:
+        return _truncate(str(value))
     inside = shape.members.values()
-    if any(member.sensitive or member.kind in _INSIDE for member in inside):
+    if any(member.sensitive or member.kind in _BY_COMPOSITE_KIND for member in inside):
         return f"[{len(value)} members]"
-    return _cut(f"[{', '.join(map(str, value))}]")
+    return _truncate(f"[{', '.join(map(str, value))}]")
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _VALUE_TOLD else text[:_VALUE_TOLD] + "..."
+def _truncate(text: str) -> str:
+    return text if len(text) <= _MAX_VALUE_LENGTH else text[:_MAX_VALUE_LENGTH] + "..."

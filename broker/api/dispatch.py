@@ -14,14 +14,14 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from broker.api import query
-from broker.api.authorization import admits, require
+from broker.api.authorization import authorize, is_authorized
 from broker.api.errors import is_sender_fault, status
 from broker.api.http import HttpRequest, HttpResponse
 from broker.api.model import Api, OperationModel
-from broker.api.request_state import Exchange
+from broker.api.request_state import RequestState
 from broker.audit import record as audit_record
 from broker.audit.log import AuditLog
-from broker.sessions.key_usage import KeyUse
+from broker.sessions.key_usage import AccessKeyUsage
 from broker.signin.ldap import LdapSignIn
 from broker.signin.saml import SamlSignIn
 from broker.signin.web_identity import WebIdentitySignIn
@@ -41,17 +41,17 @@ from iam.errors import (
 )
 from iam.limits import Limits
 from iam.operations import OPERATIONS as IAM
-from iam.operations.credentials.mfa import spend_code
-from iam.operations.credentials.passwords import WrongPassword, count_wrong_password
+from iam.operations.credentials.mfa import consume_code
+from iam.operations.credentials.passwords import WrongPassword, record_wrong_password
 from iam.operations.policies.submitted import findings
-from iam.operations.required_permission import Ask, Operation
+from iam.operations.required_permission import Operation, RequiredPermission
 from iam.policy.lint import Finding
 from iam.principal import PrincipalKind
 from iam.store.store import Store
 from iam.store.vault import Vault
 from sts import sigv4
 from sts.authenticate import Authenticator
-from sts.federation.jwt_issuer import OutboundTokens
+from sts.federation.jwt_issuer import JwtIssuer
 from sts.identity import Identity, SamlIdentity, WebIdentity
 from sts.mint import Session
 from sts.operations import OPERATIONS as STS
@@ -61,12 +61,12 @@ from sts.token import Sealer
 
 log = logging.getLogger(__name__)
 
-_FINDINGS, _TOLD_OF_A_POLICY = "x-fedgate-policy-findings", 1024
-_TOLD_OF_A_CLIENT = 120  # characters of its user agent: enough to tell a browser from a program, and which
+_FINDINGS_HEADER, _MAX_FINDINGS_HEADER = "x-fedgate-policy-findings", 1024
+_MAX_USER_AGENT = 120  # characters of its user agent: enough to tell a browser from a program, and which
 STS_VERSION = "2011-06-15"
-_WEB = "AssumeRoleWithWebIdentity"
-_LDAP, _SAML = "AssumeRoleWithLDAPIdentity", "AssumeRoleWithSAML"
-_TOLD = 128  # characters of a name that nobody knows: an answer stays short however long the request is
+_WITH_WEB_IDENTITY = "AssumeRoleWithWebIdentity"
+_WITH_LDAP, _WITH_SAML = "AssumeRoleWithLDAPIdentity", "AssumeRoleWithSAML"
+_MAX_ECHOED = 128  # characters of a name that nobody knows: an answer stays short however long the request is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,94 +84,94 @@ class Gate:
     ldap: LdapSignIn
     saml: SamlSignIn
     web: WebIdentitySignIn
-    outbound: OutboundTokens
+    jwt_issuer: JwtIssuer
     public_url: str
-    key_use: KeyUse
+    key_use: AccessKeyUsage
     now: Callable[[], datetime]
     random: Random
 
     def handle(self, request: HttpRequest) -> HttpResponse:
         """Return the answer to one request; never raises."""
-        exchange = Exchange(request, self.now(), self._new_id)
+        state = RequestState(request, self.now(), self._new_id)
         try:
-            return self._answered(exchange, self._run(exchange))
+            return self._render_result(state, self._run(state))
         except ServiceError as error:
-            return self._refused(exchange, error)
+            return self._render_refusal(state, error)
         except Exception:
             # The last resort: the operator gets the traceback, the caller a request id.
-            log.exception("request %s failed", exchange.id)
-            return self._refused(exchange, InternalFailure("An internal error occurred."))
+            log.exception("request %s failed", state.id)
+            return self._render_refusal(state, InternalFailure("An internal error occurred."))
 
     def refuse(self, request: HttpRequest, error: ServiceError) -> HttpResponse:
         """Return the answer to a request that the edge could not read, recorded like every other refusal."""
-        return self._refused(Exchange(request, self.now(), self._new_id), error)
+        return self._render_refusal(RequestState(request, self.now(), self._new_id), error)
 
     def _new_id(self) -> str:
         return str(uuid.UUID(bytes=self.random(16), version=4))
 
     # --- for the pages ------------------------------------------------------------------------------------------------
 
-    def begin(self, request: HttpRequest) -> Exchange:
+    def new_request_state(self, request: HttpRequest) -> RequestState:
         """Return an exchange in which a page proves somebody and takes roles for them."""
-        exchange = Exchange(request, self.now(), self._new_id)
+        state = RequestState(request, self.now(), self._new_id)
         self.store.refresh()
-        exchange.sealer = self.sealer()
-        return exchange
+        state.sealer = self.sealer()
+        return state
 
-    def record(self, exchange: Exchange, error: ServiceError) -> ServiceError:
+    def record_refusal(self, state: RequestState, error: ServiceError) -> ServiceError:
         """Record a refusal and return it; or, where it cannot be recorded, return that we are out of order."""
-        exchange.result = None
+        state.result = None
         try:
-            self.audit.append(audit_record.record(exchange, error))
-            exchange.refusal_recorded = True
+            self.audit.append(audit_record.request_record(state, error))
+            state.refusal_recorded = True
         except ServiceError as unwritable:
             error = unwritable
         except Exception:
-            log.exception("request %s could not be recorded", exchange.id)
+            log.exception("request %s could not be recorded", state.id)
             error = InternalFailure("An internal error occurred.")
         if error.log != error.message:
             # %a: what a stranger wrote stays on one line (THREATS A07).
-            log.info("request %s refused: %s: %a", exchange.id, error.code, error.log)
+            log.info("request %s refused: %s: %a", state.id, error.code, error.log)
         return error
 
     # --- the order of the checks --------------------------------------------------------------------------------------
 
-    def _run(self, exchange: Exchange) -> Result:
-        request = exchange.request
+    def _run(self, state: RequestState) -> Result:
+        request = state.request
         self.store.refresh()
         # Once, before any transaction: to look for keys inside one would take a second connection of the pool.
-        exchange.sealer = self.sealer()
+        state.sealer = self.sealer()
         parameters = query.parameters(request.query, request.body, request.header("content-type") or "")
-        model = exchange.model = self._find(parameters)
+        model = state.model = self._find_operation(parameters)
         if not model.unsigned:
-            self._identify(exchange, model)
-        p = exchange.params = query.parse(model, parameters)
+            self._authenticate(state, model)
+        p = state.params = query.parse(model, parameters)
         query.validate(model, p)
         if model.service == "sts":
-            return self._run_sts(exchange, model, p)
-        return self._run_iam(exchange, model)
+            return self._run_sts(state, model, p)
+        return self._run_iam(state, model)
 
-    def _find(self, parameters: query.Parameters) -> OperationModel:
+    def _find_operation(self, parameters: query.Parameters) -> OperationModel:
         named = query.first(parameters, "Action")
         version = query.first(parameters, "Version") or ""
         if not named:
             raise MissingAction("The request must contain the parameter Action.")
         model = self.api.find(named, version)
         if model is None:
-            asked = version[:_TOLD] or "NO_VERSION_SPECIFIED"
-            raise InvalidAction(f"Could not find operation {named[:_TOLD]} for version {asked}")
+            asked = version[:_MAX_ECHOED] or "NO_VERSION_SPECIFIED"
+            raise InvalidAction(f"Could not find operation {named[:_MAX_ECHOED]} for version {asked}")
         return model
 
-    def _identify(self, exchange: Exchange, model: OperationModel) -> None:
-        request = exchange.request
+    def _authenticate(self, state: RequestState, model: OperationModel) -> None:
+        request = state.request
         presented = sigv4.read(request.method, request.path, request.query, request.headers, request.body)
-        exchange.presented = presented
-        caller = exchange.caller = self.authenticate(presented, model.service, exchange.now)
+        state.presented = presented
+        caller = state.caller = self.authenticate(presented, model.service, state.now)
         session = caller.session
         if session is None:
-            self.key_use.note(caller.access_key_id, exchange.now, model.service, presented.region)
+            self.key_use.note(caller.access_key_id, state.now, model.service, presented.region)
             return
-        self.sessions.used((session.grant.account_id, session.id), int(exchange.now.timestamp() * 1000))
+        self.sessions.record_use((session.grant.account_id, session.id), int(state.now.timestamp() * 1000))
         if not session_may_call(session, model.service, model.name):
             if model.service == "iam":
                 raise InvalidClientTokenId(
@@ -181,63 +181,70 @@ class Gate:
 
     # --- STS ----------------------------------------------------------------------------------------------------------
 
-    def _run_sts(self, exchange: Exchange, model: OperationModel, p: Params) -> Result:
+    def _run_sts(self, state: RequestState, model: OperationModel, p: Params) -> Result:
         operation = STS.get(model.name)
         if operation is None:
-            raise _not_built(model)
+            raise _not_implemented(model)
         call = StsCall(
             self.store,
-            exchange.sealer,
+            state.sealer,
             self.random,
-            exchange.now,
-            exchange.caller,
-            outbound=self.outbound,
-            region=exchange.region,
+            state.now,
+            state.caller,
+            jwt_issuer=self.jwt_issuer,
+            region=state.region,
         )
-        if model.name == _LDAP:
-            identity, p = self.ldap.prove(exchange, p)
-            call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=identity)
-            exchange.params = self._with_role(exchange, operation, call, p)
-        elif model.name == _WEB:
-            attested, exchange.params = self.web.prove(exchange, p)
-            call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=attested)
-        elif model.name == _SAML:
-            vouched, exchange.params = self.saml.prove(exchange, p)
-            call = StsCall(self.store, call.sealer, self.random, exchange.now, identity=vouched)
+        if model.name == _WITH_LDAP:
+            identity, p = self.ldap.authenticate(state, p)
+            call = StsCall(self.store, call.sealer, self.random, state.now, identity=identity)
+            state.params = self._select_role(state, operation, call, p)
+        elif model.name == _WITH_WEB_IDENTITY:
+            attested, state.params = self.web.authenticate(state, p)
+            call = StsCall(self.store, call.sealer, self.random, state.now, identity=attested)
+        elif model.name == _WITH_SAML:
+            vouched, state.params = self.saml.authenticate(state, p)
+            call = StsCall(self.store, call.sealer, self.random, state.now, identity=vouched)
         elif "TokenCode" in p or "SerialNumber" in p:
-            call = self._with_mfa(exchange, call, p)
-        return self.decided(exchange, model, operation, call, proof=True)
+            call = self._verify_mfa(state, call, p)
+        return self.authorize_and_run(state, model, operation, call, proof=True)
 
-    def decided(
-        self, exchange: Exchange, model: OperationModel, operation: StsOperation, call: StsCall, *, proof: bool
+    def authorize_and_run(
+        self, state: RequestState, model: OperationModel, operation: StsOperation, call: StsCall, *, proof: bool
     ) -> Result:
         """Decide, run and record an operation of the STS; ``proof``: what proved the identity counts once."""
-        p = exchange.params
-        for ask in operation.asks(call, p):
-            require(exchange, ask, _action(model, ask), random=self.random, mfa_at=call.mfa_at, opaque=operation.opaque)
+        p = state.params
+        for ask in operation.required_permissions(call, p):
+            authorize(
+                state,
+                ask,
+                _action(model, ask),
+                random=self.random,
+                mfa_at=call.mfa_at,
+                hide_reasons=operation.hide_reasons,
+            )
         outcome = operation.run(call, p)
         if proof:  # last of all: what was refused for another reason is not used up
-            self._spend(exchange, call.identity)
-        exchange.result = outcome.result
-        self.audit.append(audit_record.record(exchange))
+            self._consume_proof(state, call.identity)
+        state.result = outcome.result
+        self.audit.append(audit_record.request_record(state))
         if outcome.session is not None:
-            self.sessions.record(_live(outcome.session, outcome.arn, model.name, exchange.request))
+            self.sessions.add(_live_session(outcome.session, outcome.arn, model.name, state.request))
         return outcome.result
 
-    def _spend(self, exchange: Exchange, identity: Identity | None) -> None:
+    def _consume_proof(self, state: RequestState, identity: Identity | None) -> None:
         """Use up what proved an identity, where it counts once."""
         if isinstance(identity, SamlIdentity):
-            self.saml.spend(identity, exchange.now)
+            self.saml.consume(identity, state.now)
         elif isinstance(identity, WebIdentity):
-            self.web.spend(identity, exchange)
+            self.web.consume(identity, state)
 
-    def _with_role(self, exchange: Exchange, operation: StsOperation, call: StsCall, p: Params) -> Params:
+    def _select_role(self, state: RequestState, operation: StsOperation, call: StsCall, p: Params) -> Params:
         """Return the parameters with the one role that trusts the person, where the request names none."""
         if "RoleArn" in p:
             return p
-        provider = call.proved.provider
+        provider = call.proven_identity.provider
         named = [p | {"RoleArn": role.arn} for role in self.store.roles_trusting(provider)]
-        open_to = [choice for choice in named if admits(exchange, operation, _LDAP, call, choice)]
+        open_to = [choice for choice in named if is_authorized(state, operation, _WITH_LDAP, call, choice)]
         if not open_to:
             raise AccessDenied(
                 "Not authorized to perform sts:AssumeRoleWithLDAPIdentity", log="no role trusts this person"
@@ -247,7 +254,7 @@ class Gate:
             raise ValidationError(f"Several roles trust this identity; name one of them with RoleArn: {arns}")
         return open_to[0]
 
-    def _with_mfa(self, exchange: Exchange, call: StsCall, p: Params) -> StsCall:
+    def _verify_mfa(self, state: RequestState, call: StsCall, p: Params) -> StsCall:
         principal = call.signer.principal
         user_id = principal.entity_id if principal.kind is PrincipalKind.USER else None
         serial, code = p.get("SerialNumber"), p.get("TokenCode")
@@ -255,77 +262,77 @@ class Gate:
             raise AccessDenied(
                 "MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code."
             )
-        with self.store.write(revise=False) as tx:
-            good = spend_code(tx, user_id, principal.account_id, serial, code, exchange.now, self.vault)
+        with self.store.write(bump_revision=False) as tx:
+            good = consume_code(tx, user_id, principal.account_id, serial, code, state.now, self.vault)
         if not good:
             raise AccessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code.")
-        return replace(call, mfa_at=int(exchange.now.timestamp() * 1000))
+        return replace(call, mfa_at=int(state.now.timestamp() * 1000))
 
     # --- IAM ----------------------------------------------------------------------------------------------------------
 
-    def _run_iam(self, exchange: Exchange, model: OperationModel) -> Result:
+    def _run_iam(self, state: RequestState, model: OperationModel) -> Result:
         operation = IAM.get(model.name)
         if operation is None:
-            raise _not_built(model)
+            raise _not_implemented(model)
         if not operation.writes:
             with self.store.read() as tx:
-                self._authorise(tx, exchange, model, operation)
-                result = exchange.result = operation.run(self._call(tx, exchange), exchange.params)
-            self.audit.append(audit_record.record(exchange))
+                self._authorise(tx, state, model, operation)
+                result = state.result = operation.run(self._iam_call(tx, state), state.params)
+            self.audit.append(audit_record.request_record(state))
             return result
         with self.store.read() as tx:
             # Whoever may not do it does not queue for the one writer's turn.
-            self._authorise(tx, exchange, model, operation)
+            self._authorise(tx, state, model, operation)
         self.audit.check()  # a change that could not be audited is not made
-        exchange.findings = findings(model.name, exchange.params)
+        state.findings = findings(model.name, state.params)
         try:
             with self.store.write() as tx:
-                self._authorise(tx, exchange, model, operation)
-                result = exchange.result = operation.run(self._call(tx, exchange), exchange.params)
-                record = audit_record.record(exchange)
-                audit_record.keep(tx, record, exchange)
+                self._authorise(tx, state, model, operation)
+                result = state.result = operation.run(self._iam_call(tx, state), state.params)
+                record = audit_record.request_record(state)
+                audit_record.store_record(tx, record, state)
         except WrongPassword as wrong:
             # The change is rolled back, the failed attempt is not forgotten.
-            with self.store.write(revise=False) as tx:
-                count_wrong_password(tx, wrong.user_id, exchange.now)
+            with self.store.write(bump_revision=False) as tx:
+                record_wrong_password(tx, wrong.user_id, state.now)
             raise
         self.audit.append(record)
         return result
 
-    def _call(self, tx: Connection, exchange: Exchange) -> Call:
-        principal = exchange.signer.principal
+    def _iam_call(self, tx: Connection, state: RequestState) -> Call:
+        principal = state.signer.principal
         return Call(
-            tx, principal, principal.account_id, exchange.now, self.random, self.vault, self.limits, self.public_url
+            tx, principal, principal.account_id, state.now, self.random, self.vault, self.limits, self.public_url
         )
 
-    def _authorise(self, tx: Connection, exchange: Exchange, model: OperationModel, operation: Operation) -> None:
-        exchange.decisions.clear()
-        asks = operation.asks(self._call(tx, exchange), exchange.params)
-        for ask in asks if isinstance(asks, tuple) else (asks,):
-            require(exchange, ask, _action(model, ask), random=self.random)
+    def _authorise(self, tx: Connection, state: RequestState, model: OperationModel, operation: Operation) -> None:
+        state.decisions.clear()
+        required_permissions = operation.required_permissions(self._iam_call(tx, state), state.params)
+        for ask in required_permissions if isinstance(required_permissions, tuple) else (required_permissions,):
+            authorize(state, ask, _action(model, ask), random=self.random)
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
-    def _answered(self, exchange: Exchange, result: Result) -> HttpResponse:
-        if exchange.model is None:
+    def _render_result(self, state: RequestState, result: Result) -> HttpResponse:
+        if state.model is None:
             raise InternalFailure("An internal error occurred.", log="an answer without an operation")
-        as_json = _wants_json(exchange.request)
-        body = query.render(exchange.model, result, exchange.id, as_json=as_json)
-        return _response(200, body, exchange.id, _findings_header(exchange.findings), as_json=as_json)
+        as_json = _wants_json(state.request)
+        body = query.render(state.model, result, state.id, as_json=as_json)
+        return _response(200, body, state.id, _findings_header(state.findings), as_json=as_json)
 
-    def _refused(self, exchange: Exchange, error: ServiceError) -> HttpResponse:
+    def _render_refusal(self, state: RequestState, error: ServiceError) -> HttpResponse:
         """Return the error answer, after its audit record."""
-        error = self.record(exchange, error)
-        as_json = _wants_json(exchange.request)
-        namespace = exchange.model.namespace if exchange.model else self.api.default_namespace
-        body = query.render_error(error, is_sender_fault(error), exchange.id, namespace, as_json=as_json)
+        error = self.record_refusal(state, error)
+        as_json = _wants_json(state.request)
+        namespace = state.model.namespace if state.model else self.api.default_namespace
+        body = query.render_error(error, is_sender_fault(error), state.id, namespace, as_json=as_json)
         headers = (
             (("Retry-After", str(error.retry_after)),) if isinstance(error, Throttling | ServiceUnavailable) else ()
         )
-        return _response(status(error), body, exchange.id, headers, as_json=as_json)
+        return _response(status(error), body, state.id, headers, as_json=as_json)
 
 
-def _action(model: OperationModel, ask: Ask) -> str:
+def _action(model: OperationModel, ask: RequiredPermission) -> str:
     return ask.action or f"{model.service}:{model.name}"
 
 
@@ -347,20 +354,20 @@ def _findings_header(found: tuple[Finding, ...]) -> tuple[tuple[str, str], ...]:
     if not found:
         return ()
     told = "; ".join(map(str, found))
-    return ((_FINDINGS, told.encode("ascii", "backslashreplace").decode("ascii")[:_TOLD_OF_A_POLICY]),)
+    return ((_FINDINGS_HEADER, told.encode("ascii", "backslashreplace").decode("ascii")[:_MAX_FINDINGS_HEADER]),)
 
 
 def _wants_json(request: HttpRequest) -> bool:
     return "application/json" in (request.header("accept") or "")
 
 
-def _not_built(model: OperationModel) -> NotImplementedHere:
+def _not_implemented(model: OperationModel) -> NotImplementedHere:
     return NotImplementedHere(
         f"The operation {model.name} is not built yet. `fedgate operations` lists those that are."
     )
 
 
-def _live(session: Session, arn: str, made_by: str, request: HttpRequest) -> LiveSession:
+def _live_session(session: Session, arn: str, made_by: str, request: HttpRequest) -> LiveSession:
     grant = session.grant
     return LiveSession(
         id=session.id,
@@ -373,5 +380,5 @@ def _live(session: Session, arn: str, made_by: str, request: HttpRequest) -> Liv
         expires_at=session.expires_at,
         source_ip=request.source_ip,
         made_by=made_by,
-        user_agent=(request.header("user-agent") or "")[:_TOLD_OF_A_CLIENT],
+        user_agent=(request.header("user-agent") or "")[:_MAX_USER_AGENT],
     )

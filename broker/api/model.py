@@ -15,7 +15,7 @@ import botocore
 
 from broker.api.shape import OperationModel, Shape
 
-__all__ = ["Api", "OperationModel", "Shape", "load"]
+__all__ = ["Api", "OperationModel", "Shape", "load_models"]
 
 # The versions of these two APIs have not changed since they began.
 _VERSIONS = {"sts": "2011-06-15", "iam": "2010-05-08"}
@@ -49,7 +49,7 @@ class Api:
         return tuple(self._operations.values())
 
 
-def load() -> Api:
+def load_models() -> Api:
     """Read and compile all models; it takes tens of milliseconds, so do it once at start-up."""
     models = {service: _read(service) for service in _VERSIONS}
     operations = [operation for service, model in models.items() for operation in _operations(service, model)]
@@ -77,14 +77,14 @@ def _operations(service: str, model: dict[str, Any]) -> Iterator[OperationModel]
             name=name,
             version=metadata["apiVersion"],
             unsigned=operation.get("authtype") == "none",
-            input=_compiled(takes["shape"], model["shapes"], shapes) if takes else None,
-            output=_compiled(answers["shape"], model["shapes"], shapes) if answers else None,
+            input=_compile_shape(takes["shape"], model["shapes"], shapes) if takes else None,
+            output=_compile_shape(answers["shape"], model["shapes"], shapes) if answers else None,
             result_wrapper=answers["resultWrapper"] if answers else None,
             namespace=metadata["xmlNamespace"],
         )
 
 
-def _compiled(name: str, raw: Mapping[str, Any], done: dict[str, Shape]) -> Shape:
+def _compile_shape(name: str, raw: Mapping[str, Any], done: dict[str, Shape]) -> Shape:
     """Return a shape and all that it refers to, each compiled once; no shape of these services contains itself."""
     if name not in done:
         stated = raw[name]
@@ -92,19 +92,19 @@ def _compiled(name: str, raw: Mapping[str, Any], done: dict[str, Shape]) -> Shap
         done[name] = Shape(
             name=name,
             kind=stated["type"],
-            members={member: _compiled(to["shape"], raw, done) for member, to in refers.items()},
+            members={member: _compile_shape(to["shape"], raw, done) for member, to in refers.items()},
             required=frozenset(stated.get("required", ())),
             minimum=stated.get("min"),
             maximum=stated.get("max"),
             pattern=stated.get("pattern", ""),
-            regex=translated(stated["pattern"]) if "pattern" in stated else None,
+            regex=translate_pattern(stated["pattern"]) if "pattern" in stated else None,
             enum=tuple(stated.get("enum", ())),
             sensitive=stated.get("sensitive", False),
         )
     return done[name]
 
 
-def translated(pattern: str) -> re.Pattern[str]:
+def translate_pattern(pattern: str) -> re.Pattern[str]:
     r"""Return a Java pattern as Python's, for ``fullmatch``: in Java ``\w`` and ``\d`` are ASCII."""
     if r"\p" in pattern:
         return re.compile(pattern.replace(_LETTERS_SEPARATORS_NUMBERS, _TRANSLATED))

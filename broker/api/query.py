@@ -59,7 +59,7 @@ def parameters(query: str, body: bytes, content_type: str) -> Parameters:
     except UnicodeError:
         raise MalformedQueryString("The request is not in UTF-8.") from None
     pairs = (piece.partition("=") for text in texts for piece in text.split("&") if piece)
-    return tuple((_decoded(name), _decoded(value)) for name, _, value in pairs)
+    return tuple((_decode(name), _decode(value)) for name, _, value in pairs)
 
 
 def first(given: Parameters, name: str) -> str | None:
@@ -67,7 +67,7 @@ def first(given: Parameters, name: str) -> str | None:
     return next((value for key, value in given if key == name), None)
 
 
-def _decoded(text: str) -> str:
+def _decode(text: str) -> str:
     text = text.replace("+", " ")
     if "%" not in text:
         return text
@@ -98,7 +98,7 @@ def _tree(given: Parameters) -> Node:
     return root
 
 
-def _read(shape: Shape, node: Node, path: str) -> Value:
+def _parse_node(shape: Shape, node: Node, path: str) -> Value:
     if shape.kind in _COMPOSITES:
         return _COMPOSITES[shape.kind](shape, node, path)
     # A member that is there in a form we do not know must not be taken for absent: a session policy would vanish.
@@ -113,7 +113,7 @@ def _read(shape: Shape, node: Node, path: str) -> Value:
 def _structure(shape: Shape, node: Node, path: str) -> dict[str, Value]:
     if node.get(None):
         raise MalformedInput(f"{path.removesuffix('.')} is a structure.")
-    return {name: _read(to, node[name], path + name) for name, to in shape.members.items() if name in node}
+    return {name: _parse_node(to, node[name], path + name) for name, to in shape.members.items() if name in node}
 
 
 def _member(shape: Shape, node: Node, path: str) -> dict[str, Value]:
@@ -121,20 +121,20 @@ def _member(shape: Shape, node: Node, path: str) -> dict[str, Value]:
 
 
 def _list(shape: Shape, node: Node, path: str) -> list[Value]:
-    return [_read(shape.members["member"], item, at) for at, item in _numbered(node, "member", path)]
+    return [_parse_node(shape.members["member"], item, at) for at, item in _numbered_nodes(node, "member", path)]
 
 
 def _map(shape: Shape, node: Node, path: str) -> dict[str, Value]:
     pairs: dict[str, Value] = {}
-    for at, entry in _numbered(node, "entry", path):
+    for at, entry in _numbered_nodes(node, "entry", path):
         if entry.keys() != {"key", "value"}:
             raise MalformedInput(f"{at} must have a key and a value.")
-        key = _read(shape.members["key"], entry["key"], at + ".key")
-        pairs.setdefault(key, _read(shape.members["value"], entry["value"], at + ".value"))
+        key = _parse_node(shape.members["key"], entry["key"], at + ".key")
+        pairs.setdefault(key, _parse_node(shape.members["value"], entry["value"], at + ".value"))
     return pairs
 
 
-def _numbered(node: Node, word: str, path: str) -> list[tuple[str, Node]]:
+def _numbered_nodes(node: Node, word: str, path: str) -> list[tuple[str, Node]]:
     """Return (path, node) of each numbered element, in the order of the numbers; gaps are allowed."""
     if node == {None: ""}:
         return []
@@ -173,15 +173,15 @@ def render_error(
     """Return the answer that tells an error: code and message, never its ``log``."""
     kind = "Sender" if sender_fault else "Receiver"
     if as_json:
-        told_json = {"Code": error.code, "Message": error.message, "Type": kind} | _encoded(error)
+        told_json = {"Code": error.code, "Message": error.message, "Type": kind} | _encoded_message(error)
         return _json({"Error": told_json, "RequestId": request_id})
-    members = {"Type": kind, "Code": error.code, "Message": _escaped(error.message)} | _encoded(error)
+    members = {"Type": kind, "Code": error.code, "Message": _escape(error.message)} | _encoded_message(error)
     told = "".join(f"<{name}>{text}</{name}>" for name, text in members.items())
-    request = f"<RequestId>{_escaped(request_id)}</RequestId>"
+    request = f"<RequestId>{_escape(request_id)}</RequestId>"
     return f'<ErrorResponse xmlns="{namespace}"><Error>{told}</Error>{request}</ErrorResponse>'.encode()
 
 
-def _encoded(error: ServiceError) -> dict[str, str]:
+def _encoded_message(error: ServiceError) -> dict[str, str]:
     """Return the sealed reasons of a denial under a member of our own; clients hand unknown members on."""
     encoded = error.encoded if isinstance(error, AccessDenied) else ""
     return {"EncodedAuthorizationMessage": encoded} if encoded else {}
@@ -190,7 +190,7 @@ def _encoded(error: ServiceError) -> dict[str, str]:
 def _render_xml(model: OperationModel, result: Result, request_id: str) -> bytes:
     name, wrapper = model.name, model.result_wrapper
     inner = f"<{wrapper}>{_xml(model.output, result)}</{wrapper}>" if model.output else ""
-    metadata = f"<ResponseMetadata><RequestId>{_escaped(request_id)}</RequestId></ResponseMetadata>"
+    metadata = f"<ResponseMetadata><RequestId>{_escape(request_id)}</RequestId></ResponseMetadata>"
     return f'<{name}Response xmlns="{model.namespace}">{inner}{metadata}</{name}Response>'.encode()
 
 
@@ -214,7 +214,7 @@ def _xml_map(shape: Shape, value: dict[str, Value]) -> str:
     return "".join([f"<entry>{pair}</entry>" for pair in pairs])
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     # Most values, and the long ones (session tokens), are plain: these tests cost less than the search below.
     if text.isascii() and text.isprintable() and "&" not in text and "<" not in text and ">" not in text:
         return text
@@ -233,7 +233,7 @@ _XML: dict[str, Callable[[Shape, Value], str]] = {
     "structure": _xml_structure,
     "list": _xml_list,
     "map": _xml_map,
-    "string": lambda shape, value: _escaped(_string(shape, value)),
+    "string": lambda shape, value: _escape(_string(shape, value)),
     "integer": lambda _, value: str(value),
     "boolean": lambda _, value: "true" if value else "false",
     "timestamp": lambda _, value: _timestamp(value),
@@ -242,7 +242,7 @@ _XML: dict[str, Callable[[Shape, Value], str]] = {
 
 
 def _render_json(model: OperationModel, result: Result, request_id: str) -> bytes:
-    inner = {model.result_wrapper: _plain(model.output, result)} if model.output else {}
+    inner = {model.result_wrapper: _json_value(model.output, result)} if model.output else {}
     return _json({f"{model.name}Response": {**inner, "ResponseMetadata": {"RequestId": request_id}}})
 
 
@@ -250,14 +250,16 @@ def _json(value: Value) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _plain(shape: Shape, value: Value) -> Value:
-    return _PLAIN[shape.kind](shape, value)
+def _json_value(shape: Shape, value: Value) -> Value:
+    return _JSON_VALUE[shape.kind](shape, value)
 
 
-_PLAIN: dict[str, Callable[[Shape, Value], Value]] = {
-    "structure": lambda shape, value: {name: _plain(shape.members[name], member) for name, member in value.items()},
-    "list": lambda shape, value: [_plain(shape.members["member"], element) for element in value],
-    "map": lambda shape, value: {name: _plain(shape.members["value"], element) for name, element in value.items()},
+_JSON_VALUE: dict[str, Callable[[Shape, Value], Value]] = {
+    "structure": lambda shape, value: {
+        name: _json_value(shape.members[name], member) for name, member in value.items()
+    },
+    "list": lambda shape, value: [_json_value(shape.members["member"], element) for element in value],
+    "map": lambda shape, value: {name: _json_value(shape.members["value"], element) for name, element in value.items()},
     "string": _string,
     "integer": lambda _, value: value,
     "boolean": lambda _, value: value,

@@ -13,12 +13,12 @@ from iam.policy.explain import Explanation
 from iam.policy.lint import Finding
 from sts.callers import Caller
 from sts.identity import Identity
-from sts.sigv4 import Presented
+from sts.sigv4 import PresentedSignature
 from sts.token import Sealer
 
 
 @dataclass(slots=True)
-class Exchange:
+class RequestState:
     """One request in progress; filled in step by step, so that a refusal at any step leaves what was known."""
 
     request: HttpRequest
@@ -27,7 +27,7 @@ class Exchange:
     id: str = ""
     sealer: Sealer = field(init=False)  # the keys of this moment, for the whole request
     model: OperationModel | None = None
-    presented: Presented | None = None
+    presented: PresentedSignature | None = None
     caller: Caller | None = None
     identity: Identity | None = None
     params: Params = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Exchange:
     denial: Explanation | None = None  # of the decision that was a no
     findings: tuple[Finding, ...] = ()  # about a policy that the request writes
     result: Result | None = None
-    on_page: bool = False  # of somebody signed in to the pages, where a second factor can always be asked for
+    is_interactive: bool = False  # of somebody signed in to the pages, where a second factor can always be asked for
     mfa_at: int | None = None  # when that was last given there, in milliseconds
     refusal_recorded: bool = False  # so that the reference on a page finds one record, and only one
 
@@ -50,7 +50,7 @@ class Exchange:
         return self.caller
 
     @property
-    def proved(self) -> Identity:
+    def proven_identity(self) -> Identity:
         """Return the identity that a provider proved for this request."""
         if self.identity is None:
             raise InternalFailure("An internal error occurred.", log="no provider has proved anybody")

@@ -32,7 +32,7 @@ _REASONS = {
 _TOO_LARGE = 413
 
 
-class Refused(Exception):
+class UnreadableRequest(Exception):
     """A request whose body cannot be taken: all of it but the body, and the error that says why."""
 
     def __init__(self, request: HttpRequest, error: ServiceError) -> None:
@@ -49,23 +49,23 @@ def is_api_call(environ: Environ) -> bool:
     return environ["REQUEST_METHOD"] == "POST" or (environ["REQUEST_METHOD"] == "GET" and bool(query))
 
 
-def read(environ: Environ, trusted_proxies: Networks) -> HttpRequest:
+def read_request(environ: Environ, trusted_proxies: Networks) -> HttpRequest:
     """Return the request as it came over the wire; raise Refused where its body is too large, cut or compressed."""
-    request = head(environ, trusted_proxies)
+    request = read_request_head(environ, trusted_proxies)
     try:
         return replace(request, body=_body(environ))
     except ServiceError as error:
-        raise Refused(request, error) from error
+        raise UnreadableRequest(request, error) from error
 
 
-def head(environ: Environ, trusted_proxies: Networks) -> HttpRequest:
+def read_request_head(environ: Environ, trusted_proxies: Networks) -> HttpRequest:
     """Return all of the request but its body, which is left where it is."""
-    path, query = _target(environ)
-    source, secure = _origin(environ, trusted_proxies)
+    path, query = _path_and_query(environ)
+    source, secure = _client_address(environ, trusted_proxies)
     return HttpRequest(environ["REQUEST_METHOD"], path, query, _headers(environ), b"", source, secure)
 
 
-def write(response: HttpResponse, start_response: StartResponse) -> Iterable[bytes]:
+def send_response(response: HttpResponse, start_response: StartResponse) -> Iterable[bytes]:
     """Send a response."""
     # To a body that is too large AWS answers without a word (THREATS A27).
     body = b"" if response.status == _TOO_LARGE else response.body
@@ -74,7 +74,7 @@ def write(response: HttpResponse, start_response: StartResponse) -> Iterable[byt
     return (body,)
 
 
-def _target(environ: Environ) -> tuple[str, str]:
+def _path_and_query(environ: Environ) -> tuple[str, str]:
     """Return path and query as they were sent."""
     raw: str = environ.get("RAW_URI") or environ["PATH_INFO"] + "?" + environ["QUERY_STRING"]
     path, _, query = raw.partition("?")
@@ -119,24 +119,24 @@ def _too_large() -> RequestTooLarge:
     return RequestTooLarge(f"The body of a request may have {MAX_BODY} bytes.")
 
 
-def _origin(environ: Environ, trusted: Networks) -> tuple[str, bool]:
+def _client_address(environ: Environ, trusted: Networks) -> tuple[str, bool]:
     """Return the client's address and whether it used TLS; only a trusted proxy's word counts (THREATS B34)."""
-    address = _plain(environ.get("REMOTE_ADDR", ""))
+    address = _normalize_address(environ.get("REMOTE_ADDR", ""))
     secure = environ.get("wsgi.url_scheme") == "https"
-    if not trusted or not _within(address, trusted):
+    if not trusted or not _is_in_networks(address, trusted):
         return address, secure
     if "HTTP_X_FORWARDED_PROTO" in environ:
         secure = environ["HTTP_X_FORWARDED_PROTO"].strip().lower() == "https"
     for hop in reversed(environ.get("HTTP_X_FORWARDED_FOR", "").split(",")):
         if not hop.strip():
             break
-        address = _plain(hop.strip())
-        if not _within(address, trusted):
+        address = _normalize_address(hop.strip())
+        if not _is_in_networks(address, trusted):
             break
     return address, secure
 
 
-def _plain(address: str) -> str:
+def _normalize_address(address: str) -> str:
     """Return an address in its usual form, or nothing for what is none: then no allow of an address fits."""
     try:
         ip = ip_address(address)
@@ -146,5 +146,5 @@ def _plain(address: str) -> str:
     return str(ip.ipv4_mapped if isinstance(ip, IPv6Address) and ip.ipv4_mapped else ip)
 
 
-def _within(address: str, networks: Networks) -> bool:
+def _is_in_networks(address: str, networks: Networks) -> bool:
     return bool(address) and any(ip_address(address) in network for network in networks)

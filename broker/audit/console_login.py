@@ -6,7 +6,7 @@ Source: CloudTrail User Guide, "AWS Management Console sign-in events".
 from contextlib import suppress
 
 from broker.audit import record as audit_record
-from broker.audit.record import Meant
+from broker.audit.record import ClaimedPrincipal
 from broker.web.core.site import Site
 from iam.arn import root_arn
 from iam.credentials import root_login
@@ -17,22 +17,24 @@ from sts.identity import IamIdentity
 IAM_USER, ROOT = "IAMUser", "Root"
 
 
-def wrong(meant: Meant) -> IDPRejectedClaim:
+def login_error(login_target: ClaimedPrincipal) -> IDPRejectedClaim:
     """Return what the log says of a password that proved nobody; no page tells the one from the other."""
-    known = meant.subject or meant.kind == ROOT
+    known = login_target.subject or login_target.kind == ROOT
     return IDPRejectedClaim("Failed authentication" if known else "No username found in supplied account")
 
 
-def failed(site: Site, meant: Meant, error: ServiceError, to: str) -> None:
+def record_failed_login(site: Site, login_target: ClaimedPrincipal, error: ServiceError, to: str) -> None:
     """Record a sign-in that was refused; raise AuditUnavailable."""
-    who = audit_record.console_user(meant)
+    who = audit_record.console_user_identity(login_target)
     site.gate.audit.append(
-        audit_record.console_login(site.exchange, meant.account_id, who, _told(site, to), error=error)
+        audit_record.console_login_record(
+            site.request_state, login_target.account_id, who, _additional_event_data(site, to), error=error
+        )
     )
-    site.exchange.refusal_recorded = True
+    site.request_state.refusal_recorded = True
 
 
-def arrived(site: Site, identity: IamIdentity, to: str, *, mfa: bool) -> None:
+def record_login(site: Site, identity: IamIdentity, to: str, *, mfa: bool) -> None:
     """Record the sign-in of somebody who has done all that it asks for, and when it was; raise AuditUnavailable."""
     user = None if identity.is_root else site.store.user(identity.subject)
     arn = user.arn if user else root_arn(identity.account_id)
@@ -40,21 +42,23 @@ def arrived(site: Site, identity: IamIdentity, to: str, *, mfa: bool) -> None:
     kind = ROOT if identity.is_root else IAM_USER
     who = {"type": kind, "principalId": identity.subject, "arn": arn, "accountId": identity.account_id, **named}
     site.gate.audit.append(
-        audit_record.console_login(site.exchange, identity.account_id, who, _told(site, to, mfa=mfa))
+        audit_record.console_login_record(
+            site.request_state, identity.account_id, who, _additional_event_data(site, to, mfa=mfa)
+        )
     )
     with suppress(ServiceError):  # the sign-in is recorded, and a full disk keeps nobody out
-        _note(site, identity)
+        _record_last_use(site, identity)
 
 
-def _note(site: Site, identity: IamIdentity) -> None:
+def _record_last_use(site: Site, identity: IamIdentity) -> None:
     """Keep when the password was last used, for GetUser and the credential report."""
-    with site.store.write(revise=False) as tx:
+    with site.store.write(bump_revision=False) as tx:
         if identity.is_root:
-            root_login.note_root_sign_in(tx, identity.account_id, site.exchange.now)
+            root_login.record_root_sign_in(tx, identity.account_id, site.request_state.now)
         else:
-            passwords.note_sign_in(tx, identity.subject, site.exchange.now)
+            passwords.record_sign_in(tx, identity.subject, site.request_state.now)
 
 
-def _told(site: Site, to: str, *, mfa: bool = False) -> dict[str, str]:
+def _additional_event_data(site: Site, to: str, *, mfa: bool = False) -> dict[str, str]:
     """Return the members of CloudTrail's additionalEventData."""
     return {"LoginTo": f"{site.public_url}{to}", "MobileVersion": "No", "MFAUsed": "Yes" if mfa else "No"}

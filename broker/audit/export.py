@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from typing import Final
 
-from broker.audit.query import Record, moment_of
+from broker.audit.query import Record, timestamp_ms_of
 
 _LONGEST: Final = 20_000  # characters of a record that a page shows
 _UNPRINTABLE: Final = re.compile(
@@ -19,7 +19,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class RecordSummary:
     """The main facts of a record; ``at`` is in milliseconds, the reference is what error pages show."""
 
     at: int
@@ -41,15 +41,15 @@ class Line:
         return self.request_id[:8]
 
 
-def line(record: Record) -> Line:
+def summarize(record: Record) -> RecordSummary:
     """Return the main facts of a record; whatever is missing is empty."""
-    who = _part(record, "userIdentity")
-    session = _part(who, "sessionContext")
-    told, made = _part(record, "requestParameters"), _part(record, "responseElements")
-    role = _text(told, "roleArn") or _text(told, "roleName") or _text(_part(session, "sessionIssuer"), "arn")
+    who = _object(record, "userIdentity")
+    session = _object(who, "sessionContext")
+    told, made = _object(record, "requestParameters"), _object(record, "responseElements")
+    role = _text(told, "roleArn") or _text(told, "roleName") or _text(_object(session, "sessionIssuer"), "arn")
     name = _text(who, "userName") or _text(who, "arn") or _text(who, "accessKeyId") or _text(who, "type")
-    return Line(
-        moment_of(record),
+    return RecordSummary(
+        timestamp_ms_of(record),
         _text(record, "eventTime"),
         _text(record, "eventName"),
         _text(record, "errorCode"),
@@ -57,21 +57,21 @@ def line(record: Record) -> Line:
         _text(who, "arn") if _text(who, "type") == "AssumedRole" else name,
         _text(session, "person"),
         _text(record, "sourceIPAddress"),
-        role or _text(_part(made, "assumedRoleUser"), "Arn"),
+        role or _text(_object(made, "assumedRoleUser"), "Arn"),
         _text(record, "requestID"),
         _text(record, "eventID"),
         _text(record, "errorMessage"),
     )
 
 
-def whole(record: Record) -> str:
+def to_pretty_json(record: Record) -> str:
     """Return a record as indented JSON; what could disguise it is written as escapes, and a very long one is cut."""
     text = json.dumps(record, indent=2, ensure_ascii=False)
     shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}\n..."
-    return plain(shown)
+    return escape_unprintable(shown)
 
 
-def plain(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """Return a text whose invisible signs, and those that turn the direction, are seen."""
     return _UNPRINTABLE.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)
 
@@ -85,9 +85,9 @@ def as_csv(records: Iterable[Record]) -> str:
     """Return the main facts of records as a table, safe to open in a spreadsheet (RFC 4180)."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\r\n")
-    table.writerow(field.name for field in fields(Line))
+    table.writerow(field.name for field in fields(RecordSummary))
     for one in records:
-        table.writerow(_cell(value) for value in astuple(line(one)))
+        table.writerow(_cell(value) for value in astuple(summarize(one)))
     return text.getvalue()
 
 
@@ -96,11 +96,11 @@ def _cell(value: object) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def _part(record: Record, name: str) -> Record:
+def _object(record: Record, name: str) -> Record:
     found = record.get(name)
     return found if isinstance(found, Mapping) else {}
 
 
 def _text(record: Record, name: str) -> str:
     found = record.get(name)
-    return plain(found) if isinstance(found, str) else ""
+    return escape_unprintable(found) if isinstance(found, str) else ""

@@ -63,7 +63,7 @@ class AuditLog:
         try:
             self._write(line)
         except OSError as error:
-            self._broken = _why(error)
+            self._broken = _error_text(error)
             raise _unavailable(self._broken) from error
         self._seq += 1
         self._last = hashlib.sha256(line[:-1]).hexdigest()
@@ -75,7 +75,7 @@ class AuditLog:
         try:
             _reserve(self._fd, self._size)
         except OSError as error:
-            self._broken = _why(error)
+            self._broken = _error_text(error)
             raise _unavailable(self._broken) from error
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class AuditLog:
             _reserve(self._fd, self._size)
             os.fdatasync(self._fd)
         except OSError as error:
-            self._broken = _why(error)
+            self._broken = _error_text(error)
             raise _unavailable(self._broken) from error
         self._broken = ""
 
@@ -123,12 +123,12 @@ class AuditLog:
                 os.fdatasync(self._fd)
             except OSError as error:
                 if self._fd >= 0:
-                    self._broken = _why(error)
+                    self._broken = _error_text(error)
             else:
                 self._synced = written
 
 
-def _why(error: OSError) -> str:
+def _error_text(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
@@ -162,7 +162,7 @@ def _open(folder: Path) -> tuple[int, Path]:
             else:
                 return fd, path
     except OSError as error:
-        raise _unavailable(f"{folder}: {_why(error)}") from error
+        raise _unavailable(f"{folder}: {_error_text(error)}") from error
     raise _unavailable(f"{folder}: a thousand processes write here already")
 
 
@@ -191,7 +191,7 @@ def _resume(fd: int, path: Path) -> tuple[int, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ChainVerification:
     """What a file's chain says: how many good lines it begins with, and what is wrong with the next.
 
     ``fault`` is empty where nothing is wrong. ``head`` is the hash of the last good line: kept elsewhere, it proves
@@ -204,24 +204,24 @@ class Verdict:
     fault: str
 
 
-def files(folder: Path) -> list[Path]:
+def log_files(folder: Path) -> list[Path]:
     """Return the log's files."""
     return sorted(folder.glob(f"*{_SUFFIX}"))
 
 
-def verify(path: Path) -> Verdict:
+def verify(path: Path) -> ChainVerification:
     """Follow a file's chain from its first line; raise OSError."""
     head, count = _ZERO, 0
     with path.open("rb") as lines:
         for line in lines:
-            fault = _fault(line, count + 1, head)
+            fault = _find_fault(line, count + 1, head)
             if fault:
-                return Verdict(path, count, head, fault)
+                return ChainVerification(path, count, head, fault)
             head, count = hashlib.sha256(line[:-1]).hexdigest(), count + 1
-    return Verdict(path, count, head, "")
+    return ChainVerification(path, count, head, "")
 
 
-def _fault(line: bytes, number: int, previous: str) -> str:
+def _find_fault(line: bytes, number: int, previous: str) -> str:
     try:
         record = json.loads(line)
         seq, prev = record["seq"], record["prev"]
@@ -234,9 +234,9 @@ def _fault(line: bytes, number: int, previous: str) -> str:
     return "" if prev == previous else f"line {number} does not follow from the line before"
 
 
-def records(folder: Path, last: int) -> list[dict[str, Any]]:
+def read_last_records(folder: Path, last: int) -> list[dict[str, Any]]:
     """Return the newest ``last`` records of all files, oldest first; lines that are no records are left out."""
-    found = [record for path in files(folder) for record in _parsed(_last_lines(path, last))]
+    found = [record for path in log_files(folder) for record in _parse_lines(_last_lines(path, last))]
     # Workers write files of their own; within a second, the milliseconds tell who was first.
     found.sort(key=lambda record: (str(record.get("eventTime", "")), int(record.get("at") or 0)))
     return found[-last:] if last else []
@@ -244,15 +244,15 @@ def records(folder: Path, last: int) -> list[dict[str, Any]]:
 
 def follow(folder: Path, *, every: float = 0.2) -> Iterator[dict[str, Any]]:
     """Yield records as they are written, for ever; looks every so many seconds."""
-    at = {path: path.stat().st_size for path in files(folder)}
+    at = {path: path.stat().st_size for path in log_files(folder)}
     while True:
-        for path in files(folder):
+        for path in log_files(folder):
             with path.open("rb") as lines:
                 lines.seek(at.get(path, 0))
                 whole = lines.read().rpartition(b"\n")[0]
             if whole:
                 at[path] = at.get(path, 0) + len(whole) + 1
-                yield from _parsed(whole.split(b"\n"))
+                yield from _parse_lines(whole.split(b"\n"))
         time.sleep(every)
 
 
@@ -268,7 +268,7 @@ def _last_lines(path: Path, count: int) -> list[bytes]:
     return tail.split(b"\n")[:-1][-count:] if count else []
 
 
-def _parsed(lines: list[bytes]) -> Iterator[dict[str, Any]]:
+def _parse_lines(lines: list[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
         with contextlib.suppress(ValueError):
             yield json.loads(line)

@@ -46,7 +46,7 @@ def operator_record(
     }
 
 
-def keep(tx: Connection, record: Record) -> None:
+def store_record(tx: Connection, record: Record) -> None:
     """Write a record into the transaction of its change."""
     row = {
         "event_id": record["eventID"],

@@ -21,7 +21,7 @@ _IDENTITY: Final = ("userIdentity",)
 _SESSION: Final = ("userIdentity", "sessionContext")
 
 # Where each filter of texts looks; a record fits where one of the places holds the text, whatever its case.
-PLACES: Final[Mapping[str, tuple[_Path, ...]]] = {
+FIELD_PATHS: Final[Mapping[str, tuple[_Path, ...]]] = {
     "who": (
         (*_IDENTITY, "userName"),
         (*_IDENTITY, "arn"),
@@ -40,13 +40,13 @@ PLACES: Final[Mapping[str, tuple[_Path, ...]]] = {
         (*_IDENTITY, "arn"),
     ),
 }
-_REASONS: Final = frozenset({"decisions", "missing", "reason"})  # of additionalEventData
+_DECISION_MEMBERS: Final = frozenset({"decisions", "missing", "reason"})  # of additionalEventData
 _NEVER: Final = 10**13  # milliseconds, in the year 2286
 # What JSON writes as it is: the longest such part of a text is a needle.
-_PLAIN: Final = re.compile(r"[ !#-\[\]-~]+")
+_UNESCAPED_RUN: Final = re.compile(r"[ !#-\[\]-~]+")
 
 
-class Place(NamedTuple):
+class LogCursor(NamedTuple):
     """A place in the order of the log: what is older than it comes after it on the page."""
 
     at: int
@@ -57,33 +57,37 @@ class Place(NamedTuple):
         return f"{self.at}.{self.event_id}"
 
     @classmethod
-    def parse(cls, text: str) -> "Place | None":
-        """Return a place from an address; None for what is none."""
+    def parse(cls, text: str) -> "LogCursor | None":
+        """Return a cursor from an address; None for what is none."""
         at, dot, event_id = text.partition(".")
         return cls(int(at), event_id) if dot and re.fullmatch(r"\d{1,15}", at, re.ASCII) else None
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class AuditAccess:
     """Whose records somebody may see; ``everything``: those of no account and of unknown ones as well."""
 
     accounts: frozenset[str]
-    everything: bool = False
+    all_accounts: bool = False
 
-    def shows(self, record: Record) -> bool:
+    def may_see(self, record: Record) -> bool:
         """Return whether a record may be shown."""
         account = record.get("recipientAccountId")
-        return self.everything or (isinstance(account, str) and account in self.accounts)
+        return self.all_accounts or (isinstance(account, str) and account in self.accounts)
 
-    def narrowed(self, record: dict[str, Any]) -> dict[str, Any]:
+    def redact(self, record: dict[str, Any]) -> dict[str, Any]:
         """Return what may be shown of a record: why another account's role is refused or open is that account's alone.
 
         docs/decisions/0007: whoever tries the roles of others must not read their trust policies in their own log.
         """
-        if self.everything or not self._is_about_another(record):
+        if self.all_accounts or not self._is_about_another(record):
             return record
         more = record.get("additionalEventData")
-        kept = {name: value for name, value in more.items() if name not in _REASONS} if isinstance(more, dict) else {}
+        kept = (
+            {name: value for name, value in more.items() if name not in _DECISION_MEMBERS}
+            if isinstance(more, dict)
+            else {}
+        )
         return {**record, "additionalEventData": kept}
 
     def _is_about_another(self, record: Record) -> bool:
@@ -95,7 +99,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class AuditFilter:
     """A search: an empty filter asks for nothing. ``after`` (inclusive) and ``until`` are in milliseconds.
 
     ``reference`` is the beginning of a request's or an event's id; an ``error`` of ``*`` is any.
@@ -111,7 +115,7 @@ class Wanted:
     after: int | None = None
     until: int | None = None
 
-    def fits(self, record: Record) -> bool:
+    def matches(self, record: Record) -> bool:
         """Return whether a record is one that is looked for."""
         return all(check(self, record) for check in _CHECKS)
 
@@ -120,8 +124,8 @@ class Wanted:
         found = [f'"{self.reference}'] if self.reference else []
         found += [f'"recipientaccountid":"{self.account}"'] if self.account.isascii() and self.account else []
         found += ['"errorcode":"'] if self.error else []
-        found += [max(_PLAIN.findall(text), key=len, default="").lower() for text in self._texts().values()]
-        found += [_beginning(self.source)] if isinstance(self.source, IPv4Network) else []
+        found += [max(_UNESCAPED_RUN.findall(text), key=len, default="").lower() for text in self._texts().values()]
+        found += [_address_prefix(self.source)] if isinstance(self.source, IPv4Network) else []
         return tuple(sorted({one.encode("ascii") for one in found if one}, key=len, reverse=True))
 
     def _texts(self) -> dict[str, str]:
@@ -129,13 +133,13 @@ class Wanted:
         texts = {"who": self.who, "event": self.event, "error": error, "role": self.role}
         return {name: text for name, text in texts.items() if text}
 
-    def told(self) -> dict[str, str]:
+    def active_filters(self) -> dict[str, str]:
         """Return the filters that are set, for the record of the search."""
         names = ("reference", "who", "event", "error", "account", "role", "source", "after", "until")
         return {name: str(getattr(self, name)) for name in names if getattr(self, name) not in ("", None)}
 
 
-def _beginning(network: IPv4Network) -> str:
+def _address_prefix(network: IPv4Network) -> str:
     """Return how every address of a network begins, as JSON has it: its whole numbers."""
     whole = network.prefixlen // 8
     parts = str(network.network_address).split(".")[:whole]
@@ -148,12 +152,12 @@ _AFTER: Final = ("", ".", ".", ".", '"')
 # --- the checks -------------------------------------------------------------------------------------------------------
 
 
-def _text_fits(name: str, text: str, record: Record) -> bool:
+def _field_contains(name: str, text: str, record: Record) -> bool:
     wish = text.lower()
-    return any(wish in found.lower() for found in _found(record, PLACES[name]))
+    return any(wish in found.lower() for found in _field_values(record, FIELD_PATHS[name]))
 
 
-def _found(record: Record, places: tuple[_Path, ...]) -> Iterator[str]:
+def _field_values(record: Record, places: tuple[_Path, ...]) -> Iterator[str]:
     for path in places:
         value: object = record
         for step in path:
@@ -162,24 +166,24 @@ def _found(record: Record, places: tuple[_Path, ...]) -> Iterator[str]:
             yield value
 
 
-def _texts_fit(search: Wanted, record: Record) -> bool:
-    return all(_text_fits(name, text, record) for name, text in search._texts().items())  # noqa: SLF001 - of this file
+def _texts_match(search: AuditFilter, record: Record) -> bool:
+    return all(_field_contains(name, text, record) for name, text in search._texts().items())  # noqa: SLF001 - of this file
 
 
-def _reference_fits(search: Wanted, record: Record) -> bool:
+def _reference_matches(search: AuditFilter, record: Record) -> bool:
     ids = (str(record.get(name, "")) for name in ("requestID", "eventID"))
     return not search.reference or any(one.startswith(search.reference) for one in ids)
 
 
-def _account_fits(search: Wanted, record: Record) -> bool:
+def _account_matches(search: AuditFilter, record: Record) -> bool:
     return not search.account or record.get("recipientAccountId") == search.account
 
 
-def _is_an_error(search: Wanted, record: Record) -> bool:
+def _error_matches(search: AuditFilter, record: Record) -> bool:
     return search.error != ANY_ERROR or bool(record.get("errorCode"))
 
 
-def _source_fits(search: Wanted, record: Record) -> bool:
+def _source_matches(search: AuditFilter, record: Record) -> bool:
     if search.source is None:
         return True
     try:
@@ -188,22 +192,22 @@ def _source_fits(search: Wanted, record: Record) -> bool:
         return False
 
 
-def _time_fits(search: Wanted, record: Record) -> bool:
-    at = moment_of(record)
+def _time_matches(search: AuditFilter, record: Record) -> bool:
+    at = timestamp_ms_of(record)
     return (search.after is None or at >= search.after) and (search.until is None or at < search.until)
 
 
-def moment_of(record: Record) -> int:
+def timestamp_ms_of(record: Record) -> int:
     """Return when a record was written, in milliseconds; 0 where it does not say, or not in this age."""
     at = record.get("at")
     return at if isinstance(at, int) and 0 < at < _NEVER else 0
 
 
-_CHECKS: Final[tuple[Callable[[Wanted, Record], bool], ...]] = (
-    _account_fits,
-    _reference_fits,
-    _time_fits,
-    _is_an_error,
-    _texts_fit,
-    _source_fits,
+_CHECKS: Final[tuple[Callable[[AuditFilter, Record], bool], ...]] = (
+    _account_matches,
+    _reference_matches,
+    _time_matches,
+    _error_matches,
+    _texts_match,
+    _source_matches,
 )

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from broker.audit import log as trail
-from broker.commands.options import installation_options, settings_of
-from broker.commands.output import json_option, plain, print_json, print_table
+from broker.commands.options import installation_options, load_settings
+from broker.commands.output import escape_unprintable, json_option, print_json, print_table
 
 
 @click.group()
@@ -25,8 +25,8 @@ def audit() -> None:
 @json_option
 def tail(lines: int, config: Path | None, data: Path | None, *, follow: bool, as_json: bool) -> None:
     """Print the newest records, oldest first; with --json, whole and one a line."""
-    folder = settings_of(config, data).audit_dir
-    _print(trail.records(folder, lines), as_json=as_json)
+    folder = load_settings(config, data).audit_dir
+    _print(trail.read_last_records(folder, lines), as_json=as_json)
     if follow:
         _print(trail.follow(folder), as_json=as_json)
 
@@ -44,7 +44,7 @@ def _line(record: Mapping[str, Any]) -> str:
     name = who.get("arn") or who.get("userName") or who.get("accessKeyId") or who.get("type") or "-"
     outcome = record.get("errorCode") or "ok"
     parts = (record.get("eventTime"), record.get("sourceIPAddress"), name, record.get("eventName"), outcome)
-    return "  ".join(plain(str(part)) for part in parts)
+    return "  ".join(escape_unprintable(str(part)) for part in parts)
 
 
 @audit.command()
@@ -55,7 +55,7 @@ def verify(config: Path | None, data: Path | None, *, as_json: bool) -> None:
 
     The head is the hash of a file's last line. Keep it elsewhere: it proves later that nothing was cut off at the end.
     """
-    verdicts = [trail.verify(path) for path in trail.files(settings_of(config, data).audit_dir)]
+    verdicts = [trail.verify(path) for path in trail.log_files(load_settings(config, data).audit_dir)]
     if as_json:
         print_json(
             [{"file": one.path.name, "lines": one.lines, "head": one.head, "fault": one.fault} for one in verdicts]

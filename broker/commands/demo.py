@@ -19,10 +19,10 @@ from broker.commands.output import print_json, print_table
 from broker.config.settings import Settings
 from broker.demo.people import LDIF, Person, people
 from broker.demo.provider import demo_config
-from broker.demo.seed import ACCOUNT_ID, ADMIN, ALIAS, DIRECTORY, ROLES, ROOT_EMAIL, Seeded, seed
+from broker.demo.seed import ACCOUNT_ID, ADMIN, ALIAS, DIRECTORY, ROLES, ROOT_EMAIL, SeedResult, seed
 from broker.runtime.install import install
-from broker.runtime.launcher import Launch, launch, on_signals
-from broker.runtime.processes import Child, NotStarted, spawn
+from broker.runtime.launcher import LaunchOptions, launch, stop_event_on_signals
+from broker.runtime.processes import ChildProcess, StartupError, spawn
 from broker.wiring import now, open_store, random
 from iam.store.vault import Vault
 
@@ -51,10 +51,10 @@ def demo(data: Path, bind: str, *, as_json: bool, new_keys: bool) -> None:
     A directory with a handful of people (DATA/people.ldif: change it as you like), an account with an administrator,
     and roles that trust groups of the directory. Not for production: the directory's passwords stand in a file.
     """
-    stopping = on_signals()
+    stopping = stop_event_on_signals()
     data = data.absolute()
     ldif, config = _prepare(data)
-    _claim(data)
+    _lock_folder(data)
     directory, url = _start_directory(ldif)
     try:
         _write_config(config, bind, ldif, url)
@@ -72,7 +72,7 @@ def demo(data: Path, bind: str, *, as_json: bool, new_keys: bool) -> None:
         else:
             _welcome(facts, ldif)
 
-    launch(Launch(settings, config, environ, (directory,), must_be_ready=True), announce, stopping)
+    launch(LaunchOptions(settings, config, environ, (directory,), must_be_ready=True), announce, stopping)
 
 
 def _environ_without_settings() -> dict[str, str]:
@@ -91,32 +91,32 @@ def _prepare(data: Path) -> tuple[Path, Path]:
             shutil.copyfile(LDIF, ldif)
             ldif.chmod(0o600)
     except OSError as error:
-        raise NotStarted(f"{error.filename} cannot be made: {error.strerror}") from error
+        raise StartupError(f"{error.filename} cannot be made: {error.strerror}") from error
     return ldif, data / DEMO_FILE
 
 
-def _claim(data: Path) -> None:
+def _lock_folder(data: Path) -> None:
     """Take the folder until this process ends, however it ends; raise NotStarted where another has taken it."""
     lock = os.open(data / "demo.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(lock)
-        raise NotStarted(
+        raise StartupError(
             f"Another `fedgate demo` serves from {data}: stop it, or choose another folder with --data."
         ) from error
 
 
-def _start_directory(ldif: Path) -> tuple[Child, str]:
+def _start_directory(ldif: Path) -> tuple[ChildProcess, str]:
     process = spawn(
         [sys.executable, "-m", "broker.demo.directory", "--ldif", str(ldif), "--bind", "127.0.0.1:0"],
         stdout=subprocess.PIPE,
     )
-    child = Child("demonstration directory", process, patience=5)
+    child = ChildProcess("demonstration directory", process, stop_timeout=5)
     url = process.stdout.readline().strip() if process.stdout else ""
     if not url:
         child.stop()
-        raise NotStarted("The demonstration directory did not start; its messages are above.")
+        raise StartupError("The demonstration directory did not start; its messages are above.")
     return child, url
 
 
@@ -137,13 +137,13 @@ def _toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _seed(settings: Settings, *, new_keys: bool) -> Seeded:
+def _seed(settings: Settings, *, new_keys: bool) -> SeedResult:
     vault = Vault(settings.master_key)
     with closing(open_store(settings)) as store, store.write() as tx:
         return seed(tx, now=now(), random=random, vault=vault, limits=settings.limits, new_keys=new_keys)
 
 
-def _facts(endpoint: str, seeded: Seeded, url: str, known: list[Person]) -> dict[str, Any]:
+def _facts(endpoint: str, seeded: SeedResult, url: str, known: list[Person]) -> dict[str, Any]:
     users = [{"name": one.name, "password": one.password, "groups": list(one.groups)} for one in known]
     return {
         "endpoint": endpoint,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from broker.commands.operator_audit import recorded
-from broker.commands.options import CONFIG_FILE, installation_options, locate, settings_of
-from broker.commands.output import json_option, moment, print_facts, print_json, print_table
+from broker.commands.operator_audit import audited_change
+from broker.commands.options import CONFIG_FILE, find_settings_file, installation_options, load_settings
+from broker.commands.output import format_time, json_option, print_fields, print_json, print_table
 from broker.runtime.install import install
 from broker.wiring import now, open_store, random
 from iam.accounts import create_account, list_accounts
@@ -49,7 +49,7 @@ def init(config: Path | None, data: Path | None, *, as_json: bool) -> None:
 
     What is there already stays as it is. Then: `fedgate account create`, and `fedgate run`.
     """
-    file, environ = locate(config, data)
+    file, environ = find_settings_file(config, data)
     installed = install(file, environ)
     made = dict(installed.made)
     if file is None:
@@ -59,7 +59,7 @@ def init(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     if as_json:
         print_json({"data": str(installed.settings.data_dir), "made": made})
     else:
-        print_facts(made)
+        print_fields(made)
 
 
 @click.group()
@@ -79,16 +79,16 @@ def account_create(
 
     Works while Fedgate runs and while it does not.
     """
-    settings = settings_of(config, data)
+    settings = load_settings(config, data)
     vault = Vault(settings.master_key)
-    with closing(open_store(settings)) as store, recorded(settings, store, "CreateAccount") as change:
+    with closing(open_store(settings)) as store, audited_change(settings, store, "CreateAccount") as change:
         new = create_account(change.tx, account_id=account_id, alias=alias, now=now(), random=random, vault=vault)
         change.account_id, change.parameters = new.account_id, {"alias": alias}
     root = {"access_key_id": new.root_access_key_id, "secret_access_key": new.root_secret}
     if as_json:
         print_json({"account_id": new.account_id, "alias": new.alias, "root": root})
     else:
-        print_facts({"account": new.account_id, "alias": new.alias or "-", **root})
+        print_fields({"account": new.account_id, "alias": new.alias or "-", **root})
 
 
 @account.command("root")
@@ -107,9 +107,9 @@ def account_root(
     The password is made and shown this once, and its owner replaces it at the first sign-in. An address and a password
     that the account's root had before count no longer; its access keys and second factors stay.
     """
-    settings = settings_of(config, data)
+    settings = load_settings(config, data)
     given = _password_from_stdin() if password_stdin else None
-    with closing(open_store(settings)) as store, recorded(settings, store, "SetRootLogin") as change:
+    with closing(open_store(settings)) as store, audited_change(settings, store, "SetRootLogin") as change:
         password = given or random_password(policy_of(change.tx, account_id), random)
         set_root_login(
             change.tx, account_id, email, password, now=now(), random=random, reset_required=not password_stdin
@@ -119,7 +119,7 @@ def account_root(
     if as_json:
         print_json({"account_id": account_id, "email": email, **shown, "reset_required": not password_stdin})
     else:
-        print_facts({"account": account_id, "email": email, **shown})
+        print_fields({"account": account_id, "email": email, **shown})
 
 
 def _password_from_stdin() -> str:
@@ -135,11 +135,13 @@ def _password_from_stdin() -> str:
 @json_option
 def account_list(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """List the accounts."""
-    with closing(open_store(settings_of(config, data))) as store, store.read() as tx:
+    with closing(open_store(load_settings(config, data))) as store, store.read() as tx:
         accounts = list_accounts(tx)
     if as_json:
-        print_json([{"account_id": one.id, "alias": one.alias, "created": moment(one.created)} for one in accounts])
+        print_json(
+            [{"account_id": one.id, "alias": one.alias, "created": format_time(one.created)} for one in accounts]
+        )
     else:
         print_table(
-            ["account", "alias", "created"], [(one.id, one.alias or "-", moment(one.created)) for one in accounts]
+            ["account", "alias", "created"], [(one.id, one.alias or "-", format_time(one.created)) for one in accounts]
         )

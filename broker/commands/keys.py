@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 from sqlalchemy import select
 
-from broker.commands.operator_audit import recorded
-from broker.commands.options import installation_options, settings_of
-from broker.commands.output import json_option, moment, print_facts, print_json, print_table
+from broker.commands.operator_audit import audited_change
+from broker.commands.options import installation_options, load_settings
+from broker.commands.output import format_time, json_option, print_fields, print_json, print_table
 from broker.wiring import now, open_store, random
 from iam.store.schema import sealing_key
 from iam.store.vault import Vault
@@ -29,14 +29,14 @@ def keys() -> None:
 @json_option
 def rotate(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Make a new key, which seals two seconds from now, when every worker knows it."""
-    settings = settings_of(config, data)
-    with closing(open_store(settings)) as store, recorded(settings, store, "RotateSealingKey") as change:
+    settings = load_settings(config, data)
+    with closing(open_store(settings)) as store, audited_change(settings, store, "RotateSealingKey") as change:
         key_id = sealing_keys.rotate(change.tx, Vault(settings.master_key), now=now(), random=random)
         change.parameters = {"id": key_id}
     if as_json:
         print_json({"id": key_id})
     else:
-        print_facts({"new key": key_id})
+        print_fields({"new key": key_id})
 
 
 @keys.command("list")
@@ -45,9 +45,9 @@ def rotate(config: Path | None, data: Path | None, *, as_json: bool) -> None:
 def list_(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """List the keys, the one that seals first."""
     table = sealing_key.c
-    with closing(open_store(settings_of(config, data))) as store, store.read() as tx:
+    with closing(open_store(load_settings(config, data))) as store, store.read() as tx:
         rows = tx.execute(select(table.id, table.created).order_by(table.created.desc())).all()
-    found = [(key_id, moment(created), number == 0) for number, (key_id, created) in enumerate(rows)]
+    found = [(key_id, format_time(created), number == 0) for number, (key_id, created) in enumerate(rows)]
     if as_json:
         print_json([{"id": key_id, "created": created, "seals": seals} for key_id, created, seals in found])
     else:
@@ -60,11 +60,11 @@ def list_(config: Path | None, data: Path | None, *, as_json: bool) -> None:
 @json_option
 def remove(key_id: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Remove a key: sessions that it sealed are refused from then on."""
-    settings = settings_of(config, data)
-    with closing(open_store(settings)) as store, recorded(settings, store, "RemoveSealingKey") as change:
+    settings = load_settings(config, data)
+    with closing(open_store(settings)) as store, audited_change(settings, store, "RemoveSealingKey") as change:
         sealing_keys.remove(change.tx, key_id)
         change.parameters = {"id": key_id}
     if as_json:
         print_json({"removed": key_id})
     else:
-        print_facts({"removed": key_id})
+        print_fields({"removed": key_id})

@@ -14,7 +14,7 @@ from sts.operations import OPERATIONS as STS
 def operations(*, missing: bool, as_json: bool) -> None:
     """List the operations of STS and IAM: name, service, built or not."""
     built = {("iam", name) for name in IAM} | {("sts", name) for name in STS}
-    all_of_them = sorted((one.service, one.name) for one in model.load().operations())
+    all_of_them = sorted((one.service, one.name) for one in model.load_models().operations())
     shown = [one for one in all_of_them if not missing or one not in built]
     if as_json:
         print_json([{"service": one[0], "name": one[1], "built": one in built} for one in shown])

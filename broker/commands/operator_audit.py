@@ -10,14 +10,14 @@ from typing import Any
 from sqlalchemy import Connection
 
 from broker.audit.log import AuditLog
-from broker.audit.operator import keep, operator_record
+from broker.audit.operator import operator_record, store_record
 from broker.config.settings import Settings
 from broker.wiring import now, random
 from iam.store.store import Store
 
 
 @dataclass(slots=True)
-class Change:
+class OperatorChange:
     """A change in progress: its transaction, and what its record shall say of it."""
 
     tx: Connection
@@ -26,7 +26,7 @@ class Change:
 
 
 @contextmanager
-def recorded(settings: Settings, store: Store, event: str) -> Iterator[Change]:
+def audited_change(settings: Settings, store: Store, event: str) -> Iterator[OperatorChange]:
     """Give a transaction whose record is committed with it, and then appended to the audit log.
 
     Raise AuditUnavailable, before anything is changed, where the log cannot be written.
@@ -34,11 +34,11 @@ def recorded(settings: Settings, store: Store, event: str) -> Iterator[Change]:
     with closing(AuditLog(settings.audit_dir, sync="always")) as audit:
         audit.check()
         with store.write() as tx:
-            change = Change(tx)
+            change = OperatorChange(tx)
             yield change
             by = _operator(), "command line"
             record = operator_record(event, change.account_id, change.parameters, by=by, now=now(), random=random)
-            keep(tx, record)
+            store_record(tx, record)
         audit.append(record)
 
 

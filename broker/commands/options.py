@@ -34,7 +34,7 @@ def read_text(file: Path) -> str:
         raise click.ClickException(f"{file}: the file is not UTF-8") from error
 
 
-def text_of(name: str) -> str:
+def read_text_argument(name: str) -> str:
     """Return the text of the file of a name, as the type of an argument."""
     return read_text(Path(name))
 
@@ -44,7 +44,7 @@ def installation_options(command: F) -> F:
     return _config(_data(command))
 
 
-def locate(config: Path | None, data: Path | None) -> tuple[Path | None, dict[str, str]]:
+def find_settings_file(config: Path | None, data: Path | None) -> tuple[Path | None, dict[str, str]]:
     """Return the settings file, if there is one, and the environment in which to read it."""
     environ = dict(os.environ)
     if data is not None:
@@ -54,9 +54,9 @@ def locate(config: Path | None, data: Path | None) -> tuple[Path | None, dict[st
     return config, environ
 
 
-def settings_of(config: Path | None, data: Path | None) -> Settings:
+def load_settings(config: Path | None, data: Path | None) -> Settings:
     """Return the settings of the chosen installation; raise SettingsError."""
-    file, environ = locate(config, data)
+    file, environ = find_settings_file(config, data)
     return Settings.read(file, environ)
 
 

@@ -26,25 +26,25 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(plain(str(cell))) for cell in row))
+        table.add_row(*(Text(escape_unprintable(str(cell))) for cell in row))
     console = Console()
     if not console.is_terminal:  # a pipe has no width: nothing is folded, so that lines can be searched and cut
         console = Console(width=console.measure(table, options=console.options.update(width=10_000)).maximum)
     console.print(table)
 
 
-def print_facts(facts: Mapping[str, object]) -> None:
+def print_fields(facts: Mapping[str, object]) -> None:
     """Print names and values, one a line, ready to copy."""
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
-        click.echo(f"{name:{width}}  {plain(str(value))}")
+        click.echo(f"{name:{width}}  {escape_unprintable(str(value))}")
 
 
-def plain(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """Return a text whose control characters are written out, so that none of them moves the cursor or hides a line."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
-def moment(milliseconds: int) -> str:
+def format_time(milliseconds: int) -> str:
     """Return a moment as people write it, in UTC."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

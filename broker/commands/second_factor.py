@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from broker.commands.operator_audit import recorded
-from broker.commands.options import installation_options, settings_of
-from broker.commands.output import json_option, moment, print_facts, print_json, print_table
+from broker.commands.operator_audit import audited_change
+from broker.commands.options import installation_options, load_settings
+from broker.commands.output import format_time, json_option, print_fields, print_json, print_table
 from broker.wiring import open_store
 from iam.arn import parse_arn
 from iam.credentials import factors
 from iam.credentials.factors import Factor
-from iam.credentials.person_id import iam_person, iam_subject
+from iam.credentials.person_id import iam_person_id, iam_subject
 from iam.store.store import Store
 
 _NAMED = "PROVIDER|SUBJECT as the audit log has it, or the ARN of a user or of an account's root."
@@ -32,14 +32,14 @@ def second_factor() -> None:
 @json_option
 def list_(person: str | None, config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """List the second factors of one person, or of all."""
-    with closing(open_store(settings_of(config, data))) as store:
+    with closing(open_store(load_settings(config, data))) as store:
         named = _person(store, person) if person else ""
         with store.read() as tx:
             found = factors.factors_of(tx, named) if named else factors.all_factors(tx)
     if as_json:
         print_json(_facts(found))
         return
-    rows = [(one.person, one.kind, one.name, moment(one.created), _used(one)) for one in found]
+    rows = [(one.person, one.kind, one.name, format_time(one.created), _used(one)) for one in found]
     print_table(["person", "kind", "name", "added", "last used"], rows)
 
 
@@ -53,17 +53,17 @@ def reset(person: str, config: Path | None, data: Path | None, *, as_json: bool)
     Be sure who asks: until the person sets up another one, the password alone lets in. Whoever must have one is asked
     for it at the next sign-in. Sessions go on; `fedgate sessions revoke --person` ends them.
     """
-    settings = settings_of(config, data)
+    settings = load_settings(config, data)
     with closing(open_store(settings)) as store:
         named = _person(store, person)
-        with recorded(settings, store, "ResetSecondFactors") as change:
+        with audited_change(settings, store, "ResetSecondFactors") as change:
             gone = factors.reset_factors(change.tx, named)
             change.account_id = _account(store, named)
             change.parameters = {"person": named, "factors": [one.id for one in gone]}
     if as_json:
         print_json({"person": named, "removed": _facts(gone)})
     else:
-        print_facts({"person": named, "factors removed": len(gone)})
+        print_fields({"person": named, "factors removed": len(gone)})
 
 
 def _person(store: Store, named: str) -> str:
@@ -71,9 +71,9 @@ def _person(store: Store, named: str) -> str:
         return named
     user, arn = store.user_by_arn(named), parse_arn(named)
     if user is not None:
-        return iam_person(user.account_id, user.id)
+        return iam_person_id(user.account_id, user.id)
     if arn is not None and arn.resource == "root" and store.account(arn.account) is not None:
-        return iam_person(arn.account, None)
+        return iam_person_id(arn.account, None)
     raise click.ClickException(f"There is nobody called {named}: give {_NAMED}")
 
 
@@ -89,4 +89,4 @@ def _facts(found: Sequence[Factor]) -> list[dict[str, Any]]:
 
 
 def _used(one: Factor) -> str:
-    return "never" if one.last_used is None else moment(one.last_used)
+    return "never" if one.last_used is None else format_time(one.last_used)

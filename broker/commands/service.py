@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from broker.commands.options import installation_options, locate
-from broker.commands.output import json_option, print_facts, print_json
+from broker.commands.options import find_settings_file, installation_options
+from broker.commands.output import json_option, print_fields, print_json
 from broker.config.settings import Settings
-from broker.runtime.launcher import Launch, launch, on_signals
+from broker.runtime.launcher import LaunchOptions, launch, stop_event_on_signals
 from broker.wiring import open_store
 
 
@@ -19,8 +19,8 @@ def run(config: Path | None, data: Path | None) -> None:
 
     Without a file, everything comes from FEDGATE_... variables and defaults. `fedgate init` comes first.
     """
-    stopping = on_signals()
-    file, environ = locate(config, data)
+    stopping = stop_event_on_signals()
+    file, environ = find_settings_file(config, data)
     settings = Settings.read(file, environ)
     open_store(settings).close()  # the schema is brought up to date once, not by every worker
 
@@ -28,7 +28,7 @@ def run(config: Path | None, data: Path | None) -> None:
         sys.stderr.write(f"fedgate serves {endpoint}\n")
         sys.stderr.flush()
 
-    launch(Launch(settings, file, environ), announce, stopping)
+    launch(LaunchOptions(settings, file, environ), announce, stopping)
 
 
 @click.command("check-config")
@@ -36,7 +36,7 @@ def run(config: Path | None, data: Path | None) -> None:
 @json_option
 def check_config(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Read the settings as `run` would, and say what is wrong or what they come to; no secrets are shown."""
-    file, environ = locate(config, data)
+    file, environ = find_settings_file(config, data)
     settings = Settings.read(file, environ)
     facts = {
         "settings": str(file) if file else "environment and defaults",
@@ -50,7 +50,7 @@ def check_config(config: Path | None, data: Path | None, *, as_json: bool) -> No
     if as_json:
         print_json(facts)
     else:
-        print_facts(facts)
+        print_fields(facts)
 
 
 def _without_password(url: str) -> str:

@@ -10,17 +10,17 @@ from typing import NamedTuple
 import click
 from redis.exceptions import RedisError
 
-from broker.commands.operator_audit import recorded
-from broker.commands.options import installation_options, settings_of
-from broker.commands.output import json_option, moment, print_facts, print_json, print_table
+from broker.commands.operator_audit import audited_change
+from broker.commands.options import installation_options, load_settings
+from broker.commands.output import format_time, json_option, print_fields, print_json, print_table
 from broker.config.settings import Settings
-from broker.wiring import live_sessions, now, open_store
+from broker.wiring import now, open_live_sessions, open_store
 from iam.accounts import list_accounts
 from iam.store.store import Store, revoke
 from sts.store.sessions import LiveSession
 
 
-class Cut(NamedTuple):
+class Revocation(NamedTuple):
     """What to refuse: kind and subject as the revocation table has them."""
 
     kind: str
@@ -28,14 +28,14 @@ class Cut(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class ListedSessions:
     """The sessions that Redis lists; ``away`` says why there are none where it cannot be asked.
 
     ``last_used`` has the milliseconds of a session's last use by its id, where there was one.
     """
 
     sessions: tuple[LiveSession, ...]
-    away: str = ""
+    redis_error: str = ""
     last_used: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -50,11 +50,11 @@ def sessions() -> None:
 @json_option
 def list_(account_id: str | None, config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """List the sessions that have not expired."""
-    settings = settings_of(config, data)
+    settings = load_settings(config, data)
     with closing(open_store(settings)) as store:
-        live = _live(settings, store, account_id)
-    if live.away:
-        raise click.ClickException(f"Redis lists the sessions and does not answer: {live.away}")
+        live = _list_sessions(settings, store, account_id)
+    if live.redis_error:
+        raise click.ClickException(f"Redis lists the sessions and does not answer: {live.redis_error}")
     if as_json:
         print_json([one._asdict() | {"last_used": live.last_used.get(one.id)} for one in live.sessions])
         return
@@ -63,8 +63,8 @@ def list_(account_id: str | None, config: Path | None, data: Path | None, *, as_
 
 
 def _row(one: LiveSession, last_used: int | None) -> tuple[str, ...]:
-    used = "never" if last_used is None else moment(last_used)
-    return one.id, one.arn, one.person, one.source_ip, one.made_by, used, moment(one.expires_at)
+    used = "never" if last_used is None else format_time(last_used)
+    return one.id, one.arn, one.person, one.source_ip, one.made_by, used, format_time(one.expires_at)
 
 
 @sessions.command("revoke")
@@ -92,46 +92,51 @@ def revoke_(  # noqa: PLR0913 - one argument for each thing that can be revoked
     given = [name for name, value in chosen.items() if value]
     if len(given) != 1:
         raise click.UsageError("Give exactly one of " + ", ".join(chosen))
-    settings = settings_of(config, data)
+    settings = load_settings(config, data)
     with closing(open_store(settings)) as store:
-        live = _live(settings, store, None)
-        cuts = _cuts(store, live, session_id=session_id, person=person, role=role, account_id=account_id)
+        live = _list_sessions(settings, store, None)
+        cuts = _revocations(store, live, session_id=session_id, person=person, role=role, account_id=account_id)
         at = int(now().timestamp() * 1000)
-        with recorded(settings, store, "RevokeSessions") as change:
-            for cut in cuts:
-                revoke(change.tx, cut.kind, cut.subject, at, at)
-            change.account_id, change.parameters = account_id, {"revoked": [cut._asdict() for cut in cuts]}
+        with audited_change(settings, store, "RevokeSessions") as change:
+            for revocation in cuts:
+                revoke(change.tx, revocation.kind, revocation.subject, at, at)
+            change.account_id, change.parameters = (
+                account_id,
+                {"revoked": [revocation._asdict() for revocation in cuts]},
+            )
         ended = _forget(settings, live.sessions, cuts)
     if as_json:
-        print_json({"revoked": [cut._asdict() for cut in cuts], "ended": ended})
+        print_json({"revoked": [revocation._asdict() for revocation in cuts], "ended": ended})
     else:
-        print_facts({f"revoked {cut.kind}": cut.subject for cut in cuts} | {"sessions ended": len(ended)})
+        print_fields(
+            {f"revoked {revocation.kind}": revocation.subject for revocation in cuts} | {"sessions ended": len(ended)}
+        )
 
 
-def _cuts(
+def _revocations(
     store: Store,
-    live: Live,
+    live: ListedSessions,
     *,
     session_id: str | None,
     person: str | None,
     role: str | None,
     account_id: str | None,
-) -> Sequence[Cut]:
+) -> Sequence[Revocation]:
     if session_id:
-        return [Cut("session", session_id)]
+        return [Revocation("session", session_id)]
     if person:
-        return [Cut("person", subject) for subject in _people(live, person)]
+        return [Revocation("person", subject) for subject in _resolve_person(live, person)]
     if role:
         record = store.role(role)
         if record is None:
             raise click.ClickException(f"There is no role {role}.")
-        return [Cut("role", record.id)]
+        return [Revocation("role", record.id)]
     if account_id is None or store.account(account_id) is None:
         raise click.ClickException(f"There is no account {account_id}.")
-    return [Cut("account", account_id)]
+    return [Revocation("account", account_id)]
 
 
-def _people(live: Live, named: str) -> list[str]:
+def _resolve_person(live: ListedSessions, named: str) -> list[str]:
     """Return the one person that is meant: by provider and subject, or by the name at the end of a session's ARN."""
     if "|" in named:
         return [named]
@@ -139,40 +144,40 @@ def _people(live: Live, named: str) -> list[str]:
     name = re.sub(r"[^\w+=,.@-]", "-", named, flags=re.ASCII)
     found = sorted({one.person for one in live.sessions if one.arn.rpartition("/")[2] == name})
     if not found:
-        why = f"Redis does not answer: {live.away}" if live.away else "nobody by that name has a session"
+        why = f"Redis does not answer: {live.redis_error}" if live.redis_error else "nobody by that name has a session"
         raise click.ClickException(f"{why}. Give PROVIDER|SUBJECT, as the audit log has it.")
     if len(found) > 1:
         raise click.ClickException("Several people go by that name; give one of: " + ", ".join(found))
     return found
 
 
-def _live(settings: Settings, store: Store, account_id: str | None) -> Live:
+def _list_sessions(settings: Settings, store: Store, account_id: str | None) -> ListedSessions:
     at = int(now().timestamp() * 1000)
-    listing = live_sessions(settings.redis_url)
+    listing = open_live_sessions(settings.redis_url)
     with store.read() as tx:
         accounts = [account_id] if account_id else [one.id for one in list_accounts(tx)]
     found: list[LiveSession] = []
     last_used: dict[str, int] = {}
     try:
         for one in accounts:
-            of_account = list(listing.live(one, at))
+            of_account = list(listing.list_live(one, at))
             found += of_account
             last_used |= listing.last_used(one, [session.id for session in of_account])
     except RedisError as error:
-        return Live((), str(error))
-    return Live(tuple(found), last_used=last_used)
+        return ListedSessions((), str(error))
+    return ListedSessions(tuple(found), last_used=last_used)
 
 
-def _forget(settings: Settings, live: Iterable[LiveSession], cuts: Sequence[Cut]) -> list[str]:
+def _forget(settings: Settings, live: Iterable[LiveSession], cuts: Sequence[Revocation]) -> list[str]:
     """Take what was revoked off the list; it is refused whether or not that works."""
-    gone = [one for one in live if _hit(one, cuts)]
+    gone = [one for one in live if _is_revoked(one, cuts)]
     try:
-        live_sessions(settings.redis_url).forget(gone)
+        open_live_sessions(settings.redis_url).remove(gone)
     except RedisError as error:
         click.echo(f"Refused from now on, but still listed: Redis does not answer: {error}", err=True)
     return [one.id for one in gone]
 
 
-def _hit(one: LiveSession, cuts: Sequence[Cut]) -> bool:
+def _is_revoked(one: LiveSession, cuts: Sequence[Revocation]) -> bool:
     subjects = {("session", one.id), ("person", one.person), ("role", one.entity_id), ("account", one.account_id)}
-    return any(cut in subjects for cut in cuts)
+    return any(revocation in subjects for revocation in cuts)

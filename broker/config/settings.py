@@ -18,13 +18,20 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, get_type_hints
 from urllib.parse import parse_qs, quote, urlsplit
 
-from broker.config.source import Problem, SettingsError, Source, variable_of
+from broker.config.source import Problem, SettingsError, SettingsReader, variable_of
 from broker.providers.ldap.provider import LdapConfig
 from broker.web.core.appearance import VARIABLES, colours_remedy, link_remedy, logo_remedy
 from broker.web.oauth.clients import ENTRY
 from iam.limits import Limits
 
-__all__ = ["Described", "Settings", "SettingsError", "described", "embedded_socket", "parse_master_key"]
+__all__ = [
+    "SettingDescription",
+    "Settings",
+    "SettingsError",
+    "describe_settings",
+    "embedded_socket",
+    "parse_master_key",
+]
 
 CONFIG_VARIABLE: Final = "FEDGATE_CONFIG"
 MASTER_KEY_VARIABLE: Final = "FEDGATE_MASTER_KEY"
@@ -44,7 +51,7 @@ _DIGEST_OF_NOTHING: Final = hashlib.sha256().hexdigest()
 Default = Callable[[Path], Any]
 
 
-def _about(section: str, description: str, *, default: object, shown: str = "") -> dict[str, Any]:
+def _setting(section: str, description: str, *, default: object, shown: str = "") -> dict[str, Any]:
     """Return a field's metadata; a callable ``default`` is given the data folder, ``shown`` says what it comes to."""
     return {"section": section, "description": description, "default": default, "shown": shown}
 
@@ -54,10 +61,10 @@ class Settings:
     """Everything that an operator decides. Paths are absolute; ``redis_url`` is never empty."""
 
     bind: str = field(
-        metadata=_about("server", "Address and port to listen on; port 0 takes a free one.", default="127.0.0.1:8080")
+        metadata=_setting("server", "Address and port to listen on; port 0 takes a free one.", default="127.0.0.1:8080")
     )
     public_url: str = field(
-        metadata=_about(
+        metadata=_setting(
             "server",
             "The address that clients use, without a slash at the end; https:// beyond this machine.",
             default="",
@@ -65,37 +72,37 @@ class Settings:
         )
     )
     workers: int = field(
-        metadata=_about("server", "How many worker processes serve requests; one for each core.", default=2)
+        metadata=_setting("server", "How many worker processes serve requests; one for each core.", default=2)
     )
     worker_connections: int = field(
-        metadata=_about("server", "How many requests one worker serves at the same time.", default=1000)
+        metadata=_setting("server", "How many requests one worker serves at the same time.", default=1000)
     )
     trusted_proxies: tuple[str, ...] = field(
-        metadata=_about(
+        metadata=_setting(
             "server", "Networks (CIDR) whose X-Forwarded-For and X-Forwarded-Proto are believed.", default=()
         )
     )
     allow_password_in_query: bool = field(
-        metadata=_about(
+        metadata=_setting(
             "server",
             "Accept LDAPPassword in the query string of a POST, as some MinIO clients send it.",
             default=False,
         )
     )
     regions: tuple[str, ...] = field(
-        metadata=_about("server", "Regions that a signature may name.", default=(), shown="any")
+        metadata=_setting("server", "Regions that a signature may name.", default=(), shown="any")
     )
     development: bool = field(
-        metadata=_about("server", "Allow what is unsafe outside a trial: plain http, unverified TLS.", default=False)
+        metadata=_setting("server", "Allow what is unsafe outside a trial: plain http, unverified TLS.", default=False)
     )
     data_dir: Path = field(
-        metadata=_about(
+        metadata=_setting(
             "data", "Folder of the database, keys, audit log and embedded Redis.", default=Path("fedgate-data")
         )
     )
     database_url: str = field(
         repr=False,
-        metadata=_about(
+        metadata=_setting(
             "database",
             "sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME.",
             default=lambda folder: f"sqlite:///{folder / 'fedgate.db'}",
@@ -104,7 +111,7 @@ class Settings:
     )
     redis_url: str = field(
         repr=False,
-        metadata=_about(
+        metadata=_setting(
             "redis",
             "redis://HOST:PORT/DB or unix://PATH; empty starts an embedded server.",
             default="",
@@ -112,7 +119,7 @@ class Settings:
         ),
     )
     master_key_file: Path = field(
-        metadata=_about(
+        metadata=_setting(
             "keys",
             "File with the key that seals secrets at rest (base64, 32 bytes, mode 600).",
             default=lambda folder: folder / "keys" / "master.key",
@@ -120,84 +127,84 @@ class Settings:
         )
     )
     audit_dir: Path = field(
-        metadata=_about(
+        metadata=_setting(
             "audit", "Folder of the audit log.", default=lambda folder: folder / "audit", shown="DATA/audit"
         )
     )
     audit_sync: str = field(
-        metadata=_about(
+        metadata=_setting(
             "audit", 'When records reach the disk: "group" every flush_ms, "always" one by one.', default="group"
         )
     )
     audit_flush_ms: int = field(
-        metadata=_about(
+        metadata=_setting(
             "audit", "Milliseconds between two flushes; a power cut may cost so much of the log.", default=200
         )
     )
     saml_clock_skew: int = field(
-        metadata=_about(
+        metadata=_setting(
             "saml", "Seconds by which the clock of an identity provider may differ from ours, up to 300.", default=60
         )
     )
     web_identity_clock_skew: int = field(
-        metadata=_about(
+        metadata=_setting(
             "web_identity", "Seconds by which the clock of an issuer may differ from ours, up to 300.", default=60
         )
     )
     web_identity_google_url: str = field(
-        metadata=_about("web_identity", "Where Google's documents are.", default="https://accounts.google.com")
+        metadata=_setting("web_identity", "Where Google's documents are.", default="https://accounts.google.com")
     )
     web_identity_cognito_url: str = field(
-        metadata=_about(
+        metadata=_setting(
             "web_identity",
             "Where those of Amazon Cognito's identity pools are.",
             default="https://cognito-identity.amazonaws.com",
         )
     )
     web_identity_amazon_url: str = field(
-        metadata=_about(
+        metadata=_setting(
             "web_identity", "Where tokens of Login with Amazon are asked about.", default="https://api.amazon.com"
         )
     )
     web_identity_facebook_url: str = field(
-        metadata=_about(
+        metadata=_setting(
             "web_identity", "Where tokens of Facebook are asked about.", default="https://graph.facebook.com"
         )
     )
     web_identity_github_url: str = field(
-        metadata=_about("web_identity", "Where people sign in to GitHub.", default="https://github.com")
+        metadata=_setting("web_identity", "Where people sign in to GitHub.", default="https://github.com")
     )
     web_identity_github_api_url: str = field(
-        metadata=_about("web_identity", "Where GitHub is asked about them.", default="https://api.github.com")
+        metadata=_setting("web_identity", "Where GitHub is asked about them.", default="https://api.github.com")
     )
     token_exchange_clients: tuple[str, ...] = field(
-        metadata=_about(
+        metadata=_setting(
             "token_exchange", "Clients with a secret, each as NAME:SHA256-OF-THE-SECRET in hexadecimal.", default=()
         )
     )
     token_exchange_registered_only: bool = field(
-        metadata=_about("token_exchange", "Let nobody but these clients exchange tokens.", default=False)
+        metadata=_setting("token_exchange", "Let nobody but these clients exchange tokens.", default=False)
     )
     outbound_allowed_networks: tuple[str, ...] = field(
-        metadata=_about(
+        metadata=_setting(
             "outbound",
             "Private networks (CIDR) from which documents such as SAML metadata may be fetched.",
             default=(),
         )
     )
     outbound_ca_file: str = field(
-        metadata=_about(
+        metadata=_setting(
             "outbound", "PEM file of the authorities to trust when fetching; empty trusts the system's.", default=""
         )
     )
     pages_idle: int = field(
-        metadata=_about("pages", "Seconds after which a browser that does nothing is signed out.", default=3600)
+        metadata=_setting("pages", "Seconds after which a browser that does nothing is signed out.", default=3600)
     )
     pages_lifetime: int = field(
-        metadata=_about("pages", "Seconds after which a browser is signed out whatever it does.", default=43_200)
+        metadata=_setting("pages", "Seconds after which a browser is signed out whatever it does.", default=43_200)
     )
     pages_recheck: int = field(
-        metadata=_about(
+        metadata=_setting(
             "pages",
             "Seconds after which a directory is asked anew about somebody who is signed in;"
             " before credentials it always is.",
@@ -205,44 +212,46 @@ class Settings:
         )
     )
     pages_organisation: str = field(
-        metadata=_about("pages", "Name above every page: that of your organisation.", default="Fedgate")
+        metadata=_setting("pages", "Name above every page: that of your organisation.", default="Fedgate")
     )
     pages_logo_file: str = field(
-        metadata=_about("pages", "SVG, PNG or WebP file shown beside the name; empty shows none.", default="")
+        metadata=_setting("pages", "SVG, PNG or WebP file shown beside the name; empty shows none.", default="")
     )
     pages_colours: tuple[str, ...] = field(
-        metadata=_about(
+        metadata=_setting(
             "pages",
             "Colours, each as NAME=#LIGHT or NAME=#LIGHT/#DARK; names: " + ", ".join(VARIABLES) + ".",
             default=(),
         )
     )
-    pages_help_url: str = field(metadata=_about("pages", "Where people get help; linked below every page.", default=""))
-    pages_status_url: str = field(metadata=_about("pages", "Where people see what is out of order.", default=""))
-    pages_privacy_url: str = field(metadata=_about("pages", "Where your privacy notice is.", default=""))
-    pages_notice: str = field(metadata=_about("pages", "A sentence shown above the sign-in form.", default=""))
+    pages_help_url: str = field(
+        metadata=_setting("pages", "Where people get help; linked below every page.", default="")
+    )
+    pages_status_url: str = field(metadata=_setting("pages", "Where people see what is out of order.", default=""))
+    pages_privacy_url: str = field(metadata=_setting("pages", "Where your privacy notice is.", default=""))
+    pages_notice: str = field(metadata=_setting("pages", "A sentence shown above the sign-in form.", default=""))
     pages_maintenance: bool = field(
-        metadata=_about("pages", "Let nobody sign in for now, and say so; the API is not touched.", default=False)
+        metadata=_setting("pages", "Let nobody sign in for now, and say so; the API is not touched.", default=False)
     )
     pages_identifier_first: bool = field(
-        metadata=_about("pages", "Ask for the user name alone first, then for what it needs.", default=False)
+        metadata=_setting("pages", "Ask for the user name alone first, then for what it needs.", default=False)
     )
     pages_realms: tuple[str, ...] = field(
-        metadata=_about(
+        metadata=_setting(
             "pages",
             "Who proves people of a domain, each as DOMAIN=PROVIDER, the ARN of a SAML or OpenID Connect provider.",
             default=(),
         )
     )
     pages_second_factor: tuple[str, ...] = field(
-        metadata=_about(
+        metadata=_setting(
             "pages",
             'Whose people must have a second factor: names of directories, ARNs of providers, or "iam" for all users.',
             default=(),
         )
     )
     pages_other_roles: bool = field(
-        metadata=_about(
+        metadata=_setting(
             "pages", "Show people the roles that trust their directory, but not them, and why not.", default=True
         )
     )
@@ -257,12 +266,12 @@ class Settings:
         named = environ.get(CONFIG_VARIABLE)
         config = config or (Path(named) if named else None)
         if config is None:
-            return _read(Source("", "", Path.cwd(), environ), environ)
+            return _read(SettingsReader("", "", Path.cwd(), environ), environ)
         try:
             text = config.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(Problem(str(config), "the file", f"cannot be read: {error}")) from error
-        return _read(Source(text, config.name, config.absolute().parent, environ), environ)
+        return _read(SettingsReader(text, config.name, config.absolute().parent, environ), environ)
 
 
 def embedded_socket(data_dir: Path) -> Path:
@@ -292,17 +301,17 @@ def _path(name: str, section: str) -> tuple[str, str]:
     return section, name.removeprefix(section + "_")
 
 
-def _read(source: Source, environ: Mapping[str, str]) -> Settings:
+def _read(source: SettingsReader, environ: Mapping[str, str]) -> Settings:
     values = _plain_values(source)
     development = bool(values["development"])
-    problems = [(path, remedy) for path, remedy in _unsafe(values) if remedy]
+    problems = [(path, remedy) for path, remedy in _check_values(values) if remedy]
     directories = _directories(source, development=development)
     remedy = "" if source.problems else _second_factor_remedy(values["pages_second_factor"], directories)
     problems += [(("pages", "second_factor"), remedy)] if remedy else []
     limits = _limits(source)
     for path, remedy in problems:
         source.refuse(path, remedy)
-    source.refuse_unknown(*_OTHER_VARIABLES)
+    source.report_unknown(*_OTHER_VARIABLES)
     master_key = b""
     if not source.problems:
         master_key = _master_key(source, values["master_key_file"], environ.get(MASTER_KEY_VARIABLE))
@@ -321,7 +330,7 @@ def _read(source: Source, environ: Mapping[str, str]) -> Settings:
     )
 
 
-def _plain_values(source: Source) -> dict[str, Any]:
+def _plain_values(source: SettingsReader) -> dict[str, Any]:
     kinds = get_type_hints(Settings)
     values: dict[str, Any] = {}
     stated = [one for one in fields(Settings) if one.metadata]
@@ -335,7 +344,7 @@ def _plain_values(source: Source) -> dict[str, Any]:
     return values
 
 
-def _limits(source: Source) -> Limits:
+def _limits(source: SettingsReader) -> Limits:
     given = {one.name: source.get(("limits", one.name), int) for one in fields(Limits)}
     for name, value in given.items():
         if value is not None and value < 1:
@@ -343,7 +352,7 @@ def _limits(source: Source) -> Limits:
     return Limits(**{name: value for name, value in given.items() if value is not None})
 
 
-def _master_key(source: Source, file: Path, variable: str | None) -> bytes:
+def _master_key(source: SettingsReader, file: Path, variable: str | None) -> bytes:
     try:
         if variable is not None:
             return parse_master_key(variable)
@@ -399,12 +408,12 @@ DIRECTORY_SETTINGS: Final[Mapping[str, str]] = {
 }
 
 
-def _directories(source: Source, *, development: bool) -> dict[str, LdapConfig]:
+def _directories(source: SettingsReader, *, development: bool) -> dict[str, LdapConfig]:
     found = {name: _directory(source, name, development=development) for name in source.names("directory")}
     return {name: config for name, config in found.items() if config is not None}
 
 
-def _directory(source: Source, name: str, *, development: bool) -> LdapConfig | None:
+def _directory(source: SettingsReader, name: str, *, development: bool) -> LdapConfig | None:
     here = ("directory", name)
     kind = source.get((*here, "type"), str)
     if kind not in PROVIDERS:
@@ -430,19 +439,19 @@ def _directory(source: Source, name: str, *, development: bool) -> LdapConfig | 
     try:
         return LdapConfig(name=name, **given)
     except ValueError as error:
-        key, sentence = _blamed(str(error))
+        key, sentence = _split_config_error(str(error))
         source.refuse((*here, key) if key else here, sentence)
         return None
 
 
-def _blamed(message: str) -> tuple[str, str]:
+def _split_config_error(message: str) -> tuple[str, str]:
     """Return which setting a config class complains about, and the rest of its sentence."""
     sentence = message.rpartition("': ")[2] if message.startswith("directory ") else message
     key, colon, rest = sentence.partition(": ")
     return (key, rest) if colon and key in DIRECTORY_SETTINGS else ("", sentence)
 
 
-def _password(source: Source, path: tuple[str, ...], file: Path) -> str:
+def _password(source: SettingsReader, path: tuple[str, ...], file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -453,7 +462,7 @@ def _password(source: Source, path: tuple[str, ...], file: Path) -> str:
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-def _unsafe(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
+def _check_values(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield each checked setting's path and the remedy, empty where nothing is wrong."""
     yield ("server", "bind"), _bind_remedy(values["bind"])
     yield ("server", "public_url"), _public_url_remedy(values)
@@ -576,7 +585,7 @@ def _proxies_remedy(networks: tuple[str, ...], *, development: bool) -> str:
     return ""
 
 
-class _Refused(NamedTuple):
+class _UnsupportedScheme(NamedTuple):
     schemes: tuple[str, ...]
     remedy: str
 
@@ -595,13 +604,13 @@ def _database_remedy(url: str) -> str:
     return ""
 
 
-_NOT_YET: Final = (
-    _Refused(("rediss",), "TLS to Redis is not built yet: use unix://, or redis:// on a private network"),
-    _Refused(
+_UNSUPPORTED: Final = (
+    _UnsupportedScheme(("rediss",), "TLS to Redis is not built yet: use unix://, or redis:// on a private network"),
+    _UnsupportedScheme(
         ("sentinel", "redis+sentinel", "redis-sentinel"),
         "Redis Sentinel is not built yet: name one server with redis://",
     ),
-    _Refused(
+    _UnsupportedScheme(
         ("cluster", "redis+cluster", "redis-cluster"), "Redis Cluster is not built yet: name one server with redis://"
     ),
 )
@@ -611,7 +620,7 @@ def _redis_remedy(url: str) -> str:
     if not url:
         return ""
     parts = urlsplit(url)
-    for refused in _NOT_YET:
+    for refused in _UNSUPPORTED:
         if parts.scheme in refused.schemes:
             return refused.remedy
     right = (parts.scheme == "redis" and parts.hostname) or (parts.scheme == "unix" and parts.path)
@@ -621,7 +630,7 @@ def _redis_remedy(url: str) -> str:
 # --- descriptions -----------------------------------------------------------------------------------------------------
 
 
-class Described(NamedTuple):
+class SettingDescription(NamedTuple):
     """One setting as its reference page lists it."""
 
     section: str
@@ -631,22 +640,22 @@ class Described(NamedTuple):
     description: str
 
 
-def described() -> Iterator[Described]:
+def describe_settings() -> Iterator[SettingDescription]:
     """Yield every setting; ``NAME`` stands for a directory's own name."""
     for one in fields(Settings):
         if one.metadata:
             section, key = _path(one.name, one.metadata["section"])
             shown = one.metadata["shown"] or _toml(one.metadata["default"])
-            yield Described(section, key, variable_of((section, key)), shown, one.metadata["description"])
+            yield SettingDescription(section, key, variable_of((section, key)), shown, one.metadata["description"])
     for limit in fields(Limits):
         words = limit.name.replace("_", " ")
         variable = variable_of(("limits", limit.name))
-        yield Described("limits", limit.name, variable, str(limit.default), f"Quota: {words}.")
+        yield SettingDescription("limits", limit.name, variable, str(limit.default), f"Quota: {words}.")
     defaults = {one.name: one.default for one in fields(LdapConfig)}
     for key, description in DIRECTORY_SETTINGS.items():
         default = defaults.get(key, "")
         path = ("directory", "NAME", key)
-        yield Described(
+        yield SettingDescription(
             "directory.NAME", key, variable_of(path), "" if default is MISSING else _toml(default), description
         )
 

@@ -10,7 +10,9 @@ from typing import Any
 
 PREFIX = "FEDGATE_"
 # A Kubernetes Service named "fedgate" adds these to every pod beside it; they are none of ours.
-_FOREIGN = re.compile(r"FEDGATE(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
+_KUBERNETES_VARIABLE = re.compile(
+    r"FEDGATE(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)"
+)
 _HEADER = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
 _KEY = re.compile(r"\s*([A-Za-z0-9_\"'.\s-]+?)\s*=")
 
@@ -36,7 +38,7 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ValueType:
     """A type of setting: its name in messages, which TOML values it takes, and how it reads a variable's text."""
 
     name: str
@@ -67,17 +69,17 @@ def _is_list(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
-KINDS: Mapping[object, Kind] = {
-    str: Kind("a text", _is(str), str),
-    int: Kind("a whole number", _is(int), _parse_int),
-    float: Kind("a number", _is(int, float), float),
-    bool: Kind("true or false", _is(bool), _parse_bool),
-    tuple[str, ...]: Kind("a list of texts", _is_list, _parse_list),
-    Path: Kind("a path", _is(str), str),
+VALUE_TYPES: Mapping[object, ValueType] = {
+    str: ValueType("a text", _is(str), str),
+    int: ValueType("a whole number", _is(int), _parse_int),
+    float: ValueType("a number", _is(int, float), float),
+    bool: ValueType("true or false", _is(bool), _parse_bool),
+    tuple[str, ...]: ValueType("a list of texts", _is_list, _parse_list),
+    Path: ValueType("a path", _is(str), str),
 }
 
 
-class Source:
+class SettingsReader:
     """One TOML text and one environment; remembers what was asked for, so that what is left over is unknown."""
 
     def __init__(self, text: str, name: str, folder: Path, environ: Mapping[str, str]) -> None:
@@ -99,7 +101,7 @@ class Source:
         self._asked.add(path)
         variable = variable_of(path)
         self._asked_variables.add(variable)
-        rule = KINDS[kind]
+        rule = VALUE_TYPES[kind]
         value, folder = self._lookup(path), self._folder
         if variable in self._environ:
             try:
@@ -110,7 +112,7 @@ class Source:
             return None
         if not rule.accepts(value):
             return self.refuse(path, f"must be {rule.name}")
-        return _finished(kind, value, folder)
+        return _convert(kind, value, folder)
 
     def names(self, section: str) -> tuple[str, ...]:
         """Return the names of a section's tables, such as NAME of ``[directory.NAME]``."""
@@ -129,13 +131,13 @@ class Source:
         else:
             self.problems.append(Problem(self._where(path), ".".join(path), remedy))
 
-    def refuse_unknown(self, *variables: str) -> None:
+    def report_unknown(self, *variables: str) -> None:
         """Note a problem for everything that nobody asked for; ``variables`` are known ones beyond the settings."""
         for path in _leaves(self._document, self._asked):
             if path not in self._asked and not any(path[: len(known)] == known for known in self._refused):
                 self.refuse(path, "unknown setting." + _closest(".".join(path), map(".".join, self._asked)))
         for name in self._environ.keys() - self._asked_variables - set(variables):
-            if not _FOREIGN.fullmatch(name):
+            if not _KUBERNETES_VARIABLE.fullmatch(name):
                 remedy = "unknown variable." + _closest(name, self._asked_variables)
                 self.problems.append(Problem("environment", name, remedy))
 
@@ -182,7 +184,7 @@ def _parts(dotted: str) -> tuple[str, ...]:
     return tuple(part.strip().strip("\"'") for part in dotted.split("."))
 
 
-def _finished(kind: object, value: Any, folder: Path) -> Any:  # noqa: ANN401 - the kind says what it is
+def _convert(kind: object, value: Any, folder: Path) -> Any:  # noqa: ANN401 - the kind says what it is
     if kind is Path:
         # normpath and not resolve(): a link that an operator made keeps its own name.
         return folder.absolute() / value

@@ -75,7 +75,7 @@ class Directory:
             entries = read_ldif(self._path.read_text(encoding="utf-8"))
             self.entries = {entry.dn.casefold(): entry for entry in entries}
 
-    def proves(self, dn: str, password: bytes) -> bool:
+    def verify_password(self, dn: str, password: bytes) -> bool:
         """Say whether this is the entry's password; an unknown entry takes as long."""
         entry = self.entries.get(dn.casefold())
         passwords = entry.attributes.get(_SECRET, ()) if entry else ()
@@ -185,7 +185,7 @@ def _bind(directory: Directory, request: Any) -> _Outcome:  # noqa: ANN401 - lda
     if code == _SUCCESS and request.dn:
         with suppress(ValueError):
             bound = normalise_dn(request.dn.decode())
-        if bound is None or not directory.proves(bound, request.auth):
+        if bound is None or not directory.verify_password(bound, request.auth):
             code, bound = _INVALID_CREDENTIALS, None
     return _Outcome((pureldap.LDAPBindResponse(resultCode=code),), bound)
 
@@ -194,7 +194,7 @@ def _modify_password(directory: Directory, request: PasswordModify, bound: str |
     """Change a password as its owner, and return the result code."""
     if bound is None or request.identity.decode(errors="replace") not in {"", bound}:
         return _INSUFFICIENT_RIGHTS
-    if not directory.proves(bound, request.old):
+    if not directory.verify_password(bound, request.old):
         return _INVALID_CREDENTIALS
     if not request.new:
         return _UNWILLING  # RFC 3062 section 2: it would have to make one up
@@ -239,7 +239,7 @@ def _shown(entry: LdifEntry, asked: list[bytes], *, types_only: bool) -> list[tu
     return shown
 
 
-class _Conversation(asyncio.Protocol):
+class _LdapProtocol(asyncio.Protocol):
     """One client's connection."""
 
     def __init__(self, directory: Directory) -> None:
@@ -336,7 +336,7 @@ async def serve(directory: Directory, host: str, port: int, ready: Callable[[str
     stop = asyncio.Event()
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_, stop.set)
-    server = await loop.create_server(lambda: _Conversation(directory), host, port)
+    server = await loop.create_server(lambda: _LdapProtocol(directory), host, port)
     ready(f"ldap://{host}:{server.sockets[0].getsockname()[1]}")
     await stop.wait()
     server.close()

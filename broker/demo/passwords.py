@@ -43,14 +43,14 @@ class PasswordModify:
 def with_password(text: str, dn: str, password: bytes) -> str:
     """Return an LDIF file in which one entry has this password and no ``pwdReset``; raises ValueError for no LDIF."""
     blocks = text.split("\n\n")
-    return "\n\n".join(_changed(block, password) if _is_of(block, dn) else block for block in blocks)
+    return "\n\n".join(_with_new_password(block, password) if _is_of(block, dn) else block for block in blocks)
 
 
 def _is_of(block: str, dn: str) -> bool:
     return any(entry.dn.casefold() == dn.casefold() for entry in read_ldif(block))
 
 
-def _changed(block: str, password: bytes) -> str:
+def _with_new_password(block: str, password: bytes) -> str:
     lines = block.replace("\n ", "").splitlines()
     kept = [line for line in lines if not line.lower().startswith(_REPLACED)]
     return "\n".join([*kept, _line(password)]) + ("\n" if block.endswith("\n") else "")

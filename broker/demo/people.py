@@ -44,7 +44,7 @@ def read_ldif(text: str) -> list[LdifEntry]:
     """
     entries = [_entry(record) for record in _records(text)]
     parents = _parents(entries)
-    return [_completed(entry, parents.get(entry.dn.casefold(), ())) for entry in entries]
+    return [_with_operational_attributes(entry, parents.get(entry.dn.casefold(), ())) for entry in entries]
 
 
 def people(path: Path) -> list[Person]:
@@ -118,7 +118,7 @@ def _all_groups(dn: str, parents: Mapping[str, tuple[str, ...]]) -> tuple[str, .
     return tuple(sorted(found))
 
 
-def _completed(entry: LdifEntry, groups: tuple[str, ...]) -> LdifEntry:
+def _with_operational_attributes(entry: LdifEntry, groups: tuple[str, ...]) -> LdifEntry:
     generated = str(uuid.uuid5(uuid.NAMESPACE_X500, entry.dn)).encode()
     attributes = {"entryuuid": (generated,), **entry.attributes}
     if groups:

@@ -65,7 +65,7 @@ class ShownKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Seeded:
+class SeedResult:
     """How the account's owner and its administrator get in; a password is None where it was shown before.
 
     ``root_email`` is None where somebody has an account from before there was a page to sign in to.
@@ -80,7 +80,7 @@ class Seeded:
 
 def seed(
     tx: Connection, *, now: datetime, random: Random, vault: Vault, limits: Limits, new_keys: bool = False
-) -> Seeded:
+) -> SeedResult:
     """Make the demonstration account if it is not there; ``new_keys`` replaces keys and passwords of one that is."""
     root = Principal(
         PrincipalKind.ROOT, ACCOUNT_ID, root_arn(ACCOUNT_ID), ACCOUNT_ID, root_arn(ACCOUNT_ID), ACCOUNT_ID, "root"
@@ -90,20 +90,20 @@ def seed(
         new = create_account(tx, account_id=ACCOUNT_ID, alias=ALIAS, now=now, random=random, vault=vault)
         return _with_passwords(call, ShownKey(new.root_access_key_id, new.root_secret), _fill(call))
     if new_keys:
-        return _renewed(call)
+        return _replace_keys(call)
     kept = root_login_of(tx, ACCOUNT_ID)
     root_key, admin_key = _first_key(call, {}), _first_key(call, {"UserName": ADMIN})
-    return Seeded(ShownKey(root_key, None), ShownKey(admin_key, None), kept.email if kept else None)
+    return SeedResult(ShownKey(root_key, None), ShownKey(admin_key, None), kept.email if kept else None)
 
 
-def _with_passwords(call: Call, root: ShownKey, admin: ShownKey) -> Seeded:
+def _with_passwords(call: Call, root: ShownKey, admin: ShownKey) -> SeedResult:
     """Return the keys with new passwords of both, for the page."""
     made = [random_password(policy_of(call.tx, ACCOUNT_ID), call.random) for _ in range(2)]
     set_root_login(call.tx, ACCOUNT_ID, ROOT_EMAIL, made[0], now=call.now, random=call.random, reset_required=False)
     mine = (user.c.account_id == ACCOUNT_ID, user.c.name == ADMIN)
     has_one = call.tx.execute(select(login_profile.c.user_id).join(user).where(*mine)).first()
     _run(call, "UpdateLoginProfile" if has_one else "CreateLoginProfile", UserName=ADMIN, Password=made[1])
-    return Seeded(root, admin, ROOT_EMAIL, *made)
+    return SeedResult(root, admin, ROOT_EMAIL, *made)
 
 
 def _fill(call: Call) -> ShownKey:
@@ -139,7 +139,7 @@ def _managed(name: str) -> str:
     return f"arn:aws:iam::aws:policy/{name}"
 
 
-def _renewed(call: Call) -> Seeded:
+def _replace_keys(call: Call) -> SeedResult:
     for owner in ({}, {"UserName": ADMIN}):
         for key_id in _key_ids(call, owner):
             _run(call, "DeleteAccessKey", AccessKeyId=key_id, **owner)

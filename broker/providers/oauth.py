@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from broker.runtime.fetch import Fetcher, NotFetched
+from broker.runtime.fetch import Fetcher, FetchError
 from iam.errors import ExpiredTokenException, IDPCommunicationError, InvalidIdentityToken, ServiceUnavailable
 from iam.policy.strict_json import Number, load
 
@@ -21,7 +21,7 @@ _REFUSALS = (400, 401)
 _MOST_AT_ONCE = 16  # questions that one worker asks at the same time
 
 
-class Person(NamedTuple):
+class TokenSubject(NamedTuple):
     """Whom an access token is for: their id at the provider, the application's, and what condition keys tell."""
 
     subject: str
@@ -30,7 +30,7 @@ class Person(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class AccessTokens:
+class AccessTokenVerifier:
     """Asks the two providers about tokens, at these addresses."""
 
     fetcher: Fetcher
@@ -38,9 +38,9 @@ class AccessTokens:
     facebook_url: str
     turns: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_MOST_AT_ONCE))
 
-    def person(self, provider: str, token: str) -> Person:
+    def person(self, provider: str, token: str) -> TokenSubject:
         """Return whom a token is for; raise InvalidIdentityToken, ExpiredTokenException, IDPCommunicationError."""
-        ask: Mapping[str, Callable[[str], Person]] = {AMAZON: self._amazon, FACEBOOK: self._facebook}
+        ask: Mapping[str, Callable[[str], TokenSubject]] = {AMAZON: self._amazon, FACEBOOK: self._facebook}
         if not self.turns.acquire(blocking=False):
             raise ServiceUnavailable(f"Too many tokens of {provider} are being checked. Try again later.")
         try:
@@ -48,7 +48,7 @@ class AccessTokens:
         finally:
             self.turns.release()
 
-    def _amazon(self, token: str) -> Person:
+    def _amazon(self, token: str) -> TokenSubject:
         told = self._ask(AMAZON, f"{self.amazon_url}/auth/o2/tokeninfo", access_token=token)
         if told.get("iss", _AMAZON_ISSUER) != _AMAZON_ISSUER:
             raise InvalidIdentityToken("The access token is invalid", log="iss")
@@ -59,17 +59,17 @@ class AccessTokens:
             raise ExpiredTokenException("The access token has expired")
         subject, application = _text(told, "user_id"), _text(told, "app_id")
         keys = {"user_id": (subject,), "app_id": (application,), "aud": (_text(told, "aud"),)}
-        return Person(subject, application, keys)
+        return TokenSubject(subject, application, keys)
 
-    def _facebook(self, token: str) -> Person:
+    def _facebook(self, token: str) -> TokenSubject:
         application = _text(self._ask(FACEBOOK, f"{self.facebook_url}/app", access_token=token), "id")
         subject = _text(self._ask(FACEBOOK, f"{self.facebook_url}/me", fields="id", access_token=token), "id")
-        return Person(subject, application, {"id": (subject,), "app_id": (application,)})
+        return TokenSubject(subject, application, {"id": (subject,), "app_id": (application,)})
 
     def _ask(self, provider: str, address: str, **query: str) -> Mapping[str, object]:
         try:
             found = load(self.fetcher.get(f"{address}?{urlencode(query)}").decode("utf-8"))
-        except NotFetched as error:
+        except FetchError as error:
             if error.status in _REFUSALS:
                 raise InvalidIdentityToken("The access token is invalid", log=f"{provider}: {error.status}") from error
             raise IDPCommunicationError(f"Error communicating with {provider}", log=str(error)) from error

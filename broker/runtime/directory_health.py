@@ -15,14 +15,14 @@ _AT_MOST: Final = 12.0  # seconds: a directory of several servers may take longe
 _TOGETHER: Final = 16
 
 
-class Checkable(Protocol):
+class HealthCheckable(Protocol):
     """A directory that can say whether it answers."""
 
     def check(self) -> None:
         """Return when it answers; raise whatever is wrong."""
 
 
-class State(StrEnum):
+class DirectoryState(StrEnum):
     """How a directory is; what an exception says stays in the log."""
 
     GOOD = "good"
@@ -33,45 +33,48 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class DirectoryHealth:
     """How a directory is: its state, the class of the error, and how many milliseconds the answer took."""
 
     name: str
-    state: State
+    state: DirectoryState
     error: str
     took: int
 
 
-def health(
-    directories: Mapping[str, Checkable], monotonic: Callable[[], float], *, at_most: float = _AT_MOST
-) -> tuple[Health, ...]:
+def check_directories(
+    directories: Mapping[str, HealthCheckable], monotonic: Callable[[], float], *, at_most: float = _AT_MOST
+) -> tuple[DirectoryHealth, ...]:
     """Return the state of every directory, by name; takes as long as the slowest, and so many seconds at most."""
     if not directories:
         return ()
     together = ThreadPoolExecutor(min(_TOGETHER, len(directories)), thread_name_prefix="directory")
-    asked = {name: together.submit(_checked, name, one, monotonic) for name, one in sorted(directories.items())}
+    asked = {name: together.submit(_check, name, one, monotonic) for name, one in sorted(directories.items())}
     wait(asked.values(), timeout=at_most)
     together.shutdown(wait=False, cancel_futures=True)
-    return tuple(_answer(future) or Health(name, State.SLOW, "", int(at_most * 1000)) for name, future in asked.items())
+    return tuple(
+        _result_of(future) or DirectoryHealth(name, DirectoryState.SLOW, "", int(at_most * 1000))
+        for name, future in asked.items()
+    )
 
 
-def _answer(future: Future[Health]) -> Health | None:
+def _result_of(future: Future[DirectoryHealth]) -> DirectoryHealth | None:
     return future.result() if future.done() and not future.cancelled() else None
 
 
-def _checked(name: str, directory: Checkable, monotonic: Callable[[], float]) -> Health:
+def _check(name: str, directory: HealthCheckable, monotonic: Callable[[], float]) -> DirectoryHealth:
     started = monotonic()
     state, error = _state(name, directory)
-    return Health(name, state, error, round((monotonic() - started) * 1000))
+    return DirectoryHealth(name, state, error, round((monotonic() - started) * 1000))
 
 
-def _state(name: str, directory: Checkable) -> tuple[State, str]:
+def _state(name: str, directory: HealthCheckable) -> tuple[DirectoryState, str]:
     try:
         directory.check()
     except ProviderUnavailable as error:
         log.warning("the directory %s does not answer: %s", name, error.log)
-        return (State.UNTRUSTED if error.security else State.AWAY), type(error).__name__
+        return (DirectoryState.UNTRUSTED if error.security else DirectoryState.AWAY), type(error).__name__
     except Exception as error:
         log.exception("the directory %s cannot be asked", name)
-        return State.BROKEN, type(error).__name__
-    return State.GOOD, ""
+        return DirectoryState.BROKEN, type(error).__name__
+    return DirectoryState.GOOD, ""

@@ -30,7 +30,7 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 Address = IPv4Address | IPv6Address
 
 
-class NotFetched(Exception):
+class FetchError(Exception):
     """A document that could not be fetched, or must not be; the message says why.
 
     ``status`` is that of an answer which was not 200, and None where there was no answer.
@@ -52,21 +52,23 @@ class Fetcher:
 
     def get(self, url: str, **headers: str) -> bytes:
         """Return the document at an address; raise NotFetched."""
-        return self._ask("GET", url, None, headers)
+        return self._request("GET", url, None, headers)
 
     def post(self, url: str, form: Mapping[str, str], **headers: str) -> bytes:
         """Return the answer to a form that is posted; raise NotFetched."""
         given = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json", **headers}
-        return self._ask("POST", url, urlencode(form).encode(), given)
+        return self._request("POST", url, urlencode(form).encode(), given)
 
-    def _ask(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
+    def _request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
         parts = self._parts(url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         tls = self.tls if parts.scheme == "https" else None
         start = time.monotonic()
-        address = self._pick(host, port)  # the resolver has time limits of its own, and cannot be interrupted
+        address = self._resolve_allowed_address(
+            host, port
+        )  # the resolver has time limits of its own, and cannot be interrupted
         if time.monotonic() - start > self.within:
-            raise NotFetched(f"{host} cannot be asked: its name is not resolved in time")
+            raise FetchError(f"{host} cannot be asked: its name is not resolved in time")
         connection = _Pinned(host, port, address, tls, self.within)
         alarm = threading.Timer(self.within, connection.hang_up)
         alarm.daemon = True
@@ -79,12 +81,12 @@ class Fetcher:
                 told = _body(answer)
         except (OSError, HTTPException, ValueError) as error:
             why = f"it takes longer than {self.within:.0f} s" if connection.hung_up else _why(error)
-            raise NotFetched(f"{host} cannot be asked: {why}") from error
+            raise FetchError(f"{host} cannot be asked: {why}") from error
         finally:
             alarm.cancel()
             connection.end()
         if connection.hung_up:  # what looks like the end may be ours
-            raise NotFetched(f"{host} cannot be asked: it takes longer than {self.within:.0f} s")
+            raise FetchError(f"{host} cannot be asked: it takes longer than {self.within:.0f} s")
         return told
 
     def _parts(self, url: str) -> SplitResult:
@@ -92,30 +94,30 @@ class Fetcher:
             parts = urlsplit(url)
             _ = parts.port
         except ValueError as error:
-            raise NotFetched("the address cannot be read") from error
+            raise FetchError("the address cannot be read") from error
         if parts.scheme != "https" and not (self.plain and parts.scheme == "http"):
-            raise NotFetched("the address must begin with https://")
+            raise FetchError("the address must begin with https://")
         if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-            raise NotFetched("the address has characters that no address has")
+            raise FetchError("the address has characters that no address has")
         if not parts.hostname or "@" in parts.netloc or parts.fragment:
-            raise NotFetched("the address must have a host, and neither a user nor a fragment")
+            raise FetchError("the address must have a host, and neither a user nor a fragment")
         return parts
 
-    def _pick(self, host: str, port: int) -> Address:
+    def _resolve_allowed_address(self, host: str, port: int) -> Address:
         """Return the address to connect to: all that the name has must be allowed, the first is taken."""
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise NotFetched(f"{host} has no address") from error
+            raise FetchError(f"{host} has no address") from error
         addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
         for one in addresses:
-            if not self._may(one):
-                raise NotFetched(f"{host} is at the private address {one}, which outbound.allowed_networks lacks")
+            if not self._is_allowed_address(one):
+                raise FetchError(f"{host} is at the private address {one}, which outbound.allowed_networks lacks")
         if not addresses:
-            raise NotFetched(f"{host} has no address")
+            raise FetchError(f"{host} has no address")
         return addresses[0]
 
-    def _may(self, address: Address) -> bool:
+    def _is_allowed_address(self, address: Address) -> bool:
         inner = address.ipv4_mapped if isinstance(address, IPv6Address) else None
         if inner is not None:
             address = inner
@@ -128,14 +130,14 @@ class Fetcher:
 
 def _body(answer: HTTPResponse) -> bytes:
     if answer.status != 200:  # noqa: PLR2004 - a redirect is none of ours to follow
-        raise NotFetched(f"the answer has status {answer.status}", answer.status)
+        raise FetchError(f"the answer has status {answer.status}", answer.status)
     if answer.getheader("Content-Encoding", "identity").lower() not in ("identity", ""):
-        raise NotFetched("the answer is compressed, which was not asked for")
+        raise FetchError("the answer is compressed, which was not asked for")
     data = b""
     while chunk := answer.read(_CHUNK):
         data += chunk
         if len(data) > _LARGEST:
-            raise NotFetched(f"the answer is larger than {_LARGEST} bytes")
+            raise FetchError(f"the answer is larger than {_LARGEST} bytes")
     return data
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker.config.settings import MASTER_KEY_VARIABLE, Settings
-from broker.runtime.processes import NotStarted
+from broker.runtime.processes import StartupError
 from broker.wiring import now, open_store, random
 from iam.store.store import Store
 from iam.store.vault import Vault
@@ -18,14 +18,14 @@ _MASTER_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Installed:
+class InstallResult:
     """What was made, or was there already: each thing with a word on which of the two."""
 
     settings: Settings
     made: Mapping[str, str]
 
 
-def install(config: Path | None, environ: Mapping[str, str]) -> Installed:
+def install(config: Path | None, environ: Mapping[str, str]) -> InstallResult:
     """Make the data folder, the master key, the database and the first sealing key; raise SettingsError, NotStarted."""
     made: dict[str, str] = {}
     # Read once with any key, to learn where the real one belongs.
@@ -36,12 +36,12 @@ def install(config: Path | None, environ: Mapping[str, str]) -> Installed:
         if MASTER_KEY_VARIABLE not in environ:
             made[f"master key {where.master_key_file}"] = _master_key(where.master_key_file)
     except OSError as error:
-        raise NotStarted(f"{error.filename} cannot be made: {error.strerror}") from error
+        raise StartupError(f"{error.filename} cannot be made: {error.strerror}") from error
     settings = Settings.read(config, environ)
     with closing(open_store(settings)) as store:
         made["database"] = "at the present schema"
         made["sealing key"] = _sealing_key(store, Vault(settings.master_key))
-    return Installed(settings, made)
+    return InstallResult(settings, made)
 
 
 def _folder(folder: Path) -> str:

@@ -16,7 +16,7 @@ from types import FrameType, MappingProxyType
 from typing import Final
 
 from broker.config.settings import CONFIG_VARIABLE, Settings, embedded_socket
-from broker.runtime.processes import Child, NotStarted, spawn
+from broker.runtime.processes import ChildProcess, StartupError, spawn
 from broker.runtime.redis_server import EmbeddedRedis
 
 _READY_WITHIN: Final = 30.0  # seconds
@@ -47,7 +47,7 @@ GUNICORN: Final[Mapping[str, object]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class LaunchOptions:
     """What to start: settings, where they came from, and parts that already run and end with the service.
 
     ``must_be_ready`` gives up where not everything is ready in time; otherwise that is only reported.
@@ -56,7 +56,7 @@ class Launch:
     settings: Settings
     config: Path | None
     environ: Mapping[str, str]
-    parts: Sequence[Child] = ()
+    parts: Sequence[ChildProcess] = ()
     must_be_ready: bool = False
 
 
@@ -96,7 +96,7 @@ def listen(bind: str) -> socket.socket:
         return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
     except OSError as error:
         why = os.strerror(error.errno or 0)
-        raise NotStarted(f"Cannot listen on {bind}: {why}. Choose another address: server.bind.") from error
+        raise StartupError(f"Cannot listen on {bind}: {why}. Choose another address: server.bind.") from error
 
 
 def endpoint_of(listening: socket.socket) -> str:
@@ -106,7 +106,7 @@ def endpoint_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def launch(what: Launch, announce: Callable[[str], None], stopping: threading.Event) -> None:
+def launch(what: LaunchOptions, announce: Callable[[str], None], stopping: threading.Event) -> None:
     """Serve until ``stopping`` is set; ``announce`` gets the endpoint when ready. Raise NotStarted."""
     settings = what.settings
     running = list(what.parts)
@@ -131,7 +131,7 @@ def _public(settings: Settings, here: str) -> str:
     return here if settings.public_url == f"http://{settings.bind}" else settings.public_url
 
 
-def _gunicorn(what: Launch, listening: socket.socket, here: str) -> Child:
+def _gunicorn(what: LaunchOptions, listening: socket.socket, here: str) -> ChildProcess:
     settings = what.settings
     environ = dict(what.environ)
     if what.config is not None:
@@ -141,11 +141,11 @@ def _gunicorn(what: Launch, listening: socket.socket, here: str) -> Child:
     command = gunicorn_arguments(
         "broker.wsgi:application", fd=fd, workers=settings.workers, connections=settings.worker_connections
     )
-    patience = 15.0  # longer than gunicorn's own graceful_timeout
-    return Child("gunicorn", spawn(command, environ=environ, pass_fds=(fd,)), patience)
+    stop_timeout = 15.0  # longer than gunicorn's own graceful_timeout
+    return ChildProcess("gunicorn", spawn(command, environ=environ, pass_fds=(fd,)), stop_timeout)
 
 
-def on_signals() -> threading.Event:
+def stop_event_on_signals() -> threading.Event:
     """Return an event that SIGTERM and SIGINT set from now on, instead of ending this process."""
     stopping = threading.Event()
 
@@ -157,7 +157,7 @@ def on_signals() -> threading.Event:
     return stopping
 
 
-def _await_ready(what: Launch, here: str, running: Sequence[Child], stopping: threading.Event) -> None:
+def _await_ready(what: LaunchOptions, here: str, running: Sequence[ChildProcess], stopping: threading.Event) -> None:
     deadline, pause = time.monotonic() + _READY_WITHIN, 0.05
     while not stopping.is_set():
         reasons = _not_ready(here)
@@ -166,7 +166,7 @@ def _await_ready(what: Launch, here: str, running: Sequence[Child], stopping: th
         _require_alive(running)
         if time.monotonic() > deadline:
             if what.must_be_ready:
-                raise NotStarted(f"Not ready after {_READY_WITHIN:.0f} s: {reasons}")
+                raise StartupError(f"Not ready after {_READY_WITHIN:.0f} s: {reasons}")
             sys.stderr.write(f"fedgate serves, but is not ready: {reasons}\n")
             return
         stopping.wait(pause)
@@ -193,13 +193,13 @@ def _reasons(body: bytes) -> str:
         return ""
 
 
-def _require_alive(running: Sequence[Child]) -> None:
+def _require_alive(running: Sequence[ChildProcess]) -> None:
     for child in running:
-        if child.ended():
-            raise NotStarted(f"{child.ended()}; its messages are above.")
+        if child.exit_message():
+            raise StartupError(f"{child.exit_message()}; its messages are above.")
 
 
-def _watch(running: Sequence[Child], redis: EmbeddedRedis | None, stopping: threading.Event) -> None:
+def _watch(running: Sequence[ChildProcess], redis: EmbeddedRedis | None, stopping: threading.Event) -> None:
     while not stopping.wait(_LOOK_EVERY):
         _require_alive(running)
         if redis is not None:

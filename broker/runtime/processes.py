@@ -13,19 +13,19 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
 
-class NotStarted(Exception):
+class StartupError(Exception):
     """The service cannot be started, or one of its parts ended; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class ChildProcess:
     """One process of the service; ``patience`` is how many seconds it gets to end by itself."""
 
     name: str
     process: "subprocess.Popen[str]"
-    patience: float = 10.0
+    stop_timeout: float = 10.0
 
-    def ended(self) -> str:
+    def exit_message(self) -> str:
         """Return how it ended, or nothing while it runs."""
         code = self.process.poll()
         if code is None:
@@ -37,7 +37,7 @@ class Child:
         """End it: SIGTERM first, SIGKILL when the patience is over."""
         self.process.terminate()
         try:
-            self.process.wait(self.patience)
+            self.process.wait(self.stop_timeout)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -62,11 +62,11 @@ def spawn(
         stdout=sys.stderr if stdout is None else stdout,
         text=True,
         process_group=0,
-        preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - called before this process starts any thread
+        preexec_fn=_kill_when_parent_exits(os.getpid()),  # noqa: PLW1509 - called before this process starts any thread
     )
 
 
-def _die_with(parent: int) -> Callable[[], None]:
+def _kill_when_parent_exits(parent: int) -> Callable[[], None]:
     def before_exec() -> None:
         if sys.platform == "linux":
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from broker.runtime.processes import Child, NotStarted, spawn
+from broker.runtime.processes import ChildProcess, StartupError, spawn
 
 _STARTS_WITHIN = 15.0  # seconds; a large append-only file takes a while to load
 _RESTART_EVERY = 1.0  # seconds between two starts of a server that dies
@@ -22,7 +22,7 @@ _INSTALL = (
 )
 
 
-class RedisNotStarted(NotStarted):
+class RedisStartupError(StartupError):
     """The embedded Redis cannot be started; the message says what to do."""
 
 
@@ -36,7 +36,7 @@ def find_binary(path: str | None = None) -> str:
         packed = Path(package.origin).parent / "bin" / "redis-server"
         if os.access(packed, os.X_OK):
             return str(packed)
-    raise RedisNotStarted(_INSTALL)
+    raise RedisStartupError(_INSTALL)
 
 
 class EmbeddedRedis:
@@ -48,7 +48,7 @@ class EmbeddedRedis:
     def __init__(self, listen: Path, folder: Path) -> None:
         self._listen = listen
         self._folder = folder
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
         self._started = 0.0
 
     def start(self) -> None:
@@ -59,16 +59,16 @@ class EmbeddedRedis:
         while True:
             if self._child is None:
                 self.take_over()
-            if answers(self._listen):
+            if is_redis_ready(self._listen):
                 return
-            ended = self._child.ended() if self._child else ""
+            ended = self._child.exit_message() if self._child else ""
             if ended or time.monotonic() > deadline:
-                raise RedisNotStarted(f"{ended or 'Redis does not answer'}: see {self._folder / 'redis.log'}")
+                raise RedisStartupError(f"{ended or 'Redis does not answer'}: see {self._folder / 'redis.log'}")
             time.sleep(0.01)
 
     def take_over(self) -> None:
         """Start the server if nobody runs it: at first, when the process that ran it has gone, when it has died."""
-        ended = self._child.ended() if self._child else ""
+        ended = self._child.exit_message() if self._child else ""
         if self._child is not None and (not ended or time.monotonic() - self._started < _RESTART_EVERY):
             return
         lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -76,7 +76,7 @@ class EmbeddedRedis:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if ended:
                 sys.stderr.write(f"{ended}, and is started again; see {self._folder / 'redis.log'}\n")
-            self._child = Child("Redis", self._spawn(lock))
+            self._child = ChildProcess("Redis", self._spawn(lock))
             self._started = time.monotonic()
         except BlockingIOError:
             self._child = None  # another process runs it now
@@ -108,10 +108,10 @@ class EmbeddedRedis:
         try:
             return spawn(command, environ=environ, pass_fds=(lock,))
         except OSError as error:
-            raise RedisNotStarted(f"{command[0]} cannot be run: {error.strerror}") from error
+            raise RedisStartupError(f"{command[0]} cannot be run: {error.strerror}") from error
 
 
-def answers(listen: Path) -> bool:
+def is_redis_ready(listen: Path) -> bool:
     """Return whether a Redis answers on a unix socket, with its data loaded."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(1)
@@ -129,6 +129,6 @@ def _private_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         status = folder.lstat()
     except OSError as error:
-        raise RedisNotStarted(f"{folder} cannot be made: {error.strerror}") from error
+        raise RedisStartupError(f"{folder} cannot be made: {error.strerror}") from error
     if folder.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise RedisNotStarted(f"{folder} must be a folder of this user alone: chmod 700, or remove it")
+        raise RedisStartupError(f"{folder} must be a folder of this user alone: chmod 700, or remove it")

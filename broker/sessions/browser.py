@@ -23,7 +23,7 @@ from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 _SIGN_IN_WITHIN = 600  # seconds from the first page to the answer of the identity provider
 _ANSWER_KEPT = 30  # seconds in which a form that was sent twice gets its first answer
 _BEING_ANSWERED, _ANSWERED = "", "1"
-_UNTIDY = 50  # sessions of one person, after which those that have ended are looked for
+_CLEAN_UP_ABOVE = 50  # sessions of one person, after which those that have ended are looked for
 _TIMES = ("authenticated_at", "usable_until", "session_until")
 _LONGEST_AGENT = 200
 
@@ -35,7 +35,7 @@ class Client(NamedTuple):
     user_agent: str = ""
 
 
-_NOBODYS = Client()
+_NO_CLIENT = Client()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ class BrowserSession:
     form_token: str
     opened_at: datetime
     ends_at: datetime
-    renewal: str = field(default="", repr=False)
+    refresh_state: str = field(default="", repr=False)
     mfa_at: datetime | None = None
-    client: Client = _NOBODYS
+    client: Client = _NO_CLIENT
 
     @property
     def handle(self) -> str:
@@ -63,7 +63,7 @@ class BrowserSession:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingLogin:
     """Somebody whose password was right, and who must do one thing more before a session begins.
 
     ``step`` says what: give a second factor, or enrol one. ``opened_at`` is when the password was right.
@@ -75,11 +75,11 @@ class Waiting:
     form_token: str
     opened_at: datetime
     return_to: str
-    memo: str = field(default="", repr=False)
+    refresh_state: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class IdpRequest:
     """A sign-in or sign-out that waits for the identity provider's answer; ``browser`` is the hash of its cookie.
 
     ``nonce`` and ``verifier`` are those of OpenID Connect and PKCE.
@@ -111,7 +111,12 @@ class BrowserSessions:
     # --- sessions -----------------------------------------------------------------------------------------------------
 
     def open(
-        self, identity: Identity, renewal: str = "", *, mfa_at: datetime | None = None, client: Client = _NOBODYS
+        self,
+        identity: Identity,
+        refresh_state: str = "",
+        *,
+        mfa_at: datetime | None = None,
+        client: Client = _NO_CLIENT,
     ) -> tuple[str, BrowserSession]:
         """Begin a session; return what the cookie shall hold, and the session."""
         now = self.now()
@@ -119,28 +124,28 @@ class BrowserSessions:
         if identity.session_until is not None:
             ends = min(ends, identity.session_until)
         client = Client(client.source_ip, client.user_agent[:_LONGEST_AGENT])
-        return self._keep(BrowserSession("", identity, "", now, ends, renewal, mfa_at, client))
+        return self._store(BrowserSession("", identity, "", now, ends, refresh_state, mfa_at, client))
 
     def step_up(self, session: BrowserSession, mfa_at: datetime) -> tuple[str, BrowserSession] | None:
         """Begin the session anew, under another id, now that a second factor was given (THREATS H02).
 
         Return None where it has ended meanwhile: what was signed out stays so (THREATS H03).
         """
-        return self._keep(replace(session, mfa_at=mfa_at)) if self.end(session) else None
+        return self._store(replace(session, mfa_at=mfa_at)) if self.end(session) else None
 
-    def _keep(self, session: BrowserSession) -> tuple[str, BrowserSession]:
+    def _store(self, session: BrowserSession) -> tuple[str, BrowserSession]:
         token, now = self.new_token(), self.now()
-        made = replace(session, key=self._session(token), form_token=self.new_token())
-        person = self._person(made.identity.person)
-        with _answering():
+        made = replace(session, key=self._session_key(token), form_token=self.new_token())
+        person = self._person_key(made.identity.person)
+        with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
-            pipe.set(made.key, _text(made), px=self._left(made, now))
+            pipe.set(made.key, _serialize(made), px=self._ttl(made, now))
             pipe.hset(person, made.key, json.dumps(made.identity.session_index))
             pipe.pexpire(person, _milliseconds(self.lifetime))
-            pipe.zremrangebyscore(self._all, "-inf", now.timestamp())
-            pipe.zadd(self._all, {made.key: made.ends_at.timestamp()})
+            pipe.zremrangebyscore(self._all_key, "-inf", now.timestamp())
+            pipe.zadd(self._all_key, {made.key: made.ends_at.timestamp()})
             pipe.hlen(person)
-            if pipe.execute()[-1] > _UNTIDY:
+            if pipe.execute()[-1] > _CLEAN_UP_ABOVE:
                 self._tidy(person)
         return token, made
 
@@ -155,55 +160,55 @@ class BrowserSessions:
         """Return the session of a cookie, and put its idle end off."""
         if not token:
             return None
-        key, now = self._session(token), self.now()
-        with _answering():
+        key, now = self._session_key(token), self.now()
+        with _redis_errors_as_unavailable():
             text = self.redis.get(key)
             found = None if text is None else _parse(key, str(text))
             if found is None or found.ends_at <= now:
                 self.redis.delete(key)
                 return None
-            self.redis.pexpire(key, self._left(found, now))
+            self.redis.pexpire(key, self._ttl(found, now))
         return found
 
-    def renew(self, session: BrowserSession) -> None:
+    def update(self, session: BrowserSession) -> None:
         """Keep what a provider now says of a person; a session that has ended meanwhile stays ended."""
-        with _answering():
-            self.redis.set(session.key, _text(session), px=self._left(session, self.now()), xx=True)
+        with _redis_errors_as_unavailable():
+            self.redis.set(session.key, _serialize(session), px=self._ttl(session, self.now()), xx=True)
 
     def end(self, session: BrowserSession) -> bool:
         """End one session; return whether there still was one: of many that try, one gets True."""
         return bool(self.end_all(session.identity.provider, session.identity.subject, (session.key,)))
 
-    def of(self, provider: str, subject: str, indexes: tuple[str, ...]) -> tuple[str, ...]:
+    def keys_of(self, provider: str, subject: str, indexes: tuple[str, ...]) -> tuple[str, ...]:
         """Return the keys of a person's sessions: those with these indexes, or all where none are named."""
-        with _answering():
-            found: dict[str, str] = self.redis.hgetall(self._person(f"{provider}|{subject}"))  # type: ignore[assignment]  # decode_responses
+        with _redis_errors_as_unavailable():
+            found: dict[str, str] = self.redis.hgetall(self._person_key(f"{provider}|{subject}"))  # type: ignore[assignment]  # decode_responses
         return tuple(key for key, index in found.items() if not indexes or json.loads(index) in (None, *indexes))
 
     def of_person(self, person: str) -> tuple[BrowserSession, ...]:
         """Return a person's sessions, the newest first."""
-        with _answering():
-            keys: list[str] = self.redis.hkeys(self._person(person))  # type: ignore[assignment]  # decode_responses
-        return self._read(keys)
+        with _redis_errors_as_unavailable():
+            keys: list[str] = self.redis.hkeys(self._person_key(person))  # type: ignore[assignment]  # decode_responses
+        return self._load(keys)
 
-    def everybodys(self, most: int) -> tuple[BrowserSession, ...]:
+    def newest(self, most: int) -> tuple[BrowserSession, ...]:
         """Return so many sessions of all people, the newest first."""
         while True:
-            with _answering():
+            with _redis_errors_as_unavailable():
                 keys: list[str] = self.redis.zrevrangebyscore(  # type: ignore[assignment]  # decode_responses
-                    self._all, "+inf", self.now().timestamp(), start=0, num=most
+                    self._all_key, "+inf", self.now().timestamp(), start=0, num=most
                 )
-            found = self._read(keys)
+            found = self._load(keys)
             idle = set(keys) - {one.key for one in found}
             if not idle:
                 return found
-            with _answering():  # else those that have ended by themselves would hide others
-                self.redis.zrem(self._all, *idle)
+            with _redis_errors_as_unavailable():  # else those that have ended by themselves would hide others
+                self.redis.zrem(self._all_key, *idle)
 
-    def _read(self, keys: list[str]) -> tuple[BrowserSession, ...]:
+    def _load(self, keys: list[str]) -> tuple[BrowserSession, ...]:
         if not keys:
             return ()
-        with _answering():
+        with _redis_errors_as_unavailable():
             texts = self.redis.mget(keys)
         parsed = [_parse(key, str(text)) for key, text in zip(keys, texts, strict=True) if text is not None]
         live = [one for one in parsed if one is not None and one.ends_at > self.now()]
@@ -213,23 +218,25 @@ class BrowserSessions:
         """End these sessions of a person; return how many there still were."""
         if not keys:
             return 0
-        with _answering():
+        with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
             pipe.delete(*keys)
-            pipe.hdel(self._person(f"{provider}|{subject}"), *keys)
-            pipe.zrem(self._all, *keys)
+            pipe.hdel(self._person_key(f"{provider}|{subject}"), *keys)
+            pipe.zrem(self._all_key, *keys)
             return int(pipe.execute()[0])
 
     # --- who has one thing more to do ---------------------------------------------------------------------------------
 
-    def wait(self, step: str, identity: Identity, return_to: str, memo: str = "") -> tuple[str, Waiting]:
+    def start_pending_login(
+        self, step: str, identity: Identity, return_to: str, refresh_state: str = ""
+    ) -> tuple[str, PendingLogin]:
         """Remember somebody who has one thing more to do; return what the cookie shall hold, and the memory."""
         token, now = self.new_token(), self.now()
-        made = Waiting(self._waiting(token), step, identity, self.new_token(), now, return_to, memo)
-        told = {"step": step, "form_token": made.form_token, "return_to": return_to, "memo": memo}
+        made = PendingLogin(self._waiting_key(token), step, identity, self.new_token(), now, return_to, refresh_state)
+        told = {"step": step, "form_token": made.form_token, "return_to": return_to, "memo": refresh_state}
         told["opened_at"] = now.isoformat()
-        mine = self._waiting_of(identity.person)
-        with _answering():
+        mine = self._waiting_of_key(identity.person)
+        with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
             pipe.set(made.key, json.dumps(told | _identity(identity)), ex=_SIGN_IN_WITHIN)
             pipe.sadd(mine, made.key)
@@ -237,120 +244,120 @@ class BrowserSessions:
             pipe.execute()
         return token, made
 
-    def waiting(self, token: str | None) -> Waiting | None:
+    def find_pending_login(self, token: str | None) -> PendingLogin | None:
         """Return who waits with this cookie, or None."""
         if not token:
             return None
-        with _answering():
-            text = self.redis.get(self._waiting(token))
+        with _redis_errors_as_unavailable():
+            text = self.redis.get(self._waiting_key(token))
         try:
             found = json.loads(str(text)) if text is not None else None
-            return None if found is None else _parse_waiting(self._waiting(token), found)
+            return None if found is None else _parse_waiting(self._waiting_key(token), found)
         except (ValueError, TypeError, KeyError, AttributeError):  # of another version of this program
             return None
 
-    def end_waiting(self, waiting: Waiting) -> bool:
+    def consume_pending_login(self, waiting: PendingLogin) -> bool:
         """Forget who waits; return whether they still did: of many that try, one gets True."""
-        with _answering():
+        with _redis_errors_as_unavailable():
             return bool(self.redis.delete(waiting.key))
 
-    def end_waiting_of(self, person: str) -> None:
+    def end_pending_logins_of(self, person: str) -> None:
         """Forget all who wait as this person: what proved them counts no more."""
-        mine = self._waiting_of(person)
-        with _answering():
+        mine = self._waiting_of_key(person)
+        with _redis_errors_as_unavailable():
             keys: set[str] = self.redis.smembers(mine)  # type: ignore[assignment]  # decode_responses
             if keys:
                 self.redis.delete(*keys, mine)
 
     # --- what waits for an answer -------------------------------------------------------------------------------------
 
-    def begin(self, message_id: str, begun: Begun) -> None:
+    def save_idp_request(self, message_id: str, begun: IdpRequest) -> None:
         """Remember what an identity provider was asked."""
-        with _answering():
-            self.redis.set(self._begun(message_id), json.dumps(asdict(begun)), ex=_SIGN_IN_WITHIN)
+        with _redis_errors_as_unavailable():
+            self.redis.set(self._begun_key(message_id), json.dumps(asdict(begun)), ex=_SIGN_IN_WITHIN)
 
-    def begun(self, message_id: str) -> Begun | None:
+    def find_idp_request(self, message_id: str) -> IdpRequest | None:
         """Return what was asked under an id, as often as wanted."""
-        with _answering():
-            text = self.redis.get(self._begun(message_id))
+        with _redis_errors_as_unavailable():
+            text = self.redis.get(self._begun_key(message_id))
         try:
-            return None if text is None else Begun(**json.loads(str(text)))
+            return None if text is None else IdpRequest(**json.loads(str(text)))
         except (ValueError, TypeError):  # of another version of this program
             return None
 
-    def finish(self, message_id: str) -> bool:
+    def consume_idp_request(self, message_id: str) -> bool:
         """Forget what was asked; return whether it was still there: of many that try, one gets True."""
-        with _answering():
-            return self.redis.getdel(self._begun(message_id)) is not None
+        with _redis_errors_as_unavailable():
+            return self.redis.getdel(self._begun_key(message_id)) is not None
 
-    def browser_of(self, cookie: str | None) -> str:
+    def hash_browser_cookie(self, cookie: str | None) -> str:
         """Return the hash by which a browser's own cookie is remembered."""
         return _hash(cookie or "")
 
     # --- forms that are sent twice ------------------------------------------------------------------------------------
 
-    def claim(self, form: str, seconds: int) -> bool:
+    def claim_form(self, form: str, seconds: int) -> bool:
         """Return whether a form is sent for the first time in so many seconds: of many that try, one gets True."""
-        with _answering():
-            return bool(self.redis.set(self._sent(form), _BEING_ANSWERED, nx=True, ex=seconds))
+        with _redis_errors_as_unavailable():
+            return bool(self.redis.set(self._sent_key(form), _BEING_ANSWERED, nx=True, ex=seconds))
 
-    def answer(self, form: str, text: str, *, anew: bool) -> None:
+    def store_form_response(self, form: str, text: str, *, anew: bool) -> None:
         """Keep the answer to a form, sealed by the caller, for whoever sent it twice; ``anew``: for later tries not."""
-        with _answering():
+        with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
-            pipe.set(self._answer(form), text, ex=_ANSWER_KEPT)
+            pipe.set(self._answer_key(form), text, ex=_ANSWER_KEPT)
             if anew:
-                pipe.expire(self._sent(form), _ANSWER_KEPT)
+                pipe.expire(self._sent_key(form), _ANSWER_KEPT)
             else:
-                pipe.set(self._sent(form), _ANSWERED, xx=True, keepttl=True)
+                pipe.set(self._sent_key(form), _ANSWERED, xx=True, keepttl=True)
             pipe.execute()
 
-    def answered(self, form: str) -> str | None:
+    def find_form_response(self, form: str) -> str | None:
         """Return the answer to a form that was sent before: empty while there is none, None once it is kept no more."""
-        with _answering():
-            mark, text = self.redis.mget(self._sent(form), self._answer(form))
+        with _redis_errors_as_unavailable():
+            mark, text = self.redis.mget(self._sent_key(form), self._answer_key(form))
         if text is not None:
             return str(text)
         return "" if mark == _BEING_ANSWERED else None
 
-    def disclaim(self, form: str) -> None:
+    def release_form(self, form: str) -> None:
         """Let a form be sent anew, for what answered it broke off."""
-        with _answering():
-            self.redis.delete(self._sent(form))
+        with _redis_errors_as_unavailable():
+            self.redis.delete(self._sent_key(form))
 
     # --- small parts --------------------------------------------------------------------------------------------------
 
     @property
-    def _all(self) -> str:
+    def _all_key(self) -> str:
         return f"{self.prefix}all"
 
-    def _left(self, session: BrowserSession, now: datetime) -> int:
+    def _ttl(self, session: BrowserSession, now: datetime) -> int:
         return max(1, _milliseconds(min(self.idle, session.ends_at - now)))
 
-    def _session(self, token: str) -> str:
+    def _session_key(self, token: str) -> str:
         return f"{self.prefix}session:{_hash(token)}"
 
-    def _waiting(self, token: str) -> str:
+    def _waiting_key(self, token: str) -> str:
         return f"{self.prefix}waiting:{_hash(token)}"
 
-    def _waiting_of(self, person: str) -> str:
+    def _waiting_of_key(self, person: str) -> str:
         return f"{self.prefix}waiting-of:{_hash(person)}"
 
-    def _person(self, person: str) -> str:
+    def _person_key(self, person: str) -> str:
         return f"{self.prefix}person:{_hash(person)}"
 
-    def _begun(self, message_id: str) -> str:
+    def _begun_key(self, message_id: str) -> str:
         return f"{self.prefix}begun:{_hash(message_id)}"
 
-    def _sent(self, form: str) -> str:
+    def _sent_key(self, form: str) -> str:
         return f"{self.prefix}sent:{_hash(form)}"
 
-    def _answer(self, form: str) -> str:
+    def _answer_key(self, form: str) -> str:
         return f"{self.prefix}answer:{_hash(form)}"
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
+def _redis_errors_as_unavailable() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
@@ -368,9 +375,9 @@ def _milliseconds(span: timedelta) -> int:
 # --- as text ----------------------------------------------------------------------------------------------------------
 
 
-def _text(session: BrowserSession) -> str:
+def _serialize(session: BrowserSession) -> str:
     times = {name: _stamp(getattr(session, name)) for name in ("opened_at", "ends_at", "mfa_at")}
-    more = {"form_token": session.form_token, "renewal": session.renewal, "client": session.client, **times}
+    more = {"form_token": session.form_token, "renewal": session.refresh_state, "client": session.client, **times}
     return json.dumps(_identity(session.identity) | more)
 
 
@@ -404,10 +411,10 @@ def _parse(key: str, text: str) -> BrowserSession | None:
         return None
 
 
-def _parse_waiting(key: str, found: dict[str, Any]) -> Waiting:
+def _parse_waiting(key: str, found: dict[str, Any]) -> PendingLogin:
     opened_at = datetime.fromisoformat(found["opened_at"])
     more = found["return_to"], found["memo"]
-    return Waiting(key, found["step"], _parse_identity(found), found["form_token"], opened_at, *more)
+    return PendingLogin(key, found["step"], _parse_identity(found), found["form_token"], opened_at, *more)
 
 
 def _parse_identity(found: dict[str, Any]) -> Identity:

@@ -12,7 +12,7 @@ _EVERY = 15 * 60 * 1000  # milliseconds; the answer has always been a rough one,
 _REMEMBERED = 50_000
 
 
-class KeyUse:
+class AccessKeyUsage:
     """Notes uses; what cannot be noted is never a reason to refuse a request."""
 
     def __init__(self, store: Store) -> None:
@@ -28,7 +28,7 @@ class KeyUse:
             self._noted.clear()
         self._noted[key_id] = at
         try:
-            with self._store.write(revise=False) as tx:
+            with self._store.write(bump_revision=False) as tx:
                 record_key_use(tx, key_id, at, service, region)
         except ServiceError as error:
             log.warning("the use of a key could not be noted: %s", error.log)

@@ -14,42 +14,44 @@ from sts.identity import Identity, Refusal
 
 
 @dataclass(frozen=True, slots=True)
-class Renewal:
+class DirectoryRefresh:
     """Asks the directories by their names, while somebody looks at pages at most once in ``every``."""
 
     sessions: BrowserSessions
     directories: Mapping[str, LdapProvider]
-    every: timedelta
+    interval: timedelta
 
-    def concerns(self, identity: Identity) -> bool:
+    def is_directory_identity(self, identity: Identity) -> bool:
         """Return whether somebody is a person of a directory: what other providers said is renewed elsewhere."""
         return type(identity) is Identity
 
     def is_due(self, session: BrowserSession, now: datetime) -> bool:
         """Return whether the directory was last asked, or somebody signed in, long ago enough."""
-        if not self.concerns(session.identity):  # of others, ``renewal`` is what their provider is asked with
+        if not self.is_directory_identity(
+            session.identity
+        ):  # of others, ``renewal`` is what their provider is asked with
             return False
-        last = datetime.fromisoformat(session.renewal) if session.renewal else session.opened_at
-        return now - last >= self.every
+        last = datetime.fromisoformat(session.refresh_state) if session.refresh_state else session.opened_at
+        return now - last >= self.interval
 
-    def renewed(self, session: BrowserSession, now: datetime) -> BrowserSession | Refusal:
+    def refresh_identity(self, session: BrowserSession, now: datetime) -> BrowserSession | Refusal:
         """Ask the directory, and keep what it says; raise ProviderUnavailable."""
         identity = session.identity
         provider = self.directories.get(identity.provider.removeprefix("ldap-provider/"))
-        found = provider.look_up(identity) if provider else Refusal("no such directory")
+        found = provider.refresh_identity(identity) if provider else Refusal("no such directory")
         if isinstance(found, Refusal):
-            self.sessions.end_all(identity.provider, identity.subject, self._all_of(identity))
+            self.sessions.end_all(identity.provider, identity.subject, self._session_keys(identity))
             return found
-        return self._kept(replace(session, identity=found), now)
+        return self._save(replace(session, identity=found), now)
 
-    def passed_over(self, session: BrowserSession, now: datetime) -> BrowserSession:
+    def postpone(self, session: BrowserSession, now: datetime) -> BrowserSession:
         """Return the session of somebody whose directory does not answer: it is asked again, but not at every page."""
-        return self._kept(session, now)
+        return self._save(session, now)
 
-    def _kept(self, session: BrowserSession, now: datetime) -> BrowserSession:
-        made = replace(session, renewal=now.isoformat())
-        self.sessions.renew(made)
+    def _save(self, session: BrowserSession, now: datetime) -> BrowserSession:
+        made = replace(session, refresh_state=now.isoformat())
+        self.sessions.update(made)
         return made
 
-    def _all_of(self, identity: Identity) -> tuple[str, ...]:
-        return self.sessions.of(identity.provider, identity.subject, ())
+    def _session_keys(self, identity: Identity) -> tuple[str, ...]:
+        return self.sessions.keys_of(identity.provider, identity.subject, ())

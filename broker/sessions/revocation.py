@@ -15,7 +15,7 @@ from broker.sessions.browser import BrowserSession
 from broker.web.core.site import Site
 from iam.accounts import list_accounts
 from iam.errors import ServiceUnavailable
-from iam.operations.times_and_tags import milliseconds
+from iam.operations.times_and_tags import to_milliseconds
 from iam.store.records import Revocations
 from iam.store.store import revoke
 from sts.store.sessions import LiveSession
@@ -25,42 +25,42 @@ log = logging.getLogger(__name__)
 SESSION, PERSON, ROLE, ACCOUNT = "session", "person", "role", "account"
 
 
-class Cut(NamedTuple):
+class Revocation(NamedTuple):
     """What to refuse: kind and subject as the revocation table has them."""
 
     kind: str
     subject: str
 
-    def hits(self, one: LiveSession) -> bool:
+    def covers(self, one: LiveSession) -> bool:
         """Return whether a session of the list is meant."""
         return self in {(SESSION, one.id), (PERSON, one.person), (ROLE, one.entity_id), (ACCOUNT, one.account_id)}
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class LiveSessions:
     """The sessions that Redis lists; ``away`` says that it could not be asked."""
 
     sessions: tuple[LiveSession, ...]
     last_used: dict[str, int]
-    away: bool = False
+    unavailable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class SessionRevocation:
     """Lists live credentials and ends them."""
 
     site: Site
 
     @property
     def _now_ms(self) -> int:
-        return milliseconds(self.site.exchange.now)
+        return to_milliseconds(self.site.request_state.now)
 
     def all_accounts(self) -> tuple[str, ...]:
         """Return the ids of all accounts."""
         with self.site.store.read() as tx:
             return tuple(one.id for one in list_accounts(tx))
 
-    def live(self, accounts: Sequence[str], person: str | None = None) -> Live:
+    def open_live_sessions(self, accounts: Sequence[str], person: str | None = None) -> LiveSessions:
         """Return the live credentials of these accounts, or of one person in them, those that end first first.
 
         What is refused is not live, whether or not Redis was told.
@@ -70,7 +70,7 @@ class Ending:
         try:
             for account_id in accounts:
                 mine = (
-                    listing.live(account_id, self._now_ms)
+                    listing.list_live(account_id, self._now_ms)
                     if person is None
                     else listing.of_person(account_id, person, self._now_ms)
                 )
@@ -78,28 +78,30 @@ class Ending:
                 found += here
                 used |= listing.last_used(account_id, [one.id for one in here])
         except RedisError:
-            return Live(tuple(found), used, away=True)
-        return Live(tuple(sorted(found, key=lambda one: one.expires_at)), used)
+            return LiveSessions(tuple(found), used, unavailable=True)
+        return LiveSessions(tuple(sorted(found, key=lambda one: one.expires_at)), used)
 
-    def browsers(self, sessions: Sequence[BrowserSession]) -> tuple[BrowserSession, ...]:
+    def valid_browsers(self, sessions: Sequence[BrowserSession]) -> tuple[BrowserSession, ...]:
         """Return those of these sessions of browsers that still stand."""
         site = self.site
-        return tuple(one for one in sessions if site.standing.holds(one, site.exchange.now))
+        return tuple(one for one in sessions if site.session_validity.is_valid(one, site.request_state.now))
 
-    def end(self, cut: Cut, account_id: str, live: Sequence[LiveSession] = ()) -> None:
+    def revoke(self, revocation: Revocation, account_id: str, live: Sequence[LiveSession] = ()) -> None:
         """Refuse what was minted up to now, and take it off the list; raise ServiceError where it cannot be kept."""
         site = self.site
         site.gate.audit.check()  # a change that could not be audited is not made
-        entry = audit_record.page(site.exchange, "RevokeSessions", account_id or None, {"revoked": [cut._asdict()]})
+        entry = audit_record.console_event_record(
+            site.request_state, "RevokeSessions", account_id or None, {"revoked": [revocation._asdict()]}
+        )
         with site.store.write() as tx:
-            revoke(tx, cut.kind, cut.subject, self._now_ms, self._now_ms)
-            audit_record.keep(tx, entry, site.exchange)
+            revoke(tx, revocation.kind, revocation.subject, self._now_ms, self._now_ms)
+            audit_record.store_record(tx, entry, site.request_state)
         site.gate.audit.append(entry)
-        self._forget([one for one in live if cut.hits(one)])
+        self._forget([one for one in live if revocation.covers(one)])
 
     def _forget(self, gone: Sequence[LiveSession]) -> None:
         try:
-            self.site.gate.sessions.forget(gone)
+            self.site.gate.sessions.remove(gone)
         except RedisError as error:
             log.warning("%d sessions are refused, but still listed: %s", len(gone), error)
 

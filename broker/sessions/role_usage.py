@@ -32,7 +32,7 @@ def uses(sessions: LiveSessions, accounts: Iterable[str], now_ms: int) -> dict[s
 
 def _of_account(sessions: LiveSessions, account_id: str, now_ms: int) -> dict[str, RoleUse]:
     by_role = defaultdict[str, list[LiveSession]](list)
-    for one in islice(sessions.live(account_id, now_ms), _MOST):
+    for one in islice(sessions.list_live(account_id, now_ms), _MOST):
         by_role[one.entity_id].append(one)
     last = sessions.last_used(account_id, [one.id for held in by_role.values() for one in held])
     return {

@@ -6,21 +6,21 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from broker.sessions.browser import BrowserSession, Waiting
-from iam.operations.times_and_tags import milliseconds
+from broker.sessions.browser import BrowserSession, PendingLogin
+from iam.operations.times_and_tags import to_milliseconds
 from iam.store.schema import login_profile, root_login
 from iam.store.store import Store
 from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SessionValidity:
     """Knows providers, people and revocations; ``directories`` are the names of those that are configured."""
 
     store: Store
     directories: Container[str]
 
-    def holds(self, session: BrowserSession | Waiting, now: datetime) -> bool:
+    def is_valid(self, session: BrowserSession | PendingLogin, now: datetime) -> bool:
         """Return whether neither the person was revoked, nor what proved them changed or went, since the sign-in.
 
         Whoever still has a second factor to give is judged as if the session had begun with the password.
@@ -34,7 +34,7 @@ class Standing:
             person=identity.person,
             role_id=None,
             account_id=identity.account_id,
-            issued_ms=milliseconds(session.opened_at),
+            issued_ms=to_milliseconds(session.opened_at),
         )
 
     def _directory(self, identity: Identity, _opened_at: datetime, _now: datetime) -> bool:
@@ -49,7 +49,7 @@ class Standing:
             of_user = select(login_profile.c.changed).where(login_profile.c.user_id == identity.subject)
             of_root = select(root_login.c.changed).where(root_login.c.account_id == identity.subject)
             changed = tx.scalar(of_root if identity.subject == identity.account_id else of_user)
-        return changed is not None and changed <= milliseconds(identity.authenticated_at)
+        return changed is not None and changed <= to_milliseconds(identity.authenticated_at)
 
     def _saml(self, identity: Identity, _opened_at: datetime, now: datetime) -> bool:
         provider = self.store.saml_provider(identity.provider)
@@ -65,9 +65,9 @@ class Standing:
         return provider.id == identity.provider_id and provider.sign_in.client_id == identity.audience
 
 
-_CHECKS: Mapping[type[Identity], Callable[[Standing, Identity, datetime, datetime], bool]] = {
-    Identity: Standing._directory,  # noqa: SLF001 - a table of its own methods
-    IamIdentity: Standing._iam,  # noqa: SLF001 - as above
-    SamlIdentity: Standing._saml,  # noqa: SLF001 - as above
-    WebIdentity: Standing._web,  # noqa: SLF001 - as above
+_CHECKS: Mapping[type[Identity], Callable[[SessionValidity, Identity, datetime, datetime], bool]] = {
+    Identity: SessionValidity._directory,  # noqa: SLF001 - a table of its own methods
+    IamIdentity: SessionValidity._iam,  # noqa: SLF001 - as above
+    SamlIdentity: SessionValidity._saml,  # noqa: SLF001 - as above
+    WebIdentity: SessionValidity._web,  # noqa: SLF001 - as above
 }

@@ -8,10 +8,17 @@ import json
 from dataclasses import dataclass
 from datetime import timedelta
 
-from broker.api.request_state import Exchange
-from broker.providers.oauth import AMAZON, FACEBOOK, AccessTokens
-from broker.providers.oidc.key_sets import NO_KEY, KeySets
-from broker.providers.oidc.token import Expected, Token, Unverified, check, read, verify
+from broker.api.request_state import RequestState
+from broker.providers.oauth import AMAZON, FACEBOOK, AccessTokenVerifier
+from broker.providers.oidc.key_sets import NO_KEY, JwksCache
+from broker.providers.oidc.token import (
+    ExpectedToken,
+    Token,
+    UnverifiedToken,
+    check_claims,
+    parse_token,
+    verify_signature,
+)
 from iam.arn import ACCOUNT_ID, iam_arn, parse_arn
 from iam.call import Params
 from iam.errors import AccessDenied, IDPRejectedClaim, InvalidIdentityToken, ValidationError
@@ -22,8 +29,8 @@ from sts.identity import WebIdentity
 from sts.store.single_use import SingleUse
 
 _PROOF = "WebIdentityToken"
-_KIND = "oidc-provider/"
-_USED = "web-identity"  # the kind of proof
+_ARN_PREFIX = "oidc-provider/"
+_PROOF_KIND = "web-identity"  # the kind of proof
 GOOGLE, COGNITO = "accounts.google.com", "cognito-identity.amazonaws.com"
 # Issuers that are principals by name: what tokens call them, and where their documents are.
 _BUILT_IN = {
@@ -38,53 +45,53 @@ class WebIdentitySignIn:
     """Believes the issuers that an account has registered, and those that need no registration."""
 
     store: Store
-    key_sets: KeySets
-    access_tokens: AccessTokens
+    jwks_cache: JwksCache
+    access_tokens: AccessTokenVerifier
     single_use: SingleUse
     skew: timedelta
 
-    def prove(self, exchange: Exchange, p: Params) -> tuple[WebIdentity, Params]:
+    def authenticate(self, state: RequestState, p: Params) -> tuple[WebIdentity, Params]:
         """Return who this is and the parameters without the proof; raise InvalidIdentityToken and its kin."""
-        exchange.params = rest = {key: value for key, value in p.items() if key != _PROOF}
+        state.params = rest = {key: value for key, value in p.items() if key != _PROOF}
         arn = parse_arn(p["RoleArn"])
         if arn is None or not ACCOUNT_ID.fullmatch(arn.account):
             raise ValidationError(f"{p['RoleArn']} is invalid")
         service = p.get("ProviderId")
         if service is None:
-            found = self._by_token(exchange, arn.account, p[_PROOF])
+            found = self._identity_from_id_token(state, arn.account, p[_PROOF])
         elif service in (AMAZON, FACEBOOK):
-            found = self._by_service(exchange, p["RoleArn"], service, p[_PROOF])
+            found = self._identity_from_access_token(state, p["RoleArn"], service, p[_PROOF])
         else:
             raise ValidationError(
                 f"ProviderId is for access tokens of {AMAZON} and {FACEBOOK}; leave it out for others"
             )
-        exchange.identity = found
+        state.identity = found
         return found, rest
 
-    def spend(self, identity: WebIdentity, exchange: Exchange) -> None:
+    def consume(self, identity: WebIdentity, state: RequestState) -> None:
         """Use a token up where it counts once; raise IDPRejectedClaim where it has been used before."""
         if identity.token is None or identity.usable_until is None:
             return
-        if not self.single_use.spend(_USED, identity.token, identity.usable_until, exchange.now):
+        if not self.single_use.consume(_PROOF_KIND, identity.token, identity.usable_until, state.now):
             raise IDPRejectedClaim("The token has been used before")
 
     # --- OpenID Connect -----------------------------------------------------------------------------------------------
 
-    def _by_token(self, exchange: Exchange, account_id: str, text: str) -> WebIdentity:
-        said = read(text)
-        prefix, address = _BUILT_IN.get(said.issuer) or (_plain(said.issuer), said.issuer)
-        provider_arn = iam_arn(account_id, _KIND, prefix, "")
+    def _identity_from_id_token(self, state: RequestState, account_id: str, text: str) -> WebIdentity:
+        said = parse_token(text)
+        prefix, address = _BUILT_IN.get(said.issuer) or (_provider_path(said.issuer), said.issuer)
+        provider_arn = iam_arn(account_id, _ARN_PREFIX, prefix, "")
         provider = self.store.oidc_provider(provider_arn)
         if provider is None and said.issuer not in _BUILT_IN:
             raise InvalidIdentityToken(f"No OpenIDConnect provider found in your account for {said.issuer[:255]}")
         self._verify(said, address)
         clients = provider.client_ids if provider is not None else None
-        token = check(said, Expected(clients=clients, now=exchange.now, skew=self.skew))
+        token = check_claims(said, ExpectedToken(clients=clients, now=state.now, skew=self.skew))
         return self._identity(token, account_id, prefix, provider_arn, provider)
 
-    def _verify(self, said: Unverified, address: str) -> None:
-        keys = self.key_sets.keys(address)
-        if not verify(said, keys) and not verify(said, self.key_sets.newer(address, keys)):
+    def _verify(self, said: UnverifiedToken, address: str) -> None:
+        keys = self.jwks_cache.keys(address)
+        if not verify_signature(said, keys) and not verify_signature(said, self.jwks_cache.refetch(address, keys)):
             raise InvalidIdentityToken(NO_KEY, log=f"kid {said.kid!s:.100}")
 
     def _identity(
@@ -116,17 +123,17 @@ class WebIdentitySignIn:
 
     # --- OAuth --------------------------------------------------------------------------------------------------------
 
-    def _by_service(self, exchange: Exchange, role_arn: str, service: str, token: str) -> WebIdentity:
+    def _identity_from_access_token(self, state: RequestState, role_arn: str, service: str, token: str) -> WebIdentity:
         account_id = role_arn.split(":")[4]
         # Who asks for a role that does not trust the service costs the service nothing.
         if all(role.arn != role_arn for role in self.store.roles_trusting(service)):
             raise AccessDenied("Not authorized to perform sts:AssumeRoleWithWebIdentity", log=f"no trust in {service}")
         person = self.access_tokens.person(service, token)
         return WebIdentity(
-            provider=iam_arn(account_id, _KIND, service, ""),
+            provider=iam_arn(account_id, _ARN_PREFIX, service, ""),
             subject=person.subject,
             name=person.subject,
-            authenticated_at=exchange.now,
+            authenticated_at=state.now,
             attributes=person.keys,
             account_id=account_id,
             issuer=service,
@@ -135,7 +142,7 @@ class WebIdentitySignIn:
         )
 
 
-def _plain(issuer: str) -> str:
+def _provider_path(issuer: str) -> str:
     """Return an issuer as provider ARNs have it: without https://, and without a slash at its end."""
     return issuer.removeprefix("https://").removesuffix("/") if issuer.startswith("https://") else ""
 

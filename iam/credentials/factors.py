@@ -15,26 +15,26 @@ from sqlalchemy.exc import IntegrityError
 
 from iam.arn import Random
 from iam.credentials import failed_attempts, totp, virtual_mfa
-from iam.credentials.person_id import drop_traces, end_recovery_codes, iam_person, iam_subject
-from iam.credentials.virtual_mfa import NewDevice
+from iam.credentials.person_id import delete_person_data, delete_recovery_codes, iam_person_id, iam_subject
+from iam.credentials.virtual_mfa import NewVirtualMfaDevice
 from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
 from iam.limits import Limits
 from iam.operations.credentials import mfa
 from iam.operations.named_entities import Entity
-from iam.operations.times_and_tags import milliseconds
+from iam.operations.times_and_tags import to_milliseconds
 from iam.store.schema import mfa_device, recovery_code, second_factor
 from iam.store.vault import Vault
 
 TOTP, PASSKEY = "totp", "passkey"
 
-_AWS = Limits()
-_NAME = 128  # characters
-_ID = 16  # bytes of chance
-_CODES, _CODE = 10, 10  # recovery codes, and the bytes of chance in each
+_DEFAULT_LIMITS = Limits()
+_LONGEST_NAME = 128  # characters
+_ID_BYTES = 16  # bytes of chance
+_RECOVERY_CODES, _RECOVERY_CODE_BYTES = 10, 10  # recovery codes, and the bytes of chance in each
 # Base32 in signs that are told apart in small letters: there is no 0, o, 1 or l.
-_SIGNS = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", "abcdefghijk9mn8pqrstuvwxyz234567")
+_ALPHABET = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", "abcdefghijk9mn8pqrstuvwxyz234567")
 # What else stands between the signs, and what people read instead of i.
-_READ = str.maketrans({"-": "", " ": "", "\t": "", "1": "i", "l": "i"})
+_NORMALIZE = str.maketrans({"-": "", " ": "", "\t": "", "1": "i", "l": "i"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def factors_of(tx: Connection, person: str) -> tuple[Factor, ...]:
     """Return the factors of a person, oldest first; of users and roots with their enabled virtual MFA devices."""
     own = tx.execute(select(second_factor).where(second_factor.c.person == person)).all()
     found = [Factor(row.id, person, row.kind, row.name, row.created, row.last_used) for row in own]
-    found += [_device_factor(person, row) for row in virtual_mfa.devices_of(tx, person)]
+    found += [_device_factor(person, row) for row in virtual_mfa.virtual_mfa_devices_of(tx, person)]
     return tuple(sorted(found, key=lambda one: (one.created, one.id)))
 
 
@@ -77,7 +77,7 @@ def all_factors(tx: Connection) -> tuple[Factor, ...]:
     """Return the factors of all people, person by person."""
     held = mfa_device.c.enabled.is_not(None)
     owners = tx.execute(select(mfa_device.c.account_id, mfa_device.c.user_id).where(held)).all()
-    people = {*tx.scalars(select(second_factor.c.person)), *(iam_person(*owner) for owner in owners)}
+    people = {*tx.scalars(select(second_factor.c.person)), *(iam_person_id(*owner) for owner in owners)}
     return tuple(one for person in sorted(people) for one in factors_of(tx, person))
 
 
@@ -89,7 +89,7 @@ def reset_factors(tx: Connection, person: str) -> tuple[Factor, ...]:
     held = factors_of(tx, person)
     for one in held:
         remove_factor(tx, person, one.id)
-    end_recovery_codes(tx, person)
+    delete_recovery_codes(tx, person)
     failed_attempts.forget(tx, person, failed_attempts.MFA_CODE)
     return held
 
@@ -105,7 +105,7 @@ def remove_factor(tx: Connection, person: str, factor_id: str) -> bool:
     if not gone and owner is not None:
         gone = virtual_mfa.remove(tx, owner, factor_id)
     if gone and not factors_of(tx, person):
-        end_recovery_codes(tx, person)
+        delete_recovery_codes(tx, person)
     return gone
 
 
@@ -113,13 +113,13 @@ def forget_person(tx: Connection, person: str) -> None:
     """Delete all factors, recovery codes and marks of a person, and the count of wrong codes."""
     for one in factors_of(tx, person):
         remove_factor(tx, person, one.id)
-    drop_traces(tx, person)
+    delete_person_data(tx, person)
 
 
 # --- authenticator apps
 
 
-def spend_totp(tx: Connection, person: str, code: str, now: datetime, vault: Vault) -> bool:
+def consume_totp(tx: Connection, person: str, code: str, now: datetime, vault: Vault) -> bool:
     """Return whether a code is one of the person's apps, and use it up: each step of each app counts once.
 
     The transaction must commit whatever the answer: a wrong code is counted in it, and after five nothing is tried for
@@ -127,10 +127,11 @@ def spend_totp(tx: Connection, person: str, code: str, now: datetime, vault: Vau
     """
     if failed_attempts.seconds_locked(tx, person, failed_attempts.MFA_CODE, now):
         return False
-    good = any(_spend_own(tx, row, code, now, vault) for row in _apps(tx, person)) or any(
-        virtual_mfa.spend(tx, row, code, now, vault) for row in virtual_mfa.devices_of(tx, person, to_change=True)
+    good = any(_consume_step(tx, row, code, now, vault) for row in _totp_rows(tx, person)) or any(
+        virtual_mfa.consume(tx, row, code, now, vault)
+        for row in virtual_mfa.virtual_mfa_devices_of(tx, person, for_update=True)
     )
-    return _counted(tx, person, now, good=good)
+    return _record_attempt(tx, person, now, good=good)
 
 
 def seconds_locked(tx: Connection, person: str, now: datetime) -> int:
@@ -138,7 +139,7 @@ def seconds_locked(tx: Connection, person: str, now: datetime) -> int:
 
     A virtual MFA device that wrong codes of API calls have locked is not tried here either.
     """
-    subjects = [row.serial for row in virtual_mfa.devices_of(tx, person)]
+    subjects = [row.serial for row in virtual_mfa.virtual_mfa_devices_of(tx, person)]
     locked = [failed_attempts.seconds_locked(tx, one, failed_attempts.MFA_CODE, now) for one in (person, *subjects)]
     return max(locked[0], min(locked[1:], default=0))
 
@@ -153,7 +154,7 @@ def add_totp(  # noqa: PLR0913, PLR0917 - facts, each from somewhere else
     vault: Vault,
     random: Random,
     *,
-    limits: Limits = _AWS,
+    limits: Limits = _DEFAULT_LIMITS,
 ) -> Factor | None:
     """Give a person an app that has this seed, proved by one code, which is spent; None where the code does not fit.
 
@@ -166,10 +167,10 @@ def add_totp(  # noqa: PLR0913, PLR0917 - facts, each from somewhere else
         return None
     owner = virtual_mfa.owner_of(tx, person)
     if owner is not None:
-        new = NewDevice(name, seed, step)
+        new = NewVirtualMfaDevice(name, seed, step)
         serial = virtual_mfa.add(tx, owner, new, now=now, vault=vault, random=random, limits=limits)
         return next(one for one in factors_of(tx, person) if one.id == serial)
-    row = {"kind": TOTP, "last_step": step, **_sealed(seed, vault, random)}
+    row = {"kind": TOTP, "last_step": step, **_seal(seed, vault, random)}
     return _insert(tx, person, name, now, row)
 
 
@@ -187,7 +188,7 @@ def add_passkey(  # noqa: PLR0913, PLR0917 - facts, each from somewhere else
     vault: Vault,
     random: Random,
     *,
-    limits: Limits = _AWS,
+    limits: Limits = _DEFAULT_LIMITS,
 ) -> Factor:
     """Give a person a passkey whose registration was verified.
 
@@ -197,7 +198,7 @@ def add_passkey(  # noqa: PLR0913, PLR0917 - facts, each from somewhere else
     _require_room(tx, person, name, limits)
     row = {"kind": PASSKEY, "credential_id": credential_id, "sign_count": sign_count}
     try:
-        return _insert(tx, person, name, now, row | _sealed(public_key, vault, random))
+        return _insert(tx, person, name, now, row | _seal(public_key, vault, random))
     except IntegrityError as error:
         raise EntityAlreadyExists("This passkey is registered already.") from error
 
@@ -212,7 +213,7 @@ def passkeys_of(tx: Connection, person: str, vault: Vault) -> tuple[Passkey, ...
     )
 
 
-def use_passkey(tx: Connection, passkey_id: str, sign_count: int, now: datetime) -> bool:
+def record_passkey_use(tx: Connection, passkey_id: str, sign_count: int, now: datetime) -> bool:
     """Keep the signature counter of a verified assertion; return False where it has not grown: the key was copied.
 
     WebAuthn Level 3, 7.2 step 22: an authenticator without a counter always says 0.
@@ -220,22 +221,22 @@ def use_passkey(tx: Connection, passkey_id: str, sign_count: int, now: datetime)
     column = second_factor.c
     grown = or_(column.sign_count < sign_count, (column.sign_count == 0) & (sign_count == 0))
     query = update(second_factor).where(column.id == passkey_id, column.kind == PASSKEY, grown)
-    return bool(tx.execute(query.values(sign_count=sign_count, last_used=milliseconds(now))).rowcount)
+    return bool(tx.execute(query.values(sign_count=sign_count, last_used=to_milliseconds(now))).rowcount)
 
 
 # --- recovery codes
 
 
-def new_recovery_codes(tx: Connection, person: str, now: datetime, random: Random) -> tuple[str, ...]:
+def replace_recovery_codes(tx: Connection, person: str, now: datetime, random: Random) -> tuple[str, ...]:
     """Make ten recovery codes in the place of all earlier ones; they are shown this once."""
-    end_recovery_codes(tx, person)
-    codes = tuple(_recovery_code(random) for _ in range(_CODES))
+    delete_recovery_codes(tx, person)
+    codes = tuple(_recovery_code(random) for _ in range(_RECOVERY_CODES))
     for code in codes:
-        tx.execute(recovery_code.insert().values(person=person, hash=_hash(code), created=milliseconds(now)))
+        tx.execute(recovery_code.insert().values(person=person, hash=_hash(code), created=to_milliseconds(now)))
     return codes
 
 
-def spend_recovery_code(tx: Connection, person: str, code: str, now: datetime) -> bool:
+def consume_recovery_code(tx: Connection, person: str, code: str, now: datetime) -> bool:
     """Return whether this is one of the person's recovery codes, and use it up; a wrong one counts as a wrong code.
 
     Case, spaces and hyphens do not matter. The transaction must commit whatever the answer.
@@ -243,7 +244,7 @@ def spend_recovery_code(tx: Connection, person: str, code: str, now: datetime) -
     if failed_attempts.seconds_locked(tx, person, failed_attempts.MFA_CODE, now):
         return False
     mine = (recovery_code.c.person == person, recovery_code.c.hash == _hash(code))
-    return _counted(tx, person, now, good=bool(tx.execute(delete(recovery_code).where(*mine)).rowcount))
+    return _record_attempt(tx, person, now, good=bool(tx.execute(delete(recovery_code).where(*mine)).rowcount))
 
 
 def recovery_codes_left(tx: Connection, person: str) -> int:
@@ -253,15 +254,15 @@ def recovery_codes_left(tx: Connection, person: str) -> int:
 
 
 def _recovery_code(random: Random) -> str:
-    signs = base64.b32encode(random(_CODE)).decode("ascii").translate(_SIGNS)
+    signs = base64.b32encode(random(_RECOVERY_CODE_BYTES)).decode("ascii").translate(_ALPHABET)
     return "-".join(signs[at : at + 4] for at in range(0, len(signs), 4))
 
 
 def _hash(code: str) -> str:
-    return hashlib.sha256(code.lower().translate(_READ).encode()).hexdigest()
+    return hashlib.sha256(code.lower().translate(_NORMALIZE).encode()).hexdigest()
 
 
-def _counted(tx: Connection, person: str, now: datetime, *, good: bool) -> bool:
+def _record_attempt(tx: Connection, person: str, now: datetime, *, good: bool) -> bool:
     """Count a wrong code of a person, or forget those before a right one; return which it was."""
     if good:
         failed_attempts.forget(tx, person, failed_attempts.MFA_CODE)
@@ -273,18 +274,18 @@ def _counted(tx: Connection, person: str, now: datetime, *, good: bool) -> bool:
 # --- rows of our own
 
 
-def _apps(tx: Connection, person: str) -> Sequence[Entity]:
+def _totp_rows(tx: Connection, person: str) -> Sequence[Entity]:
     mine = (second_factor.c.person == person, second_factor.c.kind == TOTP)
     return tx.execute(select(second_factor).where(*mine).with_for_update()).all()
 
 
-def _spend_own(tx: Connection, row: Entity, code: str, now: datetime, vault: Vault) -> bool:
+def _consume_step(tx: Connection, row: Entity, code: str, now: datetime, vault: Vault) -> bool:
     step = totp.accepted_step(vault.open(row.sealed, row.id), code, now, row.last_step)
     if step is None:
         return False
     unspent = or_(second_factor.c.last_step.is_(None), second_factor.c.last_step < step)
     query = update(second_factor).where(second_factor.c.id == row.id, unspent)
-    return bool(tx.execute(query.values(last_step=step, last_used=milliseconds(now))).rowcount)
+    return bool(tx.execute(query.values(last_step=step, last_used=to_milliseconds(now))).rowcount)
 
 
 def _device_factor(person: str, row: Entity) -> Factor:
@@ -295,19 +296,19 @@ def _device_factor(person: str, row: Entity) -> Factor:
 
 
 def _require_room(tx: Connection, person: str, name: str, limits: Limits) -> None:
-    if not 0 < len(name.strip()) <= _NAME:
-        raise ValidationError(f"A name has 1 to {_NAME} characters.")
+    if not 0 < len(name.strip()) <= _LONGEST_NAME:
+        raise ValidationError(f"A name has 1 to {_LONGEST_NAME} characters.")
     if iam_subject(person) is not None and virtual_mfa.owner_of(tx, person) is None:
         raise NoSuchEntity("There is no such user any longer.")
-    mfa.require_room(len(factors_of(tx, person)), limits)
+    mfa.check_device_quota(len(factors_of(tx, person)), limits)
 
 
-def _sealed(secret: bytes, vault: Vault, random: Random) -> dict[str, object]:
-    factor_id = base64.b32encode(random(_ID)).decode("ascii").rstrip("=")
+def _seal(secret: bytes, vault: Vault, random: Random) -> dict[str, object]:
+    factor_id = base64.b32encode(random(_ID_BYTES)).decode("ascii").rstrip("=")
     return {"id": factor_id, "sealed": vault.seal(secret, factor_id, random)}
 
 
 def _insert(tx: Connection, person: str, name: str, now: datetime, row: dict[str, object]) -> Factor:
-    at = milliseconds(now)
+    at = to_milliseconds(now)
     tx.execute(second_factor.insert().values(person=person, name=name.strip(), created=at, **row))
     return Factor(str(row["id"]), person, str(row["kind"]), name.strip(), at, None)

@@ -14,13 +14,13 @@ from iam.arn import Random
 from iam.credentials import failed_attempts
 from iam.errors import PasswordPolicyViolation, Throttling
 from iam.operations.credentials.password_policy import PasswordPolicy, policy_of, require_strong
-from iam.operations.credentials.passwords import REMEMBERED, REUSED, hash_of, is_hash_of
-from iam.operations.times_and_tags import milliseconds
+from iam.operations.credentials.passwords import LONGEST_PASSWORD_HISTORY, REUSE_MESSAGE, hash_password, verify_hash
+from iam.operations.times_and_tags import to_milliseconds
 from iam.store.schema import account, login_profile, root_login, user
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Present:
+class CurrentPassword:
     """The password that is there, and what its successor is judged by; ``owner`` is a user's id or the account's."""
 
     owner: str
@@ -31,7 +31,7 @@ class Present:
     names: tuple[str | None, ...]
 
 
-def of_user(tx: Connection, account_id: str, user_id: str, now: datetime) -> Present | None:
+def of_user(tx: Connection, account_id: str, user_id: str, now: datetime) -> CurrentPassword | None:
     """Return the password of a user, or None where there is none; raise Throttling where it is locked for the API."""
     columns = (user.c.name, login_profile.c.hash, login_profile.c.previous)
     row = tx.execute(select(*columns).join(user).where(user.c.id == user_id)).one_or_none()
@@ -40,7 +40,7 @@ def of_user(tx: Connection, account_id: str, user_id: str, now: datetime) -> Pre
     locked = failed_attempts.seconds_locked(tx, user_id, failed_attempts.PASSWORD, now)
     if locked:
         raise Throttling("Too many wrong passwords. Try again later.", retry_after=locked, log=f"locked: {user_id}")
-    return Present(
+    return CurrentPassword(
         owner=user_id,
         of_root=False,
         hash=row.hash,
@@ -50,12 +50,12 @@ def of_user(tx: Connection, account_id: str, user_id: str, now: datetime) -> Pre
     )
 
 
-def of_root(tx: Connection, account_id: str) -> Present | None:
+def of_root(tx: Connection, account_id: str) -> CurrentPassword | None:
     """Return the password of an account's owner, or None where the operator gave none."""
     row = tx.execute(select(root_login).where(root_login.c.account_id == account_id)).one_or_none()
     if row is None:
         return None
-    return Present(
+    return CurrentPassword(
         owner=account_id,
         of_root=True,
         hash=row.hash,
@@ -65,24 +65,24 @@ def of_root(tx: Connection, account_id: str) -> Present | None:
     )
 
 
-def successor(present: Present, password: str, random: Random) -> str:
+def hash_new_password(present: CurrentPassword, password: str, random: Random) -> str:
     """Return the hash of a new password; raise PasswordPolicyViolation for one that the account's policy refuses."""
     require_strong(present.policy, password, present.names)
-    if present.of_root and is_hash_of(present.hash, password):
+    if present.of_root and verify_hash(present.hash, password):
         raise PasswordPolicyViolation("The new password should not be the present one")
     barred = (present.hash, *present.previous)[: present.policy.PasswordReusePrevention or 0]
-    if not present.of_root and any(is_hash_of(one, password) for one in barred):
-        raise PasswordPolicyViolation(REUSED)
-    return hash_of(password, random)
+    if not present.of_root and any(verify_hash(one, password) for one in barred):
+        raise PasswordPolicyViolation(REUSE_MESSAGE)
+    return hash_password(password, random)
 
 
-def write(tx: Connection, present: Present, new: str, now: datetime) -> bool:
+def write(tx: Connection, present: CurrentPassword, new: str, now: datetime) -> bool:
     """Put the new password in the place of the present one; return whether that was still there."""
-    values = {"hash": new, "changed": milliseconds(now), "reset_required": False}
+    values = {"hash": new, "changed": to_milliseconds(now), "reset_required": False}
     if present.of_root:
         mine = (root_login.c.account_id == present.owner, root_login.c.hash == present.hash)
         return bool(tx.execute(update(root_login).where(*mine).values(values)).rowcount)
-    values["previous"] = json.dumps((present.hash, *present.previous)[:REMEMBERED])
+    values["previous"] = json.dumps((present.hash, *present.previous)[:LONGEST_PASSWORD_HISTORY])
     mine = (login_profile.c.user_id == present.owner, login_profile.c.hash == present.hash)
     changed = bool(tx.execute(update(login_profile).where(*mine).values(values)).rowcount)
     if changed:

@@ -14,8 +14,8 @@ from iam.arn import Random
 from iam.credentials import password_change
 from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
 from iam.operations.credentials.password_policy import policy_of, require_strong
-from iam.operations.credentials.passwords import hash_of, is_hash_of
-from iam.operations.times_and_tags import milliseconds
+from iam.operations.credentials.passwords import hash_password, verify_hash
+from iam.operations.times_and_tags import to_milliseconds
 from iam.store.schema import account, root_login
 
 _COLUMNS = root_login.c
@@ -24,7 +24,7 @@ _EMAIL = re.compile(r"(?=.{3,256}\Z)[^\s@]+@[^\s@]+")
 
 
 @dataclass(frozen=True, slots=True)
-class StoredRoot:
+class RootLogin:
     """The sign-in of an account's root as it is kept; ``changed`` is in milliseconds."""
 
     account_id: str
@@ -34,14 +34,14 @@ class StoredRoot:
     reset_required: bool
 
 
-def root_by_email(tx: Connection, email: str) -> StoredRoot | None:
+def root_login_by_email(tx: Connection, email: str) -> RootLogin | None:
     """Return the sign-in that has this address, in capitals or not, or None."""
-    return _stored(tx, _COLUMNS.email_key == _key(email))
+    return _load(tx, _COLUMNS.email_key == _email_key(email))
 
 
-def root_login_of(tx: Connection, account_id: str) -> StoredRoot | None:
+def root_login_of(tx: Connection, account_id: str) -> RootLogin | None:
     """Return the sign-in of an account's root, or None where the operator gave none."""
-    return _stored(tx, _COLUMNS.account_id == account_id)
+    return _load(tx, _COLUMNS.account_id == account_id)
 
 
 def set_root_login(  # noqa: PLR0913 - facts, each from somewhere else
@@ -64,9 +64,9 @@ def set_root_login(  # noqa: PLR0913 - facts, each from somewhere else
     _require_strong(tx, account_id, email, password)
     values = {
         "email": email.strip(),
-        "email_key": _key(email),
-        "hash": hash_of(password, random),
-        "changed": milliseconds(now),
+        "email_key": _email_key(email),
+        "hash": hash_password(password, random),
+        "changed": to_milliseconds(now),
         "reset_required": reset_required,
     }
     try:
@@ -77,9 +77,9 @@ def set_root_login(  # noqa: PLR0913 - facts, each from somewhere else
         raise EntityAlreadyExists(f"The root of another account signs in as {email.strip()}.") from error
 
 
-def is_root_password(stored: StoredRoot | None, password: str) -> bool:
+def verify_root_password(stored: RootLogin | None, password: str) -> bool:
     """Return whether this is the password; takes as long for an address that nobody has (ASVS 6.3.8)."""
-    return is_hash_of(stored.hash if stored else None, password)
+    return verify_hash(stored.hash if stored else None, password)
 
 
 def change_root_password(tx: Connection, account_id: str, password: str, *, now: datetime, random: Random) -> None:
@@ -90,17 +90,17 @@ def change_root_password(tx: Connection, account_id: str, password: str, *, now:
     present = password_change.of_root(tx, account_id)
     if present is None:
         raise NoSuchEntity(f"The root of account {account_id} has no password.")
-    password_change.write(tx, present, password_change.successor(present, password, random), now)
+    password_change.write(tx, present, password_change.hash_new_password(present, password, random), now)
 
 
-def note_root_sign_in(tx: Connection, account_id: str, now: datetime) -> None:
+def record_root_sign_in(tx: Connection, account_id: str, now: datetime) -> None:
     """Keep when the password was last used, for the credential report."""
-    tx.execute(update(root_login).where(_COLUMNS.account_id == account_id).values(last_used=milliseconds(now)))
+    tx.execute(update(root_login).where(_COLUMNS.account_id == account_id).values(last_used=to_milliseconds(now)))
 
 
-def _stored(tx: Connection, where: ColumnElement[bool]) -> StoredRoot | None:
+def _load(tx: Connection, where: ColumnElement[bool]) -> RootLogin | None:
     row = tx.execute(select(root_login).where(where)).one_or_none()
-    return StoredRoot(row.account_id, row.email, row.hash, row.changed, row.reset_required) if row else None
+    return RootLogin(row.account_id, row.email, row.hash, row.changed, row.reset_required) if row else None
 
 
 def _require_strong(tx: Connection, account_id: str, email: str, password: str) -> None:
@@ -111,5 +111,5 @@ def _require_strong(tx: Connection, account_id: str, email: str, password: str) 
     require_strong(policy_of(tx, account_id), password, names)
 
 
-def _key(email: str) -> str:
+def _email_key(email: str) -> str:
     return email.strip().lower()

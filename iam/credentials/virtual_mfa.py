@@ -14,24 +14,24 @@ from iam.credentials.person_id import iam_subject
 from iam.limits import Limits
 from iam.operations.credentials import mfa
 from iam.operations.named_entities import Entity
-from iam.operations.times_and_tags import drop_tags, milliseconds
+from iam.operations.times_and_tags import delete_tags, to_milliseconds
 from iam.store.schema import mfa_device, user
 from iam.store.vault import Vault
 
 _COLUMNS = mfa_device.c
 # IAM API Reference, CreateVirtualMFADevice.
-_NO_SIGN_OF_A_NAME = re.compile(r"[^\w+=,.@-]+", re.ASCII)
+_NOT_IN_A_NAME = re.compile(r"[^\w+=,.@-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class DeviceOwner:
     """Whose devices a person's are; ``user_id`` is None for the account's root."""
 
     account_id: str
     user_id: str | None
 
     @property
-    def holds(self) -> ColumnElement[bool]:
+    def owns_device(self) -> ColumnElement[bool]:
         """Return the condition that a device is in the owner's use."""
         if self.user_id is not None:
             return _COLUMNS.user_id == self.user_id
@@ -39,7 +39,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class NewDevice:
+class NewVirtualMfaDevice:
     """An app that shall be a device: its wanted name, its seed, and the step that was spent to prove it."""
 
     name: str
@@ -47,48 +47,55 @@ class NewDevice:
     step: int
 
 
-def owner_of(tx: Connection, person: str) -> Owner | None:
+def owner_of(tx: Connection, person: str) -> DeviceOwner | None:
     """Return the user or root that a person is; None for people from elsewhere and for users who are gone."""
     subject = iam_subject(person)
     if subject is None:
         return None
     if ACCOUNT_ID.fullmatch(subject):
-        return Owner(subject, None)
+        return DeviceOwner(subject, None)
     account_id = tx.scalar(select(user.c.account_id).where(user.c.id == subject))
-    return Owner(account_id, subject) if account_id else None
+    return DeviceOwner(account_id, subject) if account_id else None
 
 
-def devices_of(tx: Connection, person: str, *, to_change: bool = False) -> Sequence[Entity]:
+def virtual_mfa_devices_of(tx: Connection, person: str, *, for_update: bool = False) -> Sequence[Entity]:
     """Return the rows of a person's enabled devices."""
     owner = owner_of(tx, person)
     if owner is None:
         return ()
-    query = select(mfa_device).where(owner.holds, _COLUMNS.enabled.is_not(None))
-    return tx.execute(query.with_for_update() if to_change else query).all()
+    query = select(mfa_device).where(owner.owns_device, _COLUMNS.enabled.is_not(None))
+    return tx.execute(query.with_for_update() if for_update else query).all()
 
 
-def spend(tx: Connection, device: Entity, code: str, now: datetime, vault: Vault) -> bool:
+def consume(tx: Connection, device: Entity, code: str, now: datetime, vault: Vault) -> bool:
     """Return whether a code is this device's, and use it up; one that wrong codes of API calls have locked proves none.
 
     A wrong code is counted by the caller, under the person.
     """
     if failed_attempts.seconds_locked(tx, device.serial, failed_attempts.MFA_CODE, now):
         return False
-    if not mfa.spend_step(tx, device, code, now, vault):
+    if not mfa.consume_step(tx, device, code, now, vault):
         return False
     failed_attempts.forget(tx, device.serial, failed_attempts.MFA_CODE)
     return True
 
 
 def add(  # noqa: PLR0913 - facts, each from somewhere else
-    tx: Connection, owner: Owner, new: NewDevice, *, now: datetime, vault: Vault, random: Random, limits: Limits
+    tx: Connection,
+    owner: DeviceOwner,
+    new: NewVirtualMfaDevice,
+    *,
+    now: datetime,
+    vault: Vault,
+    random: Random,
+    limits: Limits,
 ) -> str:
     """Make an enabled device and return its serial number; its name is as near to the wanted one as may be.
 
     Raises LimitExceeded where the account has too many devices.
     """
-    mfa.require_room_in_account(tx, owner.account_id, limits)
-    serial, at = _free_serial(tx, owner.account_id, new.name), milliseconds(now)
+    mfa.check_account_quota(tx, owner.account_id, limits)
+    serial, at = _unused_serial(tx, owner.account_id, new.name), to_milliseconds(now)
     row = {
         "serial": serial,
         "account_id": owner.account_id,
@@ -104,17 +111,17 @@ def add(  # noqa: PLR0913 - facts, each from somewhere else
     return serial
 
 
-def remove(tx: Connection, owner: Owner, serial: str) -> bool:
+def remove(tx: Connection, owner: DeviceOwner, serial: str) -> bool:
     """Deactivate and delete a device; return False where the owner has no such one."""
-    gone = tx.execute(delete(mfa_device).where(_COLUMNS.serial == serial, owner.holds)).rowcount
+    gone = tx.execute(delete(mfa_device).where(_COLUMNS.serial == serial, owner.owns_device)).rowcount
     if gone:
-        drop_tags(tx, serial)
+        delete_tags(tx, serial)
         failed_attempts.forget(tx, serial, failed_attempts.MFA_CODE)
     return bool(gone)
 
 
-def _free_serial(tx: Connection, account_id: str, wanted: str) -> str:
-    name = _NO_SIGN_OF_A_NAME.sub("-", wanted).strip("-") or "app"
+def _unused_serial(tx: Connection, account_id: str, wanted: str) -> str:
+    name = _NOT_IN_A_NAME.sub("-", wanted).strip("-") or "app"
     first = iam_arn(account_id, "mfa", name)
     folded = func.lower(_COLUMNS.serial)
     near = select(folded).where(_COLUMNS.account_id == account_id, folded.startswith(first.lower(), autoescape=True))

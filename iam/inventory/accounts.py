@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, func, select
 
-from iam.inventory.pagination import Scope, Slice, rows_of
+from iam.inventory.pagination import Page, PageRequest, query_page
 from iam.store.schema import account, role, user
 
 
@@ -21,19 +21,19 @@ class Account:
     roles: int
 
 
-def accounts(tx: Connection, scope: Scope) -> Slice[Account]:
+def accounts(tx: Connection, page_request: PageRequest) -> Page[Account]:
     """Return a page of accounts, oldest first; a word may be in the id or the alias."""
     table = account.c
-    query = select(table.id, table.alias, table.created).where(table.id.in_(scope.accounts))
-    found = rows_of(
+    query = select(table.id, table.alias, table.created).where(table.id.in_(page_request.accounts))
+    found = query_page(
         tx,
         query.order_by(table.created, table.id),
-        scope,
+        page_request,
         lambda word: (table.id.contains(word, autoescape=True), table.alias.contains(word, autoescape=True)),
     )
     users, roles = (_counts(tx, one, [row.id for row in found.rows]) for one in (user, role))
     shown = (Account(row.id, row.alias, row.created, users.get(row.id, 0), roles.get(row.id, 0)) for row in found.rows)
-    return Slice(tuple(shown), found.found, found.page, found.query)
+    return Page(tuple(shown), found.found, found.page, found.query)
 
 
 def names(tx: Connection, ids: tuple[str, ...]) -> Mapping[str, str]:

@@ -6,15 +6,15 @@ from typing import Final
 
 from iam.arn import parse_arn
 from iam.policy.document import TRUST_ACTIONS, Policy
-from iam.policy.principals import CONSUMER_ISSUERS, EVERYONE, Means, Named
+from iam.policy.principals import CONSUMER_ISSUERS, EVERYONE, PolicyPrincipal, PrincipalType
 from iam.policy.statement import Statement
 
-_TAKING: Final = tuple(action.lower() for action in TRUST_ACTIONS if "AssumeRole" in action)
+_ASSUME_ROLE_ACTIONS: Final = tuple(action.lower() for action in TRUST_ACTIONS if "AssumeRole" in action)
 _DIRECTORY: Final = "ldap-provider/"
 
 
 @dataclass(frozen=True, slots=True)
-class Existing:
+class ExistingPrincipals:
     """What there is: ids of accounts, unique ids of users and roles, ARNs of providers, names of directories."""
 
     accounts: Container[str]
@@ -23,56 +23,56 @@ class Existing:
     directories: Container[str]
 
 
-def nobody_can(trust: Policy, account_id: str, existing: Existing) -> bool:
+def is_unassumable(trust: Policy, account_id: str, existing: ExistingPrincipals) -> bool:
     """Return whether a role's trust policy, its principals bound to their ids, lets nobody in who exists.
 
     Whether somebody meets its conditions is not looked at.
     """
-    return not any(_is_open(trust, action, account_id, existing) for action in _TAKING)
+    return not any(_admits_somebody(trust, action, account_id, existing) for action in _ASSUME_ROLE_ACTIONS)
 
 
-def _is_open(trust: Policy, action: str, account_id: str, existing: Existing) -> bool:
-    about = trust.about(action)
-    if any(one.denies and not one.conditions and _means_everybody(one) for one in about):
+def _admits_somebody(trust: Policy, action: str, account_id: str, existing: ExistingPrincipals) -> bool:
+    statements_about = trust.statements_about(action)
+    if any(one.denies and not one.conditions and _means_everybody(one) for one in statements_about):
         return False
-    return any(_there_is(named, account_id, existing) for named in _let_in(about))
+    return any(_exists(named, account_id, existing) for named in _allowed_principals(statements_about))
 
 
 def _means_everybody(statement: Statement) -> bool:
-    return any(one.means is Means.EVERYONE for one in statement.principals)
+    return any(one.principal_type is PrincipalType.EVERYONE for one in statement.principals)
 
 
-def _let_in(statements: Sequence[Statement]) -> Iterator[Named]:
+def _allowed_principals(statements: Sequence[Statement]) -> Iterator[PolicyPrincipal]:
     for one in statements:
         if not one.denies:
             # NotPrincipal lets in everybody else, and somebody else there always is.
             yield from one.principals or (EVERYONE,)
 
 
-def _there_is(one: Named, account_id: str, existing: Existing) -> bool:
-    return _CHECKS[one.means](one, account_id, existing)
+def _exists(one: PolicyPrincipal, account_id: str, existing: ExistingPrincipals) -> bool:
+    return _CHECKS[one.principal_type](one, account_id, existing)
 
 
-def _always(_one: Named, _account_id: str, _existing: Existing) -> bool:
+def _always(_one: PolicyPrincipal, _account_id: str, _existing: ExistingPrincipals) -> bool:
     return True
 
 
-def _never(_one: Named, _account_id: str, _existing: Existing) -> bool:
+def _never(_one: PolicyPrincipal, _account_id: str, _existing: ExistingPrincipals) -> bool:
     return False
 
 
-def _account(one: Named, _account_id: str, existing: Existing) -> bool:
+def _account(one: PolicyPrincipal, _account_id: str, existing: ExistingPrincipals) -> bool:
     return one.value in existing.accounts
 
 
-def _entity(one: Named, _account_id: str, existing: Existing) -> bool:
+def _entity(one: PolicyPrincipal, _account_id: str, existing: ExistingPrincipals) -> bool:
     if one.bound_id:
         return one.bound_id in existing.entities
     arn = parse_arn(one.value)
     return bool(arn and arn.account in existing.accounts)  # a federated user: whoever asks for a session is one
 
 
-def _provider(one: Named, account_id: str, existing: Existing) -> bool:
+def _provider(one: PolicyPrincipal, account_id: str, existing: ExistingPrincipals) -> bool:
     arn = parse_arn(one.value)
     if arn is None:
         return one.value in CONSUMER_ISSUERS
@@ -83,12 +83,12 @@ def _provider(one: Named, account_id: str, existing: Existing) -> bool:
 
 
 _CHECKS: Final = {
-    Means.EVERYONE: _always,
-    Means.ACCOUNT: _account,
-    Means.ENTITY: _entity,
-    Means.SESSION: _entity,
-    Means.PROVIDER: _provider,
+    PrincipalType.EVERYONE: _always,
+    PrincipalType.ACCOUNT: _account,
+    PrincipalType.ENTITY: _entity,
+    PrincipalType.SESSION: _entity,
+    PrincipalType.PROVIDER: _provider,
     # No service of AWS runs here, and canonical users are for buckets.
-    Means.SERVICE: _never,
-    Means.CANONICAL_USER: _never,
+    PrincipalType.SERVICE: _never,
+    PrincipalType.CANONICAL_USER: _never,
 }

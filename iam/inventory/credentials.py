@@ -26,7 +26,7 @@ class Key:
     last_used: int | None
 
     @property
-    def ending(self) -> str:
+    def id_suffix(self) -> str:
         """Return the last characters of its id, enough to tell it from the owner's other one."""
         return self.id[-_SHOWN:]
 

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class PageRequest:
     """The accounts that somebody may see, what is looked for in them, and the number of the page."""
 
     accounts: tuple[str, ...]
@@ -23,7 +23,7 @@ class Scope:
     page: int = 1
 
     @classmethod
-    def of(cls, accounts: tuple[str, ...], query: str = "", page: str = "") -> "Scope":
+    def of(cls, accounts: tuple[str, ...], query: str = "", page: str = "") -> "PageRequest":
         """Return a scope from what an address says; what is no number is the first page."""
         number = int(page) if page.isascii() and page.isdigit() and len(page) <= _DIGITS else 1
         return cls(accounts, query[:_LONGEST].strip(), max(1, number))
@@ -35,7 +35,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Slice(Generic[T]):
+class Page(Generic[T]):
     """A page of what was found."""
 
     rows: tuple[T, ...]
@@ -49,24 +49,27 @@ class Slice(Generic[T]):
         return max(1, -(-self.found // PAGE))
 
 
-def sliced(things: Sequence[T], scope: Scope, text: Callable[[T], str]) -> Slice[T]:
+def paginate(things: Sequence[T], page_request: PageRequest, text: Callable[[T], str]) -> Page[T]:
     """Return a page of things whose texts have all words of a search."""
-    words = scope.words
+    words = page_request.words
     found = [one for one in things if all(word in text(one).lower() for word in words)] if words else list(things)
-    page = _within(scope.page, len(found))
-    return Slice(tuple(found[(page - 1) * PAGE : page * PAGE]), len(found), page, scope.query)
+    page = _clamp_page(page_request.page, len(found))
+    return Page(tuple(found[(page - 1) * PAGE : page * PAGE]), len(found), page, page_request.query)
 
 
-def rows_of(
-    tx: Connection, query: Select[Any], scope: Scope, fits: Callable[[str], Sequence[ColumnElement[bool]]]
-) -> Slice[Row[Any]]:
+def query_page(
+    tx: Connection,
+    query: Select[Any],
+    page_request: PageRequest,
+    matches_word: Callable[[str], Sequence[ColumnElement[bool]]],
+) -> Page[Row[Any]]:
     """Return a page of rows that have all words of a search; ``fits`` gives the places where one word may be."""
-    wanted = query.where(and_(True, *(or_(*fits(word)) for word in scope.words)))  # noqa: FBT003 - of SQL
+    wanted = query.where(and_(True, *(or_(*matches_word(word)) for word in page_request.words)))  # noqa: FBT003 - of SQL
     count = tx.scalar(select(func.count()).select_from(wanted.order_by(None).subquery())) or 0
-    page = _within(scope.page, count)
+    page = _clamp_page(page_request.page, count)
     rows = tx.execute(wanted.limit(PAGE).offset((page - 1) * PAGE)).all()
-    return Slice(tuple(rows), count, page, scope.query)
+    return Page(tuple(rows), count, page, page_request.query)
 
 
-def _within(page: int, found: int) -> int:
+def _clamp_page(page: int, found: int) -> int:
     return min(page, max(1, -(-found // PAGE)))

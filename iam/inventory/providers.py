@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from iam.arn import iam_arn
-from iam.inventory.pagination import Scope, Slice, rows_of
+from iam.inventory.pagination import Page, PageRequest, query_page
 from iam.saml.metadata import IdpMetadata, InvalidMetadata, SigningCertificate, parse_metadata
 from iam.store.schema import oidc_provider, saml_provider, sign_in_client
 
@@ -60,20 +60,20 @@ class OidcProvider:
         return f"https://{self.url}"
 
 
-def saml_providers(tx: Connection, scope: Scope) -> Slice[SamlProvider]:
+def saml_providers(tx: Connection, page_request: PageRequest) -> Page[SamlProvider]:
     """Return a page of SAML providers; a word may be in the name, the account or the metadata."""
-    query = select(saml_provider).where(_SAML.account_id.in_(scope.accounts))
-    found = rows_of(
+    query = select(saml_provider).where(_SAML.account_id.in_(page_request.accounts))
+    found = query_page(
         tx,
         query.order_by(_SAML.account_id, _SAML.name_key),
-        scope,
+        page_request,
         lambda word: (
             _SAML.name_key.contains(word, autoescape=True),
             func.lower(_SAML.metadata).contains(word, autoescape=True),
             _SAML.account_id == word,
         ),
     )
-    return Slice(tuple(map(_saml, found.rows)), found.found, found.page, found.query)
+    return Page(tuple(map(_saml, found.rows)), found.found, found.page, found.query)
 
 
 def all_saml_providers(tx: Connection, accounts: tuple[str, ...]) -> Iterator[SamlProvider]:
@@ -82,21 +82,23 @@ def all_saml_providers(tx: Connection, accounts: tuple[str, ...]) -> Iterator[Sa
     return map(_saml, tx.execute(query).all())
 
 
-def oidc_providers(tx: Connection, scope: Scope) -> Slice[OidcProvider]:
+def oidc_providers(tx: Connection, page_request: PageRequest) -> Page[OidcProvider]:
     """Return a page of OpenID Connect providers; a word may be in the issuer, a client's id or the account."""
     query = select(oidc_provider, _CLIENT.name.label("door_name"))
-    query = query.select_from(oidc_provider.outerjoin(sign_in_client)).where(_OIDC.account_id.in_(scope.accounts))
-    found = rows_of(
+    query = query.select_from(oidc_provider.outerjoin(sign_in_client)).where(
+        _OIDC.account_id.in_(page_request.accounts)
+    )
+    found = query_page(
         tx,
         query.order_by(_OIDC.account_id, _OIDC.url_key),
-        scope,
+        page_request,
         lambda word: (
             _OIDC.url_key.contains(word, autoescape=True),
             func.lower(_OIDC.client_ids).contains(word, autoescape=True),
             _OIDC.account_id == word,
         ),
     )
-    return Slice(tuple(map(_oidc, found.rows)), found.found, found.page, found.query)
+    return Page(tuple(map(_oidc, found.rows)), found.found, found.page, found.query)
 
 
 def _oidc(row: Row[Any]) -> OidcProvider:

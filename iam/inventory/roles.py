@@ -9,13 +9,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from iam.arn import iam_arn
-from iam.inventory.assumable import Existing, nobody_can
-from iam.inventory.pagination import Scope, Slice, rows_of
-from iam.operations.policies.submitted import questionable
+from iam.inventory.assumable import ExistingPrincipals, is_unassumable
+from iam.inventory.pagination import Page, PageRequest, query_page
+from iam.operations.policies.submitted import lint_policy
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.lint import Finding
-from iam.principal_ids import arns_today, as_shown
-from iam.store.records import parsed
+from iam.principal_ids import current_arns, with_current_arns
+from iam.store.records import parse_stored_policy
 from iam.store.schema import account, oidc_provider, role, role_mark, saml_provider
 
 _COLUMNS = role.c
@@ -41,15 +41,15 @@ class Role:
     trust: Policy = field(repr=False)
     present: Mapping[str, str]
     findings: tuple[Finding, ...]
-    abandoned: bool  # nobody who exists is let in
+    unassumable: bool  # nobody who exists is let in
     taken: int | None = None
 
 
-def roles(tx: Connection, scope: Scope, directories: Collection[str]) -> Slice[Role]:
+def roles(tx: Connection, page_request: PageRequest, directories: Collection[str]) -> Page[Role]:
     """Return a page of roles by account and name; a word may be in name, description, account or trust policy."""
-    query = select(role).where(_COLUMNS.account_id.in_(scope.accounts))
-    found = rows_of(tx, query.order_by(_COLUMNS.account_id, _COLUMNS.name_key), scope, _places)
-    return Slice(tuple(_roles(tx, found.rows, directories)), found.found, found.page, found.query)
+    query = select(role).where(_COLUMNS.account_id.in_(page_request.accounts))
+    found = query_page(tx, query.order_by(_COLUMNS.account_id, _COLUMNS.name_key), page_request, _places)
+    return Page(tuple(_roles(tx, found.rows, directories)), found.found, found.page, found.query)
 
 
 def all_roles(tx: Connection, accounts: tuple[str, ...], directories: Collection[str]) -> Iterator[Role]:
@@ -69,7 +69,7 @@ def _places(word: str) -> Sequence[ColumnElement[bool]]:
 
 def _roles(tx: Connection, rows: Sequence[Row[Any]], directories: Collection[str]) -> Iterator[Role]:
     bound: list[dict[str, str]] = [json.loads(row.trust_ids) for row in rows]
-    today = arns_today(tx, {one for ids in bound for one in ids.values()})
+    today = current_arns(tx, {one for ids in bound for one in ids.values()})
     existing = _existing(tx, today, directories)
     taken = _taken(tx, [row.id for row in rows])
     for row, ids in zip(rows, bound, strict=True):
@@ -83,27 +83,27 @@ def _roles(tx: Connection, rows: Sequence[Row[Any]], directories: Collection[str
             row.created,
             row.description or "",
             row.max_session,
-            as_shown(row.trust, ids, today),
+            with_current_arns(row.trust, ids, today),
             trust,
             {one: today[one] for one in ids.values() if one in today},
             findings,
-            nobody_can(trust, row.account_id, existing),
+            is_unassumable(trust, row.account_id, existing),
             taken.get(row.id),
         )
 
 
 @lru_cache(maxsize=_KEPT)
 def _read(text: str) -> tuple[Policy, tuple[Finding, ...]]:
-    return parsed(text, PolicyKind.TRUST, "a trust policy"), questionable(text, PolicyKind.TRUST)
+    return parse_stored_policy(text, PolicyKind.TRUST, "a trust policy"), lint_policy(text, PolicyKind.TRUST)
 
 
-def _existing(tx: Connection, entities: Collection[str], directories: Collection[str]) -> Existing:
+def _existing(tx: Connection, entities: Collection[str], directories: Collection[str]) -> ExistingPrincipals:
     saml = tx.execute(select(saml_provider.c.account_id, saml_provider.c.name))
     oidc = tx.execute(select(oidc_provider.c.account_id, oidc_provider.c.url))
     providers = {iam_arn(row[0], "saml-provider/", row[1], "") for row in saml}
     providers |= {iam_arn(row[0], "oidc-provider/", row[1], "") for row in oidc}
     accounts = frozenset(tx.scalars(select(account.c.id)))
-    return Existing(accounts, frozenset(entities), frozenset(providers), frozenset(directories))
+    return ExistingPrincipals(accounts, frozenset(entities), frozenset(providers), frozenset(directories))
 
 
 def _taken(tx: Connection, ids: Sequence[str]) -> dict[str, int]:

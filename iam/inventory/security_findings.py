@@ -11,20 +11,20 @@ from typing import Final
 
 from sqlalchemy import Connection, and_, exists, or_, select
 
-from iam.credentials.person_id import IAM
+from iam.credentials.person_id import IAM_PREFIX
 from iam.inventory.credentials import Key, keys
 from iam.inventory.providers import SamlProvider, all_saml_providers
 from iam.inventory.roles import all_roles
-from iam.operations.times_and_tags import milliseconds
+from iam.operations.times_and_tags import to_milliseconds
 from iam.policy.lint import Level
 from iam.store.schema import access_key, account, login_profile, mfa_device, root_login, second_factor, user
 
-OLD: Final = timedelta(days=90)
-SOON: Final = timedelta(days=30)
-_GRAVE: Final = frozenset({Level.ERROR, Level.SECURITY_WARNING})
+OLD_KEY_AGE: Final = timedelta(days=90)
+EXPIRY_NOTICE: Final = timedelta(days=30)
+_SERIOUS_LEVELS: Final = frozenset({Level.ERROR, Level.SECURITY_WARNING})
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """What is wrong; in this order it is told."""
 
     ROOT_WITHOUT_FACTOR = "root without a second factor"
@@ -40,14 +40,14 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Concern:
+class SecurityFinding:
     """One thing to look after.
 
     ``name`` is that of the user, role or provider, empty for the account's root; ``detail`` what is more to say: the id
     of a key, a finding, a certificate's subject, an error. ``since`` or until when, in milliseconds.
     """
 
-    kind: Kind
+    kind: FindingKind
     account_id: str
     name: str = ""
     detail: str = ""
@@ -61,73 +61,73 @@ class Concern:
 
 def concerns(
     tx: Connection, accounts: tuple[str, ...], directories: Collection[str], now: datetime
-) -> tuple[Concern, ...]:
+) -> tuple[SecurityFinding, ...]:
     """Return all concerns about some accounts, the gravest first; ``directories`` are the names of those there are."""
     found = (
         *_roots(tx, accounts),
         *_users(tx, accounts),
         *_keys(tx, accounts, now),
-        *_of_roles(tx, accounts, directories),
-        *(one for provider in all_saml_providers(tx, accounts) for one in _of_provider(provider, now)),
+        *_roles(tx, accounts, directories),
+        *(one for provider in all_saml_providers(tx, accounts) for one in _provider_findings(provider, now)),
     )
-    order = list(Kind)
+    order = list(FindingKind)
     return tuple(sorted(found, key=lambda one: (order.index(one.kind), one.account_id, one.name.lower(), one.detail)))
 
 
-def _roots(tx: Connection, accounts: tuple[str, ...]) -> Iterator[Concern]:
+def _roots(tx: Connection, accounts: tuple[str, ...]) -> Iterator[SecurityFinding]:
     """Yield the roots that can prove themselves by one thing alone, and each key of a root."""
     device = exists().where(
         mfa_device.c.account_id == account.c.id, mfa_device.c.root.is_(True), mfa_device.c.enabled.is_not(None)
     )
-    own = exists().where(second_factor.c.person == IAM + account.c.id)
+    own = exists().where(second_factor.c.person == IAM_PREFIX + account.c.id)
     key = exists().where(access_key.c.account_id == account.c.id, access_key.c.user_id.is_(None))
     password = exists().where(root_login.c.account_id == account.c.id)
     bare = select(account.c.id).where(account.c.id.in_(accounts), ~device, ~own, or_(key, password))
     for account_id in tx.scalars(bare).all():
-        yield Concern(Kind.ROOT_WITHOUT_FACTOR, account_id)
+        yield SecurityFinding(FindingKind.ROOT_WITHOUT_FACTOR, account_id)
     for one in keys(tx, access_key.c.account_id.in_(accounts), access_key.c.user_id.is_(None)):
-        yield Concern(Kind.ROOT_WITH_KEY, one.account_id, "", one.id, one.created)
+        yield SecurityFinding(FindingKind.ROOT_WITH_KEY, one.account_id, "", one.id, one.created)
 
 
-def _users(tx: Connection, accounts: tuple[str, ...]) -> Iterator[Concern]:
+def _users(tx: Connection, accounts: tuple[str, ...]) -> Iterator[SecurityFinding]:
     device = exists().where(mfa_device.c.user_id == user.c.id, mfa_device.c.enabled.is_not(None))
-    own = exists().where(second_factor.c.person == IAM + user.c.id)
+    own = exists().where(second_factor.c.person == IAM_PREFIX + user.c.id)
     query = select(user.c.account_id, user.c.name).join(login_profile).where(user.c.account_id.in_(accounts))
     for account_id, name in tx.execute(query.where(~device, ~own)):
-        yield Concern(Kind.USER_WITHOUT_FACTOR, account_id, name)
+        yield SecurityFinding(FindingKind.USER_WITHOUT_FACTOR, account_id, name)
 
 
-def _keys(tx: Connection, accounts: tuple[str, ...], now: datetime) -> Iterator[Concern]:
+def _keys(tx: Connection, accounts: tuple[str, ...], now: datetime) -> Iterator[SecurityFinding]:
     """Yield the active keys of users that nobody has used for ninety days, and the others that are so old."""
-    limit, table = milliseconds(now - OLD), access_key.c
+    limit, table = to_milliseconds(now - OLD_KEY_AGE), access_key.c
     mine = and_(table.account_id.in_(accounts), table.user_id.is_not(None), table.active.is_(True))
     for one in keys(tx, mine, table.created < limit):
         unused = (one.last_used or one.created) < limit
-        yield _of_key(Kind.KEY_UNUSED if unused else Kind.KEY_OLD, one)
+        yield _key_finding(FindingKind.KEY_UNUSED if unused else FindingKind.KEY_OLD, one)
 
 
-def _of_key(kind: Kind, key: Key) -> Concern:
-    since = key.last_used if kind is Kind.KEY_UNUSED else key.created
-    return Concern(kind, key.account_id, key.owner or "", key.id, since)
+def _key_finding(kind: FindingKind, key: Key) -> SecurityFinding:
+    since = key.last_used if kind is FindingKind.KEY_UNUSED else key.created
+    return SecurityFinding(kind, key.account_id, key.owner or "", key.id, since)
 
 
-def _of_roles(tx: Connection, accounts: tuple[str, ...], directories: Collection[str]) -> Iterator[Concern]:
+def _roles(tx: Connection, accounts: tuple[str, ...], directories: Collection[str]) -> Iterator[SecurityFinding]:
     for role in all_roles(tx, accounts, directories):
-        if role.abandoned:
-            yield Concern(Kind.ROLE_ABANDONED, role.account_id, role.name)
+        if role.unassumable:
+            yield SecurityFinding(FindingKind.ROLE_ABANDONED, role.account_id, role.name)
         for finding in role.findings:
-            if finding.level in _GRAVE:
-                told = f"{finding.code} {finding.whereabouts}: {finding.text}"
-                yield Concern(Kind.TRUST_QUESTIONABLE, role.account_id, role.name, told)
+            if finding.level in _SERIOUS_LEVELS:
+                told = f"{finding.code} {finding.location}: {finding.text}"
+                yield SecurityFinding(FindingKind.TRUST_QUESTIONABLE, role.account_id, role.name, told)
 
 
-def _of_provider(provider: SamlProvider, now: datetime) -> Iterator[Concern]:
+def _provider_findings(provider: SamlProvider, now: datetime) -> Iterator[SecurityFinding]:
     about = provider.account_id, provider.name
     for one in provider.certificates:
-        if one.until - now <= SOON:
+        if one.until - now <= EXPIRY_NOTICE:
             told = f"{one.fingerprint[:16]} ({one.subject})"
-            yield Concern(Kind.CERTIFICATE_ENDS, *about, told, milliseconds(one.until))
-    if provider.valid_until is not None and provider.valid_until - now <= SOON and provider.refresh_at is None:
-        yield Concern(Kind.METADATA_ENDS, *about, "", milliseconds(provider.valid_until))
+            yield SecurityFinding(FindingKind.CERTIFICATE_ENDS, *about, told, to_milliseconds(one.until))
+    if provider.valid_until is not None and provider.valid_until - now <= EXPIRY_NOTICE and provider.refresh_at is None:
+        yield SecurityFinding(FindingKind.METADATA_ENDS, *about, "", to_milliseconds(provider.valid_until))
     if provider.error:
-        yield Concern(Kind.METADATA_FAILED, *about, provider.error, provider.updated)
+        yield SecurityFinding(FindingKind.METADATA_FAILED, *about, provider.error, provider.updated)

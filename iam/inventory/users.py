@@ -8,9 +8,9 @@ from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
 
 from iam.arn import iam_arn
 from iam.credentials.factors import Factor, factors_of
-from iam.credentials.person_id import iam_person
+from iam.credentials.person_id import iam_person_id
 from iam.inventory.credentials import Key, keys
-from iam.inventory.pagination import Scope, Slice, rows_of
+from iam.inventory.pagination import Page, PageRequest, query_page
 from iam.store.schema import access_key, group, login_profile, membership, user
 
 _COLUMNS = user.c
@@ -39,20 +39,20 @@ class User:
         return max((at for at in used if at is not None), default=None)
 
 
-def users(tx: Connection, scope: Scope) -> Slice[User]:
+def users(tx: Connection, page_request: PageRequest) -> Page[User]:
     """Return a page of users by account and name; a word may be in name, path or account, a group or a key's id."""
     columns = (_COLUMNS.id, _COLUMNS.account_id, _COLUMNS.name, _COLUMNS.path, _COLUMNS.created)
     query = select(*columns, _COLUMNS.password_last_used, login_profile.c.user_id.is_not(None).label("password"))
-    query = query.select_from(user.outerjoin(login_profile)).where(_COLUMNS.account_id.in_(scope.accounts))
-    found = rows_of(tx, query.order_by(_COLUMNS.account_id, _COLUMNS.name_key), scope, _places)
+    query = query.select_from(user.outerjoin(login_profile)).where(_COLUMNS.account_id.in_(page_request.accounts))
+    found = query_page(tx, query.order_by(_COLUMNS.account_id, _COLUMNS.name_key), page_request, _places)
     groups, held = _groups(tx, found.rows), _keys(tx, found.rows)
     shown = (_user(tx, row, groups.get(row.id, ()), held.get(row.id, ())) for row in found.rows)
-    return Slice(tuple(shown), found.found, found.page, found.query)
+    return Page(tuple(shown), found.found, found.page, found.query)
 
 
 def _user(tx: Connection, row: Row[Any], groups: tuple[str, ...], held: tuple[Key, ...]) -> User:
     arn = iam_arn(row.account_id, "user", row.name, row.path)
-    factors = factors_of(tx, iam_person(row.account_id, row.id))
+    factors = factors_of(tx, iam_person_id(row.account_id, row.id))
     return User(
         row.id,
         row.account_id,

@@ -8,7 +8,7 @@ from iam.arn import ACCOUNT_ID
 from iam.call import Call, Params, Result
 from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
 from iam.operations.credentials import security_keys
-from iam.operations.named_entities import page_of
+from iam.operations.named_entities import paginate_list
 from iam.store.schema import (
     access_key,
     account,
@@ -60,7 +60,7 @@ def delete_account_alias(call: Call, p: Params) -> Result:
 def list_account_aliases(call: Call, p: Params) -> Result:
     """Return the account's alias, or none."""
     alias = _alias(call)
-    shown, paging = page_of([alias] if alias else [], p, str)
+    shown, paging = paginate_list([alias] if alias else [], p, str)
     return {"AccountAliases": shown, **paging}
 
 
@@ -100,7 +100,7 @@ def _quotas(call: Call) -> dict[str, int]:
 
 def _entities(call: Call) -> dict[str, int]:
     versions = select(func.count()).select_from(policy_version.join(policy))
-    passkeys = len(security_keys.owners(call.tx, call.account_id))
+    passkeys = len(security_keys.passkey_owner_ids(call.tx, call.account_id))
     return {
         "Users": _count(call, user),
         "Groups": _count(call, group),

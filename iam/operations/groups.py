@@ -7,26 +7,26 @@ from iam.errors import LimitExceeded, NoSuchEntity
 from iam.operations.named_entities import (
     GROUP,
     USER,
-    about,
-    about_all,
-    about_new,
     create,
-    heading,
-    listing,
-    named,
-    page,
+    entity_members,
+    find_named,
+    list_entities,
+    paginate,
+    permission_on,
+    permission_on_all,
+    permission_on_new,
     remove,
     rename,
 )
 from iam.operations.users import user_shape
 from iam.store.schema import attachment, group, inline_policy, membership, user
 
-on_group = about(GROUP)
-on_groups = about_all(GROUP)
-on_new_group = about_new(GROUP)
-on_member = about(USER)
+on_group = permission_on(GROUP)
+on_groups = permission_on_all(GROUP)
+on_new_group = permission_on_new(GROUP)
+on_member = permission_on(USER)
 
-_HANGING = (
+_DEPENDENTS = (
     (attachment.c.entity_id, "Cannot delete entity, must detach all policies first."),
     (inline_policy.c.entity_id, "Cannot delete entity, must delete policies first."),
     (membership.c.group_id, "Cannot delete entity, must remove users from group first."),
@@ -35,21 +35,21 @@ _HANGING = (
 
 def create_group(call: Call, p: Params) -> Result:
     """Make an empty group."""
-    return {"Group": heading(GROUP, create(call, GROUP, p))}
+    return {"Group": entity_members(GROUP, create(call, GROUP, p))}
 
 
 def get_group(call: Call, p: Params) -> Result:
     """Return a group and a page of its users."""
-    row = named(call, GROUP, p)
+    row = find_named(call, GROUP, p)
     members = select(user).join(membership, membership.c.user_id == user.c.id).where(membership.c.group_id == row.id)
-    rows, paging = page(call, members, user.c.name_key, p)
-    return {"Group": heading(GROUP, row), "Users": [user_shape(one) for one in rows], **paging}
+    rows, paging = paginate(call, members, user.c.name_key, p)
+    return {"Group": entity_members(GROUP, row), "Users": [user_shape(one) for one in rows], **paging}
 
 
 def list_groups(call: Call, p: Params) -> Result:
     """Return a page of groups."""
-    rows, paging = listing(call, GROUP, p)
-    return {"Groups": [heading(GROUP, row) for row in rows], **paging}
+    rows, paging = list_entities(call, GROUP, p)
+    return {"Groups": [entity_members(GROUP, row) for row in rows], **paging}
 
 
 def update_group(call: Call, p: Params) -> Result:
@@ -60,13 +60,13 @@ def update_group(call: Call, p: Params) -> Result:
 
 def delete_group(call: Call, p: Params) -> Result:
     """Delete a group that has neither users nor policies left."""
-    remove(call, GROUP, named(call, GROUP, p), _HANGING)
+    remove(call, GROUP, find_named(call, GROUP, p), _DEPENDENTS)
     return {}
 
 
 def add_user_to_group(call: Call, p: Params) -> Result:
     """Put a user into a group; doing it twice is doing it once."""
-    in_group, member = named(call, GROUP, p), named(call, USER, p)
+    in_group, member = find_named(call, GROUP, p), find_named(call, USER, p)
     mine = membership.c.user_id == member.id
     if call.tx.execute(select(membership).where(mine, membership.c.group_id == in_group.id)).first() is not None:
         return {}
@@ -79,7 +79,7 @@ def add_user_to_group(call: Call, p: Params) -> Result:
 
 def remove_user_from_group(call: Call, p: Params) -> Result:
     """Take a user out of a group; raise NoSuchEntity where it was not in it."""
-    in_group, member = named(call, GROUP, p), named(call, USER, p)
+    in_group, member = find_named(call, GROUP, p), find_named(call, USER, p)
     mine = (membership.c.user_id == member.id, membership.c.group_id == in_group.id)
     if not call.tx.execute(delete(membership).where(*mine)).rowcount:
         raise NoSuchEntity(f"The user with name {member.name} is not in the group with name {in_group.name}.")
@@ -88,7 +88,7 @@ def remove_user_from_group(call: Call, p: Params) -> Result:
 
 def list_groups_for_user(call: Call, p: Params) -> Result:
     """Return a page of the groups of a user."""
-    row = named(call, USER, p)
+    row = find_named(call, USER, p)
     mine = select(group).join(membership, membership.c.group_id == group.c.id).where(membership.c.user_id == row.id)
-    rows, paging = page(call, mine, group.c.name_key, p)
-    return {"Groups": [heading(GROUP, one) for one in rows], **paging}
+    rows, paging = paginate(call, mine, group.c.name_key, p)
+    return {"Groups": [entity_members(GROUP, one) for one in rows], **paging}

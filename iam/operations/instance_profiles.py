@@ -8,21 +8,21 @@ from sqlalchemy.exc import IntegrityError
 from iam.arn import INSTANCE_PROFILE, iam_arn, unique_id
 from iam.call import Call, Params, Result
 from iam.errors import DeleteConflict, EntityAlreadyExists, LimitExceeded, NoSuchEntity
-from iam.operations.named_entities import ROLE, Entity, about, named, page, under
-from iam.operations.required_permission import Ask
+from iam.operations.named_entities import ROLE, Entity, find_named, has_path_prefix, paginate, permission_on
+from iam.operations.required_permission import RequiredPermission
 from iam.operations.roles import role_shapes
 from iam.operations.times_and_tags import (
-    drop_tags,
-    milliseconds,
-    moment,
+    delete_tags,
     put_tags,
     request_tag_keys,
     resource_tag_keys,
     tags_of,
+    to_datetime,
+    to_milliseconds,
 )
 from iam.store.schema import instance_profile, role, tag
 
-on_role = about(ROLE)
+on_role = permission_on(ROLE)
 
 _KIND = "instance-profile"
 _COLUMNS = instance_profile.c
@@ -31,29 +31,31 @@ _COLUMNS = instance_profile.c
 # --- asking -------------------------------------------------------------------------------------------------------
 
 
-def on_instance_profile(call: Call, p: Params) -> Ask:
+def on_instance_profile(call: Call, p: Params) -> RequiredPermission:
     """Ask about the named instance profile; one that does not exist is asked for at the path ``/``."""
     found = _find_or_none(call, p["InstanceProfileName"])
     if found is None:
-        return Ask(iam_arn(call.account_id, _KIND, p["InstanceProfileName"]), request_tag_keys(p))
-    return Ask(_arn(found), resource_tag_keys(call.tx, found.id) | request_tag_keys(p))
+        return RequiredPermission(iam_arn(call.account_id, _KIND, p["InstanceProfileName"]), request_tag_keys(p))
+    return RequiredPermission(_arn(found), resource_tag_keys(call.tx, found.id) | request_tag_keys(p))
 
 
-def on_new_instance_profile(call: Call, p: Params) -> Ask:
+def on_new_instance_profile(call: Call, p: Params) -> RequiredPermission:
     """Ask about the instance profile that shall be."""
-    return Ask(iam_arn(call.account_id, _KIND, p["InstanceProfileName"], p.get("Path", "/")), request_tag_keys(p))
+    return RequiredPermission(
+        iam_arn(call.account_id, _KIND, p["InstanceProfileName"], p.get("Path", "/")), request_tag_keys(p)
+    )
 
 
-def on_instance_profiles(call: Call, p: Params) -> Ask:
+def on_instance_profiles(call: Call, p: Params) -> RequiredPermission:
     """Ask about the instance profiles under a path."""
-    return Ask(iam_arn(call.account_id, _KIND, "*", p.get("PathPrefix", "/")))
+    return RequiredPermission(iam_arn(call.account_id, _KIND, "*", p.get("PathPrefix", "/")))
 
 
-def passing_role(call: Call, p: Params) -> Ask:
+def on_passed_role(call: Call, p: Params) -> RequiredPermission:
     """Ask to hand the role on, as AddRoleToInstanceProfile does besides (Service Authorization Reference)."""
-    ask = on_role(call, p)
-    keys = {**ask.keys, "iam:passedtoservice": ("ec2.amazonaws.com",)}
-    return Ask(ask.resource, keys, action="iam:PassRole")
+    permission = on_role(call, p)
+    keys = {**permission.keys, "iam:passedtoservice": ("ec2.amazonaws.com",)}
+    return RequiredPermission(permission.resource, keys, action="iam:PassRole")
 
 
 # --- operations ---------------------------------------------------------------------------------------------------
@@ -71,7 +73,7 @@ def create_instance_profile(call: Call, p: Params) -> Result:
         "name": name,
         "name_key": name.lower(),
         "path": p.get("Path", "/"),
-        "created": milliseconds(call.now),
+        "created": to_milliseconds(call.now),
     }
     try:
         call.tx.execute(instance_profile.insert().values(row))
@@ -88,12 +90,12 @@ def get_instance_profile(call: Call, p: Params) -> Result:
 
 def list_instance_profiles(call: Call, p: Params) -> Result:
     """Return a page of instance profiles under PathPrefix, without tags."""
-    return _listed(call, p, under(_COLUMNS.path, p))
+    return _list_page(call, p, has_path_prefix(_COLUMNS.path, p))
 
 
 def list_instance_profiles_for_role(call: Call, p: Params) -> Result:
     """Return a page of the instance profiles that hold a role."""
-    return _listed(call, p, _COLUMNS.role_id == named(call, ROLE, p).id)
+    return _list_page(call, p, _COLUMNS.role_id == find_named(call, ROLE, p).id)
 
 
 def delete_instance_profile(call: Call, p: Params) -> Result:
@@ -101,14 +103,14 @@ def delete_instance_profile(call: Call, p: Params) -> Result:
     found = _find(call, p)
     if found.role_id is not None:
         raise DeleteConflict("Cannot delete entity, must remove roles from instance profile first.")
-    drop_tags(call.tx, found.id)
+    delete_tags(call.tx, found.id)
     call.tx.execute(delete(instance_profile).where(_COLUMNS.id == found.id))
     return {}
 
 
 def add_role_to_instance_profile(call: Call, p: Params) -> Result:
     """Put a role into an instance profile; it holds one."""
-    found, of_role = _find(call, p), named(call, ROLE, p)
+    found, of_role = _find(call, p), find_named(call, ROLE, p)
     # Conditional, so that of two at once one is told no.
     query = update(instance_profile).where(_COLUMNS.id == found.id, _COLUMNS.role_id.is_(None))
     if not call.tx.execute(query.values(role_id=of_role.id)).rowcount:
@@ -118,7 +120,7 @@ def add_role_to_instance_profile(call: Call, p: Params) -> Result:
 
 def remove_role_from_instance_profile(call: Call, p: Params) -> Result:
     """Take a role out of an instance profile."""
-    found, of_role = _find(call, p), named(call, ROLE, p)
+    found, of_role = _find(call, p), find_named(call, ROLE, p)
     if found.role_id != of_role.id:
         raise NoSuchEntity(f"Role with name {of_role.name} is not in the instance profile {found.name}.")
     call.tx.execute(update(instance_profile).where(_COLUMNS.id == found.id).values(role_id=None))
@@ -133,14 +135,14 @@ def tag_instance_profile(call: Call, p: Params) -> Result:
 
 def untag_instance_profile(call: Call, p: Params) -> Result:
     """Remove tags from an instance profile."""
-    drop_tags(call.tx, _find(call, p).id, p["TagKeys"])
+    delete_tags(call.tx, _find(call, p).id, p["TagKeys"])
     return {}
 
 
 def list_instance_profile_tags(call: Call, p: Params) -> Result:
     """Return a page of an instance profile's tags."""
     query = select(tag).where(tag.c.entity_id == _find(call, p).id)
-    rows, paging = page(call, query, tag.c.key_folded, p)
+    rows, paging = paginate(call, query, tag.c.key_folded, p)
     return {"Tags": [{"Key": row.key, "Value": row.value} for row in rows], **paging}
 
 
@@ -163,9 +165,9 @@ def _arn(row: Entity) -> str:
     return iam_arn(row.account_id, _KIND, row.name, row.path)
 
 
-def _listed(call: Call, p: Params, which: ColumnElement[bool]) -> Result:
+def _list_page(call: Call, p: Params, which: ColumnElement[bool]) -> Result:
     query = select(instance_profile).where(_COLUMNS.account_id == call.account_id, which)
-    rows, paging = page(call, query, _COLUMNS.name_key, p)
+    rows, paging = paginate(call, query, _COLUMNS.name_key, p)
     return {"InstanceProfiles": profile_shapes(call, rows), **paging}
 
 
@@ -180,7 +182,7 @@ def profile_shapes(call: Call, rows: Sequence[Entity]) -> list[Result]:
             "InstanceProfileName": row.name,
             "InstanceProfileId": row.id,
             "Arn": _arn(row),
-            "CreateDate": moment(row.created),
+            "CreateDate": to_datetime(row.created),
             "Roles": [shown[row.role_id]] if row.role_id is not None else [],
         }
         for row in rows

@@ -16,15 +16,15 @@ from iam.arn import iam_arn, unique_id
 from iam.call import Call, Params, Result
 from iam.errors import DeleteConflict, EntityAlreadyExists, LimitExceeded, NoSuchEntity, ValidationError
 from iam.limits import Limits
-from iam.operations.required_permission import Ask
+from iam.operations.required_permission import RequiredPermission
 from iam.operations.times_and_tags import (
-    drop_tags,
-    milliseconds,
-    moment,
+    delete_tags,
     put_tags,
     request_tag_keys,
     resource_tag_keys,
     tags_of,
+    to_datetime,
+    to_milliseconds,
 )
 from iam.store.schema import group, role, user
 
@@ -32,11 +32,11 @@ PAGE = 100  # AWS's default of MaxItems
 
 Entity = Row[Any]
 T = TypeVar("T")
-Asks = Callable[[Call, Params], Ask]
+PermissionRule = Callable[[Call, Params], RequiredPermission]
 
 
 @dataclass(frozen=True, slots=True)
-class Noun:
+class EntityType:
     """A kind of thing that has a name, as AWS's texts and ARNs call it."""
 
     title: str
@@ -58,143 +58,151 @@ class Noun:
         return iam_arn(row.account_id, self.kind, row.name, row.path)
 
 
-USER = Noun("User", user, USER_ID, lambda limits: limits.users_per_account)
-GROUP = Noun("Group", group, GROUP_ID, lambda limits: limits.groups_per_account)
-ROLE = Noun("Role", role, ROLE_ID, lambda limits: limits.roles_per_account)
+USER = EntityType("User", user, USER_ID, lambda limits: limits.users_per_account)
+GROUP = EntityType("Group", group, GROUP_ID, lambda limits: limits.groups_per_account)
+ROLE = EntityType("Role", role, ROLE_ID, lambda limits: limits.roles_per_account)
 
 
 # --- finding ------------------------------------------------------------------------------------------------------
 
 
-def find_or_none(call: Call, noun: Noun, name: str) -> Entity | None:
+def find_or_none(call: Call, entity_type: EntityType, name: str) -> Entity | None:
     """Return a thing of the caller's account; names are alike without regard to case."""
-    table = noun.table
+    table = entity_type.table
     mine = (table.c.account_id == call.account_id, table.c.name_key == name.lower())
     return call.tx.execute(select(table).where(*mine)).one_or_none()
 
 
-def find(call: Call, noun: Noun, name: str) -> Entity:
+def find(call: Call, entity_type: EntityType, name: str) -> Entity:
     """Return a thing of the caller's account; raise NoSuchEntity."""
-    found = find_or_none(call, noun, name)
+    found = find_or_none(call, entity_type, name)
     if found is None:
-        raise NoSuchEntity(f"The {noun.kind} with name {name} cannot be found.")
+        raise NoSuchEntity(f"The {entity_type.kind} with name {name} cannot be found.")
     return found
 
 
-def named(call: Call, noun: Noun, p: Params) -> Entity:
+def find_named(call: Call, entity_type: EntityType, p: Params) -> Entity:
     """Return the thing that the parameters name; raise NoSuchEntity."""
-    return find(call, noun, noun.name(p))
+    return find(call, entity_type, entity_type.name(p))
 
 
 # --- asking -------------------------------------------------------------------------------------------------------
 
 
-def about(noun: Noun) -> Asks:
+def permission_on(entity_type: EntityType) -> PermissionRule:
     """Return what asks about the thing that the parameters name: its ARN and tags, and the tags of the request."""
 
-    def ask(call: Call, p: Params) -> Ask:
-        return ask_about(call, noun, noun.name(p), request_tag_keys(p))
+    def permission(call: Call, p: Params) -> RequiredPermission:
+        return permission_on_entity(call, entity_type, entity_type.name(p), request_tag_keys(p))
 
-    return ask
+    return permission
 
 
-def about_permissions(noun: Noun) -> Asks:
+def permission_on_policies_of(entity_type: EntityType) -> PermissionRule:
     """Return what asks about changed permissions: with iam:PolicyARN, and iam:PermissionsBoundary as asked or had."""
 
-    def ask(call: Call, p: Params) -> Ask:
-        found = find_or_none(call, noun, noun.name(p))
-        boundary = p.get("PermissionsBoundary") or (found.boundary if found and noun is not GROUP else None)
+    def permission(call: Call, p: Params) -> RequiredPermission:
+        found = find_or_none(call, entity_type, entity_type.name(p))
+        boundary = p.get("PermissionsBoundary") or (found.boundary if found and entity_type is not GROUP else None)
         keys = {"iam:policyarn": p.get("PolicyArn"), "iam:permissionsboundary": boundary}
-        return _ask(call, noun, noun.name(p), found, {key: (value,) for key, value in keys.items() if value})
+        return _permission_on(
+            call, entity_type, entity_type.name(p), found, {key: (value,) for key, value in keys.items() if value}
+        )
 
-    return ask
+    return permission
 
 
-def about_new(noun: Noun) -> Asks:
+def permission_on_new(entity_type: EntityType) -> PermissionRule:
     """Return what asks about a thing that shall be: the ARN that it will have, its tags and its boundary."""
 
-    def ask(call: Call, p: Params) -> Ask:
+    def permission(call: Call, p: Params) -> RequiredPermission:
         boundary = p.get("PermissionsBoundary")
         keys = request_tag_keys(p) | ({"iam:permissionsboundary": (boundary,)} if boundary else {})
-        return Ask(iam_arn(call.account_id, noun.kind, noun.name(p), p.get("Path", "/")), keys)
+        return RequiredPermission(
+            iam_arn(call.account_id, entity_type.kind, entity_type.name(p), p.get("Path", "/")), keys
+        )
 
-    return ask
+    return permission
 
 
-def about_renamed(noun: Noun) -> Asks:
+def permission_on_renamed(entity_type: EntityType) -> PermissionRule:
     """Return what asks about the thing as it will be called: to move it there takes leave for the new place as well."""
 
-    def ask(call: Call, p: Params) -> Ask:
-        found = find_or_none(call, noun, noun.name(p))
-        name = p.get(f"New{noun.title}Name") or (found.name if found else noun.name(p))
+    def permission(call: Call, p: Params) -> RequiredPermission:
+        found = find_or_none(call, entity_type, entity_type.name(p))
+        name = p.get(f"New{entity_type.title}Name") or (found.name if found else entity_type.name(p))
         path = p.get("NewPath") or (found.path if found else "/")
-        return Ask(iam_arn(call.account_id, noun.kind, name, path))
+        return RequiredPermission(iam_arn(call.account_id, entity_type.kind, name, path))
 
-    return ask
+    return permission
 
 
-def about_all(noun: Noun) -> Asks:
+def permission_on_all(entity_type: EntityType) -> PermissionRule:
     """Return what asks about a list of these: the path that is listed stands for them, as in AWS's denials."""
 
-    def ask(call: Call, p: Params) -> Ask:
-        return Ask(iam_arn(call.account_id, noun.kind, "", p.get("PathPrefix", "/")))
+    def permission(call: Call, p: Params) -> RequiredPermission:
+        return RequiredPermission(iam_arn(call.account_id, entity_type.kind, "", p.get("PathPrefix", "/")))
 
-    return ask
+    return permission
 
 
-def ask_about(call: Call, noun: Noun, name: str, keys: Mapping[str, tuple[str, ...]]) -> Ask:
+def permission_on_entity(
+    call: Call, entity_type: EntityType, name: str, keys: Mapping[str, tuple[str, ...]]
+) -> RequiredPermission:
     """Ask about a thing by name; one that does not exist is asked for at the path ``/``."""
-    return _ask(call, noun, name, find_or_none(call, noun, name), keys)
+    return _permission_on(call, entity_type, name, find_or_none(call, entity_type, name), keys)
 
 
-def _ask(call: Call, noun: Noun, name: str, found: Entity | None, keys: Mapping[str, tuple[str, ...]]) -> Ask:
+def _permission_on(
+    call: Call, entity_type: EntityType, name: str, found: Entity | None, keys: Mapping[str, tuple[str, ...]]
+) -> RequiredPermission:
     if found is None:
-        return Ask(iam_arn(call.account_id, noun.kind, name), keys)
-    return Ask(noun.arn(found), {**resource_tag_keys(call.tx, found.id), **keys})
+        return RequiredPermission(iam_arn(call.account_id, entity_type.kind, name), keys)
+    return RequiredPermission(entity_type.arn(found), {**resource_tag_keys(call.tx, found.id), **keys})
 
 
 # --- making, renaming, deleting -----------------------------------------------------------------------------------
 
 
-def create(call: Call, noun: Noun, p: Params, **more: object) -> Entity:
+def create(call: Call, entity_type: EntityType, p: Params, **more: object) -> Entity:
     """Make a thing with its tags; raise LimitExceeded, EntityAlreadyExists, InvalidInput."""
-    table, name = noun.table, noun.name(p)
+    table, name = entity_type.table, entity_type.name(p)
     count = call.tx.scalar(select(func.count()).select_from(table).where(table.c.account_id == call.account_id))
-    quota = noun.quota(call.limits)
+    quota = entity_type.quota(call.limits)
     if (count or 0) >= quota:
-        raise LimitExceeded(f"Cannot exceed quota for {noun.title}sPerAccount: {quota}")
-    new_id = unique_id(noun.id_prefix, call.random)
+        raise LimitExceeded(f"Cannot exceed quota for {entity_type.title}sPerAccount: {quota}")
+    new_id = unique_id(entity_type.id_prefix, call.random)
     values: Params = {"id": new_id, "account_id": call.account_id, "name": name, "name_key": name.lower()}
-    values |= {"path": p.get("Path", "/"), "created": milliseconds(call.now)}
-    with _name_taken(noun, name):
+    values |= {"path": p.get("Path", "/"), "created": to_milliseconds(call.now)}
+    with _refuse_taken_name(entity_type, name):
         call.tx.execute(insert(table).values(**values, **more))
     put_tags(call, new_id, p.get("Tags", ()))
-    return find(call, noun, name)
+    return find(call, entity_type, name)
 
 
-def rename(call: Call, noun: Noun, p: Params) -> None:
+def rename(call: Call, entity_type: EntityType, p: Params) -> None:
     """Give a thing the new name or path of the parameters; raise NoSuchEntity, EntityAlreadyExists."""
-    found = named(call, noun, p)
-    name, path = p.get(f"New{noun.title}Name", found.name), p.get("NewPath", found.path)
-    changed = update(noun.table).where(noun.table.c.id == found.id)
-    with _name_taken(noun, name):
+    found = find_named(call, entity_type, p)
+    name, path = p.get(f"New{entity_type.title}Name", found.name), p.get("NewPath", found.path)
+    changed = update(entity_type.table).where(entity_type.table.c.id == found.id)
+    with _refuse_taken_name(entity_type, name):
         call.tx.execute(changed.values(name=name, name_key=name.lower(), path=path))
 
 
-def remove(call: Call, noun: Noun, row: Entity, hanging: Sequence[tuple[Column[Any], str]]) -> None:
+def remove(call: Call, entity_type: EntityType, row: Entity, dependents: Sequence[tuple[Column[Any], str]]) -> None:
     """Delete a thing on which nothing hangs any longer; raise DeleteConflict with the text of what does."""
-    for column, text in hanging:
+    for column, text in dependents:
         if call.tx.execute(select(column).where(column == row.id).limit(1)).first() is not None:
             raise DeleteConflict(text)
-    drop_tags(call.tx, row.id)
-    call.tx.execute(delete(noun.table).where(noun.table.c.id == row.id))
+    delete_tags(call.tx, row.id)
+    call.tx.execute(delete(entity_type.table).where(entity_type.table.c.id == row.id))
 
 
-class _name_taken:  # noqa: N801 - reads as a statement
+class _refuse_taken_name:  # noqa: N801 - reads as a statement
     """Turns the unique index's refusal of a name into EntityAlreadyExists."""
 
-    def __init__(self, noun: Noun, name: str) -> None:
-        self._text = f"{noun.title} with name {name} already exists."
+    def __init__(self, entity_type: EntityType, name: str) -> None:
+        self._text = f"{entity_type.title} with name {name} already exists."
 
     def __enter__(self) -> None:
         return
@@ -207,46 +215,46 @@ class _name_taken:  # noqa: N801 - reads as a statement
 # --- listing ------------------------------------------------------------------------------------------------------
 
 
-def listing(call: Call, noun: Noun, p: Params) -> tuple[Sequence[Entity], Result]:
+def list_entities(call: Call, entity_type: EntityType, p: Params) -> tuple[Sequence[Entity], Result]:
     """Return a page of the account's things under PathPrefix, by name, and the page's members of the answer."""
-    columns = noun.table.c
-    query = select(noun.table).where(columns.account_id == call.account_id, under(columns.path, p))
-    return page(call, query, columns.name_key, p)
+    columns = entity_type.table.c
+    query = select(entity_type.table).where(columns.account_id == call.account_id, has_path_prefix(columns.path, p))
+    return paginate(call, query, columns.name_key, p)
 
 
-def under(path: ColumnElement[str], p: Params) -> ColumnElement[bool]:
+def has_path_prefix(path: ColumnElement[str], p: Params) -> ColumnElement[bool]:
     """Return the condition that a path begins with PathPrefix; LIKE would mind neither case nor ``_``."""
     prefix: str = p.get("PathPrefix", "/")
     return func.substr(path, 1, len(prefix)) == prefix
 
 
-def page(call: Call, query: Select[Any], column: ColumnElement[str], p: Params) -> tuple[Sequence[Entity], Result]:
+def paginate(call: Call, query: Select[Any], column: ColumnElement[str], p: Params) -> tuple[Sequence[Entity], Result]:
     """Return one page in the order of a unique column, and IsTruncated and Marker; raise ValidationError."""
     size: int = p.get("MaxItems", PAGE)
     if "Marker" in p:
-        query = query.where(column > _after(p["Marker"]))
+        query = query.where(column > _decode_marker(p["Marker"]))
     rows = call.tx.execute(query.order_by(column).limit(size + 1)).all()
     if len(rows) <= size:
         return rows, {"IsTruncated": False}
     last: str = getattr(rows[size - 1], str(column.key))
-    return rows[:size], _more_after(last)
+    return rows[:size], _truncated_after(last)
 
 
-def page_of(rows: Sequence[T], p: Params, key: Callable[[T], str]) -> tuple[list[T], Result]:
+def paginate_list(rows: Sequence[T], p: Params, key: Callable[[T], str]) -> tuple[list[T], Result]:
     """Return one page of what is in memory, in the order of unique keys, as ``page`` does of what is not."""
     size: int = p.get("MaxItems", PAGE)
-    after = _after(p["Marker"]) if "Marker" in p else ""
+    after = _decode_marker(p["Marker"]) if "Marker" in p else ""
     rest = sorted((row for row in rows if key(row) > after), key=key)
     if len(rest) <= size:
         return rest, {"IsTruncated": False}
-    return rest[:size], _more_after(key(rest[size - 1]))
+    return rest[:size], _truncated_after(key(rest[size - 1]))
 
 
-def _more_after(key: str) -> Result:
+def _truncated_after(key: str) -> Result:
     return {"IsTruncated": True, "Marker": base64.urlsafe_b64encode(b"\x01" + key.encode()).decode("ascii")}
 
 
-def _after(marker: str) -> str:
+def _decode_marker(marker: str) -> str:
     try:
         raw = base64.b64decode(marker, altchars=b"-_", validate=True)
         if raw[:1] == b"\x01":
@@ -259,18 +267,18 @@ def _after(marker: str) -> str:
 # --- showing ------------------------------------------------------------------------------------------------------
 
 
-def heading(noun: Noun, row: Entity) -> Result:
+def entity_members(entity_type: EntityType, row: Entity) -> Result:
     """Return the members that every answer about such a thing begins with."""
     return {
         "Path": row.path,
-        f"{noun.title}Name": row.name,
-        f"{noun.title}Id": row.id,
-        "Arn": noun.arn(row),
-        "CreateDate": moment(row.created),
+        f"{entity_type.title}Name": row.name,
+        f"{entity_type.title}Id": row.id,
+        "Arn": entity_type.arn(row),
+        "CreateDate": to_datetime(row.created),
     }
 
 
-def extras(call: Call, row: Entity) -> Result:
+def boundary_and_tags(call: Call, row: Entity) -> Result:
     """Return boundary and tags, which lists leave out (IAM API Reference, ListUsers and ListRoles)."""
     shape: Result = {}
     if row.boundary is not None:

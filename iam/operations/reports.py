@@ -18,11 +18,11 @@ from iam.errors import CredentialReportExpired, CredentialReportNotPresent
 from iam.operations.credentials import security_keys
 from iam.operations.credentials.password_policy import policy_of
 from iam.operations.instance_profiles import profile_shapes
-from iam.operations.named_entities import GROUP, ROLE, USER, Entity, extras, heading, page_of
+from iam.operations.named_entities import GROUP, ROLE, USER, Entity, boundary_and_tags, entity_members, paginate_list
 from iam.operations.policies.managed import get_policy, get_policy_version, list_policy_versions
 from iam.operations.roles import role_shapes
-from iam.operations.times_and_tags import milliseconds, moment
-from iam.policy.managed import load as shipped
+from iam.operations.times_and_tags import to_datetime, to_milliseconds
+from iam.policy.managed import load as aws_managed
 from iam.store.schema import (
     access_key,
     account,
@@ -55,7 +55,7 @@ def get_account_authorization_details(call: Call, p: Params) -> Result:
     """Return a page of users, groups, roles and policies in this order, each with all that it is permitted."""
     wanted = p.get("Filter") or list(_SECTIONS)
     items = [item for name, section in _SECTIONS.items() if name in wanted for item in section.items(call)]
-    shown, paging = page_of(items, p, lambda item: item.key)
+    shown, paging = paginate_list(items, p, lambda item: item.key)
     answer: Result = {section.member: [] for section in _SECTIONS.values()}
     for item in shown:
         section = _SECTIONS[item.filter]
@@ -76,23 +76,23 @@ def _aws_policies_in_use(call: Call) -> Iterable[_Item]:
     used = set(call.tx.scalars(select(attachment.c.policy_arn).where(attachment.c.account_id == call.account_id)))
     for table in (user, role):
         used |= set(call.tx.scalars(select(table.c.boundary).where(table.c.account_id == call.account_id)))
-    return [_Item("AWSManagedPolicy", f"4{arn}", arn) for arn in shipped() if arn in used]
+    return [_Item("AWSManagedPolicy", f"4{arn}", arn) for arn in aws_managed() if arn in used]
 
 
 def _user_detail(call: Call, row: Entity) -> Result:
     groups = select(group.c.name).join(membership).where(membership.c.user_id == row.id).order_by(group.c.name_key)
     return {
-        **heading(USER, row),
+        **entity_members(USER, row),
         "UserPolicyList": _inline(call, row.id),
         "GroupList": list(call.tx.scalars(groups)),
         "AttachedManagedPolicies": _attached(call, row.id),
-        **extras(call, row),
+        **boundary_and_tags(call, row),
     }
 
 
 def _group_detail(call: Call, row: Entity) -> Result:
     return {
-        **heading(GROUP, row),
+        **entity_members(GROUP, row),
         "GroupPolicyList": _inline(call, row.id),
         "AttachedManagedPolicies": _attached(call, row.id),
     }
@@ -101,13 +101,13 @@ def _group_detail(call: Call, row: Entity) -> Result:
 def _role_detail(call: Call, row: Entity) -> Result:
     profiles = call.tx.execute(select(instance_profile).where(instance_profile.c.role_id == row.id)).all()
     return {
-        **heading(ROLE, row),
+        **entity_members(ROLE, row),
         "AssumeRolePolicyDocument": role_shapes(call, [row])[0]["AssumeRolePolicyDocument"],
         "InstanceProfileList": profile_shapes(call, profiles),
         "RolePolicyList": _inline(call, row.id),
         "AttachedManagedPolicies": _attached(call, row.id),
         "RoleLastUsed": {},
-        **extras(call, row),
+        **boundary_and_tags(call, row),
     }
 
 
@@ -151,7 +151,7 @@ _SECTIONS: Mapping[str, _Section] = {
 
 # --- the credential report ----------------------------------------------------------------------------------------
 
-_LIFE = 4 * 60 * 60 * 1000  # milliseconds that a report is good for
+_REPORT_LIFETIME = 4 * 60 * 60 * 1000  # milliseconds that a report is good for
 _COLUMNS = (
     "user",
     "arn",
@@ -179,9 +179,9 @@ _NO_CERTIFICATES = ("false", _NONE, "false", _NONE)
 
 def generate_credential_report(call: Call, _p: Params) -> Result:
     """Write the report, unless there is one from the last four hours."""
-    if _fresh(call):
+    if _is_fresh(call):
         return {"State": "COMPLETE"}
-    text, at = _report(call), milliseconds(call.now)
+    text, at = _report(call), to_milliseconds(call.now)
     values = {"credential_report": text, "credential_report_at": at}
     call.tx.execute(update(account).where(account.c.id == call.account_id).values(values))
     return {"State": "STARTED", "Description": "No report exists. Starting a new report generation task"}
@@ -189,25 +189,25 @@ def generate_credential_report(call: Call, _p: Params) -> Result:
 
 def get_credential_report(call: Call, _p: Params) -> Result:
     """Return the report; raise CredentialReportNotPresent, and CredentialReportExpired after four hours."""
-    row = _kept(call)
+    row = _account_row(call)
     if row.credential_report_at is None:
         raise CredentialReportNotPresent("No report is present. Call GenerateCredentialReport first.")
-    if not _fresh(call):
+    if not _is_fresh(call):
         raise CredentialReportExpired("The report has expired. Call GenerateCredentialReport to make a new one.")
     return {
         "Content": row.credential_report.encode(),
         "ReportFormat": "text/csv",
-        "GeneratedTime": moment(row.credential_report_at),
+        "GeneratedTime": to_datetime(row.credential_report_at),
     }
 
 
-def _kept(call: Call) -> Entity:
+def _account_row(call: Call) -> Entity:
     return call.tx.execute(select(account).where(account.c.id == call.account_id)).one()
 
 
-def _fresh(call: Call) -> bool:
-    at = _kept(call).credential_report_at
-    return at is not None and milliseconds(call.now) - at < _LIFE
+def _is_fresh(call: Call) -> bool:
+    at = _account_row(call).credential_report_at
+    return at is not None and to_milliseconds(call.now) - at < _REPORT_LIFETIME
 
 
 def _report(call: Call) -> str:
@@ -226,7 +226,7 @@ def _report(call: Call) -> str:
 
 
 def _root_line(call: Call, keys: Sequence[Entity], *, mfa: bool) -> list[str]:
-    created = _iso(_kept(call).created)
+    created = _iso(_account_row(call).created)
     line = ["<root_account>", root_arn(call.account_id), created, *_root_password(call), _flag(mfa)]
     return [*line, *_key_columns(keys), *_NO_CERTIFICATES]
 
@@ -263,7 +263,7 @@ def _keys_by_owner(call: Call) -> dict[str | None, list[Entity]]:
 def _owners_of_devices(call: Call) -> set[str | None]:
     mine = (mfa_device.c.account_id == call.account_id, mfa_device.c.enabled.is_not(None))
     devices = call.tx.scalars(select(mfa_device.c.user_id).where(*mine))
-    return {*devices, *security_keys.owners(call.tx, call.account_id)}
+    return {*devices, *security_keys.passkey_owner_ids(call.tx, call.account_id)}
 
 
 def _key_columns(keys: Sequence[Entity]) -> list[str]:

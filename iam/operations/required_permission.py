@@ -10,7 +10,7 @@ ContextKeys = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RequiredPermission:
     """The resource that an operation touches, and condition keys about it (names in lower case).
 
     ``action`` is empty for the operation's own action. ``trust`` is the resource's own policy, where it has one,
@@ -29,10 +29,10 @@ class Operation:
     """One row of the operations table: what it does, on what, and whether it changes anything."""
 
     run: Callable[[Call, Params], Result]
-    asks: Callable[[Call, Params], Ask | tuple[Ask, ...]]
+    required_permissions: Callable[[Call, Params], RequiredPermission | tuple[RequiredPermission, ...]]
     writes: bool
 
 
-def anything(_call: Call, _p: Params) -> Ask:
+def on_any_resource(_call: Call, _p: Params) -> RequiredPermission:
     """Ask for operations that AWS authorises on ``*``: lists of a whole account, and the account's own settings."""
-    return Ask("*")
+    return RequiredPermission("*")

@@ -10,31 +10,31 @@ from iam.errors import LimitExceeded, NoSuchEntity
 from iam.operations.named_entities import (
     ROLE,
     Entity,
-    about,
-    about_all,
-    about_new,
-    about_permissions,
+    boundary_and_tags,
     create,
-    extras,
-    heading,
-    listing,
-    named,
+    entity_members,
+    find_named,
+    list_entities,
+    permission_on,
+    permission_on_all,
+    permission_on_new,
+    permission_on_policies_of,
     remove,
 )
 from iam.operations.policies.managed import check_boundary
 from iam.policy.document import Policy, PolicyKind, size
-from iam.principal_ids import arns_today, as_shown, resolve
+from iam.principal_ids import current_arns, resolve_principal_ids, with_current_arns
 from iam.store.records import trusted_parties
 from iam.store.schema import attachment, inline_policy, instance_profile, role, role_federated, role_mark
 
-on_role = about(ROLE)
-on_roles = about_all(ROLE)
-on_new_role = about_new(ROLE)
-on_role_permissions = about_permissions(ROLE)
+on_role = permission_on(ROLE)
+on_roles = permission_on_all(ROLE)
+on_new_role = permission_on_new(ROLE)
+on_role_permissions = permission_on_policies_of(ROLE)
 
 MAX_SESSION = 3600  # seconds, AWS's default of MaxSessionDuration
 
-_HANGING = (
+_DEPENDENTS = (
     (attachment.c.entity_id, "Cannot delete entity, must detach all policies first."),
     (inline_policy.c.entity_id, "Cannot delete entity, must delete policies first."),
     (instance_profile.c.role_id, "Cannot delete entity, must remove roles from instance profile first."),
@@ -44,17 +44,17 @@ _HANGING = (
 def role_shapes(call: Call, rows: Sequence[Entity]) -> list[Result]:
     """Return roles as lists show them, their trust policies with the present names of their principals."""
     bound: list[dict[str, str]] = [json.loads(row.trust_ids) for row in rows]
-    today = arns_today(call.tx, {one for ids in bound for one in ids.values()})
-    return [_shape(row, as_shown(row.trust, ids, today)) for row, ids in zip(rows, bound, strict=True)]
+    today = current_arns(call.tx, {one for ids in bound for one in ids.values()})
+    return [_shape(row, with_current_arns(row.trust, ids, today)) for row, ids in zip(rows, bound, strict=True)]
 
 
 def _shape(row: Entity, trust: str) -> Result:
-    shape = heading(ROLE, row) | {"AssumeRolePolicyDocument": trust, "MaxSessionDuration": row.max_session}
+    shape = entity_members(ROLE, row) | {"AssumeRolePolicyDocument": trust, "MaxSessionDuration": row.max_session}
     return shape | ({"Description": row.description} if row.description else {})
 
 
 def _full(call: Call, row: Entity) -> Result:
-    return role_shapes(call, [row])[0] | extras(call, row)
+    return role_shapes(call, [row])[0] | boundary_and_tags(call, row)
 
 
 def _trust(call: Call, text: str) -> tuple[dict[str, str], frozenset[str]]:
@@ -62,11 +62,11 @@ def _trust(call: Call, text: str) -> tuple[dict[str, str], frozenset[str]]:
     if size(text) > call.limits.trust_policy_size:
         raise LimitExceeded(f"Cannot exceed quota for ACLSizePerRole: {call.limits.trust_policy_size}")
     policy = Policy.parse(text, PolicyKind.TRUST)
-    ids = resolve(call.tx, policy.principal_arns())
+    ids = resolve_principal_ids(call.tx, policy.principal_arns())
     return {"trust": text, "trust_ids": json.dumps(ids)}, trusted_parties(policy)
 
 
-def _file_under(call: Call, role_id: str, parties: frozenset[str]) -> None:
+def _index_trusted_parties(call: Call, role_id: str, parties: frozenset[str]) -> None:
     call.tx.execute(delete(role_federated).where(role_federated.c.role_id == role_id))
     for party in sorted(parties):
         call.tx.execute(insert(role_federated).values(role_id=role_id, provider=party))
@@ -84,24 +84,24 @@ def create_role(call: Call, p: Params) -> Result:
         "max_session": p.get("MaxSessionDuration", MAX_SESSION),
     }
     row = create(call, ROLE, p, **columns_of_role)
-    _file_under(call, row.id, parties)
+    _index_trusted_parties(call, row.id, parties)
     return {"Role": _full(call, row)}
 
 
 def get_role(call: Call, p: Params) -> Result:
     """Return a role with its trust policy."""
-    return {"Role": _full(call, named(call, ROLE, p)) | {"RoleLastUsed": {}}}
+    return {"Role": _full(call, find_named(call, ROLE, p)) | {"RoleLastUsed": {}}}
 
 
 def list_roles(call: Call, p: Params) -> Result:
     """Return a page of roles, without tags, boundaries and last use."""
-    rows, paging = listing(call, ROLE, p)
+    rows, paging = list_entities(call, ROLE, p)
     return {"Roles": role_shapes(call, rows), **paging}
 
 
 def update_role(call: Call, p: Params) -> Result:
     """Change a role's description or the longest session that it gives."""
-    row = named(call, ROLE, p)
+    row = find_named(call, ROLE, p)
     columns = {"Description": "description", "MaxSessionDuration": "max_session"}
     values = {column: p[name] for name, column in columns.items() if name in p}
     if values:
@@ -111,40 +111,40 @@ def update_role(call: Call, p: Params) -> Result:
 
 def update_role_description(call: Call, p: Params) -> Result:
     """Change a role's description and return the role."""
-    row = named(call, ROLE, p)
+    row = find_named(call, ROLE, p)
     call.tx.execute(update(role).where(role.c.id == row.id).values(description=p["Description"]))
-    return {"Role": _full(call, named(call, ROLE, p))}
+    return {"Role": _full(call, find_named(call, ROLE, p))}
 
 
 def delete_role(call: Call, p: Params) -> Result:
     """Delete a role that has neither policies nor instance profiles left; its sessions end with it."""
-    row = named(call, ROLE, p)
-    _file_under(call, row.id, frozenset())
+    row = find_named(call, ROLE, p)
+    _index_trusted_parties(call, row.id, frozenset())
     call.tx.execute(delete(role_mark).where(role_mark.c.role_id == row.id))
-    remove(call, ROLE, row, _HANGING)
+    remove(call, ROLE, row, _DEPENDENTS)
     return {}
 
 
 def update_assume_role_policy(call: Call, p: Params) -> Result:
     """Replace a role's trust policy; sessions that it gave go on."""
-    row = named(call, ROLE, p)
+    row = find_named(call, ROLE, p)
     columns, parties = _trust(call, p["PolicyDocument"])
     call.tx.execute(update(role).where(role.c.id == row.id).values(columns))
-    _file_under(call, row.id, parties)
+    _index_trusted_parties(call, row.id, parties)
     return {}
 
 
 def put_role_permissions_boundary(call: Call, p: Params) -> Result:
     """Limit a role by a managed policy."""
     check_boundary(call, p["PermissionsBoundary"])
-    row = named(call, ROLE, p)
+    row = find_named(call, ROLE, p)
     call.tx.execute(update(role).where(role.c.id == row.id).values(boundary=p["PermissionsBoundary"]))
     return {}
 
 
 def delete_role_permissions_boundary(call: Call, p: Params) -> Result:
     """Take the limit away; raise NoSuchEntity when there is none."""
-    row = named(call, ROLE, p)
+    row = find_named(call, ROLE, p)
     if row.boundary is None:
         raise NoSuchEntity(f"The role with name {row.name} does not have a permissions boundary.")
     call.tx.execute(update(role).where(role.c.id == row.id).values(boundary=None))

@@ -7,9 +7,9 @@ from sqlalchemy import select
 from iam.call import Call, Params, Result
 from iam.operations.federation import oidc_providers
 from iam.operations.federation.saml_providers import find_provider
-from iam.operations.named_entities import ROLE, USER, Entity, named, page
+from iam.operations.named_entities import ROLE, USER, Entity, find_named, paginate
 from iam.operations.policies.managed import find_own
-from iam.operations.times_and_tags import drop_tags, put_tags
+from iam.operations.times_and_tags import delete_tags, put_tags
 from iam.store.schema import tag
 
 _Run = Callable[[Call, Params], Result]
@@ -17,11 +17,11 @@ _Find = Callable[[Call, Params], Entity]
 
 
 def _user(call: Call, p: Params) -> Entity:
-    return named(call, USER, p)
+    return find_named(call, USER, p)
 
 
 def _role(call: Call, p: Params) -> Entity:
-    return named(call, ROLE, p)
+    return find_named(call, ROLE, p)
 
 
 def _policy(call: Call, p: Params) -> Entity:
@@ -40,7 +40,7 @@ def _tag(find: _Find) -> _Run:
 def _untag(find: _Find) -> _Run:
     def drop(call: Call, p: Params) -> Result:
         """Remove tags; those that are not there are no error."""
-        drop_tags(call.tx, find(call, p).id, p["TagKeys"])
+        delete_tags(call.tx, find(call, p).id, p["TagKeys"])
         return {}
 
     return drop
@@ -50,7 +50,7 @@ def _list(find: _Find) -> _Run:
     def listed(call: Call, p: Params) -> Result:
         """Return a page of tags, by key."""
         query = select(tag).where(tag.c.entity_id == find(call, p).id)
-        rows, paging = page(call, query, tag.c.key_folded, p)
+        rows, paging = paginate(call, query, tag.c.key_folded, p)
         return {"Tags": [{"Key": row.key, "Value": row.value} for row in rows], **paging}
 
     return listed

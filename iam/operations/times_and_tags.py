@@ -10,12 +10,12 @@ from iam.errors import InvalidInput, LimitExceeded
 from iam.store.schema import tag
 
 
-def milliseconds(moment: datetime) -> int:
+def to_milliseconds(to_datetime: datetime) -> int:
     """Return a moment as the tables keep it."""
-    return int(moment.timestamp() * 1000)
+    return int(to_datetime.timestamp() * 1000)
 
 
-def moment(stored: int) -> datetime:
+def to_datetime(stored: int) -> datetime:
     """Return a stored time as answers show it: UTC, whole seconds."""
     return datetime.fromtimestamp(stored // 1000, UTC)
 
@@ -50,7 +50,7 @@ def put_tags(call: Call, entity_id: str, tags: Sequence[Mapping[str, str]]) -> N
         raise InvalidInput("Duplicate tag keys found. Please note that Tag keys are case insensitive.")
     if any(key.startswith("aws:") for key in folded):
         raise InvalidInput("System tags cannot be added/updated by the caller")
-    drop_tags(call.tx, entity_id, folded)
+    delete_tags(call.tx, entity_id, folded)
     if len(tags_of(call.tx, entity_id)) + len(folded) > call.limits.tags_per_entity:
         raise LimitExceeded(f"The number of tags has reached the maximum limit: {call.limits.tags_per_entity}.")
     for one, key in zip(tags, folded, strict=True):
@@ -58,7 +58,7 @@ def put_tags(call: Call, entity_id: str, tags: Sequence[Mapping[str, str]]) -> N
         call.tx.execute(tag.insert().values(row))
 
 
-def drop_tags(tx: Connection, entity_id: str, keys: Sequence[str] | None = None) -> None:
+def delete_tags(tx: Connection, entity_id: str, keys: Sequence[str] | None = None) -> None:
     """Remove some tags of a thing, or all of them."""
     query = delete(tag).where(tag.c.entity_id == entity_id)
     if keys is not None:

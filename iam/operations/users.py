@@ -4,39 +4,39 @@ from sqlalchemy import select, update
 
 from iam.arn import root_arn
 from iam.call import Call, Params, Result
-from iam.credentials.person_id import drop_traces, iam_person
+from iam.credentials.person_id import delete_person_data, iam_person_id
 from iam.errors import DeleteConflict, NoSuchEntity, ValidationError
 from iam.operations.credentials.security_keys import keys_of
 from iam.operations.named_entities import (
     USER,
     Entity,
-    about,
-    about_all,
-    about_new,
-    about_permissions,
-    ask_about,
+    boundary_and_tags,
     create,
-    extras,
+    entity_members,
     find,
-    heading,
-    listing,
-    named,
+    find_named,
+    list_entities,
+    permission_on,
+    permission_on_all,
+    permission_on_entity,
+    permission_on_new,
+    permission_on_policies_of,
     remove,
     rename,
 )
 from iam.operations.policies.managed import check_boundary
-from iam.operations.required_permission import Ask
-from iam.operations.times_and_tags import moment
+from iam.operations.required_permission import RequiredPermission
+from iam.operations.times_and_tags import to_datetime
 from iam.principal import PrincipalKind
 from iam.store.schema import access_key, account, attachment, inline_policy, login_profile, membership, mfa_device, user
 
-on_user = about(USER)
-on_users = about_all(USER)
-on_new_user = about_new(USER)
-on_user_permissions = about_permissions(USER)
+on_user = permission_on(USER)
+on_users = permission_on_all(USER)
+on_new_user = permission_on_new(USER)
+on_user_permissions = permission_on_policies_of(USER)
 
 _HAS_DEVICE = "Cannot delete entity, must delete MFA device first."
-_HANGING = (
+_DEPENDENTS = (
     (attachment.c.entity_id, "Cannot delete entity, must detach all policies first."),
     (inline_policy.c.entity_id, "Cannot delete entity, must delete policies first."),
     (membership.c.user_id, "Cannot delete entity, must remove users from group first."),
@@ -65,21 +65,21 @@ def _caller(call: Call) -> Entity | None:
     return call.tx.execute(select(user).where(user.c.id == call.principal.entity_id)).one_or_none()
 
 
-def on_user_or_caller(call: Call, p: Params) -> Ask:
+def on_user_or_caller(call: Call, p: Params) -> RequiredPermission:
     """Ask about the user that UserName names, else about the caller."""
     if "UserName" in p:
         return on_user(call, p)
     found = _caller(call)
     if found is not None:
-        return ask_about(call, USER, found.name, {})
-    return Ask(call.principal.entity_arn or root_arn(call.account_id))
+        return permission_on_entity(call, USER, found.name, {})
+    return RequiredPermission(call.principal.entity_arn or root_arn(call.account_id))
 
 
 def user_shape(row: Entity) -> Result:
     """Return a user as lists show it."""
-    shape = heading(USER, row)
+    shape = entity_members(USER, row)
     if row.password_last_used is not None:
-        shape["PasswordLastUsed"] = moment(row.password_last_used)
+        shape["PasswordLastUsed"] = to_datetime(row.password_last_used)
     return shape
 
 
@@ -88,7 +88,7 @@ def create_user(call: Call, p: Params) -> Result:
     boundary = p.get("PermissionsBoundary")
     check_boundary(call, boundary)
     row = create(call, USER, p, boundary=boundary)
-    return {"User": user_shape(row) | extras(call, row)}
+    return {"User": user_shape(row) | boundary_and_tags(call, row)}
 
 
 def get_user(call: Call, p: Params) -> Result:
@@ -97,13 +97,13 @@ def get_user(call: Call, p: Params) -> Result:
     if row is None:
         created = call.tx.scalar(select(account.c.created).where(account.c.id == call.account_id)) or 0
         arn = root_arn(call.account_id)
-        return {"User": {"UserId": call.account_id, "Arn": arn, "CreateDate": moment(created)}}
-    return {"User": user_shape(row) | extras(call, row)}
+        return {"User": {"UserId": call.account_id, "Arn": arn, "CreateDate": to_datetime(created)}}
+    return {"User": user_shape(row) | boundary_and_tags(call, row)}
 
 
 def list_users(call: Call, p: Params) -> Result:
     """Return a page of users, without tags and boundaries."""
-    rows, paging = listing(call, USER, p)
+    rows, paging = list_entities(call, USER, p)
     return {"Users": [user_shape(row) for row in rows], **paging}
 
 
@@ -115,25 +115,25 @@ def update_user(call: Call, p: Params) -> Result:
 
 def delete_user(call: Call, p: Params) -> Result:
     """Delete a user that has neither credentials nor permissions left."""
-    row = named(call, USER, p)
+    row = find_named(call, USER, p)
     if keys_of(call.tx, call.account_id, row.id):
         raise DeleteConflict(_HAS_DEVICE)
-    remove(call, USER, row, _HANGING)
-    drop_traces(call.tx, iam_person(call.account_id, row.id))
+    remove(call, USER, row, _DEPENDENTS)
+    delete_person_data(call.tx, iam_person_id(call.account_id, row.id))
     return {}
 
 
 def put_user_permissions_boundary(call: Call, p: Params) -> Result:
     """Limit a user by a managed policy."""
     check_boundary(call, p["PermissionsBoundary"])
-    row = named(call, USER, p)
+    row = find_named(call, USER, p)
     call.tx.execute(update(user).where(user.c.id == row.id).values(boundary=p["PermissionsBoundary"]))
     return {}
 
 
 def delete_user_permissions_boundary(call: Call, p: Params) -> Result:
     """Take the limit away; raise NoSuchEntity when there is none."""
-    row = named(call, USER, p)
+    row = find_named(call, USER, p)
     if row.boundary is None:
         raise NoSuchEntity(f"The user with name {row.name} does not have a permissions boundary.")
     call.tx.execute(update(user).where(user.c.id == row.id).values(boundary=None))

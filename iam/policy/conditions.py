@@ -41,7 +41,7 @@ def number(text: str) -> Decimal | None:
     return Decimal(text) if _NUMBER.fullmatch(text) else None
 
 
-def moment(text: str) -> Decimal | None:
+def parse_date(text: str) -> Decimal | None:
     """Return seconds since 1970 of a W3C ISO 8601 date (UTC where it names no zone) or of epoch seconds, or None."""
     if _EPOCH.fullmatch(text):
         return Decimal(text)
@@ -66,12 +66,12 @@ def moment(text: str) -> Decimal | None:
     return int((whole - _EPOCH_START).total_seconds()) - offset + Decimal(f"0.{found['fraction'] or 0}")
 
 
-def boolean(text: str) -> bool | None:
+def parse_boolean(text: str) -> bool | None:
     """Return true or false in any case, or None."""
     return {"true": True, "false": False}.get(text.lower())
 
 
-def binary(text: str) -> bytes | None:
+def parse_binary(text: str) -> bytes | None:
     """Return what a base64 text stands for, or None."""
     try:
         return base64.b64decode(text, validate=True)
@@ -79,7 +79,7 @@ def binary(text: str) -> bytes | None:
         return None
 
 
-def address(text: str) -> IPv4Address | IPv6Address | None:
+def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """Return an address, or None; an IPv4 address written as IPv6 is the IPv4 address."""
     try:
         found = ip_address(text)
@@ -88,7 +88,7 @@ def address(text: str) -> IPv4Address | IPv6Address | None:
     return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
 
 
-def network(text: str) -> IPv4Network | IPv6Network | None:
+def parse_network(text: str) -> IPv4Network | IPv6Network | None:
     """Return a network in CIDR form (one address is a network of one), or None; host bits may be set, as AWS allows.
 
     Like an address, an IPv4 network written as IPv6 is the IPv4 network.
@@ -107,7 +107,7 @@ def network(text: str) -> IPv4Network | IPv6Network | None:
 _MAPPED_BITS = 96  # of ::ffff:0:0/96, which IPv4 addresses stand in
 
 
-def _strings(dialect: Dialect) -> Build:
+def _string_operator(dialect: Dialect) -> Build:
     dialects = {variables: replace(dialect, variables=variables) for variables in (False, True)}
 
     def build(values: tuple[str, ...], variables: bool, negated: bool) -> Match:  # noqa: FBT001 - Build's signature
@@ -117,7 +117,7 @@ def _strings(dialect: Dialect) -> Build:
     return build
 
 
-def _typed(
+def _typed_operator(
     name: str,
     read: Callable[[str], T | None],
     compare: Callable[[Any, Any], bool],
@@ -150,21 +150,21 @@ class Operator(NamedTuple):
     negated: bool = False
 
 
-_equals = _strings(Dialect(wildcards=False))
-_equals_ignoring_case = _strings(Dialect(wildcards=False, fold=True))
-_like = _strings(Dialect())
-_arn_like = _strings(Dialect(arn=True))
-_in_network = _typed("IP address or range", address, _within, network)
+_equals = _string_operator(Dialect(wildcards=False))
+_equals_ignoring_case = _string_operator(Dialect(wildcards=False, fold=True))
+_like = _string_operator(Dialect())
+_arn_like = _string_operator(Dialect(arn=True))
+_in_network = _typed_operator("IP address or range", parse_address, _within, parse_network)
 
 
-def _ordered(prefix: str, name: str, read: Callable[[str], Any]) -> dict[str, Operator]:
+def _comparison_operators(prefix: str, name: str, read: Callable[[str], Any]) -> dict[str, Operator]:
     return {
-        f"{prefix}Equals": Operator(_typed(name, read, eq)),
-        f"{prefix}NotEquals": Operator(_typed(name, read, eq), negated=True),
-        f"{prefix}LessThan": Operator(_typed(name, read, lt)),
-        f"{prefix}LessThanEquals": Operator(_typed(name, read, le)),
-        f"{prefix}GreaterThan": Operator(_typed(name, read, gt)),
-        f"{prefix}GreaterThanEquals": Operator(_typed(name, read, ge)),
+        f"{prefix}Equals": Operator(_typed_operator(name, read, eq)),
+        f"{prefix}NotEquals": Operator(_typed_operator(name, read, eq), negated=True),
+        f"{prefix}LessThan": Operator(_typed_operator(name, read, lt)),
+        f"{prefix}LessThanEquals": Operator(_typed_operator(name, read, le)),
+        f"{prefix}GreaterThan": Operator(_typed_operator(name, read, gt)),
+        f"{prefix}GreaterThanEquals": Operator(_typed_operator(name, read, ge)),
     }
 
 
@@ -176,10 +176,10 @@ OPERATORS = MappingProxyType(
         "StringNotEqualsIgnoreCase": Operator(_equals_ignoring_case, negated=True),
         "StringLike": Operator(_like),
         "StringNotLike": Operator(_like, negated=True),
-        **_ordered("Numeric", "number", number),
-        **_ordered("Date", "date", moment),
-        "Bool": Operator(_typed("Boolean", boolean, eq)),
-        "BinaryEquals": Operator(_typed("base64 text", binary, eq)),
+        **_comparison_operators("Numeric", "number", number),
+        **_comparison_operators("Date", "date", parse_date),
+        "Bool": Operator(_typed_operator("Boolean", parse_boolean, eq)),
+        "BinaryEquals": Operator(_typed_operator("base64 text", parse_binary, eq)),
         "IpAddress": Operator(_in_network),
         "NotIpAddress": Operator(_in_network, negated=True),
         # "ARN condition operators": ArnEquals and ArnLike behave alike.
@@ -223,13 +223,13 @@ def _holds(operator: str, key: str, values: tuple[str, ...], *, variables: bool)
 
 
 def _null(key: str, values: tuple[str, ...]) -> Holds:
-    wanted = [boolean(value) for value in values]
+    wanted = [parse_boolean(value) for value in values]
     if None in wanted:
         raise ValueError(f"{values[wanted.index(None)]} is not a valid Boolean")
     return lambda keys: (not keys.get(key)) in wanted
 
 
-def _plain(key: str, match: Match, negated: bool, absent: bool) -> Holds:  # noqa: FBT001 - one signature for the table
+def _single_value(key: str, match: Match, negated: bool, absent: bool) -> Holds:  # noqa: FBT001 - one signature for the table
     def holds(keys: ContextKeys) -> Verdict:
         values = keys.get(key)
         if not values:
@@ -247,7 +247,7 @@ def _for_all(key: str, match: Match, negated: bool, absent: bool) -> Holds:  # n
         values = keys.get(key, ())
         if values in _NOTHING:
             return absent
-        return _all([_passes(match(value, keys), negated=negated) for value in values])
+        return _all([_negate_if(match(value, keys), negated=negated) for value in values])
 
     return holds
 
@@ -257,19 +257,19 @@ def _for_any(key: str, match: Match, negated: bool, absent: bool) -> Holds:  # n
         values = keys.get(key, ())
         if values in _NOTHING:
             return absent
-        return _any([_passes(match(value, keys), negated=negated) for value in values])
+        return _any([_negate_if(match(value, keys), negated=negated) for value in values])
 
     return holds
 
 
 # "Multivalued context keys": to a set operator, an empty text is the same as no values.
 _NOTHING = ((), ("",))
-_QUALIFIERS = MappingProxyType({"": _plain, "ForAllValues:": _for_all, "ForAnyValue:": _for_any})
+_QUALIFIERS = MappingProxyType({"": _single_value, "ForAllValues:": _for_all, "ForAnyValue:": _for_any})
 # What an absent key means under a set operator; without one, only negated operators hold.
 _ABSENT = MappingProxyType({"ForAllValues": True, "ForAnyValue": False})
 
 
-def _passes(found: Verdict, *, negated: bool) -> Verdict:
+def _negate_if(found: Verdict, *, negated: bool) -> Verdict:
     return _not(found) if negated else found
 
 

@@ -12,7 +12,7 @@ from iam.policy.statement import Statement
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
-def asked(statements: Iterable[Statement], version: str) -> tuple[str, ...]:
+def context_keys_in(statements: Iterable[Statement], version: str) -> tuple[str, ...]:
     """Return the keys as their authors wrote them, each once whatever its case, in the order of their first use."""
     found: dict[str, str] = {}
     for statement in statements:
@@ -27,10 +27,10 @@ def _names(statement: Statement, *, with_variables: bool) -> Iterator[str]:
         yield condition.name
         texts += condition.values
     if with_variables:
-        yield from variables(texts)
+        yield from variable_keys(texts)
 
 
-def variables(texts: Iterable[str]) -> Iterator[str]:
+def variable_keys(texts: Iterable[str]) -> Iterator[str]:
     """Yield the keys that texts have as variables, as they are written."""
     for text in texts:
         for inner in _VARIABLE.findall(text):

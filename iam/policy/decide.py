@@ -11,7 +11,7 @@ from typing import NamedTuple
 from iam.arn import root_arn
 from iam.policy.grammar import TRUST_ACTIONS
 from iam.policy.policy_set import PolicySet
-from iam.policy.principals import Grip, grip, is_left_out
+from iam.policy.principals import PrincipalMatch, is_excluded, principal_match
 from iam.policy.statement import Statement
 from iam.principal import Principal, PrincipalKind
 
@@ -50,7 +50,7 @@ class Layers(NamedTuple):
     resource_account: str = ""
 
 
-class Why(StrEnum):
+class DecisionType(StrEnum):
     """The kind of answer."""
 
     ALLOWED = "allowed"
@@ -65,75 +65,75 @@ class Reason(NamedTuple):
     statement: Statement
 
 
-class Said(NamedTuple):
+class LayerResult(NamedTuple):
     """What one layer says of a request; ``grip`` is how firmly a resource's policy holds the caller."""
 
     layer: str
     denies: list[Statement]
     allows: list[Statement]
-    grip: Grip
+    principal_match: PrincipalMatch
 
 
 # What each layer says, in the order in which AWS asks them: guardrails, resource, identity, boundary, session. None
 # where a layer does not exist, so that it can neither grant nor withhold.
-Survey = tuple[Said | None, Said | None, Said | None, Said | None, Said | None]
+LayerResults = tuple[LayerResult | None, LayerResult | None, LayerResult | None, LayerResult | None, LayerResult | None]
 
 
 class Decision(NamedTuple):
     """The answer, and the layer that decided; ``survey`` is what all of them said."""
 
-    why: Why
+    decision_type: DecisionType
     layer: str
-    survey: Survey
+    layer_results: LayerResults
 
     @property
     def allowed(self) -> bool:
         """Return whether the request may go on."""
-        return self.why is Why.ALLOWED
+        return self.decision_type is DecisionType.ALLOWED
 
     @property
     def statements(self) -> tuple[Reason, ...]:
         """Return the statements that decided: all that denied, or all that allowed; none where an allow is missing."""
-        if self.why is Why.IMPLICIT_DENY:
+        if self.decision_type is DecisionType.IMPLICIT_DENY:
             return ()
         return tuple(
             Reason(said.layer, statement)
-            for said in self.survey
+            for said in self.layer_results
             if said is not None
-            for statement in (said.allows if self.why is Why.ALLOWED else said.denies)
+            for statement in (said.allows if self.decision_type is DecisionType.ALLOWED else said.denies)
         )
 
 
 _ROOT, _FEDERATED_USER = PrincipalKind.ROOT, PrincipalKind.FEDERATED_USER
-_CALLER, _ENTITY, _NOBODY = Grip.CALLER, Grip.ENTITY, Grip.NOBODY
+_CALLER, _ENTITY, _NOBODY = PrincipalMatch.CALLER, PrincipalMatch.ENTITY, PrincipalMatch.NOBODY
 # A named tuple's own constructor takes three times as long, and a decision is a matter of two microseconds.
 _new = tuple.__new__
 
 
 def decide(context: RequestContext, layers: Layers) -> Decision:
     """Return whether the request is allowed; never raises. No policies mean no, except for root at home."""
-    survey = _survey(context, layers)
-    for said in survey:
+    layer_results = _evaluate_layers(context, layers)
+    for said in layer_results:
         if said is not None and said.denies:
-            return _new(Decision, (Why.EXPLICIT_DENY, said.layer, survey))
-    lacking = missing(context.principal, layers.resource_account, survey)
+            return _new(Decision, (DecisionType.EXPLICIT_DENY, said.layer, layer_results))
+    lacking = layer_lacking_allow(context.principal, layers.resource_account, layer_results)
     if lacking:
-        return _new(Decision, (Why.IMPLICIT_DENY, lacking, survey))
-    return _new(Decision, (Why.ALLOWED, _grantor(context.principal, survey), survey))
+        return _new(Decision, (DecisionType.IMPLICIT_DENY, lacking, layer_results))
+    return _new(Decision, (DecisionType.ALLOWED, _granting_layer(context.principal, layer_results), layer_results))
 
 
-def _survey(context: RequestContext, layers: Layers) -> Survey:
-    identity, boundary, session, guardrails, resource, _ = binding(context.principal.kind, layers)
+def _evaluate_layers(context: RequestContext, layers: Layers) -> LayerResults:
+    identity, boundary, session, guardrails, resource, _ = applicable_layers(context.principal.kind, layers)
     return (
-        None if guardrails is None else _ask(GUARDRAIL, guardrails, context),
-        None if resource is None else _ask_resource(resource, context, bounded=boundary is not None),
-        _ask(IDENTITY, identity, context),
-        None if boundary is None else _ask(BOUNDARY, boundary, context),
-        None if session is None else _ask(SESSION, session, context),
+        None if guardrails is None else _evaluate(GUARDRAIL, guardrails, context),
+        None if resource is None else _evaluate_resource_policy(resource, context, bounded=boundary is not None),
+        _evaluate(IDENTITY, identity, context),
+        None if boundary is None else _evaluate(BOUNDARY, boundary, context),
+        None if session is None else _evaluate(SESSION, session, context),
     )
 
 
-def binding(kind: PrincipalKind, layers: Layers) -> Layers:
+def applicable_layers(kind: PrincipalKind, layers: Layers) -> Layers:
     """Return the layers that have a say about a principal of this kind."""
     if kind is _ROOT:  # it has no policies of its own
         return layers._replace(identity=_NO_POLICIES, boundary=None, session=None)
@@ -142,19 +142,19 @@ def binding(kind: PrincipalKind, layers: Layers) -> Layers:
     return layers
 
 
-def _grantor(principal: Principal, survey: Survey) -> str:
+def _granting_layer(principal: Principal, layer_results: LayerResults) -> str:
     """Return the layer that granted what nothing withholds: the caller's own policies before the resource's."""
-    _, resource, identity, _, _ = survey
-    if resource is None or not resource.grip:
+    _, resource, identity, _, _ = layer_results
+    if resource is None or not resource.principal_match:
         return IDENTITY
     own = identity is not None and identity.allows and principal.kind not in _BY_TRUST_ALONE
     return IDENTITY if own else resource.layer
 
 
-def missing(principal: Principal, resource_account: str, survey: Survey) -> str:
+def layer_lacking_allow(principal: Principal, resource_account: str, layer_results: LayerResults) -> str:
     """Return the layer whose allow is missing, or an empty text when nothing is."""
-    guardrails, resource, identity, boundary, session = survey
-    held, where = (_NOBODY, RESOURCE) if resource is None else (resource.grip, resource.layer)
+    guardrails, resource, identity, boundary, session = layer_results
+    held, where = (_NOBODY, RESOURCE) if resource is None else (resource.principal_match, resource.layer)
     kind = principal.kind
     # These have no policies of their own, so they must be named: with "*" anybody's token would do.
     if kind in _BY_TRUST_ALONE:
@@ -170,11 +170,11 @@ def missing(principal: Principal, resource_account: str, survey: Survey) -> str:
     # At home, naming the role behind a session is a grant like one of the role's own, below the session's ceilings.
     if not (identity and identity.allows) and not (own and held is _ENTITY) and not _is_owner(principal):
         return IDENTITY
-    return _withheld(boundary, session)
+    return _withholding_layer(boundary, session)
 
 
-def _withheld(*ceilings: Said | None) -> str:
-    for ceiling in ceilings:
+def _withholding_layer(*limits: LayerResult | None) -> str:
+    for ceiling in limits:
         if ceiling is not None and not ceiling.allows:
             return ceiling.layer
     return ""
@@ -190,17 +190,17 @@ def _is_owner(principal: Principal) -> bool:
     )
 
 
-def _ask(layer: str, policies: PolicySet, context: RequestContext) -> Said:
+def _evaluate(layer: str, policies: PolicySet, context: RequestContext) -> LayerResult:
     action, resource, _, keys = context
     denies: list[Statement] = []
     allows: list[Statement] = []
     for statement in policies.find(action, resource):
         if statement.applies(resource, keys):
             (denies if statement.denies else allows).append(statement)
-    return _new(Said, (layer, denies, allows, _NOBODY))
+    return _new(LayerResult, (layer, denies, allows, _NOBODY))
 
 
-def _ask_resource(policies: PolicySet, context: RequestContext, *, bounded: bool) -> Said:
+def _evaluate_resource_policy(policies: PolicySet, context: RequestContext, *, bounded: bool) -> LayerResult:
     action, resource, principal, keys = context
     denies: list[Statement] = []
     allows: list[Statement] = []
@@ -210,26 +210,26 @@ def _ask_resource(policies: PolicySet, context: RequestContext, *, bounded: bool
         if held and statement.applies(resource, keys):
             (denies if statement.denies else allows).append(statement)
             firmest = firmest if statement.denies else max(firmest, held)
-    return _new(Said, (TRUST if policies.trust else RESOURCE, denies, allows, firmest))
+    return _new(LayerResult, (TRUST if policies.trust else RESOURCE, denies, allows, firmest))
 
 
-def holds(statement: Statement, principal: Principal, *, bounded: bool) -> Grip:
+def holds(statement: Statement, principal: Principal, *, bounded: bool) -> PrincipalMatch:
     """Return how firmly a resource's statement holds the caller; ``bounded``: the caller has a permissions boundary."""
     if statement.not_principals:
         # "NotPrincipal": a Deny spares nobody who has a permissions boundary, whomever it lists.
         denied = bounded and statement.denies
-        spared = not denied and is_left_out(statement.not_principals, principal, denies=statement.denies)
-        return _NOBODY if spared else Grip.ACCOUNT
-    held = max([grip(one, principal) for one in statement.principals], default=_NOBODY)
-    return _CALLER if held is _ENTITY and statement.picks_by_arn else held
+        spared = not denied and is_excluded(statement.not_principals, principal, denies=statement.denies)
+        return _NOBODY if spared else PrincipalMatch.ACCOUNT
+    held = max([principal_match(one, principal) for one in statement.principals], default=_NOBODY)
+    return _CALLER if held is _ENTITY and statement.limited_by_arn else held
 
 
 # Who may not assume a role must not learn whether it exists: no reason is told for these.
-_SILENT = frozenset(action.lower() for action in TRUST_ACTIONS)
+_WITHOUT_REASON = frozenset(action.lower() for action in TRUST_ACTIONS)
 _ARTICLE = {IDENTITY: "an"}
 
 
-def message(context: RequestContext, decision: Decision) -> str:
+def denial_message(context: RequestContext, decision: Decision) -> str:
     """Return what the caller is told of a denial ("Troubleshoot access denied error messages").
 
     A denial to assume a role has no reason in it, so that an unknown role and a role that distrusts look alike.
@@ -238,8 +238,8 @@ def message(context: RequestContext, decision: Decision) -> str:
         return f"Not authorized to perform {context.action}"
     action = context.action
     told = f"User: {context.principal.arn} is not authorized to perform: {action} on resource: {context.resource}"
-    if action.lower() in _SILENT:
+    if action.lower() in _WITHOUT_REASON:
         return told
-    if decision.why is Why.EXPLICIT_DENY:
+    if decision.decision_type is DecisionType.EXPLICIT_DENY:
         return f"{told} with an explicit deny in {_ARTICLE.get(decision.layer, 'a')} {decision.layer}"
     return f"{told} because no {decision.layer} allows the {action} action"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from iam.policy.grammar import TRUST_ACTIONS, VERSION_WITH_VARIABLES, read
-from iam.policy.principals import bind, to_resolve
+from iam.policy.principals import arns_to_resolve, bind
 from iam.policy.statement import Effect, PolicyKind, Statement
 
 __all__ = ["TRUST_ACTIONS", "VERSION_WITH_VARIABLES", "Effect", "Policy", "PolicyKind", "Statement", "size"]
@@ -23,7 +23,7 @@ def size(text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _ByAction:
+class _ActionIndex:
     """Statements by what they can match: an exact action, a service, or anything; those of a service include the last.
 
     ``known`` keeps the answers that were given before.
@@ -32,40 +32,40 @@ class _ByAction:
     exact: Mapping[str, tuple[Statement, ...]]
     wild: Mapping[str, tuple[Statement, ...]]
     anywhere: tuple[Statement, ...]
-    known: dict[str, tuple[Statement, ...]] = field(default_factory=dict)
+    cache: dict[str, tuple[Statement, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, statements: Iterable[Statement]) -> "_ByAction":
+    def of(cls, statements: Iterable[Statement]) -> "_ActionIndex":
         exact: dict[str, list[Statement]] = {}
         wild: dict[str, list[Statement]] = {}
         anywhere: list[Statement] = []
         for statement in statements:
             actions = [action.lower() for action in statement.actions]
             if actions and not any("*" in action or "?" in action for action in actions):
-                _file(exact, statement, actions)
+                _add_to_index(exact, statement, actions)
             elif not actions or any(_service_of(action) == "*" for action in actions):
                 anywhere.append(statement)
             else:
-                _file(wild, statement, map(_service_of, actions))
+                _add_to_index(wild, statement, map(_service_of, actions))
         return cls(
             {action: tuple(found) for action, found in exact.items()},
             {service: (*anywhere, *found) for service, found in wild.items()},
             tuple(anywhere),
         )
 
-    def about(self, action: str) -> tuple[Statement, ...]:
-        known = self.known.get(action)
-        if known is not None:
-            return known
+    def statements_about(self, action: str) -> tuple[Statement, ...]:
+        cache = self.cache.get(action)
+        if cache is not None:
+            return cache
         wild = self.wild.get(_service_of(action), self.anywhere)
         found = (*self.exact.get(action, ()), *[one for one in wild if one.covers(action)])
-        if len(self.known) >= _REMEMBERED:
-            self.known.clear()
-        self.known[action] = found
+        if len(self.cache) >= _REMEMBERED:
+            self.cache.clear()
+        self.cache[action] = found
         return found
 
 
-def _file(index: dict[str, list[Statement]], statement: Statement, names: Iterable[str]) -> None:
+def _add_to_index(index: dict[str, list[Statement]], statement: Statement, names: Iterable[str]) -> None:
     for name in dict.fromkeys(names):
         index.setdefault(name, []).append(statement)
 
@@ -84,21 +84,21 @@ class Policy:
     version: str
     id: str
     statements: tuple[Statement, ...]
-    by_action: _ByAction = field(compare=False, repr=False)
+    by_action: _ActionIndex = field(compare=False, repr=False)
 
     @classmethod
     def parse(cls, text: str, kind: PolicyKind, *, label: str = "") -> "Policy":
         """Return the policy that a text is; MalformedPolicyDocument says in AWS's words why it is none."""
         version, identifier, statements = read(text, kind, label)
-        return cls(text, kind, label, version, identifier, statements, _ByAction.of(statements))
+        return cls(text, kind, label, version, identifier, statements, _ActionIndex.of(statements))
 
-    def about(self, action: str) -> Sequence[Statement]:
+    def statements_about(self, action: str) -> Sequence[Statement]:
         """Return the statements about an action, given in lower case."""
-        return self.by_action.about(action)
+        return self.by_action.statements_about(action)
 
     def principal_arns(self) -> frozenset[str]:
         """Return the ARNs of users, roles and role sessions that the policy names, to be resolved when it is stored."""
-        return to_resolve(one for statement in self.statements for one in statement.everybody())
+        return arns_to_resolve(one for statement in self.statements for one in statement.all_principals())
 
     def bind(self, ids: Mapping[str, str]) -> "Policy":
         """Return the policy with each ARN bound to the unique id that it had: it then means that principal alone."""
@@ -115,4 +115,4 @@ class Policy:
 
     def with_statements(self, statements: tuple[Statement, ...]) -> "Policy":
         """Return a policy of the same text that means other statements."""
-        return replace(self, statements=statements, by_action=_ByAction.of(statements))
+        return replace(self, statements=statements, by_action=_ActionIndex.of(statements))

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, NoReturn
 
 from iam.errors import MalformedPolicyDocument
 from iam.policy.conditions import Condition
-from iam.policy.issuers import missing_claims
+from iam.policy.issuers import unpinned_claims
 from iam.policy.patterns import ARN_PARTS, Dialect, Match, matcher
-from iam.policy.principals import EVERYONE, PARTITIONS, Named, named
-from iam.policy.statement import Effect, PolicyKind, Statement, applying, picking_by_arn, reaching
+from iam.policy.principals import EVERYONE, PARTITIONS, PolicyPrincipal, parse_principal
+from iam.policy.statement import Effect, PolicyKind, Statement, limits_everyone_by_arn, resource_test, statement_test
 from iam.policy.strict_json import Number, load
 
 
@@ -63,8 +63,8 @@ _RULES = MappingProxyType(
 
 VERSION_WITH_VARIABLES = "2012-10-17"
 _VERSIONS = frozenset({VERSION_WITH_VARIABLES, "2008-10-17"})
-_OF_A_DOCUMENT = frozenset({"Version", "Id", "Statement"})
-_OF_A_STATEMENT = frozenset(
+_DOCUMENT_ELEMENTS = frozenset({"Version", "Id", "Statement"})
+_STATEMENT_ELEMENTS = frozenset(
     "Sid Effect Principal NotPrincipal Action NotAction Resource NotResource Condition".split()  # noqa: SIM905 - a row of names
 )
 # What a role's trust policy can grant.
@@ -108,7 +108,7 @@ _ACTIONS = Dialect(fold=True)
 _RESOURCES = {variables: Dialect(variables, arn=True, resource=True) for variables in (False, True)}
 
 
-class Grammar(NamedTuple):
+class ParsedDocument(NamedTuple):
     """What was read of a policy document."""
 
     version: str
@@ -116,19 +116,19 @@ class Grammar(NamedTuple):
     statements: tuple[Statement, ...]
 
 
-def read(text: str, kind: PolicyKind, label: str) -> Grammar:
+def read(text: str, kind: PolicyKind, label: str) -> ParsedDocument:
     """Return what a text says as a policy of this kind; MalformedPolicyDocument says in AWS's words why it is none."""
     document = _document(text, kind)
     version = document.get("Version", "2008-10-17")
     if not isinstance(version, str) or version not in _VERSIONS:
         _refuse(_SYNTAX, "Version")
     identifier = _text(document.get("Id", ""), "Id")
-    reader = _Reader(kind, _RULES[kind], label, variables=version == VERSION_WITH_VARIABLES)
+    reader = _StatementReader(kind, _RULES[kind], label, variables=version == VERSION_WITH_VARIABLES)
     statements = tuple(reader.statement(at, found) for at, found in enumerate(_statements(document)))
     sids = [statement.sid for statement in statements if statement.sid]
     if len(set(sids)) != len(sids):
         _refuse("Statement IDs (SID) in a single policy must be unique.")
-    return Grammar(version, identifier, statements)
+    return ParsedDocument(version, identifier, statements)
 
 
 def _refuse(text: str, place: str = "") -> NoReturn:
@@ -144,7 +144,7 @@ def _document(text: str, kind: PolicyKind) -> dict[str, Any]:
         raise MalformedPolicyDocument(_RULES[kind].bad_json, log=f"{_RULES[kind].bad_json} ({wrong})") from None
     if not isinstance(found, dict):
         _refuse(_SYNTAX, "a policy is an object")
-    _only(found, _OF_A_DOCUMENT, "policy")
+    _only(found, _DOCUMENT_ELEMENTS, "policy")
     return found
 
 
@@ -173,7 +173,7 @@ def _texts(found: object, place: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
+class _StatementReader:
     """Reads the statements of one policy."""
 
     kind: PolicyKind
@@ -192,7 +192,9 @@ class _Reader:
         effect = _effect(found, place)
         denies = effect is Effect.DENY
         conditions = tuple(self._conditions(found.get("Condition", {}), f"{place}.Condition"))
-        reaches = reaching(self._on(resources or not_resources, place), spares=bool(not_resources), denies=denies)
+        matches_resource = resource_test(
+            self._resource_matcher(resources or not_resources, place), negated=bool(not_resources), denies=denies
+        )
         statement = Statement(
             policy=self.label,
             index=index,
@@ -206,10 +208,10 @@ class _Reader:
             resources=resources,
             not_resources=not_resources,
             conditions=conditions,
-            picks_by_arn=picking_by_arn(principals, conditions),
-            about=matcher(actions or not_actions, _ACTIONS, unknown=False),
-            reaches=reaches,
-            applies=applying(reaches, conditions, denies=denies),
+            limited_by_arn=limits_everyone_by_arn(principals, conditions),
+            matches_action=matcher(actions or not_actions, _ACTIONS, unknown=False),
+            matches_resource=matches_resource,
+            applies=statement_test(matches_resource, conditions, denies=denies),
         )
         if self.kind is PolicyKind.TRUST:
             _check_trust(statement)
@@ -217,7 +219,7 @@ class _Reader:
 
     def _elements(self, found: Mapping[str, Any], place: str) -> None:
         """Check which elements there are, before what they say."""
-        _only(found, _OF_A_STATEMENT, place)
+        _only(found, _STATEMENT_ELEMENTS, place)
         for name, wanted in (("Principal", self.rules.principal), ("Resource", self.rules.resource)):
             for present in (name, f"Not{name}"):
                 if present in found and wanted is False:
@@ -260,21 +262,21 @@ class _Reader:
         text = words.get(name, "Missing required field Principal")
         _refuse(text if text.endswith(".") else f"{text} cannot be empty!")
 
-    def _principals(self, found: object, place: str) -> tuple[Named, ...]:
+    def _principals(self, found: object, place: str) -> tuple[PolicyPrincipal, ...]:
         if found == "*":
             return (EVERYONE,)
         if not isinstance(found, dict):
-            _refuse(f'Invalid principal in policy: "{_shown(found)}"', place)
+            _refuse(f'Invalid principal in policy: "{_shorten(found)}"', place)
         return tuple(
             self._principal(kind, text) for kind, listed in found.items() for text in _texts(listed, f"{place}.{kind}")
         )
 
-    def _principal(self, kind: str, text: str) -> Named:
-        one = named(kind, text)
+    def _principal(self, kind: str, text: str) -> PolicyPrincipal:
+        one = parse_principal(kind, text)
         if one is None and kind == "Federated":
             _refuse("Federated principals must be valid domain names or SAML metadata ARNs")
         if one is None or (kind == "CanonicalUser" and self.kind is PolicyKind.TRUST):
-            _refuse(f'Invalid principal in policy: "{kind[:64].upper()}":"{_shown(text)}"')
+            _refuse(f'Invalid principal in policy: "{kind[:64].upper()}":"{_shorten(text)}"')
         return one
 
     def _actions(self, found: object, place: str) -> tuple[str, ...]:
@@ -283,7 +285,7 @@ class _Reader:
     def _resources(self, found: object, place: str) -> tuple[str, ...]:
         return tuple(_resource(text) for text in _texts(found, place))
 
-    def _on(self, texts: tuple[str, ...], place: str) -> Match | None:
+    def _resource_matcher(self, texts: tuple[str, ...], place: str) -> Match | None:
         if not texts:
             return None
         try:
@@ -330,7 +332,7 @@ def _condition_value(found: object, place: str) -> str:
     return str(found)
 
 
-def _shown(found: object) -> str:
+def _shorten(found: object) -> str:
     return found[:256] if isinstance(found, str) else type(found).__name__
 
 
@@ -339,11 +341,11 @@ def _action(text: str) -> str:
         return text
     found = _ACTION.fullmatch(text)
     if not found:
-        _refuse("Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.", _shown(text))
+        _refuse("Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.", _shorten(text))
     if found["vendor"] != "*" and not _VENDOR.fullmatch(found["vendor"]):
-        _refuse(f"Vendor {_shown(found['vendor'])} is not valid")
+        _refuse(f"Vendor {_shorten(found['vendor'])} is not valid")
     if not _ACTION_NAME.fullmatch(found["name"]):
-        _refuse(_SYNTAX, f"action {_shown(text)}")
+        _refuse(_SYNTAX, f"action {_shorten(text)}")
     return text
 
 
@@ -351,14 +353,14 @@ def _resource(text: str) -> str:
     if text == "*":
         return text
     if not text.startswith("arn:"):
-        _refuse(f'Resource {_shown(text)} must be in ARN format or "*".')
+        _refuse(f'Resource {_shorten(text)} must be in ARN format or "*".')
     parts = text.split(":", ARN_PARTS - 1)
     if "" in parts[1:3]:
-        _refuse("The policy failed legacy parsing", _shown(text))
+        _refuse("The policy failed legacy parsing", _shorten(text))
     if parts[1] not in PARTITIONS and parts[1] != "*":
-        _refuse(f'Partition "{_shown(parts[1])}" is not valid for resource "{_shown(text)}".')
+        _refuse(f'Partition "{_shorten(parts[1])}" is not valid for resource "{_shorten(text)}".')
     if len(parts) < 3 or not _VENDOR.fullmatch(parts[2]):  # noqa: PLR2004 - the third part is the service
-        _refuse("Resource vendor must be fully qualified and cannot contain regexes.", _shown(text))
+        _refuse("Resource vendor must be fully qualified and cannot contain regexes.", _shorten(text))
     if parts[2] == "iam":
         _check_iam_resource(text, parts[3:])
     return text
@@ -367,15 +369,15 @@ def _resource(text: str) -> str:
 def _check_iam_resource(text: str, parts: Sequence[str]) -> None:
     region, *_account, resource = parts if len(parts) == ARN_PARTS - 3 else ("", "*")
     if region not in {"", "*"}:
-        _refuse(f"IAM resource {_shown(text)} cannot contain region information.")
+        _refuse(f"IAM resource {_shorten(text)} cannot contain region information.")
     if resource != "*" and not resource.startswith((*_IAM_RESOURCES, "root")):
-        _refuse(f'IAM resource path must either be "*" or start with {", ".join(_IAM_RESOURCES)}.', _shown(text))
+        _refuse(f'IAM resource path must either be "*" or start with {", ".join(_IAM_RESOURCES)}.', _shorten(text))
 
 
 def _check_trust(statement: Statement) -> None:
     if not statement.actions or not all(map(_only_of_trust, statement.actions)):
         _refuse("AssumeRole policy may only specify STS AssumeRole actions.")
-    missing = statement.effect is Effect.ALLOW and missing_claims(statement.principals, statement.conditions)
+    missing = statement.effect is Effect.ALLOW and unpinned_claims(statement.principals, statement.conditions)
     if missing:
         _refuse(f"Trust policy of a shared OIDC provider must evaluate the claim {missing}.")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from iam.policy.conditions import Condition
-from iam.policy.principals import Named
+from iam.policy.principals import PolicyPrincipal
 
 # Issuer -> the claims of which one must be pinned.
 SHARED_ISSUERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -40,7 +40,7 @@ _EXACT = re.compile(r"(ForAnyValue:)?StringEquals(IgnoreCase)?")
 _NAMES_SOMEBODY = re.compile(r"[^*?$]*[:/][^*?$:/]")
 
 
-def missing_claims(principals: Iterable[Named], conditions: tuple[Condition, ...]) -> str:
+def unpinned_claims(principals: Iterable[PolicyPrincipal], conditions: tuple[Condition, ...]) -> str:
     """Return what the conditions fail to pin, as ``issuer:claim or issuer:claim``; empty when nothing is missing."""
     for one in principals:
         issuer = one.value.rpartition(":oidc-provider/")[2].rstrip("/").lower() if one.kind == "Federated" else ""

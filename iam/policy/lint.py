@@ -14,7 +14,7 @@ from iam.policy.conditions import Condition
 from iam.policy.document import Policy
 from iam.policy.grammar import VERSION_WITH_VARIABLES
 from iam.policy.patterns import Dialect, matcher
-from iam.policy.principals import Means
+from iam.policy.principals import PrincipalType
 from iam.policy.statement import Effect, PolicyKind, Statement
 
 
@@ -54,13 +54,13 @@ class Finding:
     text: str
 
     @property
-    def whereabouts(self) -> str:
+    def location(self) -> str:
         """Return the place in the whole policy, on one line whatever its author wrote."""
         place = self.place if self.statement is None else f"Statement[{self.statement}].{self.place}"
-        return "".join(sign if sign.isprintable() else "?" for sign in _short(place))
+        return "".join(sign if sign.isprintable() else "?" for sign in _shorten(place))
 
     def __str__(self) -> str:
-        return f"{self.level} {self.code} {self.whereabouts}"
+        return f"{self.level} {self.code} {self.location}"
 
 
 class _Note(NamedTuple):
@@ -71,13 +71,13 @@ class _Note(NamedTuple):
 
 
 # A policy with more findings than these is not read to its end.
-_MOST = 100
+_MOST_FINDINGS = 100
 # Patterns of one statement that are compared with all of its actions.
 _COMPARED = 20
 _LONGEST = 160  # signs of what its author wrote that are told
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
@@ -87,7 +87,7 @@ Check = Callable[[Statement, KnownServices], Iterator[_Note]]
 def lint(policy: Policy, services: KnownServices) -> tuple[Finding, ...]:
     """Return what is questionable about a policy, the gravest first, and of a hopeless one the first 100."""
     order = list(Level)
-    found = islice(_all(policy, services), _MOST)
+    found = islice(_all(policy, services), _MOST_FINDINGS)
     return tuple(sorted(found, key=lambda one: (order.index(one.level), one.statement or 0)))
 
 
@@ -116,7 +116,7 @@ def _allow_with_not_principal(statement: Statement, _services: KnownServices) ->
 
 
 def _trust_to_everyone(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
-    everyone = any(one.means is Means.EVERYONE for one in statement.principals)
+    everyone = any(one.principal_type is PrincipalType.EVERYONE for one in statement.principals)
     if statement.effect is Effect.ALLOW and everyone and not any(map(_names_somebody, statement.conditions)):
         yield _Note("Principal", "The principal * is everybody, of every account; no condition says who is meant.")
 
@@ -150,7 +150,7 @@ def _invalid_action(statement: Statement, services: KnownServices) -> Iterator[_
         if action == "*" or "*" in service:
             continue
         if services.has_service(service) and not _has_action(services.actions(service), name):
-            yield _Note(_action_element(statement), f"{_short(action)}: the service {service} has no such action.")
+            yield _Note(_action_element(statement), f"{_shorten(action)}: the service {service} has no such action.")
 
 
 def _has_action(known: Mapping[str, str], name: str) -> bool:
@@ -164,7 +164,7 @@ def _invalid_service(statement: Statement, services: KnownServices) -> Iterator[
     for action in (*statement.actions, *statement.not_actions):
         service = action.partition(":")[0]
         if "*" not in service and not services.has_service(service):
-            text = f"{_short(action)}: AWS has no service {_short(service)}; it had better be one of your own."
+            text = f"{_shorten(action)}: AWS has no service {_shorten(service)}; it had better be one of your own."
             yield _Note(_action_element(statement), text)
 
 
@@ -190,7 +190,7 @@ def _redundant_action(statement: Statement, _services: KnownServices) -> Iterato
     covering = [(one, matcher([one], Dialect(fold=True))) for one in wild]
     for action in statement.actions:
         if any(covers(action, {}) for one, covers in covering if one != action):
-            yield _Note("Action", f"{_short(action)} is covered by another action of the statement.")
+            yield _Note("Action", f"{_shorten(action)} is covered by another action of the statement.")
 
 
 # --- when ------------------------------------------------------------------------------------------------------------
@@ -218,9 +218,7 @@ def _negated_with_allow(statement: Statement, _services: KnownServices) -> Itera
         return
     for condition in statement.conditions:
         if "Not" in _operator(condition)[1] and not _must_be_there(condition.key, statement):
-            text = (
-                f"An Allow with {condition.operator} also allows requests that have no {_short(condition.name)} at all."
-            )
+            text = f"An Allow with {condition.operator} also allows requests without any {_shorten(condition.name)}."
             yield _Note(_place(condition), text)
 
 
@@ -229,11 +227,11 @@ def _for_all_values_on_absent_key(statement: Statement, services: KnownServices)
         if _operator(condition)[0] != "ForAllValues":
             continue
         if statement.effect is Effect.ALLOW and not _must_be_there(condition.key, statement):
-            name = _short(condition.name)
+            name = _shorten(condition.name)
             text = f"ForAllValues also holds for a request that has no {name}; add Null: false for that key."
             yield _Note(_place(condition), text)
         elif services.is_multivalued(condition.key) is False:
-            yield _Note(_place(condition), f"{_short(condition.name)} has one value: leave the qualifier out.")
+            yield _Note(_place(condition), f"{_shorten(condition.name)} has one value: leave the qualifier out.")
 
 
 def _must_be_there(key: str, statement: Statement) -> bool:
@@ -247,14 +245,14 @@ def _any_value_expected(statement: Statement, services: KnownServices) -> Iterat
     for condition in statement.conditions:
         qualifier, operator = _operator(condition)
         if not qualifier and operator != "Null" and services.is_multivalued(condition.key):
-            text = f"{_short(condition.name)} has several values: say ForAnyValue: or ForAllValues:."
+            text = f"{_shorten(condition.name)} has several values: say ForAnyValue: or ForAllValues:."
             yield _Note(_place(condition), text)
 
 
 def _unknown_key(statement: Statement, services: KnownServices) -> Iterator[_Note]:
     for condition in statement.conditions:
         if services.key_type(condition.key) is None:
-            text = f"No request has a condition key {_short(condition.name)}, as far as is known."
+            text = f"No request has a condition key {_shorten(condition.name)}, as far as is known."
             yield _Note(_place(condition), text)
 
 
@@ -277,7 +275,7 @@ def _mismatched_type(statement: Statement, services: KnownServices) -> Iterator[
         operator = _operator(condition)[1]
         reads = next((types for name, types in _READS.items() if operator.startswith(name)), ())
         if kind != "Any" and reads and kind not in reads:
-            text = f"{condition.operator} cannot read {_short(condition.name)}, which is of the type {kind}."
+            text = f"{condition.operator} cannot read {_shorten(condition.name)}, which is of the type {kind}."
             yield _Note(_place(condition), text)
 
 
@@ -286,7 +284,7 @@ def _wildcard_without_like(statement: Statement, _services: KnownServices) -> It
         exact = _operator(condition)[1] in ("StringEquals", "StringNotEquals", "StringEqualsIgnoreCase")
         wild = next(filter(_has_wildcard, condition.values), None)
         if exact and wild is not None:
-            text = f"{condition.operator} compares {_short(wild)} letter by letter; wildcards need StringLike."
+            text = f"{condition.operator} compares {_shorten(wild)} letter by letter; wildcards need StringLike."
             yield _Note(_place(condition), text)
 
 

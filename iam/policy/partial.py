@@ -9,59 +9,59 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from iam.policy.conditions import Condition
-from iam.policy.context_keys import variables
+from iam.policy.context_keys import variable_keys
 from iam.policy.decide import Layers
 from iam.policy.document import Policy
 from iam.policy.policy_set import PolicySet
-from iam.policy.statement import Statement, applying, reaching
+from iam.policy.statement import Statement, resource_test, statement_test
 
-Known = Callable[[str], bool]
-_Suppose = Callable[[Statement], Statement | None]
+IsKnown = Callable[[str], bool]
+_Assume = Callable[[Statement], Statement | None]
 
 
-def at_best(layers: Layers, known: Known) -> Layers:
+def most_permissive(layers: Layers, known: IsKnown) -> Layers:
     """Return the layers as they would allow most; ``known`` tells of a condition key in lower case."""
-    return _each(layers, lambda statement: _supposed(statement, known, favour=not statement.denies))
+    return _each(layers, lambda statement: _assume_open_parts(statement, known, favour=not statement.denies))
 
 
-def at_worst(layers: Layers, known: Known) -> Layers:
+def least_permissive(layers: Layers, known: IsKnown) -> Layers:
     """Return the layers as they would allow least."""
-    return _each(layers, lambda statement: _supposed(statement, known, favour=statement.denies))
+    return _each(layers, lambda statement: _assume_open_parts(statement, known, favour=statement.denies))
 
 
-def open_conditions(statement: Statement, known: Known) -> tuple[Condition, ...]:
+def unknown_conditions(statement: Statement, known: IsKnown) -> tuple[Condition, ...]:
     """Return the conditions of a statement that nobody can judge."""
     return tuple(one for one in statement.conditions if not _is_judged(one, known))
 
 
-def _is_judged(condition: Condition, known: Known) -> bool:
+def _is_judged(condition: Condition, known: IsKnown) -> bool:
     return known(condition.key) and _are_known(condition.values, known)
 
 
-def _are_known(texts: tuple[str, ...], known: Known) -> bool:
-    return all(known(name.lower()) for name in variables(texts))
+def _are_known(texts: tuple[str, ...], known: IsKnown) -> bool:
+    return all(known(name.lower()) for name in variable_keys(texts))
 
 
-def _each(layers: Layers, suppose: _Suppose) -> Layers:
+def _each(layers: Layers, suppose: _Assume) -> Layers:
     return Layers(
-        identity=_supposing(layers.identity, suppose),
-        boundary=layers.boundary and _supposing(layers.boundary, suppose),
-        session=layers.session and _supposing(layers.session, suppose),
-        guardrails=layers.guardrails and _supposing(layers.guardrails, suppose),
-        resource=layers.resource and _supposing(layers.resource, suppose),
+        identity=_map_statements(layers.identity, suppose),
+        boundary=layers.boundary and _map_statements(layers.boundary, suppose),
+        session=layers.session and _map_statements(layers.session, suppose),
+        guardrails=layers.guardrails and _map_statements(layers.guardrails, suppose),
+        resource=layers.resource and _map_statements(layers.resource, suppose),
         resource_account=layers.resource_account,
     )
 
 
-def _supposing(policies: PolicySet, suppose: _Suppose) -> PolicySet:
+def _map_statements(policies: PolicySet, suppose: _Assume) -> PolicySet:
     return PolicySet(_policy(policy, suppose) for policy in policies)
 
 
-def _policy(policy: Policy, suppose: _Suppose) -> Policy:
+def _policy(policy: Policy, suppose: _Assume) -> Policy:
     return policy.with_statements(tuple(one for one in map(suppose, policy.statements) if one is not None))
 
 
-def _supposed(statement: Statement, known: Known, *, favour: bool) -> Statement | None:
+def _assume_open_parts(statement: Statement, known: IsKnown, *, favour: bool) -> Statement | None:
     """Return a statement whose open parts all fit, or None where they do not."""
     judged = tuple(one for one in statement.conditions if _is_judged(one, known))
     reached = _are_known((*statement.resources, *statement.not_resources), known)
@@ -69,7 +69,12 @@ def _supposed(statement: Statement, known: Known, *, favour: bool) -> Statement 
         return statement
     if not favour:
         return None
-    reaches = statement.reaches if reached else reaching(None, spares=False, denies=statement.denies)
+    matches_resource = (
+        statement.matches_resource if reached else resource_test(None, negated=False, denies=statement.denies)
+    )
     return replace(
-        statement, conditions=judged, reaches=reaches, applies=applying(reaches, judged, denies=statement.denies)
+        statement,
+        conditions=judged,
+        matches_resource=matches_resource,
+        applies=statement_test(matches_resource, judged, denies=statement.denies),
     )

@@ -21,7 +21,7 @@ ARN_PARTS = 6
 _LAST = ARN_PARTS - 1
 
 
-class Wild(Enum):
+class Wildcard(Enum):
     """The two wildcards, and the two forms of them that stop at a colon."""
 
     RUN = "*"
@@ -43,8 +43,8 @@ class Variable:
         return found[0] if len(found) == 1 else self.default
 
 
-Part = str | Wild  # what a pattern consists of once its variables have values
-Token = str | Wild | Variable
+Part = str | Wildcard  # what a pattern consists of once its variables have values
+Token = str | Wildcard | Variable
 
 _SPLIT_WILD = re.compile(r"([*?])")
 _SPLIT_VARIABLES = re.compile(r"(\$\{[^}]*\}?)")
@@ -59,7 +59,7 @@ _SPECIALS = {
 }
 
 
-def head(text: str) -> str:
+def literal_prefix(text: str) -> str:
     """Return a pattern's signs before its first wildcard or variable: every text that it matches begins with them."""
     return _SPECIALS[True, True].split(text, maxsplit=1)[0]
 
@@ -76,7 +76,7 @@ class Dialect:
     fold: bool = False
 
 
-def tokens(text: str, dialect: Dialect) -> tuple[Token, ...]:
+def tokenize_pattern(text: str, dialect: Dialect) -> tuple[Token, ...]:
     """Return a pattern's literals, wildcards and variables; ValueError says what is wrong with a variable."""
     return tuple(_token(piece, special=bool(at % 2)) for at, piece in enumerate(_split(text, dialect)) if piece)
 
@@ -90,7 +90,7 @@ def _split(text: str, dialect: Dialect) -> list[str]:
 def _token(piece: str, *, special: bool) -> Token:
     if not special:
         return piece
-    return Wild(piece) if piece in {"*", "?"} else _variable(piece)
+    return Wildcard(piece) if piece in {"*", "?"} else _variable(piece)
 
 
 def _variable(piece: str) -> str | Variable:
@@ -110,31 +110,31 @@ def _variable(piece: str) -> str | Variable:
     return Variable(key.lower(), default[1:-1])
 
 
-def glob(parts: Iterable[Part]) -> Test:
+def compile_glob(parts: Iterable[Part]) -> Test:
     """Return a test for the whole of a text; its time is bounded by text times pattern / 64, whatever the pattern."""
-    tidy = _tidy(parts)
-    wild = {part for part in tidy if isinstance(part, Wild)}
+    tidy = _normalize(parts)
+    wild = {part for part in tidy if isinstance(part, Wildcard)}
     if not wild:
         return "".join(part for part in tidy if isinstance(part, str)).__eq__
-    return _by_chunks(tidy) if wild == {Wild.RUN} else _by_bits(tidy)
+    return _chunk_test(tidy) if wild == {Wildcard.RUN} else _shift_and_test(tidy)
 
 
-def _tidy(parts: Iterable[Part]) -> list[Part]:
+def _normalize(parts: Iterable[Part]) -> list[Part]:
     """Join neighbouring literals, and write each run of wildcards as its question marks and at most one star."""
     tidy: list[Part] = []
-    for is_wild, run in groupby((part for part in parts if part), lambda part: isinstance(part, Wild)):
+    for is_wild, run in groupby((part for part in parts if part), lambda part: isinstance(part, Wildcard)):
         together = list(run)
         if not is_wild:
             tidy.append("".join(part for part in together if isinstance(part, str)))
-        elif {Wild.RUN, Wild.ONE}.issuperset(together):
-            tidy += [part for part in together if part is Wild.ONE]
-            tidy += [Wild.RUN] * (Wild.RUN in together)
+        elif {Wildcard.RUN, Wildcard.ONE}.issuperset(together):
+            tidy += [part for part in together if part is Wildcard.ONE]
+            tidy += [Wildcard.RUN] * (Wildcard.RUN in together)
         else:
             tidy += together
     return tidy
 
 
-def _by_chunks(tidy: Sequence[Part]) -> Test:
+def _chunk_test(tidy: Sequence[Part]) -> Test:
     # Leftmost-first search is exact for stars alone: an earlier end of a chunk never leaves less room for the next.
     start = tidy[0] if isinstance(tidy[0], str) else ""
     tail = tidy[-1] if isinstance(tidy[-1], str) else ""
@@ -156,24 +156,24 @@ def _by_chunks(tidy: Sequence[Part]) -> Test:
     return test
 
 
-def _by_bits(tidy: Sequence[Part]) -> Test:
+def _shift_and_test(tidy: Sequence[Part]) -> Test:
     """Shift-And (Baeza-Yates and Gonnet): bit i says that the first i signs of the pattern match up to here."""
     size = 0
-    masks = dict.fromkeys(Wild, 0)
+    masks = dict.fromkeys(Wildcard, 0)
     signs: dict[str, int] = {}
     for part in tidy:
-        if isinstance(part, Wild):
-            size += part in (Wild.ONE, Wild.ONE_WITHIN)
+        if isinstance(part, Wildcard):
+            size += part in (Wildcard.ONE, Wildcard.ONE_WITHIN)
             masks[part] |= 1 << size
         else:
             for sign in part:
                 size += 1
                 signs[sign] = signs.get(sign, 0) | 1 << size
-    any_sign = masks[Wild.ONE] | masks[Wild.ONE_WITHIN]
+    any_sign = masks[Wildcard.ONE] | masks[Wildcard.ONE_WITHIN]
     moves = {sign: bits | any_sign for sign, bits in signs.items()}
-    moves[":"] = signs.get(":", 0) | masks[Wild.ONE]
-    stars = masks[Wild.RUN] | masks[Wild.RUN_WITHIN]
-    stars_at_colon, accepted = masks[Wild.RUN], 1 << size
+    moves[":"] = signs.get(":", 0) | masks[Wildcard.ONE]
+    stars = masks[Wildcard.RUN] | masks[Wildcard.RUN_WITHIN]
+    stars_at_colon, accepted = masks[Wildcard.RUN], 1 << size
 
     def test(text: str) -> bool:
         if len(text) < size:
@@ -201,15 +201,15 @@ def _arn_segments(pattern: Sequence[Token]) -> list[list[Token]]:
 def _arn_test(segments: Sequence[Sequence[Part]]) -> Test:
     """Return a test that compares part by part: a wildcard or a variable's value never reaches over a colon."""
     first = segments[:_LAST]
-    if any(isinstance(part, Wild) for segment in first for part in segment):
-        tests = [glob(segment) for segment in segments]
+    if any(isinstance(part, Wildcard) for segment in first for part in segment):
+        tests = [compile_glob(segment) for segment in segments]
 
         def test(text: str) -> bool:
             actual = text.split(":", _LAST)
             return len(actual) == ARN_PARTS and all(matches(part) for matches, part in zip(tests, actual, strict=True))
 
         return test
-    return _never if _has_colon(first) else glob(_joined(segments))
+    return _never if _has_colon(first) else compile_glob(_join_segments(segments))
 
 
 def _resource_test(segments: Sequence[Sequence[Part]]) -> Test:
@@ -222,21 +222,21 @@ def _resource_test(segments: Sequence[Sequence[Part]]) -> Test:
     whole = len(segments) == ARN_PARTS
     written = [_within(segment) for segment in segments[: _LAST if whole else None]] + list(segments[_LAST:])
     if whole:
-        return glob(_joined(written))
-    completed = glob(_joined([*written, *[[Wild.RUN]] * (ARN_PARTS - len(written))]))
-    if not any(segment and segment[-1] is Wild.RUN for segment in written):
+        return compile_glob(_join_segments(written))
+    completed = compile_glob(_join_segments([*written, *[[Wildcard.RUN]] * (ARN_PARTS - len(written))]))
+    if not any(segment and segment[-1] is Wildcard.RUN for segment in written):
         return completed
-    reaching = glob(_joined(written))
+    reaching = compile_glob(_join_segments(written))
     return lambda text: completed(text) or reaching(text)
 
 
 def _within(segment: Sequence[Part]) -> list[Part]:
     """Return a part whose wildcards stop at its end, all but a star that stands there."""
-    bound = [_WITHIN.get(part, part) if isinstance(part, Wild) else part for part in segment]
-    return [*bound[:-1], Wild.RUN] if segment and segment[-1] is Wild.RUN else bound
+    bound = [_WITHIN.get(part, part) if isinstance(part, Wildcard) else part for part in segment]
+    return [*bound[:-1], Wildcard.RUN] if segment and segment[-1] is Wildcard.RUN else bound
 
 
-_WITHIN: Mapping[Wild, Wild] = {Wild.RUN: Wild.RUN_WITHIN, Wild.ONE: Wild.ONE_WITHIN}
+_WITHIN: Mapping[Wildcard, Wildcard] = {Wildcard.RUN: Wildcard.RUN_WITHIN, Wildcard.ONE: Wildcard.ONE_WITHIN}
 
 
 def _has_colon(segments: Iterable[Iterable[Part]]) -> bool:
@@ -244,7 +244,7 @@ def _has_colon(segments: Iterable[Iterable[Part]]) -> bool:
     return any(isinstance(part, str) and ":" in part for segment in segments for part in segment)
 
 
-def _joined(segments: Iterable[Iterable[Part]]) -> list[Part]:
+def _join_segments(segments: Iterable[Iterable[Part]]) -> list[Part]:
     """Return the parts of an ARN as one list, with the colons between them."""
     joined: list[Part] = []
     for at, segment in enumerate(segments):
@@ -276,7 +276,7 @@ class Template:
         return value.lower() if self.fold and isinstance(value, str) else value
 
 
-class _Kinds(NamedTuple):
+class _SortedPatterns(NamedTuple):
     """Patterns by how cheaply they are asked."""
 
     literals: list[str]
@@ -290,7 +290,7 @@ def matcher(texts: Iterable[str], dialect: Dialect, *, unknown: bool | None = No
 
     ``unknown`` is the answer where none matches and a variable had no value: None for doubt, False for certainty.
     """
-    kinds = _Kinds([], [], [], [])
+    kinds = _SortedPatterns([], [], [], [])
     everything = False
     for text in texts:
         if text == "*" and dialect.wildcards:
@@ -299,10 +299,10 @@ def matcher(texts: Iterable[str], dialect: Dialect, *, unknown: bool | None = No
             _sort_in(kinds, text.lower() if dialect.fold else text, dialect)
     if everything or "" in kinds.prefixes:
         return _always
-    return _folding(_asking(kinds, unknown)) if dialect.fold else _asking(kinds, unknown)
+    return _ignore_case(_match_any(kinds, unknown)) if dialect.fold else _match_any(kinds, unknown)
 
 
-def _sort_in(kinds: _Kinds, text: str, dialect: Dialect) -> None:
+def _sort_in(kinds: _SortedPatterns, text: str, dialect: Dialect) -> None:
     special = _SPECIALS[dialect.variables, dialect.wildcards].search(text)
     # Most patterns are a text, or a text and a star; they need no further look, unless an ARN lacks parts.
     if not dialect.arn or text.count(":") >= _LAST:
@@ -312,27 +312,29 @@ def _sort_in(kinds: _Kinds, text: str, dialect: Dialect) -> None:
         if special[0] == "*" and special.end() == len(text):
             kinds.prefixes.append(text[:-1])
             return
-    _sort_in_tokens(kinds, tokens(text, dialect), dialect)
+    _sort_in_tokens(kinds, tokenize_pattern(text, dialect), dialect)
 
 
-def _sort_in_tokens(kinds: _Kinds, pattern: tuple[Token, ...], dialect: Dialect) -> None:
-    if set(pattern) == {Wild.RUN}:
+def _sort_in_tokens(kinds: _SortedPatterns, pattern: tuple[Token, ...], dialect: Dialect) -> None:
+    if set(pattern) == {Wildcard.RUN}:
         kinds.prefixes.append("")
         return
     segments = _arn_segments(pattern) if dialect.arn else [list(pattern)]
-    make = _maker(segments, dialect)
+    make = _test_maker(segments, dialect)
     if any(isinstance(token, Variable) for token in pattern):
         kinds.templates.append(Template(tuple(map(tuple, segments)), dialect.fold, make))
     else:
         kinds.tests.append(make([[part for part in one if not isinstance(part, Variable)] for one in segments]))
 
 
-def _maker(segments: Sequence[Sequence[Token]], dialect: Dialect) -> Callable[[Sequence[Sequence[Part]]], Test]:
+def _test_maker(segments: Sequence[Sequence[Token]], dialect: Dialect) -> Callable[[Sequence[Sequence[Part]]], Test]:
     """Return what makes the test of a pattern in these parts; ValueError where an ARN lacks some."""
     whole = len(segments) == ARN_PARTS
     alone = len(segments) == 1 and any(isinstance(token, Variable) for token in segments[0])
     if not dialect.arn or (alone and not dialect.resource):
-        return lambda parts: glob(parts[0])  # no ARN, or one that is a variable's value, such as "${aws:PrincipalArn}"
+        return lambda parts: compile_glob(
+            parts[0]
+        )  # no ARN, or one that is a variable's value, such as "${aws:PrincipalArn}"
     if dialect.resource:
         return _resource_test
     if not whole:
@@ -340,7 +342,7 @@ def _maker(segments: Sequence[Sequence[Token]], dialect: Dialect) -> Callable[[S
     return _arn_test
 
 
-def _asking(kinds: _Kinds, unknown: bool | None) -> Match:  # noqa: FBT001 - goes through unchanged
+def _match_any(kinds: _SortedPatterns, unknown: bool | None) -> Match:  # noqa: FBT001 - goes through unchanged
     literals, prefixes, tests = frozenset(kinds.literals), tuple(kinds.prefixes), tuple(kinds.tests)
     templates = tuple(kinds.templates)
     if not (prefixes or tests or templates):
@@ -371,7 +373,7 @@ def _match_templates(
     return unknown if None in found else False
 
 
-def _folding(match: Match) -> Match:
+def _ignore_case(match: Match) -> Match:
     return lambda text, keys: match(text.lower(), keys)
 
 

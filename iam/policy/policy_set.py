@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from iam.policy.document import Policy
-from iam.policy.patterns import head
+from iam.policy.patterns import literal_prefix
 from iam.policy.statement import PolicyKind, Statement
 
 # Up to so many statements are asked one after the other faster than they are looked up.
@@ -19,26 +19,28 @@ _REMEMBERED = 500
 class PolicySet:
     """Some policies whose statements count together; two are equal when their policies are."""
 
-    __slots__ = ("_shelves", "policies", "trust")
+    __slots__ = ("_by_action", "policies", "trust")
 
     def __init__(self, policies: Iterable[Policy] = ()) -> None:
         self.policies = tuple(policies)
         self.trust = any(policy.kind is PolicyKind.TRUST for policy in self.policies)
-        self._shelves: dict[str, tuple[Statement, ...] | _ByResource] = {}
+        self._by_action: dict[str, tuple[Statement, ...] | _ResourceIndex] = {}
 
     def find(self, action: str, resource: str) -> Sequence[Statement]:
         """Return the statements about an action that can be about a resource."""
-        shelf = self._shelves.get(action)
+        shelf = self._by_action.get(action)
         if shelf is None:
             shelf = self._file(action)
         return shelf if isinstance(shelf, tuple) else shelf.find(resource)
 
-    def _file(self, action: str) -> "tuple[Statement, ...] | _ByResource":
+    def _file(self, action: str) -> "tuple[Statement, ...] | _ResourceIndex":
         lower = action.lower()
-        about = tuple(statement for policy in self.policies for statement in policy.about(lower))
-        if len(self._shelves) >= _REMEMBERED:
-            self._shelves.clear()
-        shelf = self._shelves[action] = about if len(about) <= _FEW else _ByResource(about)
+        statements_about = tuple(statement for policy in self.policies for statement in policy.statements_about(lower))
+        if len(self._by_action) >= _REMEMBERED:
+            self._by_action.clear()
+        shelf = self._by_action[action] = (
+            statements_about if len(statements_about) <= _FEW else _ResourceIndex(statements_about)
+        )
         return shelf
 
     def __iter__(self) -> Iterator[Policy]:
@@ -57,7 +59,7 @@ class PolicySet:
         return f"PolicySet({self.policies!r})"
 
 
-class _ByResource:
+class _ResourceIndex:
     """Statements by the signs before the first wildcard or variable of each of their resources.
 
     ``heads`` are sorted; the head before a text's place among them, or one that this one begins with, is the longest
@@ -96,7 +98,7 @@ class _ByResource:
 
 def _heads(statement: Statement) -> set[str]:
     # What NotResource names says nothing of where the statement applies; who is everywhere is filed nowhere else.
-    found = {head(text) for text in statement.resources}
+    found = {literal_prefix(text) for text in statement.resources}
     return found if found and "" not in found else {""}
 
 

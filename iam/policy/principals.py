@@ -24,7 +24,7 @@ _ROLE_SESSION = re.compile(r"assumed-role/[^*?\s/]+/[^*?\s/]+")
 _FEDERATED_USER = re.compile(r"federated-user/[^*?\s/]+")
 
 
-class Means(Enum):
+class PrincipalType(Enum):
     """What a principal in a policy stands for."""
 
     EVERYONE = "everyone"
@@ -36,7 +36,7 @@ class Means(Enum):
     CANONICAL_USER = "canonical user"
 
 
-class Grip(IntEnum):
+class PrincipalMatch(IntEnum):
     """How firmly a statement names a caller, and so what its grant still depends on."""
 
     NOBODY = 0
@@ -46,170 +46,172 @@ class Grip(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class PolicyPrincipal:
     """One principal of a statement: its type and text as written, and the id which its ARN had when it was stored."""
 
     kind: str
     text: str
-    means: Means
+    principal_type: PrincipalType
     value: str
     bound_id: str = ""
 
 
-def named(kind: str, text: str) -> Named | None:
+def parse_principal(kind: str, text: str) -> PolicyPrincipal | None:
     """Return what a principal stands for, or None when it is none; G03: no wildcard in an ARN, and no group."""
     reader = _READERS.get(kind)
     found = reader(text) if reader else None
-    return found and Named(kind, text, *found)
+    return found and PolicyPrincipal(kind, text, *found)
 
 
-EVERYONE = Named("*", "*", Means.EVERYONE, "*")
+EVERYONE = PolicyPrincipal("*", "*", PrincipalType.EVERYONE, "*")
 
-_Read = tuple[Means, str] | None
+_Parsed = tuple[PrincipalType, str] | None
 
 
-def _aws(text: str) -> _Read:
+def _aws(text: str) -> _Parsed:
     if text == "*":
-        return Means.EVERYONE, "*"
+        return PrincipalType.EVERYONE, "*"
     if ACCOUNT_ID.fullmatch(text):
-        return Means.ACCOUNT, text
+        return PrincipalType.ACCOUNT, text
     arn = parse_arn(text)
     return _aws_arn(text, arn) if arn and arn.partition in PARTITIONS else None
 
 
-def _aws_arn(text: str, arn: Arn) -> _Read:
+def _aws_arn(text: str, arn: Arn) -> _Parsed:
     if arn.region or not ACCOUNT_ID.fullmatch(arn.account):
         return None
     if arn.service == "iam" and arn.resource == "root":
-        return Means.ACCOUNT, arn.account
-    for service, shape, means in _ARN_SHAPES:
+        return PrincipalType.ACCOUNT, arn.account
+    for service, shape, principal_type in _ARN_SHAPES:
         if arn.service == service and shape.fullmatch(arn.resource):
-            return means, text
+            return principal_type, text
     return None
 
 
 _ARN_SHAPES = (
-    ("iam", _DURABLE, Means.ENTITY),
-    ("sts", _ROLE_SESSION, Means.SESSION),
-    ("sts", _FEDERATED_USER, Means.SESSION),
+    ("iam", _DURABLE, PrincipalType.ENTITY),
+    ("sts", _ROLE_SESSION, PrincipalType.SESSION),
+    ("sts", _FEDERATED_USER, PrincipalType.SESSION),
 )
 
 
-def _federated(text: str) -> _Read:
+def _federated(text: str) -> _Parsed:
     if text in CONSUMER_ISSUERS:
-        return Means.PROVIDER, text
+        return PrincipalType.PROVIDER, text
     arn = parse_arn(text)
     known = arn and arn.service == "iam" and ACCOUNT_ID.fullmatch(arn.account) and _PROVIDER.fullmatch(arn.resource)
-    return (Means.PROVIDER, text) if known else None
+    return (PrincipalType.PROVIDER, text) if known else None
 
 
-def _service(text: str) -> _Read:
-    return (Means.SERVICE, text) if _SERVICE.fullmatch(text) else None
+def _service(text: str) -> _Parsed:
+    return (PrincipalType.SERVICE, text) if _SERVICE.fullmatch(text) else None
 
 
-def _canonical_user(text: str) -> _Read:
-    return (Means.CANONICAL_USER, text) if _CANONICAL_USER.fullmatch(text) else None
+def _canonical_user(text: str) -> _Parsed:
+    return (PrincipalType.CANONICAL_USER, text) if _CANONICAL_USER.fullmatch(text) else None
 
 
 _READERS = {"AWS": _aws, "Federated": _federated, "Service": _service, "CanonicalUser": _canonical_user}
 
 
-def to_resolve(names: Iterable[Named]) -> frozenset[str]:
+def arns_to_resolve(names: Iterable[PolicyPrincipal]) -> frozenset[str]:
     """Return the ARNs of users, roles and role sessions, whose ids are written down beside the policy."""
     return frozenset(
-        one.value for one in names if one.means in {Means.ENTITY, Means.SESSION} and ":federated-user/" not in one.value
+        one.value
+        for one in names
+        if one.principal_type in {PrincipalType.ENTITY, PrincipalType.SESSION} and ":federated-user/" not in one.value
     )
 
 
-def bind(names: Iterable[Named], ids: Mapping[str, str]) -> tuple[Named, ...]:
+def bind(names: Iterable[PolicyPrincipal], ids: Mapping[str, str]) -> tuple[PolicyPrincipal, ...]:
     """Return the names, bound to the ids that their ARNs had: somebody new under an old name is somebody else (B05)."""
     return tuple(replace(one, bound_id=ids.get(one.value, one.bound_id)) for one in names)
 
 
-def grip(one: Named, principal: Principal) -> Grip:
+def principal_match(one: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
     """Return how firmly this name holds this caller."""
-    return _GRIPS[one.means](one, principal)
+    return _MATCHERS[one.principal_type](one, principal)
 
 
-def _everyone(_one: Named, principal: Principal) -> Grip:
+def _everyone(_one: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
     # "*" grants to each caller at home without a word of its own policies, as a public bucket does; ceilings limit.
-    return Grip.ACCOUNT if principal.kind in _NOT_OF_AN_ACCOUNT else Grip.ENTITY
+    return PrincipalMatch.ACCOUNT if principal.kind in _NOT_OF_AN_ACCOUNT else PrincipalMatch.ENTITY
 
 
-def _account(one: Named, principal: Principal) -> Grip:
+def _account(one: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
     mine = principal.account_id == one.value and principal.kind not in _NOT_OF_AN_ACCOUNT
-    return Grip.ACCOUNT if mine else Grip.NOBODY
+    return PrincipalMatch.ACCOUNT if mine else PrincipalMatch.NOBODY
 
 
 _NOT_OF_AN_ACCOUNT = frozenset({PrincipalKind.FEDERATED, PrincipalKind.SERVICE})
 
 
-def _entity(one: Named, principal: Principal) -> Grip:
+def _entity(one: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
     # Bound to an id, the ARN is only what its author wrote: a renamed principal stays the same, and whoever bears its
     # name today is somebody else.
     same = principal.entity_id == one.bound_id if one.bound_id else principal.entity_arn == one.value
     if not same:
-        return Grip.NOBODY
+        return PrincipalMatch.NOBODY
     # "IAM user ARN (that is not a federated user session)": only the user itself is the caller.
-    return Grip.CALLER if principal.kind is PrincipalKind.USER else Grip.ENTITY
+    return PrincipalMatch.CALLER if principal.kind is PrincipalKind.USER else PrincipalMatch.ENTITY
 
 
 _SESSIONS = frozenset({PrincipalKind.ROLE_SESSION, PrincipalKind.FEDERATED_USER})
 
 
-def _session(one: Named, principal: Principal) -> Grip:
+def _session(one: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
     same = _is_session_of(one, principal) if one.bound_id else principal.arn == one.value
     mine = principal.kind in _SESSIONS and same
-    return Grip.CALLER if mine else Grip.NOBODY
+    return PrincipalMatch.CALLER if mine else PrincipalMatch.NOBODY
 
 
-def _is_session_of(one: Named, principal: Principal) -> bool:
+def _is_session_of(one: PolicyPrincipal, principal: Principal) -> bool:
     """Return whether this is a session, of that name, of the role that the ARN meant when it was stored."""
     return principal.entity_id == one.bound_id and principal.arn.rpartition("/")[2] == one.value.rpartition("/")[2]
 
 
-def _provider(one: Named, principal: Principal) -> Grip:
+def _provider(one: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
     if principal.kind is not PrincipalKind.FEDERATED:
-        return Grip.NOBODY
+        return PrincipalMatch.NOBODY
     by_name = one.value in CONSUMER_ISSUERS and principal.arn.endswith(f":oidc-provider/{one.value}")
-    return Grip.CALLER if by_name or principal.arn == one.value else Grip.NOBODY
+    return PrincipalMatch.CALLER if by_name or principal.arn == one.value else PrincipalMatch.NOBODY
 
 
-def _service_itself(one: Named, principal: Principal) -> Grip:
+def _same_service(one: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
     mine = principal.kind is PrincipalKind.SERVICE and principal.arn == one.value
-    return Grip.CALLER if mine else Grip.NOBODY
+    return PrincipalMatch.CALLER if mine else PrincipalMatch.NOBODY
 
 
-def _nobody(_one: Named, _principal: Principal) -> Grip:
-    return Grip.NOBODY
+def _nobody(_one: PolicyPrincipal, _principal: Principal) -> PrincipalMatch:
+    return PrincipalMatch.NOBODY
 
 
-_GRIPS = {
-    Means.EVERYONE: _everyone,
-    Means.ACCOUNT: _account,
-    Means.ENTITY: _entity,
-    Means.SESSION: _session,
-    Means.PROVIDER: _provider,
-    Means.SERVICE: _service_itself,
-    Means.CANONICAL_USER: _nobody,
+_MATCHERS = {
+    PrincipalType.EVERYONE: _everyone,
+    PrincipalType.ACCOUNT: _account,
+    PrincipalType.ENTITY: _entity,
+    PrincipalType.SESSION: _session,
+    PrincipalType.PROVIDER: _provider,
+    PrincipalType.SERVICE: _same_service,
+    PrincipalType.CANONICAL_USER: _nobody,
 }
 
 
-def is_left_out(names: Iterable[Named], principal: Principal, *, denies: bool) -> bool:
+def is_excluded(names: Iterable[PolicyPrincipal], principal: Principal, *, denies: bool) -> bool:
     """Return whether NotPrincipal spares this caller.
 
     A Deny spares it only when *each* of its ARNs is listed (session, role or user, and account), as "NotPrincipal"
     asks; an Allow leaves it out as soon as one of them is.
     """
-    grips = {grip(one, principal) for one in names}
+    grips = {principal_match(one, principal) for one in names}
     return _FACETS[principal.kind] <= grips if denies else any(grips)
 
 
-_FACETS: Mapping[PrincipalKind, frozenset[Grip]] = {
-    PrincipalKind.ROOT: frozenset({Grip.ACCOUNT}),
-    PrincipalKind.USER: frozenset({Grip.ACCOUNT, Grip.CALLER}),
-    PrincipalKind.ROLE_SESSION: frozenset({Grip.ACCOUNT, Grip.ENTITY, Grip.CALLER}),
-    PrincipalKind.FEDERATED_USER: frozenset({Grip.ACCOUNT, Grip.CALLER}),
-    PrincipalKind.FEDERATED: frozenset({Grip.CALLER}),
-    PrincipalKind.SERVICE: frozenset({Grip.CALLER}),
+_FACETS: Mapping[PrincipalKind, frozenset[PrincipalMatch]] = {
+    PrincipalKind.ROOT: frozenset({PrincipalMatch.ACCOUNT}),
+    PrincipalKind.USER: frozenset({PrincipalMatch.ACCOUNT, PrincipalMatch.CALLER}),
+    PrincipalKind.ROLE_SESSION: frozenset({PrincipalMatch.ACCOUNT, PrincipalMatch.ENTITY, PrincipalMatch.CALLER}),
+    PrincipalKind.FEDERATED_USER: frozenset({PrincipalMatch.ACCOUNT, PrincipalMatch.CALLER}),
+    PrincipalKind.FEDERATED: frozenset({PrincipalMatch.CALLER}),
+    PrincipalKind.SERVICE: frozenset({PrincipalMatch.CALLER}),
 }

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from iam.policy.conditions import Condition, Holds
 from iam.policy.patterns import ContextKeys, Match, is_everything
-from iam.policy.principals import Means, Named
+from iam.policy.principals import PolicyPrincipal, PrincipalType
 
 # Do resource and conditions fit a request? None is doubt that counts as no.
 Applies = Callable[[str, ContextKeys], bool | None]
@@ -46,61 +46,62 @@ class Statement:
     index: int
     sid: str
     effect: Effect
-    principals: tuple[Named, ...] = ()
-    not_principals: tuple[Named, ...] = ()
+    principals: tuple[PolicyPrincipal, ...] = ()
+    not_principals: tuple[PolicyPrincipal, ...] = ()
     actions: tuple[str, ...] = ()
     not_actions: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
     not_resources: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
     # Everyone, of whom a condition picks some by aws:PrincipalArn: as firm as naming them ("IAM role principals").
-    picks_by_arn: bool = field(default=False, compare=False, repr=False)
+    limited_by_arn: bool = field(default=False, compare=False, repr=False)
     denies: bool = field(default=False, compare=False, repr=False)  # the effect, as the decision reads it most quickly
-    about: Match = field(kw_only=True, compare=False, repr=False)  # the patterns of Action or NotAction
-    reaches: Applies = field(kw_only=True, compare=False, repr=False)
+    matches_action: Match = field(kw_only=True, compare=False, repr=False)  # the patterns of Action or NotAction
+    matches_resource: Applies = field(kw_only=True, compare=False, repr=False)
     applies: Applies = field(kw_only=True, compare=False, repr=False)
 
     def covers(self, action: str) -> bool:
         """Return whether the statement is about an action, given in lower case."""
-        return bool(self.about(action, _NO_KEYS)) != bool(self.not_actions)
+        return bool(self.matches_action(action, _NO_KEYS)) != bool(self.not_actions)
 
-    def everybody(self) -> Iterator[Named]:
+    def all_principals(self) -> Iterator[PolicyPrincipal]:
         """Return the principals that the statement names, in either element."""
         yield from self.principals
         yield from self.not_principals
 
 
-def reaching(on: Match | None, *, spares: bool, denies: bool) -> Applies:
+def resource_test(on: Match | None, *, negated: bool, denies: bool) -> Applies:
     """Return what tells whether a statement is about a resource.
 
     ``on`` is None where the kind of policy has no Resource; ``spares``: the patterns are those of NotResource.
     """
-    if on is None or (is_everything(on) and not spares):
+    if on is None or (is_everything(on) and not negated):
         return _always
-    if not spares:
+    if not negated:
         return on
     if denies:  # which resource is spared is unknown: none is
         return lambda resource, keys: on(resource, keys) is not True
     return lambda resource, keys: on(resource, keys) is False
 
 
-def applying(reaches: Applies, conditions: tuple[Condition, ...], *, denies: bool) -> Applies:
+def statement_test(matches_resource: Applies, conditions: tuple[Condition, ...], *, denies: bool) -> Applies:
     """Return what tells whether a statement is about a resource and all its conditions hold."""
     if not conditions:
-        return reaches
+        return matches_resource
     hold = _none_fails(conditions) if denies else _all_hold(conditions)
-    if reaches is _always:
+    if matches_resource is _always:
         return lambda _resource, keys: hold(keys)
-    return lambda resource, keys: reaches(resource, keys) and hold(keys)
+    return lambda resource, keys: matches_resource(resource, keys) and hold(keys)
 
 
-_PICKS = frozenset({"StringEquals", "StringEqualsIgnoreCase", "StringLike", "ArnEquals", "ArnLike"})
+_ARN_COMPARISONS = frozenset({"StringEquals", "StringEqualsIgnoreCase", "StringLike", "ArnEquals", "ArnLike"})
 
 
-def picking_by_arn(principals: tuple[Named, ...], conditions: tuple[Condition, ...]) -> bool:
+def limits_everyone_by_arn(principals: tuple[PolicyPrincipal, ...], conditions: tuple[Condition, ...]) -> bool:
     """Return whether a statement names everyone and asks for some of their ARNs; an absent ARN must not do."""
-    return any(one.means is Means.EVERYONE for one in principals) and any(
-        one.key == "aws:principalarn" and one.operator.removeprefix("ForAnyValue:") in _PICKS for one in conditions
+    return any(one.principal_type is PrincipalType.EVERYONE for one in principals) and any(
+        one.key == "aws:principalarn" and one.operator.removeprefix("ForAnyValue:") in _ARN_COMPARISONS
+        for one in conditions
     )
 
 

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 # A policy needs six levels: document, statements, statement, Condition, operator, values.
-DEEPEST = 16
+MAX_DEPTH = 16
 
 # Possessive throughout, and an unterminated text runs to the end: one pass over any input.
 _TEXT_OR_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
@@ -23,7 +23,7 @@ class Number(str):
 
 def load(text: str) -> Any:  # noqa: ANN401 - JSON is any value; the caller checks every type
     """Return the value of a JSON text; every failure is a ValueError."""
-    if text.count("[") + text.count("{") > DEEPEST and _depth(text) > DEEPEST:
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         raise ValueError("The document is nested too deeply")
     found = json.loads(text, object_pairs_hook=_members, parse_constant=_constant, parse_int=Number, parse_float=Number)
     # A \ud800 escape alone is no character; it could neither be stored nor signed. UnicodeEncodeError is a ValueError.

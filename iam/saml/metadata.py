@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from iam.saml.signature import DS, BadSignature, PublicKey, read_signature
-from iam.saml.xml import Element, NotStrict, children, only_child, read, text_of
+from iam.saml.xml import Element, InvalidXml, children, only_child, parse_xml, text_of
 
 MD = "{urn:oasis:names:tc:SAML:2.0:metadata}"
 PROTOCOL = "urn:oasis:names:tc:SAML:2.0:protocol"
@@ -26,7 +26,7 @@ _RSA_BITS = 2048
 _MOST_CERTIFICATES = 10
 _LONGEST_ENTITY_ID = 1024  # section 2.3.2
 
-_MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?Z", re.ASCII)
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?Z", re.ASCII)
 _DURATION = re.compile(
     r"P(?:(\d{1,4})Y)?(?:(\d{1,4})M)?(?:(\d{1,6})D)?(?:T(?:(\d{1,8})H)?(?:(\d{1,8})M)?(?:(\d{1,9})(?:\.\d{1,9})?S)?)?",
     re.ASCII,
@@ -77,34 +77,34 @@ def read_metadata(data: bytes, *, now: datetime) -> IdpMetadata:
 def parse_metadata(data: bytes) -> IdpMetadata:
     """Return what metadata says, whether it is still valid or not; raise InvalidMetadata."""
     try:
-        return _entity(read(data, comments=True))
-    except (NotStrict, BadSignature) as wrong:
+        return _parse_entity(parse_xml(data, comments=True))
+    except (InvalidXml, BadSignature) as wrong:
         raise InvalidMetadata(str(wrong)) from wrong
 
 
-def moment(text: str) -> datetime:
+def parse_timestamp(text: str) -> datetime:
     """Return a moment as SAML writes it, in UTC ("Core", section 1.3.3); raise NotStrict."""
-    found = _MOMENT.fullmatch(text)
+    found = _TIMESTAMP.fullmatch(text)
     try:
         whole = datetime.fromisoformat(found[1]) if found else None
     except ValueError:  # 30 February
         whole = None
     if found is None or whole is None:
-        raise NotStrict(f"{text[:40]!r} is no moment in UTC")
+        raise InvalidXml(f"{text[:40]!r} is no moment in UTC")
     micros = int(((found[2] or ".")[1:] + "000000")[:6])
     return whole.replace(tzinfo=UTC, microsecond=micros)
 
 
-def duration(text: str) -> int:
+def parse_duration(text: str) -> int:
     """Return an XML duration in seconds, a month as 30 days and a year as 365; raise NotStrict."""
     found = _DURATION.fullmatch(text)
     if found is None or not any(found.groups()):
-        raise NotStrict(f"{text[:40]!r} is no duration")
+        raise InvalidXml(f"{text[:40]!r} is no duration")
     years, months, days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return (((years * 365 + months * 30 + days) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-def _entity(root: Element) -> IdpMetadata:
+def _parse_entity(root: Element) -> IdpMetadata:
     if root.tag != f"{MD}EntityDescriptor":
         raise InvalidMetadata("its root is no EntityDescriptor: give the metadata of one identity provider")
     entity_id = root.get("entityID", "")
@@ -120,8 +120,8 @@ def _entity(root: Element) -> IdpMetadata:
     certificates = tuple({one.fingerprint: one for one in _certificates(idp)}.values())
     if not 1 <= len(certificates) <= _MOST_CERTIFICATES:
         raise InvalidMetadata(f"it has no certificate for signing, or more than {_MOST_CERTIFICATES}")
-    expiries = [moment(one.get("validUntil", "")) for one in (root, idp) if "validUntil" in one.attrib]
-    durations = [duration(one.get("cacheDuration", "")) for one in (root, idp) if "cacheDuration" in one.attrib]
+    expiries = [parse_timestamp(one.get("validUntil", "")) for one in (root, idp) if "validUntil" in one.attrib]
+    durations = [parse_duration(one.get("cacheDuration", "")) for one in (root, idp) if "cacheDuration" in one.attrib]
     logout = list(children(idp, f"{MD}SingleLogoutService"))
     return IdpMetadata(
         entity_id=entity_id,
@@ -155,7 +155,7 @@ def _certificate(element: Element) -> SigningCertificate:
         found = x509.load_der_x509_certificate(b64decode("".join(text_of(element).split()), validate=True))
         key = found.public_key()
         return SigningCertificate(
-            _strong(key), found.not_valid_after_utc, found.subject.rfc4514_string(), _fingerprint(found)
+            _require_strong_key(key), found.not_valid_after_utc, found.subject.rfc4514_string(), _fingerprint(found)
         )
     except InvalidMetadata:
         raise
@@ -167,7 +167,7 @@ def _fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(SHA256()).hex()
 
 
-def _strong(key: object) -> PublicKey:
+def _require_strong_key(key: object) -> PublicKey:
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size < _RSA_BITS:
             raise InvalidMetadata(f"it has an RSA key of {key.key_size} bits; {_RSA_BITS} are the least")
@@ -185,12 +185,12 @@ def _addresses(services: Iterator[Element], attribute: str) -> Mapping[str, str]
     found: dict[str, str] = {}
     for one in services:
         binding, address = one.get("Binding", ""), one.get(attribute, "")
-        if binding in (REDIRECT, POST) and is_address(address):
+        if binding in (REDIRECT, POST) and is_redirect_target(address):
             found.setdefault(binding, address)
     return found
 
 
-def is_address(text: str) -> bool:
+def is_redirect_target(text: str) -> bool:
     """Return whether a browser can be sent somewhere, with parameters behind it."""
     if not text.isascii() or not text.isprintable() or set(text) & set(' \\"<>#'):
         return False

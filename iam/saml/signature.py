@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 
-from iam.saml.xml import Element, NotStrict, canonical, read, text_of
+from iam.saml.xml import Element, InvalidXml, canonicalize, parse_xml, text_of
 
 DS = "{http://www.w3.org/2000/09/xmldsig#}"
 EXC_C14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
@@ -101,16 +101,16 @@ class Signature:
 
         The signature is taken out of the tree, as its transform says.
         """
-        if not any(verifies(self.algorithm, key, self.value, self.signed) for key in keys):
+        if not any(is_signed_by(self.algorithm, key, self.value, self.signed) for key in keys):
             raise BadSignature("no known key has made the signature")
-        _take_out(self.element)
-        data = canonical(self.parent, self.prefixes)
+        _detach(self.element)
+        data = canonicalize(self.parent, self.prefixes)
         if not hmac.compare_digest(DIGESTS[self.digest](data).digest(), self.digest_value):
             raise BadSignature("what was signed was changed afterwards")
         return data
 
 
-def verifies(algorithm: str, key: PublicKey, signature: bytes, data: bytes) -> bool:
+def is_signed_by(algorithm: str, key: PublicKey, signature: bytes, data: bytes) -> bool:
     """Return whether a key has made a signature over some bytes, by an algorithm of the table."""
     row = ALGORITHMS.get(algorithm)
     if row is None:
@@ -131,7 +131,7 @@ def read_signature(parent: Element) -> Signature:
         raise BadSignature(f"there is no signature on it, or more than one: {len(found)}")
     try:
         return _read(parent, found[0])
-    except NotStrict as wrong:
+    except InvalidXml as wrong:
         raise BadSignature(str(wrong)) from wrong
 
 
@@ -142,9 +142,9 @@ def _read(parent: Element, signature: Element) -> Signature:
         raise BadSignature("it has other parts than SignedInfo, SignatureValue and KeyInfo")
     # Its form first: to compute the canonical form of just anything costs whatever its writer wants.
     method = _parts(parts[0])[0]["CanonicalizationMethod"]
-    signed = canonical(parts[0], _exclusive(method, f"{DS}CanonicalizationMethod"))
+    signed = canonicalize(parts[0], _inclusive_prefixes(method, f"{DS}CanonicalizationMethod"))
     # From here on, what the key has signed is what is read.
-    info, below = _parts(read(signed))
+    info, below = _parts(parse_xml(signed))
     reference = info["Reference"]
     if dict(reference.attrib) != {"URI": f"#{parent.get('ID')}"} or not parent.get("ID"):
         raise BadSignature("its reference is not to the element that holds it")
@@ -154,7 +154,7 @@ def _read(parent: Element, signature: Element) -> Signature:
         signed=signed,
         algorithm=_algorithm(info["SignatureMethod"], ALGORITHMS),
         value=_bytes(parts[1]),
-        prefixes=_transformed(below["Transforms"]),
+        prefixes=_check_transforms(below["Transforms"]),
         digest=_algorithm(below["DigestMethod"], DIGESTS),
         digest_value=_bytes(below["DigestValue"]),
     )
@@ -165,9 +165,9 @@ def _parts(info: Element) -> tuple[Mapping[str, Element], Mapping[str, Element]]
     if sum(1 for _ in info.iter()) > _MOST_PARTS:
         raise BadSignature("its SignedInfo has too many parts")
     found = _children(info, "CanonicalizationMethod", "SignatureMethod", "Reference")
-    _exclusive(found["CanonicalizationMethod"], f"{DS}CanonicalizationMethod")
+    _inclusive_prefixes(found["CanonicalizationMethod"], f"{DS}CanonicalizationMethod")
     below = _children(found["Reference"], "Transforms", "DigestMethod", "DigestValue")
-    _transformed(below["Transforms"])
+    _check_transforms(below["Transforms"])
     return found, below
 
 
@@ -187,17 +187,17 @@ def _algorithm(element: Element, known: Mapping[str, object]) -> str:
     return name
 
 
-def _transformed(transforms: Element) -> list[str] | None:
+def _check_transforms(transforms: Element) -> list[str] | None:
     """Return the prefixes of the canonical form, after the only two transforms that SAML allows."""
     if len(transforms) != 2:  # noqa: PLR2004 - as said
         raise BadSignature("it has other transforms than enveloped-signature and exclusive canonicalization")
     first, second = transforms
     if first.tag != f"{DS}Transform" or first.get("Algorithm") != ENVELOPED or len(first):
         raise BadSignature("its first transform is not enveloped-signature")
-    return _exclusive(second, f"{DS}Transform")
+    return _inclusive_prefixes(second, f"{DS}Transform")
 
 
-def _exclusive(method: Element, name: str) -> list[str] | None:
+def _inclusive_prefixes(method: Element, name: str) -> list[str] | None:
     """Return the prefixes that exclusive canonicalization takes as inclusive."""
     if method.tag != name or method.get("Algorithm") != EXC_C14N:
         raise BadSignature("it has another canonical form than exclusive canonicalization")
@@ -219,7 +219,7 @@ def _bytes(element: Element) -> bytes:
         raise BadSignature("a value of it is not base64") from error
 
 
-def _take_out(element: Element) -> None:
+def _detach(element: Element) -> None:
     """Remove an element and nothing else: lxml would take the text behind it along."""
     parent, before = element.getparent(), element.getprevious()
     if parent is None:

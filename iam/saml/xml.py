@@ -17,7 +17,7 @@ _DECLARATION = re.compile(
     rb"([ \t\r\n]+standalone[ ]*=[ ]*(\"(yes|no)\"|'(yes|no)'))?[ \t\r\n]*\?>",
     re.IGNORECASE,
 )
-_OF_A_DTD = re.compile(rb"<!(?!--|\[CDATA\[)")
+_DTD_MARKUP = re.compile(rb"<!(?!--|\[CDATA\[)")
 
 _MOST_NAMESPACES = 64
 
@@ -31,18 +31,18 @@ _PARSER = etree.XMLParser(
 )
 
 
-class NotStrict(ValueError):
+class InvalidXml(ValueError):
     """A text that is no XML of the strict kind; the message says why, and names no secret."""
 
 
-def read(data: bytes, *, comments: bool = False) -> Element:
+def parse_xml(data: bytes, *, comments: bool = False) -> Element:
     """Return the root element; raise NotStrict. ``comments`` may stand where nobody's identity is told."""
     data = data.removeprefix(_BYTE_ORDER_MARK)
     _check_bytes(data, comments=comments)
     try:
         root = etree.fromstring(data, _PARSER)
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise NotStrict(f"it is not well-formed XML: {str(error)[:200]}") from error
+        raise InvalidXml(f"it is not well-formed XML: {str(error)[:200]}") from error
     if data.count(b"xmlns") > _MOST_NAMESPACES:  # which most texts need not be walked through for
         _check_namespaces(root)
     return root
@@ -54,32 +54,32 @@ def _check_namespaces(root: Element) -> None:
     for event, _ in etree.iterwalk(root, events=("start-ns", "end-ns")):
         deep += 1 if event == "start-ns" else -1
         if deep > _MOST_NAMESPACES:
-            raise NotStrict(f"it has more than {_MOST_NAMESPACES} namespaces within one another")
+            raise InvalidXml(f"it has more than {_MOST_NAMESPACES} namespaces within one another")
 
 
 def _check_bytes(data: bytes, *, comments: bool) -> None:
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise NotStrict("it is not UTF-8") from error
+        raise InvalidXml("it is not UTF-8") from error
     body = data
     if data.startswith(b"<?"):
         declaration = _DECLARATION.match(data)
         if declaration is None:
-            raise NotStrict("its XML declaration is not that of XML 1.0 in UTF-8")
+            raise InvalidXml("its XML declaration is not that of XML 1.0 in UTF-8")
         body = data[declaration.end() :]
     if b"<?" in body:
-        raise NotStrict("it has a processing instruction")
-    if _OF_A_DTD.search(body):
-        raise NotStrict("it has a document type")
+        raise InvalidXml("it has a processing instruction")
+    if _DTD_MARKUP.search(body):
+        raise InvalidXml("it has a document type")
     if not comments and b"<!--" in body:
-        raise NotStrict("it has a comment")
+        raise InvalidXml("it has a comment")
 
 
 def text_of(element: Element) -> str:
     """Return the whole text of an element that holds nothing else; raise NotStrict."""
     if len(element):
-        raise NotStrict(f"{local_name(element)} holds an element where a text is expected")
+        raise InvalidXml(f"{local_name(element)} holds an element where a text is expected")
     return element.text or ""
 
 
@@ -97,11 +97,11 @@ def only_child(element: Element, name: str) -> Element | None:
     """Return the one child of a name, or None where there is none; raise NotStrict where there are several."""
     found = list(children(element, name))
     if len(found) > 1:
-        raise NotStrict(f"{local_name(element)} has several {etree.QName(name).localname}")
+        raise InvalidXml(f"{local_name(element)} has several {etree.QName(name).localname}")
     return found[0] if found else None
 
 
-def canonical(element: Element, prefixes: list[str] | None = None) -> bytes:
+def canonicalize(element: Element, prefixes: list[str] | None = None) -> bytes:
     """Return exclusive canonical XML without comments; raise NotStrict where there is none.
 
     ``prefixes`` are those of InclusiveNamespaces ("Exclusive XML Canonicalization", section 3).
@@ -111,4 +111,4 @@ def canonical(element: Element, prefixes: list[str] | None = None) -> bytes:
             element, method="c14n", exclusive=True, with_comments=False, inclusive_ns_prefixes=prefixes
         )
     except (etree.LxmlError, ValueError) as error:  # a relative namespace, for one
-        raise NotStrict(f"{local_name(element)} has no canonical form") from error
+        raise InvalidXml(f"{local_name(element)} has no canonical form") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 _NUMBER = struct.Struct("=q")
 
 
-class Bell:
+class ChangeSignal:
     """A number in a file that processes map; raise OSError where the file cannot be made."""
 
     def __init__(self, path: Path) -> None:
@@ -23,14 +23,14 @@ class Bell:
         finally:
             os.close(fd)
 
-    def ring(self, revision: int) -> None:
+    def announce(self, revision: int) -> None:
         """Tell that this revision is committed.
 
         Two that ring at once may ring in the wrong order: who listens minds that the number changed, not which it is.
         """
         _NUMBER.pack_into(self._shared, 0, revision)
 
-    def heard(self) -> int:
+    def last_announced(self) -> int:
         """Return the number that was rung last."""
         number: int = _NUMBER.unpack_from(self._shared, 0)[0]
         return number

@@ -31,27 +31,27 @@ def open_engine(url: str) -> Engine:
         return create_engine(parsed, pool_pre_ping=True, pool_timeout=WAIT, connect_args=_POSTGRESQL)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
         raise ValueError("The database is a sqlite:/// file or a postgresql+psycopg:// URL.")
-    _create_private(parsed.database)
+    _create_private_file(parsed.database)
     engine = create_engine(parsed, pool_timeout=WAIT, connect_args={"timeout": WAIT})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def for_reading(engine: Engine) -> Engine:
+def reading_engine(engine: Engine) -> Engine:
     """Return the engine whose transactions read one snapshot."""
     if engine.dialect.name == "sqlite":
         return engine
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
-def for_writing(engine: Engine) -> Engine:
+def writing_engine(engine: Engine) -> Engine:
     """Return the engine whose transactions may write; on SQLite they take the write lock at once."""
     return engine.execution_options(begin="BEGIN IMMEDIATE")
 
 
 @contextmanager
-def translated(unavailable: type[ServiceError]) -> Iterator[None]:
+def translate_database_errors(unavailable: type[ServiceError]) -> Iterator[None]:
     """Raise ``unavailable`` where the database is away, full or read-only, so that its words reach the log alone."""
     try:
         yield
@@ -83,7 +83,7 @@ def is_busy(error: ServiceError) -> bool:
 _SQLITE_BUSY, _POSTGRESQL_BUSY = (5, 6), "55P03"
 
 
-def _create_private(path: str) -> None:
+def _create_private_file(path: str) -> None:
     # Only the owner reads the file; SQLite gives -wal and -shm the same mode. A file that is there is not opened: to
     # close it again would drop the locks that this process holds on it (sqlite.org, "How To Corrupt", section 2.2).
     with suppress(FileExistsError):

@@ -6,41 +6,41 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, select, update
 
-from iam.operations.times_and_tags import milliseconds
+from iam.operations.times_and_tags import to_milliseconds
 from iam.store.schema import role_mark
 
-_TAKEN = 50  # roles of one person whose last use is kept
+_MOST_KEPT = 50  # roles of one person whose last use is kept
 _COLUMNS = role_mark.c
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class RoleUsage:
     """What a person did with a role; ``taken`` is when it was last taken, in milliseconds, or None."""
 
     pinned: bool
     taken: int | None
 
 
-def pin(tx: Connection, person: str, role_id: str, *, pinned: bool) -> None:
+def set_pinned(tx: Connection, person: str, role_id: str, *, pinned: bool) -> None:
     """Pin a role to the top of a person's page, or let it go."""
     _put(tx, person, role_id, pinned=pinned)
     tx.execute(delete(role_mark).where(_COLUMNS.person == person, _COLUMNS.pinned.is_(False), _COLUMNS.taken.is_(None)))
 
 
-def note_taken(tx: Connection, person: str, role_id: str, now: datetime) -> None:
+def record_role_use(tx: Connection, person: str, role_id: str, now: datetime) -> None:
     """Keep when a person last took a role; of earlier roles the fifty newest are kept."""
-    _put(tx, person, role_id, taken=milliseconds(now))
+    _put(tx, person, role_id, taken=to_milliseconds(now))
     taken = select(_COLUMNS.role_id).where(_COLUMNS.person == person, _COLUMNS.taken.is_not(None))
-    old = tx.scalars(taken.order_by(_COLUMNS.taken.desc(), _COLUMNS.role_id).offset(_TAKEN)).all()
+    old = tx.scalars(taken.order_by(_COLUMNS.taken.desc(), _COLUMNS.role_id).offset(_MOST_KEPT)).all()
     mine = (_COLUMNS.person == person, _COLUMNS.role_id.in_(old))
     tx.execute(update(role_mark).where(*mine).values(taken=None))
     tx.execute(delete(role_mark).where(*mine, _COLUMNS.pinned.is_(False)))
 
 
-def marks_of(tx: Connection, person: str) -> Mapping[str, Mark]:
+def role_usage_of(tx: Connection, person: str) -> Mapping[str, RoleUsage]:
     """Return the marks of a person by the role's unique id."""
     rows = tx.execute(select(role_mark).where(_COLUMNS.person == person))
-    return {row.role_id: Mark(row.pinned, row.taken) for row in rows}
+    return {row.role_id: RoleUsage(row.pinned, row.taken) for row in rows}
 
 
 def _put(tx: Connection, person: str, role_id: str, **values: object) -> None:

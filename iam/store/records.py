@@ -14,14 +14,14 @@ from iam.errors import MalformedPolicyDocument, ServiceFailure
 from iam.policy import managed
 from iam.policy.document import Effect, Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
-from iam.policy.principals import EVERYONE, Means, Named
+from iam.policy.principals import EVERYONE, PolicyPrincipal, PrincipalType
 from iam.saml.metadata import IdpMetadata, InvalidMetadata, parse_metadata
 from iam.store import schema
 from iam.store.vault import CannotUnseal, Vault
 
 Tags = tuple[tuple[str, str], ...]
 # Text, kind and label to a policy; the store remembers what it has parsed.
-Parse = Callable[[str, PolicyKind, str], Policy]
+ParsePolicy = Callable[[str, PolicyKind, str], Policy]
 ManagedByArn = Callable[[Connection, str], Policy | None]
 
 
@@ -146,10 +146,10 @@ class Revocations:
         return any(issued_ms <= self.before.get(subject, -1) for subject in subjects)
 
 
-_AT_ONCE = 500  # roles that one query reads
+_BATCH_SIZE = 500  # roles that one query reads
 
 # A boundary that was deleted allows nothing.
-NOTHING = Policy.parse(
+DENY_ALL_POLICY = Policy.parse(
     '{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}',
     PolicyKind.BOUNDARY,
     label="a permissions boundary that no longer exists",
@@ -171,7 +171,7 @@ def managed_document(tx: Connection, arn: str) -> str | None:
     return text
 
 
-def parsed(text: str, kind: PolicyKind, label: str) -> Policy:
+def parse_stored_policy(text: str, kind: PolicyKind, label: str) -> Policy:
     """Return a stored policy; raise ServiceFailure where it does not parse: leaving it out would lose its denies."""
     try:
         return Policy.parse(text, kind, label=label)
@@ -182,12 +182,12 @@ def parsed(text: str, kind: PolicyKind, label: str) -> Policy:
 def federated_providers(trust: Iterable[Policy]) -> frozenset[str]:
     """Return kind and name of each identity provider that a trust policy lets in, such as ``ldap-provider/corp``."""
     return frozenset(
-        provider_name(one.value)
+        trusted_party_name(one.value)
         for policy in trust
         for statement in policy.statements
         if statement.effect is Effect.ALLOW
         for one in statement.principals
-        if one.means is Means.PROVIDER
+        if one.principal_type is PrincipalType.PROVIDER
     )
 
 
@@ -206,14 +206,14 @@ def trusted_parties(policy: Policy) -> frozenset[str]:
     return federated_providers((policy,)) | {f"account/{one}" for one in accounts if one}
 
 
-def _account_of(one: Named) -> str:
-    if one.means in {Means.ACCOUNT, Means.EVERYONE}:
+def _account_of(one: PolicyPrincipal) -> str:
+    if one.principal_type in {PrincipalType.ACCOUNT, PrincipalType.EVERYONE}:
         return one.value
-    arn = parse_arn(one.value) if one.means in {Means.ENTITY, Means.SESSION} else None
+    arn = parse_arn(one.value) if one.principal_type in {PrincipalType.ENTITY, PrincipalType.SESSION} else None
     return arn.account if arn else ""
 
 
-def provider_name(text: str) -> str:
+def trusted_party_name(text: str) -> str:
     """Return kind and name of a trusted party as it is filed, which may be given so, by ARN, or by host name.
 
     ``account/1…2`` stays as it is; a host name is a consumer issuer's.
@@ -224,7 +224,7 @@ def provider_name(text: str) -> str:
     return text if "-provider/" in text or text.startswith("account/") else f"oidc-provider/{text}"
 
 
-def private_key(vault: Vault, sealed: bytes, owner: str) -> RSAPrivateKey:
+def open_private_key(vault: Vault, sealed: bytes, owner: str) -> RSAPrivateKey:
     """Return an RSA key that is sealed at rest; raise ServiceFailure."""
     try:
         key = load_der_private_key(vault.open(sealed, owner), None)
@@ -236,18 +236,18 @@ def private_key(vault: Vault, sealed: bytes, owner: str) -> RSAPrivateKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class RecordReader:
     """Reads records in one transaction."""
 
     tx: Connection
     vault: Vault
-    parse: Parse
+    parse: ParsePolicy
     managed: ManagedByArn
 
     def access_key(self, key_id: str) -> AccessKey | None:
         """Return a long-term key."""
         table = schema.access_key.c
-        row = self._one(schema.access_key, table.id == key_id)
+        row = self._select_one(schema.access_key, table.id == key_id)
         if row is None:
             return None
         try:
@@ -258,12 +258,12 @@ class Reader:
 
     def account(self, where: ColumnElement[bool]) -> AccountRecord | None:
         """Return the account that a condition finds."""
-        row = self._one(schema.account, where)
+        row = self._select_one(schema.account, where)
         return AccountRecord(row.id, row.alias, row.created, self._guardrails(row.id)) if row else None
 
     def user(self, user_id: str) -> UserRecord | None:
         """Return a user by its unique id."""
-        row = self._one(schema.user, schema.user.c.id == user_id)
+        row = self._select_one(schema.user, schema.user.c.id == user_id)
         if row is None:
             return None
         mine = schema.membership.c
@@ -285,8 +285,8 @@ class Reader:
 
     def roles(self, role_ids: Sequence[str]) -> Iterator[RoleRecord]:
         """Yield the roles with these unique ids: in few queries, however many they are."""
-        for start in range(0, len(role_ids), _AT_ONCE):
-            yield from self._roles(role_ids[start : start + _AT_ONCE])
+        for start in range(0, len(role_ids), _BATCH_SIZE):
+            yield from self._roles(role_ids[start : start + _BATCH_SIZE])
 
     def _roles(self, role_ids: Sequence[str]) -> Iterator[RoleRecord]:
         tags, policies = self._tags_of(role_ids), self._policies_of(role_ids)
@@ -318,7 +318,7 @@ class Reader:
     def role_id_by_name(self, account_id: str, name: str) -> str | None:
         """Return the unique id of a role by its name, which sessions bear without its path."""
         table = schema.role.c
-        row = self._one(schema.role, and_(table.account_id == account_id, table.name_key == name.lower()))
+        row = self._select_one(schema.role, and_(table.account_id == account_id, table.name_key == name.lower()))
         return row.id if row else None
 
     def _id_by_arn(self, table: Table, kind: str, arn: str) -> str | None:
@@ -326,7 +326,7 @@ class Reader:
         if parts is None or parts[:3] != ("aws", "iam", "") or not parts.resource.startswith(f"{kind}/"):
             return None
         name = parts.resource.rpartition("/")[2]
-        row = self._one(table, and_(table.c.account_id == parts.account, table.c.name_key == name.lower()))
+        row = self._select_one(table, and_(table.c.account_id == parts.account, table.c.name_key == name.lower()))
         return row.id if row and iam_arn(row.account_id, kind, row.name, row.path) == arn else None
 
     def saml_provider(self, arn: str) -> SamlProviderRecord | None:
@@ -335,7 +335,7 @@ class Reader:
         name = parts.resource.removeprefix("saml-provider/") if parts else ""
         table = schema.saml_provider.c
         account_id = parts.account if parts else ""
-        row = self._one(schema.saml_provider, and_(table.account_id == account_id, table.name == name))
+        row = self._select_one(schema.saml_provider, and_(table.account_id == account_id, table.name == name))
         if row is None or iam_arn(row.account_id, "saml-provider/", row.name, "") != arn:
             return None
         try:
@@ -359,7 +359,7 @@ class Reader:
         parts = parse_arn(arn)
         table = schema.oidc_provider.c
         account_id, url = (parts.account, parts.resource.removeprefix("oidc-provider/")) if parts else ("", "")
-        row = self._one(schema.oidc_provider, and_(table.account_id == account_id, table.url == url))
+        row = self._select_one(schema.oidc_provider, and_(table.account_id == account_id, table.url == url))
         if row is None or iam_arn(row.account_id, "oidc-provider/", row.url, "") != arn:
             return None
         clients = frozenset(json.loads(row.client_ids))
@@ -368,7 +368,7 @@ class Reader:
 
     def _sign_in_client(self, provider_id: str) -> SignInClient | None:
         table = schema.sign_in_client
-        row = self._one(table, table.c.provider_id == provider_id)
+        row = self._select_one(table, table.c.provider_id == provider_id)
         if row is None:
             return None
         secret = self.vault.open(row.sealed, provider_id).decode() if row.sealed else None
@@ -377,7 +377,7 @@ class Reader:
     def _private_keys(self, provider_id: str) -> tuple[RSAPrivateKey, ...]:
         table = schema.saml_private_key.c
         rows = self.tx.execute(select(table.id, table.sealed).where(table.provider_id == provider_id)).all()
-        return tuple(private_key(self.vault, row.sealed, row.id) for row in rows)
+        return tuple(open_private_key(self.vault, row.sealed, row.id) for row in rows)
 
     def roles_trusting(self, provider: str) -> tuple[str, ...]:
         """Return the ids of the roles that let an identity provider or an account in, by the name it is filed under."""
@@ -390,7 +390,7 @@ class Reader:
         rows = self.tx.execute(select(table.kind, table.subject, table.before))
         return Revocations({(kind, subject): before for kind, subject, before in rows})
 
-    def _one(self, table: Any, where: ColumnElement[bool]) -> Row[Any] | None:  # noqa: ANN401 - any table
+    def _select_one(self, table: Any, where: ColumnElement[bool]) -> Row[Any] | None:  # noqa: ANN401 - any table
         return self.tx.execute(select(table).where(where)).one_or_none()
 
     def _tags(self, entity_id: str) -> Tags:
@@ -405,7 +405,7 @@ class Reader:
         return found
 
     def _boundary(self, arn: str | None) -> PolicySet | None:
-        return PolicySet((self.managed(self.tx, arn) or NOTHING,)) if arn else None
+        return PolicySet((self.managed(self.tx, arn) or DENY_ALL_POLICY,)) if arn else None
 
     def _guardrails(self, account_id: str) -> PolicySet | None:
         table = schema.guardrail.c

@@ -15,29 +15,29 @@ from pathlib import Path
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.005  # seconds
 
 
-class Turn:
+class WriteLock:
     """A lock over threads and, with a file, over processes; who ends without giving it back has given it back."""
 
     def __init__(self, file: Path | None) -> None:
-        self._mine = threading.Lock()
+        self._thread_lock = threading.Lock()
         self._fd = None if file is None else os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     @contextmanager
-    def taken(self, within: float) -> Iterator[bool]:
+    def acquire(self, timeout: float) -> Iterator[bool]:
         """Wait for the turn, so many seconds at most; give whether it is ours."""
-        until = time.monotonic() + within
-        if not self._mine.acquire(timeout=within):
+        until = time.monotonic() + timeout
+        if not self._thread_lock.acquire(timeout=timeout):
             yield False
             return
         try:
-            mine = self._fd is None or _locked(self._fd, until)
+            mine = self._fd is None or _flock_until(self._fd, until)
             try:
                 yield mine
             finally:
                 if mine and self._fd is not None:
                     fcntl.flock(self._fd, fcntl.LOCK_UN)
         finally:
-            self._mine.release()
+            self._thread_lock.release()
 
     def close(self) -> None:
         """Close the file."""
@@ -46,7 +46,7 @@ class Turn:
             self._fd = None
 
 
-def _locked(fd: int, until: float) -> bool:
+def _flock_until(fd: int, until: float) -> bool:
     pause = _FIRST_PAUSE
     while True:
         try:

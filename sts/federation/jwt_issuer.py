@@ -24,7 +24,7 @@ from iam.store.store import Store
 from iam.store.vault import Vault
 
 ALGORITHMS = ("RS256", "ES384")  # STS API Reference, GetWebIdentityToken, SigningAlgorithm
-SPREAD = timedelta(hours=1)
+PROPAGATION = timedelta(hours=1)
 _RSA_BITS = 2048
 _COLUMNS = issuer_key.c
 
@@ -39,12 +39,12 @@ class IssuerKey:
     created: int
     signs_from: int
 
-    def published(self) -> Mapping[str, Any]:
+    def public_jwk(self) -> Mapping[str, Any]:
         """Return the public key as a JSON Web Key."""
         return {**self.key.as_dict(private=False), "use": "sig", "alg": self.algorithm, "kid": self.kid}
 
 
-class OutboundTokens:
+class JwtIssuer:
     """Signs tokens of the accounts' issuers, and publishes their keys."""
 
     def __init__(
@@ -61,19 +61,19 @@ class OutboundTokens:
 
     def issuer(self, account_id: str) -> str | None:
         """Return the address of an account's issuer, or None where it is not enabled."""
-        self._look()
+        self._reload()
         issuer_id, enabled = self._issuers.get(account_id, ("", False))
         return issuer_address(self._public_url, issuer_id) if enabled else None
 
     def address(self, issuer_id: str) -> str | None:
         """Return the address of the issuer of an id, enabled or not: what it has signed can still be verified."""
-        self._look()
+        self._reload()
         known = any(one == issuer_id for one, _ in self._issuers.values())
         return issuer_address(self._public_url, issuer_id) if known else None
 
     def keys(self) -> tuple[IssuerKey, ...]:
         """Return every key; those that are missing are made."""
-        self._look()
+        self._reload()
         if {one.algorithm for one in self._keys} != set(ALGORITHMS):
             with self._store.write() as tx:
                 have = {one.algorithm for one in load(tx, self._vault)}
@@ -83,9 +83,9 @@ class OutboundTokens:
                 self._keys = load(tx, self._vault)
         return self._keys
 
-    def published(self) -> list[Mapping[str, Any]]:
+    def public_jwks(self) -> list[Mapping[str, Any]]:
         """Return every key as others may know it."""
-        return [key.published() for key in self.keys()]
+        return [key.public_jwk() for key in self.keys()]
 
     def sign(self, algorithm: str, claims: Mapping[str, Any]) -> str:
         """Return a compact token of these claims."""
@@ -95,9 +95,9 @@ class OutboundTokens:
         if key is None:
             raise InternalFailure("An internal error occurred.", log=f"no key of the issuer signs by {algorithm}")
         header = {"typ": "JWT", "alg": algorithm, "kid": key.kid}
-        return jws.serialize_compact(header, payload_of(claims), key.key, algorithms=[algorithm])
+        return jws.serialize_compact(header, encode_claims(claims), key.key, algorithms=[algorithm])
 
-    def _look(self) -> None:
+    def _reload(self) -> None:
         self._store.refresh()
         generation = self._store.generation
         if generation == self._generation:
@@ -109,7 +109,7 @@ class OutboundTokens:
         self._generation = generation
 
 
-def payload_of(claims: Mapping[str, Any]) -> bytes:
+def encode_claims(claims: Mapping[str, Any]) -> bytes:
     """Return claims as they are signed."""
     return json.dumps(claims, separators=(",", ":"), ensure_ascii=False).encode()
 

@@ -67,7 +67,7 @@ KEYS: Mapping[str, str] = MappingProxyType(
 )
 
 
-class Wanted(NamedTuple):
+class RequestedSession(NamedTuple):
     """What the identity provider wants a session to be; ``seconds`` is None where it does not say."""
 
     name: str
@@ -104,13 +104,13 @@ def _kind(text: str) -> str:
     return arn.resource.partition("/")[0] if arn is not None and arn.service == "iam" else ""
 
 
-def wanted(identity: SamlIdentity) -> Wanted:
+def requested_session(identity: SamlIdentity) -> RequestedSession:
     """Return what the attributes ask of the session; raise InvalidIdentityToken."""
     tags = _tags(identity)
     transitive = tuple(dict.fromkeys(identity.attributes.get(f"{ATTRIBUTES}TransitiveTagKeys", ())))
     if not set(transitive) <= {tag["Key"] for tag in tags}:
         raise InvalidIdentityToken("TransitiveTagKeys in AuthnResponse must name keys of PrincipalTag attributes")
-    return Wanted(_session_name(identity), _seconds(identity), tags, transitive, _source_identity(identity))
+    return RequestedSession(_session_name(identity), _seconds(identity), tags, transitive, _source_identity(identity))
 
 
 def _session_name(identity: SamlIdentity) -> str:
@@ -178,7 +178,7 @@ def subject_type(identity: SamlIdentity) -> str:
     return identity.name_format.removeprefix(_NAME_ID_FORMATS)
 
 
-def lasting_keys(identity: SamlIdentity) -> dict[str, str]:
+def session_claims(identity: SamlIdentity) -> dict[str, str]:
     """Return the condition keys that stay with the session ("saml:namequalifier, saml:sub, saml:sub_type")."""
     return {
         "saml:sub": identity.subject,
@@ -199,7 +199,7 @@ def saml_keys(identity: SamlIdentity) -> dict[str, tuple[str, ...]]:
             keys[own] = keys.get(own, ()) + values  # keys have no case: names that differ in it alone are one
             if name in KEYS:
                 keys.setdefault(f"saml:{KEYS[name]}", values)  # "only one claim will be mapped"
-    keys |= {key: (value,) for key, value in lasting_keys(identity).items()}
+    keys |= {key: (value,) for key, value in session_claims(identity).items()}
     return keys | {
         "saml:aud": (identity.recipient,),
         "saml:iss": (identity.issuer,),

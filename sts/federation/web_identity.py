@@ -103,7 +103,7 @@ def web_keys(identity: WebIdentity) -> dict[str, tuple[str, ...]]:
     return keys
 
 
-def lasting_keys(identity: WebIdentity) -> dict[str, str]:
+def session_claims(identity: WebIdentity) -> dict[str, str]:
     """Return the condition keys, each of one value that is no longer than a name, that stay with the session."""
     keys = web_keys(identity)
     own = _LASTING if identity.audiences else _LASTING_OF_ACCESS_TOKENS

@@ -4,7 +4,7 @@ The gate authenticates, decides every Ask, and only then runs the operation. Not
 assertion: for the unsigned operations the gate hands in the Identity that a provider has just proved.
 """
 
-from iam.operations.required_permission import Ask
+from iam.operations.required_permission import RequiredPermission
 from iam.params import Params
 from sts.mint import Session, SessionKind
 from sts.operations import caller, federated, roles, web_identity_token
@@ -13,37 +13,39 @@ from sts.operations.call import Outcome, StsCall, StsOperation
 __all__ = ["NEED_NO_LEAVE", "OPERATIONS", "Outcome", "StsCall", "StsOperation", "session_may_call"]
 
 
-def _nothing(_call: StsCall, _p: Params) -> tuple[Ask, ...]:
+def _no_permission(_call: StsCall, _p: Params) -> tuple[RequiredPermission, ...]:
     return ()
 
 
-def _star(_call: StsCall, _p: Params) -> tuple[Ask, ...]:
-    return (Ask("*"),)
+def _on_any_resource(_call: StsCall, _p: Params) -> tuple[RequiredPermission, ...]:
+    return (RequiredPermission("*"),)
 
 
 OPERATIONS = {
-    "AssumeRole": StsOperation(roles.assume_role, roles.assume_role_asks, opaque=True),
+    "AssumeRole": StsOperation(roles.assume_role, roles.assume_role_permissions, hide_reasons=True),
     "AssumeRoleWithLDAPIdentity": StsOperation(
-        federated.assume_role_with_ldap, federated.assume_role_with_ldap_asks, opaque=True
+        federated.assume_role_with_ldap, federated.assume_role_with_ldap_permissions, hide_reasons=True
     ),
     "AssumeRoleWithSAML": StsOperation(
-        federated.assume_role_with_saml, federated.assume_role_with_saml_asks, opaque=True
+        federated.assume_role_with_saml, federated.assume_role_with_saml_permissions, hide_reasons=True
     ),
     "AssumeRoleWithWebIdentity": StsOperation(
-        federated.assume_role_with_web_identity, federated.assume_role_with_web_identity_asks, opaque=True
+        federated.assume_role_with_web_identity, federated.assume_role_with_web_identity_permissions, hide_reasons=True
     ),
-    "DecodeAuthorizationMessage": StsOperation(caller.decode_authorization_message, _star),
-    "GetAccessKeyInfo": StsOperation(caller.get_access_key_info, _star),
-    "GetCallerIdentity": StsOperation(caller.get_caller_identity, _nothing),
-    "GetFederationToken": StsOperation(caller.get_federation_token, caller.get_federation_token_asks),
+    "DecodeAuthorizationMessage": StsOperation(caller.decode_authorization_message, _on_any_resource),
+    "GetAccessKeyInfo": StsOperation(caller.get_access_key_info, _on_any_resource),
+    "GetCallerIdentity": StsOperation(caller.get_caller_identity, _no_permission),
+    "GetFederationToken": StsOperation(caller.get_federation_token, caller.get_federation_token_permissions),
     "GetWebIdentityToken": StsOperation(
-        web_identity_token.get_web_identity_token, web_identity_token.get_web_identity_token_asks
+        web_identity_token.get_web_identity_token, web_identity_token.get_web_identity_token_permissions
     ),
-    "GetSessionToken": StsOperation(caller.get_session_token, _nothing),
+    "GetSessionToken": StsOperation(caller.get_session_token, _no_permission),
 }
 
 # What everybody may call who signs, whatever the policies say.
-NEED_NO_LEAVE = frozenset(name for name, operation in OPERATIONS.items() if operation.asks is _nothing)
+NEED_NO_PERMISSION = frozenset(
+    name for name, operation in OPERATIONS.items() if operation.required_permissions is _no_permission
+)
 
 # What a session may not call whatever its policies say (STS API reference, "Compare AWS STS credentials";
 # THREATS B27, B28).

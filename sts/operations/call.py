@@ -6,11 +6,11 @@ from datetime import datetime
 
 from iam.arn import Random
 from iam.errors import AccessDenied, InternalFailure
-from iam.operations.required_permission import Ask
+from iam.operations.required_permission import RequiredPermission
 from iam.params import Params, Result
 from iam.store.store import Store
 from sts.callers import Caller
-from sts.federation.jwt_issuer import OutboundTokens
+from sts.federation.jwt_issuer import JwtIssuer
 from sts.identity import Identity, SamlIdentity, WebIdentity
 from sts.mint import Session
 from sts.token import Sealer
@@ -31,21 +31,21 @@ class StsCall:
     caller: Caller | None = None
     identity: Identity | None = None
     mfa_at: int | None = None
-    outbound: OutboundTokens | None = None
+    jwt_issuer: JwtIssuer | None = None
     region: str | None = None  # that the signature names
-    keeps_mfa: bool = False
+    role_session_keeps_mfa: bool = False
 
     @property
-    def lasting_mfa(self) -> int | None:
+    def session_mfa_at(self) -> int | None:
         """Return the moment of MFA that a role's session keeps: by AssumeRole alone none does, as in AWS."""
-        return self.mfa_at if self.keeps_mfa else None
+        return self.mfa_at if self.role_session_keeps_mfa else None
 
     @property
-    def issuer(self) -> OutboundTokens:
+    def issuer(self) -> JwtIssuer:
         """Return our own issuer."""
-        if self.outbound is None:
+        if self.jwt_issuer is None:
             raise InternalFailure("An internal error occurred.", log="no issuer was given")
-        return self.outbound
+        return self.jwt_issuer
 
     @property
     def signer(self) -> Caller:
@@ -55,21 +55,21 @@ class StsCall:
         return self.caller
 
     @property
-    def proved(self) -> Identity:
+    def proven_identity(self) -> Identity:
         """Return the identity of an operation that a provider vouches for."""
         if self.identity is None:
             raise AccessDenied("This operation needs a proof of identity.")
         return self.identity
 
     @property
-    def vouched(self) -> SamlIdentity:
+    def saml_identity(self) -> SamlIdentity:
         """Return the identity of an operation that a SAML identity provider vouches for."""
         if not isinstance(self.identity, SamlIdentity):
             raise AccessDenied("This operation needs a SAML assertion.")
         return self.identity
 
     @property
-    def attested(self) -> WebIdentity:
+    def web_identity(self) -> WebIdentity:
         """Return the identity of an operation that a web identity provider vouches for."""
         if not isinstance(self.identity, WebIdentity):
             raise AccessDenied("This operation needs a web identity token.")
@@ -90,5 +90,5 @@ class StsOperation:
     """One row of the table. ``opaque``: a denial never says why, nor whether the role exists."""
 
     run: Callable[[StsCall, Params], Outcome]
-    asks: Callable[[StsCall, Params], tuple[Ask, ...]]
-    opaque: bool = False
+    required_permissions: Callable[[StsCall, Params], tuple[RequiredPermission, ...]]
+    hide_reasons: bool = False

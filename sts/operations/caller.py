@@ -5,20 +5,20 @@ Source: STS API Reference.
 
 from iam.arn import account_of_access_key, federated_user_arn
 from iam.errors import ValidationError
-from iam.operations.required_permission import Ask
+from iam.operations.required_permission import RequiredPermission
 from iam.params import Params, Result
 from iam.principal import PrincipalKind
 from sts.denials import decode
 from sts.mint import Grant, SessionKind, mint
 from sts.operations.call import Outcome, StsCall
 from sts.operations.session_inputs import (
+    add_packed_policy_size,
     check_tags,
-    credentials_of,
+    credentials_member,
     policy_arns,
-    request_keys,
     session_policy,
-    tags_of,
-    with_size,
+    session_request_keys,
+    session_tags,
 )
 
 TOKEN_DEFAULT = 43_200
@@ -45,16 +45,20 @@ def get_session_token(call: StsCall, p: Params) -> Outcome:
         mfa_at=call.mfa_at,
     )
     minted = mint(grant, _token_seconds(p, principal.kind), now=call.now, random=call.random, sealer=call.sealer)
-    return Outcome({"Credentials": credentials_of(minted)}, minted.session, principal.arn)
+    return Outcome({"Credentials": credentials_member(minted)}, minted.session, principal.arn)
 
 
-def get_federation_token_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
+def get_federation_token_permissions(call: StsCall, p: Params) -> tuple[RequiredPermission, ...]:
     """Ask for sts:GetFederationToken on the federated user, and sts:TagSession where tags come along."""
     check_tags(p)
     arn = federated_user_arn(call.signer.principal.account_id, p["Name"])
-    keys = request_keys(p, None)
-    asks = (Ask(arn, keys),)
-    return (*asks, Ask(arn, keys, action="sts:TagSession")) if p.get("Tags") else asks
+    keys = session_request_keys(p, None)
+    required_permissions = (RequiredPermission(arn, keys),)
+    return (
+        (*required_permissions, RequiredPermission(arn, keys, action="sts:TagSession"))
+        if p.get("Tags")
+        else required_permissions
+    )
 
 
 def get_federation_token(call: StsCall, p: Params) -> Outcome:
@@ -69,15 +73,15 @@ def get_federation_token(call: StsCall, p: Params) -> Outcome:
         subject=principal.entity_id,
         policy=session_policy(p),
         policy_arns=policy_arns(call, p, principal.account_id),
-        tags=tags_of(p),
+        tags=session_tags(p),
     )
     minted = mint(grant, _token_seconds(p, principal.kind), now=call.now, random=call.random, sealer=call.sealer)
     arn = federated_user_arn(principal.account_id, p["Name"])
     result: Result = {
-        "Credentials": credentials_of(minted),
+        "Credentials": credentials_member(minted),
         "FederatedUser": {"FederatedUserId": f"{principal.account_id}:{p['Name']}", "Arn": arn},
     }
-    return Outcome(with_size(result, minted), minted.session, arn)
+    return Outcome(add_packed_policy_size(result, minted), minted.session, arn)
 
 
 def get_access_key_info(_call: StsCall, p: Params) -> Outcome:

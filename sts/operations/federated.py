@@ -7,37 +7,37 @@ from datetime import datetime
 
 from iam.arn import parse_arn
 from iam.errors import AccessDenied, ExpiredTokenException, InvalidIdentityToken, ValidationError
-from iam.operations.required_permission import Ask
+from iam.operations.required_permission import RequiredPermission
 from iam.params import Params
 from iam.policy.principals import CONSUMER_ISSUERS
 from iam.store.store import Store
 from sts.federation.saml import (
-    Wanted,
-    lasting_keys,
+    RequestedSession,
     name_qualifier,
     names_roles,
+    requested_session,
     role_pairs,
     saml_keys,
+    session_claims,
     subject_type,
-    wanted,
 )
-from sts.federation.web_identity import lasting_keys as web_lasting_keys
+from sts.federation.web_identity import session_claims as web_session_claims
 from sts.federation.web_identity import web_keys
 from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 from sts.mint import Grant, SessionKind
 from sts.operations.call import Outcome, StsCall
-from sts.operations.roles import existing, role_asks, role_outcome, role_seconds
-from sts.operations.session_inputs import check_tags, policy_arns, request_keys, session_policy, tags_of
+from sts.operations.roles import mint_role_session, require_role, role_permissions, session_seconds
+from sts.operations.session_inputs import check_tags, policy_arns, session_policy, session_request_keys, session_tags
 from sts.trust import ldap_keys, session_name
 
 # --- AssumeRoleWithLDAPIdentity ---------------------------------------------------------------------------------------
 
 
-def assume_role_with_ldap_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
+def assume_role_with_ldap_permissions(call: StsCall, p: Params) -> tuple[RequiredPermission, ...]:
     """Ask the trust policy of the role that the gate has put into the parameters."""
     check_tags(p)
-    keys = request_keys(p, session_name(call.proved.name)) | ldap_keys(call.proved)
-    return role_asks(
+    keys = session_request_keys(p, session_name(call.proven_identity.name)) | ldap_keys(call.proven_identity)
+    return role_permissions(
         call,
         p["RoleArn"],
         "sts:AssumeRoleWithLDAPIdentity",
@@ -49,8 +49,8 @@ def assume_role_with_ldap_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
 
 def assume_role_with_ldap(call: StsCall, p: Params) -> Outcome:
     """Mint a session of a role for a person whom the directory has just proved."""
-    identity = call.proved
-    role = existing(call, p["RoleArn"])
+    identity = call.proven_identity
+    role = require_role(call, p["RoleArn"])
     grant = Grant(
         kind=SessionKind.ROLE,
         account_id=role.account_id,
@@ -60,8 +60,8 @@ def assume_role_with_ldap(call: StsCall, p: Params) -> Outcome:
         subject=identity.subject,
         policy=session_policy(p),
         policy_arns=policy_arns(call, p, role.account_id),
-        mfa_at=call.lasting_mfa,
-        tags=tags_of(p),
+        mfa_at=call.session_mfa_at,
+        tags=session_tags(p),
         transitive=tuple(p.get("TransitiveTagKeys", ())),
         source_identity=p.get("SourceIdentity"),
         claims=(
@@ -70,7 +70,7 @@ def assume_role_with_ldap(call: StsCall, p: Params) -> Outcome:
             ("aws:federatedprovider", f"arn:aws:iam::{role.account_id}:{identity.provider}"),
         ),
     )
-    outcome = role_outcome(call, grant, role, role_seconds(p, role, chained=False))
+    outcome = mint_role_session(call, grant, role, session_seconds(p, role, chained=False))
     outcome.result["Provider"] = f"arn:aws:iam::{role.account_id}:{identity.provider}"
     outcome.result["Subject"] = identity.subject
     return outcome
@@ -79,19 +79,19 @@ def assume_role_with_ldap(call: StsCall, p: Params) -> Outcome:
 # --- AssumeRoleWithSAML -----------------------------------------------------------------------------------------------
 
 
-def assume_role_with_saml_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
+def assume_role_with_saml_permissions(call: StsCall, p: Params) -> tuple[RequiredPermission, ...]:
     """Ask the trust policy of the role, which the assertion must name as well; raise InvalidIdentityToken.
 
     Where the provider's people are mapped by trust, an assertion without Role attributes leaves it to the policy.
     """
-    identity = call.vouched
-    asked = wanted(identity)
+    identity = call.saml_identity
+    asked = requested_session(identity)
     if names_roles(identity) or not identity.map_by_trust:
-        _check_named(identity, p["RoleArn"])
+        _check_assertion_names_role(identity, p["RoleArn"])
     _check_account(identity, p["RoleArn"])
     passed = {**p, **asked.parameters()}
-    keys = request_keys(passed, asked.name) | saml_keys(identity)
-    return role_asks(
+    keys = session_request_keys(passed, asked.name) | saml_keys(identity)
+    return role_permissions(
         call,
         p["RoleArn"],
         "sts:AssumeRoleWithSAML",
@@ -101,7 +101,7 @@ def assume_role_with_saml_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
     )
 
 
-def candidates(identity: Identity, store: Store) -> tuple[str, ...]:
+def candidate_roles(identity: Identity, store: Store) -> tuple[str, ...]:
     """Return the ARNs of the roles that a person can ask for: those of the assertion, or those that may trust them.
 
     A directory vouches in every account, other providers in their own; users are trusted by name or by account.
@@ -109,21 +109,21 @@ def candidates(identity: Identity, store: Store) -> tuple[str, ...]:
     if isinstance(identity, SamlIdentity) and (names_roles(identity) or not identity.map_by_trust):
         return tuple(role for role, provider in role_pairs(identity) if provider == identity.provider)
     if isinstance(identity, IamIdentity):
-        return () if identity.is_root else _trusting_users(identity.account_id, store)
+        return () if identity.is_root else _roles_trusting_users(identity.account_id, store)
     own = identity.account_id
     return tuple(role.arn for role in store.roles_trusting(identity.provider) if own in ("", role.account_id))
 
 
-def _trusting_users(account_id: str, store: Store) -> tuple[str, ...]:
+def _roles_trusting_users(account_id: str, store: Store) -> tuple[str, ...]:
     found = (*store.roles_trusting(f"account/{account_id}"), *store.roles_trusting("account/*"))
     return tuple(dict.fromkeys(role.arn for role in found))
 
 
 def assume_role_with_saml(call: StsCall, p: Params) -> Outcome:
     """Mint a session of a role for a person whom a SAML identity provider has just vouched for."""
-    identity = call.vouched
-    asked = wanted(identity)
-    role = existing(call, p["RoleArn"])
+    identity = call.saml_identity
+    asked = requested_session(identity)
+    role = require_role(call, p["RoleArn"])
     grant = Grant(
         kind=SessionKind.ROLE,
         account_id=role.account_id,
@@ -133,14 +133,14 @@ def assume_role_with_saml(call: StsCall, p: Params) -> Outcome:
         subject=identity.subject,
         policy=session_policy(p),
         policy_arns=policy_arns(call, p, role.account_id),
-        mfa_at=call.lasting_mfa,
-        tags=tags_of(asked.parameters()),
+        mfa_at=call.session_mfa_at,
+        tags=session_tags(asked.parameters()),
         transitive=asked.transitive,
         source_identity=asked.source_identity,
-        claims=(*lasting_keys(identity).items(), ("aws:federatedprovider", identity.provider)),
+        claims=(*session_claims(identity).items(), ("aws:federatedprovider", identity.provider)),
     )
-    seconds = role_seconds(p, role, chained=False)
-    outcome = role_outcome(call, grant, role, _shortened(seconds, identity, asked, call.now))
+    seconds = session_seconds(p, role, chained=False)
+    outcome = mint_role_session(call, grant, role, _limit_duration(seconds, identity, asked, call.now))
     outcome.result.update(
         Subject=identity.subject,
         SubjectType=subject_type(identity),
@@ -151,7 +151,7 @@ def assume_role_with_saml(call: StsCall, p: Params) -> Outcome:
     return outcome
 
 
-def _check_named(identity: SamlIdentity, role_arn: str) -> None:
+def _check_assertion_names_role(identity: SamlIdentity, role_arn: str) -> None:
     pairs = role_pairs(identity)
     if not pairs:
         raise InvalidIdentityToken("Role is required in AuthnResponse, as pairs of a role's and a provider's ARN")
@@ -171,7 +171,7 @@ def _check_account(identity: SamlIdentity, role_arn: str) -> None:
 _NOT_BY_SAML = "Not authorized to perform sts:AssumeRoleWithSAML"
 
 
-def _shortened(seconds: int, identity: SamlIdentity, asked: Wanted, now: datetime) -> int:
+def _limit_duration(seconds: int, identity: SamlIdentity, asked: RequestedSession, now: datetime) -> int:
     """Return how long a session lasts: the identity provider may make it shorter, never longer."""
     left = [] if identity.session_until is None else [int((identity.session_until - now).total_seconds())]
     shortest = min([seconds, *left, *([] if asked.seconds is None else [asked.seconds])])
@@ -183,15 +183,15 @@ def _shortened(seconds: int, identity: SamlIdentity, asked: Wanted, now: datetim
 # --- AssumeRoleWithWebIdentity ----------------------------------------------------------------------------------------
 
 
-def assume_role_with_web_identity_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
+def assume_role_with_web_identity_permissions(call: StsCall, p: Params) -> tuple[RequiredPermission, ...]:
     """Ask the trust policy of the role, with the claims of the token as its keys."""
-    identity = call.attested
+    identity = call.web_identity
     passed = {**p, **_web_parameters(identity)}
-    return role_asks(
+    return role_permissions(
         call,
         p["RoleArn"],
         "sts:AssumeRoleWithWebIdentity",
-        request_keys(passed, p["RoleSessionName"]) | web_keys(identity),
+        session_request_keys(passed, p["RoleSessionName"]) | web_keys(identity),
         tags=bool(identity.tags),
         source=identity.source_identity,
     )
@@ -199,8 +199,8 @@ def assume_role_with_web_identity_asks(call: StsCall, p: Params) -> tuple[Ask, .
 
 def assume_role_with_web_identity(call: StsCall, p: Params) -> Outcome:
     """Mint a session of a role for whom a web identity provider has just vouched for."""
-    identity = call.attested
-    role = existing(call, p["RoleArn"])
+    identity = call.web_identity
+    role = require_role(call, p["RoleArn"])
     grant = Grant(
         kind=SessionKind.ROLE,
         account_id=role.account_id,
@@ -210,13 +210,13 @@ def assume_role_with_web_identity(call: StsCall, p: Params) -> Outcome:
         subject=identity.subject,
         policy=session_policy(p),
         policy_arns=policy_arns(call, p, role.account_id),
-        mfa_at=call.lasting_mfa,
+        mfa_at=call.session_mfa_at,
         tags=identity.tags,
         transitive=identity.transitive,
         source_identity=identity.source_identity,
-        claims=(*web_lasting_keys(identity).items(), ("aws:federatedprovider", _as_principal(identity))),
+        claims=(*web_session_claims(identity).items(), ("aws:federatedprovider", _principal_name(identity))),
     )
-    outcome = role_outcome(call, grant, role, role_seconds(p, role, chained=False))
+    outcome = mint_role_session(call, grant, role, session_seconds(p, role, chained=False))
     outcome.result.update(
         SubjectFromWebIdentityToken=identity.subject, Provider=identity.issuer, Audience=identity.audience
     )
@@ -229,6 +229,6 @@ def _web_parameters(identity: WebIdentity) -> Params:
     return found | ({"TransitiveTagKeys": identity.transitive} if identity.transitive else {})
 
 
-def _as_principal(identity: WebIdentity) -> str:
+def _principal_name(identity: WebIdentity) -> str:
     """Return the provider as a trust policy names it: those that need no provider in the account, by their names."""
     return identity.key_prefix if identity.key_prefix in CONSUMER_ISSUERS else identity.provider

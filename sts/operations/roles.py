@@ -6,7 +6,7 @@ taken with assumed roles" (source identity).
 
 from iam.arn import assumed_role_arn, parse_arn
 from iam.errors import AccessDenied, NotImplementedHere, ValidationError
-from iam.operations.required_permission import Ask
+from iam.operations.required_permission import RequiredPermission
 from iam.params import Params, Result
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
@@ -16,13 +16,13 @@ from sts.callers import Caller
 from sts.mint import Grant, SessionKind, Tags, mint
 from sts.operations.call import Outcome, StsCall
 from sts.operations.session_inputs import (
+    add_packed_policy_size,
     check_tags,
-    credentials_of,
+    credentials_member,
     policy_arns,
-    request_keys,
     session_policy,
-    tags_of,
-    with_size,
+    session_request_keys,
+    session_tags,
 )
 
 ROLE_DEFAULT = 3600
@@ -43,7 +43,7 @@ _NOBODY = PolicySet(
 # --- AssumeRole -------------------------------------------------------------------------------------------------------
 
 
-def assume_role_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
+def assume_role_permissions(call: StsCall, p: Params) -> tuple[RequiredPermission, ...]:
     """Ask the role's trust policy for sts:AssumeRole, and for tags and source identity that come along."""
     caller = call.signer
     if caller.principal.kind is PrincipalKind.ROOT:
@@ -51,29 +51,34 @@ def assume_role_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
     if p.get("ProvidedContexts"):
         raise NotImplementedHere("ProvidedContexts is not built yet: no context assertion is looked at.")
     check_tags(p)
-    inherited = _inherited(caller)
+    inherited = _transitive_tags(caller)
     if {key.lower() for key, _ in inherited} & {tag["Key"].lower() for tag in p.get("Tags", ())}:
         raise AccessDenied(
             "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from"
             " the calling session.",
         )
-    keys = request_keys(p, p["RoleSessionName"])
+    keys = session_request_keys(p, p["RoleSessionName"])
     if "ExternalId" in p:
         keys["sts:externalid"] = (p["ExternalId"],)
-    return role_asks(
-        call, p["RoleArn"], "sts:AssumeRole", keys, tags=bool(p.get("Tags") or inherited), source=_source(call, p)
+    return role_permissions(
+        call,
+        p["RoleArn"],
+        "sts:AssumeRole",
+        keys,
+        tags=bool(p.get("Tags") or inherited),
+        source=_source_identity(call, p),
     )
 
 
 def assume_role(call: StsCall, p: Params) -> Outcome:
     """Mint a session of a role for a caller that its trust policy admits (STS API reference, "AssumeRole")."""
     caller = call.signer
-    role = existing(call, p["RoleArn"])
+    role = require_role(call, p["RoleArn"])
     session = caller.session
     chained = session is not None and session.grant.kind is SessionKind.ROLE
-    seconds = role_seconds(p, role, chained=chained)
-    inherited = _inherited(caller)
-    own = tags_of(p)
+    seconds = session_seconds(p, role, chained=chained)
+    inherited = _transitive_tags(caller)
+    own = session_tags(p)
     grant = Grant(
         kind=SessionKind.ROLE,
         account_id=role.account_id,
@@ -83,19 +88,19 @@ def assume_role(call: StsCall, p: Params) -> Outcome:
         subject=session.grant.subject if session else caller.principal.entity_id,
         policy=session_policy(p),
         policy_arns=policy_arns(call, p, role.account_id),
-        mfa_at=call.lasting_mfa,
+        mfa_at=call.session_mfa_at,
         tags=inherited + own,
         transitive=tuple(key for key, _ in inherited) + tuple(p.get("TransitiveTagKeys", ())),
-        source_identity=_source(call, p),
+        source_identity=_source_identity(call, p),
         chained=chained,
     )
-    return role_outcome(call, grant, role, seconds)
+    return mint_role_session(call, grant, role, seconds)
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
 
 
-def role_asks(
+def role_permissions(
     call: StsCall,
     role_arn: str,
     action: str,
@@ -103,7 +108,7 @@ def role_asks(
     *,
     tags: bool,
     source: str | None,
-) -> tuple[Ask, ...]:
+) -> tuple[RequiredPermission, ...]:
     """Ask a role's trust policy for an action, and for tags and a source identity where they come along."""
     arn = parse_arn(role_arn)
     if arn is None:
@@ -116,10 +121,10 @@ def role_asks(
     if source:
         keys["sts:sourceidentity"] = (source,)
     actions = [action] + ["sts:TagSession"] * tags + ["sts:SetSourceIdentity"] * bool(source)
-    return tuple(Ask(role_arn, keys, name, trust, arn.account) for name in actions)
+    return tuple(RequiredPermission(role_arn, keys, name, trust, arn.account) for name in actions)
 
 
-def existing(call: StsCall, role_arn: str) -> RoleRecord:
+def require_role(call: StsCall, role_arn: str) -> RoleRecord:
     """Return the role that was decided about; raise AccessDenied where it has gone meanwhile."""
     role = call.store.role(role_arn)
     if role is None:
@@ -127,7 +132,7 @@ def existing(call: StsCall, role_arn: str) -> RoleRecord:
     return role
 
 
-def _inherited(caller: Caller) -> Tags:
+def _transitive_tags(caller: Caller) -> Tags:
     """Return the transitive tags of the calling session, which its chained sessions keep."""
     if caller.session is None:
         return ()
@@ -135,7 +140,7 @@ def _inherited(caller: Caller) -> Tags:
     return tuple(pair for pair in caller.session.grant.tags if pair[0] in transitive)
 
 
-def _source(call: StsCall, p: Params) -> str | None:
+def _source_identity(call: StsCall, p: Params) -> str | None:
     """Return the source identity: the one that was set first stays over all hops."""
     asked: str | None = p.get("SourceIdentity")
     session = call.signer.session
@@ -145,7 +150,7 @@ def _source(call: StsCall, p: Params) -> str | None:
     return known or asked
 
 
-def role_seconds(p: Params, role: RoleRecord, *, chained: bool) -> int:
+def session_seconds(p: Params, role: RoleRecord, *, chained: bool) -> int:
     """Return how long the session shall last; raise ValidationError above the maximum of role or chain."""
     seconds: int = p.get("DurationSeconds", ROLE_DEFAULT)
     if seconds > role.max_session:
@@ -157,14 +162,14 @@ def role_seconds(p: Params, role: RoleRecord, *, chained: bool) -> int:
     return seconds
 
 
-def role_outcome(call: StsCall, grant: Grant, role: RoleRecord, seconds: int) -> Outcome:
+def mint_role_session(call: StsCall, grant: Grant, role: RoleRecord, seconds: int) -> Outcome:
     """Mint the session, and answer with its credentials."""
     minted = mint(grant, seconds, now=call.now, random=call.random, sealer=call.sealer)
     arn = assumed_role_arn(role.account_id, role.name, grant.name)
     result: Result = {
-        "Credentials": credentials_of(minted),
+        "Credentials": credentials_member(minted),
         "AssumedRoleUser": {"AssumedRoleId": f"{role.id}:{grant.name}", "Arn": arn},
     }
     if grant.source_identity is not None:
         result["SourceIdentity"] = grant.source_identity
-    return Outcome(with_size(result, minted), minted.session, arn)
+    return Outcome(add_packed_policy_size(result, minted), minted.session, arn)

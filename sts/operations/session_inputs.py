@@ -7,19 +7,19 @@ from iam.errors import ValidationError
 from iam.params import Params, Result
 from iam.policy.document import Policy, PolicyKind
 from iam.store.store import Store
-from sts.mint import Minted, Tags
+from sts.mint import MintedSession, Tags
 from sts.operations.call import StsCall
 
 _POLICY_MAX = 2048
 _POLICY_ARNS_MAX = 10
 
 
-def tags_of(p: Params) -> Tags:
+def session_tags(p: Params) -> Tags:
     """Return the session tags of a request."""
     return tuple((tag["Key"], tag["Value"]) for tag in p.get("Tags", ()))
 
 
-def request_keys(p: Params, name: str | None) -> dict[str, tuple[str, ...]]:
+def session_request_keys(p: Params, name: str | None) -> dict[str, tuple[str, ...]]:
     """Return the condition keys of what a request passes; ``name`` is the role session's."""
     keys: dict[str, tuple[str, ...]] = {
         f"aws:requesttag/{tag['Key'].lower()}": (tag["Value"],) for tag in p.get("Tags", ())
@@ -79,14 +79,14 @@ def _check_policy_arns(store: Store, arns: Iterable[str], account_id: str) -> No
             raise ValidationError(f"The policy {text} does not exist or belongs to another account.")
 
 
-def with_size(result: Result, minted: Minted) -> Result:
+def add_packed_policy_size(result: Result, minted: MintedSession) -> Result:
     """Add PackedPolicySize where policies or tags were passed."""
     if minted.packed_policy_size is not None:
         result["PackedPolicySize"] = minted.packed_policy_size
     return result
 
 
-def credentials_of(minted: Minted) -> Result:
+def credentials_member(minted: MintedSession) -> Result:
     """Return the credentials as an answer shows them."""
     credentials = minted.credentials
     return {

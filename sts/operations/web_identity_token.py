@@ -15,10 +15,10 @@ from iam.errors import (
     SessionDurationEscalation,
     ValidationError,
 )
-from iam.operations.required_permission import Ask
+from iam.operations.required_permission import RequiredPermission
 from iam.params import Params
 from iam.principal import PrincipalKind
-from sts.federation.jwt_issuer import ALGORITHMS, payload_of
+from sts.federation.jwt_issuer import ALGORITHMS, encode_claims
 from sts.mint import Session, SessionKind
 from sts.operations.call import Outcome, StsCall
 from sts.operations.session_inputs import check_tags
@@ -28,7 +28,7 @@ _LARGEST = 8192  # bytes of claims
 _NAMESPACE = "https://sts.amazonaws.com/"
 
 
-def get_web_identity_token_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
+def get_web_identity_token_permissions(call: StsCall, p: Params) -> tuple[RequiredPermission, ...]:
     """Ask for leave, with what the token shall be; for a scope also sts:SetWebIdentityTokenScope.
 
     sts:TagSession is not needed, since the tags are the token's alone. AWS takes a scope for the origin's identity
@@ -48,12 +48,12 @@ def get_web_identity_token_asks(call: StsCall, p: Params) -> tuple[Ask, ...]:
     if p.get("Tags"):
         keys["aws:tagkeys"] = tuple(tag["Key"] for tag in p["Tags"])
     if "Scope" not in p:
-        return (Ask("*", keys),)
+        return (RequiredPermission("*", keys),)
     scopes = tuple(p["Scope"].split(" "))
     if len(set(scopes)) < len(scopes) or len(p["Audience"]) > 1:
         raise ValidationError("Scope must not repeat a value, and goes with one audience alone.")
     keys["sts:identitytokenscope"] = scopes
-    return Ask("*", keys), Ask("*", keys, action="sts:SetWebIdentityTokenScope")
+    return RequiredPermission("*", keys), RequiredPermission("*", keys, action="sts:SetWebIdentityTokenScope")
 
 
 def get_web_identity_token(call: StsCall, p: Params) -> Outcome:
@@ -80,9 +80,9 @@ def get_web_identity_token(call: StsCall, p: Params) -> Outcome:
         "exp": expires,
         "jti": str(uuid.UUID(bytes=call.random(16), version=4)),
         **({"scope": p["Scope"]} if "Scope" in p else {}),
-        _NAMESPACE: _about(call, p),
+        _NAMESPACE: _aws_claims(call, p),
     }
-    if len(payload_of(claims)) > _LARGEST:
+    if len(encode_claims(claims)) > _LARGEST:
         raise JWTPayloadSizeExceeded(
             f"The claims of the token would have more than {_LARGEST} bytes: pass fewer tags or audiences."
         )
@@ -90,14 +90,14 @@ def get_web_identity_token(call: StsCall, p: Params) -> Outcome:
     return Outcome({"WebIdentityToken": token, "Expiration": datetime.fromtimestamp(expires, UTC)})
 
 
-def _about(call: StsCall, p: Params) -> dict[str, Any]:
+def _aws_claims(call: StsCall, p: Params) -> dict[str, Any]:
     """Return what the token says of the caller under AWS's own name for it."""
     principal, session = call.signer.principal, call.signer.session
     about: dict[str, Any] = {"aws_account": principal.account_id, "principal_id": principal.entity_arn}
     if call.region:
         about["source_region"] = call.region
     if session is not None:
-        about |= _of_session(session, principal.arn)
+        about |= _session_claims(session, principal.arn)
     if call.signer.tags:
         about["principal_tags"] = dict(call.signer.tags)
     if p.get("Tags"):
@@ -105,7 +105,7 @@ def _about(call: StsCall, p: Params) -> dict[str, Any]:
     return about
 
 
-def _of_session(session: Session, arn: str) -> dict[str, str]:
+def _session_claims(session: Session, arn: str) -> dict[str, str]:
     grant = session.grant
     about = {"original_session_exp": _iso(session.expires_at)}
     if grant.kind is SessionKind.ROLE:

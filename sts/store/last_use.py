@@ -23,7 +23,7 @@ _WAITING = 20_000  # sessions whose use may wait, about 5 MB
 _CHUNK = 500
 
 # Only of sessions that are listed: what drops a session from the index drops its last use too, so that none is left.
-_NOTE = """
+_NOTE_SCRIPT = """
 for at = 1, #ARGV, 2 do
   if redis.call('ZSCORE', KEYS[1], ARGV[at]) then
     redis.call('ZADD', KEYS[2], 'GT', ARGV[at + 1], ARGV[at])
@@ -39,7 +39,7 @@ class LastUse:
         self, redis: Redis, *, pause: Callable[[float], None], spawn: Callable[[Callable[[], None]], object]
     ) -> None:
         self._redis = redis
-        self._noted = redis.register_script(_NOTE)
+        self._note_script = redis.register_script(_NOTE_SCRIPT)
         self._pause = pause
         self._spawn = spawn
         self._guard = threading.Lock()
@@ -55,18 +55,18 @@ class LastUse:
                 self._waiting[session] = at_ms
             idle, self._writing = not self._writing, True
         if idle:
-            self._begin()
+            self._start_writer()
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Write what waits, now."""
         with self._guard:
             batch, self._waiting = self._waiting, {}
-        if not self._written(batch):
+        if not self._write_batch(batch):
             self._put_back(batch)
 
     def of(self, account_id: str, session_ids: Sequence[str]) -> dict[str, int]:
         """Return when each of these was last used, in milliseconds, without those never used; raise RedisError."""
-        self.settle()  # a worker sees what it noted itself
+        self.flush()  # a worker sees what it noted itself
         found: dict[str, int] = {}
         for at in range(0, len(session_ids), _CHUNK):
             ids = list(session_ids[at : at + _CHUNK])
@@ -74,7 +74,7 @@ class LastUse:
             found |= {one: int(score) for one, score in zip(ids, scores, strict=True) if score is not None}
         return found
 
-    def _begin(self) -> None:
+    def _start_writer(self) -> None:
         try:
             self._spawn(self._write_behind)
         except RuntimeError as error:
@@ -91,7 +91,7 @@ class LastUse:
                 self._writing = bool(batch)
             if not batch:
                 return
-            if not self._written(batch):
+            if not self._write_batch(batch):
                 self._put_back(batch)
                 self._writing = False
                 return
@@ -101,7 +101,7 @@ class LastUse:
             if len(batch) + len(self._waiting) <= _WAITING:
                 self._waiting = batch | {one: max(at, batch.get(one, 0)) for one, at in self._waiting.items()}
 
-    def _written(self, batch: Mapping[Use, int]) -> bool:
+    def _write_batch(self, batch: Mapping[Use, int]) -> bool:
         """Write a batch; return whether Redis took it."""
         accounts: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
         for (account_id, session_id), at_ms in batch.items():
@@ -119,4 +119,4 @@ class LastUse:
     def _write(self, account_id: str, uses: Sequence[tuple[str, int]]) -> None:
         keys = (session_keys.index(account_id), session_keys.used(account_id))
         for at in range(0, len(uses), _CHUNK):
-            self._noted(keys=keys, args=[fact for use in uses[at : at + _CHUNK] for fact in use])
+            self._note_script(keys=keys, args=[fact for use in uses[at : at + _CHUNK] for fact in use])

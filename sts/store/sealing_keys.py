@@ -15,10 +15,10 @@ from iam.store.store import Store
 from iam.store.vault import Vault
 from sts.token import Sealer, SealingKey
 
-SPREAD = 2000  # milliseconds until a new key is known to every worker
+PROPAGATION_MS = 2000  # milliseconds until a new key is known to every worker
 
 
-class Sealers:
+class SealerCache:
     """Gives the sealer over the keys of this moment, and a new one only when the store saw a change.
 
     A new key opens at once and seals two seconds later: by then every worker has it, and none refuses what another has
@@ -41,18 +41,20 @@ class Sealers:
             generation = self._store.generation
             with self._store.read() as tx:
                 rows = _rows(tx, self._vault)
-            keys, self._next = _in_order(rows, now)
+            keys, self._next = _sort_keys(rows, now)
             if self._sealer is None or keys != self._keys:
                 self._sealer, self._keys = Sealer(keys), keys
             self._generation = generation
         return self._sealer
 
 
-def _in_order(rows: Sequence[tuple[SealingKey, int]], now: int) -> tuple[tuple[SealingKey, ...], float]:
+def _sort_keys(rows: Sequence[tuple[SealingKey, int]], now: int) -> tuple[tuple[SealingKey, ...], float]:
     """Return the keys, the one that seals first, and the moment at which that order ends."""
-    settled = tuple(key for key, created in rows if created <= now - SPREAD)
-    young = tuple(key for key, created in rows if created > now - SPREAD)
-    ends = min((created + SPREAD for _, created in rows if created > now - SPREAD), default=float("inf"))
+    settled = tuple(key for key, created in rows if created <= now - PROPAGATION_MS)
+    young = tuple(key for key, created in rows if created > now - PROPAGATION_MS)
+    ends = min(
+        (created + PROPAGATION_MS for _, created in rows if created > now - PROPAGATION_MS), default=float("inf")
+    )
     return settled + young, ends
 
 

@@ -26,7 +26,7 @@ _BACKLOG = 10_000
 _PAUSE = (
     1.0  # seconds without a try after a failure, so that an outage costs one time-out a second and not one a request
 )
-_GATHER = 0.005  # seconds in which the sessions of one round trip gather
+_BATCH_DELAY = 0.005  # seconds in which the sessions of one round trip gather
 _SWEEP = 256  # one in so many records also drops the expired from the index
 _CHUNK = 500
 
@@ -34,7 +34,7 @@ _CHUNK = 500
 # One round trip for entries and indexes. A person's index expires with its last session, which need not be the one that
 # was listed last. Every so often the account's index loses what has expired, and the last uses with it: so many at once
 # that the list is sure to shrink, and so few that Redis answers others in between.
-_LIST = """
+_LIST_SCRIPT = """
 local now, sweep = ARGV[1], ARGV[2]
 local people = {}
 for at = 3, #KEYS, 2 do
@@ -92,7 +92,7 @@ class LiveSessions:
         spawn: Callable[[Callable[[], None]], object],
     ) -> None:
         self._redis = redis
-        self._listed = redis.register_script(_LIST)
+        self._list_script = redis.register_script(_LIST_SCRIPT)
         self._monotonic = monotonic
         self._pause = pause
         self._spawn = spawn
@@ -104,34 +104,34 @@ class LiveSessions:
         self._count = 0
         self._last_use = LastUse(redis, pause=pause, spawn=spawn)
 
-    def record(self, session: LiveSession) -> None:
+    def add(self, session: LiveSession) -> None:
         """List a session, a few milliseconds from now; never raises: its credentials are good all the same."""
         with self._guard:
             self._waiting.append(session)
             idle, self._writing = not self._writing, True
         if idle:
-            self._begin()
+            self._start_writer()
 
-    def used(self, session: Use, at_ms: int) -> None:
+    def record_use(self, session: Use, at_ms: int) -> None:
         """Note that a session (account id, session id) was used, within a second; never raises for Redis' sake."""
         self._last_use.note(session, at_ms)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """List what still waits, now, and write the last uses."""
-        self._settle()
-        self._last_use.settle()
+        self._flush()
+        self._last_use.flush()
 
-    def live(self, account_id: str, now_ms: int) -> Iterator[LiveSession]:
+    def list_live(self, account_id: str, now_ms: int) -> Iterator[LiveSession]:
         """Yield the live sessions of an account, those that expire first first; raise RedisError."""
-        return self._indexed(session_keys.index(account_id), account_id, now_ms)
+        return self._read_index(session_keys.index(account_id), account_id, now_ms)
 
     def of_person(self, account_id: str, person: str, now_ms: int) -> Iterator[LiveSession]:
         """Yield the live sessions of a person in an account, those that expire first first; raise RedisError."""
-        return self._indexed(session_keys.of_person(account_id, person), account_id, now_ms)
+        return self._read_index(session_keys.of_person(account_id, person), account_id, now_ms)
 
     def find(self, account_id: str, session_id: str) -> LiveSession | None:
         """Return a live session of an account, or None; raise RedisError."""
-        self._settle()
+        self._flush()
         text = self._redis.get(session_keys.entry(account_id, session_id))
         return None if text is None else _parse(text)
 
@@ -140,10 +140,10 @@ class LiveSessions:
 
         Sessions that nobody has used yet, or that are not listed, are missing.
         """
-        self._settle()  # only the uses of listed sessions are kept
+        self._flush()  # only the uses of listed sessions are kept
         return self._last_use.of(account_id, session_ids)
 
-    def forget(self, sessions: Iterable[LiveSession]) -> None:
+    def remove(self, sessions: Iterable[LiveSession]) -> None:
         """Take sessions off the list, after their revocation is committed; raise RedisError."""
         by_account: dict[str, list[LiveSession]] = {}
         for session in sessions:
@@ -165,20 +165,20 @@ class LiveSessions:
         """Raise RedisError where Redis does not answer."""
         self._redis.ping()
 
-    def _settle(self) -> None:
+    def _flush(self) -> None:
         with self._guard:
             batch, self._waiting = self._waiting, []
         self._write_all(batch)
 
-    def _indexed(self, index: str, account_id: str, now_ms: int) -> Iterator[LiveSession]:
-        self._settle()  # a worker sees what it recorded itself
+    def _read_index(self, index: str, account_id: str, now_ms: int) -> Iterator[LiveSession]:
+        self._flush()  # a worker sees what it recorded itself
         ids = [str(one) for one in self._redis.zrangebyscore(index, now_ms, "+inf")]
         for at in range(0, len(ids), _CHUNK):
             for text in self._redis.mget(session_keys.entry(account_id, one) for one in ids[at : at + _CHUNK]):
                 if text is not None:
                     yield _parse(text)
 
-    def _begin(self) -> None:
+    def _start_writer(self) -> None:
         try:
             self._spawn(self._write_behind)
         except RuntimeError as error:
@@ -189,7 +189,7 @@ class LiveSessions:
     def _write_behind(self) -> None:
         """Gather and write until nothing comes any more: under load many sessions share one round trip."""
         while True:
-            self._pause(_GATHER)
+            self._pause(_BATCH_DELAY)
             with self._guard:
                 batch, self._waiting = self._waiting, []
                 if not batch:
@@ -225,7 +225,7 @@ class LiveSessions:
         for one in batch:
             keys += (session_keys.entry(account_id, one.id), session_keys.of_person(account_id, one.person))
         facts = [fact for one in batch for fact in (one.id, one.expires_at, _text(one))]
-        self._listed(keys=keys, args=(min(one.issued_at for one in batch), int(sweep), *facts))
+        self._list_script(keys=keys, args=(min(one.issued_at for one in batch), int(sweep), *facts))
 
 
 def _text(session: LiveSession) -> str:

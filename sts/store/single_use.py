@@ -23,7 +23,7 @@ _SWEEP_EVERY = 600  # seconds
 
 
 @dataclass(slots=True, eq=False)
-class _Use:
+class _PendingUse:
     """One use that waits to be written; ``first`` is None as long as nobody has."""
 
     marker: tuple[str, str]
@@ -46,10 +46,10 @@ class SingleUse:
         self._swept = monotonic()
         self._known: set[tuple[str, str]] = set()
         self._guard = threading.Lock()
-        self._waiting: list[_Use] = []
+        self._waiting: list[_PendingUse] = []
         self._writing = False
 
-    def spend(self, kind: str, proof: str, until: datetime, now: datetime) -> bool:
+    def consume(self, kind: str, proof: str, until: datetime, now: datetime) -> bool:
         """Return whether this is the first use; raise ServiceFailure where that cannot be written down.
 
         ``until`` is when the proof is over by itself, so that nobody need remember it longer.
@@ -57,7 +57,7 @@ class SingleUse:
         marker = kind, hashlib.sha256(proof.encode()).hexdigest()
         if marker in self._known:
             return False
-        use = _Use(marker, int(until.timestamp() * 1000) + 1, now)
+        use = _PendingUse(marker, int(until.timestamp() * 1000) + 1, now)
         with self._guard:
             self._waiting.append(use)
             mine, self._writing = not self._writing, True
@@ -74,9 +74,9 @@ class SingleUse:
         with self._guard:
             batch, self._waiting = self._waiting, []
         try:
-            with self._store.write(revise=False) as tx:
+            with self._store.write(bump_revision=False) as tx:
                 self._sweep(tx, batch[0].now)
-                new = _inserted(tx, batch)
+                new = _insert_new(tx, batch)
             self._remember(batch)
             for use in batch:
                 use.first = use.marker in new
@@ -99,14 +99,14 @@ class SingleUse:
             self._swept = self._monotonic()
             tx.execute(delete(used_marker).where(used_marker.c.expires < int(now.timestamp() * 1000)))
 
-    def _remember(self, batch: list[_Use]) -> None:
+    def _remember(self, batch: list[_PendingUse]) -> None:
         with self._guard:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known.update(use.marker for use in batch)
 
 
-def _inserted(tx: Connection, batch: list[_Use]) -> set[tuple[str, str]]:
+def _insert_new(tx: Connection, batch: list[_PendingUse]) -> set[tuple[str, str]]:
     """Write the markers that are not there yet, and return them."""
     rows = [{"kind": use.marker[0], "marker": use.marker[1], "expires": use.expires} for use in batch]
     return {(kind, marker) for kind, marker in tx.execute(_INSERTS[tx.dialect.name], rows)}

@@ -8,14 +8,14 @@ from babel.messages.catalog import Message
 from support import messages
 
 from broker.web.core.languages import LANGUAGES
-from broker.web.core.messages import SENTENCES
+from broker.web.core.messages import MESSAGES
 
 HOW_TO_WRITE = "run: python tests/support/messages.py, and translate what is new"
 PLACE = re.compile(r"%\((\w+)\)([sd])|%%")
 TAG = re.compile(r"</?(\w+)[^>]*>")
 
 
-def translated(language: str) -> Iterator[tuple[Message, str, str]]:
+def translate_pattern(language: str) -> Iterator[tuple[Message, str, str]]:
     """Yield each text of a catalogue with the English and the translation, for plurals with each form."""
     for message in messages.read(language):
         if not message.id:
@@ -41,8 +41,8 @@ def test_a_catalogue_has_every_text_and_no_other(language):
 
 @pytest.mark.parametrize("language", messages.OTHERS)
 def test_every_text_is_translated_and_none_is_a_guess(language):
-    assert [english for _, english, text in translated(language) if not text.strip()] == []
-    assert [message.id for message, _, _ in translated(language) if message.fuzzy] == []
+    assert [english for _, english, text in translate_pattern(language) if not text.strip()] == []
+    assert [message.id for message, _, _ in translate_pattern(language) if message.fuzzy] == []
     catalogue = messages.read(language)
     forms = [len(message.string) for message in catalogue if isinstance(message.id, tuple)]
     assert set(forms) == {catalogue.num_plurals}
@@ -50,7 +50,7 @@ def test_every_text_is_translated_and_none_is_a_guess(language):
 
 @pytest.mark.parametrize("language", messages.OTHERS)
 def test_a_translation_has_the_names_and_tags_of_the_english(language):
-    for message, english, text in translated(language):
+    for message, english, text in translate_pattern(language):
         wanted, found = (sorted(PLACE.findall(one)) for one in (english, text))
         if isinstance(message.id, str):
             assert found == wanted, english
@@ -62,7 +62,7 @@ def test_a_translation_has_the_names_and_tags_of_the_english(language):
 
 @pytest.mark.parametrize("language", messages.OTHERS)
 def test_a_translation_has_no_signs_that_nobody_sees(language):
-    for _, english, text in translated(language):
+    for _, english, text in translate_pattern(language):
         assert text == text.strip(), english
         assert not re.search("[\u202a-\u202e\u2066-\u2069\u200b\ufeff]", text), english
 
@@ -70,4 +70,4 @@ def test_a_translation_has_no_signs_that_nobody_sees(language):
 def test_what_other_layers_are_said_to_say_they_say():
     folders = [messages.ROOT / name for name in ("broker", "sts", "iam")]
     sources = [file.read_text() for folder in folders for file in folder.rglob("*.py") if file.name != "messages.py"]
-    assert [one for one in SENTENCES if not any(f'"{one}"' in text for text in sources)] == []
+    assert [one for one in MESSAGES if not any(f'"{one}"' in text for text in sources)] == []

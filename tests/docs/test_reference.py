@@ -12,7 +12,7 @@ from support import reference_pages as pages
 
 from broker.api.errors import STATUS
 from broker.commands.policy.cases import read_cases
-from broker.config.settings import Settings, described
+from broker.config.settings import Settings, describe_settings
 from iam.policy.document import Policy, PolicyKind
 from sts.federation.saml import KEYS
 
@@ -58,7 +58,7 @@ def test_the_page_says_what_the_code_says(page, part):
 def test_every_operation_that_is_built_is_listed_once_and_is_in_the_model():
     listed = first_cells((DOCS / "reference/api.md").read_text(encoding="utf-8"))
     assert sorted(listed) == sorted(name for _, built in pages.SERVICES.values() for name in built)
-    assert set(listed) <= {one.name for one in pages.model.load().operations()}
+    assert set(listed) <= {one.name for one in pages.model.load_models().operations()}
 
 
 def test_the_readme_counts_the_operations_of_iam_right():
@@ -77,10 +77,10 @@ def test_every_setting_is_on_its_page_and_nothing_else_is():
         for section, body in re.findall(r"^## `?\[([^\]]+)\]`?$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
         for key in first_cells(body)
     ]
-    assert sorted(listed) == sorted((one.section, one.key) for one in described())
+    assert sorted(listed) == sorted((one.section, one.key) for one in describe_settings())
 
 
-@pytest.mark.parametrize("setting", list(described()), ids=lambda one: f"{one.section}.{one.key}")
+@pytest.mark.parametrize("setting", list(describe_settings()), ids=lambda one: f"{one.section}.{one.key}")
 def test_a_setting_is_shown_with_its_variable_and_its_description(setting):
     text = (DOCS / "reference/settings.md").read_text(encoding="utf-8")
     row = next(

@@ -52,9 +52,9 @@ class Account:
         with self.store.write() as tx:
             return operation(self.call(tx), p)
 
-    def ask(self, asks, **p):
+    def ask(self, required_permissions, **p):
         with self.store.read() as tx:
-            return asks(self.call(tx), p)
+            return required_permissions(self.call(tx), p)
 
     def allowing(self, **limits) -> "Account":
         return replace(self, limits=replace(self.limits, **limits))

@@ -20,7 +20,7 @@ def put(account, new=MINE, **limits):
 
 def names(account):
     with account.store.read() as tx:
-        return [one.name for one in guardrails.of_account(tx, account.id)]
+        return [one.name for one in guardrails.list_guardrails(tx, account.id)]
 
 
 def test_a_guardrail_is_set_replaced_listed_and_removed(any_account):
@@ -29,7 +29,7 @@ def test_a_guardrail_is_set_replaced_listed_and_removed(any_account):
     put(any_account, replace(MINE, document=allow("s3:*"), created=3))
     assert names(any_account) == ["another", "no-keys"]
     with any_account.store.read() as tx:
-        assert guardrails.of_account(tx, None)[1] == replace(MINE, document=allow("s3:*"), created=3)
+        assert guardrails.list_guardrails(tx, None)[1] == replace(MINE, document=allow("s3:*"), created=3)
     with any_account.store.write() as tx:
         guardrails.remove(tx, any_account.id, "no-keys")
     assert names(any_account) == ["another"]

@@ -19,8 +19,8 @@ KEYS = {"sts:externalid": ("wrong",), "aws:principaltag/project": ("merger",), "
 ASKS = {"StringEquals": {"sts:ExternalId": "right", "aws:PrincipalAccount": "${aws:PrincipalTag/team}"}}
 
 
-def told(found, reader, *, untelling=True):
-    text = encode(found, reader, untelling=untelling, sealer=SEALER, random=random.randbytes)
+def told(found, reader, *, fixed_length=True):
+    text = encode(found, reader, fixed_length=fixed_length, sealer=SEALER, random=random.randbytes)
     assert len(text) <= LONGEST
     return json.loads(decode(text, reader, sealer=SEALER))
 
@@ -61,15 +61,15 @@ def test_what_does_not_fit_is_left_out_context_first():
     long = RequestContext("s3:GetObject", "arn:aws:s3:::b/k", USER, {
         f"aws:principaltag/{number}": (noise.randbytes(500).hex(),) for number in range(50)
     })  # fmt: skip
-    cut = told(explain(long, layers_of()), HOME, untelling=False)
+    cut = told(explain(long, layers_of()), HOME, fixed_length=False)
     assert items(cut["context"], "conditions") == []
     assert items(cut, "failures")
     some = long._replace(keys=dict([*long.keys.items()][:5]))
-    kept = told(explain(some, layers_of()), HOME, untelling=False)
+    kept = told(explain(some, layers_of()), HOME, fixed_length=False)
     assert [len(items(one, "values")[0]["value"]) for one in items(kept["context"], "conditions")] == [256] * 5
     denies = [statement("Deny", Sid=f"s{number}", Resource=["*", f"arn:aws:s3:::{noise.randbytes(90).hex()}"])
               for number in range(200)]  # fmt: skip
-    bare = told(explain(long, layers_of(identity=policy(*denies))), HOME, untelling=False)
+    bare = told(explain(long, layers_of(identity=policy(*denies))), HOME, fixed_length=False)
     assert bare["explicitDeny"] is True
     assert items(bare, "matchedStatements") == []
     assert bare["context"]["principal"]["arn"] == USER.arn
@@ -81,7 +81,9 @@ def test_a_message_for_strangers_about_a_name_that_does_not_fit_says_little_and_
     long = explain(context, layers_of(resource_account=AWAY, resource=trust({"AWS": ROLE_ARN})))
     assert told(long, AWAY) == {"allowed": False, "explicitDeny": False}
     short = assume_abroad(resource=trust({"AWS": ROLE_ARN}))
-    lengths = {len(encode(one, AWAY, untelling=True, sealer=SEALER, random=random.randbytes)) for one in (long, short)}
+    lengths = {
+        len(encode(one, AWAY, fixed_length=True, sealer=SEALER, random=random.randbytes)) for one in (long, short)
+    }
     assert len(lengths) == 1
 
 
@@ -89,6 +91,6 @@ def test_a_message_for_strangers_about_a_name_that_does_not_fit_says_little_and_
 @given(CONTEXTS, LAYERS)
 def test_every_explanation_can_be_encoded_and_read_again(context, layers):
     found = explain(context, layers)
-    for untelling in (False, True):
-        read = told(found, HOME, untelling=untelling)
+    for fixed_length in (False, True):
+        read = told(found, HOME, fixed_length=fixed_length)
         assert read["allowed"] == found.decision.allowed

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from iam.arn import account_of_access_key
 from iam.errors import PackedPolicyTooLarge
-from sts.mint import PACKED_LIMIT, Grant, SessionKind, mint, packed_policy_size, read
+from sts.mint import PACKED_LIMIT, Grant, SessionKind, mint, open_token, packed_policy_size
 from sts.token import Sealer, SealingKey, TokenUnreadable
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 345000, tzinfo=UTC)
@@ -50,7 +50,7 @@ grants = st.builds(
 def test_a_minted_session_reads_back_the_same(grant, seconds):
     minted = mint(grant, seconds, now=NOW, random=os.urandom, sealer=SEALER)
     token, key = minted.credentials.session_token, minted.credentials.access_key_id
-    assert read(token, key, SEALER) == minted.session
+    assert open_token(token, key, SEALER) == minted.session
     assert minted.session.grant == grant
 
 
@@ -78,7 +78,7 @@ def test_secrets_are_not_in_the_printed_form():
 def test_the_token_of_one_key_does_not_open_for_another():
     one, two = (mint(GRANT, 900, now=NOW, random=os.urandom, sealer=SEALER).credentials for _ in range(2))
     with pytest.raises(TokenUnreadable):
-        read(one.session_token, two.access_key_id, SEALER)
+        open_token(one.session_token, two.access_key_id, SEALER)
 
 
 def test_without_policies_and_tags_there_is_no_packed_size():

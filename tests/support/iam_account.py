@@ -15,7 +15,7 @@ from iam.call import Call
 from iam.limits import Limits
 from iam.operations.users import create_user
 from iam.principal import Principal, PrincipalKind
-from iam.store.database import for_reading, for_writing, open_engine
+from iam.store.database import open_engine, reading_engine, writing_engine
 from iam.store.schema import metadata
 from iam.store.vault import Vault
 
@@ -67,19 +67,19 @@ class IamAccount:
         with self.call(principal) as call:
             return operation(call, p)
 
-    def asks(self, ask, principal: Principal | None = None, /, **p: object):
+    def required_permissions(self, ask, principal: Principal | None = None, /, **p: object):
         with self.reading() as tx:
             who = principal or root()
             return ask(Call(tx, who, who.account_id, self.now, secrets.token_bytes, self.vault, self.limits), p)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        with for_writing(self.engine).begin() as tx:
+        with writing_engine(self.engine).begin() as tx:
             yield tx
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        with for_reading(self.engine).begin() as tx:
+        with reading_engine(self.engine).begin() as tx:
             yield tx
 
     def user(self, name: str, **p: object) -> Principal:

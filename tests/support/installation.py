@@ -140,7 +140,7 @@ class Installation:
             if not sealing_keys.load(tx, Vault(self.settings.master_key)):
                 sealing_keys.rotate(tx, Vault(self.settings.master_key), now=self.now(), random=wiring.random)
         store.close()
-        self.services = wiring.services(self.settings, now=self.now)
+        self.build_services = wiring.build_services(self.settings, now=self.now)
         self.application = Application(self.services)
         self.application._pages.jinja_env.bytecode_cache = _compiled_for(self.settings.pages_colours)
 
@@ -151,7 +151,7 @@ class Installation:
     def close(self) -> None:
         for provider in self.services.gate.ldap.providers.values():
             provider.close()
-        self.services.sessions.settle()
+        self.services.sessions.flush()
         self.services.store.close()
         self.services.audit.close()
 

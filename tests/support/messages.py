@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 WEB = ROOT / "broker" / "web"
 METHODS = [("**.py", "python"), ("templates/**.html", "jinja2")]
 OPTIONS = {"templates/**.html": {"extensions": "jinja2.ext.i18n", "silent": "false"}}
-KEYWORDS = {**DEFAULT_KEYWORDS, "to_translate": None}
+KEYWORDS = {**DEFAULT_KEYWORDS, "gettext_noop": None}
 OTHERS = tuple(language for language in LANGUAGES if language != "en")
 
 

@@ -334,7 +334,7 @@ def names_everyone(block):
 PICKS = ("StringEquals", "StringEqualsIgnoreCase", "StringLike", "ArnEquals", "ArnLike")
 
 
-def grip(statement, who, *, bounded):
+def principal_match(statement, who, *, bounded):
     if "Principal" in statement:
         held = max(grips(statement["Principal"], who))
         picked = {
@@ -369,7 +369,7 @@ def applying(policies, context, *, with_principal=False, bounded=False):
         document = json.loads(policy.text)
         variables = document.get("Version") == "2012-10-17"
         for number_, statement in enumerate(listed(document["Statement"])):
-            held = grip(statement, context.principal, bounded=bounded) if with_principal else CALLER
+            held = principal_match(statement, context.principal, bounded=bounded) if with_principal else CALLER
             if (
                 held
                 and about_action(statement, context.action)

@@ -1,6 +1,6 @@
 """The parts of the documentation that the code states: tables of operations, error codes, commands.
 
-Each stands in its page between two marks. ``python tests/support/reference_pages.py`` writes them anew; a test compares.
+Each stands in its page between two marks. ``python tests/support/reference_pages.py`` writes them; a test compares.
 """
 
 import inspect
@@ -33,7 +33,9 @@ def operations(service: str) -> str:
     Those that are not built depend on the service model at hand: a new botocore may bring more, and no page is wrong.
     """
     _, built = SERVICES[service]
-    found = sorted((one for one in model.load().operations() if one.service == service), key=lambda one: one.name)
+    found = sorted(
+        (one for one in model.load_models().operations() if one.service == service), key=lambda one: one.name
+    )
     rows = [f"| `{one.name}` | {_proof(one)} |" for one in found if one.name in built]
     return "\n".join([f"{len(rows)} operations are built.", "", "| operation | proof |", "|---|---|", *rows])
 

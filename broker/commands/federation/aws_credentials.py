@@ -9,7 +9,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
-from broker.commands.output import plain
+from broker.commands.output import escape_unprintable
 from broker.doors.credential_formats import process_form
 
 _DEFAULT_AUDIENCE = "sts.amazonaws.com"
@@ -40,9 +40,9 @@ def aws_credentials(  # noqa: PLR0913 - one for each option
     """
     try:
         token = _token(endpoint, region, audience)
-        found = _exchanged(token, upstream, region, role_arn, session_name, duration)
+        found = _assume_role(token, upstream, region, role_arn, session_name, duration)
     except (BotoCoreError, ClientError, ValueError) as error:
-        raise click.ClickException(plain(str(error))) from error
+        raise click.ClickException(escape_unprintable(str(error))) from error
     click.echo(json.dumps(found))
 
 
@@ -52,7 +52,7 @@ def _token(endpoint: str, region: str, audience: str) -> str:
     return str(answer["WebIdentityToken"])
 
 
-def _exchanged(
+def _assume_role(
     token: str, upstream: str | None, region: str, role_arn: str, session_name: str, duration: int
 ) -> dict[str, Any]:
     sts = Session().create_client(

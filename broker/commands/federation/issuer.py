@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from broker.commands.operator_audit import recorded
-from broker.commands.options import installation_options, settings_of
-from broker.commands.output import json_option, moment, print_facts, print_json, print_table
+from broker.commands.operator_audit import audited_change
+from broker.commands.options import installation_options, load_settings
+from broker.commands.output import format_time, json_option, print_fields, print_json, print_table
 from broker.wiring import now, open_store, random
 from iam.store.vault import Vault
 from sts.federation import jwt_issuer
@@ -27,7 +27,7 @@ def issuer() -> None:
 @json_option
 def keys(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """List the keys."""
-    settings = settings_of(config, data)
+    settings = load_settings(config, data)
     with closing(open_store(settings)) as store, store.read() as tx:
         found = jwt_issuer.load(tx, Vault(settings.master_key))
     at = int(now().timestamp() * 1000)
@@ -35,7 +35,7 @@ def keys(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     for one in reversed(found):
         if one.signs_from <= at:
             signing[one.algorithm] = one.kid
-    rows = [(one.kid, one.algorithm, moment(one.signs_from), one.kid in signing.values()) for one in found]
+    rows = [(one.kid, one.algorithm, format_time(one.signs_from), one.kid in signing.values()) for one in found]
     if as_json:
         print_json([{"id": kid, "algorithm": alg, "signs_from": at_, "signs": signs} for kid, alg, at_, signs in rows])
     else:
@@ -49,17 +49,17 @@ def keys(config: Path | None, data: Path | None, *, as_json: bool) -> None:
 @json_option
 def rotate_key(algorithm: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Make a new key, which is published at once and signs an hour from now."""
-    settings = settings_of(config, data)
-    at = now() + jwt_issuer.SPREAD
-    with closing(open_store(settings)) as store, recorded(settings, store, "RotateIssuerKey") as change:
+    settings = load_settings(config, data)
+    at = now() + jwt_issuer.PROPAGATION
+    with closing(open_store(settings)) as store, audited_change(settings, store, "RotateIssuerKey") as change:
         vault = Vault(settings.master_key)
         key_id = jwt_issuer.make_key(change.tx, vault, algorithm, now=now(), random=random, at=at)
         change.parameters = {"id": key_id, "algorithm": algorithm}
-    facts = {"id": key_id, "signs_from": moment(int(at.timestamp() * 1000))}
+    facts = {"id": key_id, "signs_from": format_time(int(at.timestamp() * 1000))}
     if as_json:
         print_json(facts)
     else:
-        print_facts({"new key": key_id, "signs from": facts["signs_from"]})
+        print_fields({"new key": key_id, "signs from": facts["signs_from"]})
 
 
 @issuer.command("remove-key")
@@ -68,11 +68,11 @@ def rotate_key(algorithm: str, config: Path | None, data: Path | None, *, as_jso
 @json_option
 def remove_key(key_id: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Remove a key that signs no more: what it has signed can no longer be verified."""
-    settings = settings_of(config, data)
-    with closing(open_store(settings)) as store, recorded(settings, store, "RemoveIssuerKey") as change:
+    settings = load_settings(config, data)
+    with closing(open_store(settings)) as store, audited_change(settings, store, "RemoveIssuerKey") as change:
         jwt_issuer.remove_key(change.tx, key_id, now())
         change.parameters = {"id": key_id}
     if as_json:
         print_json({"removed": key_id})
     else:
-        print_facts({"removed": key_id})
+        print_fields({"removed": key_id})

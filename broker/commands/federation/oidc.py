@@ -7,12 +7,12 @@ from typing import Any
 import click
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from broker.commands.operator_audit import recorded
-from broker.commands.options import installation_options, read_text, settings_of
-from broker.commands.output import json_option, plain, print_facts, print_json, print_table
-from broker.providers.oidc.key_sets import KeySets
+from broker.commands.operator_audit import audited_change
+from broker.commands.options import installation_options, load_settings, read_text
+from broker.commands.output import escape_unprintable, json_option, print_fields, print_json, print_table
+from broker.providers.oidc.key_sets import JwksCache
 from broker.providers.oidc.presets import PRESETS
-from broker.wiring import fetcher, open_store, random
+from broker.wiring import build_fetcher, open_store, random
 from iam.arn import iam_arn
 from iam.errors import NoSuchEntity, ServiceError
 from iam.store.schema import oidc_provider, sign_in_client
@@ -31,7 +31,7 @@ def oidc() -> None:
 @json_option
 def list_(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """List the providers of all accounts."""
-    with closing(open_store(settings_of(config, data))) as store, store.read() as tx:
+    with closing(open_store(load_settings(config, data))) as store, store.read() as tx:
         listed = tx.execute(select(oidc_provider).order_by(_COLUMNS.account_id, _COLUMNS.url_key)).all()
     found = [(iam_arn(row.account_id, "oidc-provider/", row.url, ""), row.use_once) for row in listed]
     if as_json:
@@ -49,15 +49,18 @@ def list_(config: Path | None, data: Path | None, *, as_json: bool) -> None:
 @json_option
 def set_(arn: str, config: Path | None, data: Path | None, *, use_once: bool, as_json: bool) -> None:
     """Say whether tokens of a provider count once, or until they expire, as in AWS."""
-    settings = settings_of(config, data)
-    with closing(open_store(settings)) as store, recorded(settings, store, "UpdateOpenIDConnectProvider") as change:
+    settings = load_settings(config, data)
+    with (
+        closing(open_store(settings)) as store,
+        audited_change(settings, store, "UpdateOpenIDConnectProvider") as change,
+    ):
         row = _row(change.tx, arn)
         change.tx.execute(update(oidc_provider).where(_COLUMNS.id == row.id).values(use_once=use_once))
         change.account_id, change.parameters = row.account_id, {"openIDConnectProviderArn": arn, "useOnce": use_once}
     if as_json:
         print_json({"provider": arn, "use_once": use_once})
     else:
-        print_facts({"provider": arn, "a token counts": "once" if use_once else "until it expires"})
+        print_fields({"provider": arn, "a token counts": "once" if use_once else "until it expires"})
 
 
 @oidc.command("sign-in")
@@ -94,8 +97,8 @@ def sign_in(  # noqa: PLR0913 - one for each option
     scopes = scopes or chosen.scopes
     if chosen.kind == "oidc" and "openid" not in scopes.split():
         raise click.BadParameter("openid must be among the scopes", param_hint="--scope")
-    settings = settings_of(config, data)
-    with closing(open_store(settings)) as store, recorded(settings, store, "UpdateSignInClient") as change:
+    settings = load_settings(config, data)
+    with closing(open_store(settings)) as store, audited_change(settings, store, "UpdateSignInClient") as change:
         row = _row(change.tx, arn)
         if client_id is not None and not chosen.issuers.fullmatch(row.url):
             raise click.ClickException(f"{row.url} is no issuer of the preset {preset}.{_hint(row.url)}")
@@ -120,14 +123,14 @@ def sign_in(  # noqa: PLR0913 - one for each option
         "redirect_uri": f"{here}/callback",
         "post_logout_redirect_uri": f"{here}/signed-out",
         "backchannel_logout_uri": f"{here}/logout",
-        "to_set_there": chosen.there,
+        "to_set_there": chosen.setup_hint,
     }
     if remove:
         facts = {"provider": arn, "sign_in_at": ""}
     if as_json:
         print_json(facts)
     else:
-        print_facts({key.replace("_", " "): value for key, value in facts.items() if value})
+        print_fields({key.replace("_", " "): value for key, value in facts.items() if value})
 
 
 def _hint(url: str) -> str:
@@ -151,11 +154,11 @@ def _row(tx: Connection, arn: str) -> Row[Any]:
 @json_option
 def check(issuer: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Fetch the documents of an issuer (https://...) as the STS would, and list the keys that may sign its tokens."""
-    sets = KeySets(fetcher(settings_of(config, data)), monotonic=lambda: 0.0)
+    sets = JwksCache(build_fetcher(load_settings(config, data)), monotonic=lambda: 0.0)
     try:
         keys = sets.keys(issuer)
     except ServiceError as error:
-        raise click.ClickException(plain(error.log)) from error
+        raise click.ClickException(escape_unprintable(error.log)) from error
     if as_json:
         print_json([{"kid": key.kid, "algorithms": list(key.algorithms)} for key in keys])
     else:

@@ -12,16 +12,16 @@ import click
 from sqlalchemy import Connection, Row, select, update
 
 from broker.audit.log import AuditLog
-from broker.commands.operator_audit import Change, recorded
-from broker.commands.options import installation_options, read_text, settings_of
-from broker.commands.output import json_option, moment, plain, print_facts, print_json, print_table
+from broker.commands.operator_audit import OperatorChange, audited_change
+from broker.commands.options import installation_options, load_settings, read_text
+from broker.commands.output import escape_unprintable, format_time, json_option, print_fields, print_json, print_table
 from broker.config.settings import Settings
 from broker.providers.saml import response_checks, service_keys
-from broker.providers.saml.addresses import Addresses
-from broker.providers.saml.metadata_refresh import MetadataRefresh, ending, next_after
-from broker.providers.saml.provider import Reader, identity
-from broker.runtime.fetch import NotFetched
-from broker.wiring import fetcher, now, open_store, random
+from broker.providers.saml.addresses import ServiceProviderUrls
+from broker.providers.saml.metadata_refresh import MetadataRefresh, refresh_interval, upcoming_expiries
+from broker.providers.saml.provider import SamlServiceProvider, verify_response
+from broker.runtime.fetch import FetchError
+from broker.wiring import build_fetcher, now, open_store, random
 from iam.arn import iam_arn, root_arn
 from iam.call import Call
 from iam.errors import InvalidInput, NoSuchEntity, ServiceError
@@ -29,15 +29,15 @@ from iam.operations.federation.saml_providers import (
     arn_of,
     create_saml_provider,
     delete_saml_provider,
-    read_document,
+    parse_metadata_document,
     update_saml_provider,
 )
-from iam.principal import named_principal
+from iam.principal import principal_from_arn
 from iam.saml.metadata import parse_metadata
 from iam.store.records import SamlProviderRecord
 from iam.store.schema import account, saml_provider
 from iam.store.vault import Vault
-from sts.federation.saml import names_roles, role_pairs, wanted
+from sts.federation.saml import names_roles, requested_session, role_pairs
 from sts.store.single_use import SingleUse
 
 _COLUMNS = saml_provider.c
@@ -91,10 +91,10 @@ def add(  # noqa: PLR0913 - one for each option
     """Add an identity provider, and print what to enter there."""
     if not _NAME.fullmatch(name):
         raise click.BadParameter(f"{name!r} must have 1 to 128 of letters, digits and ._-", param_hint="NAME")
-    settings = settings_of(config, data)
+    settings = load_settings(config, data)
     text, more = _metadata(settings, source)
     more |= {"idp_initiated": bool(idp_initiated), "map_by_trust": bool(map_by_trust)}
-    with _changing(settings, account_id, "CreateSAMLProvider") as (call, change):
+    with _audited_change(settings, account_id, "CreateSAMLProvider") as (call, change):
         create_saml_provider(call, {"Name": name, "SAMLMetadataDocument": text})
         _set(call.tx, call.account_id, name, more)
         change.parameters = {"name": name, "from": source, **more}
@@ -122,11 +122,11 @@ def set_(  # noqa: PLR0913 - one for each option
     as_json: bool,
 ) -> None:
     """Change an identity provider; what is not named stays."""
-    settings = settings_of(config, data)
+    settings = load_settings(config, data)
     text, more = _metadata(settings, source) if source else ("", {})
     flags = {"idp_initiated": idp_initiated, "map_by_trust": map_by_trust}
     more |= {key: value for key, value in flags.items() if value is not None}
-    with _changing(settings, account_id, "UpdateSAMLProvider") as (call, change):
+    with _audited_change(settings, account_id, "UpdateSAMLProvider") as (call, change):
         row = _row(call.tx, call.account_id, name)
         if text:
             update_saml_provider(call, {"SAMLProviderArn": arn_of(row), "SAMLMetadataDocument": text})
@@ -143,14 +143,14 @@ def set_(  # noqa: PLR0913 - one for each option
 @json_option
 def remove(name: str, account_id: str | None, config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Remove an identity provider: its people are let in no more, sessions that they have stay."""
-    with _changing(settings_of(config, data), account_id, "DeleteSAMLProvider") as (call, change):
+    with _audited_change(load_settings(config, data), account_id, "DeleteSAMLProvider") as (call, change):
         arn = arn_of(_row(call.tx, call.account_id, name))
         delete_saml_provider(call, {"SAMLProviderArn": arn})
         change.parameters = {"name": name}
     if as_json:
         print_json({"removed": arn})
     else:
-        print_facts({"removed": arn})
+        print_fields({"removed": arn})
 
 
 @saml.command("list")
@@ -159,11 +159,11 @@ def remove(name: str, account_id: str | None, config: Path | None, data: Path | 
 @json_option
 def list_(account_id: str | None, config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """List identity providers; what ends within thirty days is told below."""
-    settings = settings_of(config, data)
+    settings = load_settings(config, data)
     with closing(open_store(settings)) as store, store.read() as tx:
         rows = tx.execute(select(saml_provider).order_by(_COLUMNS.account_id, _COLUMNS.name_key)).all()
         rows = [row for row in rows if account_id in (None, row.account_id)]
-        warnings = [one.sentence(now()) for one in ending(tx, now())]
+        warnings = [one.sentence(now()) for one in upcoming_expiries(tx, now())]
     found = [_facts(settings, row) for row in rows]
     if as_json:
         print_json({"providers": found, "warnings": warnings})
@@ -174,7 +174,7 @@ def list_(account_id: str | None, config: Path | None, data: Path | None, *, as_
     ]
     print_table(["account", "provider", "entity id", "certificate until"], table)
     for one in warnings:
-        click.echo(plain(f"warning: {one}"))
+        click.echo(escape_unprintable(f"warning: {one}"))
 
 
 @saml.command()
@@ -184,7 +184,7 @@ def list_(account_id: str | None, config: Path | None, data: Path | None, *, as_
 @json_option
 def show(name: str, account_id: str | None, config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Print what an identity provider says of itself, and what to enter there about us."""
-    settings = settings_of(config, data)
+    settings = load_settings(config, data)
     with closing(open_store(settings)) as store, store.read() as tx:
         row = _row(tx, _account_id(tx, account_id), name)
     _show(settings, row, as_json=as_json)
@@ -197,7 +197,7 @@ def show(name: str, account_id: str | None, config: Path | None, data: Path | No
 @json_option
 def refresh(name: str, account_id: str | None, config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Fetch the metadata of an identity provider now."""
-    settings = settings_of(config, data)
+    settings = load_settings(config, data)
     with closing(open_store(settings)) as store, closing(AuditLog(settings.audit_dir, sync="always")) as audit:
         with store.read() as tx:
             row = _row(tx, _account_id(tx, account_id), name)
@@ -205,11 +205,16 @@ def refresh(name: str, account_id: str | None, config: Path | None, data: Path |
             raise InvalidInput(f"{name} has its metadata from a file: give it anew with `fedgate saml set`.")
         single_use = SingleUse(store, monotonic=lambda: 0.0)
         refreshing = MetadataRefresh(
-            store=store, fetcher=fetcher(settings), audit=audit, single_use=single_use, now=now, random=random
+            store=store,
+            fetcher=build_fetcher(settings),
+            audit=audit,
+            single_use=single_use,
+            now=now,
+            random=random,
         )
         wrong = refreshing.refresh(row)
         if wrong:
-            raise click.ClickException(f"{row.metadata_url}: {plain(wrong)}")
+            raise click.ClickException(f"{row.metadata_url}: {escape_unprintable(wrong)}")
         with store.read() as tx:
             row = _row(tx, row.account_id, name)
     _show(settings, row, as_json=as_json)
@@ -250,7 +255,7 @@ def test(  # noqa: PLR0913 - one for each option
     Nothing is used up. A browser's developer tools show the response as the form field SAMLResponse. Exit status: 1
     where it is refused.
     """
-    settings = settings_of(config, data)
+    settings = load_settings(config, data)
     response = read_text(file).strip()
     if response.startswith("<"):
         response = b64encode(response.encode()).decode()
@@ -262,21 +267,25 @@ def test(  # noqa: PLR0913 - one for each option
         provider = store.saml_provider(arn)
         if provider is None:
             raise NoSuchEntity(f"There is no SAML provider {arn}.")
-    reader = Reader(
+    service_provider = SamlServiceProvider(
         settings.public_url, timedelta(seconds=settings.saml_clock_skew), lambda: [one.private for one in keys]
     )
-    expected = reader.at_sts(provider, at) if door == "sts" else reader.at_acs(provider, at)
+    expected = (
+        service_provider.expected_at_sts(provider, at)
+        if door == "sts"
+        else service_provider.expected_at_acs(provider, at)
+    )
     found = [*_steps(response, expected)]
     if not found[-1]["refused"]:
-        found += _asked(provider, response, expected)
+        found += _expectations(provider, response, expected)
     if as_json:
         print_json(found)
     else:
         for one in found:
-            click.echo(plain(f"{'FAIL' if one['refused'] else 'pass'}  {one['step']}  [{one['clause']}]"))
+            click.echo(escape_unprintable(f"{'FAIL' if one['refused'] else 'pass'}  {one['step']}  [{one['clause']}]"))
             for key in ("refused", "detail", "told"):
                 if one.get(key):
-                    click.echo(plain(f"      {one[key]}"))
+                    click.echo(escape_unprintable(f"      {one[key]}"))
     if any(one["refused"] for one in found):
         raise SystemExit(1)
 
@@ -290,16 +299,18 @@ def _moment(text: str | None) -> datetime:
         raise click.BadParameter(f"{text} is no moment such as 2026-01-31T12:00:00Z") from error
 
 
-def _steps(response: str, expected: response_checks.Expected) -> Iterator[dict[str, Any]]:
-    for step, error in response_checks.explain(response, expected):
+def _steps(response: str, expected: response_checks.ExpectedResponse) -> Iterator[dict[str, Any]]:
+    for step, error in response_checks.run_checks(response, expected):
         refused = "" if error is None else str(error)
         detail = error.log if isinstance(error, ServiceError) and error.log != error.message else ""
         yield {"step": step.name, "clause": step.clause, "refused": refused, "detail": detail}
 
 
-def _asked(provider: SamlProviderRecord, response: str, expected: response_checks.Expected) -> Iterator[dict[str, Any]]:
+def _expectations(
+    provider: SamlProviderRecord, response: str, expected: response_checks.ExpectedResponse
+) -> Iterator[dict[str, Any]]:
     """Yield what the attributes ask of a session."""
-    found, _ = identity(provider, response, expected)
+    found, _ = verify_response(provider, response, expected)
     pairs = role_pairs(found)
     roles = ", ".join(role for role, other in pairs if other == provider.arn)
     lacking = "" if roles or (provider.map_by_trust and not names_roles(found)) else "no Role of this provider"
@@ -310,7 +321,7 @@ def _asked(provider: SamlProviderRecord, response: str, expected: response_check
         "told": roles or "by trust",
     }
     try:
-        told, wrong = str(wanted(found)._asdict()), ""
+        told, wrong = str(requested_session(found)._asdict()), ""
     except ServiceError as error:
         told, wrong = "", error.message
     yield {"step": "session", "clause": "IAM User Guide, SAML assertions", "refused": wrong, "told": told}
@@ -325,12 +336,12 @@ def _asked(provider: SamlProviderRecord, response: str, expected: response_check
 @json_option
 def keys(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """List the keys of our service providers: all are published, one signs."""
-    settings = settings_of(config, data)
+    settings = load_settings(config, data)
     with closing(open_store(settings)) as store, store.read() as tx:
         found = service_keys.load(tx, Vault(settings.master_key))
     at = int(now().timestamp() * 1000)
     signing = next((one.id for one in found if one.signs_from <= at), None)
-    rows = [(one.id, moment(one.created), moment(one.signs_from), one.id == signing) for one in found]
+    rows = [(one.id, format_time(one.created), format_time(one.signs_from), one.id == signing) for one in found]
     if as_json:
         print_json(
             [{"id": key, "created": made, "signs_from": start, "signs": now_} for key, made, start, now_ in rows]
@@ -349,16 +360,16 @@ def keys(config: Path | None, data: Path | None, *, as_json: bool) -> None:
 @json_option
 def rotate_key(days: int, config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Make a new key: published at once, signing when identity providers have had time to read our metadata anew."""
-    settings = settings_of(config, data)
-    with closing(open_store(settings)) as store, recorded(settings, store, "RotateSAMLServiceKey") as change:
+    settings = load_settings(config, data)
+    with closing(open_store(settings)) as store, audited_change(settings, store, "RotateSAMLServiceKey") as change:
         start = now() + timedelta(days=days)
         key_id = service_keys.rotate(change.tx, Vault(settings.master_key), now=now(), random=random, signs_from=start)
         change.parameters = {"id": key_id, "signsFrom": start.strftime("%Y-%m-%dT%H:%M:%SZ")}
-    facts = {"id": key_id, "signs_from": moment(int(start.timestamp() * 1000))}
+    facts = {"id": key_id, "signs_from": format_time(int(start.timestamp() * 1000))}
     if as_json:
         print_json(facts)
     else:
-        print_facts({"new key": key_id, "signs from": facts["signs_from"]})
+        print_fields({"new key": key_id, "signs from": facts["signs_from"]})
 
 
 @saml.command("remove-key")
@@ -367,14 +378,14 @@ def rotate_key(days: int, config: Path | None, data: Path | None, *, as_json: bo
 @json_option
 def remove_key(key_id: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Remove a key that signs no more; what is still encrypted for it cannot be opened from then on."""
-    settings = settings_of(config, data)
-    with closing(open_store(settings)) as store, recorded(settings, store, "RemoveSAMLServiceKey") as change:
+    settings = load_settings(config, data)
+    with closing(open_store(settings)) as store, audited_change(settings, store, "RemoveSAMLServiceKey") as change:
         service_keys.remove(change.tx, key_id, now())
         change.parameters = {"id": key_id}
     if as_json:
         print_json({"removed": key_id})
     else:
-        print_facts({"removed": key_id})
+        print_fields({"removed": key_id})
 
 
 # --- small parts ------------------------------------------------------------------------------------------------------
@@ -385,21 +396,21 @@ def _metadata(settings: Settings, source: str) -> tuple[str, dict[str, Any]]:
     if "://" not in source:
         return read_text(Path(source)), {"metadata_url": None, "refresh_at": None, "refresh_error": None}
     try:
-        text = fetcher(settings).get(source).decode()
-    except (NotFetched, UnicodeDecodeError) as error:
-        raise click.ClickException(f"{source}: {plain(str(error))}") from error
-    found = read_document(text, now())
-    at = int((now() + next_after(found, now())).timestamp() * 1000)
+        text = build_fetcher(settings).get(source).decode()
+    except (FetchError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{source}: {escape_unprintable(str(error))}") from error
+    found = parse_metadata_document(text, now())
+    at = int((now() + refresh_interval(found, now())).timestamp() * 1000)
     return text, {"metadata_url": source, "refresh_at": at, "refresh_error": None}
 
 
 @contextmanager
-def _changing(settings: Settings, account_id: str | None, event: str) -> Iterator[tuple[Call, Change]]:
+def _audited_change(settings: Settings, account_id: str | None, event: str) -> Iterator[tuple[Call, OperatorChange]]:
     """Give a call of the account's owner, and its record."""
     vault = Vault(settings.master_key)
-    with closing(open_store(settings)) as store, recorded(settings, store, event) as change:
+    with closing(open_store(settings)) as store, audited_change(settings, store, event) as change:
         account_id = change.account_id = _account_id(change.tx, account_id)
-        root = named_principal(root_arn(account_id))
+        root = principal_from_arn(root_arn(account_id))
         yield Call(change.tx, root, account_id, now(), random, vault, settings.limits), change
 
 
@@ -430,7 +441,7 @@ def _set(tx: Connection, account_id: str, name: str, values: dict[str, Any]) -> 
 
 def _facts(settings: Settings, row: Row[Any]) -> dict[str, Any]:
     found = parse_metadata(row.metadata.encode())
-    here = Addresses(settings.public_url, row.account_id, row.name)
+    here = ServiceProviderUrls(settings.public_url, row.account_id, row.name)
     return {
         "provider": arn_of(row),
         "entity_id": found.entity_id,
@@ -466,4 +477,4 @@ def _show(settings: Settings, row: Row[Any], *, as_json: bool) -> None:
         print_json(facts)
         return
     shown = {label: {True: "yes", False: "no"}.get(facts[key], facts[key]) for key, label in _NAMES.items()}
-    print_facts(shown | ({"last refresh failed": facts["refresh_error"]} if facts["refresh_error"] else {}))
+    print_fields(shown | ({"last refresh failed": facts["refresh_error"]} if facts["refresh_error"] else {}))

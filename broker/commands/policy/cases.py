@@ -11,24 +11,24 @@ from typing import Any
 import click
 import yaml
 
-from broker.commands.options import installation_options, read_text, settings_of
-from broker.commands.output import json_option, plain, print_json
-from broker.commands.policy.explain import explained_lines
-from broker.commands.policy.lint import kind_of
+from broker.commands.options import installation_options, load_settings, read_text
+from broker.commands.output import escape_unprintable, json_option, print_json
+from broker.commands.policy.explain import format_decision
+from broker.commands.policy.lint import guess_policy_kind
 from broker.wiring import now, open_store
 from iam.arn import ACCOUNT_ID, parse_arn
 from iam.errors import InvalidInput, MalformedPolicyDocument, NoSuchEntity
-from iam.policy.decide import Layers, RequestContext, Why, decide
+from iam.policy.decide import DecisionType, Layers, RequestContext, decide
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
-from iam.principal import Principal, PrincipalKind, named_principal
-from sts.hypothetical_request import Asker, Question
+from iam.principal import Principal, PrincipalKind, principal_from_arn
+from sts.hypothetical_request import HypotheticalRequest, RequestSimulator
 
 _EXPECTED = {
-    "allow": (Why.ALLOWED,),
-    "deny": (Why.EXPLICIT_DENY, Why.IMPLICIT_DENY),
-    "explicit-deny": (Why.EXPLICIT_DENY,),
-    "implicit-deny": (Why.IMPLICIT_DENY,),
+    "allow": (DecisionType.ALLOWED,),
+    "deny": (DecisionType.EXPLICIT_DENY, DecisionType.IMPLICIT_DENY),
+    "explicit-deny": (DecisionType.EXPLICIT_DENY,),
+    "implicit-deny": (DecisionType.IMPLICIT_DENY,),
 }
 _LAYERS = {
     "identity": PolicyKind.IDENTITY,
@@ -78,18 +78,18 @@ def test(files: tuple[Path, ...], config: Path | None, data: Path | None, *, as_
     with ExitStack() as stack:
         asker = None
         if any(case.layers is None for _, case in cases):
-            store = open_store(settings_of(config, data))
+            store = open_store(load_settings(config, data))
             stack.callback(store.close)
-            asker = Asker(store, now())
+            asker = RequestSimulator(store, now())
         outcomes = [(file, case, _question(case, asker)) for file, case in cases]
     failed = [one for one in outcomes if not _passes(*one[1:])]
     if as_json:
         print_json([_outcome(*one) for one in outcomes])
     else:
         for file, case, asked in failed:
-            click.echo(plain(f"FAILED {file}: {case.name}: expected {case.expect}"))
-            for line in explained_lines(asked):
-                click.echo(plain(f"    {line}"))
+            click.echo(escape_unprintable(f"FAILED {file}: {case.name}: expected {case.expect}"))
+            for line in format_decision(asked):
+                click.echo(escape_unprintable(f"    {line}"))
         click.echo(f"{len(outcomes) - len(failed)} passed, {len(failed)} failed")
     if failed:
         raise SystemExit(1)
@@ -102,15 +102,15 @@ def _some_cases(file: Path) -> list[Case]:
     return found
 
 
-def _question(case: Case, asker: Asker | None) -> Question:
+def _question(case: Case, asker: RequestSimulator | None) -> HypotheticalRequest:
     if case.layers is not None:
-        principal = named_principal(case.principal)
+        principal = principal_from_arn(case.principal)
         context = RequestContext(case.action, case.resource, principal, {**_facts(principal), **case.keys})
-        return Question(context, case.layers, lambda _key: True)
+        return HypotheticalRequest(context, case.layers, lambda _key: True)
     if asker is None:
         raise click.ClickException("No installation was opened.")
     try:
-        return asker.question(case.principal, case.action, case.resource, case.keys)
+        return asker.build(case.principal, case.action, case.resource, case.keys)
     except (InvalidInput, NoSuchEntity) as error:
         raise _Malformed(f"{case.name}: {error}") from error
 
@@ -125,16 +125,16 @@ def _facts(principal: Principal) -> dict[str, tuple[str, ...]]:
     return {key: (value,) for key, value in found.items()}
 
 
-def _passes(case: Case, asked: Question) -> bool:
-    return asked.answer() in _EXPECTED[case.expect]
+def _passes(case: Case, asked: HypotheticalRequest) -> bool:
+    return asked.decision() in _EXPECTED[case.expect]
 
 
-def _outcome(file: Path, case: Case, asked: Question) -> dict[str, Any]:
+def _outcome(file: Path, case: Case, asked: HypotheticalRequest) -> dict[str, Any]:
     return {
         "file": str(file),
         "name": case.name,
         "expect": case.expect,
-        "decision": asked.answer().value,
+        "decision": asked.decision().value,
         "layer": "" if asked.rule else decide(asked.context, asked.layers).layer,
         "passed": _passes(case, asked),
     }
@@ -145,13 +145,13 @@ def _outcome(file: Path, case: Case, asked: Question) -> dict[str, Any]:
 
 def read_cases(file: Path) -> Iterator[Case]:
     """Yield the cases of a TOML or YAML file; an action or resource that is a list makes several of one."""
-    document = _loaded(file)
-    _only(document, _OF_A_FILE, str(file))
+    document = _load_file(file)
+    _check_known_keys(document, _OF_A_FILE, str(file))
     for number, found in enumerate(_list(document.get("cases")), 1):
         place = f"{file}: case {number}"
         if not isinstance(found, dict):
             raise _Malformed(f"{place}: a case is a table")
-        _only(found, _OF_A_CASE, place)
+        _check_known_keys(found, _OF_A_CASE, place)
         missing = {"principal", "action", "expect"} - found.keys()
         if missing:
             raise _Malformed(f"{place}: {', '.join(sorted(missing))} is missing")
@@ -178,7 +178,7 @@ def _cases(file: Path, place: str, found: Mapping[str, Any], policies: Mapping[s
             )
 
 
-def _loaded(file: Path) -> dict[str, Any]:
+def _load_file(file: Path) -> dict[str, Any]:
     text = read_text(file)
     try:
         # BaseLoader makes nothing but texts, lists and tables: no dates, no objects.
@@ -192,7 +192,7 @@ def _loaded(file: Path) -> dict[str, Any]:
     return found
 
 
-def _only(found: Mapping[str, Any], known: frozenset[str], place: str) -> None:
+def _check_known_keys(found: Mapping[str, Any], known: frozenset[str], place: str) -> None:
     unknown = sorted(set(found) - known)
     if unknown:
         raise _Malformed(f"{place}: unknown: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
@@ -214,7 +214,7 @@ def _text(found: Any) -> str:  # noqa: ANN401 - whatever the file has
 
 
 def _layers(file: Path, place: str, policies: Mapping[str, Any], resource: str) -> Layers:
-    _only(policies, frozenset(_LAYERS), f"{place}: policies")
+    _check_known_keys(policies, frozenset(_LAYERS), f"{place}: policies")
     sets = {
         layer: PolicySet(_policy(file, place, one, kind) for one in _list(policies[layer]))
         for layer, kind in _LAYERS.items()
@@ -243,5 +243,5 @@ def _date(found: Any) -> str:  # noqa: ANN401 - what JSON lacks; of TOML these a
 
 def _kind_with_principal(text: str) -> PolicyKind:
     """Return what the policy of a resource is: without a Principal it is malformed, and no identity's."""
-    found = kind_of(text)
+    found = guess_policy_kind(text)
     return PolicyKind.RESOURCE if found is PolicyKind.IDENTITY else found

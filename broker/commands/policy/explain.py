@@ -8,21 +8,32 @@ from typing import Any
 
 import click
 
-from broker.commands.options import installation_options, settings_of, text_of
-from broker.commands.output import json_option, plain, print_json, print_table
+from broker.commands.options import installation_options, load_settings, read_text_argument
+from broker.commands.output import escape_unprintable, json_option, print_json, print_table
 from broker.wiring import now, open_store
 from iam.accounts import list_accounts
 from iam.policy.conditions import Condition
-from iam.policy.decide import RequestContext, Why, decide
+from iam.policy.decide import DecisionType, RequestContext, decide
 from iam.policy.document import Policy, PolicyKind
-from iam.policy.explain import Explanation, LayerRead, Need, Read, Tested, explain
+from iam.policy.explain import (
+    EvaluatedCondition,
+    EvaluatedLayer,
+    EvaluatedStatement,
+    Explanation,
+    MissingGrant,
+    explain,
+)
 from iam.policy.explain import as_json as in_json
-from iam.policy.partial import at_best, at_worst, open_conditions
+from iam.policy.partial import least_permissive, most_permissive, unknown_conditions
 from iam.policy.policy_set import PolicySet
 from iam.store.store import Store
-from sts.hypothetical_request import Asker, Question
+from sts.hypothetical_request import HypotheticalRequest, RequestSimulator
 
-_ANSWERS = {Why.ALLOWED: "ALLOWED", Why.EXPLICIT_DENY: "DENIED, explicitly", Why.IMPLICIT_DENY: "DENIED"}
+_ANSWERS = {
+    DecisionType.ALLOWED: "ALLOWED",
+    DecisionType.EXPLICIT_DENY: "DENIED, explicitly",
+    DecisionType.IMPLICIT_DENY: "DENIED",
+}
 _SHOWN = 5  # statements that do not apply, of each layer
 
 _context = click.option(
@@ -48,7 +59,10 @@ def _keys(pairs: Iterable[str]) -> dict[str, tuple[str, ...]]:
 @click.option("--action", required=True, help="What is asked for, as in iam:CreateUser.")
 @click.option("--resource", default="*", show_default=True, help="The ARN of what it is asked for.")
 @click.option(
-    "--session-policy", type=text_of, metavar="FILE", help="A file with a policy passed when the session began."
+    "--session-policy",
+    type=read_text_argument,
+    metavar="FILE",
+    help="A file with a policy passed when the session began.",
 )
 @_context
 @installation_options
@@ -75,71 +89,75 @@ def explain_(  # noqa: PLR0913 - one argument for each option
         if session_policy is None
         else PolicySet([Policy.parse(session_policy, PolicyKind.SESSION, label="passed")])
     )
-    with closing(open_store(settings_of(config, data))) as store:
-        asked = Asker(store, now()).question(principal, action, resource, _keys(pairs), session)
+    with closing(open_store(load_settings(config, data))) as store:
+        asked = RequestSimulator(store, now()).build(principal, action, resource, _keys(pairs), session)
     if as_json:
-        print_json(_in_json(asked))
+        print_json(_to_json(asked))
     else:
-        for line in explained_lines(asked):
-            click.echo(plain(line))
-    raise SystemExit(0 if asked.answer() is Why.ALLOWED else 3)
+        for line in format_decision(asked):
+            click.echo(escape_unprintable(line))
+    raise SystemExit(0 if asked.decision() is DecisionType.ALLOWED else 3)
 
 
-def _in_json(asked: Question) -> dict[str, Any]:
+def _to_json(asked: HypotheticalRequest) -> dict[str, Any]:
     found = in_json(explain(asked.context, asked.layers))
-    found |= {"unknownKeys": _unknown(asked), "couldBeAllowed": _could_be_allowed(asked)}
+    found |= {"unknownKeys": _unknown_keys(asked), "couldBeAllowed": _could_be_allowed(asked)}
     if asked.rule is None:
         return found
-    settled = {"allowed": asked.rule.why is Why.ALLOWED, "decision": asked.rule.why.value, "rule": asked.rule.text}
+    settled = {
+        "allowed": asked.rule.decision_type is DecisionType.ALLOWED,
+        "decision": asked.rule.decision_type.value,
+        "rule": asked.rule.text,
+    }
     return found | settled | {"layer": "", "layers": [], "needed": [], "unknownKeys": []}
 
 
-def _unknown(asked: Question) -> list[str]:
+def _unknown_keys(asked: HypotheticalRequest) -> list[str]:
     """Return the keys that statements about the action ask about, and that nobody has told."""
-    names = [one.name for one in _open(asked)]
+    names = [one.name for one in _open_conditions(asked)]
     return list({name.lower(): name for name in names}.values())
 
 
-def _open(asked: Question) -> Iterator[Condition]:
+def _open_conditions(asked: HypotheticalRequest) -> Iterator[Condition]:
     layers = asked.layers
     for policies in (layers.guardrails, layers.resource, layers.identity, layers.boundary, layers.session):
         for policy in policies or ():
-            for statement in policy.about(asked.context.action.lower()):
-                yield from open_conditions(statement, asked.known)
+            for statement in policy.statements_about(asked.context.action.lower()):
+                yield from unknown_conditions(statement, asked.known)
 
 
-def _could_be_allowed(asked: Question) -> bool:
-    return asked.answer(at_best(asked.layers, asked.known)) is Why.ALLOWED
+def _could_be_allowed(asked: HypotheticalRequest) -> bool:
+    return asked.decision(most_permissive(asked.layers, asked.known)) is DecisionType.ALLOWED
 
 
-def explained_lines(asked: Question) -> Iterator[str]:
+def format_decision(asked: HypotheticalRequest) -> Iterator[str]:
     """Yield the answer to a question and its reasons, as people read them."""
     if asked.rule is not None:
-        yield f"{_ANSWERS[asked.rule.why]}  by a rule that no policy changes: {asked.rule.text}"
+        yield f"{_ANSWERS[asked.rule.decision_type]}  by a rule that no policy changes: {asked.rule.text}"
         yield from _request(asked.context)
         return
-    yield from explanation_lines(explain(asked.context, asked.layers))
-    unknown = _unknown(asked)
+    yield from format_explanation(explain(asked.context, asked.layers))
+    unknown = _unknown_keys(asked)
     if unknown:
         yield ""
-        denied = asked.answer() is not Why.ALLOWED
+        denied = asked.decision() is not DecisionType.ALLOWED
         told = " It could be allowed with others." if denied and _could_be_allowed(asked) else ""
         yield f"Not known here, and taken as absent: {', '.join(unknown)}.{told}"
         yield f"Tell them: {' '.join(f'--context {name}=...' for name in unknown)}"
 
 
-def explanation_lines(found: Explanation) -> Iterator[str]:
+def format_explanation(found: Explanation) -> Iterator[str]:
     """Yield an explanation as people read it."""
     context, decision = found.context, found.decision
-    yield f"{_ANSWERS[decision.why]}  by the {decision.layer}"
+    yield f"{_ANSWERS[decision.decision_type]}  by the {decision.layer}"
     yield from _request(context)
     for layer in found.layers:
         yield ""
         yield from _layer(layer)
-    if found.needed:
+    if found.missing_grants:
         yield ""
-        yield "Missing, were nothing denied:" if decision.why is Why.EXPLICIT_DENY else "Missing:"
-        for need in found.needed:
+        yield "Missing, were nothing denied:" if decision.decision_type is DecisionType.EXPLICIT_DENY else "Missing:"
+        for need in found.missing_grants:
             yield from _need(need)
 
 
@@ -148,9 +166,9 @@ def _request(context: RequestContext) -> Iterator[str]:
     yield f"  {context.action}  on  {context.resource}"
 
 
-def _layer(layer: LayerRead) -> Iterator[str]:
+def _layer(layer: EvaluatedLayer) -> Iterator[str]:
     yield f"{layer.layer}: {layer.answer}"
-    near = sorted(layer.statements, key=lambda one: (not one.applies, one.misses))
+    near = sorted(layer.statements, key=lambda one: (not one.applies, one.mismatches))
     applying = sum(one.applies for one in near)
     for one in near[: max(applying, _SHOWN)]:
         yield from _statement(one)
@@ -161,12 +179,12 @@ def _layer(layer: LayerRead) -> Iterator[str]:
         yield "    no statement is about this action"
 
 
-def _statement(read: Read) -> Iterator[str]:
+def _statement(read: EvaluatedStatement) -> Iterator[str]:
     statement = read.statement
     name = f"{statement.policy or 'policy'}, statement {statement.sid or statement.index}"
     yield f"  {'✓' if read.applies else '✗'} {statement.effect} {name}"
     if not read.names_principal:
-        listed = ", ".join(one.text for one in statement.everybody())
+        listed = ", ".join(one.text for one in statement.all_principals())
         yield f"      names {'everybody but ' if statement.not_principals else ''}{listed}"
     if not read.reaches_resource:
         listed = ", ".join((*statement.resources, *statement.not_resources))
@@ -175,19 +193,19 @@ def _statement(read: Read) -> Iterator[str]:
         yield f"      {_condition(one)}"
 
 
-def _condition(tested: Tested) -> str:
+def _condition(tested: EvaluatedCondition) -> str:
     condition = tested.condition
     sign = {True: "✓", False: "✗", None: "?"}[tested.holds]
     actual = ", ".join(tested.actual) if tested.actual else "absent"
     return f"{sign} {condition.operator} {condition.name}: wants {', '.join(condition.values)}; is {actual}"
 
 
-def _need(need: Need) -> Iterator[str]:
+def _need(need: MissingGrant) -> Iterator[str]:
     yield f"  an allow in the {need.layer}"
     if need.nearest is not None:
         statement = need.nearest.statement
         name = f"{statement.policy or 'policy'}, statement {statement.sid or statement.index}"
-        yield f"    nearest to one comes {name}: {need.nearest.misses} of its parts do not fit"
+        yield f"    nearest to one comes {name}: {need.nearest.mismatches} of its parts do not fit"
     if "Federated" not in need.statement.get("Principal", {}) or "Condition" in need.statement:
         yield f"    this would be one: {json.dumps(need.statement)}"
 
@@ -217,8 +235,8 @@ def who_can(  # noqa: PLR0913 - one argument for each option
     "if" stands where conditions decide about what only a request knows, such as MFA or an address; --context tells it.
     """
     keys = _keys(pairs)
-    with closing(open_store(settings_of(config, data))) as store:
-        found = list(_who(store, account_id, action, resource, keys))
+    with closing(open_store(load_settings(config, data))) as store:
+        found = list(_who_can(store, account_id, action, resource, keys))
     if as_json:
         print_json(found)
     else:
@@ -226,16 +244,16 @@ def who_can(  # noqa: PLR0913 - one argument for each option
         print_table(["principal", "may", "if"], rows)
 
 
-def _who(
+def _who_can(
     store: Store, account_id: str | None, action: str, resource: str, keys: Mapping[str, tuple[str, ...]]
 ) -> Iterator[dict[str, Any]]:
-    asker = Asker(store, now())
+    asker = RequestSimulator(store, now())
     with store.read() as tx:
         accounts = [account_id] if account_id else [one.id for one in list_accounts(tx)]
-    questions = [one for account in accounts for one in asker.everybody(account, action, resource, keys)]
-    for asked in (*questions, *asker.outsiders(action, resource, keys)):
+    questions = [one for account in accounts for one in asker.for_account(account, action, resource, keys)]
+    for asked in (*questions, *asker.for_federated(action, resource, keys)):
         if _could_be_allowed(asked):
-            surely = asked.answer(at_worst(asked.layers, asked.known)) is Why.ALLOWED
+            surely = asked.decision(least_permissive(asked.layers, asked.known)) is DecisionType.ALLOWED
             yield {
                 "principal": _shown(asked),
                 "answer": "yes" if surely else "if",
@@ -243,15 +261,15 @@ def _who(
             }
 
 
-def _shown(asked: Question) -> str:
+def _shown(asked: HypotheticalRequest) -> str:
     """Return the ARN of a role rather than of a session that nobody began."""
     principal = asked.context.principal
     return principal.entity_arn or principal.arn
 
 
-def _conditions(asked: Question) -> Iterator[str]:
+def _conditions(asked: HypotheticalRequest) -> Iterator[str]:
     """Yield the conditions on which it depends: those of the allows that would grant, and of the denies that might."""
-    best = decide(asked.context, at_best(asked.layers, asked.known))
+    best = decide(asked.context, most_permissive(asked.layers, asked.known))
     granting = {(one.layer, one.statement.policy, one.statement.index) for one in best.statements}
     for layer in explain(asked.context, asked.layers).layers:
         for read in layer.statements:
@@ -259,5 +277,5 @@ def _conditions(asked: Question) -> Iterator[str]:
             mine = (layer.layer, statement.policy, statement.index) in granting
             if not (mine or (statement.denies and read.names_principal and read.reaches_resource)):
                 continue
-            for one in open_conditions(statement, asked.known):
+            for one in unknown_conditions(statement, asked.known):
                 yield f"{'unless ' if statement.denies else ''}{one.operator} {one.name} {', '.join(one.values)}"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from broker.commands.operator_audit import recorded
-from broker.commands.options import installation_options, settings_of, text_of
-from broker.commands.output import json_option, moment, print_facts, print_json, print_table
+from broker.commands.operator_audit import audited_change
+from broker.commands.options import installation_options, load_settings, read_text_argument
+from broker.commands.output import format_time, json_option, print_fields, print_json, print_table
 from broker.wiring import now, open_store
 from iam import guardrails
 from iam.guardrails import Guardrail
@@ -27,7 +27,7 @@ def guardrail() -> None:
 
 @guardrail.command("set")
 @click.argument("name")
-@click.argument("document", metavar="FILE", type=text_of)
+@click.argument("document", metavar="FILE", type=read_text_argument)
 @_account
 @installation_options
 @json_option
@@ -37,15 +37,15 @@ def set_(name: str, document: str, account_id: str, config: Path | None, data: P
     It acts on the next request. Begin with a Deny of what nobody may do, beside an Allow of everything: a guardrail
     without an Allow forbids everything.
     """
-    settings = settings_of(config, data)
-    with closing(open_store(settings)) as store, recorded(settings, store, "PutGuardrail") as change:
+    settings = load_settings(config, data)
+    with closing(open_store(settings)) as store, audited_change(settings, store, "PutGuardrail") as change:
         new = Guardrail(account_id, name, document, int(now().timestamp() * 1000))
         guardrails.put(change.tx, new, settings.limits)
         change.account_id, change.parameters = account_id, {"name": name, "document": document}
     if as_json:
         print_json({"account_id": account_id, "name": name})
     else:
-        print_facts({"account": account_id, "guardrail": name})
+        print_fields({"account": account_id, "guardrail": name})
 
 
 @guardrail.command()
@@ -55,14 +55,14 @@ def set_(name: str, document: str, account_id: str, config: Path | None, data: P
 @json_option
 def remove(name: str, account_id: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Remove a guardrail; an account without any is limited by its own policies alone."""
-    settings = settings_of(config, data)
-    with closing(open_store(settings)) as store, recorded(settings, store, "DeleteGuardrail") as change:
+    settings = load_settings(config, data)
+    with closing(open_store(settings)) as store, audited_change(settings, store, "DeleteGuardrail") as change:
         guardrails.remove(change.tx, account_id, name)
         change.account_id, change.parameters = account_id, {"name": name}
     if as_json:
         print_json({"account_id": account_id, "removed": name})
     else:
-        print_facts({"account": account_id, "removed": name})
+        print_fields({"account": account_id, "removed": name})
 
 
 @guardrail.command("list")
@@ -71,10 +71,10 @@ def remove(name: str, account_id: str, config: Path | None, data: Path | None, *
 @json_option
 def list_(account_id: str | None, config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """List guardrails; --json prints their documents as well."""
-    with closing(open_store(settings_of(config, data))) as store, store.read() as tx:
-        found = guardrails.of_account(tx, account_id)
+    with closing(open_store(load_settings(config, data))) as store, store.read() as tx:
+        found = guardrails.list_guardrails(tx, account_id)
     if as_json:
         print_json([{"account_id": one.account_id, "name": one.name, "document": one.document} for one in found])
     else:
-        rows = [(one.account_id, one.name, moment(one.created)) for one in found]
+        rows = [(one.account_id, one.name, format_time(one.created)) for one in found]
         print_table(["account", "guardrail", "set"], rows)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from broker.commands.options import read_text
-from broker.commands.output import json_option, plain, print_json
+from broker.commands.output import escape_unprintable, json_option, print_json
 from iam.errors import MalformedPolicyDocument
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.lint import Finding, Level, lint
@@ -31,14 +31,14 @@ def lint_(files: tuple[Path, ...], kind: str | None, *, as_json: bool) -> None:
     SECURITY_WARNING.
     """
     services = ServiceData()
-    found = [one for file in files for one in _linted(file, kind, services)]
+    found = [one for file in files for one in _lint_file(file, kind, services)]
     if as_json:
         print_json(found)
     else:
         for one in found:
             where = f"{one['file']}:{one['line']}" if one["line"] else one["file"]
-            click.echo(plain(f"{where}: {one['level']} {one['code']} ({one['place']})"))
-            click.echo(plain(f"    {one['text']}"))
+            click.echo(escape_unprintable(f"{where}: {one['level']} {one['code']} ({one['place']})"))
+            click.echo(escape_unprintable(f"    {one['text']}"))
         click.echo(f"{_count(len(found), 'finding')} in {_count(len(files), 'file')}")
     if any(one["level"] in _GRAVE for one in found):
         raise SystemExit(1)
@@ -48,10 +48,10 @@ def _count(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
-def _linted(file: Path, kind: str | None, services: ServiceData) -> Iterator[dict[str, Any]]:
+def _lint_file(file: Path, kind: str | None, services: ServiceData) -> Iterator[dict[str, Any]]:
     text = read_text(file)
     try:
-        policy = Policy.parse(text, PolicyKind(kind) if kind else kind_of(text))
+        policy = Policy.parse(text, PolicyKind(kind) if kind else guess_policy_kind(text))
     except MalformedPolicyDocument as error:
         yield {
             "file": str(file),
@@ -79,12 +79,12 @@ def _finding(file: Path, one: Finding, line: int | None) -> dict[str, Any]:
         "line": line,
         "level": one.level,
         "code": one.code,
-        "place": one.whereabouts,
+        "place": one.location,
         "text": one.text,
     }
 
 
-def kind_of(text: str) -> PolicyKind:
+def guess_policy_kind(text: str) -> PolicyKind:
     """Return what a policy is by its elements: who names a Principal is a trust policy, or one on a resource."""
     try:
         document = load(text)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from broker.providers.ldap.connection import Entry
-from broker.providers.ldap.groups import texts
+from broker.providers.ldap.groups import text_values
 from sts.identity import Refusal
 
 _DISABLED_IN_AD: Final = 0x2  # MS-ADTS 2.2.16: ADS_UF_ACCOUNTDISABLE
@@ -29,20 +29,20 @@ def _expired(value: str, now: datetime) -> bool:
 
 # By attribute: why its value keeps somebody out, and when. The lock of OpenLDAP goes with the next bind that the
 # directory lets through, so that whoever is held for a stranger's guesses proves the password once more.
-_KEEPS_OUT: Final[Mapping[str, tuple[str, Callable[[str, datetime], bool]]]] = {
+_STATUS_CHECKS: Final[Mapping[str, tuple[str, Callable[[str, datetime], bool]]]] = {
     "userAccountControl": ("account disabled", _disabled),
     "accountExpires": ("account expired", _expired),
     "pwdAccountLockedTime": ("account locked", lambda _value, _now: True),  # draft-behera-ldap-password-policy-10 5.3.3
     "nsAccountLock": ("account disabled", lambda value, _now: value.casefold() == "true"),  # 389 Directory Server
 }
-ASKED: Final = tuple(_KEEPS_OUT)
+STATUS_ATTRIBUTES: Final = tuple(_STATUS_CHECKS)
 
 
-def kept_out(entry: Entry, now: datetime) -> Refusal | None:
+def account_refusal(entry: Entry, now: datetime) -> Refusal | None:
     """Return why the directory would let nobody in by this entry, or None where nothing in it says so."""
-    for attribute, (reason, keeps_out) in _KEEPS_OUT.items():
-        if any(keeps_out(value, now) for value in texts(entry, attribute)):
-            return Refusal(reason, f"{attribute} of {entry.dn}"[:300], counted=False)
+    for attribute, (reason, keeps_out) in _STATUS_CHECKS.items():
+        if any(keeps_out(value, now) for value in text_values(entry, attribute)):
+            return Refusal(reason, f"{attribute} of {entry.dn}"[:300], counts_as_failure=False)
     return None
 
 

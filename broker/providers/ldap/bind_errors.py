@@ -55,16 +55,20 @@ SUCCESS: Final = 0
 WRONG_PASSWORD: Final = "wrong password"  # noqa: S105 - a reason, not a password
 
 
-def refusal(result: int, message: str, policy_error: int | None = None) -> Refusal | None:
+def bind_refusal(result: int, message: str, policy_error: int | None = None) -> Refusal | None:
     """Return why the directory refused a bind, or None where its answer is no refusal at all but an outage."""
     if result not in _BY_RESULT:
         return None
-    reason, proved = _verdict(result, message, policy_error)
+    reason, proved = _reason(result, message, policy_error)
     refused = Refusal(reason, f"result {result}: {message}"[:300] if message else f"result {result}")
-    return _proved(refused, final=policy_error == _EXPIRED) if proved and result == _INVALID_CREDENTIALS else refused
+    return (
+        _with_correct_password(refused, no_change_possible=policy_error == _EXPIRED)
+        if proved and result == _INVALID_CREDENTIALS
+        else refused
+    )
 
 
-def _verdict(result: int, message: str, policy_error: int | None) -> tuple[str, bool]:
+def _reason(result: int, message: str, policy_error: int | None) -> tuple[str, bool]:
     """Return the reason, and whether it is said to a right password alone; the control is more exact than the text."""
     if policy_error is not None and policy_error in _BY_POLICY:
         return _BY_POLICY[policy_error], policy_error == _EXPIRED and message.strip() == _EXPIRED_IN_389
@@ -78,26 +82,26 @@ def policy_refusal(policy_error: int | None) -> Refusal | None:
     reason = None if policy_error is None else _BY_POLICY.get(policy_error)
     if reason is None:
         return None
-    refused = Refusal(reason, f"password policy error {policy_error}", counted=False)
-    return refused if policy_error == _LOCKED else _proved(refused, final=False)
+    refused = Refusal(reason, f"password policy error {policy_error}", counts_as_failure=False)
+    return refused if policy_error == _LOCKED else _with_correct_password(refused, no_change_possible=False)
 
 
-def may_be_proved(refused: Refusal) -> bool:
+def needs_vendor_to_judge(refused: Refusal) -> bool:
     """Say whether only the kind of directory tells if this was said to a right password alone."""
-    return refused.reason == _BY_POLICY[_EXPIRED] and not refused.proved
+    return refused.reason == _BY_POLICY[_EXPIRED] and not refused.password_correct
 
 
-def proved_by_openldap(refused: Refusal) -> Refusal:
+def as_openldap_means(refused: Refusal) -> Refusal:
     """Return an expired password's refusal as slapd means it, whose ppolicy overlay asks for the age after the bind.
 
     ApacheDS and FreeIPA ask before, so the error alone proves nothing.
     """
-    return _proved(refused, final=True)
+    return _with_correct_password(refused, no_change_possible=True)
 
 
-def _proved(refused: Refusal, *, final: bool) -> Refusal:
+def _with_correct_password(refused: Refusal, *, no_change_possible: bool) -> Refusal:
     # A right password is no guess.
-    return replace(refused, counted=False, proved=True, final=final)
+    return replace(refused, counts_as_failure=False, password_correct=True, no_change_possible=no_change_possible)
 
 
 def policy_error(value: bytes | None) -> int | None:

@@ -37,7 +37,7 @@ BASE: Final = ldap3.BASE
 SUBTREE: Final = ldap3.SUBTREE
 
 
-class Broken(Exception):
+class LdapConnectionError(Exception):
     """The server did not answer as a directory must; ``security`` says that somebody may be in between."""
 
     def __init__(self, reason: str, *, security: bool = False) -> None:
@@ -45,7 +45,7 @@ class Broken(Exception):
         self.security = security
 
 
-class Unanswered(Exception):
+class ChangeUnconfirmed(Exception):
     """The server may have made a change before it fell silent, so nobody may be asked for it again."""
 
 
@@ -93,7 +93,7 @@ class Transport:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LdapResult:
     """What a server said: RFC 4511's resultCode, its diagnosticMessage, and the password policy's error."""
 
     result: int
@@ -110,7 +110,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """What a search found; ``complete`` is False where the server stopped at the size limit."""
 
     entries: tuple[Entry, ...]
@@ -127,7 +127,7 @@ def tls_context(ca_file: str, *, insecure_skip_tls_verify: bool) -> ssl.SSLConte
     return context
 
 
-class _Metered:
+class _DeadlineSocket:
     """A socket as ldap3 uses one, with a deadline and a size for each whole answer instead of each packet."""
 
     def __init__(self, sock: socket.socket, monotonic: Callable[[], float]) -> None:
@@ -140,18 +140,18 @@ class _Metered:
         self._deadline = self._monotonic() + seconds
         self._left = _MAX_ANSWER
 
-    def _arm(self) -> None:
+    def _set_timeout(self) -> None:
         remaining = self._deadline - self._monotonic()
         if remaining <= 0:
             raise TimeoutError("the answer took too long")
         self._sock.settimeout(remaining)
 
     def sendall(self, octets: bytes) -> None:
-        self._arm()
+        self._set_timeout()
         self._sock.sendall(octets)
 
     def recv(self, size: int) -> bytes:
-        self._arm()
+        self._set_timeout()
         octets = self._sock.recv(
             max(size, _RECEIVE)
         )  # ldap3's 4 KiB at a time would copy a large answer a thousand times
@@ -161,8 +161,8 @@ class _Metered:
         return octets
 
     def encrypt(self, context: ssl.SSLContext, host: str) -> None:
-        self._arm()
-        self._sock = _encrypted(self._sock, context, host)
+        self._set_timeout()
+        self._sock = _encrypt(self._sock, context, host)
 
     def shutdown(self, how: int) -> None:
         self._sock.shutdown(how)
@@ -179,33 +179,33 @@ class LdapConnection:
         self._transport = transport
         self._socket = _connect(address, transport)
         try:
-            self._ldap = _attached(address, self._socket)
+            self._ldap = _attach(address, self._socket)
             if transport.start_tls and address.scheme == "ldap":
                 self._start_tls()
         except BaseException:
             self._socket.close()
             raise
 
-    def bind(self, dn: str, password: str) -> Answer:
+    def bind(self, dn: str, password: str) -> LdapResult:
         """Ask whether this is the DN's password; afterwards the connection has that DN's rights, or none."""
         if not dn or not password:
             # RFC 4513 5.1.2: a bind with an empty name or password succeeds and proves nothing.
-            raise Broken("a bind needs a name and a password")
+            raise LdapConnectionError("a bind needs a name and a password")
         # Octets, not text: ldap3 would change the password by SASLprep, which the directory that set it may not have
         # done.
         return self._answer("bindRequest", bind_operation(3, ldap3.SIMPLE, dn, password.encode()))
 
-    def bind_anonymously(self) -> Answer:
+    def bind_anonymously(self) -> LdapResult:
         """Give up all rights."""
         return self._answer("bindRequest", bind_operation(3, ldap3.ANONYMOUS, "", ""))
 
-    def modify_own_password(self, old: str, new: str) -> Answer:
+    def modify_own_password(self, old: str, new: str) -> LdapResult:
         """Change the password of whoever is bound (RFC 3062) and to octets, as with bind; raises Unanswered."""
         value = PasswdModifyRequestValue()
         value["oldPasswd"], value["newPasswd"] = old.encode(), new.encode()
         return self._change("extendedReq", extended_operation(_PASSWORD_MODIFY, value))
 
-    def replace_unicode_password(self, dn: str, old: str, new: str) -> Answer:
+    def replace_unicode_password(self, dn: str, old: str, new: str) -> LdapResult:
         """Change anybody's password in Active Directory, which compares the old one; raises Unanswered.
 
         Source: MS-ADTS 3.1.1.3.1.5: to delete one unicodePwd and add another is a change, to replace it is a reset.
@@ -213,7 +213,9 @@ class LdapConnection:
         changes = [(ldap3.MODIFY_DELETE, [_unicode_password(old)]), (ldap3.MODIFY_ADD, [_unicode_password(new)])]
         return self._change("modifyRequest", modify_operation(dn, {"unicodePwd": changes}, auto_encode=False))
 
-    def search(self, base: str, filter_: str, attributes: Sequence[str], *, limit: int, scope: str = SUBTREE) -> Found:
+    def search(
+        self, base: str, filter_: str, attributes: Sequence[str], *, limit: int, scope: str = SUBTREE
+    ) -> SearchResult:
         """Return what matches, at most ``limit`` entries, references to other servers left out."""
         self._ask(
             self._ldap.search,
@@ -228,42 +230,42 @@ class LdapConnection:
         result = int(self._ldap.result["result"])
         # A root DSE that is kept from us tells as little as none; any other entry could be one that matters.
         if scope == BASE and (result == _NO_SUCH_OBJECT or (not base and result == _INSUFFICIENT_ACCESS)):
-            return Found((), complete=True)
+            return SearchResult((), complete=True)
         if result not in {0, _SIZE_LIMIT_EXCEEDED}:
-            raise Broken(f"search under {base!r} ended with {self._ldap.result['description']}")
+            raise LdapConnectionError(f"search under {base!r} ended with {self._ldap.result['description']}")
         entries = tuple(_entry(raw) for raw in self._ldap.response if raw["type"] == "searchResEntry")
-        return Found(entries, complete=result == 0)
+        return SearchResult(entries, complete=result == 0)
 
     def close(self) -> None:
         """Close without a word: an unbind request would only be one more thing to wait for."""
         self._socket.close()
 
-    def _change(self, kind: str, request: Any) -> Answer:  # noqa: ANN401 - ldap3 publishes no types
+    def _change(self, kind: str, request: Any) -> LdapResult:  # noqa: ANN401 - ldap3 publishes no types
         if not (self.address.local or self.address.scheme == "ldaps" or self._transport.start_tls):
-            raise Broken("a new password is sent over an encrypted connection alone", security=True)
+            raise LdapConnectionError("a new password is sent over an encrypted connection alone", security=True)
         self._ldap.fast_decoder = False  # it cannot read the referral in an extended response
         try:
             return self._answer(kind, request)
-        except Broken as error:
-            raise Unanswered(str(error)) from error
+        except LdapConnectionError as error:
+            raise ChangeUnconfirmed(str(error)) from error
         finally:
             self._ldap.fast_decoder = True
 
-    def _answer(self, kind: str, request: Any) -> Answer:  # noqa: ANN401 - ldap3 publishes no types
+    def _answer(self, kind: str, request: Any) -> LdapResult:  # noqa: ANN401 - ldap3 publishes no types
         self._ask(lambda: self._ldap.post_send_single_response(self._ldap.send(kind, request, _ASK_POLICY)))
         self._ldap.request = None  # ldap3 keeps the last request, password and all
         result: dict[str, Any] = self._ldap.result
         control = result.get("controls", {}).get(_PASSWORD_POLICY, {})
-        return Answer(int(result["result"]), result["message"], policy_error(control.get("value")))
+        return LdapResult(int(result["result"]), result["message"], policy_error(control.get("value")))
 
     def _start_tls(self) -> None:
         try:
             self._ask(self._ldap.extended, _START_TLS)
             refused = self._ldap.result["result"] != 0
-        except Broken as error:
-            raise Broken(f"StartTLS: {error}", security=True) from error
+        except LdapConnectionError as error:
+            raise LdapConnectionError(f"StartTLS: {error}", security=True) from error
         if refused:
-            raise Broken("the server refuses StartTLS", security=True)
+            raise LdapConnectionError("the server refuses StartTLS", security=True)
         self._socket.expect(self._transport.connect_timeout)
         self._socket.encrypt(self._transport.tls, self.address.host)
 
@@ -272,15 +274,15 @@ class LdapConnection:
         try:
             request(*arguments, **options)
         except Exception as error:  # noqa: BLE001 - ldap3's decoder raises anything at all for octets that are no BER
-            raise Broken(f"{type(error).__name__}: {error}"[:300]) from None
+            raise LdapConnectionError(f"{type(error).__name__}: {error}"[:300]) from None
 
 
-def _connect(address: Address, transport: Transport) -> _Metered:
+def _connect(address: Address, transport: Transport) -> _DeadlineSocket:
     try:
         sock = _dial(address, transport.connect_timeout)
     except OSError as error:
-        raise Broken(f"connect: {error}") from error
-    metered = _Metered(sock, transport.monotonic)
+        raise LdapConnectionError(f"connect: {error}") from error
+    metered = _DeadlineSocket(sock, transport.monotonic)
     if address.scheme == "ldaps":
         metered.expect(transport.connect_timeout)
         try:
@@ -307,16 +309,16 @@ def _dial(address: Address, timeout: float) -> socket.socket:
     return sock
 
 
-def _encrypted(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+def _encrypt(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
     try:
         return context.wrap_socket(sock, server_hostname=host)
     except ssl.SSLError as error:
-        raise Broken(f"TLS: {error}", security=True) from error
+        raise LdapConnectionError(f"TLS: {error}", security=True) from error
     except OSError as error:
-        raise Broken(f"TLS: {error}") from error
+        raise LdapConnectionError(f"TLS: {error}") from error
 
 
-def _attached(address: Address, sock: _Metered) -> Any:  # noqa: ANN401 - ldap3 publishes no types
+def _attach(address: Address, sock: _DeadlineSocket) -> Any:  # noqa: ANN401 - ldap3 publishes no types
     server = ldap3.Server(address.host or "localhost", port=address.port or 389, get_info=ldap3.NONE)
     connection = ldap3.Connection(
         server,

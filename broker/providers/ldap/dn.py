@@ -31,7 +31,7 @@ def normalise_dn(text: str) -> str:
 
 
 @lru_cache(maxsize=8192)
-def first_value(dn: str) -> str:
+def first_rdn_value(dn: str) -> str:
     """Return the value of a name's first RDN, unescaped: ``Staff`` for ``cn=Staff,ou=groups,…``; raises ValueError."""
     rdns = _parse(dn)
     spelling = rdns[0][0][1] if rdns else ""

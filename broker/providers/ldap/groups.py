@@ -6,17 +6,19 @@ from typing import Final
 
 from broker.providers.ldap.connection import BASE, Entry
 from broker.providers.ldap.dn import escape_filter_value, normalise_dn
-from broker.providers.ldap.pool import Pool
+from broker.providers.ldap.pool import ConnectionPool
 from sts.identity import ProviderUnavailable
 
 _MAX_GROUPS: Final = 2000
 _GROUPS_PER_SEARCH: Final = 50
 
 
-class Groups:
+class GroupResolver:
     """The groups of a person, as one directory is configured to keep them."""
 
-    def __init__(self, service: Pool, *, member_of_attribute: str, base: str, filter_: str, nested: bool) -> None:
+    def __init__(
+        self, service: ConnectionPool, *, member_of_attribute: str, base: str, filter_: str, nested: bool
+    ) -> None:
         self._service = service
         self._member_of_attribute = member_of_attribute
         self._base = base
@@ -26,14 +28,14 @@ class Groups:
     def of(self, entry: Entry, username: str) -> tuple[str, ...]:
         """Return the normalised DNs in order; raises ProviderUnavailable, also for too many to be sure of all."""
         known: dict[str, str] = {}
-        fresh = _unseen(known, [*self._member_of(entry), *self._search([entry.dn], username)])
+        fresh = _add_new(known, [*self._member_of(entry), *self._search([entry.dn], username)])
         while fresh and self._nested:
-            fresh = _unseen(known, [*self._search(fresh), *self._parents(fresh)])
+            fresh = _add_new(known, [*self._search(fresh), *self._parents(fresh)])
         return tuple(sorted(known.values()))
 
     def _member_of(self, entry: Entry) -> tuple[str, ...]:
         attribute = self._member_of_attribute
-        return texts(entry, attribute) if attribute else ()
+        return text_values(entry, attribute) if attribute else ()
 
     def _search(self, dns: list[str], username: str | None = None) -> list[str]:
         """Return what the group filter finds for any of these members; only the first step has a username."""
@@ -46,7 +48,7 @@ class Groups:
             filters = [
                 template.replace("{dn}", escape_filter_value(dn)) for dn in dns[start : start + _GROUPS_PER_SEARCH]
             ]
-            found += [group.dn for group in self._entries(self._base, _any_of(filters))]
+            found += [group.dn for group in self._entries(self._base, _or_filter(filters))]
         return found
 
     def _parents(self, dns: list[str]) -> list[str]:
@@ -55,7 +57,7 @@ class Groups:
         if not attribute:
             return []
         groups = [group for dn in dns for group in self._entries(dn, "(objectClass=*)", (attribute,), scope=BASE)]
-        return [parent for group in groups for parent in texts(group, attribute)]
+        return [parent for group in groups for parent in text_values(group, attribute)]
 
     def _entries(
         self, base: str, filter_: str, attributes: tuple[str, ...] = (), *, scope: str | None = None
@@ -70,7 +72,7 @@ class Groups:
         return found.entries
 
 
-def texts(entry: Entry, attribute: str) -> tuple[str, ...]:
+def text_values(entry: Entry, attribute: str) -> tuple[str, ...]:
     """Return the values that are text; photographs and keys are not."""
     found: list[str] = []
     for value in entry.attributes.get(attribute.lower(), ()):
@@ -79,15 +81,15 @@ def texts(entry: Entry, attribute: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _any_of(filters: list[str]) -> str:
+def _or_filter(filters: list[str]) -> str:
     return filters[0] if len(filters) == 1 else f"(|{''.join(filters)})"
 
 
-def _unseen(known: dict[str, str], groups: Iterable[str]) -> list[str]:
+def _add_new(known: dict[str, str], groups: Iterable[str]) -> list[str]:
     """Add to ``known`` the groups that it lacks and return those; directories compare names without regard to case."""
     fresh: list[str] = []
     for group in groups:
-        spelling = _spelled(group)
+        spelling = _normalise(group)
         if spelling and spelling.casefold() not in known:
             known[spelling.casefold()] = spelling
             fresh.append(spelling)
@@ -96,7 +98,7 @@ def _unseen(known: dict[str, str], groups: Iterable[str]) -> list[str]:
     return fresh
 
 
-def _spelled(group: str) -> str:
+def _normalise(group: str) -> str:
     try:
         return normalise_dn(group)
     except ValueError:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from broker.providers.ldap.connection import Address, Broken, LdapConnection
+from broker.providers.ldap.connection import Address, LdapConnection, LdapConnectionError
 from sts.identity import ProviderUnavailable
 
 _T = TypeVar("_T")
@@ -16,7 +16,7 @@ _RETRY_AFTER: Final = 30.0  # seconds for which a server that failed is asked la
 _MAX_IDLE: Final = 60.0  # seconds; firewalls forget a quiet connection without telling either side
 
 
-class Servers:
+class ServerList:
     """The servers of one directory in the order of preference; remembers for a while which of them failed."""
 
     def __init__(self, addresses: tuple[Address, ...], monotonic: Callable[[], float]) -> None:
@@ -29,7 +29,7 @@ class Servers:
         now = self._monotonic()
         return sorted(self._addresses, key=lambda address: now < self._failed.get(address, now))
 
-    def failed(self, address: Address, error: Broken) -> None:
+    def mark_failed(self, address: Address, error: LdapConnectionError) -> None:
         """Remember and log that a server failed."""
         self._failed[address] = self._monotonic() + _RETRY_AFTER
         _LOG.log(
@@ -41,7 +41,7 @@ class Servers:
         )
 
 
-class Pool:
+class ConnectionPool:
     """Connections of one kind, lent to one caller at a time, between threads or greenlets.
 
     ``open_`` connects to one address and makes the connection ready. A connection that failed is closed, never lent
@@ -50,7 +50,7 @@ class Pool:
 
     def __init__(
         self,
-        servers: Servers,
+        servers: ServerList,
         open_: Callable[[Address], LdapConnection],
         *,
         keep: int,
@@ -71,13 +71,13 @@ class Pool:
         if not self._slots.acquire(timeout=self._patience):
             raise ProviderUnavailable("too many requests to the directory are in flight")
         try:
-            kept = self._kept()
+            kept = self._take_idle()
             if kept is not None:
                 # A kept connection may have died unnoticed, which says nothing about the server.
-                with suppress(Broken):
-                    return self._used(kept, use)
+                with suppress(LdapConnectionError):
+                    return self._run_on(kept, use)
                 self.close()
-            return self._afresh(use)
+            return self._run_on_new_connection(use)
         finally:
             self._slots.release()
 
@@ -87,19 +87,19 @@ class Pool:
             with suppress(IndexError):  # somebody else took the last one
                 self._idle.pop()[1].close()
 
-    def _afresh(self, use: Callable[[LdapConnection], _T]) -> _T:
+    def _run_on_new_connection(self, use: Callable[[LdapConnection], _T]) -> _T:
         reasons: list[str] = []
         security = False
         for address in self._servers.in_order():
             try:
-                return self._used(self._open(address), use)
-            except Broken as error:
-                self._servers.failed(address, error)
+                return self._run_on(self._open(address), use)
+            except LdapConnectionError as error:
+                self._servers.mark_failed(address, error)
                 reasons.append(f"{address}: {error}")
                 security = security or error.security
         raise ProviderUnavailable("; ".join(reasons), security=security)
 
-    def _used(self, connection: LdapConnection, use: Callable[[LdapConnection], _T]) -> _T:
+    def _run_on(self, connection: LdapConnection, use: Callable[[LdapConnection], _T]) -> _T:
         try:
             result = use(connection)
         except BaseException:
@@ -111,7 +111,7 @@ class Pool:
             connection.close()
         return result
 
-    def _kept(self) -> LdapConnection | None:
+    def _take_idle(self) -> LdapConnection | None:
         while self._idle:
             with suppress(IndexError):
                 until, connection = self._idle.pop()

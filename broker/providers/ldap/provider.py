@@ -10,34 +10,34 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
-from broker.providers.ldap.account_status import ASKED, kept_out
-from broker.providers.ldap.bind_errors import SUCCESS, WRONG_PASSWORD, may_be_proved, proved_by_openldap
+from broker.providers.ldap.account_status import STATUS_ATTRIBUTES, account_refusal
+from broker.providers.ldap.bind_errors import SUCCESS, WRONG_PASSWORD, as_openldap_means, needs_vendor_to_judge
 from broker.providers.ldap.connection import (
     BASE,
     Address,
-    Answer,
-    Broken,
+    ChangeUnconfirmed,
     Entry,
     LdapConnection,
+    LdapConnectionError,
+    LdapResult,
     Transport,
-    Unanswered,
     tls_context,
 )
-from broker.providers.ldap.dn import escape_dn_value, escape_filter_value, first_value, normalise_dn
-from broker.providers.ldap.groups import Groups, texts
+from broker.providers.ldap.dn import escape_dn_value, escape_filter_value, first_rdn_value, normalise_dn
+from broker.providers.ldap.groups import GroupResolver, text_values
 from broker.providers.ldap.passwords import (
     MAX_PASSWORD,
-    Change,
-    ChangeOutcome,
-    changed_as_oneself,
-    changed_by_service,
-    objection,
-    proved,
-    sendable,
+    PasswordChangeResult,
+    PasswordChangeStatus,
+    bind_as_user,
+    change_own_password,
+    change_password_as_service,
+    is_sendable_text,
+    validate_new_password,
 )
-from broker.providers.ldap.pool import Pool, Servers
-from broker.providers.ldap.stable_ids import filter_of, stable_id, stable_ids
-from broker.providers.ldap.vendors import Kind, kind_of
+from broker.providers.ldap.pool import ConnectionPool, ServerList
+from broker.providers.ldap.stable_ids import stable_id, stable_id_attributes, stable_id_filter
+from broker.providers.ldap.vendors import DirectoryVendor, detect_vendor
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
 __all__ = ["LdapConfig", "LdapProvider", "escape_dn_value", "escape_filter_value", "normalise_dn"]
@@ -157,7 +157,7 @@ class LdapProvider:
     ) -> None:
         self.config = config
         self._now = now
-        self._pace = _Pace(monotonic, sleep)
+        self._timing = _ResponseTiming(monotonic, sleep)
         transport = Transport(
             tls_context(config.ca_file, insecure_skip_tls_verify=config.insecure_skip_tls_verify),
             config.start_tls,
@@ -165,11 +165,11 @@ class LdapProvider:
             config.receive_timeout,
             monotonic,
         )
-        servers = Servers(tuple(Address.parse(url) for url in config.urls), monotonic)
+        servers = ServerList(tuple(Address.parse(url) for url in config.urls), monotonic)
 
-        def pool(open_: Callable[[Address], LdapConnection]) -> Pool:
+        def pool(open_: Callable[[Address], LdapConnection]) -> ConnectionPool:
             patience = config.connect_timeout + config.receive_timeout
-            return Pool(
+            return ConnectionPool(
                 servers,
                 open_,
                 keep=config.pool_size,
@@ -183,14 +183,14 @@ class LdapProvider:
         # bind.
         self._service = pool(lambda address: _service_connection(address, transport, config))
         self._binds = pool(lambda address: LdapConnection(address, transport))
-        self._groups = Groups(
+        self._groups = GroupResolver(
             self._service,
             member_of_attribute=config.member_of_attribute,
             base=config.group_base,
             filter_=config.group_filter,
             nested=config.nested_groups,
         )
-        self._asked = _asked_attributes(config)
+        self._attributes = _asked_attributes(config)
 
     def authenticate(self, username: str, password: str) -> Identity | Refusal:
         """Return who this is, or for the audit log why nobody; raises ProviderUnavailable.
@@ -198,51 +198,51 @@ class LdapProvider:
         An unknown name costs a bind as a wrong password does, and every refusal by the directory takes at least as long
         as wrong passwords lately took.
         """
-        name = self.plain_name(username)
-        unaskable = _unaskable(name, password)
+        name = self.strip_login_domain(username)
+        unaskable = _validate_credentials(name, password)
         if unaskable:
             return unaskable
-        entry = self._entry(name, password)
+        entry = self._find_entry_by_name(name, password)
         if isinstance(entry, Refusal):
             return entry
-        return self._prove(entry.dn, password) or self._identity(entry)
+        return self._verify_password(entry.dn, password) or self._identity(entry)
 
-    def look_up(self, identity: Identity) -> Identity | Refusal:
+    def refresh_identity(self, identity: Identity) -> Identity | Refusal:
         """Return who somebody proved earlier is by now, with the groups of now; raises ProviderUnavailable.
 
         Whoever is not there any more, or whose account is disabled, expired or locked, is refused. A new name changes
         nothing: the stable id says who it is (THREATS E11, E12).
         """
-        entry = self._entry_of(identity)
+        entry = self._find_entry_by_id(identity)
         if entry is None:
-            return Refusal("unknown user", counted=False)
-        found = kept_out(entry, self._now()) or self._identity(entry)
+            return Refusal("unknown user", counts_as_failure=False)
+        found = account_refusal(entry, self._now()) or self._identity(entry)
         return replace(found, authenticated_at=identity.authenticated_at) if isinstance(found, Identity) else found
 
-    def change_password(self, username: str, old: str, new: str) -> ChangeOutcome:
+    def change_password(self, username: str, old: str, new: str) -> PasswordChangeResult:
         """Prove who this is by the old password and change it as that person; raises ProviderUnavailable.
 
         Wrong old passwords and unknown names are one outcome, REFUSED, whose ``refusal`` is as of ``authenticate``. No
         request is sent twice: the outcome is UNKNOWN where the directory fell silent after it got the new password.
         """
         if not self.config.changes_passwords:
-            return ChangeOutcome(Change.IMPOSSIBLE, detail="the settings say so")
-        name = self.plain_name(username)
-        unaskable = _unaskable(name, old)
+            return PasswordChangeResult(PasswordChangeStatus.IMPOSSIBLE, detail="the settings say so")
+        name = self.strip_login_domain(username)
+        unaskable = _validate_credentials(name, old)
         if unaskable:
-            return ChangeOutcome.refused(unaskable)
-        objected = objection(old, new)
+            return PasswordChangeResult.refused(unaskable)
+        objected = validate_new_password(old, new)
         if objected:
-            return ChangeOutcome(objected)
-        kind = self._service.run(kind_of)
-        entry = self._entry(name, old)
+            return PasswordChangeResult(objected)
+        kind = self._service.run(detect_vendor)
+        entry = self._find_entry_by_name(name, old)
         if isinstance(entry, Refusal):
-            return ChangeOutcome.refused(entry)
+            return PasswordChangeResult.refused(entry)
         try:
             return self._change(kind, entry.dn, old, new)
-        except Unanswered as error:
+        except ChangeUnconfirmed as error:
             _LOG.warning("ldap directory %s: whether a password was changed is not known: %s", self.config.name, error)
-            return ChangeOutcome(Change.UNKNOWN, detail=str(error))
+            return PasswordChangeResult(PasswordChangeStatus.UNKNOWN, detail=str(error))
 
     def check(self) -> None:
         """Return when the directory answers the service account; raises ProviderUnavailable."""
@@ -258,7 +258,7 @@ class LdapProvider:
         self._service.close()
         self._binds.close()
 
-    def plain_name(self, username: str) -> str:
+    def strip_login_domain(self, username: str) -> str:
         """Return the name that is looked for: without its domain, where that is one of ``login_domains``."""
         domains = {domain.casefold() for domain in self.config.login_domains}
         domain, slash, name = username.partition("\\")
@@ -267,90 +267,90 @@ class LdapProvider:
         name, at, domain = username.rpartition("@")
         return name if at and domain.casefold() in domains else username
 
-    def _entry(self, name: str, password: str) -> Entry | Refusal:
+    def _find_entry_by_name(self, name: str, password: str) -> Entry | Refusal:
         """Return the one entry of this name; whoever has none is refused as a wrong password is."""
         filter_ = self.config.user_filter.replace("{username}", escape_filter_value(name))
         # Two are as many as it takes to know that the name is ambiguous.
         found = self._service.run(
-            lambda connection: connection.search(self.config.user_base, filter_, self._asked, limit=2)
+            lambda connection: connection.search(self.config.user_base, filter_, self._attributes, limit=2)
         )
         if len(found.entries) != 1 or not found.complete or not found.entries[0].dn:
-            return self._nobody(password, "ambiguous user name" if found.entries else "unknown user")
+            return self._refuse_unknown_user(password, "ambiguous user name" if found.entries else "unknown user")
         return found.entries[0]
 
-    def _entry_of(self, identity: Identity) -> Entry | None:
+    def _find_entry_by_id(self, identity: Identity) -> Entry | None:
         """Return the entry of somebody whose stable id is known, wherever it was moved and whatever it is called."""
-        by_id = filter_of(identity.subject, self.config.id_attribute)
+        by_id = stable_id_filter(identity.subject, self.config.id_attribute)
         # By name first: directories keep an index of names, and not always one of ids.
         filters = (
             self.config.user_filter.replace("{username}", escape_filter_value(identity.name)),
             f"(&{self.config.user_filter.replace('{username}', '*')}{by_id})",
         )
         for filter_ in filters:
-            for entry in self._found(filter_, (*self._asked, *ASKED)):
+            for entry in self._search_one(filter_, (*self._attributes, *STATUS_ATTRIBUTES)):
                 if stable_id(entry, self.config.id_attribute) == identity.subject:
                     return entry
         return None
 
-    def _found(self, filter_: str, attributes: tuple[str, ...]) -> tuple[Entry, ...]:
+    def _search_one(self, filter_: str, attributes: tuple[str, ...]) -> tuple[Entry, ...]:
         # Two are as many as it takes to know that a name is ambiguous.
         base = self.config.user_base
         found = self._service.run(lambda connection: connection.search(base, filter_, attributes, limit=2))
         return found.entries if found.complete and len(found.entries) == 1 and found.entries[0].dn else ()
 
-    def _nobody(self, password: str, reason: str) -> Refusal:
+    def _refuse_unknown_user(self, password: str, reason: str) -> Refusal:
         """Refuse after a bind that cannot succeed, so that the answer takes as long as for a wrong password."""
         dn = f"cn={escape_dn_value(uuid.UUID(int=0).hex)},{self.config.user_base}"
-        started = self._pace.start()
-        self._binds.run(lambda connection: proved(connection, dn, password))
-        self._pace.keep(started)
+        started = self._timing.start()
+        self._binds.run(lambda connection: bind_as_user(connection, dn, password))
+        self._timing.keep(started)
         return Refusal(reason)
 
-    def _prove(self, dn: str, password: str) -> Refusal | None:
-        started = self._pace.start()
-        refusal = self._binds.run(lambda connection: proved(connection, dn, password))
-        return None if refusal is None else self._settled(refusal, started)
+    def _verify_password(self, dn: str, password: str) -> Refusal | None:
+        started = self._timing.start()
+        refusal = self._binds.run(lambda connection: bind_as_user(connection, dn, password))
+        return None if refusal is None else self._complete_refusal(refusal, started)
 
-    def _settled(self, refusal: Refusal, started: float) -> Refusal:
+    def _complete_refusal(self, refusal: Refusal, started: float) -> Refusal:
         """Return a refusal by the directory when it is due, with what its kind adds to it."""
         if refusal.reason == WRONG_PASSWORD:
-            self._pace.learn(started)
-        if may_be_proved(refusal) and self._service.run(kind_of) is Kind.OPENLDAP:
-            refusal = proved_by_openldap(refusal)
-        self._pace.keep(started)
+            self._timing.learn(started)
+        if needs_vendor_to_judge(refusal) and self._service.run(detect_vendor) is DirectoryVendor.OPENLDAP:
+            refusal = as_openldap_means(refusal)
+        self._timing.keep(started)
         return refusal
 
-    def _change(self, kind: Kind, dn: str, old: str, new: str) -> ChangeOutcome:
-        started = self._pace.start()
-        outcome = self._binds.run(lambda connection: changed_as_oneself(connection, kind, dn, old, new))
+    def _change(self, kind: DirectoryVendor, dn: str, old: str, new: str) -> PasswordChangeResult:
+        started = self._timing.start()
+        outcome = self._binds.run(lambda connection: change_own_password(connection, kind, dn, old, new))
         if outcome.refusal is None:
             return outcome
-        refusal = self._settled(outcome.refusal, started)
-        if kind is not Kind.ACTIVE_DIRECTORY or not refusal.changeable:
-            return ChangeOutcome.refused(refusal)
+        refusal = self._complete_refusal(outcome.refusal, started)
+        if kind is not DirectoryVendor.ACTIVE_DIRECTORY or not refusal.changeable:
+            return PasswordChangeResult.refused(refusal)
         if not self.config.bind_dn:
-            return ChangeOutcome(Change.IMPOSSIBLE, refusal, "needs a service account")
-        return self._service.run(lambda connection: changed_by_service(connection, dn, old, new))
+            return PasswordChangeResult(PasswordChangeStatus.IMPOSSIBLE, refusal, "needs a service account")
+        return self._service.run(lambda connection: change_password_as_service(connection, dn, old, new))
 
     def _identity(self, entry: Entry) -> Identity | Refusal:
         subject = stable_id(entry, self.config.id_attribute)
-        name = next(iter(texts(entry, self.config.username_attribute)), "")
+        name = next(iter(text_values(entry, self.config.username_attribute)), "")
         if not subject or not name:
-            return Refusal("entry without stable id or name", entry.dn, counted=False)
+            return Refusal("entry without stable id or name", entry.dn, counts_as_failure=False)
         groups = self._groups.of(entry, name)
-        attributes = {attribute: texts(entry, attribute) for attribute in self.config.attributes}
+        attributes = {attribute: text_values(entry, attribute) for attribute in self.config.attributes}
         return Identity(
             provider=self.config.provider,
             subject=subject,
             name=name,
             authenticated_at=self._now(),
             groups=groups,
-            group_names=tuple(first_value(group) for group in groups),
+            group_names=tuple(first_rdn_value(group) for group in groups),
             attributes=MappingProxyType({attribute: values for attribute, values in attributes.items() if values}),
         )
 
 
-class _Pace:
+class _ResponseTiming:
     """How long a wrong password takes here, and the patience to let no other refusal be quicker.
 
     Without it a directory with a slow password hash would answer for names that it does not know at once.
@@ -386,27 +386,27 @@ def _service_connection(address: Address, transport: Transport, config: LdapConf
     return connection
 
 
-def _require_success(answer: Answer) -> None:
+def _require_success(answer: LdapResult) -> None:
     if answer.result != SUCCESS:
-        raise Broken(f"the service account may not bind: result {answer.result}: {answer.message}")
+        raise LdapConnectionError(f"the service account may not bind: result {answer.result}: {answer.message}")
 
 
-def _unaskable(name: str, password: str) -> Refusal | None:
+def _validate_credentials(name: str, password: str) -> Refusal | None:
     """Return why this needs no request at all; no password is tried, so a lockout need not count it."""
     wrong = {
         "empty user name": not name.strip(),
         # RFC 4513 5.1.2: an empty password binds anonymously.
         "empty password": not password,
         "impossible user name": len(name) > _MAX_USERNAME or not name.isprintable(),
-        "impossible password": len(password) > MAX_PASSWORD or not sendable(password),
+        "impossible password": len(password) > MAX_PASSWORD or not is_sendable_text(password),
     }
-    return next((Refusal(reason, counted=False) for reason, applies in wrong.items() if applies), None)
+    return next((Refusal(reason, counts_as_failure=False) for reason, applies in wrong.items() if applies), None)
 
 
 def _asked_attributes(config: LdapConfig) -> tuple[str, ...]:
     asked = (
         config.username_attribute,
-        *stable_ids(config.id_attribute),
+        *stable_id_attributes(config.id_attribute),
         config.member_of_attribute,
         *config.attributes,
     )

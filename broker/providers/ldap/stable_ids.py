@@ -5,36 +5,38 @@ from uuid import UUID
 
 from broker.providers.ldap.connection import Entry
 from broker.providers.ldap.dn import escape_filter_value
-from broker.providers.ldap.groups import texts
+from broker.providers.ldap.groups import text_values
 
 _STABLE_IDS: Final = ("objectGUID", "entryUUID", "ipaUniqueID", "nsUniqueId")
 _GUID: Final = "objectguid"
 _OCTETS: Final = 16  # of a GUID
 
 
-def stable_ids(configured: str) -> tuple[str, ...]:
+def stable_id_attributes(configured: str) -> tuple[str, ...]:
     """Return the attributes that may hold it: the one that is configured, or the usual ones, the first one first."""
     return (configured,) if configured else _STABLE_IDS
 
 
 def stable_id(entry: Entry, configured: str) -> str:
     """Return the id that an entry has, or nothing."""
-    for attribute in stable_ids(configured):
+    for attribute in stable_id_attributes(configured):
         values = entry.attributes.get(attribute.lower(), ())
         if values and attribute.lower() == _GUID and len(values[0]) == _OCTETS:
             return str(UUID(bytes_le=values[0]))
         if values:
-            return next(iter(texts(entry, attribute)), "")
+            return next(iter(text_values(entry, attribute)), "")
     return ""
 
 
-def filter_of(subject: str, configured: str) -> str:
+def stable_id_filter(subject: str, configured: str) -> str:
     """Return the filter that finds an entry by its id.
 
     To a server, an attribute that it does not know, or a value that the attribute cannot have, fits nothing (RFC 4511
     4.5.1.7).
     """
-    return f"(|{''.join(f'({attribute}={_value(attribute, subject)})' for attribute in stable_ids(configured))})"
+    return (
+        f"(|{''.join(f'({attribute}={_value(attribute, subject)})' for attribute in stable_id_attributes(configured))})"
+    )
 
 
 def _value(attribute: str, subject: str) -> str:

@@ -11,7 +11,7 @@ _OPENLDAP: Final = b"openldaprootdse"
 _ASKED: Final = ("objectClass", "supportedCapabilities")
 
 
-class Kind(Enum):
+class DirectoryVendor(Enum):
     """The kinds that differ; whatever does not say which it is keeps to the standards and promises no more."""
 
     ACTIVE_DIRECTORY = "Active Directory"
@@ -19,11 +19,11 @@ class Kind(Enum):
     OTHER = "other"
 
 
-def kind_of(connection: LdapConnection) -> Kind:
+def detect_vendor(connection: LdapConnection) -> DirectoryVendor:
     """Return what the server's root DSE (RFC 4512 5.1) says that it is; raises Broken."""
     found = connection.search("", "(objectClass=*)", _ASKED, limit=1, scope=BASE)
     attributes = found.entries[0].attributes if found.entries else {}
     if _ACTIVE_DIRECTORY in attributes.get("supportedcapabilities", ()):
-        return Kind.ACTIVE_DIRECTORY
+        return DirectoryVendor.ACTIVE_DIRECTORY
     classes = {name.lower() for name in attributes.get("objectclass", ())}
-    return Kind.OPENLDAP if _OPENLDAP in classes else Kind.OTHER
+    return DirectoryVendor.OPENLDAP if _OPENLDAP in classes else DirectoryVendor.OTHER

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from broker.runtime.fetch import Fetcher, NotFetched
+from broker.runtime.fetch import Fetcher, FetchError
 from iam.errors import IDPCommunicationError, InvalidIdentityToken
 from iam.policy.strict_json import Number, load
 
@@ -79,7 +79,7 @@ class GitHub:
     def _load(self, ask: Any) -> Any:  # noqa: ANN401 - as above
         try:
             return load(ask().decode("utf-8"))
-        except NotFetched as error:
+        except FetchError as error:
             if error.status in (400, 401):
                 raise InvalidIdentityToken("The provider refused the code.", log=str(error)) from error
             raise IDPCommunicationError(_AWAY, log=str(error)) from error

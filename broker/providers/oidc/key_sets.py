@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from broker.providers.oidc.keys import BadKeys, VerificationKey, read_keys
-from broker.runtime.fetch import Fetcher, NotFetched
+from broker.providers.oidc.keys import InvalidJwks, VerificationKey, parse_jwks
+from broker.runtime.fetch import Fetcher, FetchError
 from iam.errors import IDPCommunicationError
 from iam.policy.strict_json import Number, load
 
@@ -25,7 +25,7 @@ NO_KEY = (
 
 
 @dataclass(slots=True)
-class _Kept:
+class _CachedJwks:
     """What is known of one issuer; times are of the monotonic clock."""
 
     keys: tuple[VerificationKey, ...] = ()
@@ -37,7 +37,7 @@ class _Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class JwksStatus:
     """What this process knows of an issuer: how many keys, since how many seconds, and what went wrong at last."""
 
     keys: int
@@ -45,16 +45,16 @@ class Known:
     wrong: str
 
 
-class KeySets:
+class JwksCache:
     """Gives the keys of issuers, named by their addresses; ``elsewhere`` has other places for their documents."""
 
     def __init__(
-        self, fetcher: Fetcher, *, monotonic: Callable[[], float], elsewhere: dict[str, str] | None = None
+        self, fetcher: Fetcher, *, monotonic: Callable[[], float], url_overrides: dict[str, str] | None = None
     ) -> None:
         self._fetcher = fetcher
         self._monotonic = monotonic
-        self._elsewhere = elsewhere or {}
-        self._kept: dict[str, _Kept] = {}
+        self._elsewhere = url_overrides or {}
+        self._kept: dict[str, _CachedJwks] = {}
         self._guard = threading.Lock()
 
     def keys(self, issuer: str) -> tuple[VerificationKey, ...]:
@@ -69,33 +69,33 @@ class KeySets:
             raise IDPCommunicationError(NO_KEY, log=f"{issuer[:200]}: {kept.wrong}")
         return kept.keys
 
-    def newer(self, issuer: str, known: tuple[VerificationKey, ...]) -> tuple[VerificationKey, ...]:
+    def refetch(self, issuer: str, known: tuple[VerificationKey, ...]) -> tuple[VerificationKey, ...]:
         """Return the keys of an issuer, fetched again if these are what is known and the interval is over."""
         kept = self._of(issuer)
         if kept.keys == known:
             self._refresh(issuer, kept, lambda: kept.keys == known, wait=True)
         return kept.keys
 
-    def about(self, issuer: str) -> Mapping[str, object]:
+    def discovery_document(self, issuer: str) -> Mapping[str, object]:
         """Return what the issuer's discovery document says; raise IDPCommunicationError."""
         self.keys(issuer)
         return self._of(issuer).about
 
-    def known(self, issuer: str) -> Known | None:
+    def status(self, issuer: str) -> JwksStatus | None:
         """Return what is known of an issuer without asking it; None where nobody has asked it yet."""
         kept = self._kept.get(issuer)
         if kept is None or kept.tried == _NEVER:
             return None
-        return Known(len(kept.keys), None if kept.fetched == _NEVER else self._age(kept), kept.wrong)
+        return JwksStatus(len(kept.keys), None if kept.fetched == _NEVER else self._age(kept), kept.wrong)
 
-    def _of(self, issuer: str) -> _Kept:
+    def _of(self, issuer: str) -> _CachedJwks:
         with self._guard:
-            return self._kept.setdefault(issuer, _Kept())
+            return self._kept.setdefault(issuer, _CachedJwks())
 
-    def _age(self, kept: _Kept) -> float:
+    def _age(self, kept: _CachedJwks) -> float:
         return self._monotonic() - kept.fetched
 
-    def _refresh(self, issuer: str, kept: _Kept, wanted: Callable[[], bool], *, wait: bool) -> None:
+    def _refresh(self, issuer: str, kept: _CachedJwks, wanted: Callable[[], bool], *, wait: bool) -> None:
         """Fetch, unless somebody else did while this one waited, or somebody tried a moment ago."""
         if self._monotonic() - kept.tried < _INTERVAL and not kept.turn.locked():
             return
@@ -108,7 +108,7 @@ class KeySets:
             kept.tried = now
             try:
                 about, keys = self._fetch(issuer)
-            except (NotFetched, BadKeys) as error:
+            except (FetchError, InvalidJwks) as error:
                 kept.wrong = str(error)
                 return
             # What the issuer says counts, also where it says that no key may sign any more.
@@ -121,11 +121,11 @@ class KeySets:
         place = self._elsewhere.get(issuer, issuer)
         about = _object(self._fetcher.get(place.rstrip("/") + _DISCOVERY))
         if about.get("issuer") != issuer:  # OpenID Connect Discovery, section 4.3
-            raise BadKeys(f"the discovery document is of another issuer: {about.get('issuer')!s:.200}")
+            raise InvalidJwks(f"the discovery document is of another issuer: {about.get('issuer')!s:.200}")
         address = about.get("jwks_uri")
         if not isinstance(address, str) or isinstance(address, Number):
-            raise BadKeys("the discovery document has no jwks_uri")
-        keys = read_keys(_text(self._fetcher.get(address)))
+            raise InvalidJwks("the discovery document has no jwks_uri")
+        keys = parse_jwks(_text(self._fetcher.get(address)))
         return about, keys
 
 
@@ -133,9 +133,9 @@ def _object(data: bytes) -> dict[str, object]:
     try:
         found = load(_text(data))
     except (ValueError, RecursionError) as error:
-        raise BadKeys("the discovery document is not JSON") from error
+        raise InvalidJwks("the discovery document is not JSON") from error
     if not isinstance(found, dict):
-        raise BadKeys("the discovery document is no JSON object")
+        raise InvalidJwks("the discovery document is no JSON object")
     return found
 
 
@@ -143,4 +143,4 @@ def _text(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise BadKeys("it is not UTF-8") from error
+        raise InvalidJwks("it is not UTF-8") from error

@@ -30,7 +30,7 @@ _ROCA_PRIMES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61,
                 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167)  # fmt: skip
 
 
-class BadKeys(ValueError):
+class InvalidJwks(ValueError):
     """A set of keys of no use; the message says why."""
 
 
@@ -43,7 +43,7 @@ class VerificationKey:
     key: SignatureKey = field(repr=False)
 
 
-def read_keys(text: str) -> tuple[VerificationKey, ...]:
+def parse_jwks(text: str) -> tuple[VerificationKey, ...]:
     """Return the keys of a set that may sign; raise BadKeys for what is no set.
 
     A key that is weak, unknown or not for signatures is left out, as RFC 7517, section 5, asks. Of a set that has a
@@ -52,10 +52,10 @@ def read_keys(text: str) -> tuple[VerificationKey, ...]:
     try:
         found = load(text)
     except (ValueError, RecursionError) as error:
-        raise BadKeys(f"it is not JSON: {error}") from error
+        raise InvalidJwks(f"it is not JSON: {error}") from error
     rows = found.get("keys") if isinstance(found, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows) or len(rows) > _MOST_KEYS:
-        raise BadKeys("it is no set of keys, or has too many")
+        raise InvalidJwks("it is no set of keys, or has too many")
     if any(row.get("kty") == "oct" for row in rows):
         return ()
     keys = [key for row in rows if (key := _key(row)) is not None]
@@ -63,7 +63,7 @@ def read_keys(text: str) -> tuple[VerificationKey, ...]:
     return tuple(keys) if len(set(named)) == len(named) else ()
 
 
-def pick(keys: Sequence[VerificationKey], kid: str | None) -> VerificationKey | None:
+def select_key(keys: Sequence[VerificationKey], kid: str | None) -> VerificationKey | None:
     """Return the key that a token names; a token that names none means the only one there is."""
     if kid is None:
         return keys[0] if len(keys) == 1 else None

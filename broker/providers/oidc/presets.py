@@ -17,7 +17,7 @@ class Preset:
     scopes: str
     name: str | None = None
     kind: str = "oidc"
-    there: str = ""
+    setup_hint: str = ""
 
 
 PRESETS = {
@@ -28,24 +28,24 @@ PRESETS = {
         ),
         "openid profile email offline_access",
         "Microsoft Entra ID",
-        there="Token configuration: add a groups claim, of groups assigned to the application.",
+        setup_hint="Token configuration: add a groups claim, of groups assigned to the application.",
     ),
     "google": Preset(
         re.compile(r"accounts\.google\.com"),
         "openid profile email",
         "Google",
-        there="Google tells no groups: let trust policies ask for accounts.google.com:hd, your Workspace domain.",
+        setup_hint="Google tells no groups: let trust policies ask for accounts.google.com:hd, your Workspace domain.",
     ),
     "okta": Preset(
         re.compile(r"[^/]+(/oauth2/[0-9A-Za-z]+)?"),
         "openid profile email groups offline_access",
         "Okta",
-        there="Sign On: a groups claim filter; General: the grant type Refresh Token.",
+        setup_hint="Sign On: a groups claim filter; General: the grant type Refresh Token.",
     ),
     "keycloak": Preset(
         re.compile(r".+/realms/[^/]+"),
         "openid profile email",
-        there="Client scopes: a mapper Group Membership, full path off. Settings: Backchannel logout session required.",
+        setup_hint="Client scopes: mapper Group Membership, full path off. Settings: Backchannel logout session required.",
     ),
     "github": Preset(
         re.compile(r"github\.com"),

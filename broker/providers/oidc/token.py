@@ -18,7 +18,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
-from broker.providers.oidc.keys import VerificationKey, pick
+from broker.providers.oidc.keys import VerificationKey, select_key
 from iam.errors import ExpiredTokenException, InvalidIdentityToken
 from iam.policy.strict_json import Number, load
 
@@ -34,7 +34,7 @@ NO_JWT = "The ID Token provided is not a valid JWT. (You may see this error if y
 
 
 @dataclass(frozen=True, slots=True)
-class Unverified:
+class UnverifiedToken:
     """What a token says before anybody has vouched for it; ``claims`` keep numbers as they were written."""
 
     text: str
@@ -45,7 +45,7 @@ class Unverified:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
+class ExpectedToken:
     """What a token must fit: for which clients it may have been issued (None: any), and when."""
 
     clients: Collection[str] | None
@@ -66,13 +66,13 @@ class Token:
     claims: Mapping[str, Any]
 
 
-def read(text: str, *, logout: bool = False) -> Unverified:
+def parse_token(text: str, *, logout: bool = False) -> UnverifiedToken:
     """Return what a token says, unverified; raise InvalidIdentityToken. ``logout``: it is to be a logout token."""
     parts = text.split(".")
     if not _SHORTEST <= len(text) <= _LONGEST or len(parts) != 3 or not all(map(_PART.fullmatch, parts)):  # noqa: PLR2004 - as said
         _refuse(NO_JWT, "not three parts in base64url")
-    header, claims = _members(parts[0]), _members(parts[1])
-    _decoded(parts[2])
+    header, claims = _parse_json_part(parts[0]), _parse_json_part(parts[1])
+    _decode(parts[2])
     algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
     if not _is_text(algorithm) or (kid is not None and not _is_text(kid)):
         _refuse(NO_JWT, "alg or kid is no text")
@@ -83,15 +83,15 @@ def read(text: str, *, logout: bool = False) -> Unverified:
     issuer = claims.get("iss")
     if not _is_text(issuer) or not issuer:
         _refuse("Missing a required claim: iss")
-    return Unverified(text, algorithm, kid, issuer, claims)
+    return UnverifiedToken(text, algorithm, kid, issuer, claims)
 
 
-def verify(token: Unverified, keys: Sequence[VerificationKey]) -> bool:
+def verify_signature(token: UnverifiedToken, keys: Sequence[VerificationKey]) -> bool:
     """Return whether the key that the token names has signed it; raise InvalidIdentityToken where it has not.
 
     False means that no such key is known, and that it may be worth asking the issuer again.
     """
-    key = pick(keys, token.kid)
+    key = select_key(keys, token.kid)
     if key is None:
         return False
     if token.algorithm not in key.algorithms:
@@ -99,7 +99,7 @@ def verify(token: Unverified, keys: Sequence[VerificationKey]) -> bool:
     try:
         if isinstance(key.key, OKPKey):  # of which joserfc warns: RFC 9864 gave the algorithm another name
             data, _, mark = token.text.rpartition(".")
-            _edwards(key.key).verify(_decoded(mark), data.encode())
+            _ed25519_key(key.key).verify(_decode(mark), data.encode())
             return True
         jws.deserialize_compact(token.text, key.key, algorithms=[token.algorithm], registry=_REGISTRY)
     except (JoseError, InvalidSignature, ValueError, TypeError) as error:
@@ -107,7 +107,7 @@ def verify(token: Unverified, keys: Sequence[VerificationKey]) -> bool:
     return True
 
 
-def _edwards(key: OKPKey) -> Ed25519PublicKey:
+def _ed25519_key(key: OKPKey) -> Ed25519PublicKey:
     found = key.public_key
     if not isinstance(found, Ed25519PublicKey):
         raise TypeError("no key of Ed25519")
@@ -119,7 +119,7 @@ _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "E
 _REGISTRY = jws.JWSRegistry(algorithms=_ALGORITHMS, strict_check_header=False)
 
 
-def check(token: Unverified, expected: Expected) -> Token:
+def check_claims(token: UnverifiedToken, expected: ExpectedToken) -> Token:
     """Return what a verified token says, once it fits; raise InvalidIdentityToken, ExpiredTokenException."""
     claims = token.claims
     subject = claims.get("sub")
@@ -153,7 +153,7 @@ def _refuse(message: str, detail: str = "") -> NoReturn:
     raise InvalidIdentityToken(message, log=f"{message} ({detail})" if detail else message)
 
 
-def _decoded(part: str) -> bytes:
+def _decode(part: str) -> bytes:
     """Return the bytes of a part; each has one spelling alone."""
     try:
         found = urlsafe_b64decode(part + "=" * (-len(part) % 4))
@@ -164,9 +164,9 @@ def _decoded(part: str) -> bytes:
     return found
 
 
-def _members(part: str) -> Mapping[str, Any]:
+def _parse_json_part(part: str) -> Mapping[str, Any]:
     try:
-        found = load(_decoded(part).decode("utf-8"))
+        found = load(_decode(part).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         _refuse(NO_JWT, f"not strict JSON: {error!s:.100}")
     if not isinstance(found, dict):

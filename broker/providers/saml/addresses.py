@@ -29,7 +29,7 @@ def is_aws(name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Addresses:
+class ServiceProviderUrls:
     """The addresses of the service provider that stands for one identity provider."""
 
     public_url: str

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, SHA384, SHA512, HashAlgorithm
 
 from iam.saml.signature import DS
-from iam.saml.xml import Element, NotStrict, children, only_child, text_of
+from iam.saml.xml import Element, InvalidXml, children, only_child, text_of
 
 XENC = "{http://www.w3.org/2001/04/xmlenc#}"
 _XENC11 = "{http://www.w3.org/2009/xmlenc11#}"
@@ -47,24 +47,24 @@ def decrypt(encrypted: Element, keys: Sequence[RSAPrivateKey]) -> bytes:
     """Return the text inside an EncryptedAssertion; raise NotStrict, in the same words whatever did not open."""
     data = only_child(encrypted, f"{XENC}EncryptedData")
     if data is None:
-        raise NotStrict("EncryptedAssertion holds no EncryptedData")
+        raise InvalidXml("EncryptedAssertion holds no EncryptedData")
     cipher = _algorithm(data)
     if cipher not in _CIPHERS:
-        raise NotStrict(f"the cipher {cipher[:100]} is not accepted: AES-GCM is")
+        raise InvalidXml(f"the cipher {cipher[:100]} is not accepted: AES-GCM is")
     wrapped = list(encrypted.iter(f"{XENC}EncryptedKey"))
     if not 1 <= len(wrapped) <= _MOST_KEYS:
-        raise NotStrict("there is no encrypted key, or there are too many")
+        raise InvalidXml("there is no encrypted key, or there are too many")
     box = _cipher_value(data)
     for one in wrapped:
-        scheme, value = _oaep(one), _cipher_value(one)
+        scheme, value = _oaep_padding(one), _cipher_value(one)
         for key in keys:
-            text = _opened(key, scheme, value, _CIPHERS[cipher], box)
+            text = _try_decrypt(key, scheme, value, _CIPHERS[cipher], box)
             if text is not None:
                 return text
-    raise NotStrict("no key of this provider opens the assertion")
+    raise InvalidXml("no key of this provider opens the assertion")
 
 
-def _opened(key: RSAPrivateKey, scheme: padding.OAEP, value: bytes, size: int, box: bytes) -> bytes | None:
+def _try_decrypt(key: RSAPrivateKey, scheme: padding.OAEP, value: bytes, size: int, box: bytes) -> bytes | None:
     try:
         content_key = key.decrypt(value, scheme)
         if len(content_key) != size:
@@ -79,29 +79,29 @@ def _algorithm(element: Element) -> str:
     return "" if method is None else method.get("Algorithm", "")
 
 
-def _oaep(wrapped: Element) -> padding.OAEP:
+def _oaep_padding(wrapped: Element) -> padding.OAEP:
     """Return how a content key is wrapped; raise NotStrict where that is not RSA-OAEP."""
     name = _algorithm(wrapped)
     if name not in (_OAEP_MGF1P, _OAEP):
-        raise NotStrict(f"the key transport {name[:100]} is not accepted: RSA-OAEP is")
+        raise InvalidXml(f"the key transport {name[:100]} is not accepted: RSA-OAEP is")
     method = only_child(wrapped, f"{XENC}EncryptionMethod")
     parameters = {child.tag: child for child in method} if method is not None else {}
     digest: HashAlgorithm = SHA1()  # noqa: S303 - the default of both schemes
     mask: HashAlgorithm = SHA1()  # noqa: S303 - as above
     if f"{DS}DigestMethod" in parameters:
-        digest = _known(_DIGESTS, parameters.pop(f"{DS}DigestMethod"))
+        digest = _hash_algorithm(_DIGESTS, parameters.pop(f"{DS}DigestMethod"))
     if f"{_XENC11}MGF" in parameters and name == _OAEP:
-        mask = _known(_MASKS, parameters.pop(f"{_XENC11}MGF"))
+        mask = _hash_algorithm(_MASKS, parameters.pop(f"{_XENC11}MGF"))
     parameters.pop(f"{XENC}KeySize", None)
     if parameters:
-        raise NotStrict("the key transport has unknown parameters")
+        raise InvalidXml("the key transport has unknown parameters")
     return padding.OAEP(mgf=padding.MGF1(mask), algorithm=digest, label=None)
 
 
-def _known(table: MappingProxyType[str, HashAlgorithm], element: Element) -> HashAlgorithm:
+def _hash_algorithm(table: MappingProxyType[str, HashAlgorithm], element: Element) -> HashAlgorithm:
     name = element.get("Algorithm", "")
     if name not in table:
-        raise NotStrict(f"the digest {name[:100]} is not accepted")
+        raise InvalidXml(f"the digest {name[:100]} is not accepted")
     return table[name]
 
 
@@ -109,8 +109,8 @@ def _cipher_value(element: Element) -> bytes:
     data = only_child(element, f"{XENC}CipherData")
     values = [] if data is None else list(children(data, f"{XENC}CipherValue"))
     if len(values) != 1:  # a CipherReference names an address, and nothing here is fetched
-        raise NotStrict("CipherData holds no CipherValue")
+        raise InvalidXml("CipherData holds no CipherValue")
     try:
         return b64decode("".join(text_of(values[0]).split()), validate=True)
     except ValueError as error:
-        raise NotStrict("CipherValue is not base64") from error
+        raise InvalidXml("CipherValue is not base64") from error

@@ -13,9 +13,9 @@ from typing import NoReturn
 from urllib.parse import unquote_plus
 
 from iam.errors import ExpiredTokenException, InvalidIdentityToken
-from iam.saml.metadata import moment
-from iam.saml.signature import DS, BadSignature, PublicKey, read_signature, verifies
-from iam.saml.xml import Element, NotStrict, children, only_child, read, text_of
+from iam.saml.metadata import parse_timestamp
+from iam.saml.signature import DS, BadSignature, PublicKey, is_signed_by, read_signature
+from iam.saml.xml import Element, InvalidXml, children, only_child, parse_xml, text_of
 
 _SAML = "{urn:oasis:names:tc:SAML:2.0:assertion}"
 _SAMLP = "{urn:oasis:names:tc:SAML:2.0:protocol}"
@@ -50,42 +50,42 @@ class LogoutRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class LogoutAnswer:
+class LogoutResponse:
     """What became of a request of ours."""
 
     in_response_to: str
     success: bool
 
 
-def from_query(query: str, expected: ExpectedLogout) -> tuple[LogoutRequest | LogoutAnswer, str | None]:
+def parse_redirect(query: str, expected: ExpectedLogout) -> tuple[LogoutRequest | LogoutResponse, str | None]:
     """Return message and RelayState of the raw query string of a redirect.
 
     Raise InvalidIdentityToken, ExpiredTokenException. The signature covers the parameters as they were encoded by the
     sender (Bindings, section 3.4.4.1).
     """
     raw = _parameters(query)
-    kind = _kind(raw)
+    kind = _message_parameter(raw)
     if "SigAlg" not in raw or "Signature" not in raw:
         _refuse(_UNSIGNED)
     signed = "&".join(f"{name}={raw[name]}" for name in (kind, "RelayState", "SigAlg") if name in raw)
     algorithm, signature = unquote_plus(raw["SigAlg"]), _base64(unquote_plus(raw["Signature"]))
-    if not any(verifies(algorithm, key, signature, signed.encode()) for key in expected.keys):
+    if not any(is_signed_by(algorithm, key, signature, signed.encode()) for key in expected.keys):
         _refuse("Signature of the logout message invalid")
-    root = _read(_inflated(_base64(unquote_plus(raw[kind]))))
+    root = _read(_inflate(_base64(unquote_plus(raw[kind]))))
     if next(root.iter(f"{DS}Signature"), None) is not None:
         _refuse("The logout message is signed twice")
     relay_state = unquote_plus(raw["RelayState"]) if "RelayState" in raw else None
     return _message(root, kind, expected), relay_state
 
 
-def from_form(kind: str, text: str, expected: ExpectedLogout) -> LogoutRequest | LogoutAnswer:
+def parse_post(kind: str, text: str, expected: ExpectedLogout) -> LogoutRequest | LogoutResponse:
     """Return the message that was posted as SAMLRequest or SAMLResponse; raise as `from_query`."""
     root = _read(_base64(text))
     if next(children(root, f"{DS}Signature"), None) is None:
         _refuse(_UNSIGNED)
     try:
-        root = read(read_signature(root).verify(expected.keys))
-    except (BadSignature, NotStrict) as wrong:
+        root = parse_xml(read_signature(root).verify(expected.keys))
+    except (BadSignature, InvalidXml) as wrong:
         _refuse("Signature of the logout message invalid", wrong)
     return _message(root, kind, expected)
 
@@ -113,7 +113,7 @@ def _parameters(query: str) -> dict[str, str]:
     return found
 
 
-def _kind(names: dict[str, str]) -> str:
+def _message_parameter(names: dict[str, str]) -> str:
     kinds = [kind for kind in _ROOTS if kind in names]
     if len(kinds) != 1 or "SAMLEncoding" in names:
         _refuse("The request must have either SAMLRequest or SAMLResponse")
@@ -129,7 +129,7 @@ def _base64(text: str) -> bytes:
         _refuse("The logout message is not base64", error)
 
 
-def _inflated(data: bytes) -> bytes:
+def _inflate(data: bytes) -> bytes:
     unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         found = unpacking.decompress(data, _LONGEST)
@@ -142,22 +142,22 @@ def _inflated(data: bytes) -> bytes:
 
 def _read(data: bytes) -> Element:
     try:
-        return read(data)
-    except NotStrict as wrong:
+        return parse_xml(data)
+    except InvalidXml as wrong:
         _refuse("The logout message is not acceptable XML", wrong)
 
 
 # --- what a signed message says ---------------------------------------------------------------------------------------
 
 
-def _message(root: Element, kind: str, expected: ExpectedLogout) -> LogoutRequest | LogoutAnswer:
+def _message(root: Element, kind: str, expected: ExpectedLogout) -> LogoutRequest | LogoutResponse:
     try:
-        return _said(root, kind, expected)
-    except NotStrict as wrong:
+        return _parse_message(root, kind, expected)
+    except InvalidXml as wrong:
         _refuse("The logout message has a part that cannot be read", wrong)
 
 
-def _said(root: Element, kind: str, expected: ExpectedLogout) -> LogoutRequest | LogoutAnswer:
+def _parse_message(root: Element, kind: str, expected: ExpectedLogout) -> LogoutRequest | LogoutResponse:
     if root.tag != _ROOTS[kind] or root.get("Version") != "2.0" or not root.get("ID"):
         _refuse("The message is not one of single logout", root.tag)
     issuer = only_child(root, f"{_SAML}Issuer")
@@ -173,10 +173,10 @@ def _said(root: Element, kind: str, expected: ExpectedLogout) -> LogoutRequest |
     usable_until = issued + _MAX_AGE + expected.skew
     if expected.now >= usable_until:
         raise ExpiredTokenException("The logout message is too old")
-    return _request(root, usable_until, expected) if kind == REQUEST else _answer(root)
+    return _parse_request(root, usable_until, expected) if kind == REQUEST else _parse_response(root)
 
 
-def _request(root: Element, usable_until: datetime, expected: ExpectedLogout) -> LogoutRequest:
+def _parse_request(root: Element, usable_until: datetime, expected: ExpectedLogout) -> LogoutRequest:
     until = _moment(root, "NotOnOrAfter")
     if until is not None and expected.now - expected.skew >= until:
         raise ExpiredTokenException("The logout message is too old")
@@ -189,13 +189,13 @@ def _request(root: Element, usable_until: datetime, expected: ExpectedLogout) ->
     return LogoutRequest(root.get("ID", ""), text_of(name), indexes, usable_until)
 
 
-def _answer(root: Element) -> LogoutAnswer:
+def _parse_response(root: Element) -> LogoutResponse:
     status = only_child(root, f"{_SAMLP}Status")
     code = None if status is None else only_child(status, f"{_SAMLP}StatusCode")
     in_response_to = root.get("InResponseTo", "")
-    return LogoutAnswer(in_response_to, success=code is not None and code.get("Value") == _SUCCESS)
+    return LogoutResponse(in_response_to, success=code is not None and code.get("Value") == _SUCCESS)
 
 
 def _moment(element: Element, name: str) -> datetime | None:
     text = element.get(name)
-    return None if text is None else moment(text)
+    return None if text is None else parse_timestamp(text)

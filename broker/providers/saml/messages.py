@@ -15,7 +15,7 @@ from lxml import etree
 from onelogin.saml2.metadata import OneLogin_Saml2_Metadata as Metadata
 from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils
 
-from broker.providers.saml.addresses import Addresses
+from broker.providers.saml.addresses import ServiceProviderUrls
 from iam.saml.metadata import MD, POST, REDIRECT
 
 _SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
@@ -46,21 +46,21 @@ class Message:
     relay_state: str | None = None
 
 
-def sign_in_request(here: Addresses, address: str, message_id: str, now: datetime, relay_state: str) -> Message:
+def authn_request(sp: ServiceProviderUrls, address: str, message_id: str, now: datetime, relay_state: str) -> Message:
     """Return the request to sign somebody in, to be answered at our address by POST."""
-    root = _root("AuthnRequest", here, address, message_id, now)
+    root = _root("AuthnRequest", sp, address, message_id, now)
     root.set("ProtocolBinding", POST)
-    root.set("AssertionConsumerServiceURL", here.acs)
+    root.set("AssertionConsumerServiceURL", sp.acs)
     etree.SubElement(root, f"{{{_SAMLP}}}NameIDPolicy", AllowCreate="true")
     return Message(address, "SAMLRequest", etree.tostring(root), relay_state)
 
 
-def sign_out_request(
-    here: Addresses, address: str, message_id: str, now: datetime, who: tuple[str, str, str | None]
+def logout_request(
+    sp: ServiceProviderUrls, address: str, message_id: str, now: datetime, who: tuple[str, str, str | None]
 ) -> Message:
     """Return the request to sign somebody out: NameID, its format, and the index of the session, if there is one."""
     name, name_format, index = who
-    root = _root("LogoutRequest", here, address, message_id, now)
+    root = _root("LogoutRequest", sp, address, message_id, now)
     root.set("NotOnOrAfter", _instant(now + timedelta(minutes=5)))
     etree.SubElement(root, f"{{{_SAML}}}NameID", Format=name_format).text = name
     if index is not None:
@@ -68,21 +68,27 @@ def sign_out_request(
     return Message(address, "SAMLRequest", etree.tostring(root), message_id)
 
 
-def sign_out_answer(
-    here: Addresses, address: str, message_id: str, now: datetime, *, in_response_to: str, relay_state: str | None
+def logout_response(
+    sp: ServiceProviderUrls,
+    address: str,
+    message_id: str,
+    now: datetime,
+    *,
+    in_response_to: str,
+    relay_state: str | None,
 ) -> Message:
     """Return the answer that somebody was signed out."""
-    root = _root("LogoutResponse", here, address, message_id, now)
+    root = _root("LogoutResponse", sp, address, message_id, now)
     root.set("InResponseTo", in_response_to)
     status = etree.SubElement(root, f"{{{_SAMLP}}}Status")
     etree.SubElement(status, f"{{{_SAMLP}}}StatusCode", Value=_SUCCESS)
     return Message(address, "SAMLResponse", etree.tostring(root), relay_state)
 
 
-def _root(name: str, here: Addresses, address: str, message_id: str, now: datetime) -> etree._Element:
+def _root(name: str, sp: ServiceProviderUrls, address: str, message_id: str, now: datetime) -> etree._Element:
     attributes = {"ID": message_id, "Version": "2.0", "IssueInstant": _instant(now), "Destination": address}
     root = etree.Element(f"{{{_SAMLP}}}{name}", attributes, _SPACES)
-    etree.SubElement(root, f"{{{_SAML}}}Issuer").text = here.entity_id
+    etree.SubElement(root, f"{{{_SAML}}}Issuer").text = sp.entity_id
     return root
 
 
@@ -93,7 +99,7 @@ def _instant(moment: datetime) -> str:
 # --- how a message travels --------------------------------------------------------------------------------------------
 
 
-def redirect(message: Message, key: SigningKey) -> str:
+def redirect_url(message: Message, key: SigningKey) -> str:
     """Return the address, with the signed message, to which a browser is sent (Bindings, section 3.4.4.1)."""
     parts = {message.parameter: Utils.deflate_and_base64_encode(message.xml.decode())}
     if message.relay_state is not None:
@@ -104,14 +110,14 @@ def redirect(message: Message, key: SigningKey) -> str:
     return f"{message.address}{joint}{signed}&{urlencode({'Signature': signature})}"
 
 
-def form(message: Message, key: SigningKey) -> dict[str, str]:
+def post_fields(message: Message, key: SigningKey) -> dict[str, str]:
     """Return the fields, with the signed message, that a browser posts (Bindings, section 3.5.4)."""
     signed = Utils.add_sign(message.xml, key.private, key.certificate)
     fields = {message.parameter: b64encode(signed if isinstance(signed, bytes) else signed.encode()).decode()}
     return fields | ({} if message.relay_state is None else {"RelayState": message.relay_state})
 
 
-def binding_of(addresses: Mapping[str, str]) -> tuple[str, str] | None:
+def choose_binding(addresses: Mapping[str, str]) -> tuple[str, str] | None:
     """Return binding and address at which an identity provider is told something: by redirect, where it takes that."""
     return next(((one, addresses[one]) for one in (REDIRECT, POST) if one in addresses), None)
 
@@ -119,13 +125,13 @@ def binding_of(addresses: Mapping[str, str]) -> tuple[str, str] | None:
 # --- metadata ---------------------------------------------------------------------------------------------------------
 
 
-def metadata(here: Addresses, key: SigningKey, certificates: Sequence[str], now: datetime) -> bytes:
+def metadata(sp: ServiceProviderUrls, key: SigningKey, certificates: Sequence[str], now: datetime) -> bytes:
     """Return the signed metadata of the service provider; ``certificates`` are all that may sign, now or soon."""
     told = {
-        "entityId": here.entity_id,
+        "entityId": sp.entity_id,
         "NameIDFormat": _ANY_NAME,
-        "assertionConsumerService": {"url": here.acs, "binding": POST},
-        "singleLogoutService": {"url": here.logout, "binding": REDIRECT},
+        "assertionConsumerService": {"url": sp.acs, "binding": POST},
+        "singleLogoutService": {"url": sp.logout, "binding": REDIRECT},
     }
     text = Metadata.builder(
         told, authnsign=True, wsign=True, valid_until=int((now + _VALID_FOR).timestamp()), cache_duration=_CACHED_FOR
@@ -137,7 +143,7 @@ def metadata(here: Addresses, key: SigningKey, certificates: Sequence[str], now:
     redirected = root.find(f".//{MD}SingleLogoutService")
     if redirected is None:
         raise ValueError("python3-saml wrote metadata without a SingleLogoutService")
-    posted = etree.Element(f"{MD}SingleLogoutService", Binding=POST, Location=here.logout)
+    posted = etree.Element(f"{MD}SingleLogoutService", Binding=POST, Location=sp.logout)
     redirected.addnext(posted)
     signed = Metadata.sign_metadata(etree.tostring(root), key.private, key.certificate)
     return signed if isinstance(signed, bytes) else signed.encode()

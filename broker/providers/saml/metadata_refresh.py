@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from broker.audit.log import AuditLog
-from broker.audit.operator import keep, operator_record
-from broker.runtime.fetch import Fetcher, NotFetched
+from broker.audit.operator import operator_record, store_record
+from broker.runtime.fetch import Fetcher, FetchError
 from iam.arn import Random, iam_arn
 from iam.errors import ServiceError
 from iam.saml.metadata import IdpMetadata, InvalidMetadata, parse_metadata, read_metadata
@@ -32,7 +32,7 @@ _LONGEST_ERROR = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class UpcomingExpiry:
     """A certificate, or the metadata itself, that ends soon or has ended."""
 
     provider: str
@@ -67,13 +67,13 @@ class MetadataRefresh:
             for row in self._due():
                 if self._claim(row):
                     asked += 1
-                    self._try(row)
+                    self._refresh_safely(row)
             self._warn()
         except ServiceError as error:
             log.warning("metadata was not refreshed: %s", error.log)
         return asked
 
-    def _try(self, row: Row[Any]) -> None:
+    def _refresh_safely(self, row: Row[Any]) -> None:
         try:
             self.refresh(row)
         except ServiceError:
@@ -85,17 +85,17 @@ class MetadataRefresh:
         """Fetch one provider's metadata and keep it; return what was wrong, or nothing."""
         arn = iam_arn(row.account_id, "saml-provider/", row.name, "")
         try:
-            text, found = self._fetched(row)
-        except (NotFetched, InvalidMetadata, UnicodeDecodeError) as error:
+            text, found = self._fetch(row)
+        except (FetchError, InvalidMetadata, UnicodeDecodeError) as error:
             wrong = str(error)[:_LONGEST_ERROR]
             log.warning("metadata of %s was not refreshed: %a", arn, wrong)
-            with self.store.write(revise=False) as tx:
+            with self.store.write(bump_revision=False) as tx:
                 tx.execute(update(saml_provider).where(_COLUMNS.id == row.id).values(refresh_error=wrong))
             return wrong
         self._keep(row, arn, text, found)
         return ""
 
-    def _fetched(self, row: Row[Any]) -> tuple[str, IdpMetadata]:
+    def _fetch(self, row: Row[Any]) -> tuple[str, IdpMetadata]:
         """Return new metadata of the same identity provider."""
         text = self.fetcher.get(row.metadata_url).decode()
         found = read_metadata(text.encode(), now=self.now())
@@ -112,13 +112,16 @@ class MetadataRefresh:
     def _claim(self, row: Row[Any]) -> bool:
         mine = (_COLUMNS.id == row.id, _COLUMNS.refresh_at == row.refresh_at)
         later = _milliseconds(self.now() + _RETRY)
-        with self.store.write(revise=False) as tx:
+        with self.store.write(bump_revision=False) as tx:
             return bool(tx.execute(update(saml_provider).where(*mine).values(refresh_at=later)).rowcount)
 
     def _keep(self, row: Row[Any], arn: str, text: str, found: IdpMetadata) -> None:
         now = self.now()
         changed = text != row.metadata
-        values: dict[str, object] = {"refresh_at": _milliseconds(now + next_after(found, now)), "refresh_error": None}
+        values: dict[str, object] = {
+            "refresh_at": _milliseconds(now + refresh_interval(found, now)),
+            "refresh_error": None,
+        }
         record = None
         if changed:
             until = found.valid_until
@@ -128,10 +131,10 @@ class MetadataRefresh:
             self.audit.check()
         # Only over what was there when the fetch began: an administrator may have been quicker.
         same = (_COLUMNS.id == row.id, _COLUMNS.metadata_url == row.metadata_url, _COLUMNS.metadata == row.metadata)
-        with self.store.write(revise=changed) as tx:
+        with self.store.write(bump_revision=changed) as tx:
             kept = tx.execute(update(saml_provider).where(*same).values(values)).rowcount
             if kept and record is not None:
-                keep(tx, record)
+                store_record(tx, record)
         if kept and record is not None:
             self.audit.append(record)
 
@@ -145,15 +148,15 @@ class MetadataRefresh:
         """Log what ends within thirty days, once a day and once for all workers."""
         now = self.now()
         with self.store.read() as tx:
-            endings = list(ending(tx, now))
+            endings = list(upcoming_expiries(tx, now))
         tomorrow = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         for one in endings:
             told = f"{one.provider}|{one.what}|{now:%Y-%m-%d}"
-            if self.single_use.spend("saml-warning", told, tomorrow, now):
+            if self.single_use.consume("saml-warning", told, tomorrow, now):
                 log.warning("%s", one.sentence(now))
 
 
-def ending(tx: Connection, now: datetime) -> Iterator[Ending]:
+def upcoming_expiries(tx: Connection, now: datetime) -> Iterator[UpcomingExpiry]:
     """Yield what ends within thirty days: certificates that sign for identity providers, and metadata."""
     for row in tx.execute(select(saml_provider).order_by(_COLUMNS.account_id, _COLUMNS.name_key)):
         arn = iam_arn(row.account_id, "saml-provider/", row.name, "")
@@ -163,12 +166,12 @@ def ending(tx: Connection, now: datetime) -> Iterator[Ending]:
             continue
         for one in found.certificates:
             if one.until - now <= _WARN_BEFORE:
-                yield Ending(arn, f"the certificate {one.fingerprint[:16]} ({one.subject})", one.until)
+                yield UpcomingExpiry(arn, f"the certificate {one.fingerprint[:16]} ({one.subject})", one.until)
         if found.valid_until is not None and found.valid_until - now <= _WARN_BEFORE and row.refresh_at is None:
-            yield Ending(arn, "its metadata", found.valid_until)
+            yield UpcomingExpiry(arn, "its metadata", found.valid_until)
 
 
-def next_after(found: IdpMetadata, now: datetime) -> timedelta:
+def refresh_interval(found: IdpMetadata, now: datetime) -> timedelta:
     """Return how long metadata may be kept: as it says, and at most half of the time until it is over."""
     wanted = _USUAL if found.cache_duration is None else timedelta(seconds=found.cache_duration)
     if found.valid_until is not None:

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from broker.providers.saml.addresses import Addresses, is_aws, is_aws_sign_in
+from broker.providers.saml.addresses import ServiceProviderUrls, is_aws, is_aws_sign_in
 from broker.providers.saml.logout import ExpectedLogout
-from broker.providers.saml.response_checks import Assertion, Expected, check
+from broker.providers.saml.response_checks import Assertion, ExpectedResponse, check_response
 from iam.errors import InvalidIdentityToken
 from iam.store.records import SamlProviderRecord
 from sts.identity import SamlIdentity
@@ -21,18 +21,20 @@ REDEEMED_WITHIN = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class SamlServiceProvider:
     """Reads responses of all providers; ``skew`` is how far clocks may differ."""
 
     public_url: str
     skew: timedelta
-    own_keys: Callable[[], Sequence[RSAPrivateKey]]  # of the service provider: they open what is encrypted for it
+    decryption_keys: Callable[
+        [], Sequence[RSAPrivateKey]
+    ]  # of the service provider: they open what is encrypted for it
 
-    def addresses(self, provider: SamlProviderRecord) -> Addresses:
+    def addresses(self, provider: SamlProviderRecord) -> ServiceProviderUrls:
         """Return where the service provider for an identity provider lives."""
-        return Addresses(self.public_url, provider.account_id, provider.name)
+        return ServiceProviderUrls(self.public_url, provider.account_id, provider.name)
 
-    def at_sts(self, provider: SamlProviderRecord, now: datetime) -> Expected:
+    def expected_at_sts(self, provider: SamlProviderRecord, now: datetime) -> ExpectedResponse:
         """Return what a response must fit that is handed to the STS: made for AWS, or for our own address."""
         here = self.addresses(provider)
         return self._expected(
@@ -43,12 +45,12 @@ class Reader:
             REDEEMED_WITHIN,
         )
 
-    def at_acs(self, provider: SamlProviderRecord, now: datetime) -> Expected:
+    def expected_at_acs(self, provider: SamlProviderRecord, now: datetime) -> ExpectedResponse:
         """Return what a response must fit that a browser posts: made for our own address alone."""
         here = self.addresses(provider)
         return self._expected(provider, now, here.entity_id.__eq__, here.acs.__eq__, None)
 
-    def at_logout(self, provider: SamlProviderRecord, now: datetime) -> ExpectedLogout:
+    def expected_at_logout(self, provider: SamlProviderRecord, now: datetime) -> ExpectedLogout:
         """Return what a message of single logout must fit."""
         return ExpectedLogout(
             entity_id=provider.metadata.entity_id,
@@ -65,8 +67,8 @@ class Reader:
         is_audience: Callable[[str], bool],
         is_recipient: Callable[[str], bool],
         max_age: timedelta | None,
-    ) -> Expected:
-        return Expected(
+    ) -> ExpectedResponse:
+        return ExpectedResponse(
             entity_id=provider.metadata.entity_id,
             keys=provider.metadata.keys,
             is_audience=is_audience,
@@ -74,12 +76,12 @@ class Reader:
             now=now,
             skew=self.skew,
             max_age=max_age,
-            decryption=(*provider.keys, *self.own_keys()),
+            decryption=(*provider.keys, *self.decryption_keys()),
             encryption_required=provider.encryption_required,
         )
 
 
-def alive(provider: SamlProviderRecord, now: datetime) -> None:
+def require_valid_metadata(provider: SamlProviderRecord, now: datetime) -> None:
     """Raise InvalidIdentityToken where the provider's metadata is over."""
     until = provider.metadata.valid_until
     if until is not None and until <= now:
@@ -88,10 +90,12 @@ def alive(provider: SamlProviderRecord, now: datetime) -> None:
         )
 
 
-def identity(provider: SamlProviderRecord, text: str, expected: Expected) -> tuple[SamlIdentity, Assertion]:
+def verify_response(
+    provider: SamlProviderRecord, text: str, expected: ExpectedResponse
+) -> tuple[SamlIdentity, Assertion]:
     """Return who a response is about; raise InvalidIdentityToken, ExpiredTokenException, IDPRejectedClaim."""
-    alive(provider, expected.now)
-    found = check(text, expected)
+    require_valid_metadata(provider, expected.now)
+    found = check_response(text, expected)
     made = SamlIdentity(
         provider=provider.arn,
         subject=found.subject.value,

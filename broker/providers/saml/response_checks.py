@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from broker.providers.saml.encryption import decrypt
 from iam.errors import ExpiredTokenException, IDPRejectedClaim, InvalidIdentityToken
-from iam.saml.metadata import moment
+from iam.saml.metadata import parse_timestamp
 from iam.saml.signature import DS, BadSignature, PublicKey, Signature, read_signature
-from iam.saml.xml import Element, NotStrict, children, local_name, only_child, read, text_of
+from iam.saml.xml import Element, InvalidXml, children, local_name, only_child, parse_xml, text_of
 
 SAML = "{urn:oasis:names:tc:SAML:2.0:assertion}"
 SAMLP = "{urn:oasis:names:tc:SAML:2.0:protocol}"
@@ -35,7 +35,7 @@ _LONGEST_NAME = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
+class ExpectedResponse:
     """What a response must fit: whose it is, for whom, where it was sent, and when.
 
     ``is_recipient`` tells whether it may have been sent to an address, ``is_audience`` whether a name is one of ours.
@@ -82,11 +82,11 @@ class Assertion:
 
 
 @dataclass(slots=True)
-class _Work:
+class _CheckState:
     """A response on its way; each step adds what it found out."""
 
     text: str
-    expected: Expected
+    expected: ExpectedResponse
     data: bytes = b""
     response: Element = field(init=False)
     envelope: Element = field(init=False)  # the response around the assertion: as it was signed, where it was
@@ -100,17 +100,17 @@ class _Work:
         return bool(self.assertion.tag == f"{SAML}EncryptedAssertion")
 
 
-def check(text: str, expected: Expected) -> Assertion:
+def check_response(text: str, expected: ExpectedResponse) -> Assertion:
     """Return what a response in base64 says; raise InvalidIdentityToken, ExpiredTokenException, IDPRejectedClaim."""
-    work = _Work(text, expected)
+    work = _CheckState(text, expected)
     for step in STEPS:
         step.run(work)
     return _assertion(work)
 
 
-def explain(text: str, expected: Expected) -> Iterator[tuple["Step", Exception | None]]:
+def run_checks(text: str, expected: ExpectedResponse) -> Iterator[tuple["Step", Exception | None]]:
     """Yield each step with what it refused, up to the first that refuses."""
-    work = _Work(text, expected)
+    work = _CheckState(text, expected)
     for step in STEPS:
         try:
             step.run(work)
@@ -127,14 +127,14 @@ def _refuse(message: str, detail: object = "") -> NoReturn:
     raise InvalidIdentityToken(message, log=f"{message} ({detail})" if detail else message)
 
 
-def _assertion(work: _Work) -> Assertion:
+def _assertion(work: _CheckState) -> Assertion:
     return Assertion(**work.found)  # type: ignore[arg-type]  # each step puts in what its name says
 
 
 # --- bytes and structure ----------------------------------------------------------------------------------------------
 
 
-def _base64(work: _Work) -> None:
+def _decode_base64(work: _CheckState) -> None:
     if not _SHORTEST <= len(work.text) <= _LONGEST:
         _refuse(f"SAMLResponse must have {_SHORTEST} to {_LONGEST} characters")
     try:
@@ -147,14 +147,14 @@ def _base64(work: _Work) -> None:
 _WHITE_SPACE = re.compile(r"[ \t\r\n]+")
 
 
-def _xml(work: _Work) -> None:
+def _parse_xml(work: _CheckState) -> None:
     try:
-        work.response = work.envelope = read(work.data)
-    except NotStrict as wrong:
+        work.response = work.envelope = parse_xml(work.data)
+    except InvalidXml as wrong:
         _refuse("SAMLResponse is not acceptable XML", wrong)
 
 
-def _is_response(work: _Work) -> None:
+def _check_is_response(work: _CheckState) -> None:
     root = work.response
     if root.tag != f"{SAMLP}Response":
         _refuse("SAMLResponse is not a response", root.tag)
@@ -162,9 +162,9 @@ def _is_response(work: _Work) -> None:
         _refuse("Response is not of SAML 2.0")
 
 
-def _status(work: _Work) -> None:
-    status = _one(work.response, f"{SAMLP}Status")
-    code = _one(status, f"{SAMLP}StatusCode")
+def _check_status(work: _CheckState) -> None:
+    status = _require_child(work.response, f"{SAMLP}Status")
+    code = _require_child(status, f"{SAMLP}StatusCode")
     if code.get("Value") != SUCCESS:
         below = [one.get("Value", "") for one in code.iter(f"{SAMLP}StatusCode")]
         told = " / ".join(map(_status_name, below[:2]))
@@ -183,7 +183,7 @@ _STATUS = "urn:oasis:names:tc:SAML:2.0:status:"
 _STATUS_NAME = re.compile(r"[A-Za-z]{1,40}")
 
 
-def _one_assertion(work: _Work) -> None:
+def _find_assertion(work: _CheckState) -> None:
     root = work.response
     known = {f"{SAML}Issuer", f"{DS}Signature", f"{SAMLP}Extensions", f"{SAMLP}Status", *_ASSERTIONS}
     unknown = [child.tag for child in root if child.tag not in known]
@@ -193,7 +193,7 @@ def _one_assertion(work: _Work) -> None:
     work.assertion = everywhere[0]
 
 
-def _ids(work: _Work) -> None:
+def _check_response_ids(work: _CheckState) -> None:
     _check_ids([work.response])
 
 
@@ -211,7 +211,7 @@ def _check_ids(roots: Iterable[Element]) -> None:
         _refuse("Response has an id twice, or one that is none", wrong[:1])
 
 
-def _signature_form(work: _Work) -> None:
+def _read_signatures(work: _CheckState) -> None:
     root, assertion = work.response, work.assertion
     on_response = list(children(root, f"{DS}Signature"))
     on_assertion = list(children(assertion, f"{DS}Signature"))
@@ -235,21 +235,21 @@ _BAD_SIGNATURE = "Response signature invalid"
 # --- signatures and encryption ----------------------------------------------------------------------------------------
 
 
-def _response_signature(work: _Work) -> None:
+def _verify_response_signature(work: _CheckState) -> None:
     if work.response_signature is None:
         return
     # It is digested before the assertion's own signature is taken out of the same tree.
-    work.envelope = _verified(work.response_signature, work.expected)
+    work.envelope = _verify_signature(work.response_signature, work.expected)
 
 
-def _decryption(work: _Work) -> None:
+def _decrypt_assertion(work: _CheckState) -> None:
     if not work.encrypted:
         if work.expected.encryption_required:
             _refuse("Response has an assertion that is not encrypted, and must be")
         return
     try:
-        inside = _read_within(work.assertion, decrypt(work.assertion, work.expected.decryption))
-    except NotStrict as wrong:
+        inside = _parse_decrypted(work.assertion, decrypt(work.assertion, work.expected.decryption))
+    except InvalidXml as wrong:
         _refuse("Response has an assertion that cannot be decrypted", wrong)
     if inside.tag != f"{SAML}Assertion" or len(list(inside.iter(*_ASSERTIONS))) != 1:
         _refuse("Response must hold exactly one assertion", f"encrypted: {local_name(inside)}")
@@ -262,38 +262,38 @@ def _decryption(work: _Work) -> None:
         _refuse(_BAD_SIGNATURE, wrong)
 
 
-def _read_within(encrypted: Element, text: bytes) -> Element:
+def _parse_decrypted(encrypted: Element, text: bytes) -> Element:
     """Return the element that was encrypted; it may use the namespaces of the place where it stood."""
-    spaces = "".join(f" xmlns{prefix and f':{prefix}'}={quoteattr(name)}" for prefix, name in _spaces(encrypted))
-    around = read(f"<around{spaces}>".encode() + text + b"</around>")
+    spaces = "".join(f" xmlns{prefix and f':{prefix}'}={quoteattr(name)}" for prefix, name in _namespaces(encrypted))
+    around = parse_xml(f"<around{spaces}>".encode() + text + b"</around>")
     if len(around) != 1 or around.text or around[0].tail:
-        raise NotStrict("what was encrypted is not one element")
+        raise InvalidXml("what was encrypted is not one element")
     return around[0]
 
 
-def _spaces(element: Element) -> Iterator[tuple[str, str]]:
+def _namespaces(element: Element) -> Iterator[tuple[str, str]]:
     yield from ((prefix or "", name) for prefix, name in element.nsmap.items())
 
 
-def _assertion_signature(work: _Work) -> None:
-    work.assertion = _verified(work.assertion_signature, work.expected)
+def _verify_assertion_signature(work: _CheckState) -> None:
+    work.assertion = _verify_signature(work.assertion_signature, work.expected)
 
 
-def _verified(signature: Signature, expected: Expected) -> Element:
+def _verify_signature(signature: Signature, expected: ExpectedResponse) -> Element:
     """Return the element that was signed, parsed anew from the signed bytes."""
     try:
-        return read(signature.verify(expected.keys))
-    except (BadSignature, NotStrict) as wrong:
+        return parse_xml(signature.verify(expected.keys))
+    except (BadSignature, InvalidXml) as wrong:
         _refuse(_BAD_SIGNATURE, wrong)
 
 
 # --- what the signed assertion says -----------------------------------------------------------------------------------
 
 
-def _issuer(work: _Work) -> None:
+def _check_issuer(work: _CheckState) -> None:
     if work.assertion.get("Version") != "2.0":
         _refuse("Assertion is not of SAML 2.0")
-    element = _one(work.assertion, f"{SAML}Issuer")
+    element = _require_child(work.assertion, f"{SAML}Issuer")
     if element.get("Format", _ENTITY) != _ENTITY:
         _refuse("Issuer is no entity", element.get("Format"))
     issuer = _text(element)
@@ -306,7 +306,7 @@ def _issuer(work: _Work) -> None:
 _ENTITY = "urn:oasis:names:tc:SAML:2.0:nameid-format:entity"
 
 
-def _destination(work: _Work) -> None:
+def _check_destination(work: _CheckState) -> None:
     destination = work.envelope.get("Destination")
     if destination is None and work.response_signature is None:
         return
@@ -314,11 +314,11 @@ def _destination(work: _Work) -> None:
         _refuse("Response was not sent to this address", f"Destination {destination}")
 
 
-def _issue_instant(work: _Work) -> None:
+def _check_issue_instant(work: _CheckState) -> None:
     issued = _moment(work.assertion, "IssueInstant")
     if issued is None:
         _refuse("Assertion does not say when it was issued")
-    _not_ahead(issued, work.expected)
+    _check_not_in_future(issued, work.expected)
     age = work.expected.now - issued
     if work.expected.max_age is not None and age > work.expected.max_age:
         minutes = int(work.expected.max_age.total_seconds() // 60)
@@ -329,24 +329,24 @@ def _issue_instant(work: _Work) -> None:
     work.found["issued_at"] = issued
 
 
-def _conditions(work: _Work) -> None:
-    conditions = _one(work.assertion, f"{SAML}Conditions")
+def _check_conditions(work: _CheckState) -> None:
+    conditions = _require_child(work.assertion, f"{SAML}Conditions")
     unknown = [child.tag for child in conditions if child.tag not in _CONDITIONS]
     if unknown:  # Core, section 2.5.1: what is not understood makes the assertion invalid
         _refuse("Assertion has a condition that is not known", unknown[:3])
     not_before, until = _moment(conditions, "NotBefore"), _moment(conditions, "NotOnOrAfter")
     if not_before is not None:
-        _not_ahead(not_before, work.expected)
+        _check_not_in_future(not_before, work.expected)
     if until is not None:
-        _not_over(until, work.expected, "Conditions")
-        _not_too_long(until, work)
+        _check_not_expired(until, work.expected, "Conditions")
+        _check_validity_span(until, work)
 
 
 _CONDITIONS = (f"{SAML}AudienceRestriction", f"{SAML}OneTimeUse", f"{SAML}ProxyRestriction")
 
 
-def _audience(work: _Work) -> None:
-    conditions = _one(work.assertion, f"{SAML}Conditions")
+def _check_audience(work: _CheckState) -> None:
+    conditions = _require_child(work.assertion, f"{SAML}Conditions")
     # Core, section 2.5.1.4: the restrictions all count, the audiences of one are alternatives.
     named = [
         [_text(one) for one in children(restriction, f"{SAML}Audience")]
@@ -356,9 +356,9 @@ def _audience(work: _Work) -> None:
         _refuse("Response does not contain the required audience.", named)
 
 
-def _subject(work: _Work) -> None:
-    subject = _one(work.assertion, f"{SAML}Subject")
-    name = _one(subject, f"{SAML}NameID")
+def _read_subject(work: _CheckState) -> None:
+    subject = _require_child(work.assertion, f"{SAML}Subject")
+    name = _require_child(subject, f"{SAML}NameID")
     value = _text(name)
     if not value or value != value.strip() or len(value) > _LONGEST_NAME:
         _refuse("Subject has no NameID, or one that begins or ends with white space")
@@ -369,19 +369,19 @@ def _subject(work: _Work) -> None:
 UNSPECIFIED = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified"
 
 
-def _confirmation(work: _Work) -> None:
+def _check_confirmation(work: _CheckState) -> None:
     """Check the bearer's confirmation: Profiles, section 4.1.4.2."""
-    confirmation = _one(_one(work.assertion, f"{SAML}Subject"), f"{SAML}SubjectConfirmation")
+    confirmation = _require_child(_require_child(work.assertion, f"{SAML}Subject"), f"{SAML}SubjectConfirmation")
     if confirmation.get("Method") != BEARER:
         _refuse("Subject is not confirmed as its bearer", confirmation.get("Method"))
-    data = _one(confirmation, f"{SAML}SubjectConfirmationData")
+    data = _require_child(confirmation, f"{SAML}SubjectConfirmationData")
     until, recipient = _moment(data, "NotOnOrAfter"), data.get("Recipient")
     if until is None or recipient is None or "NotBefore" in data.attrib:
         _refuse("SubjectConfirmationData must have Recipient and NotOnOrAfter, and no NotBefore")
     if not work.expected.is_recipient(recipient):
         _refuse("Response was not sent to this address", f"Recipient {recipient}")
-    _not_over(until, work.expected, "SubjectConfirmationData")
-    _not_too_long(until, work)
+    _check_not_expired(until, work.expected, "SubjectConfirmationData")
+    _check_validity_span(until, work)
     asked, outside = data.get("InResponseTo"), work.envelope.get("InResponseTo")
     if outside is not None and outside != asked:
         _refuse("Response and assertion answer different requests", f"{outside} and {asked}")
@@ -392,18 +392,18 @@ def _confirmation(work: _Work) -> None:
     }
 
 
-def _sign_in(work: _Work) -> None:
+def _check_authn_statements(work: _CheckState) -> None:
     statements = list(children(work.assertion, f"{SAML}AuthnStatement"))
     if not statements:
         _refuse("Assertion does not say when the user signed in")
     at = [_moment(one, "AuthnInstant") or _refuse("AuthnStatement has no AuthnInstant") for one in statements]
     for one in at:
-        _not_ahead(one, work.expected)
+        _check_not_in_future(one, work.expected)
         if work.expected.now - one >= _OLDEST_SIGN_IN:
             raise ExpiredTokenException("The user signed in too long ago", log=f"AuthnInstant {one}")
     ends = [one for one in (_moment(each, "SessionNotOnOrAfter") for each in statements) if one is not None]
     for end in ends:
-        _not_over(end, work.expected, "SessionNotOnOrAfter")
+        _check_not_expired(end, work.expected, "SessionNotOnOrAfter")
     indexes = [one.get("SessionIndex") for one in statements if "SessionIndex" in one.attrib]
     work.found |= {
         "authenticated_at": max(at),
@@ -412,7 +412,7 @@ def _sign_in(work: _Work) -> None:
     }
 
 
-def _attributes(work: _Work) -> None:
+def _read_attributes(work: _CheckState) -> None:
     found: dict[str, tuple[str, ...]] = {}
     for statement in children(work.assertion, f"{SAML}AttributeStatement"):
         for attribute in statement:
@@ -433,10 +433,10 @@ def _value(element: Element) -> str:
 # --- small parts ------------------------------------------------------------------------------------------------------
 
 
-def _one(element: Element, name: str) -> Element:
+def _require_child(element: Element, name: str) -> Element:
     try:
         found = only_child(element, name)
-    except NotStrict as wrong:
+    except InvalidXml as wrong:
         _refuse("Response has a part twice", wrong)
     if found is None:
         _refuse(f"Response lacks {name.rpartition('}')[2]}")
@@ -446,32 +446,32 @@ def _one(element: Element, name: str) -> Element:
 def _text(element: Element) -> str:
     try:
         return text_of(element)
-    except NotStrict as wrong:
+    except InvalidXml as wrong:
         _refuse("Response has a part that cannot be read", wrong)
 
 
 def _moment(element: Element, name: str) -> datetime | None:
     text = element.get(name)
     try:
-        return None if text is None else moment(text)
-    except NotStrict as wrong:
+        return None if text is None else parse_timestamp(text)
+    except InvalidXml as wrong:
         _refuse(f"{name} is no time in UTC", wrong)
 
 
-def _not_ahead(at: datetime, expected: Expected) -> None:
+def _check_not_in_future(at: datetime, expected: ExpectedResponse) -> None:
     ahead = at - expected.now
     if ahead > expected.skew:
         seconds = int(ahead.total_seconds())
         _refuse(f"Assertion is not valid yet: the identity provider's clock is {seconds} s ahead")
 
 
-def _not_over(until: datetime, expected: Expected, what: str) -> None:
+def _check_not_expired(until: datetime, expected: ExpectedResponse, what: str) -> None:
     if expected.now - expected.skew >= until:  # nothing is added to what may be the last day of all
         over = int((expected.now - until).total_seconds())
         raise ExpiredTokenException("Token has expired", log=f"{what}: over for {over} s")
 
 
-def _not_too_long(until: datetime, work: _Work) -> None:
+def _check_validity_span(until: datetime, work: _CheckState) -> None:
     if until - work.expected.now > _LONGEST_VALID:
         _refuse("Assertion is valid for more than a day", until)
 
@@ -481,27 +481,27 @@ class Step(NamedTuple):
 
     name: str
     clause: str
-    run: Callable[[_Work], None]
+    run: Callable[[_CheckState], None]
 
 
 STEPS: tuple[Step, ...] = (
-    Step("base64", "Bindings, 3.5.4; STS API, SAMLAssertion", _base64),
-    Step("strict XML", "Core, 5.4.5; OWASP XXE", _xml),
-    Step("a response", "Core, 3.3.3", _is_response),
-    Step("status", "Core, 3.2.2.2", _status),
-    Step("one assertion", "Profiles, 4.1.4.2", _one_assertion),
-    Step("ids", "Core, 1.3.4; XML Signature, 4.4.3.2", _ids),
-    Step("form of the signatures", "Core, 5.4", _signature_form),
-    Step("signature of the response", "XML Signature, 3.2", _response_signature),
-    Step("decryption", "XML Encryption, 5.2.4 and 5.5.2", _decryption),
-    Step("signature of the assertion", "XML Signature, 3.2; Profiles, 4.1.4.3", _assertion_signature),
-    Step("issuer", "Profiles, 4.1.4.2", _issuer),
-    Step("destination", "Bindings, 3.5.5.2", _destination),
-    Step("time of issue", "STS API, AssumeRoleWithSAML", _issue_instant),
-    Step("conditions", "Core, 2.5.1", _conditions),
-    Step("audience", "Core, 2.5.1.4", _audience),
-    Step("subject", "Core, 2.4.1", _subject),
-    Step("confirmation", "Profiles, 4.1.4.2 and 4.1.4.3", _confirmation),
-    Step("sign-in", "Core, 2.7.2", _sign_in),
-    Step("attributes", "Core, 2.7.3", _attributes),
+    Step("base64", "Bindings, 3.5.4; STS API, SAMLAssertion", _decode_base64),
+    Step("strict XML", "Core, 5.4.5; OWASP XXE", _parse_xml),
+    Step("a response", "Core, 3.3.3", _check_is_response),
+    Step("status", "Core, 3.2.2.2", _check_status),
+    Step("one assertion", "Profiles, 4.1.4.2", _find_assertion),
+    Step("ids", "Core, 1.3.4; XML Signature, 4.4.3.2", _check_response_ids),
+    Step("form of the signatures", "Core, 5.4", _read_signatures),
+    Step("signature of the response", "XML Signature, 3.2", _verify_response_signature),
+    Step("decryption", "XML Encryption, 5.2.4 and 5.5.2", _decrypt_assertion),
+    Step("signature of the assertion", "XML Signature, 3.2; Profiles, 4.1.4.3", _verify_assertion_signature),
+    Step("issuer", "Profiles, 4.1.4.2", _check_issuer),
+    Step("destination", "Bindings, 3.5.5.2", _check_destination),
+    Step("time of issue", "STS API, AssumeRoleWithSAML", _check_issue_instant),
+    Step("conditions", "Core, 2.5.1", _check_conditions),
+    Step("audience", "Core, 2.5.1.4", _check_audience),
+    Step("subject", "Core, 2.4.1", _read_subject),
+    Step("confirmation", "Profiles, 4.1.4.2 and 4.1.4.3", _check_confirmation),
+    Step("sign-in", "Core, 2.7.2", _check_authn_statements),
+    Step("attributes", "Core, 2.7.3", _read_attributes),
 )

@@ -58,13 +58,13 @@ class ServiceKeys:
             self._generation = generation
         return self._keys
 
-    def opening(self) -> tuple[RSAPrivateKey, ...]:
+    def decryption_keys(self) -> tuple[RSAPrivateKey, ...]:
         """Return the keys that open encrypted assertions."""
         return tuple(one.private for one in self.all())
 
-    def signing(self) -> SigningKey:
+    def signing_key(self) -> SigningKey:
         """Return the key that signs now."""
-        found = self.all() or self._first()
+        found = self.all() or self._make_first()
         now = int(self._now().timestamp() * 1000)
         key = next((one for one in found if one.signs_from <= now), found[-1])
         pem = key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -72,10 +72,10 @@ class ServiceKeys:
 
     def certificates(self) -> tuple[str, ...]:
         """Return the certificates of all keys, that of the key that signs now first."""
-        current = self.signing().certificate
+        current = self.signing_key().certificate
         return (current, *(one.certificate for one in self.all() if one.certificate != current))
 
-    def _first(self) -> tuple[ServiceKey, ...]:
+    def _make_first(self) -> tuple[ServiceKey, ...]:
         with self._store.write() as tx:
             if not load(tx, self._vault):  # another worker may have been quicker
                 rotate(tx, self._vault, now=self._now(), random=self._random, signs_from=self._now())

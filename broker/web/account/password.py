@@ -15,19 +15,26 @@ from flask_babel import gettext as _
 from broker.audit import record as audit_record
 from broker.sessions.browser import BrowserSession
 from broker.signin.ldap import LdapSignIn
-from broker.web.account.password_change import EVENT, AccountPasswords, DirectoryPasswords, NotChanged, Whose, Wish
-from broker.web.account.password_rules import sentence
-from broker.web.core.forms import Forms, Told, throttled
-from broker.web.core.languages import to_translate
-from broker.web.core.site import CLOSED, Site
-from broker.web.login.account import AccountSignIn
-from broker.web.login.completion import Entrance, return_to
+from broker.web.account.password_change import (
+    EVENT,
+    AccountPasswords,
+    DirectoryPasswords,
+    PasswordChangeRequest,
+    PasswordNotChanged,
+    PasswordOwner,
+)
+from broker.web.account.password_rules import policy_violation_message
+from broker.web.core.forms import FormMessage, Forms, throttling_message
+from broker.web.core.languages import gettext_noop
+from broker.web.core.site import UNDER_MAINTENANCE, Site
+from broker.web.login.account import AccountLogin
+from broker.web.login.completion import LoginCompletion, return_to
 from iam.credentials import root_login
 from iam.errors import AccessDenied, PasswordPolicyViolation, ServiceUnavailable, Throttling
 from sts.identity import IamIdentity, Identity, ProviderUnavailable
 
 _LONGEST: Final = 1024
-_ELSEWHERE: Final = to_translate("Your password is with your identity provider: change it there.")
+_ELSEWHERE: Final = gettext_noop("Your password is with your identity provider: change it there.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +42,10 @@ class Passwords:
     """The page on which passwords are changed."""
 
     site: Site
-    entrance: Entrance
+    completion: LoginCompletion
     forms: Forms
     ldap: LdapSignIn
-    accounts: AccountSignIn
+    accounts: AccountLogin
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
@@ -51,111 +58,125 @@ class Passwords:
 
     def show(self) -> Response:
         """Show the form, for whoever a link names or is signed in; raise NotSignedIn where that is nobody."""
-        self._check_open()
+        self._check_not_in_maintenance()
         named = {name: request.args.get(name, "")[:256] for name in ("username", "directory", "account")}
         if named["username"]:
-            return self._form(Whose(**named, to=return_to(request.args.get("to"))), must=True)
-        return self._form(self._of(self.site.required().identity))
+            return self._form(PasswordOwner(**named, to=return_to(request.args.get("to"))), must=True)
+        return self._form(self._password_owner(self.site.require_session().identity))
 
-    def _check_open(self) -> None:
+    def _check_not_in_maintenance(self) -> None:
         if self.site.maintenance:
-            raise ServiceUnavailable(CLOSED)
+            raise ServiceUnavailable(UNDER_MAINTENANCE)
 
-    def _of(self, identity: Identity) -> Whose:
+    def _password_owner(self, identity: Identity) -> PasswordOwner:
         """Return whose password somebody signed in changes; raise AccessDenied where it is not kept here."""
         if isinstance(identity, IamIdentity):
             if not identity.is_root:
-                return Whose(identity.name, account=identity.account_id, to="/security")
+                return PasswordOwner(identity.name, account=identity.account_id, to="/security")
             with self.site.store.read() as tx:
                 stored = root_login.root_login_of(tx, identity.account_id)
-            return Whose(stored.email if stored else "", to="/security")
+            return PasswordOwner(stored.email if stored else "", to="/security")
         directory = identity.provider.removeprefix("ldap-provider/")
         if directory not in self.ldap.providers:
             raise AccessDenied(_ELSEWHERE)
-        return Whose(identity.name, directory=directory, to="/security")
+        return PasswordOwner(identity.name, directory=directory, to="/security")
 
-    def _form(self, whose: Whose, told: Told | None = None, *, must: bool = False, new: bool = False) -> Response:
+    def _form(
+        self, owner: PasswordOwner, told: FormMessage | None = None, *, must: bool = False, new: bool = False
+    ) -> Response:
         """Return the form; ``new``: where something is wrong it is the new password, and not the old one."""
-        provider = self.ldap.providers.get(whose.directory)
-        return self.forms.page(
+        provider = self.ldap.providers.get(owner.directory)
+        return self.forms.render(
             "password.html",
             told,
-            whose=whose,
+            owner=owner,
             must=must,
             here=provider is None or provider.config.changes_passwords,
             elsewhere=provider.config.password_change_url if provider else "",
             new=new,
-            kept={name: value for name, value in asdict(whose).items() if value},
+            kept={name: value for name, value in asdict(owner).items() if value},
         )
 
     # --- taking -------------------------------------------------------------------------------------------------------
 
     def post(self) -> Response:
         """Take the old and the new password."""
-        self._check_open()
-        with self.site.recording(EVENT):
+        self._check_not_in_maintenance()
+        with self.site.record_failures(EVENT):
             read = self.site.field
-            whose = Whose(
+            owner = PasswordOwner(
                 read("username", 256).strip(), read("directory", 128), read("account", 63), return_to(read("to", 4096))
             )
             old, new, repeated = (read(name, _LONGEST) for name in ("old", "new", "repeated"))
 
             def answer() -> Response:
                 if new != repeated:
-                    return self._form(whose, Told(_("The new passwords differ."), 400, wrong=True), new=True)
-                return self._answer(Wish(whose, old, new, self._before()))
+                    return self._form(owner, FormMessage(_("The new passwords differ."), 400, wrong=True), new=True)
+                return self._answer(PasswordChangeRequest(owner, old, new, self._current_session()))
 
-            return self.forms.take(lambda told: self._form(whose, told), answer, event=EVENT)
+            return self.forms.answer_once(lambda told: self._form(owner, told), answer, event=EVENT)
 
-    def _before(self) -> BrowserSession | None:
+    def _current_session(self) -> BrowserSession | None:
         """Return the session of this browser; who proves the old password may be somebody else."""
         found = self.site.session()
-        self.site.exchange.identity = self.site.exchange.mfa_at = None
+        self.site.request_state.identity = self.site.request_state.mfa_at = None
         return found
 
-    def _answer(self, wish: Wish) -> Response:
+    def _answer(self, change_request: PasswordChangeRequest) -> Response:
         self.site.gate.audit.check()  # a change that could not be recorded is not made
         try:
-            identity = self._changed(wish)
-        except NotChanged as refused:
-            return self._refused(wish, refused)
+            identity = self._change_password(change_request)
+        except PasswordNotChanged as refused:
+            return self._reject(change_request, refused)
         except Throttling as error:
-            return self._refused(wish, NotChanged(throttled(error), error))
+            return self._reject(change_request, PasswordNotChanged(throttling_message(error), error))
         except PasswordPolicyViolation as error:
-            return self._refused(wish, NotChanged(Told(sentence(error.message), 400, wrong=True), error))
+            return self._reject(
+                change_request,
+                PasswordNotChanged(FormMessage(policy_violation_message(error.message), 400, wrong=True), error),
+            )
         except ProviderUnavailable as error:
             text = _("The directory does not answer. Try again later.")
-            return self._refused(wish, NotChanged(Told(text, 503, retry_after=error.retry_after), error))
+            return self._reject(
+                change_request, PasswordNotChanged(FormMessage(text, 503, retry_after=error.retry_after), error)
+            )
         if identity is None:
-            return self.site.page("password_changed.html", to=wish.whose.to)
-        return self._let_in(wish, identity)
+            return self.site.render("password_changed.html", to=change_request.owner.to)
+        return self._sign_in_anew(change_request, identity)
 
-    def _changed(self, wish: Wish) -> Identity | None:
+    def _change_password(self, change_request: PasswordChangeRequest) -> Identity | None:
         """Change the password and return whose it is; None where the new one could not be tried yet."""
-        if wish.whose.directory:
-            return DirectoryPasswords(self.site, self.ldap).change(wish)
-        return AccountPasswords(self.site, self.accounts).change(wish)
+        if change_request.owner.directory:
+            return DirectoryPasswords(self.site, self.ldap).change(change_request)
+        return AccountPasswords(self.site, self.accounts).change(change_request)
 
-    def _refused(self, wish: Wish, refused: NotChanged) -> Response:
+    def _reject(self, change_request: PasswordChangeRequest, refused: PasswordNotChanged) -> Response:
         site, told = self.site, refused.told
         account_id = (
-            site.exchange.identity.account_id if site.exchange.identity else (refused.who or {}).get("accountId")
+            site.request_state.identity.account_id
+            if site.request_state.identity
+            else (refused.who or {}).get("accountId")
         )
-        entry = audit_record.page(
-            site.exchange, EVENT, account_id or None, wish.whose.told, error=refused.error, who=refused.who
+        entry = audit_record.console_event_record(
+            site.request_state,
+            EVENT,
+            account_id or None,
+            change_request.owner.audit_details,
+            error=refused.error,
+            who=refused.who,
         )
         site.gate.audit.append(entry)
-        site.exchange.refusal_recorded = True
-        return self._form(wish.whose, told, new=told.code == HTTPStatus.BAD_REQUEST)
+        site.request_state.refusal_recorded = True
+        return self._form(change_request.owner, told, new=told.code == HTTPStatus.BAD_REQUEST)
 
-    def _let_in(self, wish: Wish, identity: Identity) -> Response:
+    def _sign_in_anew(self, change_request: PasswordChangeRequest, identity: Identity) -> Response:
         """Sign the person out everywhere, and in here: as they were signed in before, or as anybody who comes."""
         site, sessions = self.site, self.site.sessions
-        sessions.end_all(identity.provider, identity.subject, sessions.of(identity.provider, identity.subject, ()))
-        sessions.end_waiting_of(identity.person)  # also those who are half in, by the old one
-        before = wish.session_of(identity)
-        if before is None:
-            return self.entrance.admit(identity, wish.whose.to)
-        response = site.found(site.at(wish.whose.to))
-        site.open(response, identity, mfa_at=before.mfa_at)
+        sessions.end_all(identity.provider, identity.subject, sessions.keys_of(identity.provider, identity.subject, ()))
+        sessions.end_pending_logins_of(identity.person)  # also those who are half in, by the old one
+        current_session = change_request.session_of(identity)
+        if current_session is None:
+            return self.completion.complete_login(identity, change_request.owner.to)
+        response = site.redirect(site.url_path(change_request.owner.to))
+        site.start_session(response, identity, mfa_at=current_session.mfa_at)
         return response

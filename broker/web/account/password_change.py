@@ -8,33 +8,33 @@ from sqlalchemy import Connection
 
 from broker.audit import console_login
 from broker.audit import record as audit_record
-from broker.providers.ldap.passwords import Change, ChangeOutcome
+from broker.providers.ldap.passwords import PasswordChangeResult, PasswordChangeStatus
 from broker.providers.ldap.provider import LdapProvider
-from broker.runtime.thread_pool import aside
+from broker.runtime.thread_pool import run_in_thread_pool
 from broker.sessions.browser import BrowserSession
 from broker.signin.ldap import LdapSignIn
-from broker.signin.throttle import network
-from broker.web.core.forms import Told, throttled
-from broker.web.core.languages import to_translate
+from broker.signin.throttle import throttle_source
+from broker.web.core.forms import FormMessage, throttling_message
+from broker.web.core.languages import gettext_noop
 from broker.web.core.site import Site
-from broker.web.login.account import AccountSignIn, Proved, over
+from broker.web.login.account import AccountLogin, VerifiedPassword, expired_message
 from iam.call import Call
 from iam.credentials import password_change
-from iam.credentials.password_change import Present
+from iam.credentials.password_change import CurrentPassword
 from iam.errors import AccessDenied, IDPRejectedClaim, NoSuchEntity, ServiceError, Throttling
 from iam.operations.credentials import passwords
-from iam.operations.times_and_tags import milliseconds
+from iam.operations.times_and_tags import to_milliseconds
 from sts import callers
-from sts.callers import Ceilings
+from sts.callers import PermissionLimits
 from sts.identity import IamIdentity, Identity, ProviderUnavailable, Refusal
 
 EVENT = "ChangePassword"
-_OVERTAKEN: Final = IDPRejectedClaim("The password was changed at the same time.")
-_NO_DIRECTORY = to_translate("There is no such directory.")
+_CHANGED_MEANWHILE: Final = IDPRejectedClaim("The password was changed at the same time.")
+_NO_DIRECTORY = gettext_noop("There is no such directory.")
 
 
 @dataclass(frozen=True, slots=True)
-class Whose:
+class PasswordOwner:
     """Whose password it is: of somebody of a directory, of a user of an account, or (neither named) of an owner."""
 
     username: str
@@ -43,31 +43,31 @@ class Whose:
     to: str = ""
 
     @property
-    def told(self) -> dict[str, str]:
+    def audit_details(self) -> dict[str, str]:
         """Return what the audit log says of it; the name stands there as userIdentity."""
         told = {"directory": self.directory, "account": self.account}
         return {name: value for name, value in told.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PasswordChangeRequest:
     """A change that somebody wishes for; ``before`` is the session of the browser, where it has one."""
 
-    whose: Whose
+    owner: PasswordOwner
     old: str = field(repr=False)
     new: str = field(repr=False)
-    before: BrowserSession | None
+    current_session: BrowserSession | None
 
     def session_of(self, identity: Identity) -> BrowserSession | None:
         """Return the session in which somebody changes their own password, where they are signed in here."""
-        own = self.before is not None and self.before.identity.person == identity.person
-        return self.before if own else None
+        own = self.current_session is not None and self.current_session.identity.person == identity.person
+        return self.current_session if own else None
 
 
-class NotChanged(Exception):
+class PasswordNotChanged(Exception):
     """What the form tells instead, and what the audit log says: of whom, and why."""
 
-    def __init__(self, told: Told, error: ServiceError, who: dict[str, Any] | None = None) -> None:
+    def __init__(self, told: FormMessage, error: ServiceError, who: dict[str, Any] | None = None) -> None:
         super().__init__(told.text)
         self.told, self.error, self.who = told, error, who
 
@@ -79,36 +79,45 @@ class DirectoryPasswords:
     site: Site
     ldap: LdapSignIn
 
-    def change(self, wish: Wish) -> Identity | None:
+    def change(self, change_request: PasswordChangeRequest) -> Identity | None:
         """Change a password, then sign in with it; None where the directory does not take the new one yet.
 
         Raise NotChanged, Throttling, ProviderUnavailable, AccessDenied.
         """
-        site, whose = self.site, wish.whose
-        provider = self.ldap.providers.get(whose.directory)
+        site, owner = self.site, change_request.owner
+        provider = self.ldap.providers.get(owner.directory)
         if provider is None:
             raise AccessDenied(_NO_DIRECTORY)
-        outcome = self._counted(wish, provider)
-        who = audit_record.directory_user(whose.directory, whose.username, outcome.refusal)
-        if outcome.change is not Change.CHANGED:
-            told = told_of(outcome)
-            raise NotChanged(told, IDPRejectedClaim(told.text, log=f"{outcome.change.value}: {outcome.detail}"), who)
-        site.gate.audit.append(audit_record.page(site.exchange, EVENT, None, whose.told, who=who))
+        outcome = self._change_in_directory(change_request, provider)
+        who = audit_record.directory_user_identity(owner.directory, owner.username, outcome.refusal)
+        if outcome.change is not PasswordChangeStatus.CHANGED:
+            told = change_message(outcome)
+            raise PasswordNotChanged(
+                told, IDPRejectedClaim(told.text, log=f"{outcome.change.value}: {outcome.detail}"), who
+            )
+        site.gate.audit.append(
+            audit_record.console_event_record(site.request_state, EVENT, None, owner.audit_details, who=who)
+        )
         try:
-            found = self.ldap.sign_in(site.exchange, whose.directory, provider, whose.username, wish.new)
+            found = self.ldap.sign_in(site.request_state, owner.directory, provider, owner.username, change_request.new)
         except (ProviderUnavailable, Throttling):
             return None
         return None if isinstance(found, Refusal) else found
 
-    def _counted(self, wish: Wish, provider: LdapProvider) -> ChangeOutcome:
+    def _change_in_directory(
+        self, change_request: PasswordChangeRequest, provider: LdapProvider
+    ) -> PasswordChangeResult:
         """Ask the directory, in turn, and count a wrong old password as a failed sign-in."""
-        whose, exchange, attempts = wish.whose, self.site.exchange, self.ldap.attempts
-        subject, source = self.ldap.subject(whose.directory, whose.username), network(exchange.request.source_ip)
-        with attempts.turn(subject, source, wish.old):
-            attempts.admit(subject, source, exchange.now)
-            outcome = provider.change_password(whose.username, wish.old, wish.new)
-            if outcome.refusal is not None and outcome.refusal.counted:
-                attempts.failed(subject, source, exchange.now)
+        owner, state, throttle = change_request.owner, self.site.request_state, self.ldap.throttle
+        subject, source = (
+            self.ldap.throttle_subject(owner.directory, owner.username),
+            throttle_source(state.request.source_ip),
+        )
+        with throttle.serialize_attempts(subject, source, change_request.old):
+            throttle.check_lockout(subject, source, state.now)
+            outcome = provider.change_password(owner.username, change_request.old, change_request.new)
+            if outcome.refusal is not None and outcome.refusal.counts_as_failure:
+                throttle.record_failure(subject, source, state.now)
             return outcome
 
 
@@ -117,89 +126,97 @@ class AccountPasswords:
     """Changes passwords of users and owners, each with its record in one transaction."""
 
     site: Site
-    accounts: AccountSignIn
+    accounts: AccountLogin
 
-    def change(self, wish: Wish) -> Identity:
+    def change(self, change_request: PasswordChangeRequest) -> Identity:
         """Change a password and return whose it is; raise NotChanged, Throttling, PasswordPolicyViolation."""
-        proved = self._proved(wish)
-        identity = self.site.exchange.identity = proved.identity
-        if not identity.is_root and not proved.renew and not self._may(identity, wish.session_of(identity)):
-            told = Told(_("The account does not let its users change their passwords."), 403)
-            raise NotChanged(told, AccessDenied("The user has no leave for iam:ChangePassword."))
-        self._replace(wish, proved)
+        proved = self._verify_old_password(change_request)
+        identity = self.site.request_state.identity = proved.identity
+        if (
+            not identity.is_root
+            and not proved.must_change
+            and not self._is_allowed(identity, change_request.session_of(identity))
+        ):
+            told = FormMessage(_("The account does not let its users change their passwords."), 403)
+            raise PasswordNotChanged(told, AccessDenied("The user has no leave for iam:ChangePassword."))
+        self._store_new_password(change_request, proved)
         return identity
 
-    def _proved(self, wish: Wish) -> Proved:
-        tried = self.accounts.prove(wish.whose.account, wish.whose.username, wish.old)
-        who = audit_record.console_user(tried.meant)
-        if tried.throttling is not None:
-            raise NotChanged(throttled(tried.throttling), tried.throttling, who)
-        if tried.proved is None:
-            raise NotChanged(wrong(), console_login.wrong(tried.meant), who)
-        if tried.proved.over:
-            raise NotChanged(over(), IDPRejectedClaim("Password expired"), who)
-        return tried.proved
+    def _verify_old_password(self, change_request: PasswordChangeRequest) -> VerifiedPassword:
+        attempt = self.accounts.verify_password(
+            change_request.owner.account, change_request.owner.username, change_request.old
+        )
+        who = audit_record.console_user_identity(attempt.login_target)
+        if attempt.throttling is not None:
+            raise PasswordNotChanged(throttling_message(attempt.throttling), attempt.throttling, who)
+        if attempt.proved is None:
+            raise PasswordNotChanged(wrong_old_password_message(), console_login.login_error(attempt.login_target), who)
+        if attempt.proved.hard_expired:
+            raise PasswordNotChanged(expired_message(), IDPRejectedClaim("Password expired"), who)
+        return attempt.proved
 
-    def _may(self, identity: IamIdentity, session: BrowserSession | None) -> bool:
+    def _is_allowed(self, identity: IamIdentity, session: BrowserSession | None) -> bool:
         """Return whether a user has the leave; whoever must change the password is not asked for it."""
         site = self.site
-        site.exchange.mfa_at = milliseconds(session.mfa_at) if session and session.mfa_at else None
+        site.request_state.mfa_at = to_milliseconds(session.mfa_at) if session and session.mfa_at else None
         with site.store.read() as tx:
             ask = passwords.on_own_password(self._call(tx, identity), {})
-        return site.desk.may(site.exchange, identity, ask, "iam:ChangePassword")
+        return site.role_access.is_allowed(site.request_state, identity, ask, "iam:ChangePassword")
 
     def _call(self, tx: Connection, identity: IamIdentity) -> Call:
-        gate, exchange, record = self.site.gate, self.site.exchange, self.site.store.user(identity.subject)
+        gate, state, record = self.site.gate, self.site.request_state, self.site.store.user(identity.subject)
         if record is None:
             raise NoSuchEntity(f"The user {identity.name} has gone.")
-        principal = callers.user(record, "", None, Ceilings()).principal
-        return Call(tx, principal, identity.account_id, exchange.now, gate.random, gate.vault, gate.limits)
+        principal = callers.user(record, "", None, PermissionLimits()).principal
+        return Call(tx, principal, identity.account_id, state.now, gate.random, gate.vault, gate.limits)
 
-    def _replace(self, wish: Wish, proved: Proved) -> None:
+    def _store_new_password(self, change_request: PasswordChangeRequest, proved: VerifiedPassword) -> None:
         """Put the new password in the place of the one that was proved, unless somebody else was quicker."""
-        site, exchange, random = self.site, self.site.exchange, self.site.gate.random
-        present = self._present(proved.identity)
+        site, state, random = self.site, self.site.request_state, self.site.gate.random
+        present = self._current_password(proved.identity)
         if present is None or present.hash != proved.hash:
-            raise NotChanged(wrong(), _OVERTAKEN)
-        new = aside(lambda: password_change.successor(present, wish.new, random))
-        entry = audit_record.page(exchange, EVENT, proved.identity.account_id, wish.whose.told)
+            raise PasswordNotChanged(wrong_old_password_message(), _CHANGED_MEANWHILE)
+        new = run_in_thread_pool(lambda: password_change.hash_new_password(present, change_request.new, random))
+        entry = audit_record.console_event_record(
+            state, EVENT, proved.identity.account_id, change_request.owner.audit_details
+        )
         with site.store.write() as tx:
-            if not password_change.write(tx, present, new, exchange.now):
-                raise NotChanged(wrong(), _OVERTAKEN)
-            audit_record.keep(tx, entry, exchange)
+            if not password_change.write(tx, present, new, state.now):
+                raise PasswordNotChanged(wrong_old_password_message(), _CHANGED_MEANWHILE)
+            audit_record.store_record(tx, entry, state)
         site.gate.audit.append(entry)
 
-    def _present(self, identity: IamIdentity) -> Present | None:
+    def _current_password(self, identity: IamIdentity) -> CurrentPassword | None:
         account_id = identity.account_id
         with self.site.store.read() as tx:
             if identity.is_root:
                 return password_change.of_root(tx, account_id)
-            return password_change.of_user(tx, account_id, identity.subject, self.site.exchange.now)
+            return password_change.of_user(tx, account_id, identity.subject, self.site.request_state.now)
 
 
-def wrong() -> Told:
+def wrong_old_password_message() -> FormMessage:
     """Return the one answer to whoever does not prove the old password."""
-    return Told(_("The user name or the old password is wrong."), wrong=True)
+    return FormMessage(_("The user name or the old password is wrong."), wrong=True)
 
 
-def told_of(outcome: ChangeOutcome) -> Told:
+def change_message(outcome: PasswordChangeResult) -> FormMessage:
     """Return what a directory's answer means to the person; why the old password did not do, only where it is right."""
-    if outcome.change is Change.REFUSED:
-        return wrong()
+    if outcome.change is PasswordChangeStatus.REFUSED:
+        return wrong_old_password_message()
     code, text = {
-        Change.UNKNOWN: (
+        PasswordChangeStatus.UNKNOWN: (
             503,
             _("The directory did not say whether it took the new password. Try to sign in with it."),
         ),
-        Change.UNUSABLE: (400, _("This cannot be a password. Choose another one.")),
-        Change.TOO_SHORT: (400, _("The new password is too short.")),
-        Change.TOO_LONG: (400, _("The new password is too long.")),
-        Change.TOO_WEAK: (400, _("The new password is too weak.")),
-        Change.IN_HISTORY: (400, _("You have used this password before. Choose another one.")),
-        Change.TOO_YOUNG: (400, _("Your password was changed too short a time ago to be changed again.")),
-        Change.AGAINST_RULES: (
+        PasswordChangeStatus.UNUSABLE: (400, _("This cannot be a password. Choose another one.")),
+        PasswordChangeStatus.TOO_SHORT: (400, _("The new password is too short.")),
+        PasswordChangeStatus.TOO_LONG: (400, _("The new password is too long.")),
+        PasswordChangeStatus.TOO_WEAK: (400, _("The new password is too weak.")),
+        PasswordChangeStatus.IN_HISTORY: (400, _("You have used this password before. Choose another one.")),
+        PasswordChangeStatus.TOO_YOUNG: (400, _("Your password was changed too short a time ago to be changed again.")),
+        PasswordChangeStatus.AGAINST_RULES: (
             400,
             _("The new password is against the rules of the directory: length, kinds of signs, or used before."),
         ),
     }.get(outcome.change, (403, _("This password cannot be changed here. Ask your help desk.")))
-    return Told(text, code, wrong=outcome.rejected and outcome.change is not Change.TOO_YOUNG)
+    return FormMessage(text, code, wrong=outcome.rejected and outcome.change is not PasswordChangeStatus.TOO_YOUNG)

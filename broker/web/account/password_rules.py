@@ -11,7 +11,7 @@ from flask_babel import gettext as _
 from flask_babel import ngettext
 
 _LENGTH: Final = re.compile(r"Password should have a minimum length of ([0-9]+)")
-_SENTENCES: Final[Mapping[str, Callable[[], str]]] = {
+_MESSAGES: Final[Mapping[str, Callable[[], str]]] = {
     "Password should have at least one uppercase letter": lambda: _("The new password needs a capital letter."),
     "Password should have at least one lowercase letter": lambda: _("The new password needs a small letter."),
     "Password should have at least one number": lambda: _("The new password needs a digit."),
@@ -32,7 +32,7 @@ _SENTENCES: Final[Mapping[str, Callable[[], str]]] = {
 }
 
 
-def sentence(message: str) -> str:
+def policy_violation_message(message: str) -> str:
     """Return what somebody reads whose new password was not taken, by the message of PasswordPolicyViolation."""
     too_short = _LENGTH.fullmatch(message)
     if too_short:
@@ -43,5 +43,5 @@ def sentence(message: str) -> str:
                 int(too_short[1]),
             )
         )
-    known = _SENTENCES.get(message)
+    known = _MESSAGES.get(message)
     return str(known()) if known else message

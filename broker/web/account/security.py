@@ -13,59 +13,59 @@ from flask import Blueprint, Response, request
 from flask_babel import gettext as _
 
 from broker.sessions.browser import BrowserSession
-from broker.web.admin.access import Administration
+from broker.web.admin.access import AdminAccess
 from broker.web.core.site import Site
-from broker.web.login.completion import Entrance
+from broker.web.login.completion import LoginCompletion
 from broker.web.mfa.enrolment import codes_page
-from broker.web.mfa.subject import is_fresh
+from broker.web.mfa.subject import has_fresh_mfa
 from iam.credentials import factors
 from iam.credentials.factors import Factor
 from iam.errors import AccessDenied, DeleteConflict, NoSuchEntity, ServiceError
 from sts.identity import IamIdentity, Identity
 
-HERE = "/security"
+SECURITY_PATH = "/security"
 _LONGEST_ID = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Security:
+class SecurityPage:
     """The page of what proves somebody."""
 
     site: Site
-    entrance: Entrance
-    administration: Administration
+    completion: LoginCompletion
+    admin_access: AdminAccess
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
         made = Blueprint("security", __name__)
-        made.get(HERE)(self.show)
-        made.post(f"{HERE}/remove")(self.remove)
-        made.post(f"{HERE}/codes")(self.new_codes)
+        made.get(SECURITY_PATH)(self.show)
+        made.post(f"{SECURITY_PATH}/remove")(self.remove)
+        made.post(f"{SECURITY_PATH}/codes")(self.new_codes)
         return made
 
     # --- showing ------------------------------------------------------------------------------------------------------
 
     def show(self) -> Response:
         """Show the factors; ``?remove=`` and ``?codes=`` ask whether that is really meant, after a fresh factor."""
-        session = self.site.required()
+        session = self.site.require_session()
         removing, renewing = request.args.get("remove", ""), "codes" in request.args
         if removing or renewing:
-            detour = self._detour(session, {"remove": removing} if removing else {"codes": "new"})
+            detour = self._redirect_to_mfa(session, {"remove": removing} if removing else {"codes": "new"})
             if detour is not None:
                 return detour
-        held, left = self._held(session.identity)
+        held, left = self._factors(session.identity)
         if self.site.wants_json:
-            return self.site.json(_listed(held, left))
+            return self.site.json(_factors_json(held, left))
         return self._page(session, held, left, removing=removing, renewing=renewing and bool(held))
 
     def _page(
         self, session: BrowserSession, held: Sequence[Factor], left: int, *, removing: str, renewing: bool
     ) -> Response:
-        must = self.entrance.demands(session.identity)
-        return self.site.page(
+        must = self.completion.requires_mfa(session.identity)
+        return self.site.render(
             "security.html",
             session=session,
-            administrator=self.administration.any(session),
+            administrator=self.admin_access.is_administrator(session),
             held=held,
             left=left,
             must=must,
@@ -75,41 +75,41 @@ class Security:
             password=_has_password(session.identity),
         )
 
-    def _held(self, identity: Identity) -> tuple[Sequence[Factor], int]:
+    def _factors(self, identity: Identity) -> tuple[Sequence[Factor], int]:
         with self.site.store.read() as tx:
             return factors.factors_of(tx, identity.person), factors.recovery_codes_left(tx, identity.person)
 
-    def _detour(self, session: BrowserSession, query: dict[str, str]) -> Response | None:
+    def _redirect_to_mfa(self, session: BrowserSession, query: dict[str, str]) -> Response | None:
         """Return the way to a second factor, and back here, for who has given none lately."""
-        if is_fresh(session, self.site.exchange.now):
+        if has_fresh_mfa(session, self.site.request_state.now):
             return None
-        back = f"{HERE}?{urlencode(query)}"
-        return self.site.found(f"{self.site.at('/mfa')}?{urlencode({'to': back})}")
+        back = f"{SECURITY_PATH}?{urlencode(query)}"
+        return self.site.redirect(f"{self.site.url_path('/mfa')}?{urlencode({'to': back})}")
 
     # --- changing -----------------------------------------------------------------------------------------------------
 
     def remove(self) -> Response:
         """Take a factor away."""
-        session, factor_id = self.site.posted(), self.site.field("factor", _LONGEST_ID)
-        detour = self._detour(session, {"remove": factor_id})
+        session, factor_id = self.site.check_csrf(), self.site.field("factor", _LONGEST_ID)
+        detour = self._redirect_to_mfa(session, {"remove": factor_id})
         if detour is not None:
             return detour
         try:
-            self._removed(session.identity, factor_id)
+            self._remove_factor(session.identity, factor_id)
         except ServiceError as error:
             account_id = session.identity.account_id
             self.site.record_failure("RemoveSecondFactor", account_id, error, factor=factor_id)
             raise
-        return self.site.found(self.site.at(HERE))
+        return self.site.redirect(self.site.url_path(SECURITY_PATH))
 
-    def _removed(self, identity: Identity, factor_id: str) -> None:
+    def _remove_factor(self, identity: Identity, factor_id: str) -> None:
         """Take a factor away, and record it with that; raise DeleteConflict, NoSuchEntity."""
-        with self.site.store.write(revise=False) as tx:
+        with self.site.store.write(bump_revision=False) as tx:
             held = factors.factors_of(tx, identity.person)
             factor = next((one for one in held if one.id == factor_id), None)
             if factor is None:
                 raise NoSuchEntity(_("You have no such second factor."))
-            if len(held) == 1 and self.entrance.demands(identity):
+            if len(held) == 1 and self.completion.requires_mfa(identity):
                 raise DeleteConflict(_("You must have a second factor. Add another one first."))
             factors.remove_factor(tx, identity.person, factor_id)
             told = {"kind": factor.kind, "factorName": factor.name, "factor": factor_id}
@@ -117,17 +117,17 @@ class Security:
 
     def new_codes(self) -> Response:
         """Make recovery codes in the place of the earlier ones, and show them this once."""
-        site, session = self.site, self.site.posted()
-        detour = self._detour(session, {"codes": "new"})
+        site, session = self.site, self.site.check_csrf()
+        detour = self._redirect_to_mfa(session, {"codes": "new"})
         if detour is not None:
             return detour
         identity = session.identity
-        with site.store.write(revise=False) as tx:
+        with site.store.write(bump_revision=False) as tx:
             if not factors.factors_of(tx, identity.person):
                 raise AccessDenied(_("Recovery codes stand in for a second factor, and you have none."))
-            codes = factors.new_recovery_codes(tx, identity.person, site.exchange.now, site.gate.random)
+            codes = factors.replace_recovery_codes(tx, identity.person, site.request_state.now, site.gate.random)
             site.record("NewRecoveryCodes", identity.account_id, recoveryCodes=len(codes))
-        return codes_page(site, codes, HERE)
+        return codes_page(site, codes, SECURITY_PATH)
 
 
 def _has_password(identity: Identity) -> bool:
@@ -135,7 +135,7 @@ def _has_password(identity: Identity) -> bool:
     return isinstance(identity, IamIdentity) or identity.provider.startswith("ldap-provider/")
 
 
-def _listed(held: Sequence[Factor], left: int) -> dict[str, Any]:
+def _factors_json(held: Sequence[Factor], left: int) -> dict[str, Any]:
     shown = [
         {"id": one.id, "kind": one.kind, "name": one.name, "created": one.created, "last_used": one.last_used}
         for one in held

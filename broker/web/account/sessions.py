@@ -5,22 +5,22 @@ from dataclasses import dataclass
 from flask import Blueprint, Response
 
 from broker.sessions.browser import BrowserSession
-from broker.sessions.revocation import PERSON, SESSION, Cut, Ending
-from broker.web.admin.access import Administration
-from broker.web.core.languages import to_translate
+from broker.sessions.revocation import PERSON, SESSION, Revocation, SessionRevocation
+from broker.web.admin.access import AdminAccess
+from broker.web.core.languages import gettext_noop
 from broker.web.core.site import Site
 from iam.errors import NoSuchEntity
 from sts.store.sessions import LiveSession
 
-_GONE = to_translate("This session has ended already.")
+_GONE = gettext_noop("This session has ended already.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionList:
+class OwnSessions:
     """The page of one's own sessions."""
 
     site: Site
-    administration: Administration
+    admin_access: AdminAccess
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
@@ -33,10 +33,10 @@ class SessionList:
 
     def show(self) -> Response:
         """Show one's own sessions."""
-        site, session = self.site, self.site.required()
-        ending = Ending(site)
-        live = ending.live(ending.all_accounts(), session.identity.person)
-        browsers = ending.browsers(site.sessions.of_person(session.identity.person))
+        site, session = self.site, self.site.require_session()
+        revoker = SessionRevocation(site)
+        live = revoker.open_live_sessions(revoker.all_accounts(), session.identity.person)
+        browsers = revoker.valid_browsers(site.sessions.of_person(session.identity.person))
         if site.wants_json:
             return site.json(
                 {
@@ -45,26 +45,26 @@ class SessionList:
                     "form_token": session.form_token,
                 }
             )
-        return site.page(
+        return site.render(
             "sessions.html",
             session=session,
-            administrator=self.administration.any(session),
+            administrator=self.admin_access.is_administrator(session),
             browsers=browsers,
             live=live,
         )
 
     def end_credentials(self) -> Response:
         """End credentials of one's own."""
-        session, ending = self.site.posted(), Ending(self.site)
+        session, revoker = self.site.check_csrf(), SessionRevocation(self.site)
         wanted = self.site.field("session", 64)
-        live = ending.live(ending.all_accounts(), session.identity.person)
-        found = _found(live.sessions, wanted)
-        ending.end(Cut(SESSION, found.id), found.account_id, [found])
+        live = revoker.open_live_sessions(revoker.all_accounts(), session.identity.person)
+        found = _find_session(live.sessions, wanted)
+        revoker.revoke(Revocation(SESSION, found.id), found.account_id, [found])
         return self._back()
 
     def end_browser(self) -> Response:
         """End the session of a browser of one's own."""
-        site, session = self.site, self.site.posted()
+        site, session = self.site, self.site.check_csrf()
         wanted = site.field("browser", 64)
         found = [one for one in site.sessions.of_person(session.identity.person) if one.handle == wanted]
         if not found:
@@ -76,20 +76,20 @@ class SessionList:
 
     def end_all(self) -> Response:
         """End everything of one's own: all credentials and all browsers, this one among them."""
-        site, session = self.site, self.site.posted()
-        person, ending = session.identity.person, Ending(self.site)
-        live = ending.live(ending.all_accounts(), person)
-        ending.end(Cut(PERSON, person), session.identity.account_id, live.sessions)
-        ending.end_browsers_of(person)
-        response = site.page("all_ended.html")
-        site.drop_session(response)
+        site, session = self.site, self.site.check_csrf()
+        person, revoker = session.identity.person, SessionRevocation(self.site)
+        live = revoker.open_live_sessions(revoker.all_accounts(), person)
+        revoker.revoke(Revocation(PERSON, person), session.identity.account_id, live.sessions)
+        revoker.end_browsers_of(person)
+        response = site.render("all_sessions_ended.html")
+        site.clear_session_cookie(response)
         return response
 
     def _back(self) -> Response:
-        return self.site.found(self.site.at("/sessions"))
+        return self.site.redirect(self.site.url_path("/sessions"))
 
 
-def _found(sessions: tuple[LiveSession, ...], session_id: str) -> LiveSession:
+def _find_session(sessions: tuple[LiveSession, ...], session_id: str) -> LiveSession:
     found = next((one for one in sessions if one.id == session_id), None)
     if found is None:
         raise NoSuchEntity(_GONE)

@@ -11,18 +11,18 @@ from typing import Any, Final
 from flask import Blueprint, Response, request
 from flask_babel import gettext
 
-from broker.audit.export import Line, as_csv, as_json_lines, line, whole
-from broker.audit.query import Place, View, Wanted
-from broker.audit.search import Found, Search
+from broker.audit.export import RecordSummary, as_csv, as_json_lines, summarize, to_pretty_json
+from broker.audit.query import AuditAccess, AuditFilter, LogCursor
+from broker.audit.search import AuditSearch, SearchPage
 from broker.sessions.browser import BrowserSession
-from broker.web.admin.access import Administration
-from broker.web.admin.audit_form import typed, wanted
-from broker.web.core.site import Site, is_sendable
+from broker.web.admin.access import AdminAccess
+from broker.web.admin.audit_form import form_values, parse_query
+from broker.web.core.site import Site, is_valid_form_text
 from iam.errors import ValidationError
 from iam.inventory.accounts import names
 from iam.inventory.pagination import PAGE
 
-EXPORTED: Final = 10_000  # records of one file at most
+MAX_EXPORTED: Final = 10_000  # records of one file at most
 _EVENT: Final = "SearchAudit"
 _FORMATS: Final[Mapping[str, tuple[Callable[[Any], str], str]]] = {
     "jsonl": (as_json_lines, "application/x-ndjson"),
@@ -31,10 +31,10 @@ _FORMATS: Final[Mapping[str, tuple[Callable[[Any], str], str]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class AuditRow:
     """One record on the page."""
 
-    line: Line
+    line: RecordSummary
     text: str
 
 
@@ -43,8 +43,8 @@ class AuditPages:
     """The page that searches, and its files."""
 
     site: Site
-    administration: Administration
-    search: Search
+    admin_access: AdminAccess
+    search: AuditSearch
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
@@ -54,48 +54,55 @@ class AuditPages:
 
     def show(self) -> Response:
         """Show or hand out what a search finds; raise NotSignedIn, AccessDenied, ValidationError, AuditUnavailable."""
-        site, session = self.site, self.site.required()
-        accounts = self.administration.required(session)
-        view = View(frozenset(accounts), everything=self.administration.is_operator(session))
-        if not all(is_sendable(value) for value in request.args.values()):
+        site, session = self.site, self.site.require_session()
+        accounts = self.admin_access.require_accounts(session)
+        view = AuditAccess(frozenset(accounts), all_accounts=self.admin_access.is_operator(session))
+        if not all(is_valid_form_text(value) for value in request.args.values()):
             raise ValidationError("The search cannot be read.")
-        given, form = typed(request.args), request.args.get("format", "")
+        given, form = form_values(request.args), request.args.get("format", "")
         try:
-            asked = wanted(given)
+            asked = parse_query(given)
         except ValidationError as error:
             if form or site.wants_json:
                 raise
             return self._page(session, view, given, None, gettext(error.message))
-        found = self._found(asked, view, form)
+        found = self._search(asked, view, form)
         if form in _FORMATS:
             return self._file(found, form)
         if site.wants_json:
-            return site.json({"records": found.records, "before": _text(found.older), "cut": found.cut})
+            return site.json(
+                {"records": found.records, "before": _text(found.next_cursor), "cut": found.searched_back_to}
+            )
         return self._page(session, view, given, found)
 
-    def _found(self, asked: Wanted, view: View, form: str) -> Found:
+    def _search(self, asked: AuditFilter, view: AuditAccess, form: str) -> SearchPage:
         """Search, and record who has looked for what before they see it."""
-        before = Place.parse(request.args.get("before", "")[:64])
-        found = self.search.find(asked, view, most=EXPORTED if form in _FORMATS else PAGE, before=before)
-        told = asked.told() | {"found": len(found.records)} | ({"format": form} if form in _FORMATS else {})
-        seen = "all" if view.everything else sorted(view.accounts)
+        before = LogCursor.parse(request.args.get("before", "")[:64])
+        found = self.search.find(asked, view, most=MAX_EXPORTED if form in _FORMATS else PAGE, before=before)
+        told = asked.active_filters() | {"found": len(found.records)} | ({"format": form} if form in _FORMATS else {})
+        seen = "all" if view.all_accounts else sorted(view.accounts)
         self.site.record(_EVENT, _account(asked, view), accounts=seen, **told)
         return found
 
-    def _file(self, found: Found, form: str) -> Response:
+    def _file(self, found: SearchPage, form: str) -> Response:
         """Return the records as a file, whose name says where some are missing."""
         written, kind = _FORMATS[form]
-        name = f"audit-{self.site.exchange.now:%Y%m%dT%H%M%SZ}{'-incomplete' if found.older else ''}.{form}"
+        name = f"audit-{self.site.request_state.now:%Y%m%dT%H%M%SZ}{'-incomplete' if found.next_cursor else ''}.{form}"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return self.site.guarded(Response(written(found.records), content_type=kind, headers=headers))
+        return self.site.add_security_headers(Response(written(found.records), content_type=kind, headers=headers))
 
     def _page(
-        self, session: BrowserSession, view: View, given: Mapping[str, str], found: Found | None, wrong: str = ""
+        self,
+        session: BrowserSession,
+        view: AuditAccess,
+        given: Mapping[str, str],
+        found: SearchPage | None,
+        wrong: str = "",
     ) -> Response:
         with self.site.store.read() as tx:
             called = names(tx, tuple(sorted(view.accounts)))
         search = {name: value for name, value in given.items() if value}
-        return self.site.page(
+        return self.site.render(
             "admin_audit.html",
             code=400 if wrong else 200,
             session=session,
@@ -103,22 +110,22 @@ class AuditPages:
             given=given,
             search=search,
             names=called,
-            everything=view.everything,
-            shown=[Shown(line(one), whole(one)) for one in found.records] if found else [],
+            all_accounts=view.all_accounts,
+            shown=[AuditRow(summarize(one), to_pretty_json(one)) for one in found.records] if found else [],
             found=found,
-            older=_text(found.older) if found else None,
+            older=_text(found.next_cursor) if found else None,
             here_before=request.args.get("before", ""),
-            exported=EXPORTED,
+            exported=MAX_EXPORTED,
             wrong=wrong,
             reference=self.site.reference,
         )
 
 
-def _account(asked: Wanted, view: View) -> str:
+def _account(asked: AuditFilter, view: AuditAccess) -> str:
     """Return the account whose record a search is: the one that was looked at, or none where there are several."""
     looked_at = {asked.account} & view.accounts if asked.account else view.accounts
     return next(iter(looked_at)) if len(looked_at) == 1 else ""
 
 
-def _text(place: Place | None) -> str | None:
+def _text(place: LogCursor | None) -> str | None:
     return None if place is None else str(place)

@@ -6,32 +6,32 @@ from datetime import datetime, timedelta
 from ipaddress import ip_network
 from typing import Final
 
-from broker.audit.query import Network, Wanted
-from broker.web.core.languages import to_translate
+from broker.audit.query import AuditFilter, Network
+from broker.web.core.languages import gettext_noop
 from iam.errors import ValidationError
 
 FIELDS: Final = ("reference", "who", "event", "error", "account", "role", "source", "from", "to")
-_AS_THEY_ARE: Final = ("who", "event", "error", "account", "role")
+_UNPARSED_FIELDS: Final = ("who", "event", "error", "account", "role")
 _LONGEST: Final = 256  # characters of one field
 _DAY: Final = 10  # characters of a date without a time of day
 _ID: Final = re.compile(r"[0-9A-Fa-f-]{1,36}")
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - what a form gives has no zone either
 _EARLIEST, _LATEST = 1970, 9000  # years
 
-_NO_REFERENCE: Final = to_translate("A reference is made of the letters a to f, digits and hyphens.")
-_NO_ADDRESS: Final = to_translate("The source is no IP address and no network such as 10.0.0.0/8.")
-_NO_DATE: Final = to_translate("A date is written like 2026-01-31 or 2026-01-31T15:30, in UTC.")
+_NO_REFERENCE: Final = gettext_noop("A reference is made of the letters a to f, digits and hyphens.")
+_NO_ADDRESS: Final = gettext_noop("The source is no IP address and no network such as 10.0.0.0/8.")
+_NO_DATE: Final = gettext_noop("A date is written like 2026-01-31 or 2026-01-31T15:30, in UTC.")
 
 
-def typed(fields: Mapping[str, str]) -> dict[str, str]:
+def form_values(fields: Mapping[str, str]) -> dict[str, str]:
     """Return what somebody typed in each field."""
     return {name: fields.get(name, "").strip()[:_LONGEST] for name in FIELDS}
 
 
-def wanted(given: Mapping[str, str]) -> Wanted:
+def parse_query(given: Mapping[str, str]) -> AuditFilter:
     """Return the search that was typed; raise ValidationError for what is no reference, address or date."""
-    return Wanted(
-        **{name: given[name] for name in _AS_THEY_ARE},
+    return AuditFilter(
+        **{name: given[name] for name in _UNPARSED_FIELDS},
         reference=_reference(given["reference"]),
         source=_network(given["source"]),
         after=_moment(given["from"], whole=False),

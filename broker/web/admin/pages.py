@@ -12,20 +12,20 @@ from flask import Blueprint, Response, request
 from redis.exceptions import RedisError
 
 from broker.providers.ldap.provider import LdapProvider
-from broker.providers.oidc.key_sets import KeySets, Known
-from broker.runtime.directory_health import Health, health
+from broker.providers.oidc.key_sets import JwksCache, JwksStatus
+from broker.runtime.directory_health import DirectoryHealth, check_directories
 from broker.sessions.browser import BrowserSession
 from broker.sessions.role_usage import RoleUse, uses
-from broker.web.admin.access import Administration
-from broker.web.admin.wording import Told, admissions, told
+from broker.web.admin.access import AdminAccess
+from broker.web.admin.wording import FindingText, describe_finding, trust_statements
 from broker.web.core.site import Site
 from iam.inventory.accounts import accounts, names
-from iam.inventory.pagination import Scope, Slice, sliced
+from iam.inventory.pagination import Page, PageRequest, paginate
 from iam.inventory.providers import OidcProvider, SamlProvider, oidc_providers, saml_providers
 from iam.inventory.roles import Role, roles
-from iam.inventory.security_findings import Concern, concerns
+from iam.inventory.security_findings import SecurityFinding, concerns
 from iam.inventory.users import User, users
-from iam.operations.times_and_tags import milliseconds
+from iam.operations.times_and_tags import to_milliseconds
 
 _LONGEST: Final = 200  # characters of a search
 
@@ -35,9 +35,9 @@ class AdminPages:
     """The pages of those who administer; ``directories`` are those that are configured."""
 
     site: Site
-    administration: Administration
+    admin_access: AdminAccess
     directories: Mapping[str, LdapProvider]
-    key_sets: KeySets
+    jwks_cache: JwksCache
     monotonic: Callable[[], float]
 
     def blueprint(self) -> Blueprint:
@@ -49,29 +49,31 @@ class AdminPages:
         made.get("/admin/providers")(self.providers)
         return made
 
-    def _asked(self) -> tuple[BrowserSession, Scope]:
+    def _require_scope(self) -> tuple[BrowserSession, PageRequest]:
         """Return who asks, and for what of the accounts that they may see; raise NotSignedIn, AccessDenied."""
-        session = self.site.required()
-        found = self.administration.required(session)
+        session = self.site.require_session()
+        found = self.admin_access.require_accounts(session)
         query = request.args.get("q", "").replace("\0", "")[:_LONGEST]
-        return session, Scope.of(found, query, request.args.get("page", ""))
+        return session, PageRequest.of(found, query, request.args.get("page", ""))
 
-    def _page(self, template: str, session: BrowserSession, scope: Scope, **values: Any) -> Response:  # noqa: ANN401 - as Site.page
+    def _page(self, template: str, session: BrowserSession, scope: PageRequest, **values: Any) -> Response:  # noqa: ANN401 - as Site.render
         with self.site.store.read() as tx:
             called = names(tx, scope.accounts)
-        return self.site.page(template, session=session, administrator=True, query=scope.query, names=called, **values)
+        return self.site.render(
+            template, session=session, administrator=True, query=scope.query, names=called, **values
+        )
 
     # --- overview -----------------------------------------------------------------------------------------------------
 
     def overview(self) -> Response:
         """Show the accounts, and what to look after in them."""
-        session, scope = self._asked()
+        session, scope = self._require_scope()
         with self.site.store.read() as tx:
-            found = accounts(tx, Scope(scope.accounts, scope.query))
-            worries = concerns(tx, scope.accounts, self.directories, self.site.exchange.now)
+            found = accounts(tx, PageRequest(scope.accounts, scope.query))
+            worries = concerns(tx, scope.accounts, self.directories, self.site.request_state.now)
             called = names(tx, scope.accounts)
-        shown = sliced(worries, scope, lambda one: f"{one.text} {called.get(one.account_id, '')}")
-        words = [(one, told(one, called)) for one in shown.rows]
+        shown = paginate(worries, scope, lambda one: f"{one.text} {called.get(one.account_id, '')}")
+        words = [(one, describe_finding(one, called)) for one in shown.rows]
         if self.site.wants_json:
             warnings = [_concern_json(one, words) for one, words in words]
             return self._json(shown, "warnings", warnings, accounts=[asdict(one) for one in found.rows])
@@ -81,20 +83,20 @@ class AdminPages:
 
     def roles(self) -> Response:
         """Show the roles, whom each lets in, and when it was last used."""
-        session, scope = self._asked()
+        session, scope = self._require_scope()
         with self.site.store.read() as tx:
             found = roles(tx, scope, self.directories)
-        used, stale = self._uses(found)
+        used, stale = self._role_usage(found)
         if self.site.wants_json:
             return self._json(found, "roles", [_role_json(one, used.get(one.id)) for one in found.rows])
-        shown = [(one, admissions(one), used.get(one.id), last_used(one, used.get(one.id))) for one in found.rows]
+        shown = [(one, trust_statements(one), used.get(one.id), last_used(one, used.get(one.id))) for one in found.rows]
         return self._page("admin_roles.html", session, scope, listing=found, shown=shown, stale=stale)
 
-    def _uses(self, found: Slice[Role]) -> tuple[Mapping[str, RoleUse], bool]:
+    def _role_usage(self, found: Page[Role]) -> tuple[Mapping[str, RoleUse], bool]:
         """Return who uses these roles just now, and whether that cannot be told."""
         wanted = sorted({one.account_id for one in found.rows})
         try:
-            return uses(self.site.gate.sessions, wanted, milliseconds(self.site.exchange.now)), False
+            return uses(self.site.gate.sessions, wanted, to_milliseconds(self.site.request_state.now)), False
         except RedisError:
             return {}, True
 
@@ -102,25 +104,25 @@ class AdminPages:
 
     def users(self) -> Response:
         """Show the users, with what they prove themselves and when they last did."""
-        session, scope = self._asked()
+        session, scope = self._require_scope()
         with self.site.store.read() as tx:
             found = users(tx, scope)
         if self.site.wants_json:
             return self._json(found, "users", [_user_json(one) for one in found.rows])
-        now = milliseconds(self.site.exchange.now)
+        now = to_milliseconds(self.site.request_state.now)
         return self._page("admin_users.html", session, scope, listing=found, now=now)
 
     # --- providers ----------------------------------------------------------------------------------------------------
 
     def providers(self) -> Response:
         """Show who proves people: directories and whether they answer, SAML and OpenID Connect providers."""
-        session, scope = self._asked()
-        states = health(self.directories, self.monotonic)
-        operator = self.administration.is_operator(session)
+        session, scope = self._require_scope()
+        states = check_directories(self.directories, self.monotonic)
+        operator = self.admin_access.is_operator(session)
         urls = {name: one.config.urls for name, one in self.directories.items()} if operator else {}
         with self.site.store.read() as tx:
             saml, oidc = saml_providers(tx, scope), oidc_providers(tx, scope)
-        known = {one.arn: self._known(one) for one in oidc.rows}
+        known = {one.arn: self._cached_keys(one) for one in oidc.rows}
         if self.site.wants_json:
             directories = [_directory_json(one, urls.get(one.name)) for one in states]
             issuers = [_oidc_json(one, known[one.arn]) for one in oidc.rows]
@@ -128,23 +130,23 @@ class AdminPages:
                 {"directories": directories, "saml": [_saml_json(one) for one in saml.rows], "oidc": issuers}
             )
         shown: dict[str, Any] = {"states": states, "urls": urls, "saml": saml, "oidc": oidc, "known": known}
-        longer: Slice[Any] = saml if saml.pages >= oidc.pages else oidc
-        now = self.site.exchange.now
+        longer: Page[Any] = saml if saml.pages >= oidc.pages else oidc
+        now = self.site.request_state.now
         return self._page("admin_providers.html", session, scope, listing=longer, now=now, **shown)
 
-    def _known(self, provider: OidcProvider) -> Known | None:
+    def _cached_keys(self, provider: OidcProvider) -> JwksStatus | None:
         """Return what this process knows of an issuer's keys; nobody is asked for them."""
-        return self.key_sets.known(provider.issuer) or self.key_sets.known(f"{provider.issuer}/")
+        return self.jwks_cache.status(provider.issuer) or self.jwks_cache.status(f"{provider.issuer}/")
 
-    def _json(self, page: Slice[Any], name: str, rows: list[Any], **more: object) -> Response:
+    def _json(self, page: Page[Any], name: str, rows: list[Any], **more: object) -> Response:
         return self.site.json({name: rows, "found": page.found, "page": page.page, "pages": page.pages, **more})
 
 
 # --- as JSON ----------------------------------------------------------------------------------------------------------
 
 
-def _concern_json(one: Concern, words: Told) -> dict[str, Any]:
-    return asdict(one) | {"what": words.what, "todo": words.todo, "command": words.command}
+def _concern_json(one: SecurityFinding, words: FindingText) -> dict[str, Any]:
+    return asdict(one) | {"what": words.what, "todo": words.remedy, "command": words.command}
 
 
 def _role_json(one: Role, use: RoleUse | None) -> dict[str, Any]:
@@ -156,7 +158,7 @@ def _role_json(one: Role, use: RoleUse | None) -> dict[str, Any]:
         "created": one.created,
         "last_used": last_used(one, use),
         "running_sessions": use.running if use else 0,
-        "nobody_can_assume": one.abandoned,
+        "nobody_can_assume": one.unassumable,
         "trust_policy": one.document,
         "findings": [str(finding) for finding in one.findings],
     }
@@ -169,7 +171,7 @@ def last_used(role: Role, use: RoleUse | None) -> int | None:
 
 def _user_json(one: User) -> dict[str, Any]:
     keys = [
-        {"ending": key.ending, "active": key.active, "created": key.created, "last_used": key.last_used}
+        {"ending": key.id_suffix, "active": key.active, "created": key.created, "last_used": key.last_used}
         for key in one.keys
     ]
     return {
@@ -185,7 +187,7 @@ def _user_json(one: User) -> dict[str, Any]:
     }
 
 
-def _directory_json(one: Health, urls: tuple[str, ...] | None) -> dict[str, Any]:
+def _directory_json(one: DirectoryHealth, urls: tuple[str, ...] | None) -> dict[str, Any]:
     told_of = {"name": one.name, "state": one.state, "error": one.error, "milliseconds": one.took}
     return told_of | ({"urls": urls} if urls else {})
 
@@ -206,7 +208,7 @@ def _saml_json(one: SamlProvider) -> dict[str, Any]:
     }
 
 
-def _oidc_json(one: OidcProvider, known: Known | None) -> dict[str, Any]:
+def _oidc_json(one: OidcProvider, known: JwksStatus | None) -> dict[str, Any]:
     return {
         "arn": one.arn,
         "issuer": one.issuer,

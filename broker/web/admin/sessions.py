@@ -12,34 +12,34 @@ from flask import Blueprint, Response, request
 from redis.exceptions import RedisError
 
 from broker.sessions.browser import BrowserSession
-from broker.sessions.revocation import ACCOUNT, PERSON, ROLE, SESSION, Cut, Ending
-from broker.web.admin.access import REVOKE, Administration
-from broker.web.core.languages import to_translate
+from broker.sessions.revocation import ACCOUNT, PERSON, ROLE, SESSION, Revocation, SessionRevocation
+from broker.web.admin.access import REVOKE_SESSIONS, AdminAccess
+from broker.web.core.languages import gettext_noop
 from broker.web.core.site import Site
 from iam.arn import parse_arn
 from iam.errors import AccessDenied, NoSuchEntity, ServiceUnavailable, ValidationError
-from iam.inventory.pagination import Scope, sliced
+from iam.inventory.pagination import PageRequest, paginate
 from sts.store.sessions import LiveSession
 
 _MOST_BROWSERS: Final = 1000
-_NOBODYS: Final = "none"  # in the place of an account that there is not
+_NO_ACCOUNT: Final = "none"  # in the place of an account that there is not
 # Characters of what is named, by its kind: an id of ours, a person as the database takes one, an ARN, an id or alias.
 _LONGEST: Final[Mapping[str, int]] = {SESSION: 64, PERSON: 512, ROLE: 2048, ACCOUNT: 63}
-_NOT_YOURS: Final = to_translate(
+_NOT_YOURS: Final = gettext_noop(
     "You may not end these sessions, or there is nothing of this name. It takes the leave for iam:PutRolePolicy on the"
     " account's roles."
 )
-_NO_SESSION: Final = to_translate("This session has ended already, or is of an account that is not yours.")
-_NO_PERSON: Final = to_translate("A person is written as PROVIDER|SUBJECT, as the list shows it.")
-_LIST_AWAY: Final = to_translate("The list of credentials cannot be read now. Try again later.")
+_NO_SESSION: Final = gettext_noop("This session has ended already, or is of an account that is not yours.")
+_NO_PERSON: Final = gettext_noop("A person is written as PROVIDER|SUBJECT, as the list shows it.")
+_LIST_UNAVAILABLE: Final = gettext_noop("The list of credentials cannot be read now. Try again later.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EveryonesSessions:
+class AdminSessions:
     """The page of everybody's sessions."""
 
     site: Site
-    administration: Administration
+    admin_access: AdminAccess
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
@@ -50,21 +50,21 @@ class EveryonesSessions:
 
     def show(self) -> Response:
         """Show the sessions that a search finds."""
-        site, session = self.site, self.site.required()
-        accounts = self.administration.required(session)
-        scope = Scope.of(accounts, request.args.get("q", ""), request.args.get("page", ""))
-        live = Ending(site).live(accounts)
-        page = sliced(live.sessions, scope, _text)
+        site, session = self.site, self.site.require_session()
+        accounts = self.admin_access.require_accounts(session)
+        scope = PageRequest.of(accounts, request.args.get("q", ""), request.args.get("page", ""))
+        live = SessionRevocation(site).open_live_sessions(accounts)
+        page = paginate(live.sessions, scope, _text)
         browsers = self._browsers(session, scope)
         if site.wants_json:
             told = {"credentials": [one._asdict() for one in page.rows], "found": page.found}
             return site.json(told | {"browsers": list(map(_browser_json, browsers)), "form_token": session.form_token})
-        return site.page(
-            "everyones_sessions.html",
+        return site.render(
+            "admin_sessions.html",
             session=session,
             administrator=True,
             accounts=accounts,
-            revocable=self.administration.accounts(session, REVOKE),
+            revocable=self.admin_access.accounts(session, REVOKE_SESSIONS),
             live=live,
             shown=page.rows,
             found=page.found,
@@ -74,46 +74,48 @@ class EveryonesSessions:
             browsers=browsers,
         )
 
-    def _browsers(self, session: BrowserSession, scope: Scope) -> Sequence[BrowserSession]:
+    def _browsers(self, session: BrowserSession, scope: PageRequest) -> Sequence[BrowserSession]:
         """Return the browsers that a search finds, for those who see every account: people sign in to none alone."""
-        if not self.administration.is_operator(session):
+        if not self.admin_access.is_operator(session):
             return ()
-        found = sliced(self.site.sessions.everybodys(_MOST_BROWSERS), replace(scope, page=1), _browser_text)
-        return Ending(self.site).browsers(found.rows)
+        found = paginate(self.site.sessions.newest(_MOST_BROWSERS), replace(scope, page=1), _browser_text)
+        return SessionRevocation(self.site).valid_browsers(found.rows)
 
     def end(self) -> Response:
         """End what is named: credentials, or all of a person, a role or an account."""
-        site, session = self.site, self.site.posted()
-        self.administration.required(session)
+        site, session = self.site, self.site.check_csrf()
+        self.admin_access.require_accounts(session)
         kind = site.field("kind", 16)
         subject = site.field("subject", _LONGEST.get(kind, 0)).strip()
         if not subject:
-            raise ValidationError(to_translate("Say what to end."))
+            raise ValidationError(gettext_noop("Say what to end."))
         if kind != SESSION and "sure" not in request.form:
-            raise ValidationError(to_translate("Say that you mean all of it: tick the box."))
-        ending, may = Ending(site), self.administration.accounts(session, REVOKE)
-        cut, account_id = self._cut(kind, subject, may)
-        if not (account_id in may if account_id else self.administration.is_operator(session, REVOKE)):
+            raise ValidationError(gettext_noop("Say that you mean all of it: tick the box."))
+        revoker, may = SessionRevocation(site), self.admin_access.accounts(session, REVOKE_SESSIONS)
+        revocation, account_id = self._resolve_revocation(kind, subject, may)
+        if not (account_id in may if account_id else self.admin_access.is_operator(session, REVOKE_SESSIONS)):
             raise AccessDenied(_NOT_YOURS)
-        ending.end(cut, account_id, ending.live(may if kind == PERSON else (account_id,)).sessions)
+        revoker.revoke(
+            revocation, account_id, revoker.open_live_sessions(may if kind == PERSON else (account_id,)).sessions
+        )
         if kind == PERSON:
-            ending.end_browsers_of(subject)
-        return site.found(site.at("/admin/sessions"))
+            revoker.end_browsers_of(subject)
+        return site.redirect(site.url_path("/admin/sessions"))
 
-    def _cut(self, kind: str, subject: str, may: Sequence[str]) -> tuple[Cut, str]:
+    def _resolve_revocation(self, kind: str, subject: str, may: Sequence[str]) -> tuple[Revocation, str]:
         """Return what to refuse, and the account that it belongs to, or none; raise NoSuchEntity.
 
         What is not there and what is of another account's are one to whoever may not see it.
         """
         if kind == SESSION:
-            return Cut(kind, subject), self._account_of_session(subject, may)
+            return Revocation(kind, subject), self._account_of_session(subject, may)
         if kind == ROLE:
             role = self.site.store.role(subject)
-            return (Cut(kind, role.id), role.account_id) if role else (Cut(kind, subject), _NOBODYS)
+            return (Revocation(kind, role.id), role.account_id) if role else (Revocation(kind, subject), _NO_ACCOUNT)
         if kind == ACCOUNT:
             account = self.site.store.account(subject) or self.site.store.account_by_alias(subject)
-            return Cut(kind, account.id if account else subject), account.id if account else _NOBODYS
-        return Cut(kind, subject), self._home_of(subject)
+            return Revocation(kind, account.id if account else subject), account.id if account else _NO_ACCOUNT
+        return Revocation(kind, subject), self._account_of_person(subject)
 
     def _account_of_session(self, session_id: str, may: Sequence[str]) -> str:
         """Return the one of these accounts that a live session is of; raise NoSuchEntity, ServiceUnavailable."""
@@ -123,9 +125,9 @@ class EveryonesSessions:
         except StopIteration as error:
             raise NoSuchEntity(_NO_SESSION) from error
         except RedisError as error:
-            raise ServiceUnavailable(_LIST_AWAY, log=str(error)) from error
+            raise ServiceUnavailable(_LIST_UNAVAILABLE, log=str(error)) from error
 
-    def _home_of(self, person: str) -> str:
+    def _account_of_person(self, person: str) -> str:
         """Return the account of a person of an account's own provider or of its users; nothing for a directory's."""
         provider, bar, subject = person.partition("|")
         if not bar or not subject:

@@ -7,12 +7,12 @@ from typing import Final
 
 from flask_babel import gettext as _
 
-from broker.providers.ldap.dn import first_value
+from broker.providers.ldap.dn import first_rdn_value
 from iam.arn import parse_arn
 from iam.inventory.roles import Role
-from iam.inventory.security_findings import Concern, Kind
+from iam.inventory.security_findings import FindingKind, SecurityFinding
 from iam.policy.conditions import Condition
-from iam.policy.principals import EVERYONE, Means, Named
+from iam.policy.principals import EVERYONE, PolicyPrincipal, PrincipalType
 from iam.policy.statement import Statement
 
 _MOST: Final = 50  # of whom a statement names, told one by one
@@ -24,28 +24,28 @@ _DIRECTORY: Final = "ldap-provider/"
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class TrustStatement:
     """One statement of a trust policy in words; ``but``: all except these. ``more`` are not told one by one."""
 
     denies: bool
-    but: bool
+    all_except: bool
     who: tuple[str, ...]
     more: int
     conditions: tuple[tuple[str, str, tuple[str, ...]], ...]
 
 
-def admissions(role: Role) -> tuple[Admission, ...]:
+def trust_statements(role: Role) -> tuple[TrustStatement, ...]:
     """Return what each statement of a role's trust policy says."""
-    return tuple(_admission(one, role.present) for one in role.trust.statements)
+    return tuple(_trust_statement(one, role.present) for one in role.trust.statements)
 
 
-def _admission(statement: Statement, present: Mapping[str, str]) -> Admission:
+def _trust_statement(statement: Statement, present: Mapping[str, str]) -> TrustStatement:
     names = statement.not_principals or statement.principals or (EVERYONE,)
     groups = tuple(_groups(statement))
-    who = [text for one in names for text in _words(one, present, groups)]
+    who = [text for one in names for text in _principal_texts(one, present, groups)]
     conditions = tuple((one.operator, one.name, one.values) for one in statement.conditions)
     shown = tuple(islice(who, _MOST))
-    return Admission(statement.denies, bool(statement.not_principals), shown, len(who) - len(shown), conditions)
+    return TrustStatement(statement.denies, bool(statement.not_principals), shown, len(who) - len(shown), conditions)
 
 
 def _groups(statement: Statement) -> Iterator[str]:
@@ -60,27 +60,27 @@ def _is_positive(condition: Condition) -> bool:
     return operator.startswith("String") and "Not" not in operator and not operator.endswith("IfExists")
 
 
-def _words(one: Named, present: Mapping[str, str], groups: tuple[str, ...]) -> Iterator[str]:
+def _principal_texts(one: PolicyPrincipal, present: Mapping[str, str], groups: tuple[str, ...]) -> Iterator[str]:
     arn = parse_arn(one.value)
-    if one.means is Means.PROVIDER and arn and arn.resource.startswith(_DIRECTORY):
+    if one.principal_type is PrincipalType.PROVIDER and arn and arn.resource.startswith(_DIRECTORY):
         name = arn.resource.removeprefix(_DIRECTORY)
         for group in groups:
             yield _("Directory %(name)s, group %(group)s", name=name, group=_short(group))
         if not groups:
             yield _("Directory %(name)s", name=name)
     else:
-        yield _NAMES[one.means](one, present)
+        yield _PRINCIPAL_NAMES[one.principal_type](one, present)
 
 
 def _short(group: str) -> str:
     """Return the name of a group that is written as a distinguished name, and any other text as it is."""
     try:
-        return first_value(group) if "=" in group else group
+        return first_rdn_value(group) if "=" in group else group
     except ValueError:
         return group
 
 
-def _entity(one: Named, present: Mapping[str, str]) -> str:
+def _iam_entity_text(one: PolicyPrincipal, present: Mapping[str, str]) -> str:
     arn = parse_arn(present.get(one.bound_id, "") if one.bound_id else one.value)
     if arn is None:
         return str(_("Somebody who was deleted: %(arn)s", arn=one.value))
@@ -90,7 +90,7 @@ def _entity(one: Named, present: Mapping[str, str]) -> str:
     return str(_("User %(name)s of account %(account)s", name=name, account=arn.account))
 
 
-def _provider(one: Named, _present: Mapping[str, str]) -> str:
+def _provider_text(one: PolicyPrincipal, _present: Mapping[str, str]) -> str:
     arn = parse_arn(one.value)
     kind, _slash, name = (arn.resource if arn else f"oidc-provider/{one.value}").partition("/")
     if kind == "saml-provider":
@@ -98,16 +98,16 @@ def _provider(one: Named, _present: Mapping[str, str]) -> str:
     return str(_("OpenID Connect issuer %(name)s", name=name))
 
 
-_NAMES: Final[Mapping[Means, Callable[[Named, Mapping[str, str]], str]]] = {
-    Means.EVERYONE: lambda _one, _present: str(_("Everybody")),
-    Means.ACCOUNT: lambda one, _present: str(
+_PRINCIPAL_NAMES: Final[Mapping[PrincipalType, Callable[[PolicyPrincipal, Mapping[str, str]], str]]] = {
+    PrincipalType.EVERYONE: lambda _one, _present: str(_("Everybody")),
+    PrincipalType.ACCOUNT: lambda one, _present: str(
         _("Account %(account)s: whoever its own policies allow it", account=one.value)
     ),
-    Means.ENTITY: _entity,
-    Means.SESSION: lambda one, _present: str(_("Session %(arn)s", arn=one.value)),
-    Means.PROVIDER: _provider,
-    Means.SERVICE: lambda one, _present: str(_("AWS service %(name)s", name=one.value)),
-    Means.CANONICAL_USER: lambda one, _present: str(_("Canonical user %(id)s", id=one.value)),
+    PrincipalType.ENTITY: _iam_entity_text,
+    PrincipalType.SESSION: lambda one, _present: str(_("Session %(arn)s", arn=one.value)),
+    PrincipalType.PROVIDER: _provider_text,
+    PrincipalType.SERVICE: lambda one, _present: str(_("AWS service %(name)s", name=one.value)),
+    PrincipalType.CANONICAL_USER: lambda one, _present: str(_("Canonical user %(id)s", id=one.value)),
 }
 
 
@@ -115,39 +115,39 @@ _NAMES: Final[Mapping[Means, Callable[[Named, Mapping[str, str]], str]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class FindingText:
     """A concern in words: what it is, what to do, the command or the operations that do it, and what its time is."""
 
     what: str
-    todo: str
+    remedy: str
     command: str
-    dated: str = ""
+    time_label: str = ""
 
 
-def told(concern: Concern, accounts: Mapping[str, str]) -> Told:
+def describe_finding(concern: SecurityFinding, accounts: Mapping[str, str]) -> FindingText:
     """Return a concern in the reader's language; ``accounts`` has the names of accounts."""
-    return _WORDS[concern.kind](concern, accounts.get(concern.account_id, concern.account_id))
+    return _FINDING_TEXTS[concern.kind](concern, accounts.get(concern.account_id, concern.account_id))
 
 
-def _root_without_factor(_one: Concern, account: str) -> Told:
-    return Told(
+def _root_without_factor(_one: SecurityFinding, account: str) -> FindingText:
+    return FindingText(
         _("The root of account %(account)s has no second factor.", account=account),
         _("Sign in as root and add one under Security."),
         "CreateVirtualMFADevice, EnableMFADevice",
     )
 
 
-def _root_with_key(one: Concern, account: str) -> Told:
-    return Told(
-        _("The root of account %(account)s has the access key %(key)s.", account=account, key=_ending(one)),
+def _root_with_key(one: SecurityFinding, account: str) -> FindingText:
+    return FindingText(
+        _("The root of account %(account)s has the access key %(key)s.", account=account, key=_masked_key(one)),
         _("Give its work to a user or a role, then delete the key as root."),
         f"aws iam delete-access-key --access-key-id {one.detail}",
         _("Made:"),
     )
 
 
-def _trust_questionable(one: Concern, account: str) -> Told:
-    return Told(
+def _trust_questionable(one: SecurityFinding, account: str) -> FindingText:
+    return FindingText(
         _(
             "The trust policy of role %(name)s in account %(account)s is questionable: %(finding)s",
             name=one.name,
@@ -159,8 +159,8 @@ def _trust_questionable(one: Concern, account: str) -> Told:
     )
 
 
-def _user_without_factor(one: Concern, account: str) -> Told:
-    return Told(
+def _user_without_factor(one: SecurityFinding, account: str) -> FindingText:
+    return FindingText(
         _(
             "User %(name)s of account %(account)s has a password and no second factor.",
             name=one.name,
@@ -171,8 +171,8 @@ def _user_without_factor(one: Concern, account: str) -> Told:
     )
 
 
-def _certificate_ends(one: Concern, account: str) -> Told:
-    return Told(
+def _certificate_ends(one: SecurityFinding, account: str) -> FindingText:
+    return FindingText(
         _(
             "The certificate %(certificate)s of SAML provider %(name)s in account %(account)s ends soon, or has ended.",
             name=one.name,
@@ -185,8 +185,8 @@ def _certificate_ends(one: Concern, account: str) -> Told:
     )
 
 
-def _metadata_ends(one: Concern, account: str) -> Told:
-    return Told(
+def _metadata_ends(one: SecurityFinding, account: str) -> FindingText:
+    return FindingText(
         _("The metadata of SAML provider %(name)s in account %(account)s ends soon.", name=one.name, account=account),
         _("Give the address of the metadata, so that it stays fresh."),
         f"fedgate saml set {one.name} --account {one.account_id} --metadata URL",
@@ -194,8 +194,8 @@ def _metadata_ends(one: Concern, account: str) -> Told:
     )
 
 
-def _metadata_failed(one: Concern, account: str) -> Told:
-    return Told(
+def _metadata_failed(one: SecurityFinding, account: str) -> FindingText:
+    return FindingText(
         _(
             "The metadata of SAML provider %(name)s in account %(account)s could not be had: %(error)s",
             name=one.name,
@@ -208,19 +208,19 @@ def _metadata_failed(one: Concern, account: str) -> Told:
     )
 
 
-def _role_abandoned(one: Concern, account: str) -> Told:
-    return Told(
+def _role_abandoned(one: SecurityFinding, account: str) -> FindingText:
+    return FindingText(
         _("Nobody can assume the role %(name)s of account %(account)s.", name=one.name, account=account),
         _("Its trust policy names only who does not exist, or denies everybody. Change it, or delete the role."),
         f"aws iam update-assume-role-policy --role-name {one.name} --policy-document file://trust.json",
     )
 
 
-def _key_unused(one: Concern, account: str) -> Told:
-    return Told(
+def _key_unused(one: SecurityFinding, account: str) -> FindingText:
+    return FindingText(
         _(
             "The access key %(key)s of user %(name)s in account %(account)s was not used for 90 days.",
-            key=_ending(one),
+            key=_masked_key(one),
             name=one.name,
             account=account,
         ),
@@ -230,11 +230,11 @@ def _key_unused(one: Concern, account: str) -> Told:
     )
 
 
-def _key_old(one: Concern, account: str) -> Told:
-    return Told(
+def _key_old(one: SecurityFinding, account: str) -> FindingText:
+    return FindingText(
         _(
             "The access key %(key)s of user %(name)s in account %(account)s is older than 90 days.",
-            key=_ending(one),
+            key=_masked_key(one),
             name=one.name,
             account=account,
         ),
@@ -244,19 +244,19 @@ def _key_old(one: Concern, account: str) -> Told:
     )
 
 
-def _ending(one: Concern) -> str:
+def _masked_key(one: SecurityFinding) -> str:
     return f"…{one.detail[-4:]}"
 
 
-_WORDS: Final[Mapping[Kind, Callable[[Concern, str], Told]]] = {
-    Kind.ROOT_WITHOUT_FACTOR: _root_without_factor,
-    Kind.ROOT_WITH_KEY: _root_with_key,
-    Kind.TRUST_QUESTIONABLE: _trust_questionable,
-    Kind.USER_WITHOUT_FACTOR: _user_without_factor,
-    Kind.CERTIFICATE_ENDS: _certificate_ends,
-    Kind.METADATA_ENDS: _metadata_ends,
-    Kind.METADATA_FAILED: _metadata_failed,
-    Kind.ROLE_ABANDONED: _role_abandoned,
-    Kind.KEY_UNUSED: _key_unused,
-    Kind.KEY_OLD: _key_old,
+_FINDING_TEXTS: Final[Mapping[FindingKind, Callable[[SecurityFinding, str], FindingText]]] = {
+    FindingKind.ROOT_WITHOUT_FACTOR: _root_without_factor,
+    FindingKind.ROOT_WITH_KEY: _root_with_key,
+    FindingKind.TRUST_QUESTIONABLE: _trust_questionable,
+    FindingKind.USER_WITHOUT_FACTOR: _user_without_factor,
+    FindingKind.CERTIFICATE_ENDS: _certificate_ends,
+    FindingKind.METADATA_ENDS: _metadata_ends,
+    FindingKind.METADATA_FAILED: _metadata_failed,
+    FindingKind.ROLE_ABANDONED: _role_abandoned,
+    FindingKind.KEY_UNUSED: _key_unused,
+    FindingKind.KEY_OLD: _key_old,
 }

@@ -26,7 +26,7 @@ _A_YEAR = "public, max-age=31536000, immutable"
 _COLOURS = "/brand.css"
 
 
-def brand(app: Flask, look: Appearance) -> None:
+def init_branding(app: Flask, look: Appearance) -> None:
     """Add the routes of an organisation's looks, and the filters that templates write with."""
     made = Blueprint("brand", __name__)
     marks = {_COLOURS: _fingerprint(look.stylesheet().encode()), **_static(app)}
@@ -43,7 +43,7 @@ def brand(app: Flask, look: Appearance) -> None:
         return Response(found[0], content_type=found[1], headers={"Cache-Control": _AN_HOUR})
 
     @app.after_request
-    def kept(response: Response) -> Response:
+    def set_cache_headers(response: Response) -> Response:
         if request.path in marks and request.args.get("v") == marks[request.path]:
             response.headers["Cache-Control"] = _A_YEAR
         return response

@@ -23,12 +23,12 @@ LANGUAGES: Final = {
     "ja": "日本語",
     "ar": "العربية",
 }
-SAID: Final = "language"  # what a browser is told to remember: no secret, for the value is one of these
-_COOKIES: Final = (f"__Host-fedgate-{SAID}", f"fedgate-{SAID}")
+LANGUAGE_COOKIE: Final = "language"  # what a browser is told to remember: no secret, for the value is one of these
+_COOKIES: Final = (f"__Host-fedgate-{LANGUAGE_COOKIE}", f"fedgate-{LANGUAGE_COOKIE}")
 FOLDER: Final = Path(__file__).parents[1] / "translations"
 
 
-def chosen() -> str:
+def select_locale() -> str:
     """Return the language of this answer: of the link, else of the cookie, else what the browser likes best."""
     for wish in (request.args.get("lang"), *map(request.cookies.get, _COOKIES)):
         if wish in LANGUAGES:
@@ -38,18 +38,18 @@ def chosen() -> str:
     return next((one for one in liked if one in LANGUAGES), "en")
 
 
-def to_translate(text: str) -> str:
+def gettext_noop(text: str) -> str:
     """Return a sentence as it is: translated where it is shown, and found here by whoever gathers what to translate."""
     return text
 
 
 @cache
-def catalogue(language: str) -> NullTranslations:
+def load_catalogue(language: str) -> NullTranslations:
     """Return the texts of a language; English is what stands in the templates."""
-    return texts(FOLDER / f"{language}.po", language)
+    return load_translations(FOLDER / f"{language}.po", language)
 
 
-def texts(file: Path, language: str) -> NullTranslations:
+def load_translations(file: Path, language: str) -> NullTranslations:
     """Return the texts of a .po file; what is not translated there, or only guessed, stays English."""
     if not file.exists():
         return NullTranslations()
@@ -60,14 +60,14 @@ def texts(file: Path, language: str) -> NullTranslations:
     return Translations(compiled)
 
 
-class _Catalogues(Domain):  # type: ignore[misc]  # flask-babel publishes no types
+class _TranslationDomain(Domain):  # type: ignore[misc]  # flask-babel publishes no types
     """Hands Flask-Babel our catalogues."""
 
     def get_translations(self) -> NullTranslations:
-        return catalogue(str(get_locale() or "en"))
+        return load_catalogue(str(get_locale() or "en"))
 
 
-def speak(app: Flask) -> None:
+def init_babel(app: Flask) -> None:
     """Let an application's templates and views speak the language of whoever asks."""
-    babel = Babel(app, locale_selector=chosen)
-    babel.domain_instance = _Catalogues()
+    babel = Babel(app, locale_selector=select_locale)
+    babel.domain_instance = _TranslationDomain()

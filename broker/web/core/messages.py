@@ -2,35 +2,35 @@
 
 from typing import Final
 
-from broker.web.core.languages import to_translate
+from broker.web.core.languages import gettext_noop
 
-SENTENCES: Final = (
-    to_translate("An internal error occurred."),
-    to_translate("Say that you mean all of it: tick the box."),
-    to_translate("The identity provider cannot be reached. Try again later."),
-    to_translate("The provider cannot be asked now. Try again later."),
-    to_translate("The provider refused the code."),
-    to_translate("The request was answered before."),
-    to_translate("The service cannot answer now. Try again later."),
-    to_translate("The service cannot record this request. Try again later."),
-    to_translate("The service cannot sign anybody in now. Try again later."),
-    to_translate("The store cannot answer now. Try again later."),
-    to_translate("This session has ended already, or is of an account that is not yours."),
-    to_translate("This sign-in was not begun here. Begin at the sign-in page."),
-    to_translate("This sign-in was not begun in this browser, or too long ago. Begin again at the sign-in page."),
-    to_translate("Too many failed sign-ins. Try again later."),
-    to_translate("Too many sign-ins at once. Try again later."),
-    to_translate("You administer no account: none of the roles open to you allows it."),
+MESSAGES: Final = (
+    gettext_noop("An internal error occurred."),
+    gettext_noop("Say that you mean all of it: tick the box."),
+    gettext_noop("The identity provider cannot be reached. Try again later."),
+    gettext_noop("The provider cannot be asked now. Try again later."),
+    gettext_noop("The provider refused the code."),
+    gettext_noop("The request was answered before."),
+    gettext_noop("The service cannot answer now. Try again later."),
+    gettext_noop("The service cannot record this request. Try again later."),
+    gettext_noop("The service cannot sign anybody in now. Try again later."),
+    gettext_noop("The store cannot answer now. Try again later."),
+    gettext_noop("This session has ended already, or is of an account that is not yours."),
+    gettext_noop("This sign-in was not begun here. Begin at the sign-in page."),
+    gettext_noop("This sign-in was not begun in this browser, or too long ago. Begin again at the sign-in page."),
+    gettext_noop("Too many failed sign-ins. Try again later."),
+    gettext_noop("Too many sign-ins at once. Try again later."),
+    gettext_noop("You administer no account: none of the roles open to you allows it."),
 )
 
 # The layers of a decision (iam.policy.decide), and shells that have more than a name (broker.doors.credential_formats).
-WORDS: Final = (
-    to_translate("identity-based policy"),
-    to_translate("resource-based policy"),
-    to_translate("role trust policy"),
-    to_translate("permissions boundary"),
-    to_translate("session policy"),
-    to_translate("service control policy"),
-    to_translate("bash and zsh"),
-    to_translate("Windows Command Prompt"),
+LABELS: Final = (
+    gettext_noop("identity-based policy"),
+    gettext_noop("resource-based policy"),
+    gettext_noop("role trust policy"),
+    gettext_noop("permissions boundary"),
+    gettext_noop("session policy"),
+    gettext_noop("service control policy"),
+    gettext_noop("bash and zsh"),
+    gettext_noop("Windows Command Prompt"),
 )

@@ -17,7 +17,7 @@ _SECONDS: Final = 8  # bytes in which the moment of sealing stands before the se
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedField:
     """What a field kept, and until when the field is good."""
 
     secret: bytes = field(repr=False)
@@ -29,7 +29,7 @@ class SealedFields:
     """Seals fields and opens them again; ``kind`` names in the store of used proofs what they keep."""
 
     kind: str
-    good_for: timedelta
+    lifetime: timedelta
     vault: Vault
     single_use: SingleUse
     random: Random
@@ -39,19 +39,19 @@ class SealedFields:
         dated = int(now.timestamp()).to_bytes(_SECONDS, "big") + secret
         return urlsafe_b64encode(self.vault.seal(dated, self._owner(owner), self.random)).decode()
 
-    def open(self, text: str, owner: str, now: datetime) -> Opened | None:
+    def open(self, text: str, owner: str, now: datetime) -> OpenedField | None:
         """Return what a field keeps; None where it is too old, of somebody else's form, or none of ours."""
         try:
             dated = self.vault.open(urlsafe_b64decode(text), self._owner(owner))
         except (CannotUnseal, ValueError):
             return None
         sealed_at = datetime.fromtimestamp(int.from_bytes(dated[:_SECONDS], "big"), UTC)
-        until = sealed_at + self.good_for
-        return Opened(dated[_SECONDS:], until) if now <= until else None
+        until = sealed_at + self.lifetime
+        return OpenedField(dated[_SECONDS:], until) if now <= until else None
 
-    def spend(self, opened: Opened, now: datetime) -> bool:
+    def consume(self, opened: OpenedField, now: datetime) -> bool:
         """Return whether what a field kept is used for the first time; raise ServiceFailure."""
-        return self.single_use.spend(self.kind, opened.secret.hex(), opened.until, now)
+        return self.single_use.consume(self.kind, opened.secret.hex(), opened.until, now)
 
     def _owner(self, owner: str) -> str:
         return f"{self.kind}|{owner}"

@@ -23,15 +23,15 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from broker.api import wsgi_adapter
 from broker.api.dispatch import Gate
 from broker.api.errors import status
-from broker.api.request_state import Exchange
+from broker.api.request_state import RequestState
 from broker.audit import record as audit_record
 from broker.audit.log import AuditUnavailable
-from broker.sessions.browser import BrowserSession, BrowserSessions, Client, Waiting
-from broker.sessions.refresh import Renewal
-from broker.sessions.validity import Standing
-from broker.signin.role_access import Choices, RoleDesk
+from broker.sessions.browser import BrowserSession, BrowserSessions, Client, PendingLogin
+from broker.sessions.refresh import DirectoryRefresh
+from broker.sessions.validity import SessionValidity
+from broker.signin.role_access import AvailableRoles, RoleAccess
 from broker.web.core.appearance import Appearance
-from broker.web.core.languages import LANGUAGES, SAID, to_translate
+from broker.web.core.languages import LANGUAGE_COOKIE, LANGUAGES, gettext_noop
 from iam.errors import (
     AccessDenied,
     IDPRejectedClaim,
@@ -43,13 +43,13 @@ from iam.errors import (
     Throttling,
     ValidationError,
 )
-from iam.operations.times_and_tags import milliseconds
+from iam.operations.times_and_tags import to_milliseconds
 from iam.store.store import Store
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
 log = logging.getLogger(__name__)
 
-LARGEST_FORM = 300_000  # bytes: a SAML response has 100,000 characters at most, and three bytes each when encoded
+MAX_FORM_BYTES = 300_000  # bytes: a SAML response has 100,000 characters at most, and three bytes each when encoded
 _TOKEN = re.compile(r"[\w-]{43}", re.ASCII)
 _A_YEAR = 366 * 86_400  # seconds
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -63,17 +63,17 @@ class Site:
 
     gate: Gate
     sessions: BrowserSessions
-    standing: Standing
-    renewal: Renewal
+    session_validity: SessionValidity
+    directory_refresh: DirectoryRefresh
     trusted_proxies: wsgi_adapter.Networks
     public_url: str
     appearance: Appearance
     maintenance: bool
 
     @property
-    def desk(self) -> RoleDesk:
+    def role_access(self) -> RoleAccess:
         """Return where roles are given out."""
-        return RoleDesk(self.gate)
+        return RoleAccess(self.gate)
 
     @property
     def store(self) -> Store:
@@ -81,24 +81,26 @@ class Site:
         return self.gate.store
 
     @property
-    def exchange(self) -> Exchange:
-        """Return the exchange of this request, begun when it is first asked for."""
-        if "exchange" not in g:
-            g.exchange = self.gate.begin(wsgi_adapter.head(request.environ, self.trusted_proxies))
-        found: Exchange = g.exchange
+    def request_state(self) -> RequestState:
+        """Return the state of this request, made when it is first asked for."""
+        if "request_state" not in g:
+            g.request_state = self.gate.new_request_state(
+                wsgi_adapter.read_request_head(request.environ, self.trusted_proxies)
+            )
+        found: RequestState = g.request_state
         return found
 
     @property
     def reference(self) -> str:
         """Return eight characters that a person can read out, and that begin the id of the audit record."""
-        return self.exchange.id[:8]
+        return self.request_state.id[:8]
 
-    def at(self, path: str) -> str:
+    def url_path(self, path: str) -> str:
         """Return a path of ours as browsers ask for it: the public URL may have one in front."""
         return f"{urlsplit(self.public_url).path}{path}"
 
     @property
-    def is_asked_by_name(self) -> bool:
+    def has_public_host(self) -> bool:
         """Return whether a browser came to our public address, as its forms must."""
         parts = urlsplit(self.public_url)
         host = request.headers.get("Host", parts.netloc).lower()
@@ -107,7 +109,7 @@ class Site:
     @property
     def client(self) -> Client:
         """Return the browser that asks."""
-        asked = self.exchange.request
+        asked = self.request_state.request
         return Client(asked.source_ip, asked.header("user-agent") or "")
 
     # --- cookies ------------------------------------------------------------------------------------------------------
@@ -130,85 +132,87 @@ class Site:
         found = self.sessions.find(self.cookie("session"))
         if found is None:
             return None
-        if not self.standing.holds(found, self.exchange.now):
+        if not self.session_validity.is_valid(found, self.request_state.now):
             self.sessions.end(found)
             return None
-        self.exchange.identity = found.identity
-        self.exchange.mfa_at = None if found.mfa_at is None else milliseconds(found.mfa_at)
-        g.signed_in = self._asked_again(found) if self.renewal.is_due(found, self.exchange.now) else found
+        self.request_state.identity = found.identity
+        self.request_state.mfa_at = None if found.mfa_at is None else to_milliseconds(found.mfa_at)
+        g.signed_in = (
+            self._refresh_if_available(found) if self.directory_refresh.is_due(found, self.request_state.now) else found
+        )
         still: BrowserSession | None = g.signed_in
         return still
 
-    def _asked_again(self, session: BrowserSession) -> BrowserSession | None:
+    def _refresh_if_available(self, session: BrowserSession) -> BrowserSession | None:
         """Return the session with what the directory says by now; its outage signs nobody out (THREATS E12, E14)."""
         try:
-            return self.renewed(session)
+            return self.refresh_identity(session)
         except ProviderUnavailable as error:
-            log.warning("page %s goes on with what a directory said before: %s", self.exchange.id, error.log)
-            return self.renewal.passed_over(session, self.exchange.now)
+            log.warning("page %s goes on with what a directory said before: %s", self.request_state.id, error.log)
+            return self.directory_refresh.postpone(session, self.request_state.now)
 
-    def renewed(self, session: BrowserSession) -> BrowserSession | None:
+    def refresh_identity(self, session: BrowserSession) -> BrowserSession | None:
         """Return the session with what the directory says by now, or None for whom it knows no more, who is signed out.
 
         Raise ProviderUnavailable.
         """
-        found = self.renewal.renewed(session, self.exchange.now)
+        found = self.directory_refresh.refresh_identity(session, self.request_state.now)
         if isinstance(found, Refusal):
-            error = IDPRejectedClaim(GONE, log=f"{found.reason}: {found.detail}")
+            error = IDPRejectedClaim(NO_LONGER_ALLOWED, log=f"{found.reason}: {found.detail}")
             self.record_failure("DirectoryLookUp", "", error, provider=session.identity.provider)
             return None
-        self.exchange.identity = found.identity
+        self.request_state.identity = found.identity
         return found
 
-    def required(self) -> BrowserSession:
+    def require_session(self) -> BrowserSession:
         """Return the session of this browser; raise NotSignedIn where it has none."""
         found = self.session()
         if found is None:
             raise NotSignedIn("You are not signed in.")
         return found
 
-    def posted(self) -> BrowserSession:
+    def check_csrf(self) -> BrowserSession:
         """Return the session whose form was just posted; raise NotSignedIn, AccessDenied."""
-        found = self.required()
-        self.check_form(found)
+        found = self.require_session()
+        self.check_form_token(found)
         return found
 
-    def choices(self, identity: Identity) -> Choices:
+    def choices(self, identity: Identity) -> AvailableRoles:
         """Return the roles that could be a person's, found once for each request; raise InvalidIdentityToken."""
-        wanted = identity, self.exchange.mfa_at
+        wanted = identity, self.request_state.mfa_at
         if "choices" not in g or g.choices[0] != wanted:
-            g.choices = wanted, self.desk.choices(self.exchange, identity)
-        found: Choices = g.choices[1]
+            g.available_roles = wanted, self.role_access.available_roles(self.request_state, identity)
+        found: AvailableRoles = g.choices[1]
         return found
 
-    def open(
-        self, response: Response, identity: Identity, renewal: str = "", *, mfa_at: datetime | None = None
+    def start_session(
+        self, response: Response, identity: Identity, refresh_state: str = "", *, mfa_at: datetime | None = None
     ) -> None:
         """Begin a session in this browser, under a new id, whatever cookie it brought (THREATS H02).
 
         Raise ServiceUnavailable during maintenance.
         """
         if self.maintenance:
-            raise ServiceUnavailable(CLOSED)
+            raise ServiceUnavailable(UNDER_MAINTENANCE)
         before = self.sessions.find(self.cookie("session"))
         if before is not None:
             self.sessions.end(before)
-        token, _ = self.sessions.open(identity, renewal, mfa_at=mfa_at, client=self.client)
-        self.set_session(response, token)
+        token, _ = self.sessions.open(identity, refresh_state, mfa_at=mfa_at, client=self.client)
+        self.set_session_cookie(response, token)
 
-    def set_session(self, response: Response, token: str) -> None:
+    def set_session_cookie(self, response: Response, token: str) -> None:
         """Give the browser its session; links from elsewhere bring it along, forms from elsewhere do not."""
         self.set_cookie(response, "session", token, same_site="Lax")
 
-    def drop_session(self, response: Response) -> None:
+    def clear_session_cookie(self, response: Response) -> None:
         """Take the session's cookie away."""
-        self.drop_cookie(response, "session")
+        self.clear_cookie(response, "session")
 
-    def browser(self) -> str | None:
+    def browser_cookie(self) -> str | None:
         """Return the cookie that ties the answer of an identity provider to the browser that was sent there."""
         return self.cookie("browser")
 
-    def set_browser(self, response: Response, token: str) -> None:
+    def set_browser_cookie(self, response: Response, token: str) -> None:
         """Set that cookie: the answer is a form from elsewhere, and must bring it along."""
         self.set_cookie(response, "browser", token, same_site="None" if self.secure else None)
 
@@ -216,15 +220,15 @@ class Site:
         """Set one of our cookies, for as long as the browser runs."""
         response.set_cookie(self._cookie(name), token, secure=self.secure, httponly=True, samesite=same_site, path="/")
 
-    def drop_cookie(self, response: Response, name: str) -> None:
+    def clear_cookie(self, response: Response, name: str) -> None:
         """Take one of our cookies away."""
         response.delete_cookie(self._cookie(name), secure=self.secure, httponly=True, samesite="Lax")
 
-    def memory(self, name: str) -> str:
+    def preference(self, name: str) -> str:
         """Return what this browser was told to remember under a name: nobody's secret, and anybody's invention."""
         return request.cookies.get(self._cookie(name), "")
 
-    def memorise(self, response: Response, name: str, text: str, seconds: int) -> None:
+    def set_preference(self, response: Response, name: str, text: str, seconds: int) -> None:
         """Let a browser remember something that is no secret."""
         response.set_cookie(
             self._cookie(name), text, max_age=seconds, secure=self.secure, httponly=True, samesite="Lax", path="/"
@@ -232,11 +236,11 @@ class Site:
 
     # --- forms --------------------------------------------------------------------------------------------------------
 
-    def check_form(self, session: BrowserSession | Waiting) -> None:
+    def check_form_token(self, session: BrowserSession | PendingLogin) -> None:
         """Raise AccessDenied unless the form that was posted is one that we gave to this session (THREATS H01)."""
         self.check_origin()
         if not compare_digest(request.form.get("form_token", "").encode(), session.form_token.encode()):
-            raise AccessDenied(NOT_OURS)
+            raise AccessDenied(CSRF_REJECTED)
 
     def check_origin(self) -> None:
         """Raise AccessDenied where a browser says that a form is of another site; programs say nothing.
@@ -245,7 +249,7 @@ class Site:
         """
         origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site", "same-origin")
         if origin not in (None, origin_of(self.public_url)) or site != "same-origin":
-            raise AccessDenied(NOT_OURS)
+            raise AccessDenied(CSRF_REJECTED)
         if request.mimetype not in _FORMS:
             raise ValidationError("Send the fields as a form does.")
 
@@ -253,14 +257,14 @@ class Site:
         """Return one field of the form, or nothing; raise ValidationError where no form of ours can have sent it."""
         values = request.form.getlist(name)
         text = values[0] if values else ""
-        if len(values) > 1 or len(text) > longest or not is_sendable(text):
+        if len(values) > 1 or len(text) > longest or not is_valid_form_text(text):
             raise ValidationError(f"The field {name} cannot be read.")
         return text
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
     @property
-    def wants_page(self) -> bool:
+    def wants_html(self) -> bool:
         """Return whether a browser asks; programs take anything."""
         accepted = request.accept_mimetypes
         return bool(accepted["text/html"] > accepted["text/plain"])
@@ -271,11 +275,11 @@ class Site:
         best = request.accept_mimetypes.best_match(["text/html", "application/json"])
         return bool(best == "application/json") or request.path.startswith("/api/")
 
-    def page(self, template: str, *, code: int = 200, forms_to: str = "'self'", **values: object) -> Response:
+    def render(self, template: str, *, code: int = 200, forms_to: str = "'self'", **values: object) -> Response:
         """Return a page; ``forms_to`` is where its forms may lead, as form-action says it."""
         locale = get_locale()
         shared = {
-            "root": self.at(""),
+            "root": self.url_path(""),
             "look": self.appearance,
             "languages": LANGUAGES,
             "language": str(locale),
@@ -286,9 +290,9 @@ class Site:
         }
         response = make_response(render_template(template, **shared | values), code)
         if request.args.get("lang") in LANGUAGES:
-            self.memorise(response, SAID, request.args["lang"], _A_YEAR)
+            self.set_preference(response, LANGUAGE_COOKIE, request.args["lang"], _A_YEAR)
         response.vary.update(("Cookie", "Accept-Language"))
-        return self.guarded(response, forms_to)
+        return self.add_security_headers(response, forms_to)
 
     @property
     def _this_page(self) -> str:
@@ -296,18 +300,20 @@ class Site:
         shown = request.method in ("GET", "HEAD")
         if not shown and (urls := current_app.create_url_adapter(request)) is not None:
             shown = urls.test(method="GET")
-        return self.at(request.path if shown else "/portal")
+        return self.url_path(request.path if shown else "/portal")
 
-    def found(self, address: str) -> Response:
+    def redirect(self, address: str) -> Response:
         """Return the answer that sends a browser on with GET."""
-        return self.guarded(Response("", 303, {"Location": address}, content_type="text/plain; charset=utf-8"))
+        return self.add_security_headers(
+            Response("", 303, {"Location": address}, content_type="text/plain; charset=utf-8")
+        )
 
     def json(self, value: Mapping[str, Any], code: int = 200) -> Response:
         """Return a JSON object."""
         text = json.dumps(value, indent=2) + "\n"
-        return self.guarded(Response(text, code, content_type="application/json"))
+        return self.add_security_headers(Response(text, code, content_type="application/json"))
 
-    def guarded(self, response: Response, forms_to: str = "'self'") -> Response:
+    def add_security_headers(self, response: Response, forms_to: str = "'self'") -> Response:
         """Add what keeps an answer to the browser that asked."""
         response.headers["Content-Security-Policy"] = (
             "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
@@ -318,33 +324,35 @@ class Site:
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"  # no page of elsewhere keeps a hand on ours
         response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-        response.headers["x-amzn-RequestId"] = self.exchange.id
+        response.headers["x-amzn-RequestId"] = self.request_state.id
         if self.secure:
             response.headers["Strict-Transport-Security"] = "max-age=31536000"
         return response
 
-    def refused(self, error: ServiceError) -> Response:
+    def render_error(self, error: ServiceError) -> Response:
         """Return the answer to a request that was refused, which is recorded where it was not yet."""
-        error = self._accounted(error)
+        error = self._record_refusal(error)
         code = status(error)
         if error.log != error.message:
-            log.info("page %s refused: %s: %a", self.exchange.id, error.code, error.log)
+            log.info("page %s refused: %s: %a", self.request_state.id, error.code, error.log)
         if self.wants_json:
             response = self.json({"code": error.code, "message": error.message, "reference": self.reference}, code)
         else:
-            response = self.trouble(gettext(error.message), code)  # translated where it is one of our sentences
+            response = self.render_error_page(
+                gettext(error.message), code
+            )  # translated where it is one of our sentences
         if isinstance(error, Throttling | ServiceUnavailable):
             response.headers["Retry-After"] = str(error.retry_after)
         return response
 
-    def trouble(self, message: str, code: int, *, elsewhere: str = "") -> Response:
+    def render_error_page(self, message: str, code: int, *, elsewhere: str = "") -> Response:
         """Return the page that says why there is no other page, or that it is ``elsewhere``."""
-        return self.page(
-            "refused.html",
+        return self.render(
+            "error.html",
             code=code,
             message=message,
             reference=self.reference,
-            elsewhere=elsewhere or self.at(""),
+            elsewhere=elsewhere or self.url_path(""),
             session=g.get("signed_in"),
             administrator=request.path.startswith("/admin"),
         )
@@ -353,15 +361,17 @@ class Site:
 
     def record(self, name: str, account_id: str, **told: object) -> None:
         """Record what a page did, before it answers; raise AuditUnavailable."""
-        self.gate.audit.append(audit_record.page(self.exchange, name, account_id or None, told))
+        self.gate.audit.append(audit_record.console_event_record(self.request_state, name, account_id or None, told))
 
     def record_failure(self, name: str, account_id: str, error: ServiceError, **told: object) -> None:
         """Record what a page refused; raise AuditUnavailable."""
-        self.gate.audit.append(audit_record.page(self.exchange, name, account_id or None, told, error=error))
-        self.exchange.refusal_recorded = True
+        self.gate.audit.append(
+            audit_record.console_event_record(self.request_state, name, account_id or None, told, error=error)
+        )
+        self.request_state.refusal_recorded = True
 
     @contextmanager
-    def recording(self, name: str, account_id: str = "", **told: object) -> Iterator[None]:
+    def record_failures(self, name: str, account_id: str = "", **told: object) -> Iterator[None]:
         """Record whatever ends the work within as a failure of this event, unless it was recorded already."""
         try:
             yield
@@ -369,7 +379,7 @@ class Site:
             self._record_once(name, account_id, error, **told)
             raise
 
-    def _accounted(self, error: ServiceError) -> ServiceError:
+    def _record_refusal(self, error: ServiceError) -> ServiceError:
         """Return an error that the reference on its page finds; or where it cannot be recorded, why not."""
         path = request.path[:_LONGEST_PATH]
         try:
@@ -379,11 +389,11 @@ class Site:
         return error
 
     def _record_once(self, name: str, account_id: str, error: Exception, **told: object) -> None:
-        if not self.exchange.refusal_recorded and not isinstance(error, AuditUnavailable):
-            self.record_failure(name, account_id, _as_refusal(error), **told)
+        if not self.request_state.refusal_recorded and not isinstance(error, AuditUnavailable):
+            self.record_failure(name, account_id, _as_service_error(error), **told)
 
 
-def _as_refusal(error: Exception) -> ServiceError:
+def _as_service_error(error: Exception) -> ServiceError:
     """Return how the record of a page calls an error."""
     if isinstance(error, ServiceError):
         return error
@@ -392,9 +402,9 @@ def _as_refusal(error: Exception) -> ServiceError:
     return InternalFailure("An internal error occurred.")
 
 
-GONE = to_translate("Your directory does not let you in any more.")
-CLOSED = to_translate("This service is being maintained. Try again later.")
-NOT_OURS = to_translate("This form is not from this site, or too old. Go back, load the page anew and try again.")
+NO_LONGER_ALLOWED = gettext_noop("Your directory does not let you in any more.")
+UNDER_MAINTENANCE = gettext_noop("This service is being maintained. Try again later.")
+CSRF_REJECTED = gettext_noop("This form is not from this site, or too old. Go back, load the page anew and try again.")
 
 
 def origin_of(address: str) -> str:
@@ -403,7 +413,7 @@ def origin_of(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def is_sendable(text: str) -> bool:
+def is_valid_form_text(text: str) -> bool:
     """Return whether a form can have been meant so: without NUL, and in UTF-8 (THREATS H11)."""
     return "\0" not in text and "\ufffd" not in text and not any("\ud800" <= sign <= "\udfff" for sign in text)
 

@@ -41,13 +41,13 @@ _LONGEST: Final = 40  # characters of a program that nobody here has heard of
 
 def client_name(user_agent: str) -> str:
     """Return what a User-Agent header names: a program, and its system where that is known, in the language read."""
-    program = _named(user_agent, _PROGRAMS) or user_agent.partition(" ")[0][:_LONGEST]
+    program = _match(user_agent, _PROGRAMS) or user_agent.partition(" ")[0][:_LONGEST]
     if not program:
         return str(_("unknown"))
-    system = _named(user_agent, _SYSTEMS)
+    system = _match(user_agent, _SYSTEMS)
     return str(_("%(program)s on %(system)s", program=program, system=system)) if system else program
 
 
-def _named(user_agent: str, table: tuple[tuple[str, str], ...]) -> str:
+def _match(user_agent: str, table: tuple[tuple[str, str], ...]) -> str:
     small = user_agent.casefold()
     return next((name for mark, name in table if mark in small), "")

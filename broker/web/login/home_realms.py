@@ -8,7 +8,7 @@ from broker.providers.ldap.provider import LdapProvider
 from iam.arn import parse_arn
 
 
-class Door(NamedTuple):
+class LoginOption(NamedTuple):
     """A way to sign in elsewhere: what it is called, where it begins, and the ARN of the provider behind it."""
 
     name: str
@@ -20,7 +20,7 @@ class Realm(NamedTuple):
     """A domain whose people sign in through a door."""
 
     domain: str
-    door: Door
+    login_option: LoginOption
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +28,26 @@ class HomeRealms:
     """Knows the directories and the doors; ``realms`` has the ARN of the provider of each domain's people."""
 
     directories: Mapping[str, LdapProvider]
-    doors: Callable[[], tuple[Door, ...]]
+    login_options: Callable[[], tuple[LoginOption, ...]]
     realms: Mapping[str, str]
 
     def realm(self, username: str) -> Realm | None:
         """Return the door for people of the name's domain."""
         domain = _domain(username)
         arn = self.realms.get(domain, "")
-        door = next((one for one in self.doors() if arn and one.provider == arn), None)
-        return Realm(domain, door) if door else None
+        login_option = next((one for one in self.login_options() if arn and one.provider == arn), None)
+        return Realm(domain, login_option) if login_option else None
 
-    def door(self, name: str) -> Door | None:
+    def find_login_option(self, name: str) -> LoginOption | None:
         """Return the door that a link names: by its name, or its provider's ARN or short name."""
-        found = (one for one in self.doors() if name and name.casefold() in _names(one))
+        found = (one for one in self.login_options() if name and name.casefold() in _names(one))
         return next(found, None)
 
     def directories_of(self, username: str) -> tuple[str, ...]:
         """Return the directories that may be meant: those of the name's domain, else the one without, else all."""
-        of_domain = tuple(name for name, one in self.directories.items() if one.plain_name(username) != username)
+        of_domain = tuple(
+            name for name, one in self.directories.items() if one.strip_login_domain(username) != username
+        )
         without = tuple(name for name, one in self.directories.items() if not one.config.login_domains)
         return of_domain or (without if len(without) == 1 else tuple(self.directories))
 
@@ -64,7 +66,7 @@ def _domain(username: str) -> str:
     return (before if slash else after).casefold()
 
 
-def _names(door: Door) -> set[str]:
-    arn = parse_arn(door.provider)
+def _names(login_option: LoginOption) -> set[str]:
+    arn = parse_arn(login_option.provider)
     short = arn.resource.partition("/")[2] if arn else ""
-    return {door.name.casefold(), door.provider.casefold(), short.casefold()}
+    return {login_option.name.casefold(), login_option.provider.casefold(), short.casefold()}

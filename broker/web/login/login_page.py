@@ -13,23 +13,23 @@ from flask import Blueprint, Response, request
 from flask_babel import gettext as _
 
 from broker.signin.ldap import LdapSignIn
-from broker.web.core.forms import Forms, Told, throttled
-from broker.web.core.site import Site, is_sendable
-from broker.web.login.completion import Entrance, return_to
+from broker.web.core.forms import FormMessage, Forms, throttling_message
+from broker.web.core.site import Site, is_valid_form_text
+from broker.web.login.completion import LoginCompletion, return_to
 from broker.web.login.home_realms import HomeRealms, Realm
 from iam.errors import Throttling, ValidationError
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
-_DOOR: Final = "door"  # what a browser remembers: where somebody went the last time
-_WENT: Final = "went"  # and that a link has just led to a provider: once is enough
-_WENT_FOR: Final = 120  # seconds
-_DOOR_FOR: Final = 90 * 86_400
+_LAST_LOGIN_OPTION: Final = "door"  # what a browser remembers: where somebody went the last time
+_REDIRECTED: Final = "went"  # and that a link has just led to a provider: once is enough
+_REDIRECTED_SECONDS: Final = 120  # seconds
+_LAST_LOGIN_OPTION_SECONDS: Final = 90 * 86_400
 _LONGEST_NAME: Final = 256
 _LONGEST_PASSWORD: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class LoginForm:
     """What somebody typed; ``local``: whatever the domain of the name, a directory is meant."""
 
     username: str = ""
@@ -44,7 +44,7 @@ class Login:
     """The sign-in page; ``identifier_first``: it asks for the name alone, and then for what that name needs."""
 
     site: Site
-    entrance: Entrance
+    completion: LoginCompletion
     forms: Forms
     ldap: LdapSignIn
     home_realms: HomeRealms
@@ -62,59 +62,61 @@ class Login:
     def show(self) -> Response:
         """Show the form, or the way on for somebody who is signed in."""
         if self.site.maintenance:
-            return self.closed()
+            return self.render_maintenance()
         site, to = self.site, return_to(request.args.get("to"))
         session = None if "switch" in request.args else site.session()
         if session is not None:
-            return site.page("already.html", session=session, to=to)
-        form = Form(username=_hint(), to=to, local="local" in request.args)
-        door = None if form.local else self.home_realms.door(request.args.get("idp", ""))
-        if door is not None and not site.memory(_WENT):
-            response = site.found(f"{site.at(door.address)}?{_query(to=to, login_hint=form.username)}")
-            site.memorise(response, _WENT, "1", _WENT_FOR)
+            return site.render("already_signed_in.html", session=session, to=to)
+        form = LoginForm(username=_login_hint(), to=to, local="local" in request.args)
+        login_option = None if form.local else self.home_realms.find_login_option(request.args.get("idp", ""))
+        if login_option is not None and not site.preference(_REDIRECTED):
+            response = site.redirect(f"{site.url_path(login_option.address)}?{_query(to=to, login_hint=form.username)}")
+            site.set_preference(response, _REDIRECTED, "1", _REDIRECTED_SECONDS)
             return response
-        return self.form(form, realm=self._realm(form))
+        return self.render_form(form, realm=self._realm(form))
 
-    def _realm(self, form: Form) -> Realm | None:
+    def _realm(self, form: LoginForm) -> Realm | None:
         """Return the door for people of the name's domain, unless they said that they want none."""
         return None if form.local else self.home_realms.realm(form.username)
 
-    def closed(self) -> Response:
+    def render_maintenance(self) -> Response:
         """Return the page of a service that lets nobody in for now."""
-        response = self.site.page("maintenance.html", code=503)
+        response = self.site.render("maintenance.html", code=503)
         response.headers["Retry-After"] = "300"
         return response
 
-    def nobody(self) -> Response:
+    def handle_not_signed_in(self) -> Response:
         """Return the form to somebody who wanted a page and is not signed in (THREATS H03)."""
         site = self.site
         if site.wants_json:
-            told = {one.name: site.at(one.address) for one in self.home_realms.doors()}
+            told = {one.name: site.url_path(one.address) for one in self.home_realms.login_options()}
             return site.json({"code": "NotSignedIn", "message": _("You are not signed in."), "doors": told}, 401)
         if self.site.maintenance:
-            return self.closed()
+            return self.render_maintenance()
         if request.method == "POST":
-            return self.form(Form(to=return_to(None)), Told(_("Sign in first.")))
+            return self.render_form(LoginForm(to=return_to(None)), FormMessage(_("Sign in first.")))
         query = request.query_string.decode("ascii", "replace")
-        return self.form(Form(to=return_to(f"{request.path}?{query}" if query else request.path)), code=401)
+        return self.render_form(LoginForm(to=return_to(f"{request.path}?{query}" if query else request.path)), code=401)
 
-    def form(self, form: Form, told: Told | None = None, code: int = 200, realm: Realm | None = None) -> Response:
+    def render_form(
+        self, form: LoginForm, told: FormMessage | None = None, code: int = 200, realm: Realm | None = None
+    ) -> Response:
         """Return the form."""
         name_only = self.identifier_first and not form.username
         directories = self.home_realms.directories_of(form.username)
-        last = self.site.memory(_DOOR)
-        more = {"kept": _kept(form)} if request.method == "POST" else {}
-        return self.forms.page(
+        last = self.site.preference(_LAST_LOGIN_OPTION)
+        more = {"kept": _language_link_fields(form)} if request.method == "POST" else {}
+        return self.forms.render(
             "login.html",
             told,
             code,
-            why=_why(form.to),
+            purpose=_purpose(form.to),
             form=form,
             directories=directories,
             choose_directory=len(directories) > 1 and not name_only,
             name_only=name_only,
             realm=realm,
-            doors=sorted(self.home_realms.doors(), key=lambda one: one.address != last),
+            login_options=sorted(self.home_realms.login_options(), key=lambda one: one.address != last),
             last=last,
             **more,
         )
@@ -124,15 +126,15 @@ class Login:
     def post(self) -> Response:
         """Take the form, once."""
         if self.site.maintenance:
-            return self.closed()
-        with self.site.recording("SignIn"):
+            return self.render_maintenance()
+        with self.site.record_failures("SignIn"):
             form = self._posted()
             blank = replace(form, password="")
-            return self.forms.take(lambda told: self.form(blank, told), lambda: self._answer(form, blank))
+            return self.forms.answer_once(lambda told: self.render_form(blank, told), lambda: self._answer(form, blank))
 
-    def _posted(self) -> Form:
+    def _posted(self) -> LoginForm:
         read = self.site.field
-        return Form(
+        return LoginForm(
             read("username", _LONGEST_NAME).strip(),
             read("password", _LONGEST_PASSWORD),
             read("directory", 64),
@@ -140,67 +142,67 @@ class Login:
             bool(read("local", 1)),
         )
 
-    def _answer(self, form: Form, blank: Form) -> Response:
+    def _answer(self, form: LoginForm, blank: LoginForm) -> Response:
         realm = self._realm(form)
         if realm is not None or (self.identifier_first and form.username and not form.password):
-            return self.form(blank, realm=realm)
+            return self.render_form(blank, realm=realm)
         if not self.ldap.providers:
             raise ValidationError("No directory is configured.")
         directory = self.home_realms.directory(form.username, form.directory)
         if directory is None or not form.username:
-            return self.form(blank, _incomplete(form))
-        return self._asked(form, blank, directory)
+            return self.render_form(blank, _missing_field_message(form))
+        return self._try_sign_in(form, blank, directory)
 
-    def _asked(self, form: Form, blank: Form, directory: str) -> Response:
+    def _try_sign_in(self, form: LoginForm, blank: LoginForm, directory: str) -> Response:
         try:
-            return self._signed_in(form, blank, directory)
+            return self._sign_in(form, blank, directory)
         except Throttling as error:
             self.site.record_failure("SignIn", "", error, directory=directory)
-            return self.form(blank, throttled(error))
+            return self.render_form(blank, throttling_message(error))
         except ProviderUnavailable as error:  # the other doors are still open
             self.site.record_failure("SignIn", "", error, directory=directory)
             text = _("The directory does not answer. Try again later.")
-            return self.form(blank, Told(text, 503, retry_after=error.retry_after))
+            return self.render_form(blank, FormMessage(text, 503, retry_after=error.retry_after))
 
-    def _signed_in(self, form: Form, blank: Form, directory: str) -> Response:
+    def _sign_in(self, form: LoginForm, blank: LoginForm, directory: str) -> Response:
         provider = self.ldap.providers[directory]
-        found = self.ldap.sign_in(self.site.exchange, directory, provider, form.username, form.password)
+        found = self.ldap.sign_in(self.site.request_state, directory, provider, form.username, form.password)
         if isinstance(found, Identity):
-            return self.entrance.admit(found, form.to)
+            return self.completion.complete_login(found, form.to)
         if found.changeable and provider.config.changes_passwords:
             wanted = _query(directory=directory, username=form.username, to=form.to)
-            return self.site.found(self.site.at(f"/password?{wanted}"))
-        return self.form(blank, _refused(found, provider.config.password_change_url))
+            return self.site.redirect(self.site.url_path(f"/password?{wanted}"))
+        return self.render_form(blank, _refusal_message(found, provider.config.password_change_url))
 
 
-def remember(site: Site, response: Response, address: str) -> None:
+def remember_login_option(site: Site, response: Response, address: str) -> None:
     """Let a browser remember the door through which somebody went: it is shown first the next time."""
-    site.memorise(response, _DOOR, address, _DOOR_FOR)
+    site.set_preference(response, _LAST_LOGIN_OPTION, address, _LAST_LOGIN_OPTION_SECONDS)
 
 
 def _query(**values: str) -> str:
     return urlencode({name: value for name, value in values.items() if value})
 
 
-def _hint() -> str:
+def _login_hint() -> str:
     hint = request.args.get("login_hint", "").strip()
-    return hint if len(hint) <= _LONGEST_NAME and hint.isprintable() and is_sendable(hint) else ""
+    return hint if len(hint) <= _LONGEST_NAME and hint.isprintable() and is_valid_form_text(hint) else ""
 
 
-def _incomplete(form: Form) -> Told:
+def _missing_field_message(form: LoginForm) -> FormMessage:
     """Return what a form lacks."""
     if not form.username:
-        return Told(_("Enter your user name."), 400, wrong=True)
-    return Told(_("Choose your directory."), 400)
+        return FormMessage(_("Enter your user name."), 400, wrong=True)
+    return FormMessage(_("Choose your directory."), 400)
 
 
-def _kept(form: Form) -> dict[str, str]:
+def _language_link_fields(form: LoginForm) -> dict[str, str]:
     """Return what the links to other languages keep of a form that was sent."""
     told = {"to": form.to, "login_hint": form.username, "local": "1" if form.local else ""}
     return {name: value for name, value in told.items() if value}
 
 
-def _why(to: str) -> str:
+def _purpose(to: str) -> str:
     """Return the sentence that says why somebody is here."""
     role = parse_qs(urlsplit(to).query).get("role", [""])[0]
     if role:
@@ -208,12 +210,12 @@ def _why(to: str) -> str:
     return ""
 
 
-def _refused(found: Refusal, change_url: str) -> Told:
+def _refusal_message(found: Refusal, change_url: str) -> FormMessage:
     """Return what a refusal tells: the reason only to whoever knows the password."""
-    if not found.proved:
-        return Told(_("The user name or the password is wrong."), wrong=True)
+    if not found.password_correct:
+        return FormMessage(_("The user name or the password is wrong."), wrong=True)
     text = _reasons().get(found.reason, _("You may not sign in."))
-    return Told(text, 403, link=change_url if found.changeable else "")
+    return FormMessage(text, 403, link=change_url if found.changeable else "")
 
 
 def _reasons() -> dict[str, str]:

@@ -15,11 +15,11 @@ from flask import Blueprint, Response, request
 from flask_babel import gettext as _
 from sqlalchemy import Connection
 
-from broker.web.core.forms import Forms, Told, throttled
+from broker.web.core.forms import FormMessage, Forms, throttling_message
 from broker.web.core.site import Site
-from broker.web.login.completion import Entrance, Step
-from broker.web.mfa.passkeys import Answer, Ceremony, NotProved, Passkeys, Proved
-from broker.web.mfa.subject import Claimant, claimant
+from broker.web.login.completion import LoginCompletion, LoginStep
+from broker.web.mfa.passkeys import Ceremony, PasskeyRejected, PasskeyResponse, Passkeys, VerifiedPasskey
+from broker.web.mfa.subject import MfaSubject, require_mfa_subject
 from iam.credentials import factors
 from iam.credentials.factors import PASSKEY, TOTP
 from iam.errors import InvalidAuthenticationCode, NotSignedIn, Throttling, ValidationError
@@ -30,16 +30,16 @@ LONGEST_CREDENTIAL: Final = 20_000  # characters of JSON
 _LONGEST_CODE: Final = 64
 CODE, RECOVERY, BY_PASSKEY = "code", "recovery", "passkey"
 
-Spend = Callable[[Connection, str, str, datetime, Vault], bool]
+ConsumeCode = Callable[[Connection, str, str, datetime, Vault], bool]
 
 # How a code is used up, by what a form says that it is.
-_SPEND: Final[Mapping[str, Spend]] = {
-    CODE: lambda tx, person, code, now, vault: factors.spend_totp(tx, person, digits(code), now, vault),
-    RECOVERY: lambda tx, person, code, now, _vault: factors.spend_recovery_code(tx, person, code, now),
+_CONSUME: Final[Mapping[str, ConsumeCode]] = {
+    CODE: lambda tx, person, code, now, vault: factors.consume_totp(tx, person, normalize_digits(code), now, vault),
+    RECOVERY: lambda tx, person, code, now, _vault: factors.consume_recovery_code(tx, person, code, now),
 }
 
 
-class Ways(NamedTuple):
+class MfaOptions(NamedTuple):
     """By what somebody can prove themselves; ``ceremony`` is None where they have no passkey that works here."""
 
     app: bool
@@ -53,7 +53,7 @@ class SecondFactor:
     """The page on which a second factor is given."""
 
     site: Site
-    entrance: Entrance
+    completion: LoginCompletion
     forms: Forms
     passkeys: Passkeys
 
@@ -68,42 +68,42 @@ class SecondFactor:
 
     def show(self) -> Response:
         """Show the form, or the way to a first factor for somebody signed in who has none; raise NotSignedIn."""
-        who = self._who()
-        if not self._held(who):
+        who = self._subject()
+        if not self._factors(who):
             if who.session is None:  # they were reset meanwhile
                 raise NotSignedIn("You are not signed in.")
-            return self.site.found(f"{self.site.at('/mfa/enrol')}?{urlencode({'to': who.to})}")
+            return self.site.redirect(f"{self.site.url_path('/mfa/enrol')}?{urlencode({'to': who.to})}")
         return self._form(who, request.args.get("use", ""))
 
-    def _who(self) -> Claimant:
-        return claimant(self.entrance, Step.PROVE)
+    def _subject(self) -> MfaSubject:
+        return require_mfa_subject(self.completion, LoginStep.VERIFY)
 
-    def _held(self, who: Claimant) -> tuple[factors.Factor, ...]:
+    def _factors(self, who: MfaSubject) -> tuple[factors.Factor, ...]:
         with self.site.store.read() as tx:
             return factors.factors_of(tx, who.identity.person)
 
-    def _form(self, who: Claimant, use: str, told: Told | None = None) -> Response:
+    def _form(self, who: MfaSubject, use: str, told: FormMessage | None = None) -> Response:
         kept = {"to": who.to} if who.session else {}
         recovering = use == RECOVERY
-        return self.forms.page(
+        return self.forms.render(
             "mfa.html",
             told,
             who=who,
-            ways=self._ways(who),
+            mfa_options=self._mfa_options(who),
             recovering=recovering,
             there=kept,
             kept=kept | {"use": RECOVERY} if recovering else kept,
         )
 
-    def _ways(self, who: Claimant) -> Ways:
+    def _mfa_options(self, who: MfaSubject) -> MfaOptions:
         site, person = self.site, who.identity.person
         with site.store.read() as tx:
             kinds = {one.kind for one in factors.factors_of(tx, person)}
             left = factors.recovery_codes_left(tx, person)
             known = factors.passkeys_of(tx, person, site.gate.vault)
-        usable = bool(known) and self.passkeys.possible
-        ceremony = self.passkeys.asking(known, who.owner, site.exchange.now) if usable else None
-        return Ways(TOTP in kinds, left > 0, PASSKEY in kinds, ceremony)
+        usable = bool(known) and self.passkeys.available
+        ceremony = self.passkeys.authentication_options(known, who.owner, site.request_state.now) if usable else None
+        return MfaOptions(TOTP in kinds, left > 0, PASSKEY in kinds, ceremony)
 
     # --- taking -------------------------------------------------------------------------------------------------------
 
@@ -111,67 +111,71 @@ class SecondFactor:
         """Take the form, once."""
         use = self.site.field("use", 16)
 
-        def again(told: Told) -> Response:
-            return self._form(self._who(), use, told)
+        def again(told: FormMessage) -> Response:
+            return self._form(self._subject(), use, told)
 
-        return self.forms.take(again, lambda: self._answer(use), event=_EVENT)
+        return self.forms.answer_once(again, lambda: self._answer(use), event=_EVENT)
 
     def _answer(self, use: str) -> Response:
-        who = self._who()
-        self.site.check_form(who.known)
+        who = self._subject()
+        self.site.check_form_token(who.login_state)
         if use == BY_PASSKEY:
-            return self._by_passkey(who)
-        if use not in _SPEND:
+            return self._verify_with_passkey(who)
+        if use not in _CONSUME:
             raise ValidationError("The field use cannot be read.")
-        return self._by_code(who, use)
+        return self._verify_with_code(who, use)
 
-    def _by_code(self, who: Claimant, use: str) -> Response:
+    def _verify_with_code(self, who: MfaSubject, use: str) -> Response:
         site, code = self.site, self.site.field("code", _LONGEST_CODE)
-        person, now = who.identity.person, site.exchange.now
-        with site.store.write(revise=False) as tx:
+        person, now = who.identity.person, site.request_state.now
+        with site.store.write(bump_revision=False) as tx:
             locked = factors.seconds_locked(tx, person, now)
-            good = not locked and _SPEND[use](tx, person, code, now, site.gate.vault)
+            good = not locked and _CONSUME[use](tx, person, code, now, site.gate.vault)
         if locked:
             throttling = Throttling("Too many tries.", retry_after=locked)
-            return self._refused(who, use, throttling, throttled(throttling))
+            return self._reject(who, use, throttling, throttling_message(throttling))
         if not good:
             error = InvalidAuthenticationCode("The code is wrong or was used before.")
-            return self._refused(who, use, error, Told(_WRONG[use](), wrong=True))
-        return self._passed(who, use)
+            return self._reject(who, use, error, FormMessage(_WRONG[use](), wrong=True))
+        return self._accept(who, use)
 
-    def _by_passkey(self, who: Claimant) -> Response:
+    def _verify_with_passkey(self, who: MfaSubject) -> Response:
         try:
-            proved = self._proved(who)
-        except NotProved as error:
+            proved = self._verify_passkey(who)
+        except PasskeyRejected as error:
             refusal = InvalidAuthenticationCode("The passkey was not accepted.", log=str(error))
             text = _("The passkey was not accepted. Try again, or use another way.")
-            return self._refused(who, BY_PASSKEY, refusal, Told(text))
-        return self._passed(who, BY_PASSKEY, passkey=proved.passkey.id, userVerified=proved.user_verified)
+            return self._reject(who, BY_PASSKEY, refusal, FormMessage(text))
+        return self._accept(who, BY_PASSKEY, passkey=proved.passkey.id, userVerified=proved.user_verified)
 
-    def _proved(self, who: Claimant) -> Proved:
-        site, person, now = self.site, who.identity.person, self.site.exchange.now
+    def _verify_passkey(self, who: MfaSubject) -> VerifiedPasskey:
+        site, person, now = self.site, who.identity.person, self.site.request_state.now
         field = site.field
-        answer = Answer(field("credential", LONGEST_CREDENTIAL), field("challenge"), who.owner)
+        answer = PasskeyResponse(field("credential", LONGEST_CREDENTIAL), field("challenge"), who.owner)
         with site.store.read() as tx:
             known = factors.passkeys_of(tx, person, site.gate.vault)
-        proved = self.passkeys.proved(answer, person, known, now)
-        with site.store.write(revise=False) as tx:
-            grown = factors.use_passkey(tx, proved.passkey.id, proved.sign_count, now)
+        proved = self.passkeys.verify_authentication(answer, person, known, now)
+        with site.store.write(bump_revision=False) as tx:
+            grown = factors.record_passkey_use(tx, proved.passkey.id, proved.sign_count, now)
         if not grown:
-            raise NotProved(f"passkey {proved.passkey.id}: the signature counter went back, so it may have been copied")
+            raise PasskeyRejected(
+                f"passkey {proved.passkey.id}: the signature counter went back, so it may have been copied"
+            )
         return proved
 
     # --- answering ----------------------------------------------------------------------------------------------------
 
-    def _refused(self, who: Claimant, use: str, error: InvalidAuthenticationCode | Throttling, told: Told) -> Response:
+    def _reject(
+        self, who: MfaSubject, use: str, error: InvalidAuthenticationCode | Throttling, told: FormMessage
+    ) -> Response:
         self.site.record_failure(_EVENT, who.identity.account_id, error, use=use, purpose=_purpose(who))
         return self._form(who, use, told)
 
-    def _passed(self, who: Claimant, use: str, **more: object) -> Response:
+    def _accept(self, who: MfaSubject, use: str, **more: object) -> Response:
         site = self.site
         site.record(_EVENT, who.identity.account_id, use=use, purpose=_purpose(who), **more)
-        response = site.found(site.at(who.to))
-        who.let_in(self.entrance, response, site.exchange.now)
+        response = site.redirect(site.url_path(who.to))
+        who.complete(self.completion, response, site.request_state.now)
         return response
 
 
@@ -182,10 +186,10 @@ _WRONG: Final[Mapping[str, Callable[[], str]]] = {
 }
 
 
-def _purpose(who: Claimant) -> str:
+def _purpose(who: MfaSubject) -> str:
     return "step-up" if who.session else "sign-in"
 
 
-def digits(code: str) -> str:
+def normalize_digits(code: str) -> str:
     """Return a code without spaces, and with the digits that every keyboard may write as ASCII has them."""
     return "".join(str(digit(sign, sign)) for sign in code if not sign.isspace())

@@ -10,7 +10,7 @@ from urllib.parse import unquote_plus
 ENTRY = re.compile(r"(?P<name>[0-9A-Za-z._-]{1,64}):(?P<digest>[0-9a-f]{64})")
 
 
-class ClientRefused(Exception):
+class ClientAuthenticationFailed(Exception):
     """A client that did not prove itself; the text is for whoever sent the request."""
 
 
@@ -34,26 +34,26 @@ class ExchangeClients:
         known = ["client_secret_basic", "client_secret_post"] if self._digests else []
         return known if self._only else [*known, "none"]
 
-    def proven(self, header: str | None, name: str | None, secret: str | None) -> str | None:
+    def authenticate(self, header: str | None, name: str | None, secret: str | None) -> str | None:
         """Return the registered client that sent a request; None where an unregistered one may go on.
 
         ``header`` is that of HTTP, ``name`` and ``secret`` are parameters of the form. Raises ClientRefused.
         """
         if header is not None:
             if secret is not None:
-                raise ClientRefused("A client proves itself in the header or in the form, not in both.")
+                raise ClientAuthenticationFailed("A client proves itself in the header or in the form, not in both.")
             said, secret = _basic(header)
             if name not in (None, said):
-                raise ClientRefused("The header and client_id name different clients.")
+                raise ClientAuthenticationFailed("The header and client_id name different clients.")
             name = said
         digests = self._digests.get(name or "", [])
         if secret is None and not digests:
             if self._only:
-                raise ClientRefused("Here only registered clients exchange tokens.")
+                raise ClientAuthenticationFailed("Here only registered clients exchange tokens.")
             return None
         digest = hashlib.sha256((secret or "").encode()).hexdigest()
         if not secret or not any(hmac.compare_digest(digest, one) for one in digests):
-            raise ClientRefused("No client has this name and this secret.")
+            raise ClientAuthenticationFailed("No client has this name and this secret.")
         return name
 
 
@@ -65,5 +65,5 @@ def _basic(header: str) -> tuple[str, str]:
         pair = ""
     name, colon, secret = pair.partition(":")
     if not colon:
-        raise ClientRefused("The Authorization header must be Basic, of client and secret.")
+        raise ClientAuthenticationFailed("The Authorization header must be Basic, of client and secret.")
     return unquote_plus(name), unquote_plus(secret)

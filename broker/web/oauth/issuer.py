@@ -6,18 +6,18 @@ from typing import Any
 
 from flask import Blueprint, Response, abort
 
-from sts.federation.jwt_issuer import ALGORITHMS, OutboundTokens
+from sts.federation.jwt_issuer import ALGORITHMS, JwtIssuer
 
 _KEPT_FOR = 300  # seconds
 
 
-def blueprint(outbound: OutboundTokens) -> Blueprint:
+def blueprint(jwt_issuer: JwtIssuer) -> Blueprint:
     """Return the routes."""
     made = Blueprint("issuer", __name__, url_prefix="/issuer/<issuer_id>/.well-known")
 
     @made.get("/openid-configuration")
-    def about(issuer_id: str) -> Response:
-        address = _address(outbound, issuer_id)
+    def metadata(issuer_id: str) -> Response:
+        address = _address(jwt_issuer, issuer_id)
         return _json(
             {
                 "issuer": address,
@@ -31,14 +31,14 @@ def blueprint(outbound: OutboundTokens) -> Blueprint:
 
     @made.get("/jwks.json")
     def keys(issuer_id: str) -> Response:
-        _address(outbound, issuer_id)
-        return _json({"keys": outbound.published()})
+        _address(jwt_issuer, issuer_id)
+        return _json({"keys": jwt_issuer.public_jwks()})
 
     return made
 
 
-def _address(outbound: OutboundTokens, issuer_id: str) -> str:
-    return outbound.address(issuer_id) or abort(404)
+def _address(jwt_issuer: JwtIssuer, issuer_id: str) -> str:
+    return jwt_issuer.address(issuer_id) or abort(404)
 
 
 def _json(value: Mapping[str, Any]) -> Response:

@@ -19,8 +19,8 @@ from broker.api import wsgi_adapter
 from broker.api.dispatch import Gate
 from broker.api.http import HttpRequest
 from broker.doors.credential_formats import process_form
-from broker.providers.oidc.token import read
-from broker.web.oauth.clients import ClientRefused, ExchangeClients
+from broker.providers.oidc.token import parse_token
+from broker.web.oauth.clients import ClientAuthenticationFailed, ExchangeClients
 from iam.errors import InvalidIdentityToken
 from sts.sigv4 import sign
 
@@ -34,27 +34,31 @@ PASSWORD = "urn:fedgate:params:oauth:token-type:password"  # noqa: S105 - the na
 _FORM = "application/x-www-form-urlencoded"
 _SECONDS, _SCOPE = re.compile("[0-9]{1,6}"), re.compile(r"[\x21\x23-\x2B\x2D-\x5B\x5D-\x7E]+")
 _SESSION_NAME = "token-exchange"
-_KNOWN = {
+_PARAMETERS = {
     "grant_type", "subject_token", "subject_token_type", "requested_token_type", "audience", "resource", "scope",
     "client_id", "client_secret", "actor_token", "actor_token_type", "provider", "username", "session_name",
     "duration_seconds", "policy", "token_seconds",
 }  # fmt: skip
 
 
-class _Kind(NamedTuple):
+class _SubjectTokenType(NamedTuple):
     """A kind of proof: the operation of the STS that takes it, and where our parameters go."""
 
-    operation: str
-    proof: str
+    sts_operation: str
+    token_parameter: str
     parameters: Mapping[str, str]
 
 
 _FOR_ALL = {"duration_seconds": "DurationSeconds", "policy": "Policy"}
-_KINDS: Mapping[str, _Kind] = {
-    f"{_TYPE}id_token": _Kind("AssumeRoleWithWebIdentity", "WebIdentityToken", {"session_name": "RoleSessionName"}),
-    f"{_TYPE}jwt": _Kind("AssumeRoleWithWebIdentity", "WebIdentityToken", {"session_name": "RoleSessionName"}),
-    f"{_TYPE}saml2": _Kind("AssumeRoleWithSAML", "SAMLAssertion", {"provider": "PrincipalArn"}),
-    PASSWORD: _Kind("AssumeRoleWithLDAPIdentity", "LDAPPassword", {"username": "LDAPUsername"}),
+_SUBJECT_TOKEN_TYPES: Mapping[str, _SubjectTokenType] = {
+    f"{_TYPE}id_token": _SubjectTokenType(
+        "AssumeRoleWithWebIdentity", "WebIdentityToken", {"session_name": "RoleSessionName"}
+    ),
+    f"{_TYPE}jwt": _SubjectTokenType(
+        "AssumeRoleWithWebIdentity", "WebIdentityToken", {"session_name": "RoleSessionName"}
+    ),
+    f"{_TYPE}saml2": _SubjectTokenType("AssumeRoleWithSAML", "SAMLAssertion", {"provider": "PrincipalArn"}),
+    PASSWORD: _SubjectTokenType("AssumeRoleWithLDAPIdentity", "LDAPPassword", {"username": "LDAPUsername"}),
 }
 # RFC 6749, section 5.2; RFC 8693, section 2.2.2.
 _ERRORS = {
@@ -76,43 +80,43 @@ def blueprint(
     made = Blueprint("token_exchange", __name__)
 
     @made.get("/.well-known/oauth-authorization-server")
-    def about() -> Response:
+    def metadata() -> Response:
         told = {
             "issuer": public_url,
             "token_endpoint": f"{public_url}/oauth2/token",
             "grant_types_supported": [GRANT],
             "response_types_supported": [],
             "token_endpoint_auth_methods_supported": clients.methods,
-            "subject_token_types_supported": list(_KINDS),
+            "subject_token_types_supported": list(_SUBJECT_TOKEN_TYPES),
             "requested_token_types_supported": [CREDENTIALS, JWT],
         }
         return _json(told, headers={"Cache-Control": "public, max-age=300"})
 
     @made.post("/oauth2/token")
     def exchange() -> Response:
-        head = wsgi_adapter.head(request.environ, trusted_proxies)
+        head = wsgi_adapter.read_request_head(request.environ, trusted_proxies)
         try:
             form = _parameters(clients)
-        except _Refused as refused:
-            return _refused(400, refused.error, refused.told)
-        except ClientRefused as refused:
+        except _OAuthError as refused:
+            return _error_response(400, refused.error, refused.told)
+        except ClientAuthenticationFailed as refused:
             log.warning("token exchange from %s: the client did not prove itself: %s", head.source_ip, refused)
             challenge = {"WWW-Authenticate": 'Basic realm="fedgate"'}
             return _json({"error": "invalid_client", "error_description": str(refused)}, 401, challenge)
         head = replace(head, client=form.client)
-        given, body = _credentials(gate.handle(_call(head, form.call)).body)
+        given, body = _credentials(gate.handle(_sts_request(head, form.call)).body)
         if given is None:
-            return _told_refusal(body)
+            return _sts_error_response(body)
         if form.token is None:
-            return _answer(given, body, gate.now())
-        return _token_answer(
-            gate.handle(_signed(head, form.token, given, gate.now(), region)).body, form.token, gate.now()
+            return _credentials_response(given, body, gate.now())
+        return _token_response(
+            gate.handle(_signed_sts_request(head, form.token, given, gate.now(), region)).body, form.token, gate.now()
         )
 
     return made
 
 
-class _Refused(Exception):
+class _OAuthError(Exception):
     """A request that is none; ``error`` is OAuth's word for it."""
 
     def __init__(self, error: str, told: str) -> None:
@@ -121,7 +125,7 @@ class _Refused(Exception):
         self.told = told
 
 
-class _Asked(NamedTuple):
+class _ExchangeRequest(NamedTuple):
     """The parameters of the call that proves somebody, and of the call for a token of ours, where one is wanted."""
 
     client: str
@@ -129,59 +133,70 @@ class _Asked(NamedTuple):
     token: Mapping[str, str] | None
 
 
-def _parameters(clients: ExchangeClients) -> _Asked:
+def _parameters(clients: ExchangeClients) -> _ExchangeRequest:
     """Return what is asked of the STS, and by which registered client, if by any; raise _Refused or ClientRefused."""
     given = {name: values for name, values in request.form.lists() if any(values)}
     twice = [name for name, values in given.items() if len(values) > 1]
-    if twice or not given.keys() <= _KNOWN:
-        raise _Refused("invalid_request", "A parameter is unknown, or comes twice.")
+    if twice or not given.keys() <= _PARAMETERS:
+        raise _OAuthError("invalid_request", "A parameter is unknown, or comes twice.")
     form = {name: values[0] for name, values in given.items()}
     if form.get("grant_type") != GRANT:
-        raise _Refused("unsupported_grant_type", f"grant_type must be {GRANT}")
-    client = clients.proven(request.headers.get("Authorization"), form.get("client_id"), form.get("client_secret"))
+        raise _OAuthError("unsupported_grant_type", f"grant_type must be {GRANT}")
+    client = clients.authenticate(
+        request.headers.get("Authorization"), form.get("client_id"), form.get("client_secret")
+    )
     if "actor_token" in form or "actor_token_type" in form:
-        raise _Refused("invalid_request", "Delegation with an actor_token is not built.")
+        raise _OAuthError("invalid_request", "Delegation with an actor_token is not built.")
     wanted = form.get("requested_token_type", CREDENTIALS)
     if wanted not in (CREDENTIALS, JWT):
-        raise _Refused("invalid_request", f"requested_token_type must be {CREDENTIALS} or {JWT}")
+        raise _OAuthError("invalid_request", f"requested_token_type must be {CREDENTIALS} or {JWT}")
     if "scope" in form and wanted != JWT:
-        raise _Refused("invalid_scope", "Credentials have no scopes: pass a session policy as policy to narrow a role.")
+        raise _OAuthError(
+            "invalid_scope", "Credentials have no scopes: pass a session policy as policy to narrow a role."
+        )
     if client is None:
         _check_client(form)
-    return _Asked(client or "", _translated(form), _token(form) if wanted == JWT else None)
+    return _ExchangeRequest(client or "", _sts_parameters(form), _token_parameters(form) if wanted == JWT else None)
 
 
-def _token(form: Mapping[str, str]) -> dict[str, str]:
+def _token_parameters(form: Mapping[str, str]) -> dict[str, str]:
     """Return the parameters of the token of ours that is wanted: ``resource`` is who shall read it.
 
     What can be seen to be wrong is refused here, before a proof that counts once is spent.
     """
     if "resource" not in form or "audience" not in form:
-        raise _Refused("invalid_target", "A token needs audience, the ARN of a role, and resource, who shall read it.")
+        raise _OAuthError(
+            "invalid_target", "A token needs audience, the ARN of a role, and resource, who shall read it."
+        )
     seconds, whole = form.get("token_seconds", "300"), form.get("duration_seconds", "3600")
     if not _SECONDS.fullmatch(seconds) or not 60 <= int(seconds) <= 3600:  # noqa: PLR2004 - both said in the sentence
-        raise _Refused("invalid_request", "token_seconds must be 60 to 3600")
+        raise _OAuthError("invalid_request", "token_seconds must be 60 to 3600")
     if _SECONDS.fullmatch(whole) and int(whole) < int(seconds):
-        raise _Refused("invalid_request", "token_seconds must not be more than duration_seconds")
+        raise _OAuthError("invalid_request", "token_seconds must not be more than duration_seconds")
     scopes = form.get("scope", "x").split(" ")
     if len(set(scopes)) < len(scopes) or not all(_SCOPE.fullmatch(one) for one in scopes):
-        raise _Refused("invalid_scope", "scope must be values with one space between them, none of them twice")
+        raise _OAuthError("invalid_scope", "scope must be values with one space between them, none of them twice")
     call = {"Action": "GetWebIdentityToken", "Version": "2011-06-15", "Audience.member.1": form["resource"]}
     call |= {"SigningAlgorithm": "RS256", "DurationSeconds": seconds}
     return call | ({"Scope": form["scope"]} if "scope" in form else {})
 
 
-def _translated(form: Mapping[str, str]) -> dict[str, str]:
-    kind = _KINDS.get(form.get("subject_token_type", ""))
+def _sts_parameters(form: Mapping[str, str]) -> dict[str, str]:
+    kind = _SUBJECT_TOKEN_TYPES.get(form.get("subject_token_type", ""))
     if kind is None:
-        raise _Refused("invalid_request", f"subject_token_type must be one of {', '.join(_KINDS)}")
+        raise _OAuthError("invalid_request", f"subject_token_type must be one of {', '.join(_SUBJECT_TOKEN_TYPES)}")
     role = form.get("audience")
     if role is None or "subject_token" not in form:
-        raise _Refused("invalid_request", "subject_token and audience, the ARN of a role, must be there")
+        raise _OAuthError("invalid_request", "subject_token and audience, the ARN of a role, must be there")
     if "resource" in form and form.get("requested_token_type") != JWT:
-        raise _Refused("invalid_target", "resource is for tokens: credentials are for the role in audience alone.")
-    call = {"Action": kind.operation, "Version": "2011-06-15", "RoleArn": role, kind.proof: form["subject_token"]}
-    if kind.operation == "AssumeRoleWithWebIdentity":
+        raise _OAuthError("invalid_target", "resource is for tokens: credentials are for the role in audience alone.")
+    call = {
+        "Action": kind.sts_operation,
+        "Version": "2011-06-15",
+        "RoleArn": role,
+        kind.token_parameter: form["subject_token"],
+    }
+    if kind.sts_operation == "AssumeRoleWithWebIdentity":
         call["RoleSessionName"] = _SESSION_NAME
     call |= {to: form[name] for name, to in kind.parameters.items() if name in form}
     call |= {
@@ -195,19 +210,19 @@ def _check_client(form: Mapping[str, str]) -> None:
     client = form.get("client_id")
     if client is None:
         return
-    kind = _KINDS.get(form.get("subject_token_type", ""))
-    if kind is None or kind.operation != "AssumeRoleWithWebIdentity":
-        raise _Refused("invalid_client", "client_id goes with tokens that name their client.")
+    kind = _SUBJECT_TOKEN_TYPES.get(form.get("subject_token_type", ""))
+    if kind is None or kind.sts_operation != "AssumeRoleWithWebIdentity":
+        raise _OAuthError("invalid_client", "client_id goes with tokens that name their client.")
     try:
-        claims = read(form.get("subject_token", "")).claims
+        claims = parse_token(form.get("subject_token", "")).claims
     except InvalidIdentityToken as error:
-        raise _Refused("invalid_grant", error.message) from error
+        raise _OAuthError("invalid_grant", error.message) from error
     audience = claims.get("azp", claims.get("aud"))
     if client != audience and not (isinstance(audience, list) and client in audience):
-        raise _Refused("invalid_client", "The token was issued to another client.")
+        raise _OAuthError("invalid_client", "The token was issued to another client.")
 
 
-def _call(head: HttpRequest, parameters: Mapping[str, str]) -> HttpRequest:
+def _sts_request(head: HttpRequest, parameters: Mapping[str, str]) -> HttpRequest:
     """Return the call of the STS, from the same client."""
     kept = tuple((name, value) for name, value in head.headers if name in ("user-agent", "host", "referer"))
     headers = (*kept, ("content-type", _FORM), ("accept", "application/json"))
@@ -215,7 +230,7 @@ def _call(head: HttpRequest, parameters: Mapping[str, str]) -> HttpRequest:
     return replace(head, method="POST", path="/", query="", headers=headers, body=body)
 
 
-def _signed(
+def _signed_sts_request(
     head: HttpRequest, call: Mapping[str, str], found: Mapping[str, Any], now: datetime, region: str
 ) -> HttpRequest:
     """Return a call of the STS that is signed with the credentials that were just given, from the same client."""
@@ -251,14 +266,14 @@ def _result(told: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _told_refusal(error: Mapping[str, Any]) -> Response:
+def _sts_error_response(error: Mapping[str, Any]) -> Response:
     code = error["Code"]
     name = _ERRORS.get(code, "invalid_request" if error["Type"] == "Sender" else "server_error")
     status = 503 if name in ("temporarily_unavailable", "server_error") else 400
-    return _refused(429 if code == "Throttling" else status, name, error["Message"])
+    return _error_response(429 if code == "Throttling" else status, name, error["Message"])
 
 
-def _answer(found: Mapping[str, Any], result: Mapping[str, Any], now: datetime) -> Response:
+def _credentials_response(found: Mapping[str, Any], result: Mapping[str, Any], now: datetime) -> Response:
     expires = datetime.fromtimestamp(found["Expiration"], UTC)
     return _json(
         {
@@ -272,10 +287,10 @@ def _answer(found: Mapping[str, Any], result: Mapping[str, Any], now: datetime) 
     )
 
 
-def _token_answer(body: bytes, asked: Mapping[str, str], now: datetime) -> Response:
+def _token_response(body: bytes, asked: Mapping[str, str], now: datetime) -> Response:
     told = json.loads(body)
     if "Error" in told:
-        return _told_refusal(told["Error"])
+        return _sts_error_response(told["Error"])
     result = _result(told)
     expires = datetime.fromtimestamp(result["Expiration"], UTC)
     answer = {
@@ -287,7 +302,7 @@ def _token_answer(body: bytes, asked: Mapping[str, str], now: datetime) -> Respo
     return _json(answer | ({"scope": asked["Scope"]} if "Scope" in asked else {}))
 
 
-def _refused(status: int, error: str, told: str) -> Response:
+def _error_response(status: int, error: str, told: str) -> Response:
     return _json({"error": error, "error_description": told}, status)
 
 

@@ -16,12 +16,12 @@ from redis.exceptions import RedisError
 
 from broker.doors.credential_formats import FORMATS, Target, process_form
 from broker.sessions.browser import BrowserSession
-from broker.signin.role_access import Choices
-from broker.web.admin.access import Administration
+from broker.signin.role_access import AvailableRoles
+from broker.web.admin.access import AdminAccess
 from broker.web.core.brand import length_of_time
 from broker.web.core.site import Site
 from broker.web.login.completion import HOME
-from broker.web.portal.scope_down import LENGTHS, Narrowing
+from broker.web.portal.scope_down import DURATIONS, ScopeDown
 from iam.arn import root_arn
 from iam.errors import (
     AccessDenied,
@@ -30,11 +30,11 @@ from iam.errors import (
     ServiceError,
     ValidationError,
 )
-from iam.inventory.pagination import Scope, sliced
-from iam.operations.times_and_tags import milliseconds
+from iam.inventory.pagination import PageRequest, paginate
+from iam.operations.times_and_tags import to_milliseconds
 from iam.policy.lint import Finding
 from iam.store import pinned_roles
-from iam.store.pinned_roles import Mark
+from iam.store.pinned_roles import RoleUsage
 from iam.store.records import RoleRecord
 from sts.identity import IamIdentity, Identity
 from sts.operations.caller import ROOT_MAX, TOKEN_DEFAULT
@@ -45,15 +45,15 @@ _RECENT: Final = 5
 _GROUPS_TOLD: Final = 50
 _LONGEST_TAG: Final = 256  # characters: STS API reference, Tag
 _LONGEST_POLICY: Final = 10_000  # characters that a form may bring; the STS takes fewer
-_UNMARKED: Final = Mark(pinned=False, taken=None)
-_PLAINLY: Final = Narrowing()
+_UNMARKED: Final = RoleUsage(pinned=False, taken=None)
+_NO_SCOPE_DOWN: Final = ScopeDown()
 
-Leave = Callable[[Identity], Response | None]
-Renew = Callable[[BrowserSession], Identity | None]
+ProviderLogout = Callable[[Identity], Response | None]
+RefreshIdentity = Callable[[BrowserSession], Identity | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RoleRow:
     """One role in the list; ``running`` is when credentials of it that are still good expire, in milliseconds."""
 
     arn: str
@@ -62,7 +62,7 @@ class Row:
     account_id: str
     description: str
     max_session: int
-    mark: Mark
+    mark: RoleUsage
     running: int | None
     mfa: bool = False
     reason: bool = False
@@ -73,21 +73,21 @@ class Row:
         return f"{self.name} {self.account} {self.description} {self.arn}".lower()
 
 
-class Written(NamedTuple):
+class FormattedCredentials(NamedTuple):
     """Credentials in one format; ``beside`` says in the same words where programs find us, which is no secret."""
 
     key: str
     title: str
     text: str
-    beside: str
+    endpoint_text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class RoleListing:
     """What the page of roles shows: those that a search found, a page of them, and those that stand first."""
 
-    rows: Sequence[Row]
-    marked: Sequence[Row]
+    rows: Sequence[RoleRow]
+    marked: Sequence[RoleRow]
     found: int
     page: int
     pages: int
@@ -95,7 +95,7 @@ class Listing:
     stale: bool
 
     @property
-    def accounts(self) -> list[tuple[str, list[Row]]]:
+    def accounts(self) -> list[tuple[str, list[RoleRow]]]:
         """Return the rows of this page by account."""
         return [(account, list(rows)) for account, rows in groupby(self.rows, lambda one: one.account)]
 
@@ -105,10 +105,10 @@ class Portal:
     """The pages of somebody who is signed in; ``other_roles``: people may see which roles trust only their provider."""
 
     site: Site
-    administration: Administration
+    admin_access: AdminAccess
     other_roles: bool
 
-    def blueprint(self, leave: Leave, renew: Renew) -> Blueprint:
+    def blueprint(self, provider_logout: ProviderLogout, refresh_identity: RefreshIdentity) -> Blueprint:
         """Return the routes.
 
         ``leave`` leads from here to the provider's own logout. ``renew`` tells who somebody is by now, before they get
@@ -121,11 +121,11 @@ class Portal:
 
         @made.post("/portal")
         def take() -> Response:
-            return self._take(renew)
+            return self._handle_take(refresh_identity)
 
         @made.post("/sign-out")
         def sign_out() -> Response:
-            return self._sign_out(leave)
+            return self._sign_out(provider_logout)
 
         return made
 
@@ -133,13 +133,13 @@ class Portal:
 
     def show(self) -> Response:
         """Show the roles."""
-        return self._shown(self.site.required(), request.args.get("role", ""))
+        return self._render_roles(self.site.require_session(), request.args.get("role", ""))
 
-    def _shown(
+    def _render_roles(
         self,
         session: BrowserSession,
         chosen: str,
-        narrowing: Narrowing = _PLAINLY,
+        scope_down: ScopeDown = _NO_SCOPE_DOWN,
         *,
         findings: tuple[Finding, ...] | None = None,
         told: str = "",
@@ -148,36 +148,36 @@ class Portal:
         site, identity = self.site, session.identity
         choices = self.choices(identity)
         if site.wants_json:
-            return site.json(self.listed(identity, choices.open) | {"form_token": session.form_token})
+            return site.json(self.roles_json(identity, choices.open) | {"form_token": session.form_token})
         rows, stale = self._rows(identity, choices)
         if not rows:
             site.record("NoRoleOpen", identity.account_id, groups=list(identity.group_names[:_GROUPS_TOLD]))
-        scope = Scope.of((), request.args.get("q", ""), request.args.get("page", ""))
+        scope = PageRequest.of((), request.args.get("q", ""), request.args.get("page", ""))
         listing = _listing(rows, scope, stale=stale)
-        return site.page(
+        return site.render(
             "roles.html",
             code=code,
             session=session,
-            administrator=self.administration.any(session),
+            administrator=self.admin_access.is_administrator(session),
             listing=listing,
             chosen=_preselected(listing, chosen),
             asked=any(row.arn == chosen for row in rows),
             other=len(choices.closed) if self.other_roles else 0,
             groups=identity.group_names,
-            lengths=_lengths(listing),
-            narrowable=any(":role/" in row.arn for row in listing.rows),
-            narrowing=narrowing,
+            durations=_offered_durations(listing),
+            can_scope_down=any(":role/" in row.arn for row in listing.rows),
+            scope_down=scope_down,
             findings=findings,
             told=told,
             reference=site.reference,
-            data=_for_programs(rows),
+            data=_machine_readable(rows),
         )
 
-    def choices(self, identity: Identity) -> Choices:
+    def choices(self, identity: Identity) -> AvailableRoles:
         """Return the roles that could be a person's; raise InvalidIdentityToken."""
         return self.site.choices(identity)
 
-    def listed(self, identity: Identity, roles: Sequence[RoleRecord]) -> dict[str, Any]:
+    def roles_json(self, identity: Identity, roles: Sequence[RoleRecord]) -> dict[str, Any]:
         """Return the roles as programs read them."""
         return {
             "subject": identity.subject,
@@ -193,22 +193,27 @@ class Portal:
             ],
         }
 
-    def choice(
+    def render_role_choice(
         self, identity: Identity, roles: Sequence[RoleRecord], *, action: str, hidden: Mapping[str, str]
     ) -> Response:
         """Return the page on which somebody without a session chooses; programs that pick roles can read it too."""
         rows = [_row(role, self.account(role.account_id)) for role in roles]
         accounts = [(account, list(found)) for account, found in groupby(rows, lambda one: one.account)]
-        return self.site.page(
-            "choice.html", identity=identity, accounts=accounts, action=action, hidden=hidden, data=_for_programs(rows)
+        return self.site.render(
+            "role_choice.html",
+            identity=identity,
+            accounts=accounts,
+            action=action,
+            hidden=hidden,
+            data=_machine_readable(rows),
         )
 
-    def _rows(self, identity: Identity, choices: Choices) -> tuple[list[Row], bool]:
+    def _rows(self, identity: Identity, choices: AvailableRoles) -> tuple[list[RoleRow], bool]:
         """Return the rows by account and name, and whether what runs could not be asked for."""
         with self.site.store.read() as tx:
-            marks = pinned_roles.marks_of(tx, identity.person)
+            marks = pinned_roles.role_usage_of(tx, identity.person)
         roles = choices.open + choices.after_mfa + choices.after_tags
-        running, stale = self._running(identity, {role.account_id for role in roles})
+        running, stale = self._latest_expiries(identity, {role.account_id for role in roles})
         mfa, reason = {role.id for role in choices.after_mfa}, {role.id for role in choices.after_tags}
         account = cache(self.account)  # a thousand roles are of a few accounts
         rows = [
@@ -223,25 +228,25 @@ class Portal:
             for role in roles
         ]
         rows.sort(key=lambda one: (one.account.casefold(), one.name.casefold()))
-        return [*self._own(identity), *rows], stale
+        return [*self._own_row(identity), *rows], stale
 
-    def _own(self, identity: Identity) -> Iterator[Row]:
+    def _own_row(self, identity: Identity) -> Iterator[RoleRow]:
         """Yield the row of a user or owner, who can have a session of their own."""
         if isinstance(identity, IamIdentity):
             arn = self.own_arn(identity)
             account = self.account(identity.account_id)
             about = _("Your own permissions, without a role")
             longest = ROOT_MAX if identity.is_root else TOKEN_DEFAULT
-            yield Row(arn, identity.name, account, identity.account_id, about, longest, _UNMARKED, None)
+            yield RoleRow(arn, identity.name, account, identity.account_id, about, longest, _UNMARKED, None)
 
     def own_arn(self, identity: IamIdentity) -> str:
         """Return the ARN of a user or owner."""
         user = None if identity.is_root else self.site.store.user(identity.subject)
         return user.arn if user else root_arn(identity.account_id)
 
-    def _running(self, identity: Identity, accounts: set[str]) -> tuple[dict[str, int], bool]:
+    def _latest_expiries(self, identity: Identity, accounts: set[str]) -> tuple[dict[str, int], bool]:
         """Return until when each role's newest credentials of a person are good, by the role's unique id."""
-        now_ms, found = milliseconds(self.site.exchange.now), dict[str, int]()
+        now_ms, found = to_milliseconds(self.site.request_state.now), dict[str, int]()
         try:
             for account_id in accounts:
                 for one in self.site.gate.sessions.of_person(account_id, identity.person, now_ms):
@@ -257,20 +262,20 @@ class Portal:
 
     def _pin(self, *, pinned: bool) -> Response:
         """Let a role stand first, or no longer."""
-        session = self.site.posted()
+        session = self.site.check_csrf()
         role = self.site.store.role(self.site.field("role", _LONGEST_ARN))
         if role is not None:
-            with self.site.store.write(revise=False) as tx:
-                pinned_roles.pin(tx, session.identity.person, role.id, pinned=pinned)
-        return self.site.found(self.site.at(HOME))
+            with self.site.store.write(bump_revision=False) as tx:
+                pinned_roles.set_pinned(tx, session.identity.person, role.id, pinned=pinned)
+        return self.site.redirect(self.site.url_path(HOME))
 
     # --- credentials --------------------------------------------------------------------------------------------------
 
-    def _take(self, renew: Renew) -> Response:
+    def _handle_take(self, refresh_identity: RefreshIdentity) -> Response:
         """Answer with credentials of the role that was chosen."""
-        site, session = self.site, self.site.posted()
+        site, session = self.site, self.site.check_csrf()
         chosen = site.field("roleIndex", 2 * _LONGEST_ARN)
-        identity = renew(session)
+        identity = refresh_identity(session)
         if identity is None:
             site.sessions.end(session)
             raise NotSignedIn("You are not signed in.")
@@ -278,119 +283,126 @@ class Portal:
         tagged = next((role for role in choices.after_tags if role.arn == chosen), None)
         if chosen in {role.arn for role in choices.after_mfa}:
             back = urlencode({"role": chosen})
-            return site.found(site.at(f"/mfa?{urlencode({'to': f'{HOME}?{back}'})}"))
-        asked = Narrowing(
+            return site.redirect(site.url_path(f"/mfa?{urlencode({'to': f'{HOME}?{back}'})}"))
+        asked = ScopeDown(
             site.field("seconds", 10),
             site.field("narrow", 10),
             site.field("policy", _LONGEST_POLICY),
-            tuple((tag, site.field(f"tag-{tag}", _LONGEST_TAG).strip()) for tag in _tags(tagged)),
+            tuple((tag, site.field(f"tag-{tag}", _LONGEST_TAG).strip()) for tag in _demanded_tags(tagged)),
         )
         try:
             if "check" in request.form:
-                return self._shown(session, chosen, asked, findings=asked.findings)
+                return self._render_roles(session, chosen, asked, findings=asked.findings)
             if tagged is not None and not all(value for _tag, value in asked.tags):
-                return self._reason(session, tagged, asked)
-            return self.taken(identity, chosen, session=session, narrowed=asked.parameters)
+                return self._render_reason_form(session, tagged, asked)
+            return self.issue_credentials(identity, chosen, session=session, sts_parameters=asked.parameters)
         except (ValidationError, MalformedPolicyDocument) as error:
             if site.wants_json:
                 raise
-            return self._shown(session, chosen, asked, told=self._plainly(error, chosen), code=400)
+            return self._render_roles(session, chosen, asked, told=self._error_text(error, chosen), code=400)
         except AccessDenied:
             if tagged is None or site.wants_json:
                 raise
-            return self._reason(session, tagged, asked, told=_("The role did not take this. Look how it is written."))
+            return self._render_reason_form(
+                session, tagged, asked, told=_("The role did not take this. Look how it is written.")
+            )
 
-    def _plainly(self, error: ServiceError, role_arn: str) -> str:
+    def _error_text(self, error: ServiceError, role_arn: str) -> str:
         """Return what an error of the STS says to people."""
         role = self.site.store.role(role_arn)
         if role is not None and "MaxSessionDuration" in error.message:
             return str(_("This role lasts %(time)s at most.", time=length_of_time(role.max_session)))
         return str(_(error.message))
 
-    def _reason(self, session: BrowserSession, role: RoleRecord, asked: Narrowing, told: str = "") -> Response:
+    def _render_reason_form(
+        self, session: BrowserSession, role: RoleRecord, asked: ScopeDown, told: str = ""
+    ) -> Response:
         """Ask for what a role wants to know in session tags, such as a ticket."""
         site = self.site
-        return site.page(
-            "reason.html",
+        return site.render(
+            "session_tags.html",
             code=403 if told else 200,
             session=session,
-            administrator=self.administration.any(session),
+            administrator=self.admin_access.is_administrator(session),
             role=role,
             account=self.account(role.account_id),
-            narrowing=asked,
+            scope_down=asked,
             told=told,
             reference=site.reference,
         )
 
-    def taken(
+    def issue_credentials(
         self,
         identity: Identity,
         role_arn: str,
         *,
         session: BrowserSession | None = None,
-        narrowed: Mapping[str, Any] | None = None,
+        sts_parameters: Mapping[str, Any] | None = None,
     ) -> Response:
         """Return credentials of a role, or why not; without a session, what proved the person is not used up yet."""
         site = self.site
         if not _SHORTEST_ARN <= len(role_arn) <= _LONGEST_ARN:
             raise ValidationError("roleIndex must be the ARN of a role")
         try:
-            result = site.desk.take(
-                site.exchange, identity, role_arn, proof=session is None, narrowed=dict(narrowed or {})
+            result = site.role_access.assume_role(
+                site.request_state, identity, role_arn, proof=session is None, session_limits=dict(sts_parameters or {})
             )
         except ServiceError as error:
-            raise site.gate.record(site.exchange, error) from error
+            raise site.gate.record_refusal(site.request_state, error) from error
         credentials = process_form(result["Credentials"])
         if site.wants_json:
             return site.json(credentials)
-        return self._credentials(identity, role_arn, credentials, session)
+        return self._render_credentials(identity, role_arn, credentials, session)
 
-    def _credentials(
+    def _render_credentials(
         self, identity: Identity, role_arn: str, credentials: dict[str, Any], session: BrowserSession | None
     ) -> Response:
         site = self.site
         role = site.store.role(role_arn)
         if role is not None:
-            with suppress(ServiceError), site.store.write(revise=False) as tx:  # the credentials are there all the same
-                pinned_roles.note_taken(tx, identity.person, role.id, site.exchange.now)
+            with (
+                suppress(ServiceError),
+                site.store.write(bump_revision=False) as tx,
+            ):  # the credentials are there all the same
+                pinned_roles.record_role_use(tx, identity.person, role.id, site.request_state.now)
         profile = role.name if role else identity.name
-        return site.page(
+        return site.render(
             "credentials.html",
             session=session,
-            administrator=session is not None and self.administration.any(session),
+            administrator=session is not None and self.admin_access.is_administrator(session),
             role=profile,
             role_arn=role_arn,
             account=self.account(role.account_id if role else identity.account_id),
             identity=identity,
             credentials=credentials,
             endpoint=site.public_url,
-            formats=_written(credentials, profile, site.public_url),
+            formats=_format_credentials(credentials, profile, site.public_url),
         )
 
     # --- out ----------------------------------------------------------------------------------------------------------
 
-    def _sign_out(self, leave: Leave) -> Response:
+    def _sign_out(self, provider_logout: ProviderLogout) -> Response:
         """End the session here, whatever comes of the way to the identity provider's own logout."""
         site = self.site
         session = site.session()
         if session is None:
             return self.signed_out()
-        site.check_form(session)
+        site.check_form_token(session)
         site.sessions.end(session)
-        identity = site.exchange.identity = session.identity
+        identity = site.request_state.identity = session.identity
         site.record("SignOut", identity.account_id, provider=identity.provider)
-        response = leave(identity) or self.signed_out()
-        site.drop_session(response)
+        response = provider_logout(identity) or self.signed_out()
+        site.clear_session_cookie(response)
         return response
 
     def signed_out(self, *, everywhere: bool = True) -> Response:
         """Return the page of somebody who has just been signed out."""
-        response = self.site.page("signed_out.html", everywhere=everywhere)
-        self.site.drop_session(response)
+        response = self.site.render("signed_out.html", everywhere=everywhere)
+        self.site.clear_session_cookie(response)
         return response
 
 
-def _tags(role: RoleRecord | None) -> tuple[str, ...]:
+def _demanded_tags(role: RoleRecord | None) -> tuple[str, ...]:
     return demanded_tags(role.trust) if role else ()
 
 
@@ -398,13 +410,13 @@ def _tags(role: RoleRecord | None) -> tuple[str, ...]:
 _WITH_ADDRESS: Final = frozenset({"file", "terraform"})
 
 
-def _written(credentials: Mapping[str, Any], profile: str, endpoint: str) -> list[Written]:
+def _format_credentials(credentials: Mapping[str, Any], profile: str, endpoint: str) -> list[FormattedCredentials]:
     """Return the credentials in every format; the address beside them where the format is that of the AWS CLI."""
     found = []
     for key, one in FORMATS.items():
         plain, whole = one.text(credentials, Target(profile)), one.text(credentials, Target(profile, endpoint))
-        beside = "" if key in _WITH_ADDRESS else whole.removeprefix(plain)
-        found.append(Written(key, one.title, whole if key in _WITH_ADDRESS else plain, beside))
+        endpoint_text = "" if key in _WITH_ADDRESS else whole.removeprefix(plain)
+        found.append(FormattedCredentials(key, one.title, whole if key in _WITH_ADDRESS else plain, endpoint_text))
     return found
 
 
@@ -414,29 +426,29 @@ def _written(credentials: Mapping[str, Any], profile: str, endpoint: str) -> lis
 def _row(
     role: RoleRecord,
     account: str,
-    mark: Mark = _UNMARKED,
+    mark: RoleUsage = _UNMARKED,
     running: int | None = None,
     *,
     mfa: bool = False,
     reason: bool = False,
-) -> Row:
+) -> RoleRow:
     about, longest = role.description, role.max_session
-    return Row(role.arn, role.name, account, role.account_id, about, longest, mark, running, mfa, reason)
+    return RoleRow(role.arn, role.name, account, role.account_id, about, longest, mark, running, mfa, reason)
 
 
-def _listing(rows: Sequence[Row], scope: Scope, *, stale: bool) -> Listing:
-    page = sliced(rows, scope, lambda row: row.text)
-    marked = [] if scope.words or page.page > 1 else _marked(rows)
-    return Listing(page.rows, marked, page.found, page.page, page.pages, page.query, stale)
+def _listing(rows: Sequence[RoleRow], scope: PageRequest, *, stale: bool) -> RoleListing:
+    page = paginate(rows, scope, lambda row: row.text)
+    marked = [] if scope.words or page.page > 1 else _pinned_and_recent(rows)
+    return RoleListing(page.rows, marked, page.found, page.page, page.pages, page.query, stale)
 
 
-def _lengths(listing: Listing) -> list[int]:
+def _offered_durations(listing: RoleListing) -> list[int]:
     """Return the lengths that one of the roles in the list allows."""
     longest = max((row.max_session for row in (*listing.rows, *listing.marked)), default=0)
-    return [seconds for seconds in LENGTHS if seconds <= longest]
+    return [seconds for seconds in DURATIONS if seconds <= longest]
 
 
-def _marked(rows: Sequence[Row]) -> list[Row]:
+def _pinned_and_recent(rows: Sequence[RoleRow]) -> list[RoleRow]:
     """Return the pinned roles, then the ones taken last."""
     pinned = [row for row in rows if row.mark.pinned]
     taken = [row for row in rows if row.mark.taken and not row.mark.pinned]
@@ -444,14 +456,14 @@ def _marked(rows: Sequence[Row]) -> list[Row]:
     return pinned + recent[:_RECENT]
 
 
-def _preselected(listing: Listing, wish: str) -> str:
+def _preselected(listing: RoleListing, wish: str) -> str:
     """Return the role that Enter takes: the one wished for, the one that stands first, or the first of all."""
     rows = [*listing.marked, *listing.rows]
     wished = [row.arn for row in rows if row.arn == wish]
     return next(iter([*wished, *(row.arn for row in rows)]), "")
 
 
-def _for_programs(rows: Sequence[Row]) -> str:
+def _machine_readable(rows: Sequence[RoleRow]) -> str:
     """Return the roles by account as programs that pick roles from such pages expect them."""
     accounts: dict[str, list[str]] = {}
     for row in rows:

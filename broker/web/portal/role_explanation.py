@@ -11,18 +11,18 @@ from typing import Any, Final
 from flask import Blueprint, Response, request
 
 from broker.sessions.browser import BrowserSession
-from broker.web.admin.access import Administration
-from broker.web.core.languages import to_translate
+from broker.web.admin.access import AdminAccess
+from broker.web.core.languages import gettext_noop
 from broker.web.core.site import Site
 from iam.errors import AccessDenied, NoSuchEntity, ValidationError
 from iam.policy.decide import TRUST
-from iam.policy.explain import Explanation, LayerRead, Read, as_json
+from iam.policy.explain import EvaluatedLayer, EvaluatedStatement, Explanation, as_json
 from iam.policy.statement import Effect
 from iam.store.records import RoleRecord
 
 _SHOWN: Final = 5  # statements that do not apply, of each layer
 _MOST: Final = 200  # roles on one page
-_NO_ROLE: Final = to_translate("No role of this name names your identity provider.")
+_NO_ROLE: Final = gettext_noop("No role of this name names your identity provider.")
 
 
 class Verdict(Enum):
@@ -38,7 +38,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class ConditionCheck:
     """One line of the checklist: what is wanted, what is there, and whether it fits (None: nobody can know)."""
 
     kind: str
@@ -49,22 +49,22 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class StatementExplanation:
     """One statement of a layer: whose it is, what it does, whether it applies, and its checklist."""
 
     layer: str
     name: str
     effect: str
     applies: bool
-    checks: tuple[Check, ...]
+    checks: tuple[ConditionCheck, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WhyPages:
+class RoleExplanationPages:
     """The pages that explain; ``other_roles``: people may see the roles that do not trust them."""
 
     site: Site
-    administration: Administration
+    admin_access: AdminAccess
     other_roles: bool
 
     def blueprint(self) -> Blueprint:
@@ -76,34 +76,34 @@ class WhyPages:
 
     def show(self) -> Response:
         """Explain the role that is named, or list those that could be."""
-        site, session = self.site, self.site.required()
+        site, session = self.site, self.site.require_session()
         arn = request.args.get("role", "")
         shared: dict[str, Any] = {
             "session": session,
-            "administrator": self.administration.any(session),
+            "administrator": self.admin_access.is_administrator(session),
             "reference": site.reference,
             "groups": session.identity.group_names,
         }
         if not arn:
             roles = site.choices(session.identity).closed if self.other_roles else []
-            return site.page("other_roles.html", roles=roles[:_MOST], more=max(0, len(roles) - _MOST), **shared)
-        role, found = self._explained(session, arn)
-        return site.page(
-            "why.html",
+            return site.render("other_roles.html", roles=roles[:_MOST], more=max(0, len(roles) - _MOST), **shared)
+        role, found = self._explain_role(session, arn)
+        return site.render(
+            "role_explanation.html",
             role=role,
             account=site.store.account(role.account_id),
             verdict=self._verdict(session, role, found),
-            of_directory=site.renewal.concerns(session.identity),
-            explanations=[(one, list(_told(one))) for one in found],
+            of_directory=site.directory_refresh.is_directory_identity(session.identity),
+            explanations=[(one, list(_explain_statements(one))) for one in found],
             **shared,
         )
 
     def explain(self) -> Response:
         """Answer with the same as JSON."""
-        session, arn = self.site.required(), request.args.get("role", "")
+        session, arn = self.site.require_session(), request.args.get("role", "")
         if not arn:
             raise ValidationError("Name a role by its ARN: /api/v1/explain?role=ARN")
-        role, found = self._explained(session, arn)
+        role, found = self._explain_role(session, arn)
         verdict = self._verdict(session, role, found)
         told = {"role": role.arn, "allowed": verdict is Verdict.OPEN, "verdict": verdict.value}
         return self.site.json(told | {"reference": self.site.reference, "questions": [as_json(one) for one in found]})
@@ -118,11 +118,11 @@ class WhyPages:
             Verdict.AFTER_MFA: role in choices.after_mfa,
             Verdict.AFTER_TAGS: role in choices.after_tags,
             Verdict.DENIED: any(one.decision.statements for one in refused),
-            Verdict.OWN_POLICIES: all(_lets_in(one) for one in refused),
+            Verdict.OWN_POLICIES: all(_trust_policy_allows(one) for one in refused),
         }
         return next((one for one, applies in verdicts.items() if applies), Verdict.NOT_TRUSTED)
 
-    def _explained(self, session: BrowserSession, arn: str) -> tuple[RoleRecord, tuple[Explanation, ...]]:
+    def _explain_role(self, session: BrowserSession, arn: str) -> tuple[RoleRecord, tuple[Explanation, ...]]:
         """Return a role and why it is open or not; raise NoSuchEntity for all that this person may not see."""
         choices = self.site.choices(session.identity)
         visible = choices.open + choices.after_mfa + choices.after_tags + (choices.closed if self.other_roles else [])
@@ -131,43 +131,45 @@ class WhyPages:
             raise NoSuchEntity(_NO_ROLE)
         self.site.record("ExplainRole", role.account_id, roleArn=role.arn)
         try:
-            return role, self.site.desk.reasons(self.site.exchange, session.identity, role.arn)
+            return role, self.site.role_access.explain_access(self.site.request_state, session.identity, role.arn)
         except AccessDenied:  # a rule that no policy changes, such as an assertion that does not name the role
             return role, ()
 
 
-def _lets_in(found: Explanation) -> bool:
+def _trust_policy_allows(found: Explanation) -> bool:
     """Return whether the role's trust policy lets somebody in, so that what is missing stands elsewhere."""
     return any(one.layer == TRUST and one.answer == "allows" for one in found.layers)
 
 
-def _told(found: Explanation) -> Iterator[Told]:
+def _explain_statements(found: Explanation) -> Iterator[StatementExplanation]:
     for layer in found.layers:
         for read in _nearest(layer):
             name = str(read.statement.sid or read.statement.index)
-            yield Told(layer.layer, name, read.statement.effect.value, read.applies, tuple(_checks(read, found)))
+            yield StatementExplanation(
+                layer.layer, name, read.statement.effect.value, read.applies, tuple(_checks(read, found))
+            )
 
 
-def _nearest(layer: LayerRead) -> list[Read]:
+def _nearest(layer: EvaluatedLayer) -> list[EvaluatedStatement]:
     """Return the statements that apply, and of the others those that miss least."""
-    near = sorted(layer.statements, key=lambda one: (not one.applies, one.misses))
+    near = sorted(layer.statements, key=lambda one: (not one.applies, one.mismatches))
     applying = sum(one.applies for one in near)
     return near[: max(applying, _SHOWN)]
 
 
-def _checks(read: Read, found: Explanation) -> Iterator[Check]:
+def _checks(read: EvaluatedStatement, found: Explanation) -> Iterator[ConditionCheck]:
     statement = read.statement
-    named = tuple(one.text for one in statement.everybody())
+    named = tuple(one.text for one in statement.all_principals())
     if named:
         element = "NotPrincipal" if statement.not_principals else "Principal"
-        yield Check("principal", element, named, (found.context.principal.arn,), read.names_principal)
+        yield ConditionCheck("principal", element, named, (found.context.principal.arn,), read.names_principal)
     if not read.reaches_resource:
         element = "NotResource" if statement.not_resources else "Resource"
         wanted = statement.resources + statement.not_resources
-        yield Check("resource", element, wanted, (found.context.resource,), fits=False)
+        yield ConditionCheck("resource", element, wanted, (found.context.resource,), fits=False)
     for one in read.conditions:
         condition = one.condition
         name = f"{condition.operator} {condition.name}"
-        yield Check("condition", name, tuple(condition.values), one.actual, one.holds)
+        yield ConditionCheck("condition", name, tuple(condition.values), one.actual, one.holds)
     if statement.effect is Effect.DENY and not read.conditions and not named:
-        yield Check("always", "", (), (), fits=True)
+        yield ConditionCheck("always", "", (), (), fits=True)

@@ -5,28 +5,28 @@ from sqlalchemy import ColumnElement, and_, delete, func, select, update
 from iam.accounts import add_access_key
 from iam.call import Call, Params, Result
 from iam.errors import LimitExceeded, NoSuchEntity
-from iam.operations.named_entities import USER, Entity, ask_about, page
-from iam.operations.required_permission import Ask
-from iam.operations.times_and_tags import moment
+from iam.operations.named_entities import USER, Entity, paginate, permission_on_entity
+from iam.operations.required_permission import RequiredPermission
+from iam.operations.times_and_tags import to_datetime
 from iam.operations.users import user_or_caller
 from iam.store.schema import access_key, user
 
 _STATUS = {True: "Active", False: "Inactive"}
 
 
-def _owned(call: Call, owner: Entity | None) -> ColumnElement[bool]:
+def _belongs_to(call: Call, owner: Entity | None) -> ColumnElement[bool]:
     """Return the condition that a key belongs to a user, or to the account's owner for None."""
     user_id = owner.id if owner else None
     return and_(access_key.c.account_id == call.account_id, access_key.c.user_id == user_id)
 
 
 def _shape(owner: Entity | None, row: Entity) -> Result:
-    shape = {"AccessKeyId": row.id, "Status": _STATUS[row.active], "CreateDate": moment(row.created)}
+    shape = {"AccessKeyId": row.id, "Status": _STATUS[row.active], "CreateDate": to_datetime(row.created)}
     return ({"UserName": owner.name} if owner else {}) | shape
 
 
 def _find(call: Call, owner: Entity | None, key_id: str) -> Entity:
-    query = select(access_key).where(_owned(call, owner), access_key.c.id == key_id)
+    query = select(access_key).where(_belongs_to(call, owner), access_key.c.id == key_id)
     found = call.tx.execute(query).one_or_none()
     if found is None:
         raise NoSuchEntity(f"The Access Key with id {key_id} cannot be found.")
@@ -36,7 +36,7 @@ def _find(call: Call, owner: Entity | None, key_id: str) -> Entity:
 def create_access_key(call: Call, p: Params) -> Result:
     """Make a key; this answer is the only place where its secret is ever seen."""
     owner = user_or_caller(call, p)
-    count = call.tx.scalar(select(func.count()).select_from(access_key).where(_owned(call, owner))) or 0
+    count = call.tx.scalar(select(func.count()).select_from(access_key).where(_belongs_to(call, owner))) or 0
     if count >= call.limits.access_keys_per_user:
         raise LimitExceeded(f"Cannot exceed quota for AccessKeysPerUser: {call.limits.access_keys_per_user}")
     key_id, secret = add_access_key(
@@ -53,8 +53,8 @@ def create_access_key(call: Call, p: Params) -> Result:
 def list_access_keys(call: Call, p: Params) -> Result:
     """Return a page of keys, without secrets."""
     owner = user_or_caller(call, p)
-    query = select(access_key).where(_owned(call, owner))
-    rows, paging = page(call, query, access_key.c.id, p)
+    query = select(access_key).where(_belongs_to(call, owner))
+    rows, paging = paginate(call, query, access_key.c.id, p)
     return {"AccessKeyMetadata": [_shape(owner, row) for row in rows], **paging}
 
 
@@ -78,10 +78,10 @@ def _with_owner(call: Call, key_id: str) -> Entity | None:
     return call.tx.execute(query.where(*mine)).one_or_none()
 
 
-def on_key_owner(call: Call, p: Params) -> Ask:
+def on_key_owner(call: Call, p: Params) -> RequiredPermission:
     """Ask about the user whose key it is; about everything where there is no such user."""
     found = _with_owner(call, p["AccessKeyId"])
-    return ask_about(call, USER, found.name, {}) if found and found.name else Ask("*")
+    return permission_on_entity(call, USER, found.name, {}) if found and found.name else RequiredPermission("*")
 
 
 def get_access_key_last_used(call: Call, p: Params) -> Result:
@@ -91,5 +91,5 @@ def get_access_key_last_used(call: Call, p: Params) -> Result:
         raise NoSuchEntity(f"The Access Key with id {p['AccessKeyId']} cannot be found.")
     used: Result = {"ServiceName": row.last_used_service or "N/A", "Region": row.last_used_region or "N/A"}
     if row.last_used is not None:
-        used["LastUsedDate"] = moment(row.last_used)
+        used["LastUsedDate"] = to_datetime(row.last_used)
     return ({"UserName": row.name} if row.name else {}) | {"AccessKeyLastUsed": used}

@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from iam.arn import iam_arn, root_arn
 from iam.call import Call, Params, Result
 from iam.credentials import failed_attempts, totp
-from iam.credentials.person_id import end_recovery_codes, iam_person
+from iam.credentials.person_id import delete_recovery_codes, iam_person_id
 from iam.errors import (
     DeleteConflict,
     EntityAlreadyExists,
@@ -30,16 +30,16 @@ from iam.errors import (
 from iam.limits import Limits
 from iam.operations.credentials import security_keys
 from iam.operations.credentials.security_keys import SecurityKey
-from iam.operations.named_entities import Entity, page, page_of
-from iam.operations.required_permission import Ask
+from iam.operations.named_entities import Entity, paginate, paginate_list
+from iam.operations.required_permission import RequiredPermission
 from iam.operations.times_and_tags import (
-    drop_tags,
-    milliseconds,
-    moment,
+    delete_tags,
     put_tags,
     request_tag_keys,
     resource_tag_keys,
     tags_of,
+    to_datetime,
+    to_milliseconds,
 )
 from iam.operations.users import on_user_or_caller, user_or_caller, user_shape
 from iam.principal import PrincipalKind
@@ -58,7 +58,7 @@ _STATUS: Mapping[str, ColumnElement[bool]] = {
 }
 
 
-def spend_code(  # noqa: PLR0913, PLR0917 - facts, each from somewhere else
+def consume_code(  # noqa: PLR0913, PLR0917 - facts, each from somewhere else
     tx: Connection,
     user_id: str | None,
     account_id: str,
@@ -77,20 +77,20 @@ def spend_code(  # noqa: PLR0913, PLR0917 - facts, each from somewhere else
     found = tx.execute(query.where(_COLUMNS.enabled.is_not(None)).with_for_update()).one_or_none()
     if found is None or failed_attempts.seconds_locked(tx, serial, failed_attempts.MFA_CODE, now):
         return False
-    if not spend_step(tx, found, code, now, vault):
+    if not consume_step(tx, found, code, now, vault):
         failed_attempts.count(tx, serial, failed_attempts.MFA_CODE, now)
         return False
     failed_attempts.forget(tx, serial, failed_attempts.MFA_CODE)
     return True
 
 
-def spend_step(tx: Connection, device: Entity, code: str, now: datetime, vault: Vault) -> bool:
+def consume_step(tx: Connection, device: Entity, code: str, now: datetime, vault: Vault) -> bool:
     """Return whether a code is one of an enabled device, and use its step up; what is wrong is for others to count."""
     step = totp.accepted_step(vault.open(device.seed, device.serial), code, now, device.last_step, device.drift)
-    return step is not None and _mark(tx, device.serial, step)
+    return step is not None and _record_step(tx, device.serial, step)
 
 
-def _mark(tx: Connection, serial: str, step: int, **more: object) -> bool:
+def _record_step(tx: Connection, serial: str, step: int, **more: object) -> bool:
     unspent = or_(_COLUMNS.last_step.is_(None), _COLUMNS.last_step < step)
     query = update(mfa_device).where(_COLUMNS.serial == serial, unspent).values(last_step=step, **more)
     return bool(tx.execute(query).rowcount)
@@ -99,27 +99,27 @@ def _mark(tx: Connection, serial: str, step: int, **more: object) -> bool:
 # --- asking -------------------------------------------------------------------------------------------------------
 
 
-def on_new_device(call: Call, p: Params) -> Ask:
+def on_new_device(call: Call, p: Params) -> RequiredPermission:
     """Ask about the device that shall be."""
-    return Ask(_serial(call, p), request_tag_keys(p))
+    return RequiredPermission(_serial(call, p), request_tag_keys(p))
 
 
-def on_device(call: Call, p: Params) -> Ask:
+def on_device(call: Call, p: Params) -> RequiredPermission:
     """Ask about the device with this serial number; tags are read of the account's own devices alone."""
     serial = p["SerialNumber"]
     mine = select(_COLUMNS.serial).where(_COLUMNS.serial == serial, _COLUMNS.account_id == call.account_id)
     tags = resource_tag_keys(call.tx, serial) if call.tx.execute(mine).one_or_none() else {}
-    return Ask(serial, tags | request_tag_keys(p))
+    return RequiredPermission(serial, tags | request_tag_keys(p))
 
 
-def on_owner(call: Call, p: Params) -> Ask:
+def on_owner(call: Call, p: Params) -> RequiredPermission:
     """Ask about the user whose device it is: the named one, or else the caller."""
     if _is_root(call, p):
-        return Ask(root_arn(call.account_id))
+        return RequiredPermission(root_arn(call.account_id))
     return on_user_or_caller(call, p)
 
 
-def on_owner_of_device(call: Call, p: Params) -> Ask:
+def on_owner_of_device(call: Call, p: Params) -> RequiredPermission:
     """Ask about the named user, or else about whoever holds the device: it is read under the holder's name alone."""
     if "UserName" in p:
         return on_owner(call, p)
@@ -127,7 +127,7 @@ def on_owner_of_device(call: Call, p: Params) -> Ask:
     mine = (_COLUMNS.serial == p["SerialNumber"], _COLUMNS.account_id == call.account_id)
     key = security_keys.key_by_serial(call.tx, call.account_id, p["SerialNumber"])
     holder = key.user_name if key and key.user_id else call.tx.scalar(query.where(*mine))
-    return on_user_or_caller(call, {"UserName": holder}) if holder else Ask(root_arn(call.account_id))
+    return on_user_or_caller(call, {"UserName": holder}) if holder else RequiredPermission(root_arn(call.account_id))
 
 
 # --- making and deleting ------------------------------------------------------------------------------------------
@@ -136,31 +136,31 @@ def on_owner_of_device(call: Call, p: Params) -> Ask:
 def create_virtual_mfa_device(call: Call, p: Params) -> Result:
     """Make a device that nobody uses yet; this answer alone holds its seed."""
     serial = _serial(call, p)
-    require_room_in_account(call.tx, call.account_id, call.limits)
+    check_account_quota(call.tx, call.account_id, call.limits)
     mine = _COLUMNS.account_id == call.account_id
     taken = select(_COLUMNS.serial).where(mine, func.lower(_COLUMNS.serial) == serial.lower())
     if call.tx.execute(taken).first() is not None:
-        raise _taken()
+        raise _already_exists()
     seed = call.random(_SEED)
     row = {
         "serial": serial,
         "account_id": call.account_id,
         "seed": call.vault.seal(seed, serial, call.random),
         "root": False,
-        "created": milliseconds(call.now),
+        "created": to_milliseconds(call.now),
         "drift": 0,
     }
     try:
         call.tx.execute(mfa_device.insert().values(row))
     except IntegrityError as error:
-        raise _taken() from error
+        raise _already_exists() from error
     put_tags(call, serial, p.get("Tags", ()))
     text = base64.b32encode(seed)
     device: Result = {"SerialNumber": serial, "Base32StringSeed": text, "QRCodePNG": _qr_code(call, p, text)}
     return {"VirtualMFADevice": device | _tags(call.tx, serial)}
 
 
-def require_room_in_account(tx: Connection, account_id: str, limits: Limits) -> None:
+def check_account_quota(tx: Connection, account_id: str, limits: Limits) -> None:
     """Raise LimitExceeded where an account has as many virtual devices as it may have users."""
     quota = limits.users_per_account
     held = select(func.count()).select_from(mfa_device).where(_COLUMNS.account_id == account_id)
@@ -168,7 +168,7 @@ def require_room_in_account(tx: Connection, account_id: str, limits: Limits) -> 
         raise LimitExceeded(f"Cannot exceed quota for MFADevicesPerAccount: {quota}")
 
 
-def _taken() -> EntityAlreadyExists:
+def _already_exists() -> EntityAlreadyExists:
     return EntityAlreadyExists("MFADevice entity at the same path and name already exists.")
 
 
@@ -179,12 +179,12 @@ def _serial(call: Call, p: Params) -> str:
 def _qr_code(call: Call, p: Params, seed: bytes) -> bytes:
     alias = call.tx.scalar(select(account.c.alias).where(account.c.id == call.account_id))
     picture = io.BytesIO()
-    text = otpauth(p["VirtualMFADeviceName"], alias or call.account_id, seed)
+    text = otpauth_uri(p["VirtualMFADeviceName"], alias or call.account_id, seed)
     segno.make(text, micro=False).save(picture, kind="png", scale=_QR_SCALE)
     return picture.getvalue()
 
 
-def otpauth(device_name: str, account_name: str, seed: bytes) -> str:
+def otpauth_uri(device_name: str, account_name: str, seed: bytes) -> str:
     """Return the address that authenticator apps read, the seed in base32 (Google Authenticator, "Key Uri Format")."""
     query = urlencode({"secret": seed.decode("ascii"), "issuer": ISSUER})
     return f"otpauth://totp/{quote(f'{ISSUER}:{device_name}@{account_name}')}?{query}"
@@ -195,7 +195,7 @@ def delete_virtual_mfa_device(call: Call, p: Params) -> Result:
     found = _device(call, p)
     if found.enabled is not None:
         raise DeleteConflict("MFA VirtualDevice in use. Must deactivate first.")
-    drop_tags(call.tx, found.serial)
+    delete_tags(call.tx, found.serial)
     failed_attempts.forget(call.tx, found.serial, failed_attempts.MFA_CODE)
     call.tx.execute(delete(mfa_device).where(_COLUMNS.serial == found.serial))
     return {}
@@ -207,19 +207,19 @@ def delete_virtual_mfa_device(call: Call, p: Params) -> Result:
 def enable_mfa_device(call: Call, p: Params) -> Result:
     """Give a device to a user, or to root, who proves with two codes in a row to hold it."""
     user_id = _owner_id(call, p)
-    found = _device(call, p, to_change=True)
+    found = _device(call, p, for_update=True)
     if found.enabled is not None:
         raise EntityAlreadyExists("MFA Device is already in use.")
-    require_room(_held(call, user_id), call.limits)
-    seed, codes = _proof(call, found, p)
+    check_device_quota(_count_held(call, user_id), call.limits)
+    seed, codes = _seed_and_codes(call, found, p)
     step = totp.accepted_pair(seed, codes, call.now, found.last_step)
-    owner = {"user_id": user_id, "root": user_id is None, "enabled": milliseconds(call.now), "drift": 0}
-    if step is None or not _mark(call.tx, found.serial, step, **owner):
+    owner = {"user_id": user_id, "root": user_id is None, "enabled": to_milliseconds(call.now), "drift": 0}
+    if step is None or not _record_step(call.tx, found.serial, step, **owner):
         raise InvalidAuthenticationCode("Authentication code for device is not valid.")
     return {}
 
 
-def require_room(held: int, limits: Limits) -> None:
+def check_device_quota(held: int, limits: Limits) -> None:
     """Raise LimitExceeded where somebody holds as many devices and passkeys as one may."""
     if held >= limits.mfa_devices_per_user:
         raise LimitExceeded(f"Cannot exceed quota for MFADevicesPerUser: {limits.mfa_devices_per_user}")
@@ -227,10 +227,10 @@ def require_room(held: int, limits: Limits) -> None:
 
 def resync_mfa_device(call: Call, p: Params) -> Result:
     """Learn by two codes in a row how far a device's clock is off, ten minutes at most."""
-    found = _owned(call, p)
-    seed, codes = _proof(call, found, p)
+    found = _find_assigned(call, p)
+    seed, codes = _seed_and_codes(call, found, p)
     step = totp.accepted_pair(seed, codes, call.now, found.last_step, window=_RESYNC)
-    if step is None or not _mark(call.tx, found.serial, step, drift=step - totp.step_at(call.now)):
+    if step is None or not _record_step(call.tx, found.serial, step, drift=step - totp.step_at(call.now)):
         raise InvalidAuthenticationCode("Authentication code for device is not valid.")
     failed_attempts.forget(call.tx, found.serial, failed_attempts.MFA_CODE)
     return {}
@@ -244,13 +244,13 @@ def deactivate_mfa_device(call: Call, p: Params) -> Result:
         security_keys.remove(call.tx, key)
     else:
         nobody = {"user_id": None, "root": False, "enabled": None}
-        call.tx.execute(update(mfa_device).where(_COLUMNS.serial == _owned(call, p).serial).values(nobody))
-    if not _held(call, user_id):
-        end_recovery_codes(call.tx, iam_person(call.account_id, user_id))
+        call.tx.execute(update(mfa_device).where(_COLUMNS.serial == _find_assigned(call, p).serial).values(nobody))
+    if not _count_held(call, user_id):
+        delete_recovery_codes(call.tx, iam_person_id(call.account_id, user_id))
     return {}
 
 
-def _proof(call: Call, found: Entity, p: Params) -> tuple[bytes, tuple[str, str]]:
+def _seed_and_codes(call: Call, found: Entity, p: Params) -> tuple[bytes, tuple[str, str]]:
     seed = call.vault.open(found.seed, found.serial)
     return seed, (p["AuthenticationCode1"], p["AuthenticationCode2"])
 
@@ -265,22 +265,22 @@ def list_mfa_devices(call: Call, p: Params) -> Result:
     if user_id is not None:
         name = call.tx.scalar(select(user.c.name).where(user.c.id == user_id)) or name
     query = select(_COLUMNS.serial, _COLUMNS.enabled).where(_held_by(call, user_id), _COLUMNS.enabled.is_not(None))
-    devices = [_assigned(name, serial, enabled) for serial, enabled in call.tx.execute(query)]
+    devices = [_assigned_shape(name, serial, enabled) for serial, enabled in call.tx.execute(query)]
     keys = security_keys.keys_of(call.tx, call.account_id, user_id)
-    both = [*devices, *(_assigned(name, key.serial, key.created) for key in keys)]
-    shown, paging = page_of(both, p, lambda one: str(one["SerialNumber"]))
+    both = [*devices, *(_assigned_shape(name, key.serial, key.created) for key in keys)]
+    shown, paging = paginate_list(both, p, lambda one: str(one["SerialNumber"]))
     return {"MFADevices": shown, **paging}
 
 
-def _assigned(user_name: str, serial: str, since: int) -> Result:
-    return {"UserName": user_name, "SerialNumber": serial, "EnableDate": moment(since)}
+def _assigned_shape(user_name: str, serial: str, since: int) -> Result:
+    return {"UserName": user_name, "SerialNumber": serial, "EnableDate": to_datetime(since)}
 
 
 def list_virtual_mfa_devices(call: Call, p: Params) -> Result:
     """Return the account's devices, without seeds and tags."""
     status = _STATUS[p.get("AssignmentStatus", "Any")]
     query = select(mfa_device).where(_COLUMNS.account_id == call.account_id, status)
-    rows, paging = page(call, query, _COLUMNS.serial, p)
+    rows, paging = paginate(call, query, _COLUMNS.serial, p)
     return {"VirtualMFADevices": [_shape(call, row) for row in rows], **paging}
 
 
@@ -288,19 +288,19 @@ def get_mfa_device(call: Call, p: Params) -> Result:
     """Return one device or passkey; with UserName only where it is that user's."""
     key = security_keys.key_by_serial(call.tx, call.account_id, p["SerialNumber"])
     if key is not None and ("UserName" not in p or key.user_id == _owner_id(call, p)):
-        return _assigned(key.user_name, key.serial, key.created)
-    found = _owned(call, p) if "UserName" in p else _device(call, p)
+        return _assigned_shape(key.user_name, key.serial, key.created)
+    found = _find_assigned(call, p) if "UserName" in p else _device(call, p)
     shape: Result = {"SerialNumber": found.serial}
     if found.enabled is not None:
         name = call.tx.scalar(select(user.c.name).where(user.c.id == found.user_id)) or call.account_id
-        return _assigned(name, found.serial, found.enabled)
+        return _assigned_shape(name, found.serial, found.enabled)
     return shape
 
 
 def _shape(call: Call, row: Entity) -> Result:
     shape: Result = {"SerialNumber": row.serial}
     if row.enabled is not None:
-        shape |= {"EnableDate": moment(row.enabled), "User": _root(call)}
+        shape |= {"EnableDate": to_datetime(row.enabled), "User": _root(call)}
     if row.user_id is not None:
         shape["User"] = user_shape(call.tx.execute(select(user).where(user.c.id == row.user_id)).one())
     return shape
@@ -308,7 +308,7 @@ def _shape(call: Call, row: Entity) -> Result:
 
 def _root(call: Call) -> Result:
     created = call.tx.scalar(select(account.c.created).where(account.c.id == call.account_id)) or 0
-    return {"UserId": call.account_id, "Arn": root_arn(call.account_id), "CreateDate": moment(created)}
+    return {"UserId": call.account_id, "Arn": root_arn(call.account_id), "CreateDate": to_datetime(created)}
 
 
 # --- tags ---------------------------------------------------------------------------------------------------------
@@ -322,14 +322,14 @@ def tag_mfa_device(call: Call, p: Params) -> Result:
 
 def untag_mfa_device(call: Call, p: Params) -> Result:
     """Remove tags from a device."""
-    drop_tags(call.tx, _device(call, p).serial, p["TagKeys"])
+    delete_tags(call.tx, _device(call, p).serial, p["TagKeys"])
     return {}
 
 
 def list_mfa_device_tags(call: Call, p: Params) -> Result:
     """Return a page of a device's tags."""
     query = select(tag).where(tag.c.entity_id == _device(call, p).serial)
-    rows, paging = page(call, query, tag.c.key_folded, p)
+    rows, paging = paginate(call, query, tag.c.key_folded, p)
     return {"Tags": [{"Key": row.key, "Value": row.value} for row in rows], **paging}
 
 
@@ -341,15 +341,15 @@ def _tags(tx: Connection, serial: str) -> dict[str, Any]:
 # --- finding ------------------------------------------------------------------------------------------------------
 
 
-def _device(call: Call, p: Params, *, to_change: bool = False) -> Entity:
+def _device(call: Call, p: Params, *, for_update: bool = False) -> Entity:
     query = select(mfa_device).where(_COLUMNS.serial == p["SerialNumber"], _COLUMNS.account_id == call.account_id)
-    found = call.tx.execute(query.with_for_update() if to_change else query).one_or_none()
+    found = call.tx.execute(query.with_for_update() if for_update else query).one_or_none()
     if found is None:
         raise NoSuchEntity(f"VirtualMFADevice with serial number {p['SerialNumber']} does not exist.")
     return found
 
 
-def _owned(call: Call, p: Params) -> Entity:
+def _find_assigned(call: Call, p: Params) -> Entity:
     """Return a device in the hands of the user that the parameters name, or of the caller; raise NoSuchEntity."""
     of_user = _held_by(call, _owner_id(call, p))
     query = select(mfa_device).where(_COLUMNS.serial == p["SerialNumber"], of_user, _COLUMNS.enabled.is_not(None))
@@ -364,7 +364,7 @@ def _key(call: Call, p: Params, user_id: str | None) -> SecurityKey | None:
     return found if found and found.user_id == user_id else None
 
 
-def _held(call: Call, user_id: str | None) -> int:
+def _count_held(call: Call, user_id: str | None) -> int:
     """Return how many devices and passkeys a user holds, or root for None."""
     devices = select(func.count()).select_from(mfa_device).where(_held_by(call, user_id))
     return (call.tx.scalar(devices) or 0) + len(security_keys.keys_of(call.tx, call.account_id, user_id))

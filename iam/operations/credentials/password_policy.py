@@ -29,8 +29,8 @@ _DEFAULT_MINIMUM, _DEFAULT_CLASSES = 8, 3
 _TAIL = re.compile(r"[^a-z]{1,5}$")
 
 # A password of ours: groups of four signs with hyphens between them, and chance for the longest that a policy asks for.
-_SIGNS = ("ABCDEFGHJKMNPQRSTUVWXYZ", "abcdefghjkmnpqrstuvwxyz", "23456789")
-_GROUP, _GROUPS, _CHANCE = 4, 5, 80
+_ALPHABETS = ("ABCDEFGHJKMNPQRSTUVWXYZ", "abcdefghjkmnpqrstuvwxyz", "23456789")
+_GROUP, _GROUPS, _ENTROPY_BYTES = 4, 5, 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +105,9 @@ def random_password(policy: PasswordPolicy, random: Random) -> str:
 
     It is made to be read and typed: no sign looks like another one.
     """
-    chance, groups = int.from_bytes(random(_CHANCE), "big"), []
+    chance, groups = int.from_bytes(random(_ENTROPY_BYTES), "big"), []
     for number in range(max(_GROUPS, (policy.MinimumPasswordLength + _GROUP + 1) // (_GROUP + 1))):
-        group, signs = "", _SIGNS[number % len(_SIGNS)]
+        group, signs = "", _ALPHABETS[number % len(_ALPHABETS)]
         for _ in range(_GROUP):
             chance, at = divmod(chance, len(signs))
             group += signs[at]

@@ -23,9 +23,9 @@ from iam.errors import (
     ValidationError,
 )
 from iam.operations.credentials.password_policy import policy_of, require_strong
-from iam.operations.named_entities import USER, Entity, named
-from iam.operations.required_permission import Ask
-from iam.operations.times_and_tags import milliseconds, moment
+from iam.operations.named_entities import USER, Entity, find_named
+from iam.operations.required_permission import RequiredPermission
+from iam.operations.times_and_tags import to_datetime, to_milliseconds
 from iam.operations.users import on_user_or_caller, user_or_caller
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
@@ -34,9 +34,9 @@ from iam.store.schema import account, login_profile, user
 
 _HASHER = argon2.PasswordHasher.from_parameters(argon2.profiles.RFC_9106_LOW_MEMORY)
 # Made over random bytes that nobody kept: an unknown name costs the same time as a wrong password.
-_NOBODYS = "$argon2id$v=19$m=65536,t=3,p=4$jtvwQAqxA4mJrlOW6qg0qQ$P4KK811eoBNhPjXTURLPt2Odk8Vsv15SbWESN5pTe1Q"
-REUSED = "Policy constraint violation with password reuse prevention during password change."
-REMEMBERED = 24  # the largest PasswordReusePrevention
+_DUMMY_HASH = "$argon2id$v=19$m=65536,t=3,p=4$jtvwQAqxA4mJrlOW6qg0qQ$P4KK811eoBNhPjXTURLPt2Odk8Vsv15SbWESN5pTe1Q"
+REUSE_MESSAGE = "Policy constraint violation with password reuse prevention during password change."
+LONGEST_PASSWORD_HISTORY = 24  # the largest PasswordReusePrevention
 _SALT = 16
 
 
@@ -63,7 +63,7 @@ class StoredPassword:
     hard_expiry: bool  # once expired, only an administrator sets a new one
 
 
-def stored_password(tx: Connection, account_id: str, user_name: str) -> StoredPassword | None:
+def load_password(tx: Connection, account_id: str, user_name: str) -> StoredPassword | None:
     """Return the password record of a user who signs in to the page, or None for an unknown name or one without."""
     query = (
         select(user.c.id, user.c.name, user.c.path, login_profile)
@@ -87,18 +87,18 @@ def stored_password(tx: Connection, account_id: str, user_name: str) -> StoredPa
     )
 
 
-def is_password(stored: StoredPassword | None, password: str) -> bool:
+def verify_password(stored: StoredPassword | None, password: str) -> bool:
     """Return whether this is the password; takes as long for a user who does not exist (ASVS 6.3.8)."""
-    return is_hash_of(stored.hash if stored else None, password)
+    return verify_hash(stored.hash if stored else None, password)
 
 
-def note_sign_in(tx: Connection, user_id: str, now: datetime) -> None:
+def record_sign_in(tx: Connection, user_id: str, now: datetime) -> None:
     """Keep when a password was last used, for GetUser and the credential report."""
-    used = milliseconds(now)
+    used = to_milliseconds(now)
     tx.execute(update(user).where(user.c.id == user_id).values(password_last_used=used))
 
 
-def count_wrong_password(tx: Connection, user_id: str, now: datetime) -> None:
+def record_wrong_password(tx: Connection, user_id: str, now: datetime) -> None:
     """Count one WrongPassword, in a transaction of its own that commits."""
     failed_attempts.count(tx, user_id, failed_attempts.PASSWORD, now)
 
@@ -114,10 +114,10 @@ def create_login_profile(call: Call, p: Params) -> Result:
     if "Password" not in p:
         raise ValidationError("Must specify a password.")
     require_strong(policy_of(call.tx, call.account_id), p["Password"], _names(call, who.name))
-    at = milliseconds(call.now)
+    at = to_milliseconds(call.now)
     row = {
         "user_id": who.id,
-        "hash": hash_of(p["Password"], call.random),
+        "hash": hash_password(p["Password"], call.random),
         "previous": "[]",
         "created": at,
         "changed": at,
@@ -136,8 +136,8 @@ def get_login_profile(call: Call, p: Params) -> Result:
 
 def update_login_profile(call: Call, p: Params) -> Result:
     """Set another user's password, or ask them for a new one at the next sign-in."""
-    who = named(call, USER, p)
-    found = _require_profile(call.tx, who, to_change=True)
+    who = find_named(call, USER, p)
+    found = _require_profile(call.tx, who, for_update=True)
     if "Password" in p:
         _replace(call, who.name, found, p["Password"], reset_required=found.reset_required)
     if "PasswordResetRequired" in p:
@@ -161,32 +161,34 @@ def change_password(call: Call, p: Params) -> Result:
         raise InvalidUserType("Only IAM Users can change their own password")
     user_id = call.principal.entity_id
     who = _user(call, {})
-    found = _require_profile(call.tx, who, to_change=True)
+    found = _require_profile(call.tx, who, for_update=True)
     locked = failed_attempts.seconds_locked(call.tx, user_id, failed_attempts.PASSWORD, call.now)
     if locked:
         raise Throttling("Too many wrong passwords. Try again later.", retry_after=locked, log=f"locked: {user_id}")
-    if not is_hash_of(found.hash, p["OldPassword"]):
+    if not verify_hash(found.hash, p["OldPassword"]):
         raise WrongPassword(user_id)
     _replace(call, who.name, found, p["NewPassword"], reset_required=False)
     failed_attempts.forget(call.tx, user_id, failed_attempts.PASSWORD)
     return {}
 
 
-def on_own_password(call: Call, _p: Params) -> Ask:
+def on_own_password(call: Call, _p: Params) -> RequiredPermission:
     """Ask about the caller; where the account's policy lets users change their password, this is the permission."""
     who = call.principal
-    ask = on_user_or_caller(call, {})
+    permission = on_user_or_caller(call, {})
     if who.kind is not PrincipalKind.USER or not policy_of(call.tx, call.account_id).AllowUsersToChangePassword:
-        return ask
-    return Ask(ask.resource, ask.keys, trust=self_service(who.entity_id), account_id=call.account_id)
+        return permission
+    return RequiredPermission(
+        permission.resource, permission.keys, trust=self_service_policy(who.entity_id), account_id=call.account_id
+    )
 
 
-def on_password_policy(call: Call, _p: Params) -> Ask:
+def on_password_policy(call: Call, _p: Params) -> RequiredPermission:
     """Ask to read the account's policy; AllowUsersToChangePassword lets each user read it as well."""
     who = call.principal
     if who.kind is not PrincipalKind.USER or not policy_of(call.tx, call.account_id).AllowUsersToChangePassword:
-        return Ask("*")
-    return Ask("*", trust=self_service(who.entity_id), account_id=call.account_id)
+        return RequiredPermission("*")
+    return RequiredPermission("*", trust=self_service_policy(who.entity_id), account_id=call.account_id)
 
 
 # AllowUsersToChangePassword as a policy on each user, who is the one principal that it is bound to.
@@ -207,7 +209,7 @@ _SELF_SERVICE = Policy.parse(
 )
 
 
-def self_service(user_id: str) -> PolicySet:
+def self_service_policy(user_id: str) -> PolicySet:
     """Return what lets one user change its own password; an explicit deny still wins."""
     return PolicySet((_SELF_SERVICE.bind({_SELF: user_id}),))
 
@@ -218,13 +220,13 @@ def self_service(user_id: str) -> PolicySet:
 def _replace(call: Call, user_name: str, found: Entity, password: str, *, reset_required: bool) -> None:
     policy = policy_of(call.tx, call.account_id)
     require_strong(policy, password, _names(call, user_name))
-    earlier = [found.hash, *json.loads(found.previous)][:REMEMBERED]
-    if any(is_hash_of(one, password) for one in earlier[: policy.PasswordReusePrevention or 0]):
-        raise PasswordPolicyViolation(REUSED)
+    earlier = [found.hash, *json.loads(found.previous)][:LONGEST_PASSWORD_HISTORY]
+    if any(verify_hash(one, password) for one in earlier[: policy.PasswordReusePrevention or 0]):
+        raise PasswordPolicyViolation(REUSE_MESSAGE)
     new = {
-        "hash": hash_of(password, call.random),
+        "hash": hash_password(password, call.random),
         "previous": json.dumps(earlier),
-        "changed": milliseconds(call.now),
+        "changed": to_milliseconds(call.now),
         "reset_required": reset_required,
     }
     call.tx.execute(update(login_profile).where(login_profile.c.user_id == found.user_id).values(new))
@@ -237,14 +239,14 @@ def _user(call: Call, p: Params) -> Entity:
     return found
 
 
-def _profile(tx: Connection, user_id: str, *, to_change: bool = False) -> Entity | None:
+def _profile(tx: Connection, user_id: str, *, for_update: bool = False) -> Entity | None:
     query = select(login_profile).where(login_profile.c.user_id == user_id)
     # Locked, so that guesses at one password come one after the other.
-    return tx.execute(query.with_for_update() if to_change else query).one_or_none()
+    return tx.execute(query.with_for_update() if for_update else query).one_or_none()
 
 
-def _require_profile(tx: Connection, who: Entity, *, to_change: bool = False) -> Entity:
-    found = _profile(tx, who.id, to_change=to_change)
+def _require_profile(tx: Connection, who: Entity, *, for_update: bool = False) -> Entity:
+    found = _profile(tx, who.id, for_update=for_update)
     if found is None:
         raise NoSuchEntity(f"Login Profile for User {who.name} cannot be found.")
     return found
@@ -258,19 +260,19 @@ def _names(call: Call, user_name: str) -> tuple[str | None, ...]:
 def _shape(user_name: str, created: int, *, reset_required: object) -> Result:
     return {
         "UserName": user_name,
-        "CreateDate": moment(created),
+        "CreateDate": to_datetime(created),
         "PasswordResetRequired": bool(reset_required),
     }
 
 
-def hash_of(password: str, random: Random) -> str:
+def hash_password(password: str, random: Random) -> str:
     """Return how a password is kept, as a PHC string."""
     return _HASHER.hash(password, salt=random(_SALT))
 
 
-def is_hash_of(stored: str | None, password: str) -> bool:
+def verify_hash(stored: str | None, password: str) -> bool:
     """Return whether a kept hash is this password's; nobody's, None, is no password's and takes as long."""
     try:
-        return _HASHER.verify(stored or _NOBODYS, password) and stored is not None
+        return _HASHER.verify(stored or _DUMMY_HASH, password) and stored is not None
     except argon2.exceptions.VerifyMismatchError:
         return False

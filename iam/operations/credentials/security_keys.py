@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, select
 
-from iam.arn import iam_arn, own_name
-from iam.credentials.person_id import IAM, iam_person, iam_subject
+from iam.arn import iam_arn, name_from_arn
+from iam.credentials.person_id import IAM_PREFIX, iam_person_id, iam_subject
 from iam.store.schema import second_factor, user
 
 _COLUMNS = second_factor.c
@@ -31,7 +31,7 @@ class SecurityKey:
 
 def keys_of(tx: Connection, account_id: str, user_id: str | None) -> Sequence[SecurityKey]:
     """Return the passkeys of a user, or of the account's root for None."""
-    mine = (_COLUMNS.person == iam_person(account_id, user_id), _COLUMNS.kind == _PASSKEY)
+    mine = (_COLUMNS.person == iam_person_id(account_id, user_id), _COLUMNS.kind == _PASSKEY)
     rows = tx.execute(select(_COLUMNS.id, _COLUMNS.created).where(*mine)).all()
     name = tx.scalar(select(user.c.name).where(user.c.id == user_id)) if rows and user_id else None
     return [_key(account_id, user_id, name, row.id, row.created) for row in rows]
@@ -39,7 +39,7 @@ def keys_of(tx: Connection, account_id: str, user_id: str | None) -> Sequence[Se
 
 def key_by_serial(tx: Connection, account_id: str, serial: str) -> SecurityKey | None:
     """Return the passkey of an account that a serial number names, exactly as it is written."""
-    key_id = (own_name(serial, account_id, "u2f/") or "").rpartition("/")[2]
+    key_id = (name_from_arn(serial, account_id, "u2f/") or "").rpartition("/")[2]
     person = tx.scalar(select(_COLUMNS.person).where(_COLUMNS.id == key_id, _COLUMNS.kind == _PASSKEY))
     subject = iam_subject(person or "")
     user_id = None if subject == account_id else subject
@@ -47,9 +47,9 @@ def key_by_serial(tx: Connection, account_id: str, serial: str) -> SecurityKey |
     return next((one for one in found if one.serial == serial), None)
 
 
-def owners(tx: Connection, account_id: str) -> list[str | None]:
+def passkey_owner_ids(tx: Connection, account_id: str) -> list[str | None]:
     """Return for each passkey of an account the unique id of its user; None is root."""
-    of_users = select(user.c.id).join(second_factor, _COLUMNS.person == IAM + user.c.id)
+    of_users = select(user.c.id).join(second_factor, _COLUMNS.person == IAM_PREFIX + user.c.id)
     mine = tx.scalars(of_users.where(user.c.account_id == account_id, _COLUMNS.kind == _PASSKEY))
     return [*mine, *(None for _ in keys_of(tx, account_id, None))]
 

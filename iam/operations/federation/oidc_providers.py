@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from iam.arn import OIDC_PROVIDER, iam_arn, own_name, unique_id
+from iam.arn import OIDC_PROVIDER, iam_arn, name_from_arn, unique_id
 from iam.call import Call, Params, Result
 from iam.errors import (
     EntityAlreadyExists,
@@ -21,15 +21,15 @@ from iam.errors import (
     NotImplementedHere,
     ValidationError,
 )
-from iam.operations.required_permission import Ask
+from iam.operations.required_permission import RequiredPermission
 from iam.operations.times_and_tags import (
-    drop_tags,
-    milliseconds,
-    moment,
+    delete_tags,
     put_tags,
     request_tag_keys,
     resource_tag_keys,
     tags_of,
+    to_datetime,
+    to_milliseconds,
 )
 from iam.store.schema import oidc_provider, sign_in_client
 
@@ -39,27 +39,29 @@ _KIND = "oidc-provider/"
 _COLUMNS = oidc_provider.c
 _MOST_CLIENTS, _MOST_THUMBPRINTS = 100, 5
 _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}", re.ASCII)
-_NOT_BUILT = ("ContextProvider", "IdentityCenterInstanceArn")
+_NOT_IMPLEMENTED = ("ContextProvider", "IdentityCenterInstanceArn")
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------
 
 
-def on_new_provider(call: Call, p: Params) -> Ask:
+def on_new_provider(call: Call, p: Params) -> RequiredPermission:
     """Ask about the provider that shall be."""
-    return Ask(iam_arn(call.account_id, _KIND, p["Url"].removeprefix("https://"), ""), request_tag_keys(p))
+    return RequiredPermission(
+        iam_arn(call.account_id, _KIND, p["Url"].removeprefix("https://"), ""), request_tag_keys(p)
+    )
 
 
-def on_provider(call: Call, p: Params) -> Ask:
+def on_provider(call: Call, p: Params) -> RequiredPermission:
     """Ask about the provider with this ARN; tags are read of the account's own providers alone."""
     found = _find_or_none(call, p["OpenIDConnectProviderArn"])
     keys = (resource_tag_keys(call.tx, found.id) if found else {}) | request_tag_keys(p)
-    return Ask(p["OpenIDConnectProviderArn"], keys)
+    return RequiredPermission(p["OpenIDConnectProviderArn"], keys)
 
 
-def on_providers(call: Call, _p: Params) -> Ask:
+def on_providers(call: Call, _p: Params) -> RequiredPermission:
     """Ask about all providers of the account."""
-    return Ask(iam_arn(call.account_id, _KIND, "*", ""))
+    return RequiredPermission(iam_arn(call.account_id, _KIND, "*", ""))
 
 
 # --- operations -------------------------------------------------------------------------------------------------------
@@ -67,7 +69,7 @@ def on_providers(call: Call, _p: Params) -> Ask:
 
 def create_oidc_provider(call: Call, p: Params) -> Result:
     """Make a provider; raise ValidationError, InvalidInput, EntityAlreadyExists, LimitExceeded."""
-    for name in _NOT_BUILT:
+    for name in _NOT_IMPLEMENTED:
         if name in p:
             raise NotImplementedHere(f"{name} is not built yet.")
     url = _url(p["Url"])
@@ -85,7 +87,7 @@ def create_oidc_provider(call: Call, p: Params) -> Result:
         "url_key": url.lower(),
         "client_ids": json.dumps(clients),
         "thumbprints": json.dumps(thumbprints),
-        "created": milliseconds(call.now),
+        "created": to_milliseconds(call.now),
         "use_once": False,
     }
     try:
@@ -105,7 +107,7 @@ def get_oidc_provider(call: Call, p: Params) -> Result:
         "Url": found.url,
         "ClientIDList": json.loads(found.client_ids),
         "ThumbprintList": json.loads(found.thumbprints),
-        "CreateDate": moment(found.created),
+        "CreateDate": to_datetime(found.created),
         "Tags": tags_of(call.tx, found.id),
     }
 
@@ -120,7 +122,7 @@ def delete_oidc_provider(call: Call, p: Params) -> Result:
     """Delete a provider; one that is not there any more is no error, as in AWS."""
     found = _find_or_none(call, p["OpenIDConnectProviderArn"])
     if found is not None:
-        drop_tags(call.tx, found.id)
+        delete_tags(call.tx, found.id)
         call.tx.execute(delete(sign_in_client).where(sign_in_client.c.provider_id == found.id))
         call.tx.execute(delete(oidc_provider).where(_COLUMNS.id == found.id))
     return {}
@@ -211,7 +213,7 @@ def _find(call: Call, p: Params) -> Provider:
 
 
 def _find_or_none(call: Call, text: str) -> Provider | None:
-    url = own_name(text, call.account_id, _KIND)
+    url = name_from_arn(text, call.account_id, _KIND)
     if url is None:
         return None
     mine = (_COLUMNS.account_id == call.account_id, _COLUMNS.url == url)

@@ -10,17 +10,17 @@ from sqlalchemy import Row, select, update
 
 from iam.call import Call, Params, Result
 from iam.errors import FeatureDisabled, FeatureEnabled
-from iam.operations.required_permission import Ask
-from iam.operations.times_and_tags import milliseconds
+from iam.operations.required_permission import RequiredPermission
+from iam.operations.times_and_tags import to_milliseconds
 from iam.store.schema import outbound_issuer
 
 _COLUMNS = outbound_issuer.c
 _DISABLED = "Outbound web identity federation is not enabled for the account."
 
 
-def on_account(_call: Call, _p: Params) -> Ask:
+def on_account(_call: Call, _p: Params) -> RequiredPermission:
     """Ask about the account as a whole."""
-    return Ask("*")
+    return RequiredPermission("*")
 
 
 def enable(call: Call, _p: Params) -> Result:
@@ -33,7 +33,7 @@ def enable(call: Call, _p: Params) -> Result:
             "account_id": call.account_id,
             "id": str(uuid.UUID(bytes=call.random(16), version=4)),
             "enabled": True,
-            "created": milliseconds(call.now),
+            "created": to_milliseconds(call.now),
         }
         call.tx.execute(outbound_issuer.insert().values(row))
     else:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from iam.arn import SAML_KEY, SAML_PROVIDER, iam_arn, own_name, unique_id
+from iam.arn import SAML_KEY, SAML_PROVIDER, iam_arn, name_from_arn, unique_id
 from iam.call import Call, Params, Result
 from iam.errors import (
     EntityAlreadyExists,
@@ -27,15 +27,15 @@ from iam.errors import (
     NoSuchEntity,
     NotImplementedHere,
 )
-from iam.operations.required_permission import Ask
+from iam.operations.required_permission import RequiredPermission
 from iam.operations.times_and_tags import (
-    drop_tags,
-    milliseconds,
-    moment,
+    delete_tags,
     put_tags,
     request_tag_keys,
     resource_tag_keys,
     tags_of,
+    to_datetime,
+    to_milliseconds,
 )
 from iam.saml.metadata import IdpMetadata, InvalidMetadata, read_metadata
 from iam.store.schema import saml_private_key, saml_provider
@@ -47,26 +47,33 @@ _COLUMNS = saml_provider.c
 _MOST_KEYS = 2  # so that a new one can be there before the old one goes
 _RSA_BITS = 2048
 _CENTURY = timedelta(days=36_524)  # for which AWS takes a provider as valid whose metadata does not say
-_NOT_BUILT = ("ContextProvider", "IdentityCenterInstanceArn", "RemoveContextProvider", "RemoveIdentityCenterInstance")
+_NOT_IMPLEMENTED = (
+    "ContextProvider",
+    "IdentityCenterInstanceArn",
+    "RemoveContextProvider",
+    "RemoveIdentityCenterInstance",
+)
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------
 
 
-def on_new_provider(call: Call, p: Params) -> Ask:
+def on_new_provider(call: Call, p: Params) -> RequiredPermission:
     """Ask about the provider that shall be."""
-    return Ask(iam_arn(call.account_id, _KIND, p["Name"], ""), request_tag_keys(p))
+    return RequiredPermission(iam_arn(call.account_id, _KIND, p["Name"], ""), request_tag_keys(p))
 
 
-def on_provider(call: Call, p: Params) -> Ask:
+def on_provider(call: Call, p: Params) -> RequiredPermission:
     """Ask about the provider with this ARN; tags are read of the account's own providers alone."""
     found = _find_or_none(call, p["SAMLProviderArn"])
-    return Ask(p["SAMLProviderArn"], (resource_tag_keys(call.tx, found.id) if found else {}) | request_tag_keys(p))
+    return RequiredPermission(
+        p["SAMLProviderArn"], (resource_tag_keys(call.tx, found.id) if found else {}) | request_tag_keys(p)
+    )
 
 
-def on_providers(call: Call, _p: Params) -> Ask:
+def on_providers(call: Call, _p: Params) -> RequiredPermission:
     """Ask about all providers of the account."""
-    return Ask(iam_arn(call.account_id, _KIND, "*", ""))
+    return RequiredPermission(iam_arn(call.account_id, _KIND, "*", ""))
 
 
 # --- operations -------------------------------------------------------------------------------------------------------
@@ -74,19 +81,19 @@ def on_providers(call: Call, _p: Params) -> Ask:
 
 def create_saml_provider(call: Call, p: Params) -> Result:
     """Make a provider from its metadata; raise InvalidInput, EntityAlreadyExists, LimitExceeded."""
-    _check_built(p)
-    found = read_document(p["SAMLMetadataDocument"], call.now)
+    _refuse_not_implemented(p)
+    found = parse_metadata_document(p["SAMLMetadataDocument"], call.now)
     name, quota = p["Name"], call.limits.saml_providers_per_account
     mine = select(func.count()).select_from(saml_provider).where(_COLUMNS.account_id == call.account_id)
     if (call.tx.scalar(mine) or 0) >= quota:
         raise LimitExceeded(f"Cannot exceed quota for SAMLProvidersPerAccount: {quota}")
-    at = milliseconds(call.now)
+    at = to_milliseconds(call.now)
     row = {
         "id": unique_id(SAML_PROVIDER, call.random),
         "account_id": call.account_id,
         "name": name,
         "name_key": name.lower(),
-        **stored(p["SAMLMetadataDocument"], found),
+        **metadata_columns(p["SAMLMetadataDocument"], found),
         "created": at,
         "updated": at,
         "encryption": p.get("AssertionEncryptionMode"),
@@ -113,7 +120,7 @@ def get_saml_provider(call: Call, p: Params) -> Result:
         "SAMLMetadataDocument": found.metadata,
         **_dates(found),
         "Tags": tags_of(call.tx, found.id),
-        "PrivateKeyList": [{"KeyId": one.id, "Timestamp": moment(one.created)} for one in _keys(call, found.id)],
+        "PrivateKeyList": [{"KeyId": one.id, "Timestamp": to_datetime(one.created)} for one in _keys(call, found.id)],
     }
     return answer | ({"AssertionEncryptionMode": found.encryption} if found.encryption else {})
 
@@ -126,11 +133,13 @@ def list_saml_providers(call: Call, _p: Params) -> Result:
 
 def update_saml_provider(call: Call, p: Params) -> Result:
     """Give a provider new metadata, another mode of encryption, or other private keys; what is not named stays."""
-    _check_built(p)
+    _refuse_not_implemented(p)
     found = _find(call, p)
-    changed: dict[str, object] = {"updated": milliseconds(call.now)}
+    changed: dict[str, object] = {"updated": to_milliseconds(call.now)}
     if "SAMLMetadataDocument" in p:
-        changed |= stored(p["SAMLMetadataDocument"], read_document(p["SAMLMetadataDocument"], call.now))
+        changed |= metadata_columns(
+            p["SAMLMetadataDocument"], parse_metadata_document(p["SAMLMetadataDocument"], call.now)
+        )
         # Who gives a document means it: what was there before is not fetched over it.
         changed |= {"metadata_url": None, "refresh_at": None, "refresh_error": None}
     if "AssertionEncryptionMode" in p:
@@ -150,7 +159,7 @@ def delete_saml_provider(call: Call, p: Params) -> Result:
     """Delete a provider; roles that trust it stay, and let nobody in by it."""
     found = _find(call, p)
     call.tx.execute(delete(saml_private_key).where(saml_private_key.c.provider_id == found.id))
-    drop_tags(call.tx, found.id)
+    delete_tags(call.tx, found.id)
     call.tx.execute(delete(saml_provider).where(_COLUMNS.id == found.id))
     return {}
 
@@ -163,7 +172,7 @@ def find_provider(call: Call, p: Params) -> Provider:
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-def read_document(text: str, now: datetime) -> IdpMetadata:
+def parse_metadata_document(text: str, now: datetime) -> IdpMetadata:
     """Return what a metadata document says; raise InvalidInput."""
     try:
         return read_metadata(text.encode(), now=now)
@@ -171,9 +180,9 @@ def read_document(text: str, now: datetime) -> IdpMetadata:
         raise InvalidInput(f"Could not parse metadata: {wrong}") from wrong
 
 
-def stored(text: str, found: IdpMetadata) -> dict[str, object]:
+def metadata_columns(text: str, found: IdpMetadata) -> dict[str, object]:
     """Return the columns that keep a metadata document."""
-    return {"metadata": text, "valid_until": milliseconds(found.valid_until) if found.valid_until else None}
+    return {"metadata": text, "valid_until": to_milliseconds(found.valid_until) if found.valid_until else None}
 
 
 def arn_of(row: Provider) -> str:
@@ -189,7 +198,7 @@ def _find(call: Call, p: Params) -> Provider:
 
 
 def _find_or_none(call: Call, text: str) -> Provider | None:
-    name = own_name(text, call.account_id, _KIND)
+    name = name_from_arn(text, call.account_id, _KIND)
     if name is None:
         return None
     mine = (_COLUMNS.account_id == call.account_id, _COLUMNS.name == name)
@@ -198,8 +207,11 @@ def _find_or_none(call: Call, text: str) -> Provider | None:
 
 def _dates(row: Provider) -> Result:
     """Return when a provider was made, and until when its metadata says that it is valid."""
-    created = moment(row.created)
-    return {"CreateDate": created, "ValidUntil": moment(row.valid_until) if row.valid_until else created + _CENTURY}
+    created = to_datetime(row.created)
+    return {
+        "CreateDate": created,
+        "ValidUntil": to_datetime(row.valid_until) if row.valid_until else created + _CENTURY,
+    }
 
 
 def _keys(call: Call, provider_id: str) -> Sequence[Provider]:
@@ -215,7 +227,7 @@ def _add_key(call: Call, provider_id: str, pem: str) -> None:
         "id": key_id,
         "provider_id": provider_id,
         "sealed": call.vault.seal(_private_key(pem), key_id, call.random),
-        "created": milliseconds(call.now),
+        "created": to_milliseconds(call.now),
     }
     call.tx.execute(saml_private_key.insert().values(row))
 
@@ -235,7 +247,7 @@ def _check_encryption(call: Call, provider_id: str, mode: object) -> None:
         raise InvalidInput(f"AssertionEncryptionMode {mode} needs a private key: give one with AddPrivateKey.")
 
 
-def _check_built(p: Params) -> None:
-    for name in _NOT_BUILT:
+def _refuse_not_implemented(p: Params) -> None:
+    for name in _NOT_IMPLEMENTED:
         if name in p:
             raise NotImplementedHere(f"{name} is not built yet.")

@@ -11,15 +11,25 @@ from iam.arn import parse_arn
 from iam.call import Call, Params, Result
 from iam.errors import LimitExceeded, NoSuchEntity
 from iam.limits import Limits
-from iam.operations.named_entities import GROUP, ROLE, USER, Noun, about, about_permissions, named, page_of, under
+from iam.operations.named_entities import (
+    GROUP,
+    ROLE,
+    USER,
+    EntityType,
+    find_named,
+    has_path_prefix,
+    paginate_list,
+    permission_on,
+    permission_on_policies_of,
+)
 from iam.operations.policies.managed import exists
-from iam.operations.times_and_tags import milliseconds
+from iam.operations.times_and_tags import to_milliseconds
 from iam.store.schema import attachment
 
 _Run = Callable[[Call, Params], Result]
 
-on_group_permissions = about_permissions(GROUP)
-on_user, on_group, on_role = about(USER), about(GROUP), about(ROLE)
+on_group_permissions = permission_on_policies_of(GROUP)
+on_user, on_group, on_role = permission_on(USER), permission_on(GROUP), permission_on(ROLE)
 
 _QUOTA: Mapping[str, Callable[[Limits], int]] = {
     "user": lambda limits: limits.attached_policies_per_user,
@@ -28,28 +38,28 @@ _QUOTA: Mapping[str, Callable[[Limits], int]] = {
 }
 
 
-def _attach(noun: Noun) -> _Run:
+def _attach(entity_type: EntityType) -> _Run:
     def attach(call: Call, p: Params) -> Result:
         """Attach a managed policy; doing it twice is doing it once. Raise NoSuchEntity, LimitExceeded."""
-        row, arn = named(call, noun, p), p["PolicyArn"]
+        row, arn = find_named(call, entity_type, p), p["PolicyArn"]
         if not exists(call, arn):
             raise NoSuchEntity(f"Policy {arn} does not exist or is not attachable.")
         attached = set(call.tx.scalars(select(attachment.c.policy_arn).where(attachment.c.entity_id == row.id)))
-        quota = _QUOTA[noun.kind](call.limits)
+        quota = _QUOTA[entity_type.kind](call.limits)
         if arn not in attached and len(attached) >= quota:
-            raise LimitExceeded(f"Cannot exceed quota for PoliciesPer{noun.title}: {quota}")
+            raise LimitExceeded(f"Cannot exceed quota for PoliciesPer{entity_type.title}: {quota}")
         if arn not in attached:
-            values = {"policy_arn": arn, "account_id": call.account_id, "attached": milliseconds(call.now)}
+            values = {"policy_arn": arn, "account_id": call.account_id, "attached": to_milliseconds(call.now)}
             call.tx.execute(insert(attachment).values(entity_id=row.id, **values))
         return {}
 
     return attach
 
 
-def _detach(noun: Noun) -> _Run:
+def _detach(entity_type: EntityType) -> _Run:
     def detach(call: Call, p: Params) -> Result:
         """Detach a managed policy; raise NoSuchEntity where it is not attached."""
-        row = named(call, noun, p)
+        row = find_named(call, entity_type, p)
         mine = (attachment.c.entity_id == row.id, attachment.c.policy_arn == p["PolicyArn"])
         if not call.tx.execute(delete(attachment).where(*mine)).rowcount:
             raise NoSuchEntity(f"Policy {p['PolicyArn']} was not found.")
@@ -58,15 +68,15 @@ def _detach(noun: Noun) -> _Run:
     return detach
 
 
-def _list_attached(noun: Noun) -> _Run:
+def _list_attached(entity_type: EntityType) -> _Run:
     def listed(call: Call, p: Params) -> Result:
         """Return a page of the managed policies that are attached to an entity."""
-        row = named(call, noun, p)
+        row = find_named(call, entity_type, p)
         prefix = p.get("PathPrefix", "/")
         arns = call.tx.scalars(select(attachment.c.policy_arn).where(attachment.c.entity_id == row.id))
         named_arns = [(_path_and_name(arn), arn) for arn in arns]
         wanted = [(name, arn) for (path, name), arn in named_arns if path.startswith(prefix)]
-        shown, paging = page_of(wanted, p, lambda one: one[1])
+        shown, paging = paginate_list(wanted, p, lambda one: one[1])
         return {"AttachedPolicies": [{"PolicyName": name, "PolicyArn": arn} for name, arn in shown], **paging}
 
     return listed
@@ -90,23 +100,27 @@ def list_entities_for_policy(call: Call, p: Params) -> Result:
     if not exists(call, p["PolicyArn"]):
         raise NoSuchEntity(f"Policy {p['PolicyArn']} was not found.")
     wanted = p.get("EntityFilter")
-    nouns = [noun for noun in (GROUP, USER, ROLE) if wanted in (None, noun.title)]
-    found = [(noun, name, entity_id) for noun in nouns for name, entity_id in _entities(call, noun, p)]
-    shown, paging = page_of(found, p, lambda one: f"{one[0].title} {one[1].lower()}")
+    nouns = [entity_type for entity_type in (GROUP, USER, ROLE) if wanted in (None, entity_type.title)]
+    found = [
+        (entity_type, name, entity_id) for entity_type in nouns for name, entity_id in _entities(call, entity_type, p)
+    ]
+    shown, paging = paginate_list(found, p, lambda one: f"{one[0].title} {one[1].lower()}")
     members = {
-        f"Policy{noun.title}s": [
-            {f"{noun.title}Name": name, f"{noun.title}Id": entity_id} for one, name, entity_id in shown if one is noun
+        f"Policy{entity_type.title}s": [
+            {f"{entity_type.title}Name": name, f"{entity_type.title}Id": entity_id}
+            for one, name, entity_id in shown
+            if one is entity_type
         ]
-        for noun in (GROUP, USER, ROLE)
+        for entity_type in (GROUP, USER, ROLE)
     }
     return {**members, **paging}
 
 
-def _entities(call: Call, noun: Noun, p: Params) -> list[tuple[str, str]]:
+def _entities(call: Call, entity_type: EntityType, p: Params) -> list[tuple[str, str]]:
     """Return name and id of each entity that uses the policy in the way that PolicyUsageFilter asks for."""
-    columns, arn, usage = noun.table.c, p["PolicyArn"], p.get("PolicyUsageFilter")
+    columns, arn, usage = entity_type.table.c, p["PolicyArn"], p.get("PolicyUsageFilter")
     attached = columns.id.in_(select(attachment.c.entity_id).where(attachment.c.policy_arn == arn))
-    bounded = columns.boundary == arn if noun is not GROUP else false()
+    bounded = columns.boundary == arn if entity_type is not GROUP else false()
     uses = {"PermissionsPolicy": attached, "PermissionsBoundary": bounded}.get(usage or "", attached | bounded)
-    mine = (columns.account_id == call.account_id, under(columns.path, p), uses)
+    mine = (columns.account_id == call.account_id, has_path_prefix(columns.path, p), uses)
     return [(row.name, row.id) for row in call.tx.execute(select(columns.name, columns.id).where(*mine))]

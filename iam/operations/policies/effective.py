@@ -12,39 +12,48 @@ from sqlalchemy import select
 from iam.arn import ACCOUNT_ID, parse_arn
 from iam.call import Call, Params
 from iam.errors import InvalidInput, NoSuchEntity
-from iam.operations.named_entities import GROUP, ROLE, USER, Asks, Entity, Noun, ask_about, find_or_none
-from iam.operations.required_permission import Ask
+from iam.operations.named_entities import (
+    GROUP,
+    ROLE,
+    USER,
+    Entity,
+    EntityType,
+    PermissionRule,
+    find_or_none,
+    permission_on_entity,
+)
+from iam.operations.required_permission import RequiredPermission
 from iam.policy.document import Policy, PolicyKind
-from iam.store.records import NOTHING, managed_document, parsed
+from iam.store.records import DENY_ALL_POLICY, managed_document, parse_stored_policy
 from iam.store.schema import attachment, group, inline_policy, membership
 
-NOUNS = {noun.kind: noun for noun in (USER, GROUP, ROLE)}
+ENTITY_TYPES = {entity_type.kind: entity_type for entity_type in (USER, GROUP, ROLE)}
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class PolicyHolder:
     """A user, group or role: what it is, and its row."""
 
-    noun: Noun
+    entity_type: EntityType
     row: Entity
 
     @property
     def arn(self) -> str:
         """Return its ARN."""
-        return self.noun.arn(self.row)
+        return self.entity_type.arn(self.row)
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
+class EffectivePolicy:
     """One policy of a holder; ``arn`` is None for an inline policy. The policy's label is unique among all of them."""
 
-    holder: Holder
+    holder: PolicyHolder
     name: str
     arn: str | None
     policy: Policy
 
 
-def split(arn: str) -> tuple[Noun, str, str]:
+def split_entity_arn(arn: str) -> tuple[EntityType, str, str]:
     """Return what an entity's ARN names: the noun, the account, the name; raise InvalidInput."""
     parts = parse_arn(arn)
     kind, _, rest = parts.resource.partition("/") if parts else ("", "", "")
@@ -52,62 +61,66 @@ def split(arn: str) -> tuple[Noun, str, str]:
         parts is None
         or parts.service != "iam"
         or not ACCOUNT_ID.fullmatch(parts.account)
-        or kind not in NOUNS
+        or kind not in ENTITY_TYPES
         or not rest
     ):
         raise InvalidInput(f"Invalid Entity Arn: {arn} does not clearly define entity type and name.")
-    return NOUNS[kind], parts.account, rest.rpartition("/")[2]
+    return ENTITY_TYPES[kind], parts.account, rest.rpartition("/")[2]
 
 
-def holder_of(call: Call, arn: str) -> Holder:
+def find_holder(call: Call, arn: str) -> PolicyHolder:
     """Return the entity of the caller's account that an ARN names; raise InvalidInput, NoSuchEntity."""
-    noun, account_id, name = split(arn)
-    row = find_or_none(call, noun, name) if account_id == call.account_id else None
+    entity_type, account_id, name = split_entity_arn(arn)
+    row = find_or_none(call, entity_type, name) if account_id == call.account_id else None
     if row is None:
-        raise NoSuchEntity(f"The {noun.kind} with name {name} cannot be found.")
-    return Holder(noun, row)
+        raise NoSuchEntity(f"The {entity_type.kind} with name {name} cannot be found.")
+    return PolicyHolder(entity_type, row)
 
 
-def on_entity(parameter: str) -> Asks:
+def on_entity(parameter: str) -> PermissionRule:
     """Return what asks about the entity whose ARN a parameter has."""
 
-    def ask(call: Call, p: Params) -> Ask:
-        noun, account_id, name = split(p[parameter])
-        return ask_about(call, noun, name, {}) if account_id == call.account_id else Ask(p[parameter])
+    def permission(call: Call, p: Params) -> RequiredPermission:
+        entity_type, account_id, name = split_entity_arn(p[parameter])
+        return (
+            permission_on_entity(call, entity_type, name, {})
+            if account_id == call.account_id
+            else RequiredPermission(p[parameter])
+        )
 
-    return ask
+    return permission
 
 
-def policies_of(call: Call, holder: Holder) -> Iterator[Granted]:
+def policies_of(call: Call, holder: PolicyHolder) -> Iterator[EffectivePolicy]:
     """Yield every policy of an entity, with those of a user's groups."""
-    yield from _own(call, holder)
-    if holder.noun is USER:
+    yield from _policies_on(call, holder)
+    if holder.entity_type is USER:
         mine = select(group).join(membership).where(membership.c.user_id == holder.row.id).order_by(group.c.name_key)
         for row in call.tx.execute(mine).all():
-            yield from _own(call, Holder(GROUP, row))
+            yield from _policies_on(call, PolicyHolder(GROUP, row))
 
 
-def _own(call: Call, holder: Holder) -> Iterator[Granted]:
+def _policies_on(call: Call, holder: PolicyHolder) -> Iterator[EffectivePolicy]:
     row = holder.row
     inline = inline_policy.c
     texts = select(inline.name, inline.document).where(inline.entity_id == row.id).order_by(inline.name)
     for name, text in call.tx.execute(texts).all():
-        label = f"{holder.noun.kind}_{row.name}_{name}"
-        yield Granted(holder, name, None, parsed(text, PolicyKind.IDENTITY, label))
+        label = f"{holder.entity_type.kind}_{row.name}_{name}"
+        yield EffectivePolicy(holder, name, None, parse_stored_policy(text, PolicyKind.IDENTITY, label))
     arns = select(attachment.c.policy_arn).where(attachment.c.entity_id == row.id).order_by(attachment.c.policy_arn)
     for arn in call.tx.scalars(arns).all():
         text = managed_document(call.tx, arn)
         if text is not None:
-            yield Granted(holder, _name(arn), arn, parsed(text, PolicyKind.IDENTITY, _name(arn)))
+            yield EffectivePolicy(holder, _name(arn), arn, parse_stored_policy(text, PolicyKind.IDENTITY, _name(arn)))
 
 
-def boundary_of(call: Call, holder: Holder) -> Policy | None:
+def boundary_of(call: Call, holder: PolicyHolder) -> Policy | None:
     """Return the permissions boundary of a user or role."""
-    arn = None if holder.noun is GROUP else holder.row.boundary
+    arn = None if holder.entity_type is GROUP else holder.row.boundary
     if not arn:
         return None
     text = managed_document(call.tx, arn)
-    return parsed(text, PolicyKind.BOUNDARY, _name(arn)) if text else NOTHING
+    return parse_stored_policy(text, PolicyKind.BOUNDARY, _name(arn)) if text else DENY_ALL_POLICY
 
 
 def _name(arn: str) -> str:

@@ -10,13 +10,13 @@ from sqlalchemy import delete, insert, select, update
 from iam.call import Call, Params, Result
 from iam.errors import LimitExceeded, NoSuchEntity
 from iam.limits import Limits
-from iam.operations.named_entities import GROUP, ROLE, USER, Entity, Noun, named, page
+from iam.operations.named_entities import GROUP, ROLE, USER, Entity, EntityType, find_named, paginate
 from iam.policy.document import Policy, PolicyKind, size
 from iam.store.schema import inline_policy
 
 _Run = Callable[[Call, Params], Result]
 
-_ROOM: Mapping[str, Callable[[Limits], int]] = {
+_SIZE_QUOTA: Mapping[str, Callable[[Limits], int]] = {
     "user": lambda limits: limits.inline_policies_size_user,
     "group": lambda limits: limits.inline_policies_size_group,
     "role": lambda limits: limits.inline_policies_size_role,
@@ -28,15 +28,15 @@ def _documents(call: Call, row: Entity) -> dict[str, str]:
     return {row.name: row.document for row in call.tx.execute(query)}
 
 
-def _put(noun: Noun) -> _Run:
+def _put(entity_type: EntityType) -> _Run:
     def put(call: Call, p: Params) -> Result:
         """Add or replace an inline policy; raise MalformedPolicyDocument, LimitExceeded."""
-        row, name, text = named(call, noun, p), p["PolicyName"], p["PolicyDocument"]
+        row, name, text = find_named(call, entity_type, p), p["PolicyName"], p["PolicyDocument"]
         Policy.parse(text, PolicyKind.IDENTITY)
         known = _documents(call, row)
-        room = _ROOM[noun.kind](call.limits)
+        room = _SIZE_QUOTA[entity_type.kind](call.limits)
         if sum(size(one) for one in (known | {name: text}).values()) > room:
-            raise LimitExceeded(f"Maximum policy size of {room} bytes exceeded for {noun.kind} {row.name}")
+            raise LimitExceeded(f"Maximum policy size of {room} bytes exceeded for {entity_type.kind} {row.name}")
         mine = (inline_policy.c.entity_id == row.id, inline_policy.c.name == name)
         values = {"entity_id": row.id, "name": name, "document": text}
         call.tx.execute(
@@ -47,40 +47,40 @@ def _put(noun: Noun) -> _Run:
     return put
 
 
-def _missing(noun: Noun, name: str) -> NoSuchEntity:
-    return NoSuchEntity(f"The {noun.kind} policy with name {name} cannot be found.")
+def _missing(entity_type: EntityType, name: str) -> NoSuchEntity:
+    return NoSuchEntity(f"The {entity_type.kind} policy with name {name} cannot be found.")
 
 
-def _get(noun: Noun) -> _Run:
+def _get(entity_type: EntityType) -> _Run:
     def get(call: Call, p: Params) -> Result:
         """Return an inline policy as its author wrote it."""
-        row, name = named(call, noun, p), p["PolicyName"]
+        row, name = find_named(call, entity_type, p), p["PolicyName"]
         document = _documents(call, row).get(name)
         if document is None:
-            raise _missing(noun, name)
-        return {f"{noun.title}Name": row.name, "PolicyName": name, "PolicyDocument": document}
+            raise _missing(entity_type, name)
+        return {f"{entity_type.title}Name": row.name, "PolicyName": name, "PolicyDocument": document}
 
     return get
 
 
-def _delete(noun: Noun) -> _Run:
+def _delete(entity_type: EntityType) -> _Run:
     def remove(call: Call, p: Params) -> Result:
         """Delete an inline policy; raise NoSuchEntity."""
-        row, name = named(call, noun, p), p["PolicyName"]
+        row, name = find_named(call, entity_type, p), p["PolicyName"]
         mine = (inline_policy.c.entity_id == row.id, inline_policy.c.name == name)
         if not call.tx.execute(delete(inline_policy).where(*mine)).rowcount:
-            raise _missing(noun, name)
+            raise _missing(entity_type, name)
         return {}
 
     return remove
 
 
-def _list(noun: Noun) -> _Run:
+def _list(entity_type: EntityType) -> _Run:
     def listed(call: Call, p: Params) -> Result:
         """Return a page of the names of inline policies."""
-        row = named(call, noun, p)
+        row = find_named(call, entity_type, p)
         query = select(inline_policy.c.name).where(inline_policy.c.entity_id == row.id)
-        rows, paging = page(call, query, inline_policy.c.name, p)
+        rows, paging = paginate(call, query, inline_policy.c.name, p)
         return {"PolicyNames": [one.name for one in rows], **paging}
 
     return listed

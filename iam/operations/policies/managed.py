@@ -20,20 +20,20 @@ from iam.errors import (
     MalformedPolicyDocument,
     NoSuchEntity,
 )
-from iam.operations.named_entities import Entity, page_of
-from iam.operations.required_permission import Ask
+from iam.operations.named_entities import Entity, paginate_list
+from iam.operations.required_permission import RequiredPermission
 from iam.operations.times_and_tags import (
-    drop_tags,
-    milliseconds,
-    moment,
+    delete_tags,
     put_tags,
     request_tag_keys,
     resource_tag_keys,
     tags_of,
+    to_datetime,
+    to_milliseconds,
 )
 from iam.policy.document import VERSION_WITH_VARIABLES, Policy, PolicyKind, size
 from iam.policy.managed import ManagedPolicy
-from iam.policy.managed import load as shipped
+from iam.policy.managed import load as aws_managed
 from iam.store.schema import attachment, policy, policy_version, role, user
 
 _VERSION = re.compile("v([1-9][0-9]{0,8})")
@@ -50,9 +50,9 @@ def find_or_none(call: Call, arn: str) -> Entity | None:
 
 def find_own(call: Call, arn: str) -> Entity:
     """Return the account's own policy, to be changed; raise NoSuchEntity, or InvalidInput where it is AWS's."""
-    if arn in shipped():
+    if arn in aws_managed():
         raise InvalidInput(f"Policy {arn} is managed by AWS and cannot be changed.")
-    found = find_or_none(call, _checked(arn))
+    found = find_or_none(call, _require_arn(arn))
     if found is None:
         raise NoSuchEntity(f"Policy {arn} was not found.")
     return found
@@ -60,10 +60,10 @@ def find_own(call: Call, arn: str) -> Entity:
 
 def exists(call: Call, arn: str) -> bool:
     """Return whether an ARN names a managed policy that this account may attach; raise InvalidInput for no ARN."""
-    return _checked(arn) in shipped() or find_or_none(call, arn) is not None
+    return _require_arn(arn) in aws_managed() or find_or_none(call, arn) is not None
 
 
-def _checked(arn: str) -> str:
+def _require_arn(arn: str) -> str:
     if parse_arn(arn) is None:
         raise InvalidInput(f"ARN {arn} is not valid.")
     return arn
@@ -75,16 +75,18 @@ def check_boundary(call: Call, arn: str | None) -> None:
         raise NoSuchEntity(f"Scope ARN: {arn} does not exist or is not attachable.")
 
 
-def on_policy(call: Call, p: Params) -> Ask:
+def on_policy(call: Call, p: Params) -> RequiredPermission:
     """Ask about the policy that PolicyArn names, with its tags and those of the request."""
     found = find_or_none(call, p["PolicyArn"])
     keys = resource_tag_keys(call.tx, found.id) if found else {}
-    return Ask(p["PolicyArn"], {**keys, **request_tag_keys(p)})
+    return RequiredPermission(p["PolicyArn"], {**keys, **request_tag_keys(p)})
 
 
-def on_new_policy(call: Call, p: Params) -> Ask:
+def on_new_policy(call: Call, p: Params) -> RequiredPermission:
     """Ask about the policy that shall be."""
-    return Ask(iam_arn(call.account_id, "policy", p["PolicyName"], p.get("Path", "/")), request_tag_keys(p))
+    return RequiredPermission(
+        iam_arn(call.account_id, "policy", p["PolicyName"], p.get("Path", "/")), request_tag_keys(p)
+    )
 
 
 # --- showing ------------------------------------------------------------------------------------------------------
@@ -106,13 +108,13 @@ class _Uses:
 
 
 def _uses(call: Call, arn: str | None = None) -> _Uses:
-    bounds = _counted(call, user.c.boundary, user.c.account_id, arn)
-    for name, count in _counted(call, role.c.boundary, role.c.account_id, arn).items():
+    bounds = _count_by_arn(call, user.c.boundary, user.c.account_id, arn)
+    for name, count in _count_by_arn(call, role.c.boundary, role.c.account_id, arn).items():
         bounds[name] = bounds.get(name, 0) + count
-    return _Uses(_counted(call, attachment.c.policy_arn, attachment.c.account_id, arn), bounds)
+    return _Uses(_count_by_arn(call, attachment.c.policy_arn, attachment.c.account_id, arn), bounds)
 
 
-def _counted(call: Call, arns: Column[str], accounts: Column[str], arn: str | None) -> dict[str, int]:
+def _count_by_arn(call: Call, arns: Column[str], accounts: Column[str], arn: str | None) -> dict[str, int]:
     query = (
         select(arns.label("arn"), func.count().label("uses"))
         .where(accounts == call.account_id, arns.is_not(None))
@@ -122,7 +124,7 @@ def _counted(call: Call, arns: Column[str], accounts: Column[str], arn: str | No
     return {row.arn: row.uses for row in rows}
 
 
-def _own(row: Entity, uses: _Uses) -> Result:
+def _own_shape(row: Entity, uses: _Uses) -> Result:
     return {
         "PolicyName": row.name,
         "PolicyId": row.id,
@@ -130,12 +132,12 @@ def _own(row: Entity, uses: _Uses) -> Result:
         "Path": row.path,
         "DefaultVersionId": f"v{row.default_version}",
         **uses.members(row.arn),
-        "CreateDate": moment(row.created),
-        "UpdateDate": moment(row.updated),
+        "CreateDate": to_datetime(row.created),
+        "UpdateDate": to_datetime(row.updated),
     }
 
 
-def _of_aws(found: ManagedPolicy, uses: _Uses) -> Result:
+def _aws_shape(found: ManagedPolicy, uses: _Uses) -> Result:
     return {
         "PolicyName": found.name,
         "PolicyId": found.policy_id,
@@ -164,7 +166,7 @@ def create_policy(call: Call, p: Params) -> Result:
     count = call.tx.scalar(select(func.count()).select_from(policy).where(policy.c.account_id == call.account_id)) or 0
     if count >= call.limits.policies_per_account:
         raise LimitExceeded(f"Cannot exceed quota for PoliciesPerAccount: {call.limits.policies_per_account}")
-    name, path, at = p["PolicyName"], p.get("Path", "/"), milliseconds(call.now)
+    name, path, at = p["PolicyName"], p.get("Path", "/"), to_milliseconds(call.now)
     arn, new_id = iam_arn(call.account_id, "policy", name, path), unique_id(POLICY, call.random)
     row = {
         "id": new_id,
@@ -192,27 +194,29 @@ def get_policy(call: Call, p: Params) -> Result:
     """Return a policy with its description and tags, without any document."""
     arn: str = p["PolicyArn"]
     uses = _uses(call, arn)
-    if arn in shipped():
-        found = shipped()[arn]
-        return {"Policy": _of_aws(found, uses) | {"Description": found.description, "Tags": []}}
+    if arn in aws_managed():
+        found = aws_managed()[arn]
+        return {"Policy": _aws_shape(found, uses) | {"Description": found.description, "Tags": []}}
     row = find_own(call, arn)
     description = {"Description": row.description} if row.description is not None else {}
-    return {"Policy": _own(row, uses) | description | {"Tags": tags_of(call.tx, row.id)}}
+    return {"Policy": _own_shape(row, uses) | description | {"Tags": tags_of(call.tx, row.id)}}
 
 
 def list_policies(call: Call, p: Params) -> Result:
     """Return a page of policies: AWS's before the account's own, without descriptions and tags."""
     scope, prefix, uses = p.get("Scope", "All"), p.get("PathPrefix", "/"), _uses(call)
-    listed = [_of_aws(found, uses) for found in shipped().values()] if scope != "Local" else []
+    listed = [_aws_shape(found, uses) for found in aws_managed().values()] if scope != "Local" else []
     if scope != "AWS":
         rows = call.tx.execute(select(policy).where(policy.c.account_id == call.account_id))
-        listed += [_own(row, uses) for row in rows]
-    wanted = [one for one in listed if one["Path"].startswith(prefix) and _is_used_as_asked(one, p)]
-    shown, paging = page_of(wanted, p, lambda one: f"{one['Arn'] not in shipped():d}{one['PolicyName'].lower()}")
+        listed += [_own_shape(row, uses) for row in rows]
+    wanted = [one for one in listed if one["Path"].startswith(prefix) and _matches_usage_filter(one, p)]
+    shown, paging = paginate_list(
+        wanted, p, lambda one: f"{one['Arn'] not in aws_managed():d}{one['PolicyName'].lower()}"
+    )
     return {"Policies": shown, **paging}
 
 
-def _is_used_as_asked(one: Result, p: Params) -> bool:
+def _matches_usage_filter(one: Result, p: Params) -> bool:
     usage = p.get("PolicyUsageFilter")
     if usage == "PermissionsBoundary":
         return bool(one["PermissionsBoundaryUsageCount"])
@@ -230,7 +234,7 @@ def delete_policy(call: Call, p: Params) -> Result:
             "This policy has more than one version. Before you delete a policy, you must delete the policy's versions."
             " The default version is deleted with the policy."
         )
-    drop_tags(call.tx, row.id)
+    delete_tags(call.tx, row.id)
     call.tx.execute(delete(policy_version).where(policy_version.c.policy_id == row.id))
     call.tx.execute(delete(policy).where(policy.c.id == row.id))
     return {}
@@ -240,7 +244,7 @@ def delete_policy(call: Call, p: Params) -> Result:
 
 
 def _insert_version(call: Call, policy_id: str, number: int, document: str) -> None:
-    values = {"policy_id": policy_id, "version": number, "document": document, "created": milliseconds(call.now)}
+    values = {"policy_id": policy_id, "version": number, "document": document, "created": to_milliseconds(call.now)}
     call.tx.execute(insert(policy_version).values(values))
 
 
@@ -265,7 +269,7 @@ def _version_shape(row: Entity, version: Entity) -> Result:
     return {
         "VersionId": f"v{version.version}",
         "IsDefaultVersion": version.version == row.default_version,
-        "CreateDate": moment(version.created),
+        "CreateDate": to_datetime(version.created),
     }
 
 
@@ -281,7 +285,7 @@ def create_policy_version(call: Call, p: Params) -> Result:
         )
     number = row.last_version + 1
     _insert_version(call, row.id, number, p["PolicyDocument"])
-    values = {"last_version": number, "updated": milliseconds(call.now)}
+    values = {"last_version": number, "updated": to_milliseconds(call.now)}
     values |= {"default_version": number} if p.get("SetAsDefault") else {}
     call.tx.execute(update(policy).where(policy.c.id == row.id).values(values))
     row = find_own(call, row.arn)
@@ -290,7 +294,7 @@ def create_policy_version(call: Call, p: Params) -> Result:
 
 def get_policy_version(call: Call, p: Params) -> Result:
     """Return a version with its document."""
-    found = shipped().get(p["PolicyArn"])
+    found = aws_managed().get(p["PolicyArn"])
     if found is None:
         row = find_own(call, p["PolicyArn"])
         version = _version(call, row, p["VersionId"])
@@ -306,13 +310,13 @@ def _aws_version(found: ManagedPolicy) -> Result:
 
 def list_policy_versions(call: Call, p: Params) -> Result:
     """Return a page of versions, newest first, without documents."""
-    found = shipped().get(p["PolicyArn"])
+    found = aws_managed().get(p["PolicyArn"])
     if found is not None:
         return {"Versions": [_aws_version(found)], "IsTruncated": False}
     row = find_own(call, p["PolicyArn"])
     rows = call.tx.execute(select(policy_version).where(policy_version.c.policy_id == row.id)).all()
     # Keys grow as versions grow older.
-    shown, paging = page_of(rows, p, lambda version: f"{2**31 - version.version:010d}")
+    shown, paging = paginate_list(rows, p, lambda version: f"{2**31 - version.version:010d}")
     return {"Versions": [_version_shape(row, version) for version in shown], **paging}
 
 
@@ -331,6 +335,6 @@ def set_default_policy_version(call: Call, p: Params) -> Result:
     """Put a version in force."""
     row = find_own(call, p["PolicyArn"])
     version = _version(call, row, p["VersionId"])
-    values = {"default_version": version.version, "updated": milliseconds(call.now)}
+    values = {"default_version": version.version, "updated": to_milliseconds(call.now)}
     call.tx.execute(update(policy).where(policy.c.id == row.id).values(values))
     return {}

@@ -14,27 +14,44 @@ from iam import guardrails
 from iam.arn import ACCOUNT_ID, Arn, parse_arn, root_arn
 from iam.call import Call, Params, Result
 from iam.errors import InvalidInput, MalformedPolicyDocument
-from iam.operations.named_entities import PAGE, page_of
-from iam.operations.policies.effective import Granted, Holder, boundary_of, holder_of, policies_of, split
+from iam.operations.named_entities import PAGE, paginate_list
+from iam.operations.policies.effective import (
+    EffectivePolicy,
+    PolicyHolder,
+    boundary_of,
+    find_holder,
+    policies_of,
+    split_entity_arn,
+)
 from iam.policy import conditions
-from iam.policy.context_keys import asked
-from iam.policy.decide import BOUNDARY, GUARDRAIL, IDENTITY, Decision, Layers, RequestContext, Said, Why, decide
+from iam.policy.context_keys import context_keys_in
+from iam.policy.decide import (
+    BOUNDARY,
+    GUARDRAIL,
+    IDENTITY,
+    Decision,
+    DecisionType,
+    LayerResult,
+    Layers,
+    RequestContext,
+    decide,
+)
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
 from iam.policy.source_positions import Span, statement_spans
 from iam.policy.statement import Statement
-from iam.principal import Principal, PrincipalKind, named_principal
+from iam.principal import Principal, PrincipalKind, principal_from_arn
 from iam.service_data import ServiceData
-from iam.store.records import parsed
+from iam.store.records import parse_stored_policy
 
 _SERVICES = ServiceData()
 # How the simulator calls the two kinds of policies whose statements it names.
 _OF_AN_IDENTITY, _OF_A_RESOURCE = "IAM Policy", "Resource Policy"
 # The most restrictive decision speaks for all resources.
-_RANK = (Why.EXPLICIT_DENY, Why.IMPLICIT_DENY, Why.ALLOWED)
+_RANK = (DecisionType.EXPLICIT_DENY, DecisionType.IMPLICIT_DENY, DecisionType.ALLOWED)
 # What one request may ask for, so that its answer takes well under a second.
 _MOST_DECISIONS = 10_000
-_MOST_ASKED = 500_000  # statements, counted once for each decision
+_MOST_STATEMENTS = 500_000  # statements, counted once for each decision
 _MOST_MATCHED = 10_000  # statements that the answer names
 _LARGEST = 1_000_000  # characters of all passed policies together
 
@@ -62,24 +79,24 @@ class _Simulation:
 
 def simulate_custom_policy(call: Call, p: Params) -> Result:
     """Decide for policies that the request brings."""
-    layers = Layers(identity=_passed(p, "PolicyInputList"), boundary=_passed_boundary(p))
+    layers = Layers(identity=_input_policies(p, "PolicyInputList"), boundary=_input_boundary(p))
     if "ResourcePolicy" in p and "CallerArn" not in p:
         raise InvalidInput("CallerArn is required when a ResourcePolicy is given.")
-    caller = _caller(p["CallerArn"]) if "CallerArn" in p else _nobody(call.account_id)
+    caller = _caller(p["CallerArn"]) if "CallerArn" in p else _anonymous_caller(call.account_id)
     return _simulate(p, caller, layers)
 
 
 def simulate_principal_policy(call: Call, p: Params) -> Result:
     """Decide for the policies of a user, group or role, and for those that the request brings in addition."""
-    holder = holder_of(call, p["PolicySourceArn"])
+    holder = find_holder(call, p["PolicySourceArn"])
     excluded = _exclusions(p)
     granted = [one.policy for one in policies_of(call, holder) if not any(out(one) for out in excluded)]
-    boundary = _passed_boundary(p)
+    boundary = _input_boundary(p)
     if boundary is None and not _is_excluded_kind(p, "permission-boundary"):
         found = boundary_of(call, holder)
         boundary = PolicySet([found]) if found else None
     layers = Layers(
-        identity=PolicySet([*granted, *_passed(p, "PolicyInputList")]),
+        identity=PolicySet([*granted, *_input_policies(p, "PolicyInputList")]),
         boundary=boundary,
         guardrails=None if _is_excluded_kind(p, "scp") else _guardrails(call),
     )
@@ -89,33 +106,33 @@ def simulate_principal_policy(call: Call, p: Params) -> Result:
 
 def get_context_keys_for_custom_policy(_call: Call, p: Params) -> Result:
     """Return the condition keys that the passed policies ask about."""
-    return {"ContextKeyNames": _asked(_passed(p, "PolicyInputList"))}
+    return {"ContextKeyNames": _context_key_names(_input_policies(p, "PolicyInputList"))}
 
 
 def get_context_keys_for_principal_policy(call: Call, p: Params) -> Result:
     """Return the condition keys that an entity's policies ask about, and those passed in addition."""
-    granted = [one.policy for one in policies_of(call, holder_of(call, p["PolicySourceArn"]))]
-    return {"ContextKeyNames": _asked([*granted, *_passed(p, "PolicyInputList")])}
+    granted = [one.policy for one in policies_of(call, find_holder(call, p["PolicySourceArn"]))]
+    return {"ContextKeyNames": _context_key_names([*granted, *_input_policies(p, "PolicyInputList")])}
 
 
 def list_policies_granting_service_access(call: Call, p: Params) -> Result:
     """Return, for each service, the policies of an entity that allow anything in it."""
-    granted = list(policies_of(call, holder_of(call, p["Arn"])))
-    shown, paging = page_of(list(enumerate(p["ServiceNamespaces"])), p, lambda one: f"{one[0]:03}")
+    granted = list(policies_of(call, find_holder(call, p["Arn"])))
+    shown, paging = paginate_list(list(enumerate(p["ServiceNamespaces"])), p, lambda one: f"{one[0]:03}")
     entries = [
         {
             "ServiceNamespace": service,
-            "Policies": [_granting(one) for one in granted if _allows_in(one.policy, service.lower())],
+            "Policies": [_granting_policy(one) for one in granted if _allows_in(one.policy, service.lower())],
         }
         for _, service in shown
     ]
     return {"PoliciesGrantingServiceAccess": entries, **paging}
 
 
-def _granting(one: Granted) -> Result:
+def _granting_policy(one: EffectivePolicy) -> Result:
     if one.arn is not None:
         return {"PolicyName": one.name, "PolicyType": "MANAGED", "PolicyArn": one.arn}
-    owner = {"EntityType": one.holder.noun.kind.upper(), "EntityName": one.holder.row.name}
+    owner = {"EntityType": one.holder.entity_type.kind.upper(), "EntityName": one.holder.row.name}
     return {"PolicyName": one.name, "PolicyType": "INLINE", **owner}
 
 
@@ -136,24 +153,24 @@ def _is_about(statement: Statement, service: str) -> bool:
 _DOCUMENTS = ("PolicyInputList", "PermissionsBoundaryPolicyInputList")
 
 
-def _passed(p: Params, name: str) -> PolicySet:
+def _input_policies(p: Params, name: str) -> PolicySet:
     texts = [text for each in _DOCUMENTS for text in p.get(each, ())]
     if sum(map(len, texts)) + len(p.get("ResourcePolicy", "")) > _LARGEST:
         raise InvalidInput(f"The policies of one request have at most {_LARGEST} characters together.")
     return PolicySet(
-        _read(text, PolicyKind.IDENTITY, f"{name}.{number}") for number, text in enumerate(p.get(name, ()), 1)
+        _parse_input(text, PolicyKind.IDENTITY, f"{name}.{number}") for number, text in enumerate(p.get(name, ()), 1)
     )
 
 
-def _passed_boundary(p: Params) -> PolicySet | None:
+def _input_boundary(p: Params) -> PolicySet | None:
     name = "PermissionsBoundaryPolicyInputList"
     texts = p.get(name, ())
     if len(texts) > 1:
         raise InvalidInput("An IAM entity can have only one permissions boundary.")
-    return PolicySet([_read(texts[0], PolicyKind.BOUNDARY, f"{name}.1")]) if texts else None
+    return PolicySet([_parse_input(texts[0], PolicyKind.BOUNDARY, f"{name}.1")]) if texts else None
 
 
-def _read(text: str, kind: PolicyKind, label: str) -> Policy:
+def _parse_input(text: str, kind: PolicyKind, label: str) -> Policy:
     try:
         return Policy.parse(text, kind, label=label)
     except MalformedPolicyDocument as error:
@@ -161,17 +178,19 @@ def _read(text: str, kind: PolicyKind, label: str) -> Policy:
 
 
 def _guardrails(call: Call) -> PolicySet | None:
-    found = guardrails.of_account(call.tx, call.account_id)
-    return PolicySet(parsed(one.document, PolicyKind.GUARDRAIL, one.name) for one in found) if found else None
+    found = guardrails.list_guardrails(call.tx, call.account_id)
+    return (
+        PolicySet(parse_stored_policy(one.document, PolicyKind.GUARDRAIL, one.name) for one in found) if found else None
+    )
 
 
 # How the values of a key are read, by ContextKeyType without List; None reads anything.
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "numeric": conditions.number,
-    "boolean": conditions.boolean,
-    "ip": conditions.network,
-    "binary": conditions.binary,
-    "date": conditions.moment,
+    "boolean": conditions.parse_boolean,
+    "ip": conditions.parse_network,
+    "binary": conditions.parse_binary,
+    "date": conditions.parse_date,
 }
 
 
@@ -190,7 +209,7 @@ def _context_keys(p: Params) -> dict[str, tuple[str, ...]]:
     return keys
 
 
-_Exclusion = Callable[[Granted], bool]
+_Exclusion = Callable[[EffectivePolicy], bool]
 
 
 def _exclusions(p: Params) -> list[_Exclusion]:
@@ -208,7 +227,8 @@ def _exclusion(one: Params) -> _Exclusion:
         inline = one["InlinePolicyIdentifier"]
         wanted = inline["AttachmentType"], inline["AttachmentName"].lower(), inline["PolicyName"]
         return lambda granted: (
-            granted.arn is None and (granted.holder.noun.kind, granted.holder.row.name.lower(), granted.name) == wanted
+            granted.arn is None
+            and (granted.holder.entity_type.kind, granted.holder.row.name.lower(), granted.name) == wanted
         )
     return _BY_KIND.get(one.get("PolicyType", ""), lambda _granted: False)
 
@@ -228,15 +248,15 @@ def _is_excluded_kind(p: Params, kind: str) -> bool:
 
 
 def _caller(arn: str) -> Principal:
-    split(arn)  # a user, group or role
-    return named_principal(arn)
+    split_entity_arn(arn)  # a user, group or role
+    return principal_from_arn(arn)
 
 
-def _principal(holder: Holder) -> Principal:
-    return replace(named_principal(holder.arn), entity_id=holder.row.id, user_id=holder.row.id)
+def _principal(holder: PolicyHolder) -> Principal:
+    return replace(principal_from_arn(holder.arn), entity_id=holder.row.id, user_id=holder.row.id)
 
 
-def _nobody(account_id: str) -> Principal:
+def _anonymous_caller(account_id: str) -> Principal:
     """Return a caller whom no resource policy names."""
     return Principal(PrincipalKind.USER, account_id, "", "")
 
@@ -265,16 +285,18 @@ def _simulate(p: Params, caller: Principal, layers: Layers) -> Result:
             raise InvalidInput(f"Invalid resource ARN: {resource}")
     if "ResourcePolicy" in p:
         layers = layers._replace(
-            resource=PolicySet([_read(p["ResourcePolicy"], PolicyKind.RESOURCE, "ResourcePolicy")])
+            resource=PolicySet([_parse_input(p["ResourcePolicy"], PolicyKind.RESOURCE, "ResourcePolicy")])
         )
     asked_for = len(resources) * min(len(p["ActionNames"]), p.get("MaxItems", PAGE))
     if asked_for > _MOST_DECISIONS:
         raise InvalidInput(f"One request simulates at most {_MOST_DECISIONS} pairs of an action and a resource.")
-    if asked_for * _statements_of(layers) > _MOST_ASKED:
-        raise InvalidInput(f"One request asks at most {_MOST_ASKED} statements, counted for each action and resource.")
+    if asked_for * _statements_of(layers) > _MOST_STATEMENTS:
+        raise InvalidInput(
+            f"One request asks at most {_MOST_STATEMENTS} statements, counted for each action and resource."
+        )
     places = _places((*layers.identity, *(layers.resource or ())))
     simulation = _Simulation(caller, layers, _context_keys(p), _owner(p, caller), places)
-    shown, paging = page_of(list(enumerate(p["ActionNames"])), p, lambda one: f"{one[0]:06}")
+    shown, paging = paginate_list(list(enumerate(p["ActionNames"])), p, lambda one: f"{one[0]:06}")
     results, named = [], 0
     for _, action in shown:
         result = _result(simulation, action, resources)
@@ -312,16 +334,18 @@ def _owner(p: Params, caller: Principal) -> str:
 def _result(simulation: _Simulation, action: str, resources: list[str]) -> Result:
     if ":" not in action:
         raise InvalidInput(f"Invalid API name: {action} must begin with a service, as in iam:CreateUser.")
-    each = [_on_resource(simulation, action, resource) for resource in resources]
-    gravest = min(each, key=lambda one: _RANK.index(one.decision.why))
+    each = [_decide_on_resource(simulation, action, resource) for resource in resources]
+    gravest = min(each, key=lambda one: _RANK.index(one.decision.decision_type))
     name = resources[0] if len(resources) == 1 else _SERVICES.resource_template(action)
     result: Result = {
         "EvalActionName": action,
         "EvalResourceName": name,
-        "EvalDecision": gravest.decision.why.value,
-        "MatchedStatements": _merged(one.matched for one in each if one.decision.why is gravest.decision.why),
+        "EvalDecision": gravest.decision.decision_type.value,
+        "MatchedStatements": _merge_statements(
+            one.matched for one in each if one.decision.decision_type is gravest.decision.decision_type
+        ),
         "MissingContextValues": list(dict.fromkeys(key for one in each for key in one.missing)),
-        **_ceilings([one.decision for one in each]),
+        **_policy_limits([one.decision for one in each]),
     }
     if resources != ["*"]:
         result["EvalDecisionDetails"] = gravest.details
@@ -330,7 +354,7 @@ def _result(simulation: _Simulation, action: str, resources: list[str]) -> Resul
 
 
 @dataclass(frozen=True, slots=True)
-class _OnResource:
+class _ResourceResult:
     """The decision on one resource, with what the simulator tells of it."""
 
     resource: str
@@ -340,10 +364,10 @@ class _OnResource:
     details: Mapping[str, str]
 
     def shape(self) -> Result:
-        limits = _ceilings([self.decision])
+        limits = _policy_limits([self.decision])
         return {
             "EvalResourceName": self.resource,
-            "EvalResourceDecision": self.decision.why.value,
+            "EvalResourceDecision": self.decision.decision_type.value,
             "MatchedStatements": self.matched,
             "MissingContextValues": list(self.missing),
             "EvalDecisionDetails": dict(self.details),
@@ -351,17 +375,17 @@ class _OnResource:
         }
 
 
-def _on_resource(simulation: _Simulation, action: str, resource: str) -> _OnResource:
+def _decide_on_resource(simulation: _Simulation, action: str, resource: str) -> _ResourceResult:
     layers = simulation.layers
     if layers.resource is not None:
         layers = layers._replace(resource_account=_account_of(resource) or simulation.owner)
     context = RequestContext(action, resource, simulation.caller, simulation.keys)
     decision = decide(context, layers)
     abroad = layers.resource_account not in ("", simulation.caller.account_id)
-    return _OnResource(
+    return _ResourceResult(
         resource,
         decision,
-        list(_matched(decision, simulation.places)),
+        list(_matched_statements(decision, simulation.places)),
         _missing_keys(action, layers, simulation.keys),
         _details(decision) if abroad else {},
     )
@@ -372,7 +396,7 @@ def _account_of(resource: str) -> str:
     return arn.account if arn and ACCOUNT_ID.fullmatch(arn.account) else ""
 
 
-def _matched(decision: Decision, places: Mapping[int, _Place]) -> Iterator[Result]:
+def _matched_statements(decision: Decision, places: Mapping[int, _Place]) -> Iterator[Result]:
     """Yield the statements of identity and resource policies that decided, and where they stand."""
     for reason in decision.statements:
         if id(reason.statement) in places:
@@ -385,7 +409,7 @@ def _matched(decision: Decision, places: Mapping[int, _Place]) -> Iterator[Resul
             }
 
 
-def _merged(lists: Iterable[list[Result]]) -> list[Result]:
+def _merge_statements(lists: Iterable[list[Result]]) -> list[Result]:
     """Return the union of lists, each statement once."""
     return list(
         {(one["SourcePolicyId"], *one["StartPosition"].values()): one for each in lists for one in each}.values()
@@ -394,24 +418,26 @@ def _merged(lists: Iterable[list[Result]]) -> list[Result]:
 
 def _missing_keys(action: str, layers: Layers, keys: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """Return the keys that the statements about an action ask about, and that were not given."""
-    about = [
+    statements_about = [
         key
         for policy in (*layers.identity, *(layers.resource or ()))
-        for key in asked(policy.about(action.lower()), policy.version)
+        for key in context_keys_in(policy.statements_about(action.lower()), policy.version)
     ]
-    return tuple(key for key in dict.fromkeys(about) if key.lower() not in keys)
+    return tuple(key for key in dict.fromkeys(statements_about) if key.lower() not in keys)
 
 
-def _asked(policies: Iterable[Policy]) -> list[str]:
-    names = [name for policy in policies for name in asked(policy.statements, policy.version)]
+def _context_key_names(policies: Iterable[Policy]) -> list[str]:
+    names = [name for policy in policies for name in context_keys_in(policy.statements, policy.version)]
     return list({name.lower(): name for name in reversed(names)}.values())[::-1]
 
 
-def _ceilings(decisions: list[Decision]) -> Result:
+def _policy_limits(decisions: list[Decision]) -> Result:
     """Return whether guardrails and boundary, where there are any, allow on every resource."""
     found: Result = {}
     for layer, member, flag in _CEILINGS:
-        said = [one for decision in decisions for one in decision.survey if one is not None and one.layer == layer]
+        said = [
+            one for decision in decisions for one in decision.layer_results if one is not None and one.layer == layer
+        ]
         if said:
             found[member] = {flag: all(one.allows and not one.denies for one in said)}
     return found
@@ -427,13 +453,13 @@ def _details(decision: Decision) -> Mapping[str, str]:
     """Return what each kind of policy says, across accounts."""
     names = {IDENTITY: _OF_AN_IDENTITY, BOUNDARY: "Permissions Boundary Policy"}
     return {
-        names.get(said.layer, _OF_A_RESOURCE): _why(said).value
-        for said in decision.survey
+        names.get(said.layer, _OF_A_RESOURCE): _decision_type(said).value
+        for said in decision.layer_results
         if said is not None and said.layer != GUARDRAIL
     }
 
 
-def _why(said: Said) -> Why:
+def _decision_type(said: LayerResult) -> DecisionType:
     if said.denies:
-        return Why.EXPLICIT_DENY
-    return Why.ALLOWED if said.allows else Why.IMPLICIT_DENY
+        return DecisionType.EXPLICIT_DENY
+    return DecisionType.ALLOWED if said.allows else DecisionType.IMPLICIT_DENY

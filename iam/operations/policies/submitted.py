@@ -11,7 +11,7 @@ from iam.service_data import ServiceData
 
 _SERVICES = ServiceData()
 
-POLICIES: Mapping[str, tuple[str, PolicyKind]] = MappingProxyType(
+POLICY_PARAMETERS: Mapping[str, tuple[str, PolicyKind]] = MappingProxyType(
     {
         "CreatePolicy": ("PolicyDocument", PolicyKind.IDENTITY),
         "CreatePolicyVersion": ("PolicyDocument", PolicyKind.IDENTITY),
@@ -29,17 +29,17 @@ _LARGEST = 10_240  # characters, without white space: the largest quota, of a ro
 
 def findings(operation: str, p: Params) -> tuple[Finding, ...]:
     """Return what is questionable about the policy that a request writes; a malformed one the operation refuses."""
-    if operation not in POLICIES:
+    if operation not in POLICY_PARAMETERS:
         return ()
-    parameter, kind = POLICIES[operation]
+    parameter, kind = POLICY_PARAMETERS[operation]
     if size(p[parameter]) > _LARGEST:  # no quota has room for it: the operation refuses it
         return ()
     try:
-        return questionable(p[parameter], kind)
+        return lint_policy(p[parameter], kind)
     except MalformedPolicyDocument:
         return ()
 
 
-def questionable(text: str, kind: PolicyKind) -> tuple[Finding, ...]:
+def lint_policy(text: str, kind: PolicyKind) -> tuple[Finding, ...]:
     """Return what is questionable about a policy; raise MalformedPolicyDocument."""
     return lint(Policy.parse(text, kind), _SERVICES)

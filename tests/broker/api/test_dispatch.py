@@ -27,7 +27,7 @@ from iam.store.schema import account as account_table
 from iam.store.store import revoke
 
 ROLE_SESSION = {"RoleSessionName": "session"}
-SIGNED = [operation for operation in model.load().operations() if not operation.unsigned]
+SIGNED = [operation for operation in model.load_models().operations() if not operation.unsigned]
 
 
 def records(installation: Installation) -> list[dict]:
@@ -50,7 +50,7 @@ def a_user(installation: Installation, root: tuple[str, Credentials]) -> tuple[C
 
 def live(installation: Installation, account_id: str) -> list:
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
-    return list(installation.services.sessions.live(account_id, now_ms))
+    return list(installation.services.sessions.list_live(account_id, now_ms))
 
 
 def minting(arn: str) -> list[tuple[str, dict[str, str]]]:
@@ -277,7 +277,7 @@ def test_a_name_with_control_characters_forges_no_line_of_the_log(corp, caplog, 
     caplog.set_level(logging.INFO)
     subject = "corp|" + " ".join(name.split())
     for _ in range(5):
-        corp.services.gate.ldap.attempts.failed(subject, "127.0.0.1", wiring.now())
+        corp.services.gate.ldap.throttle.record_failure(subject, "127.0.0.1", wiring.now())
     answer = sign_in(corp, name, "x")
     assert (answer.status, answer.code) == (429, "Throttling")
     assert int(answer.headers["Retry-After"]) > 0

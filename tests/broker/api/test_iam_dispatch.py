@@ -87,7 +87,7 @@ def minimal(shape: Shape | None, path: str = "") -> dict[str, str]:
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_a_new_user_may_call_no_operation_of_iam_and_is_told_who_and_what(quiet, joe, name):
-    operation = model.load().find(name, "2010-05-08")
+    operation = model.load_models().find(name, "2010-05-08")
     answer = quiet.installation.call(name, joe, **minimal(operation.input))
     told = f"User: {quiet.arn('user', 'joe')} is not authorized to perform: iam:{name} on resource: "
     refused(answer, 403, "AccessDenied", told)
@@ -96,7 +96,7 @@ def test_a_new_user_may_call_no_operation_of_iam_and_is_told_who_and_what(quiet,
 
 @pytest.mark.parametrize("action", ["GetAccessKeyInfo", "DecodeAuthorizationMessage", "GetFederationToken"])
 def test_a_new_user_may_call_no_operation_of_the_sts_that_needs_leave(quiet, joe, action):
-    operation = model.load().find(action, "2011-06-15")
+    operation = model.load_models().find(action, "2011-06-15")
     given = minimal(operation.input) | ({"AccessKeyId": "AKIAIOSFODNN7EXAMPLE"} if "Info" in action else {})
     refused(quiet.installation.call(action, joe, **given), 403, "AccessDenied", f"sts:{action} on resource: ")
 
@@ -483,11 +483,11 @@ def test_g21_a_denial_s_record_says_which_statement_denied(admin, installation):
 
 def test_g21_a_change_whose_record_cannot_be_kept_is_not_made(admin, installation):
     """The record is written in the transaction of the change: without its table neither happens."""
-    with installation.store.write(revise=False) as tx:
+    with installation.store.write(bump_revision=False) as tx:
         tx.exec_driver_sql("ALTER TABLE audit_record RENAME TO hidden")
     answer = installation.call("CreateUser", admin.root, UserName="joe")
     refused(answer, 503, "ServiceFailure")
-    with installation.store.write(revise=False) as tx:
+    with installation.store.write(bump_revision=False) as tx:
         tx.exec_driver_sql("ALTER TABLE hidden RENAME TO audit_record")
     refused(installation.call("GetUser", admin.root, UserName="joe"), 404, "NoSuchEntity")
     assert installation.call("CreateUser", admin.root, UserName="joe").status == 200

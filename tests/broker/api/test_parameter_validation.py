@@ -11,7 +11,7 @@ from broker.api.constraints import validate
 from iam import errors as classes
 from iam.errors import AccessDenied, InternalFailure, ServiceError, ServiceUnavailable, ValidationError
 
-API = model.load()
+API = model.load_models()
 ARN = "arn:aws:iam::123456789012:role/demo"
 PATTERN = "Member must satisfy regular expression pattern: "
 NAME_PATTERN = PATTERN + r"[\w+=,.@-]*"
@@ -166,7 +166,7 @@ def test_an_operation_without_input_has_nothing_to_check():
 
 
 def test_letters_separators_and_numbers_are_those_of_unicode():
-    tag_key = model.translated(TAG_KEY)
+    tag_key = model.translate_pattern(TAG_KEY)
     for number in range(sys.maxunicode + 1):
         character = chr(number)
         expected = unicodedata.category(character)[0] in "LZN" or character in "_.:/=+-@"
@@ -176,7 +176,7 @@ def test_letters_separators_and_numbers_are_those_of_unicode():
 @pytest.mark.parametrize("pattern", [r"\p{Lu}+", r"[\p{L}]*", r"[\p{L}\p{N}]+"])
 def test_a_java_class_that_we_cannot_translate_stops_the_start(pattern):
     with pytest.raises(Exception, match="bad escape"):
-        model.translated(pattern)
+        model.translate_pattern(pattern)
 
 
 CLASSES = [

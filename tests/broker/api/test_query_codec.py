@@ -10,7 +10,7 @@ import pytest
 from broker.api import model, query
 from iam.errors import AccessDenied, MalformedInput, MalformedQueryString
 
-API = model.load()
+API = model.load_models()
 ASSUME_ROLE = API.find("AssumeRole", "2011-06-15")
 LDAP = API.find("AssumeRoleWithLDAPIdentity", "2011-06-15")
 SIMULATE = API.find("SimulateCustomPolicy", "2010-05-08")

@@ -17,7 +17,7 @@ from broker.api import model, query
 from broker.api.constraints import validate
 from iam.errors import InvalidInput, ServiceError
 
-API = model.load()
+API = model.load_models()
 LOADER = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
 SERVICES = {name: ServiceModel(LOADER.load_service_model(name, "service-2"), name) for name in ("sts", "iam")}
 OPERATIONS = [

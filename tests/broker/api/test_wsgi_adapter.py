@@ -101,11 +101,11 @@ def environ(peer: str, scheme: str = "http", **more: str) -> dict:
 )
 def test_only_a_trusted_proxy_says_where_a_request_comes_from(peer, forwarded, source):
     more = {} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded}
-    assert wsgi_adapter.read(environ(peer, **more), PROXIES).source_ip == source
+    assert wsgi_adapter.read_request(environ(peer, **more), PROXIES).source_ip == source
 
 
 def test_nobody_is_believed_where_no_proxy_is_trusted():
-    assert wsgi_adapter.read(environ("10.1.2.3", HTTP_X_FORWARDED_FOR="1.1.1.1"), ()).source_ip == "10.1.2.3"
+    assert wsgi_adapter.read_request(environ("10.1.2.3", HTTP_X_FORWARDED_FOR="1.1.1.1"), ()).source_ip == "10.1.2.3"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_nobody_is_believed_where_no_proxy_is_trusted():
 )
 def test_only_a_trusted_proxy_says_that_tls_was_used(peer, scheme, forwarded, secure):
     more = {} if forwarded is None else {"HTTP_X_FORWARDED_PROTO": forwarded}
-    assert wsgi_adapter.read(environ(peer, scheme, **more), PROXIES).secure is secure
+    assert wsgi_adapter.read_request(environ(peer, scheme, **more), PROXIES).secure is secure
 
 
 @pytest.mark.parametrize(("trusted", "source"), [("", "198.51.100.9"), ("198.51.100.0/24", "203.0.113.5")])
@@ -151,7 +151,7 @@ def test_the_settings_name_the_proxies_and_the_record_names_the_client(tmp_path,
     ],
 )
 def test_path_and_query_are_kept_as_they_were_sent(raw, path, query):
-    request = wsgi_adapter.read(environ("127.0.0.1") | {"RAW_URI": raw}, ())
+    request = wsgi_adapter.read_request(environ("127.0.0.1") | {"RAW_URI": raw}, ())
     assert (request.path, request.query) == (path, query)
 
 

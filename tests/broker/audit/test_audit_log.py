@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.audit.log import AuditLog, AuditUnavailable, files, follow, records, verify
+from broker.audit.log import AuditLog, AuditUnavailable, follow, log_files, read_last_records, verify
 
 TEXTS = st.text(max_size=40)
 RECORDS = st.dictionaries(
@@ -101,7 +101,7 @@ def test_the_chain_goes_on_after_a_restart(tmp_path):
         log = AuditLog(tmp_path)
         log.append({"eventName": name, "padding": "x" * 100_000})
         log.close()
-    assert [path.name for path in files(tmp_path)] == ["001.jsonl"]
+    assert [path.name for path in log_files(tmp_path)] == ["001.jsonl"]
     assert verify(log.path).lines == 3
     assert verify(log.path).fault == ""
 
@@ -144,7 +144,7 @@ sys.stdin.read()
         assert mine.path.name == "002.jsonl"
         mine.close()
         other.communicate()
-    assert all(not verify(path).fault for path in files(tmp_path))
+    assert all(not verify(path).fault for path in log_files(tmp_path))
 
 
 def test_only_its_owner_can_read_the_log(log):
@@ -222,9 +222,9 @@ def test_tail_gives_the_newest_of_all_files_in_order(tmp_path):
         logs[number % 2].append({"eventTime": second, "at": 1_893_456_000_000 + number, "n": number})
     for log in logs:
         log.close()
-    assert [record["n"] for record in records(tmp_path, 4)] == [6, 7, 8, 9]
-    assert records(tmp_path, 0) == []
-    assert len(records(tmp_path, 100)) == 10
+    assert [record["n"] for record in read_last_records(tmp_path, 4)] == [6, 7, 8, 9]
+    assert read_last_records(tmp_path, 0) == []
+    assert len(read_last_records(tmp_path, 100)) == 10
 
 
 def test_follow_yields_what_is_written_from_now_on_also_to_new_files(log):

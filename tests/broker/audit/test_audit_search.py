@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.audit.export import as_csv, as_json_lines, line, plain, whole
+from broker.audit.export import as_csv, as_json_lines, escape_unprintable, line, to_pretty_json
 from broker.audit.log import AuditLog
-from broker.audit.query import PLACES, Place, View, Wanted, moment_of
-from broker.audit.search import Search
+from broker.audit.query import FIELD_PATHS, AuditAccess, AuditFilter, LogCursor, timestamp_ms_of
+from broker.audit.search import AuditSearch
 
 ACCOUNTS = ["111122223333", "444455556666", "777788889999"]
 NAMES = ["ann", "Ann", "anna", "jürgen", "JÜRGEN", 'quo"te', "back\\slash", "new\nline", "=cmd", "a.b", ""]
@@ -23,7 +23,7 @@ EVENTS = ["CreateUser", "DeleteUser", "SignIn", "AssumeRole"]
 ERRORS = ["AccessDenied", "Throttling", None]
 SOURCES = ["10.1.2.3", "10.200.0.1", "192.168.0.9", "2001:db8::1", "background"]
 NETWORKS = ["10.0.0.0/8", "10.1.2.3", "10.0.0.0/9", "0.0.0.0/0", "2001:db8::/32"]
-EVERYTHING = View(frozenset(), everything=True)
+EVERYTHING = AuditAccess(frozenset(), all_accounts=True)
 WIDE = 100_000  # milliseconds between two moments, more than lines may stand out of order
 
 
@@ -51,7 +51,7 @@ def records(draw):
 def searches(draw, references=("",)):
     some = st.sampled_from
     after, until = sorted(draw(st.tuples(st.integers(0, 31), st.integers(0, 31))))
-    return Wanted(
+    return AuditFilter(
         reference=draw(some([*references, ""])),
         who=draw(some(["", "", "ann", "ANN", "ürg", 'o"t', "h\\s", "w\nl", "nobody"])),
         event=draw(some(["", "", "user", "SignIn"])),
@@ -67,14 +67,14 @@ def searches(draw, references=("",)):
 @st.composite
 def views(draw):
     seen = draw(st.frozensets(st.sampled_from(ACCOUNTS)))
-    return View(seen, everything=draw(st.sampled_from([False, False, True])))
+    return AuditAccess(seen, all_accounts=draw(st.sampled_from([False, False, True])))
 
 
 def plainly(written, wanted, view):
     """Return what a search shall find, told without needles, chunks or halving: newest first."""
 
     def holds(one, name, wish):
-        texts = (at(one, path) for path in PLACES[name])
+        texts = (at(one, path) for path in FIELD_PATHS[name])
         return not wish or any(isinstance(text, str) and wish.lower() in text.lower() for text in texts)
 
     def from_there(one):
@@ -86,7 +86,7 @@ def plainly(written, wanted, view):
     fitting = [
         one
         for one in written
-        if (view.everything or one["recipientAccountId"] in view.accounts)
+        if (view.all_accounts or one["recipientAccountId"] in view.accounts)
         and wanted.account in ("", one["recipientAccountId"])
         and (one["requestID"].startswith(wanted.reference) or one["eventID"].startswith(wanted.reference))
         and ("errorCode" in one if wanted.error == "*" else holds(one, "error", wanted.error))
@@ -109,7 +109,7 @@ def written(folder, several):
     numbered = []
     for number, mine in enumerate(several, 1):
         with (folder / f"{number:03}.jsonl").open("w") as file:
-            for index, one in enumerate(sorted(mine, key=moment_of)):
+            for index, one in enumerate(sorted(mine, key=timestamp_ms_of)):
                 record = one | {"eventID": f"{number:02}-{index:04}"}
                 file.write(json.dumps(record, separators=(",", ":")) + "\n")
                 numbered.append(record)
@@ -123,14 +123,14 @@ def pages(search, wanted, view, most):
         page = search.find(wanted, view, most=most, before=before)
         assert len(page.records) <= most
         found += page.records
-        if page.older is None:
+        if page.next_cursor is None:
             return found
-        before = Place.parse(str(page.older))
+        before = LogCursor.parse(str(page.next_cursor))
     raise AssertionError("the search comes to no end")
 
 
 def search_in(folder, **more):
-    return Search(folder=Path(folder), pause=lambda: None, **more)
+    return AuditSearch(folder=Path(folder), pause=lambda: None, **more)
 
 
 LOGS = st.lists(st.lists(records(), max_size=25), max_size=4)
@@ -143,7 +143,7 @@ def test_no_record_of_another_account_comes_back_whatever_is_asked(data, several
         there = written(Path(folder), several)
         wanted = data.draw(searches([one["requestID"][:8] for one in there]))
         for one in pages(search_in(folder), wanted, view, 7):
-            assert view.everything or one["recipientAccountId"] in view.accounts
+            assert view.all_accounts or one["recipientAccountId"] in view.accounts
 
 
 @settings(max_examples=150, deadline=None)
@@ -153,18 +153,18 @@ def test_a_search_finds_what_reading_everything_finds_newest_first(data, several
         there = written(Path(folder), several)
         wanted = data.draw(searches([one["requestID"][:8] for one in there]))
         expected = plainly(there, wanted, view)
-        chunk, most_read = (
+        chunk, max_bytes_read = (
             data.draw(st.sampled_from([64, 300, 1000, 10**6])),
             data.draw(st.sampled_from([1, 2000, 10**9])),
         )
-        search = search_in(folder, chunk=chunk, most_read=most_read)
+        search = search_in(folder, chunk=chunk, max_bytes_read=max_bytes_read)
         assert [one["eventID"] for one in pages(search, wanted, view, data.draw(st.integers(1, 30)))] == expected
 
 
 @given(searches(), records())
 def test_a_line_that_fits_holds_every_needle(wanted, record):
     text = json.dumps(record, separators=(",", ":")).lower().encode()
-    if wanted.fits(record):
+    if wanted.matches(record):
         assert all(needle in text for needle in wanted.needles())
 
 
@@ -181,38 +181,40 @@ def lines(folder, name="001.jsonl", *, count=1000, **more):
 def test_what_the_log_writes_is_found(tmp_path):
     log = AuditLog(tmp_path, flush_ms=10)
     log.append({"at": 5, "eventID": "1", "eventName": "SignIn", "recipientAccountId": ACCOUNTS[0]})
-    found = search_in(tmp_path).find(Wanted(event="signin"), EVERYTHING, most=10)
+    found = search_in(tmp_path).find(AuditFilter(event="signin"), EVERYTHING, most=10)
     log.close()
     assert [one["seq"] for one in found.records] == [1]
-    assert found.older is None
+    assert found.next_cursor is None
 
 
 def test_an_empty_folder_has_nothing(tmp_path):
-    assert search_in(tmp_path / "none").find(Wanted(), EVERYTHING, most=10).records == ()
+    assert search_in(tmp_path / "none").find(AuditFilter(), EVERYTHING, most=10).records == ()
 
 
 def test_a_search_that_reads_too_much_stops_and_says_how_far_it_came(tmp_path):
     lines(tmp_path)
-    search = search_in(tmp_path, chunk=1000, most_read=5000)
-    found = search.find(Wanted(who="nobody"), EVERYTHING, most=10)
+    search = search_in(tmp_path, chunk=1000, max_bytes_read=5000)
+    found = search.find(AuditFilter(who="nobody"), EVERYTHING, most=10)
     assert found.records == ()
-    assert 900 * WIDE < found.cut < 999 * WIDE
-    further = search.find(Wanted(who="nobody"), EVERYTHING, most=10, before=found.older)
-    assert further.cut < found.cut
+    assert 900 * WIDE < found.searched_back_to < 999 * WIDE
+    further = search.find(AuditFilter(who="nobody"), EVERYTHING, most=10, before=found.next_cursor)
+    assert further.searched_back_to < found.searched_back_to
 
 
 def test_others_go_on_between_two_chunks(tmp_path):
     lines(tmp_path)
     size, pauses = (tmp_path / "001.jsonl").stat().st_size, []
-    Search(folder=tmp_path, pause=lambda: pauses.append(1), chunk=1000).find(Wanted(who="no"), EVERYTHING, most=10)
+    AuditSearch(folder=tmp_path, pause=lambda: pauses.append(1), chunk=1000).find(
+        AuditFilter(who="no"), EVERYTHING, most=10
+    )
     assert len(pauses) >= size // 1000
 
 
 def test_a_search_that_has_enough_reads_no_further(tmp_path):
     lines(tmp_path)
     pauses = []
-    search = Search(folder=tmp_path, pause=lambda: pauses.append(1), chunk=2000)
-    assert len(search.find(Wanted(), EVERYTHING, most=5).records) == 5
+    search = AuditSearch(folder=tmp_path, pause=lambda: pauses.append(1), chunk=2000)
+    assert len(search.find(AuditFilter(), EVERYTHING, most=5).records) == 5
     assert len(pauses) < 3
 
 
@@ -221,8 +223,8 @@ def test_a_search_for_the_past_begins_there(tmp_path):
         for number in range(40_000):
             file.write(f'{{"at":{WIDE * number},"eventID":"{number:05}","pad":"{"x" * 60}"}}\n')
     pauses = []
-    search = Search(folder=tmp_path, pause=lambda: pauses.append(1))
-    found = search.find(Wanted(until=WIDE * 20_000), EVERYTHING, most=3)
+    search = AuditSearch(folder=tmp_path, pause=lambda: pauses.append(1))
+    found = search.find(AuditFilter(until=WIDE * 20_000), EVERYTHING, most=3)
     assert [one["eventID"] for one in found.records] == ["19999", "19998", "19997"]
     assert len(pauses) <= 3
 
@@ -233,25 +235,28 @@ def test_damaged_lines_and_half_lines_are_passed_over(tmp_path):
         file.write(
             b'\xff\xfe{"at":5\n[1,2]\n"text"\n\n{"at":"later","eventID":"odd","recipientAccountId":["1"]}\n{"at":9'
         )
-    found = search_in(tmp_path).find(Wanted(), EVERYTHING, most=10)
+    found = search_in(tmp_path).find(AuditFilter(), EVERYTHING, most=10)
     assert [one["eventID"] for one in found.records] == ["00002", "00001", "odd", "00000"]
-    assert search_in(tmp_path).find(Wanted(), View(frozenset(ACCOUNTS)), most=10).records[-1]["eventID"] == "00000"
+    assert (
+        search_in(tmp_path).find(AuditFilter(), AuditAccess(frozenset(ACCOUNTS)), most=10).records[-1]["eventID"]
+        == "00000"
+    )
 
 
 def test_a_record_longer_than_a_chunk_is_found_whole(tmp_path):
     lines(tmp_path, count=3, requestParameters={"userName": "long", "text": "y" * 10_000})
-    found = search_in(tmp_path, chunk=512).find(Wanted(who="LONG"), EVERYTHING, most=10)
+    found = search_in(tmp_path, chunk=512).find(AuditFilter(who="LONG"), EVERYTHING, most=10)
     assert [len(one["requestParameters"]["text"]) for one in found.records] == [10_000] * 3
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "002.jsonl").symlink_to(tmp_path / "nowhere")
-    assert search_in(tmp_path).find(Wanted(), EVERYTHING, most=1).unreadable == ("002.jsonl",)
+    assert search_in(tmp_path).find(AuditFilter(), EVERYTHING, most=1).unreadable == ("002.jsonl",)
 
 
 @pytest.mark.parametrize("text", ["", "5", "x.y", "-1.a", "1" * 16 + ".a", "٣.a"])
 def test_what_is_no_place_is_none(text):
-    assert Place.parse(text) is None
+    assert LogCursor.parse(text) is None
 
 
 # --- as people read them ----------------------------------------------------------------------------------------------
@@ -259,7 +264,7 @@ def test_what_is_no_place_is_none(text):
 
 @given(st.dictionaries(st.text(max_size=9), st.recursive(st.none() | st.text() | st.integers(), st.lists), max_size=4))
 def test_whatever_a_record_holds_it_can_be_shown_and_written(record):
-    whole(record).encode()
+    to_pretty_json(record).encode()
     line(record)
     as_csv([record]).encode()
     assert [json.loads(one) for one in as_json_lines([record]).splitlines()] == [record]
@@ -272,14 +277,14 @@ def test_no_cell_of_a_table_begins_as_a_formula(text):
 
 
 def test_signs_that_disguise_a_text_are_written_out():
-    assert plain("a\u202eb\x1b[2J\u200bü\n") == "a\\u202eb\\u001b[2J\\u200bü\n"
+    assert escape_unprintable("a\u202eb\x1b[2J\u200bü\n") == "a\\u202eb\\u001b[2J\\u200bü\n"
 
 
 def test_a_very_long_record_is_cut_on_the_page():
-    assert len(whole({"a": "x" * 100_000})) < 21_000
+    assert len(to_pretty_json({"a": "x" * 100_000})) < 21_000
 
 
 def test_the_filters_that_are_set_are_told():
-    wanted = Wanted(who="ann", source=ip_network("10.0.0.0/8"), after=0)
+    wanted = AuditFilter(who="ann", source=ip_network("10.0.0.0/8"), after=0)
     assert wanted.told() == {"who": "ann", "source": "10.0.0.0/8", "after": "0"}
     assert replace(wanted, who="").told() == {"source": "10.0.0.0/8", "after": "0"}

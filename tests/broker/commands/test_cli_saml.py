@@ -15,7 +15,7 @@ from support.web_server import web_server
 
 from broker.cli import main
 from broker.config.settings import Settings
-from broker.providers.saml.metadata_refresh import next_after
+from broker.providers.saml.metadata_refresh import refresh_interval
 from broker.runtime.fetch import Fetcher
 from broker.wiring import fetcher
 from iam.saml.metadata import read_metadata
@@ -204,7 +204,7 @@ def test_of_two_workers_one_asks(world, fedgate, server):
 
 def test_how_long_metadata_is_kept():
     def kept(attributes, now):
-        return next_after(read_metadata(metadata(attributes=attributes).encode(), now=now), now)
+        return refresh_interval(read_metadata(metadata(attributes=attributes).encode(), now=now), now)
 
     assert kept("", NOW) == timedelta(hours=6)
     assert kept(' cacheDuration="PT2H"', NOW) == timedelta(hours=2)

@@ -41,7 +41,7 @@ def app(installation, person, name="phone"):
     with installation.store.write() as tx:
         code = totp.code_at(SEED, totp.step_at(now))
         made = factors.add_totp(tx, person, name, SEED, code, now, vault, wiring.random)
-        factors.new_recovery_codes(tx, person, now, wiring.random)
+        factors.replace_recovery_codes(tx, person, now, wiring.random)
     return made
 
 

@@ -12,7 +12,7 @@ from broker.config.settings import (
     DIRECTORY_SETTINGS,
     Settings,
     SettingsError,
-    described,
+    describe_settings,
     embedded_socket,
     parse_master_key,
 )
@@ -312,12 +312,12 @@ def test_every_setting_stands_in_the_reference_as_the_program_describes_it():
     page = (ROOT / "docs" / "reference" / "settings.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`)? ?\| `(\w+)` \| (.*) \|$", page, re.MULTILINE)
     assert [(key, default.replace("\\|", "|"), variable, text) for key, default, variable, text in rows] == [
-        (one.key, one.default, one.variable, one.description) for one in described()
+        (one.key, one.default, one.variable, one.description) for one in describe_settings()
     ]
 
 
 def test_no_two_settings_have_the_same_variable():
-    variables = [one.variable for one in described()]
+    variables = [one.variable for one in describe_settings()]
     assert len(set(variables)) == len(variables)
     assert variable_of(("redis", "url")) == "FEDGATE_REDIS_URL"
 

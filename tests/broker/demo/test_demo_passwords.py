@@ -10,7 +10,7 @@ from support.directories import running_demo_directory
 from broker.demo.passwords import PasswordModify, with_password
 from broker.demo.people import BASE, LDIF, SERVICE, people, read_ldif, service_password
 from broker.demo.provider import demo_config
-from broker.providers.ldap.passwords import Change
+from broker.providers.ldap.passwords import PasswordChangeStatus
 
 ALICE = f"uid=alice,ou=people,{BASE}"
 OLD, NEW = "wonderland-1865", "through-the-looking-glass"
@@ -44,7 +44,7 @@ def bound(url, dn, password):
 
 def test_who_must_change_the_password_does_and_then_signs_in(opened, ldif):
     assert opened.authenticate("alice", OLD).changeable
-    assert opened.change_password("alice", OLD, NEW).change is Change.CHANGED
+    assert opened.change_password("alice", OLD, NEW).change is PasswordChangeStatus.CHANGED
     assert opened.authenticate("alice", NEW).name == "alice"
     assert opened.authenticate("alice", OLD).reason == "wrong password"
     assert next(person.password for person in people(ldif) if person.name == "alice") == NEW
@@ -52,8 +52,8 @@ def test_who_must_change_the_password_does_and_then_signs_in(opened, ldif):
 
 
 def test_anybody_may_change_their_own_password_and_no_other(opened, url):
-    assert opened.change_password("bob", "wrong", NEW).change is Change.REFUSED
-    assert opened.change_password("bob", "builder-can-we-fix-it", NEW).change is Change.CHANGED
+    assert opened.change_password("bob", "wrong", NEW).change is PasswordChangeStatus.REFUSED
+    assert opened.change_password("bob", "builder-can-we-fix-it", NEW).change is PasswordChangeStatus.CHANGED
     bob = bound(url, f"uid=bob,ou=people,{BASE}", NEW)
     assert not bob.extend.standard.modify_password(user=ALICE, old_password=OLD, new_password=NEW)
     assert bob.result["description"] == "insufficientAccessRights"
@@ -82,7 +82,7 @@ def test_no_new_password_is_made_up(url):
 
 def test_a_file_that_cannot_be_written_keeps_the_old_password(opened, ldif):
     (ldif.parent / "people.new").mkdir()
-    assert opened.change_password("bob", "builder-can-we-fix-it", NEW).change is Change.IMPOSSIBLE
+    assert opened.change_password("bob", "builder-can-we-fix-it", NEW).change is PasswordChangeStatus.IMPOSSIBLE
     assert opened.authenticate("bob", "builder-can-we-fix-it").name == "bob"
 
 

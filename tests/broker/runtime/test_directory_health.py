@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from broker.runtime.directory_health import Health, State, health
+from broker.runtime.directory_health import DirectoryHealth, DirectoryState, check_directories
 from sts.identity import ProviderUnavailable
 
 
@@ -30,35 +30,41 @@ def still():
 @pytest.mark.parametrize(
     ("directory", "state", "error"),
     [
-        (Directory(lambda: None), State.GOOD, ""),
-        (raising(ProviderUnavailable("ldap://x: refused")), State.AWAY, "ProviderUnavailable"),
-        (raising(ProviderUnavailable("certificate", security=True)), State.UNTRUSTED, "ProviderUnavailable"),
-        (raising(OSError("secret of the service account")), State.BROKEN, "OSError"),
+        (Directory(lambda: None), DirectoryState.GOOD, ""),
+        (raising(ProviderUnavailable("ldap://x: refused")), DirectoryState.AWAY, "ProviderUnavailable"),
+        (raising(ProviderUnavailable("certificate", security=True)), DirectoryState.UNTRUSTED, "ProviderUnavailable"),
+        (raising(OSError("secret of the service account")), DirectoryState.BROKEN, "OSError"),
     ],
 )
 def test_a_state_is_a_word_and_the_class_of_the_error(directory, state, error):
-    assert health({"corp": directory}, still) == (Health("corp", state, error, 0),)
+    assert check_directories({"corp": directory}, still) == (DirectoryHealth("corp", state, error, 0),)
 
 
 def test_no_directory_has_no_state():
-    assert health({}, still) == ()
+    assert check_directories({}, still) == ()
 
 
 def test_directories_are_asked_at_the_same_time():
     meeting = threading.Barrier(3, timeout=10)
-    found = health({name: Directory(meeting.wait) for name in "cab"}, still)
-    assert [(one.name, one.state) for one in found] == [("a", State.GOOD), ("b", State.GOOD), ("c", State.GOOD)]
+    found = check_directories({name: Directory(meeting.wait) for name in "cab"}, still)
+    assert [(one.name, one.state) for one in found] == [
+        ("a", DirectoryState.GOOD),
+        ("b", DirectoryState.GOOD),
+        ("c", DirectoryState.GOOD),
+    ]
 
 
 def test_a_directory_that_takes_too_long_is_not_waited_for():
     answer = threading.Event()
     try:
-        slow, quick = health({"slow": Directory(answer.wait), "zip": Directory(lambda: None)}, still, at_most=0.05)
+        slow, quick = check_directories(
+            {"slow": Directory(answer.wait), "zip": Directory(lambda: None)}, still, at_most=0.05
+        )
     finally:
         answer.set()
-    assert (slow, quick.state) == (Health("slow", State.SLOW, "", 50), State.GOOD)
+    assert (slow, quick.state) == (DirectoryHealth("slow", DirectoryState.SLOW, "", 50), DirectoryState.GOOD)
 
 
 def test_what_an_answer_took_is_told():
-    (one,) = health({"corp": Directory(lambda: time.sleep(0.02))}, time.monotonic)
+    (one,) = check_directories({"corp": Directory(lambda: time.sleep(0.02))}, time.monotonic)
     assert one.took >= 20

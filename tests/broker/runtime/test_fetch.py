@@ -10,7 +10,7 @@ from ipaddress import ip_network
 import pytest
 from support.web_server import web_server
 
-from broker.runtime.fetch import Fetcher, NotFetched
+from broker.runtime.fetch import Fetcher, FetchError
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
@@ -33,7 +33,7 @@ def fetcher(server):
 
 
 def refusal(fetcher, url):
-    with pytest.raises(NotFetched) as refused:
+    with pytest.raises(FetchError) as refused:
         fetcher.get(url)
     return str(refused.value)
 
@@ -144,7 +144,7 @@ from gevent import monkey
 monkey.patch_all()
 import socket, ssl, sys, threading, time
 from ipaddress import ip_network
-from broker.runtime.fetch import Fetcher, NotFetched
+from broker.runtime.fetch import Fetcher, FetchError
 
 listening = socket.create_server(("127.0.0.1", 0))
 
@@ -165,7 +165,7 @@ fetcher = Fetcher(ssl.create_default_context(), (ip_network("127.0.0.0/8"),), wi
 start = time.monotonic()
 try:
     fetcher.get(f"https://127.0.0.1:{listening.getsockname()[1]}/")
-except NotFetched as error:
+except FetchError as error:
     print(error)
 print(time.monotonic() - start)
 """

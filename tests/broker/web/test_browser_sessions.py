@@ -14,7 +14,7 @@ from support.saml_world import Still
 from support.servers import free_port
 
 from broker import wiring
-from broker.sessions.browser import Begun, BrowserSession, BrowserSessions, Client
+from broker.sessions.browser import BrowserSession, BrowserSessions, Client, IdpRequest
 from iam.errors import ServiceUnavailable
 from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 
@@ -71,20 +71,20 @@ IDENTITIES = (
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(identity=IDENTITIES, renewal=TEXTS, mfa_at=st.none() | MOMENTS, agent=TEXTS)
-def test_whoever_signs_in_is_found_as_they_were(sessions, identity, renewal, mfa_at, agent):
-    token, session = sessions.open(identity, renewal, mfa_at=mfa_at, client=Client("::1", agent))
+@given(identity=IDENTITIES, refresh_state=TEXTS, mfa_at=st.none() | MOMENTS, agent=TEXTS)
+def test_whoever_signs_in_is_found_as_they_were(sessions, identity, refresh_state, mfa_at, agent):
+    token, session = sessions.open(identity, refresh_state, mfa_at=mfa_at, client=Client("::1", agent))
     assert sessions.find(token) == session
     assert session in sessions.of_person(identity.person)
-    assert (session.identity, session.renewal, session.mfa_at) == (identity, renewal, mfa_at)
+    assert (session.identity, session.refresh_state, session.mfa_at) == (identity, refresh_state, mfa_at)
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(identity=IDENTITIES, way=TEXTS, memo=TEXTS)
-def test_whoever_has_one_thing_more_to_do_is_found_as_they_were(sessions, identity, way, memo):
-    token, waiting = sessions.wait("prove", identity, way, memo)
-    assert sessions.waiting(token) == waiting
-    assert (waiting.identity, waiting.return_to, waiting.memo) == (identity, way, memo)
+@given(identity=IDENTITIES, way=TEXTS, refresh_state=TEXTS)
+def test_whoever_has_one_thing_more_to_do_is_found_as_they_were(sessions, identity, way, refresh_state):
+    token, waiting = sessions.start_pending_login("prove", identity, way, refresh_state)
+    assert sessions.find_pending_login(token) == waiting
+    assert (waiting.identity, waiting.return_to, waiting.refresh_state) == (identity, way, refresh_state)
     assert waiting.opened_at == sessions.now()
 
 
@@ -97,7 +97,7 @@ def test_no_two_sessions_have_one_token_and_none_has_its_form_token_in_its_cooki
 
 def test_whoever_reads_redis_can_be_nobody(sessions, redis):
     token, session = sessions.open(ALICE, "sealed", client=CHROME)
-    waiting, _ = sessions.wait("prove", ALICE, "/portal")
+    waiting, _ = sessions.start_pending_login("prove", ALICE, "/portal")
     kept = " ".join(redis.keys()) + " ".join(
         redis.get(key) for key in redis.keys("*:session:*") + redis.keys("*:waiting:*")
     )
@@ -112,7 +112,7 @@ def test_whoever_reads_redis_can_be_nobody(sessions, redis):
 def test_any_other_token_is_nobodys(sessions, token):
     sessions.open(ALICE)
     assert sessions.find(token) is None
-    assert sessions.waiting(token) is None
+    assert sessions.find_pending_login(token) is None
 
 
 def test_a_long_name_of_a_browser_is_cut(sessions):
@@ -129,9 +129,9 @@ def test_what_another_version_wrote_is_nobodys_and_goes(sessions, redis, text):
         assert sessions.of_person(ALICE.person) == ()
         assert sessions.find(token) is None
         assert not redis.exists(session.key)
-    waiting, memory = sessions.wait("prove", ALICE, "/portal")
+    waiting, memory = sessions.start_pending_login("prove", ALICE, "/portal")
     redis.set(memory.key, text)
-    assert sessions.waiting(waiting) is None
+    assert sessions.find_pending_login(waiting) is None
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def test_a_session_ends_at_its_limit_whatever_it_does(sessions, clock):
     assert sessions.find(token) == session
     clock.advance(seconds=1)
     assert sessions.of_person(ALICE.person) == ()
-    assert sessions.everybodys(10) == ()
+    assert sessions.newest(10) == ()
     assert sessions.find(token) is None
 
 
@@ -170,16 +170,16 @@ def test_a_session_ends_when_the_provider_says_where_that_is_sooner(sessions, cl
 def test_a_session_that_was_ended_stays_ended(sessions):
     token, session = sessions.open(ALICE)
     sessions.end(session)
-    sessions.renew(replace(session, renewal="more"))
+    sessions.update(replace(session, refresh_state="more"))
     assert sessions.find(token) is None
     assert sessions.of_person(ALICE.person) == ()
-    assert sessions.everybodys(10) == ()
+    assert sessions.newest(10) == ()
 
 
 def test_what_a_provider_now_says_of_somebody_is_kept(sessions):
     token, session = sessions.open(ALICE)
-    sessions.renew(replace(session, renewal="more"))
-    assert sessions.find(token) == replace(session, renewal="more")
+    sessions.update(replace(session, refresh_state="more"))
+    assert sessions.find(token) == replace(session, refresh_state="more")
 
 
 def test_a_second_factor_begins_the_session_anew_and_makes_it_no_longer(sessions, clock):
@@ -209,13 +209,13 @@ def test_of_many_second_factors_of_one_session_one_begins_it_anew(sessions, cloc
 
 
 def test_who_waits_is_forgotten_with_all_who_wait_as_the_same_person(sessions, redis):
-    tokens = [sessions.wait("prove", ALICE, "/portal")[0] for _ in range(2)]
-    others, _ = sessions.wait("prove", BOB, "/portal")
-    sessions.end_waiting_of(ALICE.person)
-    assert [sessions.waiting(one) for one in tokens] == [None, None]
-    assert sessions.waiting(others).identity == BOB
+    tokens = [sessions.start_pending_login("prove", ALICE, "/portal")[0] for _ in range(2)]
+    others, _ = sessions.start_pending_login("prove", BOB, "/portal")
+    sessions.end_pending_logins_of(ALICE.person)
+    assert [sessions.find_pending_login(one) for one in tokens] == [None, None]
+    assert sessions.find_pending_login(others).identity == BOB
     assert 0 < redis.ttl(redis.keys("*:waiting-of:*")[0]) <= 600
-    sessions.end_waiting_of(ALICE.person)
+    sessions.end_pending_logins_of(ALICE.person)
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------
@@ -226,10 +226,10 @@ def test_a_persons_sessions_are_theirs_alone_and_the_newest_stands_first(session
         sessions.open(ALICE, str(number))
         sessions.open(BOB)
         clock.advance(seconds=1)
-    assert [one.renewal for one in sessions.of_person(ALICE.person)] == ["2", "1", "0"]
+    assert [one.refresh_state for one in sessions.of_person(ALICE.person)] == ["2", "1", "0"]
     assert sessions.of_person("ldap-provider/corp|nobody") == ()
-    assert len(sessions.everybodys(10)) == 6
-    assert {one.renewal for one in sessions.everybodys(2)} == {"2", ""}
+    assert len(sessions.newest(10)) == 6
+    assert {one.refresh_state for one in sessions.newest(2)} == {"2", ""}
 
 
 def test_the_newest_of_all_are_shown_even_where_others_ended_by_themselves(redis, clock):
@@ -239,7 +239,7 @@ def test_the_newest_of_all_are_shown_even_where_others_ended_by_themselves(redis
     for _ in range(30):
         passing.open(BOB)
     time.sleep(0.01)
-    assert [one.identity for one in lasting.everybodys(5)] == [ALICE]
+    assert [one.identity for one in lasting.newest(5)] == [ALICE]
 
 
 def test_a_program_that_signs_in_every_minute_fills_no_memory(redis, clock):
@@ -247,17 +247,17 @@ def test_a_program_that_signs_in_every_minute_fills_no_memory(redis, clock):
     for _ in range(200):
         sessions.open(ALICE)
         time.sleep(0.001)
-    assert redis.hlen(sessions._person(ALICE.person)) < 60
+    assert redis.hlen(sessions._person_key(ALICE.person)) < 60
 
 
 def test_sessions_are_ended_by_the_index_that_the_provider_knows(sessions):
     tokens = {index: sessions.open(replace(ALICE, session_index=index))[0] for index in ("a", "b", None)}
-    keys = sessions.of(ALICE.provider, ALICE.subject, ("a",))
+    keys = sessions.keys_of(ALICE.provider, ALICE.subject, ("a",))
     assert sessions.end_all(ALICE.provider, ALICE.subject, keys) == 2, "one without an index may be meant as well"
     assert {index: sessions.find(token) is not None for index, token in tokens.items()} == {
         "a": False, "b": True, None: False
     }  # fmt: skip
-    assert sessions.end_all(ALICE.provider, ALICE.subject, sessions.of(ALICE.provider, ALICE.subject, ())) == 1
+    assert sessions.end_all(ALICE.provider, ALICE.subject, sessions.keys_of(ALICE.provider, ALICE.subject, ())) == 1
     assert sessions.end_all(ALICE.provider, ALICE.subject, ()) == 0
 
 
@@ -281,43 +281,43 @@ def at_once(work, many=8):
 
 
 def test_of_many_that_do_what_was_missing_one_gets_in(sessions):
-    token, _ = sessions.wait("prove", ALICE, "/portal")
-    waiting = sessions.waiting(token)
-    assert sorted(at_once(lambda: sessions.end_waiting(waiting))) == [False] * 7 + [True]
-    assert sessions.waiting(token) is None
+    token, _ = sessions.start_pending_login("prove", ALICE, "/portal")
+    waiting = sessions.find_pending_login(token)
+    assert sorted(at_once(lambda: sessions.consume_pending_login(waiting))) == [False] * 7 + [True]
+    assert sessions.find_pending_login(token) is None
 
 
 def test_of_many_answers_to_one_request_one_counts(sessions):
-    begun = Begun("arn", sessions.browser_of("cookie"), "relay", "/portal", "nonce", "verifier")
-    sessions.begin("id", begun)
-    assert sessions.begun("id") == begun
-    assert sorted(at_once(lambda: sessions.finish("id"))) == [False] * 7 + [True]
-    assert sessions.begun("id") is None
+    begun = IdpRequest("arn", sessions.hash_browser_cookie("cookie"), "relay", "/portal", "nonce", "verifier")
+    sessions.save_idp_request("id", begun)
+    assert sessions.find_idp_request("id") == begun
+    assert sorted(at_once(lambda: sessions.consume_idp_request("id"))) == [False] * 7 + [True]
+    assert sessions.find_idp_request("id") is None
 
 
 def test_of_many_that_send_one_form_one_answers_it(sessions):
-    assert sorted(at_once(lambda: sessions.claim("form", 60))) == [False] * 7 + [True]
-    assert sessions.answered("form") == "", "the answer is under way"
-    sessions.answer("form", "sealed", anew=False)
-    assert sessions.answered("form") == "sealed"
-    assert not sessions.claim("form", 60)
+    assert sorted(at_once(lambda: sessions.claim_form("form", 60))) == [False] * 7 + [True]
+    assert sessions.find_form_response("form") == "", "the answer is under way"
+    sessions.store_form_response("form", "sealed", anew=False)
+    assert sessions.find_form_response("form") == "sealed"
+    assert not sessions.claim_form("form", 60)
 
 
 def test_a_form_whose_answer_broke_off_can_be_sent_anew(sessions):
-    assert sessions.claim("form", 60)
-    sessions.disclaim("form")
-    assert sessions.answered("form") is None
-    assert sessions.claim("form", 60)
+    assert sessions.claim_form("form", 60)
+    sessions.release_form("form")
+    assert sessions.find_form_response("form") is None
+    assert sessions.claim_form("form", 60)
 
 
 def test_an_answer_is_kept_for_a_while_and_the_mark_as_long_as_it_was_asked_for(sessions, redis):
     for form, anew, least in (("lasting", False, 3590), ("passing", True, 20)):
-        sessions.claim(form, 3600)
-        sessions.answer(form, "sealed", anew=anew)
-        assert least < redis.ttl(sessions._sent(form)) <= (30 if anew else 3600)
-        assert 20 < redis.ttl(sessions._answer(form)) <= 30
-    redis.delete(sessions._answer("lasting"))
-    assert sessions.answered("lasting") is None
+        sessions.claim_form(form, 3600)
+        sessions.store_form_response(form, "sealed", anew=anew)
+        assert least < redis.ttl(sessions._sent_key(form)) <= (30 if anew else 3600)
+        assert 20 < redis.ttl(sessions._answer_key(form)) <= 30
+    redis.delete(sessions._answer_key("lasting"))
+    assert sessions.find_form_response("lasting") is None
 
 
 # --- without Redis ----------------------------------------------------------------------------------------------------
@@ -327,21 +327,21 @@ ASKED = {
     "open": lambda sessions: sessions.open(ALICE),
     "find": lambda sessions: sessions.find("A" * 43),
     "step_up": lambda sessions: sessions.step_up(GONE, NOW),
-    "renew": lambda sessions: sessions.renew(GONE),
+    "renew": lambda sessions: sessions.update(GONE),
     "end": lambda sessions: sessions.end(GONE),
-    "of": lambda sessions: sessions.of("p", "s", ()),
+    "of": lambda sessions: sessions.keys_of("p", "s", ()),
     "of_person": lambda sessions: sessions.of_person("p|s"),
-    "everybodys": lambda sessions: sessions.everybodys(1),
-    "wait": lambda sessions: sessions.wait("prove", ALICE, "/portal"),
-    "waiting": lambda sessions: sessions.waiting("A" * 43),
-    "end_waiting_of": lambda sessions: sessions.end_waiting_of("p|s"),
-    "begin": lambda sessions: sessions.begin("id", Begun("p", "b", "r")),
-    "begun": lambda sessions: sessions.begun("id"),
-    "finish": lambda sessions: sessions.finish("id"),
-    "claim": lambda sessions: sessions.claim("form", 60),
-    "answer": lambda sessions: sessions.answer("form", "x", anew=False),
-    "answered": lambda sessions: sessions.answered("form"),
-    "disclaim": lambda sessions: sessions.disclaim("form"),
+    "everybodys": lambda sessions: sessions.newest(1),
+    "wait": lambda sessions: sessions.start_pending_login("prove", ALICE, "/portal"),
+    "waiting": lambda sessions: sessions.find_pending_login("A" * 43),
+    "end_waiting_of": lambda sessions: sessions.end_pending_logins_of("p|s"),
+    "begin": lambda sessions: sessions.save_idp_request("id", IdpRequest("p", "b", "r")),
+    "begun": lambda sessions: sessions.find_idp_request("id"),
+    "finish": lambda sessions: sessions.consume_idp_request("id"),
+    "claim": lambda sessions: sessions.claim_form("form", 60),
+    "answer": lambda sessions: sessions.store_form_response("form", "x", anew=False),
+    "answered": lambda sessions: sessions.find_form_response("form"),
+    "disclaim": lambda sessions: sessions.release_form("form"),
 }
 
 

@@ -29,14 +29,14 @@ from support.signed_in_world import (
 )
 
 from broker.demo.people import BASE
-from broker.providers.ldap.passwords import Change, ChangeOutcome
+from broker.providers.ldap.passwords import PasswordChangeResult, PasswordChangeStatus
 from broker.signin.throttle import PER_NAME
-from broker.web.account.password_change import told_of
-from broker.web.account.password_rules import sentence
+from broker.web.account.password_change import change_message
+from broker.web.account.password_rules import policy_violation_message
 from iam.credentials import password_change
 from iam.errors import PasswordPolicyViolation
 from iam.operations.credentials.password_policy import DefaultPasswordPolicy, PasswordPolicy, require_strong
-from iam.operations.credentials.passwords import hash_of
+from iam.operations.credentials.passwords import hash_password
 
 PEOPLE = f"ou=people,{BASE}"
 OLD, NEXT = "old-and-well-known", "new-and-still-secret"
@@ -212,10 +212,14 @@ def test_an_expired_password_without_grace_cannot_be_changed_and_only_its_owner_
 
 
 def test_every_outcome_has_a_sentence_of_its_own_and_a_status():
-    answers = {one: told_of(ChangeOutcome(one)) for one in Change if one is not Change.CHANGED}
+    answers = {
+        one: change_message(PasswordChangeResult(one))
+        for one in PasswordChangeStatus
+        if one is not PasswordChangeStatus.CHANGED
+    }
     assert all(answer.text.endswith(".") and answer.code >= 400 for answer in answers.values())
-    assert answers[Change.REFUSED].text == WRONG
-    assert answers[Change.UNKNOWN].code == 503
+    assert answers[PasswordChangeStatus.REFUSED].text == WRONG
+    assert answers[PasswordChangeStatus.UNKNOWN].code == 503
 
 
 @pytest.mark.parametrize("username", ["nobody", "twin", "*", "locked out"])
@@ -401,7 +405,7 @@ def test_whatever_a_policy_objects_to_has_a_sentence_of_the_page(policy, passwor
     try:
         require_strong(policy, password, ("ann", None))
     except PasswordPolicyViolation as error:
-        assert sentence(error.message).startswith("The new password ")  # noqa: PT017 - one of two ends
+        assert policy_violation_message(error.message).startswith("The new password ")  # noqa: PT017 - one of two ends
 
 
 @pytest.mark.parametrize("repeated", ["", "another one", NEW + " "])
@@ -433,7 +437,9 @@ def test_of_two_changes_at_once_one_is_made(account):
     account.admin.do("UpdateAccountPasswordPolicy", AllowUsersToChangePassword="true")
     with account.installation.store.read() as tx:
         present = password_change.of_user(tx, HOME, account.user_id("Ann"), account.clock())
-    made = [hash_of(new, account.installation.services.gate.random) for new in ("First of two, 1", "Second of two, 2")]
+    made = [
+        hash_password(new, account.installation.services.gate.random) for new in ("First of two, 1", "Second of two, 2")
+    ]
     written = []
     for new in made:
         with account.installation.store.write() as tx:

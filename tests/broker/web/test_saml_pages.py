@@ -26,8 +26,8 @@ from broker import wiring
 from broker.providers.saml import service_keys
 from iam.errors import DeleteConflict
 from iam.saml.metadata import MD
-from iam.saml.signature import BadSignature, read_signature, verifies
-from iam.saml.xml import read
+from iam.saml.signature import BadSignature, is_signed_by, read_signature
+from iam.saml.xml import parse_xml
 from iam.store.schema import saml_provider
 from iam.store.store import revoke
 
@@ -110,7 +110,7 @@ def records(world):
 def test_our_metadata_is_signed_and_says_what_an_identity_provider_needs(world, browser):
     answer = browser.get(f"{BASE}/metadata")
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/samlmetadata+xml")
-    root = read(answer.body)
+    root = parse_xml(answer.body)
     assert root.get("entityID") == ENTITY
     (sp,) = root.iter(f"{MD}SPSSODescriptor")
     assert (sp.get("AuthnRequestsSigned"), sp.get("WantAssertionsSigned")) == ("true", "true")
@@ -133,14 +133,14 @@ def test_a_new_key_is_published_first_and_signs_later_and_the_old_one_goes_then(
         new_id = service_keys.rotate(tx, vault, now=world.clock(), random=wiring.random, signs_from=in_a_week)
 
     def published():
-        root = read(browser.get(f"{BASE}/metadata").body)
+        root = parse_xml(browser.get(f"{BASE}/metadata").body)
         signers = [one.private.public_key() for one in keys.all() if _signs(root, one)]
         uses = [one.get("use") for one in root.iter(f"{MD}KeyDescriptor")]
         return [one.id for one in keys.all() if one.private.public_key() in signers], sorted(uses)
 
     def _signs(root, key):
         try:
-            read_signature(read(etree.tostring(root))).verify([key.private.public_key()])
+            read_signature(parse_xml(etree.tostring(root))).verify([key.private.public_key()])
         except BadSignature:
             return False
         return True
@@ -172,8 +172,8 @@ def test_a_browser_is_sent_away_with_a_signed_request_and_an_opaque_state(world,
     told = f"SAMLRequest={parts['SAMLRequest']}&RelayState={parts['RelayState']}&SigAlg={parts['SigAlg']}"
     signature = base64.b64decode(urllib.parse.unquote(parts["Signature"]))
     (key,) = world.installation.services.saml.keys.all()
-    assert verifies(urllib.parse.unquote(parts["SigAlg"]), key.private.public_key(), signature, told.encode())
-    request = read(zlib.decompress(base64.b64decode(urllib.parse.unquote(parts["SAMLRequest"])), -15))
+    assert is_signed_by(urllib.parse.unquote(parts["SigAlg"]), key.private.public_key(), signature, told.encode())
+    request = parse_xml(zlib.decompress(base64.b64decode(urllib.parse.unquote(parts["SAMLRequest"])), -15))
     assert request.get("AssertionConsumerServiceURL") == ACS
     assert request.get("Destination") == "https://idp.example.com/sso"
     assert request.findtext("saml:Issuer", namespaces=NS) == ENTITY
@@ -187,7 +187,7 @@ def test_a_provider_that_takes_posts_alone_gets_a_signed_form(world, browser):
     answer = browser.get(f"{BASE}/login")
     assert answer.status == 200
     assert "form-action *;" in answer.headers["Content-Security-Policy"]  # the provider may lead on to another host
-    root = read(base64.b64decode(field_of(answer, "SAMLRequest")))
+    root = parse_xml(base64.b64decode(field_of(answer, "SAMLRequest")))
     keys = [one.private.public_key() for one in world.installation.services.saml.keys.all()]
     assert read_signature(root).verify(keys)
     asked, relay_state = root.get("ID"), field_of(answer, "RelayState")

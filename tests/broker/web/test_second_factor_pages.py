@@ -23,9 +23,9 @@ from support.saml_world import Browser, Still, World, field_of, world_in
 
 from broker import wiring
 from broker.demo.people import BASE, LDIF, service_password
-from broker.web.mfa.enrolment import otpauth
+from broker.web.mfa.enrolment import otpauth_uri
 from broker.web.mfa.passkeys import Passkeys
-from broker.web.mfa.second_factor import digits
+from broker.web.mfa.second_factor import normalize_digits
 from iam.credentials import factors, totp
 from iam.credentials.root_login import set_root_login
 from iam.errors import NotSignedIn
@@ -279,8 +279,8 @@ def test_a_code_may_be_pasted_with_spaces(proved, spread):
 
 
 def test_digits_are_taken_as_any_keyboard_writes_them():
-    assert digits("\uff11\uff12\uff13 \u0664\u0665\u0666") == "123456"
-    assert digits("12a") == "12a"
+    assert normalize_digits("\uff11\uff12\uff13 \u0664\u0665\u0666") == "123456"
+    assert normalize_digits("12a") == "12a"
 
 
 def test_a_wrong_code_says_so_with_a_reference_and_is_not_shown_again(proved):
@@ -393,12 +393,12 @@ def test_who_waits_and_is_revoked_meanwhile_signs_in_again(proved):
 
 def test_who_signs_out_while_a_code_is_under_way_stays_out(proved):
     proved.give()
-    entrance = proved.world.installation.services.login.entrance
-    session = entrance.site.sessions.find(proved.browser.cookies["fedgate-session"])
-    entrance.site.sessions.end(session)
+    completion = proved.world.installation.services.login.completion
+    session = completion.site.sessions.find(proved.browser.cookies["fedgate-session"])
+    completion.site.sessions.end(session)
     response = Response()
     with proved.world.installation.application._pages.test_request_context("/mfa"), pytest.raises(NotSignedIn):
-        entrance.step_up(session, response, proved.clock())
+        completion.step_up(session, response, proved.clock())
     assert "Set-Cookie" not in response.headers
     assert not proved.signed_in()
 
@@ -563,7 +563,7 @@ def test_a_form_sent_twice_shows_the_same_recovery_codes(demanded):
 
 
 def test_the_label_of_an_app_names_organisation_and_person():
-    address = otpauth(b"12345678901234567890", "ann:b@corp", "Acme: GmbH & Co")
+    address = otpauth_uri(b"12345678901234567890", "ann:b@corp", "Acme: GmbH & Co")
     split = urllib.parse.urlsplit(address)
     assert (split.scheme, split.netloc) == ("otpauth", "totp")
     assert urllib.parse.unquote(split.path) == "/Acme  GmbH & Co:ann b@corp"
@@ -1046,7 +1046,7 @@ def test_an_address_of_numbers_has_no_passkeys_and_says_so(tmp_path, redis_url):
 def test_passkeys_need_a_name_and_a_secure_connection(desk, url, possible):
     challenges = desk.world.installation.services.second_factor.passkeys.challenges
     passkeys = Passkeys(public_url=url, organisation="Acme", challenges=challenges)
-    assert passkeys.possible == possible
+    assert passkeys.available == possible
 
 
 def test_without_scripts_the_page_says_what_passkeys_need(keyed):

@@ -3,7 +3,7 @@
 import pytest
 from flask import Flask
 
-from broker.web.core.languages import speak
+from broker.web.core.languages import init_babel
 from broker.web.core.user_agents import client_name
 
 LIKE = "AppleWebKit/537.36 (KHTML, like Gecko)"
@@ -26,6 +26,6 @@ NAMES = {
 @pytest.mark.parametrize("header", NAMES)
 def test_a_program_and_its_system_are_named_as_people_call_them(header):
     app = Flask("names")
-    speak(app)
+    init_babel(app)
     with app.test_request_context():
         assert client_name(header) == NAMES[header]

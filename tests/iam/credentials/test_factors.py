@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from iam.credentials import factors, failed_attempts, totp
-from iam.credentials.person_id import iam_person, iam_subject
+from iam.credentials.person_id import iam_person_id, iam_subject
 from iam.errors import (
     DeleteConflict,
     EntityAlreadyExists,
@@ -29,7 +29,7 @@ from iam.operations import reports
 from iam.operations.credentials import mfa, passwords
 from iam.operations.users import create_user, delete_user, update_user
 from iam.store import pinned_roles
-from iam.store.database import for_writing
+from iam.store.database import writing_engine
 from iam.store.schema import failed_attempt, mfa_device, recovery_code, role_mark, second_factor, tag
 
 PAT = "ldap-provider/corp|5c1f7a"
@@ -54,11 +54,11 @@ class World:
         return self.account.run(operation, **p)
 
     def do(self, action, *args, **more):
-        with self.account.store.write(revise=False) as tx:
+        with self.account.store.write(bump_revision=False) as tx:
             return action(tx, *args, **more)
 
     def user(self, name="ann"):
-        return iam_person(ACCOUNT, self.run(create_user, UserName=name)["User"]["UserId"])
+        return iam_person_id(ACCOUNT, self.run(create_user, UserName=name)["User"]["UserId"])
 
     def code(self, seed=SEED, steps=0):
         return totp.code_at(seed, totp.step_at(self.now) + steps)
@@ -76,8 +76,8 @@ class World:
         self.later(seconds=30)
         return made
 
-    def spend(self, person, code):
-        return self.do(factors.spend_totp, person, code, self.now, self.account.vault)
+    def consume(self, person, code):
+        return self.do(factors.consume_totp, person, code, self.now, self.account.vault)
 
     def passkey(self, person, credential_id=b"credential", sign_count=0, **more):
         vault = self.account.vault
@@ -87,10 +87,10 @@ class World:
         )  # fmt: skip
 
     def codes(self, person):
-        return self.do(factors.new_recovery_codes, person, self.now, secrets.token_bytes)
+        return self.do(factors.replace_recovery_codes, person, self.now, secrets.token_bytes)
 
     def recover(self, person, code):
-        return self.do(factors.spend_recovery_code, person, code, self.now)
+        return self.do(factors.consume_recovery_code, person, code, self.now)
 
     def of(self, person):
         return self.do(factors.factors_of, person)
@@ -125,7 +125,7 @@ def at_once(world, works):
     barrier = Barrier(len(works))
 
     def attempt(work):
-        with for_writing(world.account.store.engine).connect() as connection:
+        with writing_engine(world.account.store.engine).connect() as connection:
             barrier.wait()
             with connection.begin():
                 return work(connection)
@@ -138,8 +138,8 @@ def at_once(world, works):
 
 
 def test_a_person_of_iam_is_told_by_the_unique_id_or_the_account():
-    assert iam_person(ACCOUNT, "AIDAX") == "iam|AIDAX"
-    assert iam_person(ACCOUNT, None) == ROOT
+    assert iam_person_id(ACCOUNT, "AIDAX") == "iam|AIDAX"
+    assert iam_person_id(ACCOUNT, None) == ROOT
     assert (iam_subject("iam|AIDAX"), iam_subject(ROOT), iam_subject(PAT)) == ("AIDAX", ACCOUNT, None)
     assert iam_subject("iamx|AIDAX") is None
 
@@ -154,12 +154,12 @@ def test_an_app_is_added_by_a_code_and_that_step_is_spent(world, person):
     assert (made.person, made.kind, made.name, made.last_used) == (person, "totp", "phone", None)
     assert world.of(person) == (made,)
     assert made.created == int(world.now.timestamp() * 1000)
-    assert not world.spend(person, world.code())
+    assert not world.consume(person, world.code())
     world.later(seconds=30)
-    assert world.spend(person, world.code())
-    assert not world.spend(person, world.code())
+    assert world.consume(person, world.code())
+    assert not world.consume(person, world.code())
     world.later(seconds=90)
-    assert world.spend(person, world.code())
+    assert world.consume(person, world.code())
     (used,) = world.of(person)
     assert 0 <= world.now.timestamp() - used.last_used / 1000 < 30
 
@@ -177,7 +177,7 @@ def test_a_code_that_does_not_fit_adds_nothing(world, person):
 def test_a_code_of_a_neighbouring_step_adds_an_app(world, person, steps):
     code = world.code(steps=steps)
     assert world.do(factors.add_totp, person, "phone", SEED, code, world.now, world.account.vault, secrets.token_bytes)
-    assert not world.spend(person, code)
+    assert not world.consume(person, code)
 
 
 def test_the_database_holds_no_seed_and_no_key_in_clear(world, person):
@@ -192,16 +192,16 @@ def test_any_of_several_apps_will_do_and_each_has_steps_of_its_own(world, person
     other = SEED[::-1]
     world.app(person)
     world.app(person, other, "tablet")
-    assert world.spend(person, world.code(other))
-    assert world.spend(person, world.code())
-    assert not world.spend(person, world.code(other))
+    assert world.consume(person, world.code(other))
+    assert world.consume(person, world.code())
+    assert not world.consume(person, world.code(other))
 
 
 def test_the_app_of_somebody_else_proves_nothing(world, person):
     world.app(person)
-    assert not world.spend("ldap-provider/corp|other", world.code())
-    assert not world.spend(iam_person(ACCOUNT, "AIDAOTHER"), world.code())
-    assert world.spend(person, world.code())
+    assert not world.consume("ldap-provider/corp|other", world.code())
+    assert not world.consume(iam_person_id(ACCOUNT, "AIDAOTHER"), world.code())
+    assert world.consume(person, world.code())
 
 
 @pytest.mark.parametrize("who", ["directory", "user"])
@@ -209,17 +209,17 @@ def test_of_two_connections_at_once_one_spends_the_code(any_world, who):
     person = PAT if who == "directory" else any_world.user()
     any_world.app(person)
     code, now, vault = any_world.code(), any_world.now, any_world.account.vault
-    spend = [lambda tx: factors.spend_totp(tx, person, code, now, vault)] * 2
-    with at_once(any_world, spend) as answers:
+    consume = [lambda tx: factors.consume_totp(tx, person, code, now, vault)] * 2
+    with at_once(any_world, consume) as answers:
         assert sorted(answers) == [False, True]
-    assert not any_world.spend(person, code)
+    assert not any_world.consume(person, code)
 
 
 def test_of_many_requests_at_once_one_spends_the_code(any_world):
     any_world.app(PAT)
     code = any_world.code()
     with ThreadPoolExecutor(4) as pool:
-        assert sorted(pool.map(lambda _: any_world.spend(PAT, code), range(4))) == [False, False, False, True]
+        assert sorted(pool.map(lambda _: any_world.consume(PAT, code), range(4))) == [False, False, False, True]
 
 
 @given(offsets=st.lists(st.integers(-2, 2), min_size=1, max_size=12))
@@ -232,7 +232,7 @@ def test_accepted_steps_only_ever_grow(account, offsets):
     for offset in offsets:
         step = totp.step_at(world.now) + offset
         wanted = abs(offset) <= 1 and step > newest
-        assert world.spend(person, world.code(steps=offset)) is wanted
+        assert world.consume(person, world.code(steps=offset)) is wanted
         newest = step if wanted else newest
         world.do(failed_attempts.forget, person, failed_attempts.MFA_CODE)
 
@@ -240,25 +240,25 @@ def test_accepted_steps_only_ever_grow(account, offsets):
 def test_after_five_wrong_codes_the_right_one_waits_a_quarter_of_an_hour(world, person):
     world.app(person)
     for _ in range(4):
-        assert not world.spend(person, world.wrong())
+        assert not world.consume(person, world.wrong())
     assert world.do(factors.seconds_locked, person, world.now) == 0
-    assert not world.spend(person, world.wrong())
+    assert not world.consume(person, world.wrong())
     assert world.do(factors.seconds_locked, person, world.now) == 15 * 60
-    assert not world.spend(person, world.code())
+    assert not world.consume(person, world.code())
     world.later(minutes=14, seconds=59)
     assert world.do(factors.seconds_locked, person, world.now) == 1
-    assert not world.spend(person, world.code())
+    assert not world.consume(person, world.code())
     world.later(seconds=1)
     assert world.do(factors.seconds_locked, person, world.now) == 0
-    assert world.spend(person, world.code())
+    assert world.consume(person, world.code())
 
 
 def test_a_right_code_forgets_the_wrong_ones(world, person):
     world.app(person)
     for _ in range(3):
         for _ in range(4):
-            assert not world.spend(person, world.wrong())
-        assert world.spend(person, world.code())
+            assert not world.consume(person, world.wrong())
+        assert world.consume(person, world.code())
         world.later(seconds=30)
     assert world.rows(failed_attempt) == []
 
@@ -267,8 +267,8 @@ def test_wrong_codes_count_once_each_however_many_apps_there_are(world, person):
     for number in range(4):
         world.app(person, bytes([number]) * 20, f"app {number}")
     for _ in range(4):
-        assert not world.spend(person, world.wrong())
-    assert world.spend(person, world.code(bytes(20)))
+        assert not world.consume(person, world.wrong())
+    assert world.consume(person, world.code(bytes(20)))
 
 
 def test_a_code_of_one_app_does_not_count_against_the_other_one(world):
@@ -277,7 +277,7 @@ def test_a_code_of_one_app_does_not_count_against_the_other_one(world):
     world.app(ann, SEED[::-1], "tablet")
     for _ in range(6):
         world.later(seconds=30)
-        assert world.spend(ann, world.code(SEED[::-1]))
+        assert world.consume(ann, world.code(SEED[::-1]))
     with world.account.store.read() as tx:
         assert tx.execute(select(failed_attempt)).all() == []
 
@@ -287,7 +287,7 @@ def test_a_code_of_one_app_does_not_count_against_the_other_one(world):
 
 def spend_by_api(world, person, serial, code):
     user_id = None if person == ROOT else iam_subject(person)
-    return world.do(mfa.spend_code, user_id, ACCOUNT, serial, code, world.now, world.account.vault)
+    return world.do(mfa.consume_code, user_id, ACCOUNT, serial, code, world.now, world.account.vault)
 
 
 @pytest.mark.parametrize("who", ["ann", "root"])
@@ -302,9 +302,9 @@ def test_the_app_of_a_user_is_an_enabled_virtual_mfa_device(world, who):
     assert device == {"UserName": shown_as, "SerialNumber": serial, "EnableDate": since}
     code = world.code()
     assert spend_by_api(world, person, serial, code)
-    assert not world.spend(person, code), "the API and the pages share the steps"
+    assert not world.consume(person, code), "the API and the pages share the steps"
     world.later(seconds=30)
-    assert world.spend(person, world.code())
+    assert world.consume(person, world.code())
     assert not spend_by_api(world, person, serial, world.code())
 
 
@@ -318,11 +318,11 @@ def test_a_device_that_the_api_enabled_is_a_factor_and_one_that_is_not_enabled_i
     (factor,) = world.of(ann)
     assert (factor.id, factor.name, factor.last_used) == (made["SerialNumber"], "phone", None)
     world.later(seconds=30)
-    assert world.spend(ann, world.code(seed))
+    assert world.consume(ann, world.code(seed))
     world.run(mfa.deactivate_mfa_device, UserName="ann", SerialNumber=made["SerialNumber"])
     world.later(seconds=30)
     assert world.of(ann) == ()
-    assert not world.spend(ann, world.code(seed))
+    assert not world.consume(ann, world.code(seed))
 
 
 def test_a_name_that_is_taken_gets_a_number_whatever_its_case(world):
@@ -338,19 +338,19 @@ def test_wrong_codes_of_api_calls_lock_the_device_on_the_pages_too(world):
     for _ in range(5):
         assert not spend_by_api(world, ann, serial, world.wrong())
     assert world.do(factors.seconds_locked, ann, world.now) == 15 * 60
-    assert not world.spend(ann, world.code())
+    assert not world.consume(ann, world.code())
     world.app(ann, SEED[::-1], "tablet")
     assert world.do(factors.seconds_locked, ann, world.now) == 0, "another device is still there"
-    assert world.spend(ann, world.code(SEED[::-1]))
+    assert world.consume(ann, world.code(SEED[::-1]))
 
 
 def test_a_user_who_is_gone_gets_no_factor(world):
-    gone = iam_person(ACCOUNT, "AIDAGONE")
+    gone = iam_person_id(ACCOUNT, "AIDAGONE")
     for add in (world.app, world.passkey):
         with pytest.raises(NoSuchEntity):
             add(gone)
     assert world.of(gone) == ()
-    assert not world.spend(gone, world.code())
+    assert not world.consume(gone, world.code())
 
 
 # --- quotas and names
@@ -417,13 +417,13 @@ def test_the_counter_of_a_passkey_grows_unless_it_stays_at_nought(account, count
     kept = 0
     for count in counts:
         wanted = count > kept or count == kept == 0
-        assert world.do(factors.use_passkey, made.id, count, world.now) is wanted
+        assert world.do(factors.record_passkey_use, made.id, count, world.now) is wanted
         kept = count if wanted else kept
 
 
 def test_of_two_connections_at_once_one_uses_a_state_of_the_counter(any_world):
     made, now = any_world.passkey(PAT), any_world.now
-    with at_once(any_world, [lambda tx: factors.use_passkey(tx, made.id, 1, now)] * 2) as answers:
+    with at_once(any_world, [lambda tx: factors.record_passkey_use(tx, made.id, 1, now)] * 2) as answers:
         assert sorted(answers) == [False, True]
     (used,) = any_world.of(PAT)
     assert used.last_used == int(now.timestamp() * 1000)
@@ -432,7 +432,7 @@ def test_of_two_connections_at_once_one_uses_a_state_of_the_counter(any_world):
 def test_a_passkey_that_is_not_there_is_not_used(world):
     app = world.app(PAT)
     for factor_id in (app.id, "none"):
-        assert not world.do(factors.use_passkey, factor_id, 0, world.now)
+        assert not world.do(factors.record_passkey_use, factor_id, 0, world.now)
 
 
 # --- passkeys in the IAM API
@@ -541,7 +541,7 @@ def test_ten_codes_are_made_that_nobody_misreads_and_the_database_holds_none(wor
 def test_every_sign_of_a_code_carries_five_bits_of_chance(world):
     every = [base64.b32decode("ABCDEFGHIJKLMNOP"), base64.b32decode("QRSTUVWXYZ234567")]
     chance = itertools.chain(every, (number.to_bytes(10) for number in itertools.count()))
-    made = world.do(factors.new_recovery_codes, PAT, world.now, lambda _count: next(chance))
+    made = world.do(factors.replace_recovery_codes, PAT, world.now, lambda _count: next(chance))
     first, second = (set(code.replace("-", "")) for code in made[:2])
     assert len(first | second) == 32
 
@@ -564,7 +564,7 @@ def test_what_looks_like_an_i_is_read_as_one(world):
 
 def test_of_two_connections_at_once_one_spends_the_recovery_code(any_world):
     code, now = any_world.codes(PAT)[0], any_world.now
-    with at_once(any_world, [lambda tx: factors.spend_recovery_code(tx, PAT, code, now)] * 2) as answers:
+    with at_once(any_world, [lambda tx: factors.consume_recovery_code(tx, PAT, code, now)] * 2) as answers:
         assert sorted(answers) == [False, True]
 
 
@@ -579,12 +579,12 @@ def test_wrong_codes_of_both_kinds_count_together(world, person):
     world.app(person)
     code = world.codes(person)[0]
     for _ in range(2):
-        assert not world.spend(person, world.wrong())
+        assert not world.consume(person, world.wrong())
     for wrong in ("", "x", "0" * 10_000):
         assert not world.recover(person, wrong)
     assert world.do(factors.seconds_locked, person, world.now) == 15 * 60
     assert not world.recover(person, code)
-    assert not world.spend(person, world.code())
+    assert not world.consume(person, world.code())
     world.later(minutes=15)
     assert world.recover(person, code)
     assert world.rows(failed_attempt) == []
@@ -643,8 +643,8 @@ def test_of_a_person_who_is_forgotten_nothing_is_left_and_of_others_all(world, p
         world.app(who, seed)
         world.passkey(who, seed)
         world.codes(who)
-        world.do(pinned_roles.pin, who, "AROAX", pinned=True)
-        assert not world.spend(who, world.wrong())
+        world.do(pinned_roles.set_pinned, who, "AROAX", pinned=True)
+        assert not world.consume(who, world.wrong())
     world.do(factors.forget_person, person)
     left = [row for table in TABLES for row in world.rows(table)]
     assert len(left) == 2 + 10 + 1 + 1
@@ -666,14 +666,14 @@ def test_a_reset_takes_every_factor_and_code_and_leaves_what_was_pinned(world, p
         world.app(who)
         world.codes(who)
     world.passkey(person)
-    world.do(pinned_roles.pin, person, "AROAX", pinned=True)
+    world.do(pinned_roles.set_pinned, person, "AROAX", pinned=True)
     for _ in range(5):
-        world.spend(person, world.wrong())
+        world.consume(person, world.wrong())
     held = world.of(person)
     assert world.do(factors.reset_factors, person) == held
     assert (world.of(person), world.do(factors.recovery_codes_left, person)) == ((), 0)
     assert world.do(factors.seconds_locked, person, world.now) == 0
-    assert world.do(pinned_roles.marks_of, person)["AROAX"].pinned
+    assert world.do(pinned_roles.role_usage_of, person)["AROAX"].pinned
     assert len(world.of(other)) == 1
     assert world.do(factors.recovery_codes_left, other) == 10
     assert world.do(factors.reset_factors, person) == ()
@@ -682,7 +682,7 @@ def test_a_reset_takes_every_factor_and_code_and_leaves_what_was_pinned(world, p
 def test_a_user_with_a_passkey_is_not_deleted_and_one_without_leaves_nothing(world):
     ann = world.user()
     key = world.passkey(ann)
-    world.do(pinned_roles.pin, ann, "AROAX", pinned=True)
+    world.do(pinned_roles.set_pinned, ann, "AROAX", pinned=True)
     with pytest.raises(DeleteConflict, match=r"Cannot delete entity, must delete MFA device first\."):
         world.run(delete_user, UserName="ann")
     assert world.of(ann) == (key,)
@@ -696,7 +696,7 @@ def test_a_user_with_a_passkey_is_not_deleted_and_one_without_leaves_nothing(wor
 def test_a_user_with_a_password_alone_keeps_its_marks_when_deleting_it_is_refused(world):
     ann = world.user()
     world.run(passwords.create_login_profile, UserName="ann", Password="Quill-of-41-herons")
-    world.do(pinned_roles.pin, ann, "AROAX", pinned=True)
+    world.do(pinned_roles.set_pinned, ann, "AROAX", pinned=True)
     with pytest.raises(DeleteConflict):
         world.run(delete_user, UserName="ann")
     assert len(world.rows(role_mark)) == 1

@@ -33,22 +33,22 @@ def present(iam, who):
 
 def change(iam, who, new):
     found = present(iam, who)
-    made = password_change.successor(found, new, secrets.token_bytes)
+    made = password_change.hash_new_password(found, new, secrets.token_bytes)
     with iam.writing() as tx:
         return password_change.write(tx, found, made, iam.now)
 
 
 def stored(iam):
     with iam.reading() as tx:
-        return passwords.stored_password(tx, ACCOUNT, "ann")
+        return passwords.load_password(tx, ACCOUNT, "ann")
 
 
 def test_the_new_password_is_the_owner_s_choice_and_counts_from_now(iam, ann):
     iam.later(days=1)
     assert change(iam, ann, BETTER)
     found = stored(iam)
-    assert passwords.is_password(found, BETTER)
-    assert not passwords.is_password(found, GOOD)
+    assert passwords.verify_password(found, BETTER)
+    assert not passwords.verify_password(found, GOOD)
     assert (found.reset_required, found.changed) == (False, int(iam.now.timestamp() * 1000))
 
 
@@ -67,21 +67,21 @@ def test_earlier_passwords_are_remembered_as_the_api_remembers_them(iam, ann):
 @pytest.mark.parametrize("weak", ["", "short", "ann", "password1!", ACCOUNT, "example-corp"])
 def test_what_the_policy_refuses_is_not_hashed(iam, ann, weak):
     with pytest.raises(PasswordPolicyViolation):
-        password_change.successor(present(iam, ann), weak, lambda _count: pytest.fail("hashed"))
+        password_change.hash_new_password(present(iam, ann), weak, lambda _count: pytest.fail("hashed"))
 
 
 def test_whoever_was_overtaken_writes_nothing(iam, ann):
     found = present(iam, ann)
     assert change(iam, ann, BETTER)
     with iam.writing() as tx:
-        assert not password_change.write(tx, found, passwords.hash_of(BEST, secrets.token_bytes), iam.now)
-    assert passwords.is_password(stored(iam), BETTER)
+        assert not password_change.write(tx, found, passwords.hash_password(BEST, secrets.token_bytes), iam.now)
+    assert passwords.verify_password(stored(iam), BETTER)
 
 
 def test_a_user_whom_wrong_passwords_at_the_api_have_locked_waits_here_too(iam, ann):
     for _ in range(5):
         with iam.writing() as tx:
-            passwords.count_wrong_password(tx, ann.entity_id, iam.now)
+            passwords.record_wrong_password(tx, ann.entity_id, iam.now)
     with pytest.raises(Throttling):
         present(iam, ann)
     iam.later(minutes=15, seconds=1)

@@ -27,7 +27,7 @@ def do(any_account):
 
 def doing(account):
     def do(action, *args, **more):
-        with account.store.write(revise=False) as tx:
+        with account.store.write(bump_revision=False) as tx:
             return action(tx, *args, **more)
 
     return do
@@ -47,34 +47,34 @@ def give(any_account, do):
 
 
 def test_a_root_is_found_by_its_address_in_capitals_or_not(do, give, any_account):
-    assert do(root_login.root_by_email, "root@example.com") is None
+    assert do(root_login.root_login_by_email, "root@example.com") is None
     give()
-    found = do(root_login.root_by_email, " ROOT@example.COM ")
+    found = do(root_login.root_login_by_email, " ROOT@example.COM ")
     assert (found.account_id, found.email, found.reset_required) == (ACCOUNT, "Root@Example.com", False)
     assert found.changed == int(any_account.now.timestamp() * 1000)
     assert found == do(root_login.root_login_of, ACCOUNT)
     assert do(root_login.root_login_of, SECOND) is None
-    assert do(root_login.root_by_email, "oot@example.com") is None
-    assert do(root_login.root_by_email, "%@example.com") is None
+    assert do(root_login.root_login_by_email, "oot@example.com") is None
+    assert do(root_login.root_login_by_email, "%@example.com") is None
 
 
 def test_the_password_is_kept_as_a_hash_that_is_shown_nowhere(do, give):
     give()
-    stored = do(root_login.root_by_email, "root@example.com")
+    stored = do(root_login.root_login_by_email, "root@example.com")
     assert stored.hash.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
     assert stored.hash not in repr(stored)
-    assert root_login.is_root_password(stored, PASSWORD)
+    assert root_login.verify_root_password(stored, PASSWORD)
     for wrong in ("", PASSWORD + " ", PASSWORD.lower(), OTHER):
-        assert not root_login.is_root_password(stored, wrong)
+        assert not root_login.verify_root_password(stored, wrong)
 
 
 def test_nobodys_password_takes_as_long_as_a_wrong_one(do, give):
     give()
-    stored = do(root_login.root_by_email, "root@example.com")
+    stored = do(root_login.root_login_by_email, "root@example.com")
 
     def seconds(who):
         began = time.perf_counter()
-        assert not root_login.is_root_password(who, "wrong")
+        assert not root_login.verify_root_password(who, "wrong")
         return time.perf_counter() - began
 
     pairs = [(seconds(stored), seconds(None)) for _ in range(5)]
@@ -84,14 +84,14 @@ def test_nobodys_password_takes_as_long_as_a_wrong_one(do, give):
 
 def test_given_anew_the_earlier_address_and_password_count_no_more(do, give, any_account):
     give()
-    do(root_login.note_root_sign_in, ACCOUNT, any_account.now)
+    do(root_login.record_root_sign_in, ACCOUNT, any_account.now)
     later = any_account.now + timedelta(days=1)
     give("new@example.com", OTHER, reset_required=True, now=later)
-    assert do(root_login.root_by_email, "root@example.com") is None
-    stored = do(root_login.root_by_email, "new@example.com")
+    assert do(root_login.root_login_by_email, "root@example.com") is None
+    stored = do(root_login.root_login_by_email, "new@example.com")
     assert (stored.reset_required, stored.changed) == (True, int(later.timestamp() * 1000))
-    assert root_login.is_root_password(stored, OTHER)
-    assert not root_login.is_root_password(stored, PASSWORD)
+    assert root_login.verify_root_password(stored, OTHER)
+    assert not root_login.verify_root_password(stored, PASSWORD)
 
 
 def test_the_address_of_another_account_is_refused_in_capitals_too_and_nothing_is_changed(do, give, any_account):
@@ -102,8 +102,8 @@ def test_the_address_of_another_account_is_refused_in_capitals_too_and_nothing_i
     give("second@example.com", OTHER, SECOND)
     with pytest.raises(EntityAlreadyExists):
         give("rooT@example.com", OTHER, SECOND)
-    assert do(root_login.root_by_email, "root@example.com").account_id == ACCOUNT
-    assert do(root_login.root_by_email, "second@example.com").account_id == SECOND
+    assert do(root_login.root_login_by_email, "root@example.com").account_id == ACCOUNT
+    assert do(root_login.root_login_by_email, "second@example.com").account_id == SECOND
 
 
 def test_an_unknown_account_has_no_root(give):
@@ -145,9 +145,9 @@ def test_a_changed_password_is_the_owners_own_choice(do, give, any_account):
     with pytest.raises(PasswordPolicyViolation, match="present one"):
         change(do, PASSWORD)
     change(do, OTHER)
-    stored = do(root_login.root_by_email, "root@example.com")
-    assert root_login.is_root_password(stored, OTHER)
-    assert not root_login.is_root_password(stored, PASSWORD)
+    stored = do(root_login.root_login_by_email, "root@example.com")
+    assert root_login.verify_root_password(stored, OTHER)
+    assert not root_login.verify_root_password(stored, PASSWORD)
     assert (stored.reset_required, stored.email) == (False, "Root@Example.com")
     assert stored.changed == int((any_account.now + timedelta(hours=1)).timestamp() * 1000)
 
@@ -161,7 +161,7 @@ def test_a_sign_in_is_noted_at_the_account_that_it_was_of(do, give, any_account)
     do(create_account, account_id=SECOND, now=any_account.now, random=CHANCE, vault=any_account.vault)
     give()
     give("second@example.com", OTHER, SECOND)
-    do(root_login.note_root_sign_in, SECOND, any_account.now)
+    do(root_login.record_root_sign_in, SECOND, any_account.now)
     used = do(lambda tx: dict(tx.execute(select(table.c.account_id, table.c.last_used)).all()))
     assert used == {ACCOUNT: None, SECOND: int(any_account.now.timestamp() * 1000)}
 

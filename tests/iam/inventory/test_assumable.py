@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from iam.inventory.assumable import Existing, nobody_can
+from iam.inventory.assumable import ExistingPrincipals, is_unassumable
 from iam.policy.document import Policy, PolicyKind
 
 MINE, OTHER = "111122223333", "444455556666"
 ANN = f"arn:aws:iam::{MINE}:user/ann"
 SAML = f"arn:aws:iam::{MINE}:saml-provider/Corp"
-EXISTING = Existing(
+EXISTING = ExistingPrincipals(
     accounts={MINE, OTHER}, entities={"AIDAANN", "AROAROLE"}, providers={SAML}, directories={"corp"}
 )  # fmt: skip
 ALL = ["sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:AssumeRoleWithWebIdentity", "sts:AssumeRoleWithLDAPIdentity"]
@@ -20,10 +20,10 @@ def statement(principal, effect="Allow", action="sts:AssumeRole", element="Princ
     return {"Effect": effect, element: principal, "Action": action, **more}
 
 
-def abandoned(*statements, ids=()):
+def unassumable(*statements, ids=()):
     text = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
     policy = Policy.parse(text, PolicyKind.TRUST).bind(dict(ids))
-    return nobody_can(policy, MINE, EXISTING)
+    return is_unassumable(policy, MINE, EXISTING)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def abandoned(*statements, ids=()):
     ],
 )
 def test_a_role_needs_somebody_who_exists(principal, ids, gone):
-    assert abandoned(statement(principal), ids=ids) is gone
+    assert unassumable(statement(principal), ids=ids) is gone
 
 
 @pytest.mark.parametrize(
@@ -63,21 +63,21 @@ def test_a_role_needs_somebody_who_exists(principal, ids, gone):
 )
 def test_a_role_of_a_provider_needs_the_provider(action, provider, gone):
     more = {"Condition": {"StringEquals": {f"{provider}:aud": "me"}}} if "google" in provider else {}
-    assert abandoned(statement({"Federated": provider}, action=f"sts:{action}", **more)) is gone
+    assert unassumable(statement({"Federated": provider}, action=f"sts:{action}", **more)) is gone
 
 
 def test_whoever_is_let_in_for_something_else_alone_assumes_nothing():
-    assert abandoned(statement({"AWS": MINE}, action="sts:TagSession"))
+    assert unassumable(statement({"AWS": MINE}, action="sts:TagSession"))
 
 
 def test_a_denial_of_everybody_leaves_nobody_and_one_with_a_condition_leaves_somebody():
     allowed = statement({"AWS": MINE})
-    assert abandoned(allowed, statement("*", "Deny"))
-    assert not abandoned(allowed, statement("*", "Deny", Condition={"Bool": {"aws:SecureTransport": "false"}}))
-    assert not abandoned(allowed, statement({"AWS": OTHER}, "Deny"))
-    assert not abandoned(statement("*", action=ALL), statement("*", "Deny"))
-    assert abandoned(statement("*", action=ALL), statement("*", "Deny", action=ALL))
+    assert unassumable(allowed, statement("*", "Deny"))
+    assert not unassumable(allowed, statement("*", "Deny", Condition={"Bool": {"aws:SecureTransport": "false"}}))
+    assert not unassumable(allowed, statement({"AWS": OTHER}, "Deny"))
+    assert not unassumable(statement("*", action=ALL), statement("*", "Deny"))
+    assert unassumable(statement("*", action=ALL), statement("*", "Deny", action=ALL))
 
 
 def test_everybody_but_somebody_is_somebody():
-    assert not abandoned(statement({"AWS": OTHER}, element="NotPrincipal"))
+    assert not unassumable(statement({"AWS": OTHER}, element="NotPrincipal"))

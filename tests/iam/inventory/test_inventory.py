@@ -13,12 +13,12 @@ from support.saml_idp import metadata
 
 from iam.accounts import create_account
 from iam.credentials import factors, totp
-from iam.credentials.person_id import iam_person
+from iam.credentials.person_id import iam_person_id
 from iam.inventory.accounts import accounts, names
-from iam.inventory.pagination import PAGE, Scope, sliced
+from iam.inventory.pagination import PAGE, PageRequest, paginate
 from iam.inventory.providers import oidc_providers, saml_providers
 from iam.inventory.roles import roles
-from iam.inventory.security_findings import Kind, concerns
+from iam.inventory.security_findings import FindingKind, concerns
 from iam.inventory.users import users
 from iam.operations import OPERATIONS
 from iam.principal import Principal, PrincipalKind
@@ -85,12 +85,12 @@ QUERIES = {
 @pytest.mark.parametrize("name", QUERIES)
 def test_every_query_is_limited_to_the_accounts_that_it_is_given(mine, name):
     query, more = QUERIES[name]
-    both = read(mine, query, Scope((mine.id, OTHER)), *more)
-    one = read(mine, query, Scope((mine.id,)), *more)
+    both = read(mine, query, PageRequest((mine.id, OTHER)), *more)
+    one = read(mine, query, PageRequest((mine.id,)), *more)
     assert (one.found * 2, len(one.rows) * 2) == (both.found, len(both.rows))
     assert {getattr(row, "account_id", None) or row.id for row in one.rows} == {mine.id}
-    assert read(mine, query, Scope(()), *more).rows == ()
-    assert read(mine, query, Scope((mine.id,), OTHER), *more).rows == ()
+    assert read(mine, query, PageRequest(()), *more).rows == ()
+    assert read(mine, query, PageRequest((mine.id,), OTHER), *more).rows == ()
 
 
 def test_concerns_are_of_the_accounts_that_they_are_asked_for(mine):
@@ -117,30 +117,30 @@ def test_concerns_are_of_the_accounts_that_they_are_asked_for(mine):
     ],
 )
 def test_users_are_found_by_words_and_a_sign_means_itself(mine, words, found):
-    assert [one.name for one in read(mine, users, Scope((mine.id,), words)).rows] == found
+    assert [one.name for one in read(mine, users, PageRequest((mine.id,), words)).rows] == found
 
 
 def test_a_user_is_found_by_the_end_of_a_key(mine):
-    (ann,) = read(mine, users, Scope((mine.id,), "ann")).rows
+    (ann,) = read(mine, users, PageRequest((mine.id,), "ann")).rows
     (key,) = ann.keys
-    assert read(mine, users, Scope((mine.id,), key.ending.lower())).rows == (ann,)
+    assert read(mine, users, PageRequest((mine.id,), key.ending.lower())).rows == (ann,)
     assert (ann.groups, ann.has_password, ann.factors, ann.last_activity) == (("Ops",), False, (), None)
 
 
 def test_the_last_activity_is_the_newest_of_all(mine):
     with mine.store.write() as tx:
         tx.execute(update(access_key).values(last_used=5))
-    (ann,) = read(mine, users, Scope((mine.id,), "ann")).rows
+    (ann,) = read(mine, users, PageRequest((mine.id,), "ann")).rows
     assert ann.last_activity == 5
 
 
 def test_roles_are_found_by_whom_they_trust_and_know_when_they_were_taken(mine):
-    (role,) = read(mine, roles, Scope((mine.id,), f"{mine.id} DEV"), ()).rows
-    assert (role.abandoned, role.taken, role.description) == (False, None, "Büro")
+    (role,) = read(mine, roles, PageRequest((mine.id,), f"{mine.id} DEV"), ()).rows
+    assert (role.unassumable, role.taken, role.description) == (False, None, "Büro")
     with mine.store.write() as tx:
-        pinned_roles.note_taken(tx, "x|1", role.id, mine.now)
-        pinned_roles.note_taken(tx, "x|2", role.id, mine.now + timedelta(seconds=1))
-    (role,) = read(mine, roles, Scope((mine.id,), "dev"), ()).rows
+        pinned_roles.record_role_use(tx, "x|1", role.id, mine.now)
+        pinned_roles.record_role_use(tx, "x|2", role.id, mine.now + timedelta(seconds=1))
+    (role,) = read(mine, roles, PageRequest((mine.id,), "dev"), ()).rows
     assert role.taken == int(mine.now.timestamp() * 1000) + 1000
 
 
@@ -151,33 +151,33 @@ def test_names_of_accounts_have_their_alias(mine):
 def test_metadata_that_cannot_be_read_is_an_error_and_no_crash(mine):
     with mine.store.write() as tx:
         tx.execute(update(saml_provider).values(metadata="<x/>"))
-    (one,) = read(mine, saml_providers, Scope((mine.id,))).rows
+    (one,) = read(mine, saml_providers, PageRequest((mine.id,))).rows
     assert (one.entity_id, one.certificates, bool(one.error)) == ("", (), True)
-    assert (Kind.METADATA_FAILED, "Corp") in worries(mine)
+    assert (FindingKind.METADATA_FAILED, "Corp") in worries(mine)
 
 
 def test_a_second_factor_of_either_kind_ends_the_worry(mine):
-    assert (Kind.USER_WITHOUT_FACTOR, "Ann") not in worries(mine)
+    assert (FindingKind.USER_WITHOUT_FACTOR, "Ann") not in worries(mine)
     give_password(mine)
-    (ann,) = read(mine, users, Scope((mine.id,), "ann")).rows
+    (ann,) = read(mine, users, PageRequest((mine.id,), "ann")).rows
     assert ann.has_password
-    assert (Kind.USER_WITHOUT_FACTOR, "Ann") in worries(mine)
+    assert (FindingKind.USER_WITHOUT_FACTOR, "Ann") in worries(mine)
     with mine.store.write() as tx:
-        factors.add_passkey(tx, iam_person(mine.id, ann.id), "key", b"1", b"k", 0, mine.now, mine.vault, mine.random)
-    assert (Kind.USER_WITHOUT_FACTOR, "Ann") not in worries(mine)
-    assert (Kind.ROOT_WITHOUT_FACTOR, "") in worries(mine)
+        factors.add_passkey(tx, iam_person_id(mine.id, ann.id), "key", b"1", b"k", 0, mine.now, mine.vault, mine.random)
+    assert (FindingKind.USER_WITHOUT_FACTOR, "Ann") not in worries(mine)
+    assert (FindingKind.ROOT_WITHOUT_FACTOR, "") in worries(mine)
     seed = bytes(20)
     code = totp.code_at(seed, totp.step_at(mine.now))
     with mine.store.write() as tx:
-        factors.add_totp(tx, iam_person(mine.id, None), "app", seed, code, mine.now, mine.vault, mine.random)
-    assert (Kind.ROOT_WITHOUT_FACTOR, "") not in worries(mine)
-    assert (Kind.ROOT_WITH_KEY, "") in worries(mine)
+        factors.add_totp(tx, iam_person_id(mine.id, None), "app", seed, code, mine.now, mine.vault, mine.random)
+    assert (FindingKind.ROOT_WITHOUT_FACTOR, "") not in worries(mine)
+    assert (FindingKind.ROOT_WITH_KEY, "") in worries(mine)
 
 
 def test_keys_are_a_worry_after_ninety_days_and_not_before(mine):
     day = timedelta(days=1)
-    assert (Kind.KEY_UNUSED, "Ann") not in worries(mine, mine.now + 90 * day)
-    assert (Kind.KEY_UNUSED, "Ann") in worries(mine, mine.now + 90 * day + day / 24)
+    assert (FindingKind.KEY_UNUSED, "Ann") not in worries(mine, mine.now + 90 * day)
+    assert (FindingKind.KEY_UNUSED, "Ann") in worries(mine, mine.now + 90 * day + day / 24)
 
 
 def test_metadata_that_nobody_refreshes_is_a_worry_before_it_ends(mine):
@@ -185,7 +185,7 @@ def test_metadata_that_nobody_refreshes_is_a_worry_before_it_ends(mine):
     document = metadata(attributes=f' validUntil="{until:%Y-%m-%dT%H:%M:%SZ}"')
     do(mine, "UpdateSAMLProvider", SAMLProviderArn=f"arn:aws:iam::{mine.id}:saml-provider/Corp",
        SAMLMetadataDocument=document)  # fmt: skip
-    assert (Kind.METADATA_ENDS, "Corp") in worries(mine)
+    assert (FindingKind.METADATA_ENDS, "Corp") in worries(mine)
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -194,8 +194,10 @@ def test_metadata_that_nobody_refreshes_is_a_worry_before_it_ends(mine):
 @given(st.integers(0, 3 * PAGE), st.sampled_from(["", "1", "2 1", "x"]))
 def test_the_pages_of_a_list_are_the_list(count, query):
     things = [str(number) for number in range(count)]
-    first = sliced(things, Scope((), query), str)
-    together = [row for page in range(first.pages) for row in sliced(things, Scope((), query, page + 1), str).rows]
+    first = paginate(things, PageRequest((), query), str)
+    together = [
+        row for page in range(first.pages) for row in paginate(things, PageRequest((), query, page + 1), str).rows
+    ]
     assert together == [one for one in things if all(word in one for word in query.split())]
     assert first.found == len(together)
 
@@ -203,7 +205,7 @@ def test_the_pages_of_a_list_are_the_list(count, query):
 @given(st.text(), st.text())
 @example("", "100000" + "0" * 5000)  # more digits than Python reads
 def test_whatever_an_address_says_is_some_page(query, page):
-    scope = Scope.of(("1",), query, page)
+    scope = PageRequest.of(("1",), query, page)
     assert 1 <= scope.page <= 100_000
     assert len(scope.query) <= 200
-    assert sliced(["a"], scope, str).page == 1
+    assert paginate(["a"], scope, str).page == 1

@@ -86,7 +86,7 @@ def test_the_last_use_of_a_key_is_told(account, key):
     answer = account.run(get_access_key_last_used, AccessKeyId=key["AccessKeyId"])
     assert answer == {"UserName": "ann", "AccessKeyLastUsed": {"ServiceName": "N/A", "Region": "N/A"}}
     at = int(account.now.timestamp() * 1000) + 999
-    with account.store.write(revise=False) as tx:
+    with account.store.write(bump_revision=False) as tx:
         record_key_use(tx, key["AccessKeyId"], at, "sts", "eu-west-1")
     used = account.run(get_access_key_last_used, AccessKeyId=key["AccessKeyId"])["AccessKeyLastUsed"]
     assert used == {"ServiceName": "sts", "Region": "eu-west-1", "LastUsedDate": account.now}

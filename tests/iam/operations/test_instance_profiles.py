@@ -151,12 +151,15 @@ def test_tags_come_and_go(iam):
 
 def test_what_is_asked_names_profile_and_role(iam):
     arn = f"arn:aws:iam::{ACCOUNT}:instance-profile/"
-    missing = iam.asks(profiles.on_instance_profile, InstanceProfileName="web")
+    missing = iam.required_permissions(profiles.on_instance_profile, InstanceProfileName="web")
     assert missing.resource == f"{arn}web"
-    assert iam.asks(profiles.on_new_instance_profile, InstanceProfileName="web", Path="/x/").resource == f"{arn}x/web"
+    assert (
+        iam.required_permissions(profiles.on_new_instance_profile, InstanceProfileName="web", Path="/x/").resource
+        == f"{arn}x/web"
+    )
     create(iam, Path="/x/", Tags=[{"Key": "Team", "Value": "x"}])
-    found = iam.asks(profiles.on_instance_profile, InstanceProfileName="WEB")
+    found = iam.required_permissions(profiles.on_instance_profile, InstanceProfileName="WEB")
     assert (found.resource, found.keys["aws:resourcetag/team"]) == (f"{arn}x/web", ("x",))
-    passed = iam.asks(profiles.passing_role, InstanceProfileName="web", RoleName="app")
+    passed = iam.required_permissions(profiles.passing_role, InstanceProfileName="web", RoleName="app")
     assert (passed.action, passed.resource) == ("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/app")
     assert passed.keys["iam:passedtoservice"] == ("ec2.amazonaws.com",)

@@ -46,9 +46,9 @@ def enable(iam: IamAccount, seed: bytes, name: str, serial: str = SERIAL, princi
     iam.run(mfa.enable_mfa_device, principal, UserName=name, SerialNumber=serial, **pair(seed, iam.now))
 
 
-def spend(iam: IamAccount, user_id, code: str, serial: str = SERIAL) -> bool:
+def consume(iam: IamAccount, user_id, code: str, serial: str = SERIAL) -> bool:
     with iam.writing() as tx:
-        return mfa.spend_code(tx, user_id, ACCOUNT, serial, code, iam.now, iam.vault)
+        return mfa.consume_code(tx, user_id, ACCOUNT, serial, code, iam.now, iam.vault)
 
 
 def code(iam: IamAccount, seed: bytes, offset: int = 0) -> str:
@@ -76,7 +76,7 @@ def test_a_new_device_has_a_seed_a_picture_and_tags_and_the_database_holds_no_se
 
 
 def test_the_picture_encodes_the_otpauth_address():
-    seen = mfa.otpauth("phone", "example-corp", b"JBSWY3DPEHPK3PXP")
+    seen = mfa.otpauth_uri("phone", "example-corp", b"JBSWY3DPEHPK3PXP")
     assert seen.startswith("otpauth://totp/Fedgate%3Aphone%40example-corp?")
     assert parse_qs(urlsplit(seen).query) == {"secret": ["JBSWY3DPEHPK3PXP"], "issuer": ["Fedgate"]}
 
@@ -171,10 +171,10 @@ def test_root_enables_a_device_under_the_account_id_even_where_a_user_bears_it_a
     (device,) = iam.run(mfa.list_virtual_mfa_devices)["VirtualMFADevices"]
     assert device["User"]["Arn"] == f"arn:aws:iam::{ACCOUNT}:root"
     iam.later(minutes=1)
-    assert not spend(iam, impostor.entity_id, code(iam, seed))
-    assert spend(iam, None, code(iam, seed))
-    assert iam.asks(mfa.on_owner).resource == f"arn:aws:iam::{ACCOUNT}:root"
-    assert iam.asks(mfa.on_owner, impostor).resource == impostor.arn
+    assert not consume(iam, impostor.entity_id, code(iam, seed))
+    assert consume(iam, None, code(iam, seed))
+    assert iam.required_permissions(mfa.on_owner).resource == f"arn:aws:iam::{ACCOUNT}:root"
+    assert iam.required_permissions(mfa.on_owner, impostor).resource == impostor.arn
 
 
 def test_a_user_cannot_reach_roots_device_by_the_account_id(iam):
@@ -211,7 +211,7 @@ def test_a_device_in_use_is_deactivated_before_it_is_deleted(iam):
         iam.run(mfa.delete_virtual_mfa_device, SerialNumber=SERIAL)
     iam.run(mfa.deactivate_mfa_device, ann, SerialNumber=SERIAL)
     iam.later(minutes=1)
-    assert not spend(iam, ann.entity_id, code(iam, seed))
+    assert not consume(iam, ann.entity_id, code(iam, seed))
     iam.run(mfa.delete_virtual_mfa_device, SerialNumber=SERIAL)
     create(iam)
     assert iam.run(mfa.list_mfa_device_tags, SerialNumber=SERIAL)["Tags"] == []
@@ -231,13 +231,13 @@ def test_a_code_is_spent_once(iam):
     ann = iam.user("ann")
     seed = create(iam)
     enable(iam, seed, "ann")
-    assert not spend(iam, ann.entity_id, code(iam, seed)), "the second code of EnableMFADevice is spent"
+    assert not consume(iam, ann.entity_id, code(iam, seed)), "the second code of EnableMFADevice is spent"
     iam.later(seconds=30)
-    assert spend(iam, ann.entity_id, code(iam, seed))
-    assert not spend(iam, ann.entity_id, code(iam, seed))
+    assert consume(iam, ann.entity_id, code(iam, seed))
+    assert not consume(iam, ann.entity_id, code(iam, seed))
     iam.later(seconds=30)
-    assert not spend(iam, ann.entity_id, code(iam, seed, -1)), "an older step, even in the window"
-    assert spend(iam, ann.entity_id, code(iam, seed))
+    assert not consume(iam, ann.entity_id, code(iam, seed, -1)), "an older step, even in the window"
+    assert consume(iam, ann.entity_id, code(iam, seed))
 
 
 def test_of_many_requests_at_once_one_spends_the_code(iam):
@@ -249,7 +249,7 @@ def test_of_many_requests_at_once_one_spends_the_code(iam):
 
     def request():
         barrier.wait()
-        answers.append(spend(iam, ann.entity_id, good))
+        answers.append(consume(iam, ann.entity_id, good))
 
     threads = [Thread(target=request) for _ in range(4)]
     for thread in threads:
@@ -265,8 +265,8 @@ def test_another_users_device_proves_nothing(iam):
     seed = create(iam)
     enable(iam, seed, "ann")
     iam.later(minutes=1)
-    assert not spend(iam, bob.entity_id, code(iam, seed))
-    assert not spend(iam, None, code(iam, seed))
+    assert not consume(iam, bob.entity_id, code(iam, seed))
+    assert not consume(iam, None, code(iam, seed))
 
 
 def test_after_five_wrong_codes_the_right_one_waits_a_quarter_of_an_hour(iam):
@@ -275,12 +275,12 @@ def test_after_five_wrong_codes_the_right_one_waits_a_quarter_of_an_hour(iam):
     enable(iam, seed, "ann")
     iam.later(minutes=1)
     for _ in range(5):
-        assert not spend(iam, ann.entity_id, wrong(iam, seed))
-    assert not spend(iam, ann.entity_id, code(iam, seed))
+        assert not consume(iam, ann.entity_id, wrong(iam, seed))
+    assert not consume(iam, ann.entity_id, code(iam, seed))
     iam.later(minutes=14, seconds=59)
-    assert not spend(iam, ann.entity_id, code(iam, seed))
+    assert not consume(iam, ann.entity_id, code(iam, seed))
     iam.later(seconds=1)
-    assert spend(iam, ann.entity_id, code(iam, seed))
+    assert consume(iam, ann.entity_id, code(iam, seed))
 
 
 def test_a_right_code_forgets_the_wrong_ones(iam):
@@ -290,8 +290,8 @@ def test_a_right_code_forgets_the_wrong_ones(iam):
     for _ in range(3):
         iam.later(minutes=1)
         for _ in range(4):
-            assert not spend(iam, ann.entity_id, wrong(iam, seed))
-        assert spend(iam, ann.entity_id, code(iam, seed))
+            assert not consume(iam, ann.entity_id, wrong(iam, seed))
+        assert consume(iam, ann.entity_id, code(iam, seed))
 
 
 def test_a_resync_learns_how_far_the_clock_is_off(iam):
@@ -300,13 +300,13 @@ def test_a_resync_learns_how_far_the_clock_is_off(iam):
     enable(iam, seed, "ann")
     iam.later(hours=1)
     fast = iam.now + timedelta(minutes=8)
-    assert not spend(iam, ann.entity_id, totp.code_at(seed, totp.step_at(fast)))
+    assert not consume(iam, ann.entity_id, totp.code_at(seed, totp.step_at(fast)))
     with pytest.raises(InvalidAuthenticationCode, match=NOT_VALID):
         iam.run(mfa.resync_mfa_device, UserName="ann", SerialNumber=SERIAL, **pair(seed, iam.now, 50))
     iam.run(mfa.resync_mfa_device, UserName="ann", SerialNumber=SERIAL, **pair(seed, fast))
-    assert not spend(iam, ann.entity_id, totp.code_at(seed, totp.step_at(fast))), "spent by the resync"
+    assert not consume(iam, ann.entity_id, totp.code_at(seed, totp.step_at(fast))), "spent by the resync"
     iam.later(minutes=2)
-    assert spend(iam, ann.entity_id, totp.code_at(seed, totp.step_at(fast + timedelta(minutes=2))))
+    assert consume(iam, ann.entity_id, totp.code_at(seed, totp.step_at(fast + timedelta(minutes=2))))
 
 
 def test_tags_come_and_go(iam):
@@ -330,15 +330,15 @@ def test_tags_come_and_go(iam):
 def test_what_is_asked_names_the_device_or_its_user(iam):
     ann = iam.user("ann", Path="/eng/", Tags=[{"Key": "Team", "Value": "x"}])
     tags = [{"Key": "Owner", "Value": "ann"}]
-    new = iam.asks(mfa.on_new_device, VirtualMFADeviceName="phone", Path="/p/", Tags=tags)
+    new = iam.required_permissions(mfa.on_new_device, VirtualMFADeviceName="phone", Path="/p/", Tags=tags)
     assert new.resource == f"arn:aws:iam::{ACCOUNT}:mfa/p/phone"
     assert new.keys == {"aws:requesttag/owner": ("ann",), "aws:tagkeys": ("Owner",)}
     seed = create(iam, Tags=tags)
-    device = iam.asks(mfa.on_device, SerialNumber=SERIAL)
+    device = iam.required_permissions(mfa.on_device, SerialNumber=SERIAL)
     assert (device.resource, device.keys["aws:resourcetag/owner"]) == (SERIAL, ("ann",))
-    owner = iam.asks(mfa.on_owner, root(), UserName="ann")
+    owner = iam.required_permissions(mfa.on_owner, root(), UserName="ann")
     assert owner.resource == ann.arn == f"arn:aws:iam::{ACCOUNT}:user/eng/ann"
     assert owner.keys["iam:resourcetag/team"] == ("x",)
     enable(iam, seed, "ann")
     bob = iam.user("bob")
-    assert iam.asks(mfa.on_owner_of_device, bob, SerialNumber=SERIAL).resource == ann.arn
+    assert iam.required_permissions(mfa.on_owner_of_device, bob, SerialNumber=SERIAL).resource == ann.arn

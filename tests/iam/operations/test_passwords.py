@@ -53,13 +53,13 @@ def change(iam: IamAccount, who, old: str, new: str) -> None:
         iam.run(passwords.change_password, who, OldPassword=old, NewPassword=new)
     except passwords.WrongPassword as error:
         with iam.writing() as tx:
-            passwords.count_wrong_password(tx, error.user_id, iam.now)
+            passwords.record_wrong_password(tx, error.user_id, iam.now)
         raise
 
 
-def is_password(iam: IamAccount, name: str, password: str) -> bool:
+def verify_password(iam: IamAccount, name: str, password: str) -> bool:
     with iam.reading() as tx:
-        return passwords.is_password(passwords.stored_password(tx, ACCOUNT, name), password)
+        return passwords.verify_password(passwords.load_password(tx, ACCOUNT, name), password)
 
 
 def stored_row(iam: IamAccount):
@@ -79,14 +79,14 @@ def test_a_login_profile_is_made_shown_and_deleted(iam):
     iam.run(passwords.delete_login_profile, UserName="ann")
     with pytest.raises(NoSuchEntity, match=r"Login Profile for User ann cannot be found\."):
         iam.run(passwords.get_login_profile, UserName="ann")
-    assert not is_password(iam, "ann", GOOD)
+    assert not verify_password(iam, "ann", GOOD)
 
 
 @pytest.mark.usefixtures("ann")
 def test_a_user_has_one_login_profile(iam):
     with pytest.raises(EntityAlreadyExists, match=r"Login Profile for user ann already exists\."):
         iam.run(passwords.create_login_profile, UserName="ann", Password=BETTER)
-    assert is_password(iam, "ann", GOOD)
+    assert verify_password(iam, "ann", GOOD)
 
 
 def test_without_a_name_a_user_means_itself_and_root_has_no_login_profile(iam, ann):
@@ -115,8 +115,8 @@ def test_a_password_is_needed(iam):
 def test_an_administrator_sets_a_password_and_asks_for_a_new_one(iam, ann):
     iam.later(days=1)
     iam.run(passwords.update_login_profile, UserName="ann", Password=BETTER, PasswordResetRequired=True)
-    assert is_password(iam, "ann", BETTER)
-    assert not is_password(iam, "ann", GOOD)
+    assert verify_password(iam, "ann", BETTER)
+    assert not verify_password(iam, "ann", GOOD)
     assert iam.run(passwords.get_login_profile, UserName="ann")["LoginProfile"]["PasswordResetRequired"] is True
     change(iam, ann, BETTER, BEST)
     assert iam.run(passwords.get_login_profile, UserName="ann")["LoginProfile"]["PasswordResetRequired"] is False
@@ -125,7 +125,7 @@ def test_an_administrator_sets_a_password_and_asks_for_a_new_one(iam, ann):
 @pytest.mark.usefixtures("ann")
 def test_the_flag_alone_leaves_the_password(iam):
     iam.run(passwords.update_login_profile, UserName="ann", PasswordResetRequired=True)
-    assert is_password(iam, "ann", GOOD)
+    assert verify_password(iam, "ann", GOOD)
     assert stored_row(iam).changed == stored_row(iam).created
 
 
@@ -135,22 +135,22 @@ def test_the_database_holds_argon2id_at_the_strength_of_rfc_9106_and_nothing_pri
     assert row.hash.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
     assert GOOD not in str(tuple(row))
     with iam.reading() as tx:
-        found = passwords.stored_password(tx, ACCOUNT, "ann")
+        found = passwords.load_password(tx, ACCOUNT, "ann")
     assert row.hash not in repr(found)
 
 
 def test_an_unknown_name_costs_the_work_of_a_real_one():
     # The same parameters, so the same time: a measurement would only say so on a quiet machine.
-    parts = passwords._NOBODYS.split("$")
+    parts = passwords._DUMMY_HASH.split("$")
     assert parts[1:4] == ["argon2id", "v=19", "m=65536,t=3,p=4"]
-    assert not passwords.is_password(None, GOOD)
+    assert not passwords.verify_password(None, GOOD)
 
 
 @pytest.mark.usefixtures("ann")
 def test_names_are_alike_without_regard_to_case_and_passwords_are_not(iam):
-    assert is_password(iam, "ANN", GOOD)
-    assert not is_password(iam, "ann", GOOD.upper())
-    assert not is_password(iam, "bob", GOOD)
+    assert verify_password(iam, "ANN", GOOD)
+    assert not verify_password(iam, "ann", GOOD.upper())
+    assert not verify_password(iam, "bob", GOOD)
 
 
 # --- ChangePassword
@@ -158,8 +158,8 @@ def test_names_are_alike_without_regard_to_case_and_passwords_are_not(iam):
 
 def test_a_user_changes_its_own_password(iam, ann):
     change(iam, ann, GOOD, BETTER)
-    assert is_password(iam, "ann", BETTER)
-    assert not is_password(iam, "ann", GOOD)
+    assert verify_password(iam, "ann", BETTER)
+    assert not verify_password(iam, "ann", GOOD)
 
 
 @pytest.mark.parametrize("who", [root(), role_session()])
@@ -172,7 +172,7 @@ def test_a_wrong_old_password_is_an_access_denied_and_changes_nothing(iam, ann):
     with pytest.raises(AccessDenied, match=r"The old password was incorrect\.") as refused:
         change(iam, ann, BETTER, BEST)
     assert refused.value.code == "AccessDenied"
-    assert is_password(iam, "ann", GOOD)
+    assert verify_password(iam, "ann", GOOD)
 
 
 def test_the_sixth_try_waits_a_quarter_of_an_hour_even_when_it_is_right(iam, ann):
@@ -187,7 +187,7 @@ def test_the_sixth_try_waits_a_quarter_of_an_hour_even_when_it_is_right(iam, ann
         change(iam, ann, GOOD, BETTER)
     iam.later(seconds=1)
     change(iam, ann, GOOD, BETTER)
-    assert is_password(iam, "ann", BETTER)
+    assert verify_password(iam, "ann", BETTER)
 
 
 def test_the_wrong_passwords_of_one_user_lock_no_other(iam, ann):
@@ -267,7 +267,7 @@ def test_expiry_counts_from_the_last_change(iam, ann):
     iam.later(days=3)
     change(iam, ann, GOOD, BETTER)
     with iam.reading() as tx:
-        found = passwords.stored_password(tx, ACCOUNT, "ann")
+        found = passwords.load_password(tx, ACCOUNT, "ann")
     assert found.expires == found.changed + 10 * 86_400_000 == int(iam.now.timestamp() * 1000) + 10 * 86_400_000
     assert found.hard_expiry
 
@@ -323,7 +323,7 @@ def test_the_names_of_user_and_account_are_no_passwords(iam, password):
 
 def allowed(iam: IamAccount, who, ask, action: str, *, denies: bool = False) -> bool:
     """Decide as the gate does, for a user without policies, or with one that denies everything of IAM."""
-    asked = iam.asks(ask, who)
+    asked = iam.required_permissions(ask, who)
     deny = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "iam:*", "Resource": "*"}]}
     identity = PolicySet([Policy.parse(json.dumps(deny), PolicyKind.IDENTITY)] if denies else [])
     layers = Layers(identity=identity, resource=asked.trust, resource_account=asked.account_id or who.account_id)
@@ -350,7 +350,7 @@ def test_users_change_their_password_without_a_policy_only_where_the_account_let
 
 def test_change_password_asks_about_the_caller(iam):
     who = iam.user("ann", Path="/eng/")
-    assert iam.asks(passwords.on_own_password, who).resource == f"arn:aws:iam::{ACCOUNT}:user/eng/ann"
+    assert iam.required_permissions(passwords.on_own_password, who).resource == f"arn:aws:iam::{ACCOUNT}:user/eng/ann"
 
 
 @pytest.mark.parametrize("length", [6, 24, 25, 128])

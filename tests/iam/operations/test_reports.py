@@ -7,7 +7,7 @@ from sqlalchemy import update
 from support.iam_account import ACCOUNT, TRUST, iam_account
 
 from iam.credentials import totp
-from iam.credentials.root_login import note_root_sign_in, set_root_login
+from iam.credentials.root_login import record_root_sign_in, set_root_login
 from iam.errors import CredentialReportExpired, CredentialReportNotPresent, ValidationError
 from iam.operations import groups, reports
 from iam.operations.credentials import access_keys, mfa, passwords
@@ -176,7 +176,7 @@ def test_the_line_of_a_root_that_signs_in_to_the_page(iam):
     assert passwords_in(report(iam)[0]) == ["true", "no_information", "not_supported", "not_supported"]
     iam.later(hours=4)
     with iam.writing() as tx:
-        note_root_sign_in(tx, ACCOUNT, iam.now)
+        record_root_sign_in(tx, ACCOUNT, iam.now)
     used = "2026-03-01T16:00:00+00:00"
     assert passwords_in(report(iam)[0]) == ["true", used, "not_supported", "not_supported"]
 
@@ -211,7 +211,7 @@ def test_a_user_with_everything(iam):
     iam.run(access_keys.update_access_key, UserName="ann", AccessKeyId=second, Status="Inactive")
     used = {"last_used": int(iam.now.timestamp() * 1000), "last_used_service": "sts", "last_used_region": "us-east-1"}
     with iam.writing() as tx:
-        passwords.note_sign_in(tx, ann.entity_id, iam.now)
+        passwords.record_sign_in(tx, ann.entity_id, iam.now)
         tx.execute(update(access_key).where(access_key.c.id == first).values(used))
     made = iam.run(mfa.create_virtual_mfa_device, VirtualMFADeviceName="phone")["VirtualMFADevice"]
     seed, step = base64.b32decode(made["Base32StringSeed"]), totp.step_at(iam.now)

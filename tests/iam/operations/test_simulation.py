@@ -223,7 +223,7 @@ def test_the_simulator_answers_as_the_engine_decides(context, identity, boundary
     layers = Layers(PolicySet([identity]), PolicySet([boundary]), resource=PolicySet([resource]))
     abroad = context.resource.startswith("arn:aws:iam::1:")
     decision = decide(context, layers._replace(resource_account="" if not abroad else USER.account_id))
-    assert result["EvalDecision"] == decision.why
+    assert result["EvalDecision"] == decision.decision_type
 
 
 # --- SimulatePrincipalPolicy ------------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 from support.policies import policy, statement
 
-from iam.policy.context_keys import asked, variables
+from iam.policy.context_keys import context_keys_in, variable_keys
 
 
 def names(*statements, version="2012-10-17"):
-    return asked(policy(*statements).statements, version)
+    return context_keys_in(policy(*statements).statements, version)
 
 
 BOTH = statement(
@@ -25,4 +25,4 @@ def test_the_older_language_has_no_variables():
 
 
 def test_signs_are_no_variables():
-    assert list(variables(["${*}${?}${$}", "${", "$a:b", "${a:b"])) == []
+    assert list(variable_keys(["${*}${?}${$}", "${", "$a:b", "${a:b"])) == []

@@ -24,7 +24,7 @@ from support.policies import (
     trust,
 )
 
-from iam.policy.decide import RequestContext, Why
+from iam.policy.decide import DecisionType, RequestContext
 from iam.policy.explain import as_json, explain
 
 ALLOW, OTHER = policy(statement(), label="allow"), policy(statement(action="iam:GetUser"), label="other")
@@ -50,7 +50,7 @@ def test_every_layer_that_has_a_say_says_whether_it_allows_denies_or_is_silent()
         "permissions boundary": "is silent",
         "session policy": "denies",
     }
-    assert (found["decision"], found["layer"]) == (Why.EXPLICIT_DENY, "session policy")
+    assert (found["decision"], found["layer"]) == (DecisionType.EXPLICIT_DENY, "session policy")
 
 
 def test_root_is_explained_without_layers_that_do_not_bind_it():
@@ -118,7 +118,7 @@ def test_doubt_about_a_deny_is_no_miss_for_it_applies():
     deny = policy(statement("Deny", Condition={"NumericLessThan": {"k:n": "1"}}))
     found = told(keys={"k:n": ("many",)}, identity=(ALLOW, deny))
     first = found["layers"][0]["statements"][0]
-    assert found["decision"] == Why.EXPLICIT_DENY
+    assert found["decision"] == DecisionType.EXPLICIT_DENY
     assert [one["misses"] for one in found["layers"][0]["statements"] if one["effect"] == "Deny"] == [[]]
     assert first["applies"]
 
@@ -184,7 +184,7 @@ def test_a_role_needs_only_that_its_trust_policy_names_the_user():
 def test_under_an_explicit_deny_it_is_still_told_what_else_is_missing():
     found = told(USER, guardrails=(ALLOW, policy(statement("Deny"))))
     assert (found["decision"], [one["layer"] for one in found["needed"]]) == (
-        Why.EXPLICIT_DENY,
+        DecisionType.EXPLICIT_DENY,
         ["identity-based policy"],
     )
 

@@ -113,7 +113,7 @@ def test_every_check_has_an_example():
 )
 def test_the_older_language_is_found_and_is_an_error_where_a_variable_is_meant(resource, level):
     (one,) = found(permits(Resource=resource), version="2008-10-17")
-    assert (one.code, one.level, one.whereabouts) == ("MISSING_VERSION", level, "Version")
+    assert (one.code, one.level, one.location) == ("MISSING_VERSION", level, "Version")
 
 
 def test_keys_of_directories_and_issuers_are_known():
@@ -136,13 +136,13 @@ def test_the_gravest_findings_come_first_and_each_tells_its_place():
         (Level.SUGGESTION, 0),
     ]
     where = "Statement[1].Condition.StringNotEquals.aws:username"
-    assert all_of_them[1].whereabouts == where
+    assert all_of_them[1].location == where
     assert str(all_of_them[1]) == f"SECURITY_WARNING NEGATED_OPERATOR_WITH_ALLOW {where}"
 
 
 def test_what_an_author_wrote_stays_on_one_line():
     (one, *_) = found(permits(**when("StringEquals", "aws:a\nb", "x")))
-    assert "\n" not in one.whereabouts
+    assert "\n" not in one.location
 
 
 @pytest.mark.parametrize("name", ["AdministratorAccess", "IAMUserChangePassword", "AmazonS3ReadOnlyAccess"])
@@ -161,7 +161,7 @@ def test_what_an_author_wrote_is_told_shortened():
     (key, wild) = found(permits(**when("StringEquals", f"aws:{'k' * 9_000}", "*" * 9_000, "?")))
     assert {key.code, wild.code} == {"INVALID_CONDITION_KEY", "WILDCARD_WITHOUT_LIKE_OPERATOR"}
     for one in (key, wild):
-        assert len(one.whereabouts) < 200
+        assert len(one.location) < 200
         assert len(one.text) < 500
 
 

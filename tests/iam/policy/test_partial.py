@@ -2,7 +2,7 @@ import pytest
 from support.policies import BUCKET, SESSION, layers, policy, statement
 
 from iam.policy.decide import RequestContext, decide
-from iam.policy.partial import at_best, at_worst, open_conditions
+from iam.policy.partial import least_permissive, most_permissive, unknown_conditions
 
 MFA = {"Condition": {"Bool": {"aws:MultiFactorAuthPresent": "true"}}}
 HOME = {"Resource": "arn:aws:s3:::${aws:PrincipalTag/home}/*"}
@@ -15,7 +15,7 @@ def answers(unknown, **given):
         return key not in unknown
 
     context = RequestContext("s3:GetObject", BUCKET, SESSION, {})
-    return tuple(decide(context, suppose(found, known)).allowed for suppose in (at_worst, at_best))
+    return tuple(decide(context, suppose(found, known)).allowed for suppose in (least_permissive, most_permissive))
 
 
 MFA_KEY = {"aws:multifactorauthpresent"}
@@ -42,6 +42,6 @@ def test_what_is_unknown_counts_for_and_against(unknown, given, expected):
 def test_a_condition_is_open_where_its_key_or_a_variable_in_its_values_is_unknown():
     both = {"StringEquals": {"k:one": "${k:two}", "k:three": "x"}}
     (found,) = policy(statement(Condition=both)).statements
-    assert [one.name for one in open_conditions(found, lambda key: key != "k:two")] == ["k:one"]
-    assert [one.name for one in open_conditions(found, lambda key: key != "k:three")] == ["k:three"]
-    assert open_conditions(found, lambda _key: True) == ()
+    assert [one.name for one in unknown_conditions(found, lambda key: key != "k:two")] == ["k:one"]
+    assert [one.name for one in unknown_conditions(found, lambda key: key != "k:three")] == ["k:three"]
+    assert unknown_conditions(found, lambda _key: True) == ()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from iam.policy.patterns import Dialect, Variable, Wild, matcher, tokens
+from iam.policy.patterns import Dialect, Variable, Wildcard, matcher, tokenize_pattern
 
 PLAIN = Dialect()
 ARN = Dialect(variables=True, arn=True, resource=True)
@@ -152,7 +152,7 @@ def test_without_variables_their_signs_are_ordinary():
 
 
 def test_a_pattern_is_read_into_literals_wildcards_and_variables():
-    assert tokens("a*${k:b, 'd'}?", LIKE) == ("a", Wild.RUN, Variable("k:b", "d"), Wild.ONE)
+    assert tokenize_pattern("a*${k:b, 'd'}?", LIKE) == ("a", Wildcard.RUN, Variable("k:b", "d"), Wildcard.ONE)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from support.policies import (
     trust,
 )
 
-from iam.policy.decide import Layers, RequestContext, Why, decide, message
+from iam.policy.decide import DecisionType, Layers, RequestContext, decide, denial_message
 from iam.policy.document import PolicyKind
 
 ALLOW, DENY, OTHER = policy(statement()), policy(statement("Deny")), policy(statement(action="iam:GetUser"))
@@ -82,8 +82,8 @@ def test_doubt_is_no_match_for_an_allow_and_a_match_for_a_deny(effect, applies, 
 
 def test_a_not_resource_whose_variable_has_no_value_allows_nothing_and_denies_everything():
     unknown = {"Effect": "Allow", "Action": "*", "NotResource": "arn:aws:s3:::${aws:PrincipalTag/x}/*"}
-    assert ask(identity=(policy(unknown),)).why is Why.IMPLICIT_DENY
-    assert ask(identity=(policy(unknown | {"Effect": "Deny"}),)).why is Why.EXPLICIT_DENY
+    assert ask(identity=(policy(unknown),)).decision_type is DecisionType.IMPLICIT_DENY
+    assert ask(identity=(policy(unknown | {"Effect": "Deny"}),)).decision_type is DecisionType.EXPLICIT_DENY
 
 
 def test_every_condition_must_hold():
@@ -117,7 +117,7 @@ def everything_allows():
 def test_an_explicit_deny_in_any_layer_wins_and_is_named(layer):
     denies = {"resource": on_resource("*", "Deny"), "boundary": DENY}.get(layer, (DENY,))
     found = ask(**everything_allows() | {layer: denies})
-    assert (found.allowed, found.why, found.layer) == (False, Why.EXPLICIT_DENY, LAYER_NAMES[layer])
+    assert (found.allowed, found.decision_type, found.layer) == (False, DecisionType.EXPLICIT_DENY, LAYER_NAMES[layer])
     assert [reason.layer for reason in found.statements] == [LAYER_NAMES[layer]]
     assert ask(**everything_allows()).allowed
 
@@ -142,7 +142,7 @@ def test_an_explicit_deny_in_any_layer_wins_and_is_named(layer):
 def test_a_layer_that_does_not_allow_is_named(given, missing):
     found = ask(**given)
     assert (found.allowed, found.layer) == (not missing, missing or "identity-based policy")
-    assert found.why is (Why.IMPLICIT_DENY if missing else Why.ALLOWED)
+    assert found.decision_type is (DecisionType.IMPLICIT_DENY if missing else DecisionType.ALLOWED)
 
 
 # How a grant on a resource depends on the caller's own policies. Columns: who; the principal named; needs an identity
@@ -230,7 +230,7 @@ def test_a_deny_to_everyone_reaches_services_and_federated_people():
     both = policy(named, everyone, kind=PolicyKind.TRUST)
     for principal in (FEDERATED, SERVICE):
         assert assume(principal, resource=policy(named, kind=PolicyKind.TRUST)).allowed
-        assert assume(principal, resource=both).why is Why.EXPLICIT_DENY
+        assert assume(principal, resource=both).decision_type is DecisionType.EXPLICIT_DENY
 
 
 def test_a_deny_to_an_account_does_not_reach_who_has_none():
@@ -294,7 +294,7 @@ def test_a_deny_with_not_principal_spares_nobody_who_has_a_boundary():
     everyone_but = {"Effect": "Deny", "NotPrincipal": {"AWS": [USER_ARN, HOME]}, "Action": "*", "Resource": "*"}
     given = {"identity": (ALLOW,), "resource": policy(everyone_but, kind=PolicyKind.RESOURCE)}
     assert ask(USER, **given).allowed
-    assert ask(USER, **given, boundary=ALLOW).why is Why.EXPLICIT_DENY
+    assert ask(USER, **given, boundary=ALLOW).decision_type is DecisionType.EXPLICIT_DENY
 
 
 @pytest.mark.parametrize("principal", [USER, SESSION])
@@ -372,7 +372,7 @@ MESSAGES = [
 
 @pytest.mark.parametrize(("given", "reason"), MESSAGES)
 def test_a_denial_says_which_layer_denied_in_the_words_of_aws(given, reason):
-    told = message(READ, decide(READ, layers(**given)))
+    told = denial_message(READ, decide(READ, layers(**given)))
     assert told == f"User: {SESSION_ARN} is not authorized to perform: s3:GetObject on resource: {BUCKET} {reason}"
 
 
@@ -380,13 +380,13 @@ def test_a_denial_says_which_layer_denied_in_the_words_of_aws(given, reason):
 def test_a_denial_to_assume_a_role_never_says_why(action):
     context = RequestContext(action, TARGET, USER, {})
     for given in ({}, {"resource": trust("*", "Deny")}, {"identity": policy(statement("Deny", "sts:*"))}):
-        told = message(context, decide(context, layers(**given)))
+        told = denial_message(context, decide(context, layers(**given)))
         assert told == f"User: {USER_ARN} is not authorized to perform: {action} on resource: {TARGET}"
 
 
 def test_somebody_without_an_account_is_told_only_the_action():
     context = RequestContext("sts:AssumeRoleWithSAML", TARGET, FEDERATED, {})
-    assert message(context, decide(context, Layers())) == "Not authorized to perform sts:AssumeRoleWithSAML"
+    assert denial_message(context, decide(context, Layers())) == "Not authorized to perform sts:AssumeRoleWithSAML"
 
 
 def test_a_decision_names_the_statements_that_decided():

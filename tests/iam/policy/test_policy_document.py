@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from iam.errors import MalformedPolicyDocument
 from iam.policy.document import Effect, Policy, PolicyKind, size
-from iam.policy.principals import Means
+from iam.policy.principals import PrincipalType
 
 IDENTITY, TRUST, SESSION, BOUNDARY, RESOURCE, GUARDRAIL = PolicyKind
 GITHUB = "arn:aws:iam::111111111111:oidc-provider/token.actions.githubusercontent.com"
@@ -229,30 +229,30 @@ def test_a_federated_principal_is_a_provider(text):
 @pytest.mark.parametrize(
     ("kind", "text", "means"),
     [
-        ("AWS", "*", Means.EVERYONE),
-        ("AWS", "111111111111", Means.ACCOUNT),
-        ("AWS", "arn:aws:iam::111111111111:root", Means.ACCOUNT),
-        ("AWS", "arn:aws:iam::111111111111:user/a/b/ann", Means.ENTITY),
-        ("AWS", ROLE, Means.ENTITY),
-        ("AWS", "arn:aws-cn:iam::111111111111:role/r", Means.ENTITY),
-        ("AWS", "arn:aws:sts::111111111111:assumed-role/r/s", Means.SESSION),
-        ("AWS", "arn:aws:sts::111111111111:federated-user/f", Means.SESSION),
-        ("Service", "ec2.amazonaws.com", Means.SERVICE),
-        ("Federated", "arn:aws:iam::111111111111:saml-provider/idp", Means.PROVIDER),
-        ("Federated", "arn:aws:iam::111111111111:ldap-provider/corp", Means.PROVIDER),
-        ("Federated", "arn:aws:iam::111111111111:oidc-provider/id.example/realms/x", Means.PROVIDER),
+        ("AWS", "*", PrincipalType.EVERYONE),
+        ("AWS", "111111111111", PrincipalType.ACCOUNT),
+        ("AWS", "arn:aws:iam::111111111111:root", PrincipalType.ACCOUNT),
+        ("AWS", "arn:aws:iam::111111111111:user/a/b/ann", PrincipalType.ENTITY),
+        ("AWS", ROLE, PrincipalType.ENTITY),
+        ("AWS", "arn:aws-cn:iam::111111111111:role/r", PrincipalType.ENTITY),
+        ("AWS", "arn:aws:sts::111111111111:assumed-role/r/s", PrincipalType.SESSION),
+        ("AWS", "arn:aws:sts::111111111111:federated-user/f", PrincipalType.SESSION),
+        ("Service", "ec2.amazonaws.com", PrincipalType.SERVICE),
+        ("Federated", "arn:aws:iam::111111111111:saml-provider/idp", PrincipalType.PROVIDER),
+        ("Federated", "arn:aws:iam::111111111111:ldap-provider/corp", PrincipalType.PROVIDER),
+        ("Federated", "arn:aws:iam::111111111111:oidc-provider/id.example/realms/x", PrincipalType.PROVIDER),
     ],
 )
-def test_a_principal_is_read(kind, text, means):
+def test_a_principal_is_read(kind, text, principal_type):
     (statement,) = Policy.parse(document(trusts({kind: [text]})), TRUST).statements
     (one,) = statement.principals
-    assert (one.kind, one.text, one.means) == (kind, text, means)
+    assert (one.kind, one.text, one.principal_type) == (kind, text, principal_type)
 
 
 def test_a_resource_policy_may_name_a_canonical_user_and_have_a_free_sid():
     statement = permits(Principal={"CanonicalUser": "a" * 64}, Sid="who may read")
     (found,) = Policy.parse(document(statement), RESOURCE).statements
-    assert found.principals[0].means is Means.CANONICAL_USER
+    assert found.principals[0].principal_type is PrincipalType.CANONICAL_USER
     assert refusal(document(permits()), RESOURCE) == "Missing required field Principal"
     empty = document(permits(Principal="*", Resource=[]))
     assert refusal(empty, RESOURCE) == "Missing required field Resource cannot be empty!"
@@ -362,7 +362,7 @@ def test_a_bound_policy_remembers_the_ids_and_stays_the_same_otherwise():
     assert [one.bound_id for one in bound.statements[0].principals] == ["AROAX", ""]
     assert bound.text == policy.text
     assert bound.bind({}) == bound
-    assert bound.about("sts:assumerole") == bound.statements
+    assert bound.statements_about("sts:assumerole") == bound.statements
 
 
 def test_candidates_are_the_statements_about_an_action():
@@ -375,13 +375,13 @@ def test_candidates_are_the_statements_about_an_action():
     )
     policy = Policy.parse(document(exact, wild, mixed, negative, star), IDENTITY)
 
-    def about(action):
-        return {statement.sid for statement in policy.about(action)}
+    def statements_about(action):
+        return {statement.sid for statement in policy.statements_about(action)}
 
-    assert about("s3:getobject") == {"exact", "wild", "star"}
-    assert about("s3:putobject") == {"mixed", "star"}
-    assert about("iam:getuser") == {"mixed", "negative", "star"}
-    assert about("ec2:x") == {"negative", "star"}
+    assert statements_about("s3:getobject") == {"exact", "wild", "star"}
+    assert statements_about("s3:putobject") == {"mixed", "star"}
+    assert statements_about("iam:getuser") == {"mixed", "negative", "star"}
+    assert statements_about("ec2:x") == {"negative", "star"}
 
 
 @pytest.mark.parametrize(("text", "expected"), [("", 0), (' { "a b" :\t"c" }\r\n', 10), ("\u00a0", 1)])

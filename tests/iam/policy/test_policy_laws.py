@@ -8,10 +8,10 @@ from support import policy_specification as specification
 from support.policies import GOOGLE, policy
 from support.policy_strategies import CONTEXTS, LAW, LAYERS, policies, statements
 
-from iam.policy.decide import Why, decide, message
+from iam.policy.decide import DecisionType, decide, denial_message
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.explain import as_json, explain
-from iam.policy.partial import at_best, at_worst
+from iam.policy.partial import least_permissive, most_permissive
 from iam.policy.policy_set import PolicySet
 from iam.principal import PrincipalKind
 
@@ -24,7 +24,7 @@ def with_more(found, *more):
 @given(CONTEXTS, LAYERS)
 def test_the_engine_decides_as_the_specification_says(context, layers):
     found = decide(context, layers)
-    assert (found.why, found.layer) == specification.decide(context, layers)
+    assert (found.decision_type, found.layer) == specification.decide(context, layers)
 
 
 @LAW
@@ -35,9 +35,9 @@ def test_the_engine_names_exactly_the_statements_that_apply(context, layers):
     expected = [
         one
         for one in specification.applying(layers.identity, context)
-        if (one[2] == "Deny") is (found.why is Why.EXPLICIT_DENY)
+        if (one[2] == "Deny") is (found.decision_type is DecisionType.EXPLICIT_DENY)
     ]
-    if found.why is not Why.IMPLICIT_DENY and context.principal.kind is not PrincipalKind.ROOT:
+    if found.decision_type is not DecisionType.IMPLICIT_DENY and context.principal.kind is not PrincipalKind.ROOT:
         assert len(identity) == len(expected)
 
 
@@ -84,18 +84,18 @@ def test_order_is_irrelevant(context, layers):
         **{name: backwards(getattr(layers, name)) for name in ("identity", "boundary", "session", "guardrails")}
     )
     one, two = decide(context, layers), decide(context, other)
-    assert (one.allowed, one.why, one.layer) == (two.allowed, two.why, two.layer)
+    assert (one.allowed, one.decision_type, one.layer) == (two.allowed, two.decision_type, two.layer)
 
 
 @LAW
 @given(CONTEXTS, LAYERS)
 def test_a_decision_agrees_with_its_reasons(context, layers):
     found = decide(context, layers)
-    assert found.allowed is (found.why is Why.ALLOWED)
+    assert found.allowed is (found.decision_type is DecisionType.ALLOWED)
     effects = {reason.statement.effect for reason in found.statements}
     assert effects <= {"Allow"} if found.allowed else effects <= {"Deny"}
-    assert bool(effects) is (found.why is Why.EXPLICIT_DENY) or found.allowed
-    assert message(context, found)
+    assert bool(effects) is (found.decision_type is DecisionType.EXPLICIT_DENY) or found.allowed
+    assert denial_message(context, found)
 
 
 @LAW
@@ -106,7 +106,7 @@ def test_a_policy_read_from_its_own_text_is_the_same_policy(found):
     assert Policy.parse(tidy, found.kind).statements == found.statements
 
 
-def given_the_needs(layers, needed):
+def given_the_needs(layers, missing_grants):
     """Return the layers with the missing grants added, or None where one cannot be written as a policy."""
     places = {
         "service control policy": "guardrails",
@@ -116,7 +116,7 @@ def given_the_needs(layers, needed):
         "permissions boundary": "boundary",
         "session policy": "session",
     }
-    for need in needed:
+    for need in missing_grants:
         name = places[need.layer]
         kind = {"role trust policy": PolicyKind.TRUST, "resource-based policy": PolicyKind.RESOURCE}.get(
             need.layer, PolicyKind.IDENTITY
@@ -133,13 +133,13 @@ def given_the_needs(layers, needed):
 @LAW
 @given(CONTEXTS, LAYERS)
 def test_with_the_missing_grants_the_request_is_allowed_and_without_any_of_them_it_is_not(context, layers):
-    needed = explain(context, layers).needed
-    complete = given_the_needs(layers, needed)
-    if complete is None or decide(context, layers).why is Why.EXPLICIT_DENY:
+    missing_grants = explain(context, layers).missing_grants
+    complete = given_the_needs(layers, missing_grants)
+    if complete is None or decide(context, layers).decision_type is DecisionType.EXPLICIT_DENY:
         return
     assert decide(context, complete).allowed
-    for number in range(len(needed)):
-        lacking = given_the_needs(layers, needed[:number] + needed[number + 1 :])
+    for number in range(len(missing_grants)):
+        lacking = given_the_needs(layers, missing_grants[:number] + missing_grants[number + 1 :])
         assert not decide(context, lacking).allowed
 
 
@@ -149,13 +149,13 @@ def test_an_explanation_says_what_the_decision_says(context, layers):
     found = explain(context, layers)
     assert found.decision == decide(context, layers)
     applying = {
-        id(one.statement) for layer in found.layers for one in layer.statements if one.applies and one.misses == 0
+        id(one.statement) for layer in found.layers for one in layer.statements if one.applies and one.mismatches == 0
     }
     assert {id(reason.statement) for reason in found.decision.statements} <= applying
     answers = {one.layer: one.answer for one in found.layers}
-    if found.decision.why is Why.EXPLICIT_DENY:
+    if found.decision.decision_type is DecisionType.EXPLICIT_DENY:
         assert answers[found.decision.layer] == "denies"
-    assert bool(found.needed) or found.decision.why is not Why.IMPLICIT_DENY
+    assert bool(found.missing_grants) or found.decision.decision_type is not DecisionType.IMPLICIT_DENY
     json.dumps(as_json(found))
 
 
@@ -166,7 +166,8 @@ def test_what_is_unknown_lies_between_the_worst_and_the_best(context, layers, un
         return key not in unknown
 
     worst, found, best = (
-        decide(context, one).allowed for one in (at_worst(layers, known), layers, at_best(layers, known))
+        decide(context, one).allowed
+        for one in (least_permissive(layers, known), layers, most_permissive(layers, known))
     )
     assert worst <= found <= best
     if not unknown:
@@ -180,5 +181,8 @@ def test_the_worst_and_the_best_do_not_ask_what_is_unknown(context, layers):
         return False
 
     nothing = context._replace(keys={})
-    for suppose in (at_worst, at_best):
-        assert decide(context, suppose(layers, known)).why == decide(nothing, suppose(layers, known)).why
+    for suppose in (least_permissive, most_permissive):
+        assert (
+            decide(context, suppose(layers, known)).decision_type
+            == decide(nothing, suppose(layers, known)).decision_type
+        )

@@ -46,8 +46,8 @@ def test_a_head_is_found_exactly_where_a_text_begins_with_it(heads, text):
 def test_no_statement_that_applies_is_left_out(asked):
     found = many(NESTED)
     keys = {"aws:username": ("abc",)}
-    about = found.policies[0].about("s3:getobject")
-    applying = {one.resources[0] for one in about if one.applies(asked, keys)}
+    statements_about = found.policies[0].statements_about("s3:getobject")
+    applying = {one.resources[0] for one in statements_about if one.applies(asked, keys)}
     assert applying <= set(resources(found.find("s3:GetObject", asked)))
 
 
@@ -68,7 +68,7 @@ def test_strangers_who_ask_for_ever_new_actions_fill_no_memory():
     found = PolicySet([policy(statement(action="s3:*"))])
     for number in range(5_000):
         assert len(found.find(f"s3:Get{number}", "*")) == 1
-    assert len(found._shelves) <= 500
+    assert len(found._by_action) <= 500
     assert len(found.policies[0].by_action.known) <= 2_000
 
 

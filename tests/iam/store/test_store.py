@@ -26,11 +26,11 @@ from iam.operations.policies.managed import create_policy, create_policy_version
 from iam.operations.roles import create_role, delete_role, update_assume_role_policy
 from iam.operations.users import create_user, delete_user, put_user_permissions_boundary, update_user
 from iam.policy.policy_set import PolicySet
-from iam.policy.principals import Grip, grip
+from iam.policy.principals import PrincipalMatch, principal_match
 from iam.principal import Principal, PrincipalKind
 from iam.store import schema
 from iam.store.database import WAIT, is_busy
-from iam.store.store import STRANGERS, Revocations, record_key_use, revoke
+from iam.store.store import MOST_UNKNOWN, Revocations, record_key_use, revoke
 
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
 IDP = "arn:aws:iam::111122223333:saml-provider/idp"
@@ -82,7 +82,7 @@ def test_several_processes_may_migrate_at_once(open_store, url):
 def test_whoever_finds_a_migration_under_way_waits_for_it_longer_than_for_a_write(open_store, sqlite_url):
     slow, second = open_store(sqlite_url), open_store(sqlite_url)
     with ThreadPoolExecutor(1) as pool:
-        with slow._writing.begin():
+        with slow._writing_engine.begin():
             waiting = pool.submit(second.migrate)
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=WAIT + 1)
@@ -108,7 +108,7 @@ def test_a_write_moves_the_revision_by_one(any_account):
 
 def test_a_write_that_no_record_shows_leaves_the_revision(any_account):
     before = revision(any_account.store)
-    with any_account.store.write(revise=False) as tx:
+    with any_account.store.write(bump_revision=False) as tx:
         tx.execute(insert(schema.failed_attempt).values(subject="s", source="1", failures=1, since=1))
     assert revision(any_account.store) == before
 
@@ -192,7 +192,7 @@ def test_the_worker_that_changes_sees_it_at_once_and_the_others_within_the_poll(
 
 def test_processes_with_one_bell_see_each_others_changes_at_once(any_account, open_store, tmp_path):
     url = str(any_account.store.engine.url.render_as_string(hide_password=False))
-    one, two = (open_store(url, bell=tmp_path / "bell") for _ in range(2))
+    one, two = (open_store(url, signal_file=tmp_path / "bell") for _ in range(2))
     key = any_account.run(create_access_key)["AccessKey"]["AccessKeyId"]
     for writer, reader, status in ((one, two, "Inactive"), (two, one, "Active"), (one, two, "Inactive")):
         before = (one.access_key(key).active, two.access_key(key).active)
@@ -203,9 +203,9 @@ def test_processes_with_one_bell_see_each_others_changes_at_once(any_account, op
 
 def test_a_count_that_no_record_shows_rings_no_bell(any_account, open_store, tmp_path):
     url = str(any_account.store.engine.url.render_as_string(hide_password=False))
-    one, two = (open_store(url, bell=tmp_path / "bell") for _ in range(2))
+    one, two = (open_store(url, signal_file=tmp_path / "bell") for _ in range(2))
     account = two.account(any_account.id)
-    with one.write(revise=False):
+    with one.write(bump_revision=False):
         pass
     assert two.account(any_account.id) is account
 
@@ -223,7 +223,7 @@ def test_a_record_read_while_it_changed_is_not_kept(any_account):
         return record
 
     change = {"UserName": "ann", "PolicyName": "p", "PolicyDocument": allow()}
-    assert store._get(store._current().users, user_id, slow).policies == PolicySet()
+    assert store._cached_or_loaded(store._fresh_cache().users, user_id, slow).policies == PolicySet()
     assert len(store.user(user_id).policies) == 1
 
 
@@ -401,7 +401,7 @@ def test_asking_again_for_nobody_reads_nothing_as_asking_again_for_somebody_does
 
 def test_a_flood_of_unknown_names_is_forgotten_and_does_no_harm(any_account):
     made = any_account.run(create_role, RoleName="r", AssumeRolePolicyDocument=trust({"AWS": "111122223333"}))["Role"]
-    for number in range(STRANGERS + 2):
+    for number in range(MOST_UNKNOWN + 2):
         assert any_account.store.role(f"{made['Arn']}{number}") is None
     assert any_account.store.role(made["Arn"]).id == made["RoleId"]
 
@@ -550,11 +550,11 @@ def test_a_trust_policy_means_who_bore_the_name_when_it_was_written(any_account)
     run(update_user, UserName="ann", NewUserName="anna", NewPath="/x/")
     namesake = run(create_user, UserName="ann")["User"]
     named = store.role(role["Arn"]).trust.policies[0].statements[0].principals[0]
-    assert grip(named, as_principal(store, ann["UserId"])) is Grip.CALLER
-    assert grip(named, as_principal(store, namesake["UserId"])) is Grip.NOBODY
+    assert principal_match(named, as_principal(store, ann["UserId"])) is PrincipalMatch.CALLER
+    assert principal_match(named, as_principal(store, namesake["UserId"])) is PrincipalMatch.NOBODY
     run(delete_user, UserName="anna")
     assert bound_ids(store.role(role["Arn"])) == {ann["Arn"]: ann["UserId"], **account}
-    assert grip(named, as_principal(store, namesake["UserId"])) is Grip.NOBODY
+    assert principal_match(named, as_principal(store, namesake["UserId"])) is PrincipalMatch.NOBODY
 
 
 def as_principal(store, user_id):
@@ -572,7 +572,7 @@ def test_accounts_are_found_by_id_and_alias(any_account):
 def test_a_later_use_of_a_key_is_written_down_and_an_earlier_one_is_not(any_account):
     key = any_account.run(create_access_key)["AccessKey"]["AccessKeyId"]
     for at, service in ((2000, "sts"), (1000, "iam")):
-        with any_account.store.write(revise=False) as tx:
+        with any_account.store.write(bump_revision=False) as tx:
             record_key_use(tx, key, at, service, "us-east-1")
     columns = schema.access_key.c
     with any_account.store.read() as tx:

@@ -3,29 +3,32 @@
 import threading
 import time
 
-from iam.store.write_lock import Turn
+from iam.store.write_lock import WriteLock
 
 
 def test_two_processes_take_turns(tmp_path):
-    first, second = Turn(tmp_path / "turn"), Turn(tmp_path / "turn")  # two descriptors lock like two processes
-    with first.taken(1) as mine:
+    first, second = (
+        WriteLock(tmp_path / "turn"),
+        WriteLock(tmp_path / "turn"),
+    )  # two descriptors lock like two processes
+    with first.acquire(1) as mine:
         assert mine
         start = time.monotonic()
-        with second.taken(0.05) as theirs:
+        with second.acquire(0.05) as theirs:
             assert not theirs
         assert 0.05 <= time.monotonic() - start < 1
-    with second.taken(0.05) as theirs:
+    with second.acquire(0.05) as theirs:
         assert theirs
     first.close()
     second.close()
 
 
 def test_threads_take_turns_with_and_without_a_file(tmp_path):
-    for turn in (Turn(None), Turn(tmp_path / "turn")):
+    for turn in (WriteLock(None), WriteLock(tmp_path / "turn")):
         within = []
 
         def work(turn=turn, within=within):
-            with turn.taken(5) as mine:
+            with turn.acquire(5) as mine:
                 assert mine
                 within.append(1)
                 time.sleep(0.002)
@@ -37,15 +40,15 @@ def test_threads_take_turns_with_and_without_a_file(tmp_path):
             thread.start()
         for thread in threads:
             thread.join()
-        with turn.taken(0) as mine:
+        with turn.acquire(0) as mine:
             assert mine
         turn.close()
 
 
 def test_who_comes_too_late_is_told(tmp_path):
-    turn = Turn(tmp_path / "turn")
-    with turn.taken(0) as mine:
+    turn = WriteLock(tmp_path / "turn")
+    with turn.acquire(0) as mine:
         assert mine
-        with turn.taken(0.01) as again:
+        with turn.acquire(0.01) as again:
             assert not again
     turn.close()

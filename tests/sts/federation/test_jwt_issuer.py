@@ -14,7 +14,7 @@ from support.web_server import web_server
 
 from broker import wiring
 from iam.store.vault import Vault
-from sts.federation.jwt_issuer import SPREAD, make_key
+from sts.federation.jwt_issuer import PROPAGATION, make_key
 
 ACCOUNT = "111122223333"
 AUDIENCE = {"Audience.member.1": "https://api.example.com"}
@@ -268,7 +268,7 @@ def test_a_new_key_is_published_before_it_signs_and_old_tokens_stay_valid(world)
     old, _ = verified(world, issuer, first := world.token())
     with world.installation.store.write() as tx:
         vault = Vault(world.installation.settings.master_key)
-        make_key(tx, vault, "RS256", now=world.clock(), random=wiring.random, at=world.clock() + SPREAD)
+        make_key(tx, vault, "RS256", now=world.clock(), random=wiring.random, at=world.clock() + PROPAGATION)
     assert len(world.keys(issuer).keys) == 3
     assert verified(world, issuer, world.token())[0]["kid"] == old["kid"]
     world.clock.advance(hours=1)

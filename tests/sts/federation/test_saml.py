@@ -24,7 +24,7 @@ from support.saml_idp import (
 )
 from support.saml_world import OUR_CERTIFICATE, world_in
 
-from broker.providers.saml.provider import Reader
+from broker.providers.saml.provider import SamlServiceProvider
 from iam.store.schema import used_marker
 
 NOT_ALLOWED = "Not authorized to perform sts:AssumeRoleWithSAML"
@@ -565,5 +565,5 @@ def test_the_record_of_a_refusal_says_why_and_the_answer_does_not(fresh):
 
 def test_a_reader_has_the_addresses_of_its_provider(world):
     record = world.installation.store.saml_provider(world.provider)
-    reader = Reader("https://sign-in.example.com", timedelta(0), tuple)
-    assert reader.addresses(record).entity_id == "https://sign-in.example.com/saml/111122223333/Corp/metadata"
+    service_provider = SamlServiceProvider("https://sign-in.example.com", timedelta(0), tuple)
+    assert service_provider.addresses(record).entity_id == "https://sign-in.example.com/saml/111122223333/Corp/metadata"

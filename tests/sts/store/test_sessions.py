@@ -62,24 +62,24 @@ def test_recorded_sessions_are_listed_by_expiry_and_only_in_their_account(url):
     sessions = listing(url)
     late, soon, other = session(1, expires_in=900), session(2, expires_in=60), session(3, account="222233334444")
     for one in (late, soon, other):
-        sessions.record(one)
-    assert list(sessions.live(ACCOUNT, now_ms())) == [soon, late]
+        sessions.add(one)
+    assert list(sessions.list_live(ACCOUNT, now_ms())) == [soon, late]
 
 
 def test_an_expired_session_leaves_the_list_by_itself(url):
     sessions = listing(url)
-    sessions.record(session(1, expires_in=0.05))
+    sessions.add(session(1, expires_in=0.05))
     time.sleep(0.1)
-    assert list(sessions.live(ACCOUNT, now_ms())) == []
+    assert list(sessions.list_live(ACCOUNT, now_ms())) == []
 
 
 def test_a_forgotten_session_is_listed_no_more(url):
     sessions = listing(url)
     one, two = session(1), session(2)
-    sessions.record(one)
-    sessions.record(two)
-    sessions.forget([one])
-    assert list(sessions.live(ACCOUNT, now_ms())) == [two]
+    sessions.add(one)
+    sessions.add(two)
+    sessions.remove([one])
+    assert list(sessions.list_live(ACCOUNT, now_ms())) == [two]
 
 
 def test_what_could_not_be_listed_is_listed_when_redis_is_back(tmp_path):
@@ -87,17 +87,17 @@ def test_what_could_not_be_listed_is_listed_when_redis_is_back(tmp_path):
     clock = iter(range(100))
     client = Redis.from_url(f"unix://{socket}", decode_responses=True)
     sessions = LiveSessions(client, monotonic=lambda: next(clock), pause=lambda _: None, spawn=lambda work: work())
-    sessions.record(session(1))
+    sessions.add(session(1))
     with redis_server() as url:
         socket.symlink_to(url.removeprefix("unix://"))
         assert not list(listing(url).live(ACCOUNT, now_ms()))
-        sessions.record(session(2))
-        assert [one.id for one in sessions.live(ACCOUNT, now_ms())] == [session(1).id, session(2).id]
+        sessions.add(session(2))
+        assert [one.id for one in sessions.list_live(ACCOUNT, now_ms())] == [session(1).id, session(2).id]
 
 
 def test_without_redis_recording_does_not_raise_and_checking_does():
     sessions = listing("unix:///nowhere.sock")
-    sessions.record(session(1))
+    sessions.add(session(1))
     with pytest.raises(RedisError):
         sessions.check()
 
@@ -105,8 +105,8 @@ def test_without_redis_recording_does_not_raise_and_checking_does():
 def test_all_keys_of_an_account_share_one_hash_tag(url):
     sessions = listing(url)
     for number in range(300):
-        sessions.record(session(number))
-    sessions.used((ACCOUNT, session(0).id), now_ms())
+        sessions.add(session(number))
+    sessions.record_use((ACCOUNT, session(0).id), now_ms())
     keys = Redis.from_url(url, decode_responses=True).keys("*")
     assert len(keys) == 303  # each session's, the account's, the person's, and the uses
     assert all(f"{{{ACCOUNT}}}" in key for key in keys)
@@ -115,11 +115,11 @@ def test_all_keys_of_an_account_share_one_hash_tag(url):
 def test_the_index_is_swept_of_what_expired_and_so_are_the_last_uses(url):
     sessions = listing(url)
     for number in range(2):
-        sessions.record(session(number, expires_in=0.5 if number == 0 else 900))
-        sessions.used((ACCOUNT, session(number).id), now_ms())
+        sessions.add(session(number, expires_in=0.5 if number == 0 else 900))
+        sessions.record_use((ACCOUNT, session(number).id), now_ms())
     time.sleep(0.5)
     for number in range(2, 300):
-        sessions.record(session(number))
+        sessions.add(session(number))
     redis = Redis.from_url(url, decode_responses=True)
     assert redis.zcard(session_keys.index(ACCOUNT)) == 299
     assert redis.zrange(session_keys.used(ACCOUNT), 0, -1) == [session(1).id]
@@ -135,10 +135,10 @@ def test_many_threads_record_at_once_and_none_is_lost(url):
 
     sessions = LiveSessions(client, monotonic=time.monotonic, pause=time.sleep, spawn=spawn)
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda number: sessions.record(session(number)), range(500)))
+        list(pool.map(lambda number: sessions.add(session(number)), range(500)))
     for one in spawned:
         one.join()
-    assert len(list(sessions.live(ACCOUNT, now_ms()))) == 500
+    assert len(list(sessions.list_live(ACCOUNT, now_ms()))) == 500
 
 
 def test_what_still_waits_is_listed_at_the_end_and_for_whoever_looks(url):
@@ -147,7 +147,7 @@ def test_what_still_waits_is_listed_at_the_end_and_for_whoever_looks(url):
     )
     waiting.record(session(1))
     assert list(listing(url).live(ACCOUNT, now_ms())) == []
-    waiting.settle()
+    waiting.flush()
     assert [one.id for one in listing(url).live(ACCOUNT, now_ms())] == [session(1).id]
     waiting.record(session(2))
     assert [one.id for one in waiting.live(ACCOUNT, now_ms())] == [session(1).id, session(2).id]
@@ -163,7 +163,7 @@ def test_a_person_sees_their_own_sessions_in_this_account_by_expiry_and_no_other
     mine = [session(1, expires_in=900), session(2, expires_in=60), session(3, account="222233334444")]
     others = [session(10 + number, person=person) for number, person in enumerate(PEOPLE[1:])]
     for one in (*mine, *others):
-        sessions.record(one)
+        sessions.add(one)
     assert list(sessions.of_person(ACCOUNT, PEOPLE[0], now_ms())) == [mine[1], mine[0]]
     assert list(sessions.of_person("222233334444", PEOPLE[0], now_ms())) == [mine[2]]
     assert [list(sessions.of_person(ACCOUNT, person, now_ms())) for person in PEOPLE[1:]] == [[one] for one in others]
@@ -171,7 +171,7 @@ def test_a_person_sees_their_own_sessions_in_this_account_by_expiry_and_no_other
 
 def test_no_key_says_who_somebody_is(url):
     sessions = listing(url)
-    sessions.record(session(1, person="ldap-provider/corp|ann@example.com"))
+    sessions.add(session(1, person="ldap-provider/corp|ann@example.com"))
     keys = Redis.from_url(url, decode_responses=True).keys("*")
     assert len(keys) == 3
     assert not any("ann" in key or "corp" in key for key in keys)
@@ -182,28 +182,28 @@ def test_the_index_of_a_person_ends_with_the_last_of_their_sessions_in_whatever_
     sessions = listing(url)
     listed = [session(number, expires_in=seconds) for number, seconds in enumerate(order)]
     for one in listed:
-        sessions.record(one)
+        sessions.add(one)
     left = Redis.from_url(url).pttl(session_keys.of_person(ACCOUNT, PEOPLE[0]))
     assert abs(now_ms() + left - max(one.expires_at for one in listed)) < 1000
 
 
 def test_the_index_of_a_person_keeps_nothing_that_has_expired(url):
     sessions = listing(url)
-    sessions.record(session(1, expires_in=0.05))
+    sessions.add(session(1, expires_in=0.05))
     time.sleep(0.1)
     assert not Redis.from_url(url).exists(session_keys.of_person(ACCOUNT, PEOPLE[0]))
-    sessions.record(session(2, expires_in=0.05))
-    sessions.record(session(3))
+    sessions.add(session(2, expires_in=0.05))
+    sessions.add(session(3))
     time.sleep(0.1)
-    sessions.record(session(4))
+    sessions.add(session(4))
     assert Redis.from_url(url).zcard(session_keys.of_person(ACCOUNT, PEOPLE[0])) == 2
 
 
 def test_a_session_is_found_by_its_id_only_in_its_account_and_until_it_expires(url):
     sessions = listing(url)
     one = session(1)
-    sessions.record(one)
-    sessions.record(session(2, expires_in=0.05))
+    sessions.add(one)
+    sessions.add(session(2, expires_in=0.05))
     time.sleep(0.1)
     assert sessions.find(ACCOUNT, one.id) == one
     assert sessions.find("222233334444", one.id) is None
@@ -223,10 +223,10 @@ def test_a_line_of_another_version_still_parses(url, more):
 def test_a_forgotten_session_is_nowhere_any_more(url):
     sessions = listing(url)
     one = session(1)
-    sessions.record(one)
-    sessions.used((ACCOUNT, one.id), now_ms())
-    sessions.forget([one])
-    sessions.used((ACCOUNT, one.id), now_ms())
+    sessions.add(one)
+    sessions.record_use((ACCOUNT, one.id), now_ms())
+    sessions.remove([one])
+    sessions.record_use((ACCOUNT, one.id), now_ms())
     assert sessions.find(ACCOUNT, one.id) is None
     assert list(sessions.of_person(ACCOUNT, one.person, now_ms())) == []
     assert sessions.last_used(ACCOUNT, [one.id]) == {}
@@ -253,8 +253,8 @@ def test_the_last_use_is_the_latest_of_all_workers_in_whatever_order_they_write(
     second.used((ACCOUNT, other.id), 4_000)
     ids = [one.id, other.id, session(3).id]
     assert third.last_used(ACCOUNT, ids) == {}
-    first.settle()
-    second.settle()
+    first.flush()
+    second.flush()
     assert third.last_used(ACCOUNT, ids) == {one.id: 5_000, other.id: 4_000}
     assert third.last_used("222233334444", ids) == {}
     assert third.last_used(ACCOUNT, []) == {}
@@ -263,7 +263,7 @@ def test_the_last_use_is_the_latest_of_all_workers_in_whatever_order_they_write(
 def test_a_worker_sees_the_uses_that_it_noted_itself(url):
     listing(url).record(session(1))
     sessions = waiting(url)
-    sessions.used((ACCOUNT, session(1).id), 7_000)
+    sessions.record_use((ACCOUNT, session(1).id), 7_000)
     assert sessions.last_used(ACCOUNT, [session(1).id]) == {session(1).id: 7_000}
 
 
@@ -271,14 +271,14 @@ def test_more_sessions_than_fit_one_round_trip_are_told_though_none_was_listed_y
     sessions = waiting(url)
     ids = [session(number).id for number in range(1_200)]
     for number, one in enumerate(ids):
-        sessions.record(session(number))
-        sessions.used((ACCOUNT, one), number)
+        sessions.add(session(number))
+        sessions.record_use((ACCOUNT, one), number)
     assert sessions.last_used(ACCOUNT, ids) == {one: number for number, one in enumerate(ids)}
 
 
 def test_the_use_of_a_session_that_is_not_listed_leaves_nothing_behind(url):
     sessions = listing(url)
-    sessions.used((ACCOUNT, session(1).id), 1_000)
+    sessions.record_use((ACCOUNT, session(1).id), 1_000)
     assert sessions.last_used(ACCOUNT, [session(1).id]) == {}
     assert Redis.from_url(url).keys("*") == []
 
@@ -326,7 +326,7 @@ def test_while_redis_is_away_the_uses_of_however_many_sessions_take_little_memor
     for number in range(100_000):
         last_use.note((ACCOUNT, f"{number:032x}"), number)
         if number % 15_000 == 0:
-            last_use.settle()
+            last_use.flush()
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert size < 8_000_000
@@ -343,8 +343,8 @@ def test_a_session_is_listed_also_where_no_thread_could_be_started(url):
 
     client = Redis.from_url(url, decode_responses=True)
     sessions = LiveSessions(client, monotonic=time.monotonic, pause=lambda _: None, spawn=spawn)
-    sessions.record(session(1))
-    sessions.record(session(2))
+    sessions.add(session(1))
+    sessions.add(session(2))
     assert len(started) == 2
     assert {one.id for one in listing(url).live(ACCOUNT, now_ms())} == {session(1).id, session(2).id}
 

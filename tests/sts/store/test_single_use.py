@@ -23,11 +23,11 @@ class Counting:
         self.failing = False
 
     @contextmanager
-    def write(self, *, revise=True):
+    def write(self, *, bump_revision=True):
         if self.failing:
             raise ServiceFailure("The store cannot answer now.")
         self.commits += 1
-        with self.store.write(revise=revise) as tx:
+        with self.store.write(bump_revision=bump_revision) as tx:
             yield tx
 
 
@@ -41,14 +41,14 @@ def test_those_who_come_together_share_a_commit(store):
     gathered = threading.Event()
     single_use = SingleUse(store, monotonic=lambda: 0.0, gather=lambda: gathered.wait(10))
 
-    def spend(number):
+    def consume(number):
         together.wait()
         if number == 7:
             threading.Timer(0.2, gathered.set).start()
-        return single_use.spend("saml", f"proof {number // 2}", SOON, NOW)
+        return single_use.consume("saml", f"proof {number // 2}", SOON, NOW)
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(spend, range(8)))
+        answers = list(pool.map(consume, range(8)))
     assert answers.count(True) == 4
     assert [sum(answers[number : number + 2]) for number in (0, 2, 4, 6)] == [1, 1, 1, 1]
     assert store.commits == 1
@@ -59,13 +59,13 @@ def test_where_nothing_can_be_written_nobody_is_believed_and_nobody_waits_for_ev
     store.failing = True
     for _ in range(2):
         with pytest.raises(ServiceFailure):
-            single_use.spend("saml", "proof", SOON, NOW)
+            single_use.consume("saml", "proof", SOON, NOW)
     store.failing = False
-    assert single_use.spend("saml", "proof", SOON, NOW)
-    assert not single_use.spend("saml", "proof", SOON, NOW)
+    assert single_use.consume("saml", "proof", SOON, NOW)
+    assert not single_use.consume("saml", "proof", SOON, NOW)
 
 
 def test_a_kind_has_proofs_of_its_own(store):
     single_use = SingleUse(store, monotonic=lambda: 0.0)
-    assert single_use.spend("saml", "proof", SOON, NOW)
-    assert single_use.spend("saml-logout", "proof", SOON, NOW)
+    assert single_use.consume("saml", "proof", SOON, NOW)
+    assert single_use.consume("saml-logout", "proof", SOON, NOW)

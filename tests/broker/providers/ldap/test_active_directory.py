@@ -6,7 +6,7 @@ import time
 import pytest
 from support.active_directory import PASSWORD, SERVICE_PASSWORD
 
-from broker.providers.ldap.passwords import Change
+from broker.providers.ldap.passwords import PasswordChangeStatus
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
 NEW = "Through-the-looking-glass-1871"
@@ -50,17 +50,21 @@ def test_either_way_of_encryption_works_and_none_is_an_outage(active_directory, 
 def test_only_the_right_password_hears_what_else_is_wrong(opened, name):
     reason, proved = PEOPLE_WHO_MAY_NOT[name]
     refused = opened.authenticate(name, PASSWORD)
-    assert (refused.reason, refused.proved, refused.counted) == (reason, proved, not proved)
+    assert (refused.reason, refused.password_correct, refused.counts_as_failure) == (
+        reason,
+        proved,
+        not proved,
+    )
     assert refused.changeable is (name in {"fresh", "old"})
     wrong = opened.authenticate(name, "not-" + PASSWORD)
-    assert (wrong.reason, wrong.proved, wrong.counted) == ("wrong password", False, True)
+    assert (wrong.reason, wrong.password_correct, wrong.counts_as_failure) == ("wrong password", False, True)
 
 
 def test_a_locked_account_proves_nothing_whatever_the_password(opened):
     assert [opened.authenticate("locked", "wrong").reason for _ in range(3)] == ["wrong password"] * 3
     for password in (PASSWORD, "wrong"):
         refused = opened.authenticate("locked", password)
-        assert (refused.reason, refused.proved) == ("account locked", False)
+        assert (refused.reason, refused.password_correct) == ("account locked", False)
 
 
 def test_an_unknown_user_takes_as_long_as_a_wrong_password(opened):
@@ -80,7 +84,7 @@ def test_an_unknown_user_takes_as_long_as_a_wrong_password(opened):
 @pytest.mark.parametrize("name", ["newcomer", "older"])
 def test_a_password_that_keeps_its_owner_out_is_changed_on_the_service_connection(opened, name):
     assert opened.authenticate(name, PASSWORD).changeable
-    assert opened.change_password(f"CORP\\{name}", PASSWORD, NEW).change is Change.CHANGED
+    assert opened.change_password(f"CORP\\{name}", PASSWORD, NEW).change is PasswordChangeStatus.CHANGED
     identity = opened.authenticate(name, NEW)
     assert identity.name == name
     opened.check()
@@ -89,7 +93,7 @@ def test_a_password_that_keeps_its_owner_out_is_changed_on_the_service_connectio
 def test_a_person_who_may_sign_in_changes_the_password_as_themselves(active_directory, provider):
     opened = provider(active_directory.config(pool_size=1))
     new = 'Grün & "schön" 密码 2026'
-    assert opened.change_password("grace", PASSWORD, new).change is Change.CHANGED
+    assert opened.change_password("grace", PASSWORD, new).change is PasswordChangeStatus.CHANGED
     assert opened.authenticate("grace", new).name == "grace"
     # The connection that was bound as grace and changed her password proves the next person as any other does.
     assert isinstance(opened.authenticate("alice", new), Refusal)
@@ -103,35 +107,39 @@ def test_a_person_who_may_sign_in_changes_the_password_as_themselves(active_dire
 def test_the_domains_rules_are_one_outcome(opened, new, words):
     """Active Directory has one code for all of them; what Samba adds in words is for the audit log."""
     outcome = opened.change_password("picky", PASSWORD, new)
-    assert (outcome.change, outcome.rejected) == (Change.AGAINST_RULES, True)
+    assert (outcome.change, outcome.rejected) == (PasswordChangeStatus.AGAINST_RULES, True)
     assert words in outcome.detail
     assert opened.authenticate("picky", PASSWORD).changeable, "the old password still counts"
 
 
 def test_a_password_that_was_just_set_cannot_be_changed_where_the_rules_say_so(opened):
     outcome = opened.change_password("young", PASSWORD, NEW)
-    assert (outcome.change, outcome.rejected) == (Change.AGAINST_RULES, True)
+    assert (outcome.change, outcome.rejected) == (PasswordChangeStatus.AGAINST_RULES, True)
 
 
 @pytest.mark.parametrize("name", ["stubborn", "nobody-here"])
 def test_a_wrong_old_password_and_an_unknown_user_have_one_outcome(opened, name):
     outcome = opened.change_password(name, "not-" + PASSWORD, NEW)
-    assert (outcome.change, outcome.refusal.proved, outcome.refusal.counted) == (Change.REFUSED, False, True)
+    assert (outcome.change, outcome.refusal.password_correct, outcome.refusal.counts_as_failure) == (
+        PasswordChangeStatus.REFUSED,
+        False,
+        True,
+    )
 
 
 @pytest.mark.parametrize("name", ["leaver", "temp", "night", "desk"])
 def test_who_may_not_sign_in_for_another_reason_changes_nothing(opened, name):
     """The domain controller itself would let them on somebody else's connection."""
     outcome = opened.change_password(name, PASSWORD, NEW)
-    assert (outcome.change, outcome.refusal.reason) == (Change.REFUSED, PEOPLE_WHO_MAY_NOT[name][0])
-    assert opened.authenticate(name, PASSWORD).proved
+    assert (outcome.change, outcome.refusal.reason) == (PasswordChangeStatus.REFUSED, PEOPLE_WHO_MAY_NOT[name][0])
+    assert opened.authenticate(name, PASSWORD).password_correct
 
 
 def test_a_locked_account_changes_nothing(opened):
     for _ in range(3):
         opened.authenticate("shut-out", "wrong")
     outcome = opened.change_password("shut-out", PASSWORD, NEW)
-    assert (outcome.change, outcome.refusal.reason) == (Change.REFUSED, "account locked")
+    assert (outcome.change, outcome.refusal.reason) == (PasswordChangeStatus.REFUSED, "account locked")
 
 
 def test_no_password_is_in_an_outcome_or_a_log(opened, caplog):

@@ -3,11 +3,11 @@
 import pytest
 
 from broker.providers.ldap.bind_errors import (
-    may_be_proved,
+    as_openldap_means,
+    bind_refusal,
+    needs_vendor_to_judge,
     policy_error,
     policy_refusal,
-    proved_by_openldap,
-    refusal,
 )
 from sts.identity import Refusal
 
@@ -33,23 +33,23 @@ def from_active_directory(subcode):
 
 @pytest.mark.parametrize(("subcode", "reason"), SUBCODES.items())
 def test_the_audit_log_has_active_directorys_exact_reason(subcode, reason):
-    refused = refusal(49, from_active_directory(subcode))
+    refused = bind_refusal(49, from_active_directory(subcode))
     assert refused.reason == reason
     assert f"data {subcode}" in refused.detail
 
 
 @pytest.mark.parametrize("subcode", [*SUBCODES, "52f", "568", "999", "52E"])
 def test_active_directory_proves_the_password_where_it_says_what_only_the_right_one_hears(subcode):
-    refused = refusal(49, from_active_directory(subcode))
-    assert refused.proved is (subcode in PROVED)
-    assert refused.counted is not refused.proved, "a right password is no guess, any other is"
+    refused = bind_refusal(49, from_active_directory(subcode))
+    assert refused.password_correct is (subcode in PROVED)
+    assert refused.counts_as_failure is not refused.password_correct, "a right password is no guess, any other is"
     assert refused.changeable is (subcode in {"532", "773"})
 
 
 @pytest.mark.parametrize("result", [19, 32, 48, 50, 53])
 @pytest.mark.parametrize("subcode", sorted(PROVED))
 def test_a_subcode_in_another_result_than_invalid_credentials_proves_nothing(result, subcode):
-    assert not refusal(result, from_active_directory(subcode)).proved
+    assert not bind_refusal(result, from_active_directory(subcode)).password_correct
 
 
 EXPIRED, LOCKED, RESET = 0, 1, 2
@@ -65,29 +65,35 @@ EXPIRED, LOCKED, RESET = 0, 1, 2
     ],
 )
 def test_an_expired_password_is_proved_where_the_words_show_who_said_it(message, proved):
-    refused = refusal(49, message, EXPIRED)
-    assert (refused.reason, refused.proved, refused.final) == ("password expired", proved, proved)
-    assert may_be_proved(refused) is not proved
+    refused = bind_refusal(49, message, EXPIRED)
+    assert (refused.reason, refused.password_correct, refused.no_change_possible) == (
+        "password expired",
+        proved,
+        proved,
+    )
+    assert needs_vendor_to_judge(refused) is not proved
     assert not refused.changeable, "nobody is let in to change it"
 
 
 def test_openldap_says_expired_only_of_the_right_password():
-    refused = proved_by_openldap(refusal(49, "", EXPIRED))
-    assert (refused.proved, refused.counted, refused.changeable) == (True, False, False)
+    refused = as_openldap_means(bind_refusal(49, "", EXPIRED))
+    assert (refused.password_correct, refused.counts_as_failure, refused.changeable) == (True, False, False)
 
 
 @pytest.mark.parametrize("message", ["", "password expired!", from_active_directory("532")])
 def test_a_locked_account_never_proves_the_password(message):
-    refused = refusal(49, message, LOCKED)
-    assert (refused.reason, refused.proved, refused.counted) == ("account locked", False, True)
-    assert not may_be_proved(refused)
+    refused = bind_refusal(49, message, LOCKED)
+    assert (refused.reason, refused.password_correct, refused.counts_as_failure) == ("account locked", False, True)
+    assert not needs_vendor_to_judge(refused)
 
 
 def test_only_what_a_new_password_mends_is_changeable():
-    reasons = {reason for reason in SUBCODES.values() if Refusal(reason, proved=True).changeable}
+    reasons = {reason for reason in SUBCODES.values() if Refusal(reason, password_correct=True).changeable}
     assert reasons == {"password expired", "password must be changed"}
     assert not any(Refusal(reason).changeable for reason in SUBCODES.values())
-    assert not any(Refusal(reason, proved=True, final=True).changeable for reason in SUBCODES.values())
+    assert not any(
+        Refusal(reason, password_correct=True, no_change_possible=True).changeable for reason in SUBCODES.values()
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,12 +108,12 @@ def test_only_what_a_new_password_mends_is_changeable():
     ],
 )
 def test_a_refusal_without_a_known_subcode_has_the_reason_of_its_result(result, message, reason):
-    assert refusal(result, message).reason == reason
+    assert bind_refusal(result, message).reason == reason
 
 
 @pytest.mark.parametrize("result", [1, 2, 3, 7, 8, 10, 11, 13, 51, 52, 80, 118, 4096])
 def test_what_is_no_verdict_on_the_password_is_an_outage(result):
-    assert refusal(result, "") is None
+    assert bind_refusal(result, "") is None
 
 
 @pytest.mark.parametrize(
@@ -131,16 +137,16 @@ def test_the_password_policys_control_is_read_or_left(value, error):
 def test_a_bind_that_only_lets_somebody_change_the_password_admits_nobody():
     for error in (EXPIRED, RESET):
         assert policy_refusal(error).changeable
-        assert not policy_refusal(error).counted
+        assert not policy_refusal(error).counts_as_failure
     assert policy_refusal(RESET).reason == "password must be changed"
     assert policy_refusal(None) is None
     assert policy_refusal(7) is None
 
 
 def test_a_bind_that_succeeds_for_a_locked_account_admits_nobody_and_proves_nothing():
-    assert (policy_refusal(LOCKED).reason, policy_refusal(LOCKED).proved) == ("account locked", False)
+    assert (policy_refusal(LOCKED).reason, policy_refusal(LOCKED).password_correct) == ("account locked", False)
 
 
 @pytest.mark.parametrize("result", [49, 53])
 def test_a_long_diagnostic_is_cut(result):
-    assert len(refusal(result, "x" * 100_000).detail) <= 300
+    assert len(bind_refusal(result, "x" * 100_000).detail) <= 300

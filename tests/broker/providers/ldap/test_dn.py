@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ldap3.utils.dn import parse_dn
 
-from broker.providers.ldap.dn import escape_dn_value, escape_filter_value, first_value, normalise_dn
+from broker.providers.ldap.dn import escape_dn_value, escape_filter_value, first_rdn_value, normalise_dn
 
 VALUES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 AWKWARD = st.text(st.sampled_from(' #+,;<>="\\\0ab\u00e4'), max_size=8)
@@ -63,7 +63,7 @@ def test_what_is_no_name_is_refused(text):
 def test_escaped_values_come_back_and_stay_where_they_are(rdns):
     dn = ",".join(f"{kind}={escape_dn_value(value)}" for kind, value in rdns)
     assert normalise_dn(dn) == dn
-    assert first_value(dn) == rdns[0][1]
+    assert first_rdn_value(dn) == rdns[0][1]
 
 
 @settings(max_examples=200)

@@ -18,8 +18,8 @@ from support.directories import (
 )
 
 from broker.demo.people import BASE, LDIF, service_password
-from broker.providers.ldap.connection import Address, Broken, LdapConnection, Transport, tls_context
-from broker.providers.ldap.pool import Pool, Servers
+from broker.providers.ldap.connection import Address, LdapConnection, LdapConnectionError, Transport, tls_context
+from broker.providers.ldap.pool import ConnectionPool, ServerList
 from broker.providers.ldap.provider import LdapConfig
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
@@ -235,8 +235,8 @@ def test_more_requests_than_may_be_in_flight_are_an_outage_after_some_patience(d
         tls_context("", insecure_skip_tls_verify=False), start_tls=False, connect_timeout=1.0, receive_timeout=1.0
     )
     address = Address.parse(demo_url)
-    pool = Pool(
-        Servers((address,), time.monotonic),
+    pool = ConnectionPool(
+        ServerList((address,), time.monotonic),
         lambda to: LdapConnection(to, transport),
         keep=1,
         in_flight=1,
@@ -257,7 +257,7 @@ def test_a_bind_that_would_be_anonymous_is_never_sent(dn, password):
     )
     with HostileServer(silent) as server:
         connection = LdapConnection(Address.parse(server.url), transport)
-        with pytest.raises(Broken):
+        with pytest.raises(LdapConnectionError):
             connection.bind(dn, password)
         connection.close()
         assert bytes(server.received) == b""
@@ -360,7 +360,11 @@ def test_an_expired_password_is_proved_only_by_a_directory_that_is_known_to_comp
 
     with HostileServer(treat) as server:
         refused = provider(config(server.url)).authenticate("alice", PASSWORD)
-    assert (refused.reason, refused.proved, refused.counted) == ("password expired", proved, not proved)
+    assert (refused.reason, refused.password_correct, refused.counts_as_failure) == (
+        "password expired",
+        proved,
+        not proved,
+    )
 
 
 def test_an_empty_password_opens_no_connection(provider):

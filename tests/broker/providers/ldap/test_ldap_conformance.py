@@ -88,7 +88,7 @@ def test_a_password_holds_for_one_person_only_on_kept_connections(config, provid
 )
 def test_what_cannot_be_right_is_refused_and_not_counted(config, provider, username, password, reason):
     refused = provider(config).authenticate(username, password)
-    assert (refused.reason, refused.counted) == (reason, False)
+    assert (refused.reason, refused.counts_as_failure) == (reason, False)
 
 
 @pytest.mark.parametrize("username", INJECTIONS)
@@ -261,7 +261,7 @@ def test_a_locked_account_is_refused_with_the_right_password_too(slapd, provider
     reasons = [opened.authenticate("locked", "wrong").reason for _ in range(4)]
     assert reasons == ["wrong password"] * 3 + ["account locked"]
     right = opened.authenticate("locked", "once-was-right")
-    assert (right.reason, right.proved) == ("account locked", False)
+    assert (right.reason, right.password_correct) == ("account locked", False)
 
 
 @pytest.mark.parametrize(
@@ -274,10 +274,10 @@ def test_a_password_that_must_be_changed_admits_nobody(slapd, provider, username
     while isinstance(answer := opened.authenticate(username, password), Identity) and time.monotonic() < deadline:
         time.sleep(0.1)  # the password's second of life
     assert answer.reason == reason
-    assert (answer.proved, answer.counted) == (True, False)
+    assert (answer.password_correct, answer.counts_as_failure) == (True, False)
     assert answer.changeable is (username == "fresh"), "slapd lets nobody in to change what has expired"
     wrong = opened.authenticate(username, "wrong")
-    assert (wrong.reason, wrong.proved, wrong.counted) == ("wrong password", False, True)
+    assert (wrong.reason, wrong.password_correct, wrong.counts_as_failure) == ("wrong password", False, True)
 
 
 def test_every_name_in_the_extra_entries_is_in_order():

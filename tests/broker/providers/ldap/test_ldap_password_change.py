@@ -12,10 +12,17 @@ from ldaptor.protocols import pureldap
 from support.directories import HostileServer
 
 from broker.demo.people import BASE
-from broker.providers.ldap.connection import Address, Answer, Broken, LdapConnection, Transport, tls_context
-from broker.providers.ldap.passwords import Change, changed_as_oneself
+from broker.providers.ldap.connection import (
+    Address,
+    LdapConnection,
+    LdapConnectionError,
+    LdapResult,
+    Transport,
+    tls_context,
+)
+from broker.providers.ldap.passwords import PasswordChangeStatus, change_own_password
 from broker.providers.ldap.provider import LdapConfig
-from broker.providers.ldap.vendors import Kind
+from broker.providers.ldap.vendors import DirectoryVendor
 from sts.identity import Identity, ProviderUnavailable
 
 PEOPLE = f"ou=people,{BASE}"
@@ -87,7 +94,7 @@ TRANSPORTS = {
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_new_password_replaces_the_old_one(directory, provider, hired, transport):
     opened, name = provider(directory.config(**TRANSPORTS[transport](directory))), hired()
-    assert opened.change_password(name, OLD, NEW).change is Change.CHANGED
+    assert opened.change_password(name, OLD, NEW).change is PasswordChangeStatus.CHANGED
     assert opened.authenticate(name, NEW).name == name
     assert opened.authenticate(name, OLD).reason == "wrong password"
 
@@ -97,7 +104,7 @@ def test_a_new_password_replaces_the_old_one(directory, provider, hired, transpo
 )
 def test_any_text_is_set_octet_by_octet(opened, hired, new):
     name = hired()
-    assert opened.change_password(name, OLD, new).change is Change.CHANGED
+    assert opened.change_password(name, OLD, new).change is PasswordChangeStatus.CHANGED
     assert opened.authenticate(name, new).name == name
 
 
@@ -105,7 +112,7 @@ def test_a_password_that_was_reset_is_changed_by_its_owner(directory, opened, hi
     name = hired("resetting")
     directory.modify(f"dn: uid={name},{PEOPLE}\nchangetype: modify\nreplace: pwdReset\npwdReset: TRUE\n")
     assert opened.authenticate(name, OLD).changeable
-    assert opened.change_password(name, OLD, NEW).change is Change.CHANGED
+    assert opened.change_password(name, OLD, NEW).change is PasswordChangeStatus.CHANGED
     assert opened.authenticate(name, NEW).name == name
 
 
@@ -113,43 +120,43 @@ def test_an_expired_password_is_changed_with_one_grace_login(directory, provider
     opened, name = provider(directory.config()), hired("graceful")
     time.sleep(2.1)  # the password's second of life, and that in which it ends
     assert isinstance(opened.authenticate(name, OLD), Identity), "the first of two"
-    assert opened.change_password(name, OLD, NEW).change is Change.CHANGED
+    assert opened.change_password(name, OLD, NEW).change is PasswordChangeStatus.CHANGED
     assert isinstance(opened.authenticate(name, NEW), Identity)
 
 
 def test_an_expired_password_without_a_grace_login_cannot_be_changed_here(opened, hired):
     name = hired("merciless")
     refused = expired(opened, name)
-    assert (refused.proved, refused.changeable) == (True, False)
+    assert (refused.password_correct, refused.changeable) == (True, False)
     outcome = opened.change_password(name, OLD, NEW)
-    assert (outcome.change, outcome.refusal.reason) == (Change.IMPOSSIBLE, "password expired")
+    assert (outcome.change, outcome.refusal.reason) == (PasswordChangeStatus.IMPOSSIBLE, "password expired")
     wrong = opened.change_password(name, "wrong", NEW)
-    assert (wrong.change, wrong.refusal.reason) == (Change.REFUSED, "wrong password")
+    assert (wrong.change, wrong.refusal.reason) == (PasswordChangeStatus.REFUSED, "wrong password")
 
 
 @pytest.mark.parametrize(
     ("under", "new", "change"),
     [
-        ("picky", "short", Change.TOO_SHORT),
-        ("picky", "x" * 41, Change.TOO_LONG),
-        ("picky", "{SSHA}cannot-be-judged", Change.TOO_WEAK),
-        ("patient", NEW, Change.TOO_YOUNG),
-        ("frozen", NEW, Change.IMPOSSIBLE),
-        ("safe", NEW, Change.CHANGED),
+        ("picky", "short", PasswordChangeStatus.TOO_SHORT),
+        ("picky", "x" * 41, PasswordChangeStatus.TOO_LONG),
+        ("picky", "{SSHA}cannot-be-judged", PasswordChangeStatus.TOO_WEAK),
+        ("patient", NEW, PasswordChangeStatus.TOO_YOUNG),
+        ("frozen", NEW, PasswordChangeStatus.IMPOSSIBLE),
+        ("safe", NEW, PasswordChangeStatus.CHANGED),
     ],
 )
 def test_the_directorys_policy_decides(opened, hired, under, new, change):
     name = hired(under)
     outcome = opened.change_password(name, OLD, new)
     assert outcome.change is change
-    assert outcome.rejected is (change not in {Change.CHANGED, Change.IMPOSSIBLE})
-    assert opened.authenticate(name, new if change is Change.CHANGED else OLD).name == name
+    assert outcome.rejected is (change not in {PasswordChangeStatus.CHANGED, PasswordChangeStatus.IMPOSSIBLE})
+    assert opened.authenticate(name, new if change is PasswordChangeStatus.CHANGED else OLD).name == name
 
 
 def test_a_password_from_the_history_is_not_taken(opened, hired):
     name = hired("picky")
-    assert opened.change_password(name, OLD, NEW).change is Change.CHANGED
-    assert opened.change_password(name, NEW, OLD).change is Change.IN_HISTORY
+    assert opened.change_password(name, OLD, NEW).change is PasswordChangeStatus.CHANGED
+    assert opened.change_password(name, NEW, OLD).change is PasswordChangeStatus.IN_HISTORY
 
 
 def test_a_locked_account_changes_nothing(opened, hired):
@@ -157,8 +164,8 @@ def test_a_locked_account_changes_nothing(opened, hired):
     for _ in range(2):
         opened.authenticate(name, "wrong")
     outcome = opened.change_password(name, OLD, NEW)
-    assert (outcome.change, outcome.refusal.reason, outcome.refusal.proved) == (
-        Change.REFUSED,
+    assert (outcome.change, outcome.refusal.reason, outcome.refusal.password_correct) == (
+        PasswordChangeStatus.REFUSED,
         "account locked",
         False,
     )
@@ -167,18 +174,18 @@ def test_a_locked_account_changes_nothing(opened, hired):
 @pytest.mark.parametrize("username", ["nobody", "twin", "*", "alice)(uid=*", f"uid=alice,{PEOPLE}", "alice\0", ""])
 def test_who_is_nobody_is_refused_as_a_wrong_password_is(opened, username):
     outcome = opened.change_password(username, "same-for-both", NEW)
-    assert outcome.change is Change.REFUSED
-    assert not outcome.refusal.proved
+    assert outcome.change is PasswordChangeStatus.REFUSED
+    assert not outcome.refusal.password_correct
 
 
 @pytest.mark.parametrize(
     ("new", "change"),
     [
-        ("", Change.UNUSABLE),
-        ("a\0b", Change.UNUSABLE),
-        ("\ud800", Change.UNUSABLE),
-        ("x" * 1025, Change.UNUSABLE),
-        (OLD, Change.IN_HISTORY),
+        ("", PasswordChangeStatus.UNUSABLE),
+        ("a\0b", PasswordChangeStatus.UNUSABLE),
+        ("\ud800", PasswordChangeStatus.UNUSABLE),
+        ("x" * 1025, PasswordChangeStatus.UNUSABLE),
+        (OLD, PasswordChangeStatus.IN_HISTORY),
     ],
 )
 def test_what_cannot_be_a_new_password_is_not_sent(provider, new, change):
@@ -191,21 +198,25 @@ def test_what_cannot_be_a_new_password_is_not_sent(provider, new, change):
 def test_where_the_settings_say_so_no_password_is_changed(provider, changes):
     with HostileServer(silent) as server:
         outcome = provider(reach(server.url, **changes)).change_password("alice", OLD, NEW)
-        assert (outcome.change, server.connections) == (Change.IMPOSSIBLE, 0)
+        assert (outcome.change, server.connections) == (PasswordChangeStatus.IMPOSSIBLE, 0)
 
 
 def test_an_empty_old_password_opens_no_connection(provider):
     with HostileServer(silent) as server:
         outcome = provider(reach(server.url)).change_password("alice", "", NEW)
-        assert (outcome.change, outcome.refusal.counted, server.connections) == (Change.REFUSED, False, 0)
+        assert (outcome.change, outcome.refusal.counts_as_failure, server.connections) == (
+            PasswordChangeStatus.REFUSED,
+            False,
+            0,
+        )
 
 
 def test_the_connection_that_changed_a_password_proves_the_next_person_only_by_a_bind(directory, provider, hired):
     opened = provider(directory.config(pool_size=1))
     first, second = hired(), hired()
-    assert opened.change_password(first, OLD, NEW).change is Change.CHANGED
+    assert opened.change_password(first, OLD, NEW).change is PasswordChangeStatus.CHANGED
     assert opened.authenticate(second, NEW).reason == "wrong password"
-    assert opened.change_password(second, NEW, "yet-another").change is Change.REFUSED
+    assert opened.change_password(second, NEW, "yet-another").change is PasswordChangeStatus.REFUSED
     assert opened.authenticate(second, OLD).name == second
     assert opened.authenticate(first, NEW).name == first
     opened.check()
@@ -216,7 +227,7 @@ def test_an_unknown_user_takes_as_long_as_a_wrong_old_password(opened, hired):
     for _ in range(60):
         for name, taken in times.items():
             started = time.perf_counter()
-            assert opened.change_password(name, "wrong", NEW).change is Change.REFUSED
+            assert opened.change_password(name, "wrong", NEW).change is PasswordChangeStatus.REFUSED
             taken.append(time.perf_counter() - started)
     wrong, unknown = (statistics.median(taken) for taken in times.values())
     assert abs(wrong - unknown) < 0.010
@@ -226,7 +237,11 @@ def test_no_password_is_in_an_outcome_or_a_log(opened, hired, caplog):
     name = hired("picky")
     with caplog.at_level("DEBUG"):
         outcomes = [opened.change_password(name, *tried) for tried in ((OLD, "tiny"), ("wr0ng", NEW), (OLD, NEW))]
-    assert [outcome.change for outcome in outcomes] == [Change.TOO_SHORT, Change.REFUSED, Change.CHANGED]
+    assert [outcome.change for outcome in outcomes] == [
+        PasswordChangeStatus.TOO_SHORT,
+        PasswordChangeStatus.REFUSED,
+        PasswordChangeStatus.CHANGED,
+    ]
     assert not any(secret in repr(outcomes) + caplog.text for secret in (OLD, NEW, "tiny", "wr0ng"))
 
 
@@ -293,7 +308,7 @@ def test_a_directory_that_falls_silent_is_not_asked_again_and_nobody_says_what_b
     first, second = Directory(None), Directory(answered(0))
     with HostileServer(first) as server, HostileServer(second) as other:
         outcome = provider(reach(server.url, other.url)).change_password("alice", OLD, NEW)
-        assert (outcome.change, outcome.rejected) == (Change.UNKNOWN, False)
+        assert (outcome.change, outcome.rejected) == (PasswordChangeStatus.UNKNOWN, False)
         assert (len(first.changes), other.connections) == (1, 0)
     assert NEW not in caplog.text + repr(outcome)
     assert "not known" in caplog.text
@@ -311,7 +326,7 @@ def test_kept_connections_that_died_are_found_out_before_the_new_password_is_sen
         assert isinstance(opened.authenticate("alice", OLD), Identity)
         for client in clients:
             client.socket.shutdown(socket.SHUT_RDWR)
-        assert opened.change_password("alice", OLD, NEW).change is Change.CHANGED
+        assert opened.change_password("alice", OLD, NEW).change is PasswordChangeStatus.CHANGED
         assert len(clients) == 4
     assert len(directory.changes) == 1
 
@@ -343,7 +358,9 @@ class Referral:
 def test_a_referral_is_not_followed(provider):
     with HostileServer(silent) as trap:
         with HostileServer(Directory(Referral(f"{trap.url}/".encode()))) as server:
-            assert provider(reach(server.url)).change_password("alice", OLD, NEW).change is Change.IMPOSSIBLE
+            assert (
+                provider(reach(server.url)).change_password("alice", OLD, NEW).change is PasswordChangeStatus.IMPOSSIBLE
+            )
         assert (trap.connections, bytes(trap.received)) == (0, b"")
 
 
@@ -351,7 +368,7 @@ def test_what_the_directory_says_is_kept_for_the_audit_log_without_the_passwords
     quoting = f"the dictionary knows {NEW!r}, and {OLD!r} as well; " + "x" * 400
     with HostileServer(Directory(answered(19, quoting))) as server:
         outcome = provider(reach(server.url)).change_password("alice", OLD, NEW)
-    assert outcome.change is Change.AGAINST_RULES
+    assert outcome.change is PasswordChangeStatus.AGAINST_RULES
     assert outcome.detail.startswith("result 19: the dictionary knows '…', and '…' as well")
     assert len(outcome.detail) == 300
 
@@ -365,7 +382,7 @@ def test_a_new_password_is_never_sent_in_clear_text_beyond_this_machine(how):
         # Linux takes this for loopback; as an address it is not.
         connection = LdapConnection(Address("ldap", "0.0.0.0", server.port), transport)
         arguments = (OLD, NEW) if how == "modify_own_password" else (f"uid=alice,{PEOPLE}", OLD, NEW)
-        with pytest.raises(Broken) as caught:
+        with pytest.raises(LdapConnectionError) as caught:
             getattr(connection, how)(*arguments)
         connection.close()
         assert caught.value.security
@@ -386,14 +403,34 @@ def modified(result, message=""):
 @pytest.mark.parametrize(
     ("result", "message", "change"),
     [
-        (0, "", Change.CHANGED),
-        (19, "0000052D: AtrErr: DSID-03190F80, #1: 0: 0000052D: DSID-03190F80, problem 1005", Change.AGAINST_RULES),
-        (53, "0000052D: SvcErr: DSID-031A12D2, problem 5003 (WILL_NOT_PERFORM), data 0", Change.AGAINST_RULES),
-        (19, "00000056: AtrErr: DSID-03190F80, #1: 0: 00000056: DSID-03190F80, problem 1005", Change.REFUSED),
-        (19, "00000775: Password change not permitted", Change.REFUSED),
-        (50, "00000005: SecErr: DSID-03152D88, problem 4003 (INSUFF_ACCESS_RIGHTS), data 0", Change.IMPOSSIBLE),
-        (53, "0000001F: SvcErr: DSID-031A12D2, problem 5003 (WILL_NOT_PERFORM), data 0", Change.IMPOSSIBLE),
-        (10, "0000202B: RefErr: DSID-0310082F, data 0, 1 access points", Change.IMPOSSIBLE),
+        (0, "", PasswordChangeStatus.CHANGED),
+        (
+            19,
+            "0000052D: AtrErr: DSID-03190F80, #1: 0: 0000052D: DSID-03190F80, problem 1005",
+            PasswordChangeStatus.AGAINST_RULES,
+        ),
+        (
+            53,
+            "0000052D: SvcErr: DSID-031A12D2, problem 5003 (WILL_NOT_PERFORM), data 0",
+            PasswordChangeStatus.AGAINST_RULES,
+        ),
+        (
+            19,
+            "00000056: AtrErr: DSID-03190F80, #1: 0: 00000056: DSID-03190F80, problem 1005",
+            PasswordChangeStatus.REFUSED,
+        ),
+        (19, "00000775: Password change not permitted", PasswordChangeStatus.REFUSED),
+        (
+            50,
+            "00000005: SecErr: DSID-03152D88, problem 4003 (INSUFF_ACCESS_RIGHTS), data 0",
+            PasswordChangeStatus.IMPOSSIBLE,
+        ),
+        (
+            53,
+            "0000001F: SvcErr: DSID-031A12D2, problem 5003 (WILL_NOT_PERFORM), data 0",
+            PasswordChangeStatus.IMPOSSIBLE,
+        ),
+        (10, "0000202B: RefErr: DSID-0310082F, data 0, 1 access points", PasswordChangeStatus.IMPOSSIBLE),
     ],
 )
 def test_active_directorys_codes_are_understood(provider, result, message, change):
@@ -410,7 +447,7 @@ def test_active_directory_needs_a_service_account_to_let_somebody_in_again(provi
     with HostileServer(directory) as server:
         anonymous = reach(server.url, bind_dn="", bind_password="")
         outcome = provider(anonymous).change_password("alice", OLD, NEW)
-    assert (outcome.change, outcome.refusal.reason) == (Change.IMPOSSIBLE, "password must be changed")
+    assert (outcome.change, outcome.refusal.reason) == (PasswordChangeStatus.IMPOSSIBLE, "password must be changed")
     assert directory.changes == []
 
 
@@ -421,7 +458,7 @@ class Scripted:
         self.answer = answer
 
     def bind(self, *_):
-        return Answer(0, "", None)
+        return LdapResult(0, "", None)
 
     def modify_own_password(self, *_):
         return self.answer
@@ -430,24 +467,29 @@ class Scripted:
 @pytest.mark.parametrize(
     ("error", "change"),
     [
-        (3, Change.IMPOSSIBLE),
-        (4, Change.IMPOSSIBLE),
-        (5, Change.TOO_WEAK),
-        (6, Change.TOO_SHORT),
-        (7, Change.TOO_YOUNG),
-        (8, Change.IN_HISTORY),
-        (9, Change.TOO_LONG),
-        (None, Change.AGAINST_RULES),
-        (99, Change.AGAINST_RULES),
+        (3, PasswordChangeStatus.IMPOSSIBLE),
+        (4, PasswordChangeStatus.IMPOSSIBLE),
+        (5, PasswordChangeStatus.TOO_WEAK),
+        (6, PasswordChangeStatus.TOO_SHORT),
+        (7, PasswordChangeStatus.TOO_YOUNG),
+        (8, PasswordChangeStatus.IN_HISTORY),
+        (9, PasswordChangeStatus.TOO_LONG),
+        (None, PasswordChangeStatus.AGAINST_RULES),
+        (99, PasswordChangeStatus.AGAINST_RULES),
     ],
 )
 def test_every_error_of_the_password_policy_has_its_outcome(error, change):
-    outcome = changed_as_oneself(Scripted(Answer(19, "", error)), Kind.OTHER, ALICE.objectName, OLD, NEW)
+    outcome = change_own_password(
+        Scripted(LdapResult(19, "", error)), DirectoryVendor.OTHER, ALICE.objectName, OLD, NEW
+    )
     assert outcome.change is change
 
 
 def test_success_with_an_error_of_the_password_policy_is_success():
-    assert changed_as_oneself(Scripted(Answer(0, "", 5)), Kind.OTHER, "", OLD, NEW).change is Change.CHANGED
+    assert (
+        change_own_password(Scripted(LdapResult(0, "", 5)), DirectoryVendor.OTHER, "", OLD, NEW).change
+        is PasswordChangeStatus.CHANGED
+    )
 
 
 TEXT = st.text(st.characters(blacklist_characters="…", blacklist_categories=["Cs"]), min_size=4, max_size=20)
@@ -455,6 +497,6 @@ TEXT = st.text(st.characters(blacklist_characters="…", blacklist_categories=["
 
 @given(before=TEXT, new=TEXT, old=TEXT, after=TEXT, result=st.sampled_from([2, 10, 13, 19, 49, 50, 53]))
 def test_no_outcome_quotes_a_password(before, new, old, after, result):
-    connection = Scripted(Answer(result, f"{before}{new} {old}{after}", None))
-    outcome = changed_as_oneself(connection, Kind.OPENLDAP, "", old, new)
+    connection = Scripted(LdapResult(result, f"{before}{new} {old}{after}", None))
+    outcome = change_own_password(connection, DirectoryVendor.OPENLDAP, "", old, new)
     assert new not in outcome.detail.removeprefix(f"result {result}: ")
