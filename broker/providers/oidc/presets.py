@@ -45,7 +45,7 @@ PRESETS = {
     "keycloak": Preset(
         re.compile(r".+/realms/[^/]+"),
         "openid profile email",
-        setup_hint="Client scopes: mapper Group Membership, full path off. Settings: Backchannel logout session required.",
+        setup_hint="Client scopes: mapper Group Membership, full path off. Set: Backchannel logout session required.",
     ),
     "github": Preset(
         re.compile(r"github\.com"),

@@ -238,10 +238,9 @@ def test_a_changed_byte_is_refused_or_changes_nothing(data, place, byte, how):
 def test_nothing_but_our_own_errors_comes_out(data):
     with pytest.raises(ServiceError):
         check_response(encoded(data), expected())
+    start = b"<samlp:Response xmlns:samlp='urn:oasis:names:tc:SAML:2.0:protocol'>"
     with pytest.raises(ServiceError):
-        begin = b"<samlp:Response xmlns:samlp='urn:oasis:names:tc:SAML:2.0:protocol'>"
-        check_response(base64.b64encode(begin + data).decode(),
-              expected())  # fmt: skip
+        check_response(base64.b64encode(start + data).decode(), expected())
 
 
 def test_a_signature_of_another_element_is_no_signature():
