@@ -1,6 +1,6 @@
 """Create every table, and the one row of the revision.
 
-Until the first release this step follows iam.store.schema; afterwards it is frozen and each change is a step of its own.
+Until the first release this step follows iam.store.schema; then it is frozen and each change is a step of its own.
 """
 
 from alembic import op
