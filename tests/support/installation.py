@@ -140,7 +140,7 @@ class Installation:
             if not sealing_keys.load(tx, Vault(self.settings.master_key)):
                 sealing_keys.rotate(tx, Vault(self.settings.master_key), now=self.now(), random=wiring.random)
         store.close()
-        self.build_services = wiring.build_services(self.settings, now=self.now)
+        self.services = wiring.build_services(self.settings, now=self.now)
         self.application = Application(self.services)
         self.application._pages.jinja_env.bytecode_cache = _compiled_for(self.settings.pages_colours)
 

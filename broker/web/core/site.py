@@ -180,9 +180,9 @@ class Site:
     def choices(self, identity: Identity) -> AvailableRoles:
         """Return the roles that could be a person's, found once for each request; raise InvalidIdentityToken."""
         wanted = identity, self.request_state.mfa_at
-        if "choices" not in g or g.choices[0] != wanted:
+        if "available_roles" not in g or g.available_roles[0] != wanted:
             g.available_roles = wanted, self.role_access.available_roles(self.request_state, identity)
-        found: AvailableRoles = g.choices[1]
+        found: AvailableRoles = g.available_roles[1]
         return found
 
     def start_session(
