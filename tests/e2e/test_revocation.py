@@ -10,7 +10,7 @@ from redis import Redis
 from support.broker_process import ACCOUNT, allow, role_arn
 from support.servers import eventually, redis_server
 
-from sts.store.sealing_keys import PROPAGATION
+from sts.store.sealing_keys import PROPAGATION_MS
 
 REVOKED = {"InvalidClientTokenId"}
 FINE = {""}
@@ -89,7 +89,7 @@ def test_a_sealing_key_rotates_without_loss_and_its_removal_ends_its_sessions(ne
     old = broker.credentials("bob", "Reader")
     before = broker.fedgate("keys", "list")
     made = broker.fedgate("keys", "rotate")["id"]
-    time.sleep(PROPAGATION / 1000 + WITHIN)
+    time.sleep(PROPAGATION_MS / 1000 + WITHIN)
     new = broker.credentials("bob", "Reader")
     assert broker.codes(old) == FINE
     assert [(one["id"], one["seals"]) for one in broker.fedgate("keys", "list")] == [

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.audit.export import as_csv, as_json_lines, escape_unprintable, line, to_pretty_json
+from broker.audit.export import as_csv, as_json_lines, escape_unprintable, summarize, to_pretty_json
 from broker.audit.log import AuditLog
 from broker.audit.query import FIELD_PATHS, AuditAccess, AuditFilter, LogCursor, timestamp_ms_of
 from broker.audit.search import AuditSearch
@@ -265,7 +265,7 @@ def test_what_is_no_place_is_none(text):
 @given(st.dictionaries(st.text(max_size=9), st.recursive(st.none() | st.text() | st.integers(), st.lists), max_size=4))
 def test_whatever_a_record_holds_it_can_be_shown_and_written(record):
     to_pretty_json(record).encode()
-    line(record)
+    summarize(record)
     as_csv([record]).encode()
     assert [json.loads(one) for one in as_json_lines([record]).splitlines()] == [record]
 

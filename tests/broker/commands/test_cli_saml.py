@@ -17,7 +17,7 @@ from broker.cli import main
 from broker.config.settings import Settings
 from broker.providers.saml.metadata_refresh import refresh_interval
 from broker.runtime.fetch import Fetcher
-from broker.wiring import fetcher
+from broker.wiring import build_fetcher
 from iam.saml.metadata import read_metadata
 from iam.store.schema import saml_provider
 
@@ -238,7 +238,7 @@ def test_the_list_tells_what_ends(world, fedgate):
 
 
 def test_the_fetcher_is_made_of_the_settings(world):
-    made = fetcher(Settings.read(environ=world.installation.environ))
+    made = build_fetcher(Settings.read(environ=world.installation.environ))
     assert isinstance(made, Fetcher)
     assert isinstance(made.tls, ssl.SSLContext)
     assert not made.plain
