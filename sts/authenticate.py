@@ -19,7 +19,7 @@ from iam.store.store import RoleRecord, Store, UserRecord
 from sts import callers
 from sts.callers import Caller, PermissionLimits
 from sts.identity import IamIdentity
-from sts.mint import Grant, Session, SessionKind, open_token
+from sts.mint import Credentials, Grant, Session, SessionKind, open_token
 from sts.sigv4 import KeyCache, PresentedSignature, check_scope, check_signature, check_time
 from sts.token import Sealer, TokenUnreadable
 
@@ -75,7 +75,25 @@ class Authenticator:
         )
 
     def _temporary(self, presented: PresentedSignature, now_ms: int) -> Caller:
-        session = self._open(presented)
+        if not presented.token:
+            self._refuse_unknown_key(presented)
+        session = self._open(presented.token, presented.access_key_id)
+        caller = self._session_caller(session, now_ms)
+        check_signature(presented, session.secret, self._derived_keys)
+        return caller
+
+    def session(self, credentials: Credentials, now: datetime) -> Caller:
+        """Return the caller of a session whose credentials are at hand, so that a signature would prove no more.
+
+        The checks and their order are those of a signed request; raise InvalidClientTokenId, ExpiredToken.
+        """
+        session = self._open(credentials.session_token, credentials.access_key_id)
+        caller = self._session_caller(session, int(now.timestamp() * 1000))
+        if not hmac.compare_digest(session.secret.encode(), credentials.secret_access_key.encode()):
+            raise InvalidClientTokenId(_INVALID, log="the secret of another session")
+        return caller
+
+    def _session_caller(self, session: Session, now_ms: int) -> Caller:
         if session.expires_at <= now_ms:
             raise ExpiredToken(_EXPIRED)
         grant = session.grant
@@ -89,9 +107,7 @@ class Authenticator:
         )
         if refused:
             raise InvalidClientTokenId(_INVALID, log=f"session revoked: {session.id}")
-        caller = self._role_session(session, role) if grant.kind is SessionKind.ROLE else self._user_session(session)
-        check_signature(presented, session.secret, self._derived_keys)
-        return caller
+        return self._role_session(session, role) if grant.kind is SessionKind.ROLE else self._user_session(session)
 
     def signed_in_caller(self, identity: IamIdentity, mfa_at: int | None) -> Caller:
         """Return the user or owner who is signed in to the pages, as a session of their own would make them a caller.
@@ -112,22 +128,20 @@ class Authenticator:
         """Return as whom a session of a role asks, whether or not anybody has its credentials."""
         return callers.role_session(role, session, self._permission_limits(role.account_id, session.grant))
 
-    def _open(self, presented: PresentedSignature) -> Session:
+    def _open(self, token: str, access_key_id: str) -> Session:
         sealer = self._sealer()
         if sealer is not self._opened_with:
             # A sealing key was added or removed: what the old set opened counts no longer.
             self._opened.clear()
             self._opened_with = sealer
-        if not presented.token:
-            self._refuse_unknown_key(presented)
-        session = self._opened.get(presented.token)
+        session = self._opened.get(token)
         if session is None:
             try:
-                session = open_token(presented.token, presented.access_key_id, sealer)
+                session = open_token(token, access_key_id, sealer)
             except TokenUnreadable as error:
                 raise InvalidClientTokenId(_INVALID, log=f"session token: {error}") from error
-            _cache(self._opened, presented.token, session)
-        elif not hmac.compare_digest(session.access_key_id, presented.access_key_id):
+            _cache(self._opened, token, session)
+        elif not hmac.compare_digest(session.access_key_id, access_key_id):
             raise InvalidClientTokenId(_INVALID, log="the token of another key")
         return session
 

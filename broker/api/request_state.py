@@ -13,7 +13,6 @@ from iam.policy.explain import Explanation
 from iam.policy.lint import Finding
 from sts.callers import Caller
 from sts.identity import Identity
-from sts.sigv4 import PresentedSignature
 from sts.token import Sealer
 
 
@@ -27,7 +26,8 @@ class RequestState:
     id: str = ""
     sealer: Sealer = field(init=False)  # the keys of this moment, for the whole request
     model: OperationModel | None = None
-    presented: PresentedSignature | None = None
+    access_key_id: str | None = None  # that the request names, before anything about it is verified
+    region: str | None = None  # that the signature names
     caller: Caller | None = None
     identity: Identity | None = None
     params: Params = field(default_factory=dict)
@@ -55,8 +55,3 @@ class RequestState:
         if self.identity is None:
             raise InternalFailure("An internal error occurred.", log="no provider has proved anybody")
         return self.identity
-
-    @property
-    def region(self) -> str | None:
-        """Return the region that the signature names."""
-        return self.presented.region if self.presented else None

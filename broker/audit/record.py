@@ -192,8 +192,8 @@ def _user_identity(state: RequestState) -> Record:
         return _signer_identity(state.caller)
     if state.identity is not None:
         return _federated_identity(state.identity)
-    if state.presented is not None:
-        return {"type": "Unknown", "accessKeyId": state.presented.access_key_id[:_LONGEST]}
+    if state.access_key_id is not None:
+        return {"type": "Unknown", "accessKeyId": state.access_key_id[:_LONGEST]}
     return _NOBODY
 
 
