@@ -13,8 +13,10 @@ from broker.runtime.health import liveness, readiness
 from broker.sessions.browser import BrowserSession
 from broker.web.core.brand import init_branding
 from broker.web.core.error_pages import ErrorPages, text_response
+from broker.web.core.form_fields import MAX_FORM_BYTES
 from broker.web.core.languages import init_babel
-from broker.web.core.site import MAX_FORM_BYTES
+from broker.web.core.responses import wants_html
+from broker.web.core.urls import is_public_host
 from broker.web.core.utf8 import Utf8Request
 from broker.web.login.completion import HOME
 from broker.web.oauth import issuer, token_exchange
@@ -52,7 +54,7 @@ def create_app(services: Services) -> Flask:
     app.request_class = Utf8Request
     site = services.login.site
     init_babel(app)
-    init_branding(app, site.appearance)
+    init_branding(app, site.responses.appearance)
     _add_pages(app, services)
 
     @app.before_request
@@ -61,7 +63,9 @@ def create_app(services: Services) -> Flask:
         # named (THREATS A28).
         if "//" in request.environ["PATH_INFO"]:
             abort(404)
-        if request.blueprint not in _BLUEPRINTS_FOR_ANY_HOST and not site.has_public_host:
+        if request.blueprint not in _BLUEPRINTS_FOR_ANY_HOST and not is_public_host(
+            site.public_url, request.headers.get("Host")
+        ):
             abort(421)
 
     @app.after_request
@@ -72,8 +76,8 @@ def create_app(services: Services) -> Flask:
 
     @app.get("/")
     def welcome() -> Response:
-        if site.wants_html:
-            return site.redirect(site.url_path(HOME))
+        if wants_html():
+            return site.responses.redirect_to_page(HOME)
         return text_response(200, _WELCOME.format(endpoint=services.endpoint))
 
     @app.get("/healthz")
@@ -84,10 +88,10 @@ def create_app(services: Services) -> Flask:
     def readyz() -> Response:
         return _json(*readiness(services.checks))
 
-    app.register_error_handler(ServiceError, site.render_error)
+    error_pages = ErrorPages(site, services.reference)
+    app.register_error_handler(ServiceError, error_pages.handle_service_error)
     app.register_error_handler(NotSignedIn, lambda _error: services.login.handle_not_signed_in())
 
-    error_pages = ErrorPages(site, services.reference)
     app.register_error_handler(HTTPException, error_pages.handle_http_error)
     app.register_error_handler(Exception, error_pages.handle_exception)
     return app
@@ -126,7 +130,7 @@ def _add_pages(app: Flask, services: Services) -> None:
         site = services.login.site
         if not site.directory_refresh.is_directory_identity(session.identity):
             return services.oidc.refresh_identity(session)
-        found = site.refresh_identity(session)
+        found = site.current_session.refresh_identity(session)
         return found.identity if found else None
 
     app.register_blueprint(services.portal.blueprint(provider_logout, refresh_identity))

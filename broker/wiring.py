@@ -43,9 +43,16 @@ from broker.web.admin.audit import AuditPages
 from broker.web.admin.pages import AdminPages
 from broker.web.admin.sessions import AdminSessions
 from broker.web.core.appearance import Appearance
+from broker.web.core.cookies import Cookies
+from broker.web.core.csrf import CsrfProtection
+from broker.web.core.current_session import CurrentSession
 from broker.web.core.forms import Forms
+from broker.web.core.page_audit import PageAudit
+from broker.web.core.request_states import RequestStates
+from broker.web.core.responses import Responses
 from broker.web.core.sealed_fields import SealedFields
 from broker.web.core.site import Site
+from broker.web.core.urls import is_https
 from broker.web.login import oidc, saml
 from broker.web.login.account import AccountLogin
 from broker.web.login.completion import LoginCompletion
@@ -251,15 +258,36 @@ def build_services(settings: Settings, *, now: Callable[[], datetime] = now) -> 
         timedelta(seconds=settings.pages_idle),
         timedelta(seconds=settings.pages_lifetime),
     )
+    session_validity = SessionValidity(store, providers)
+    directory_refresh = DirectoryRefresh(browser_sessions, providers, timedelta(seconds=settings.pages_recheck))
+    requests = RequestStates(gate, trusted)
+    cookies = Cookies(is_https(settings.public_url))
+    csrf = CsrfProtection(settings.public_url)
+    page_audit = PageAudit(audit, requests)
     site = Site(
         gate=gate,
         sessions=browser_sessions,
-        session_validity=SessionValidity(store, providers),
-        directory_refresh=DirectoryRefresh(browser_sessions, providers, timedelta(seconds=settings.pages_recheck)),
-        trusted_proxies=trusted,
+        session_validity=session_validity,
+        directory_refresh=directory_refresh,
         public_url=settings.public_url,
-        appearance=appearance(settings),
         maintenance=settings.pages_maintenance,
+        requests=requests,
+        cookies=cookies,
+        csrf=csrf,
+        audit=page_audit,
+        current_session=CurrentSession(
+            sessions=browser_sessions,
+            validity=session_validity,
+            directory_refresh=directory_refresh,
+            cookies=cookies,
+            csrf=csrf,
+            requests=requests,
+            audit=page_audit,
+            maintenance=settings.pages_maintenance,
+        ),
+        responses=Responses(
+            public_url=settings.public_url, appearance=appearance(settings), cookies=cookies, requests=requests
+        ),
     )
     completion = LoginCompletion(site=site, providers_requiring_mfa=frozenset(settings.pages_second_factor))
     admin_access = AdminAccess(site=site)

@@ -24,9 +24,11 @@ from broker.web.account.password_change import (
     PasswordOwner,
 )
 from broker.web.account.password_rules import policy_violation_message
+from broker.web.core.current_session import UNDER_MAINTENANCE
+from broker.web.core.form_fields import form_field
 from broker.web.core.forms import FormMessage, Forms, throttling_message
 from broker.web.core.languages import gettext_noop
-from broker.web.core.site import UNDER_MAINTENANCE, Site
+from broker.web.core.site import Site
 from broker.web.login.account import AccountLogin
 from broker.web.login.completion import LoginCompletion, return_to
 from iam.credentials import root_login
@@ -62,7 +64,7 @@ class Passwords:
         named = {name: request.args.get(name, "")[:256] for name in ("username", "directory", "account")}
         if named["username"]:
             return self._form(PasswordOwner(**named, to=return_to(request.args.get("to"))), must=True)
-        return self._form(self._password_owner(self.site.require_session().identity))
+        return self._form(self._password_owner(self.site.current_session.require().identity))
 
     def _check_not_in_maintenance(self) -> None:
         if self.site.maintenance:
@@ -102,12 +104,14 @@ class Passwords:
     def post(self) -> Response:
         """Take the old and the new password."""
         self._check_not_in_maintenance()
-        with self.site.record_failures(EVENT):
-            read = self.site.field
+        with self.site.audit.record_failures(EVENT):
             owner = PasswordOwner(
-                read("username", 256).strip(), read("directory", 128), read("account", 63), return_to(read("to", 4096))
+                form_field("username", 256).strip(),
+                form_field("directory", 128),
+                form_field("account", 63),
+                return_to(form_field("to", 4096)),
             )
-            old, new, repeated = (read(name, _LONGEST) for name in ("old", "new", "repeated"))
+            old, new, repeated = (form_field(name, _LONGEST) for name in ("old", "new", "repeated"))
 
             def answer() -> Response:
                 if new != repeated:
@@ -118,7 +122,7 @@ class Passwords:
 
     def _current_session(self) -> BrowserSession | None:
         """Return the session of this browser; who proves the old password may be somebody else."""
-        found = self.site.session()
+        found = self.site.current_session.find()
         self.site.request_state.identity = self.site.request_state.mfa_at = None
         return found
 
@@ -141,7 +145,7 @@ class Passwords:
                 change_request, PasswordNotChanged(FormMessage(text, 503, retry_after=error.retry_after), error)
             )
         if identity is None:
-            return self.site.render("password_changed.html", to=change_request.owner.to)
+            return self.site.responses.render("password_changed.html", to=change_request.owner.to)
         return self._sign_in_anew(change_request, identity)
 
     def _change_password(self, change_request: PasswordChangeRequest) -> Identity | None:
@@ -177,6 +181,6 @@ class Passwords:
         current_session = change_request.session_of(identity)
         if current_session is None:
             return self.completion.complete_login(identity, change_request.owner.to)
-        response = site.redirect(site.url_path(change_request.owner.to))
-        site.start_session(response, identity, mfa_at=current_session.mfa_at)
+        response = site.responses.redirect_to_page(change_request.owner.to)
+        site.current_session.start(response, identity, mfa_at=current_session.mfa_at)
         return response

@@ -14,6 +14,8 @@ from flask_babel import gettext as _
 
 from broker.sessions.browser import BrowserSession
 from broker.web.admin.access import AdminAccess
+from broker.web.core.form_fields import form_field
+from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
 from broker.web.login.completion import LoginCompletion
 from broker.web.mfa.enrolment import codes_page
@@ -47,22 +49,22 @@ class SecurityPage:
 
     def show(self) -> Response:
         """Show the factors; ``?remove=`` and ``?codes=`` ask whether that is really meant, after a fresh factor."""
-        session = self.site.require_session()
+        session = self.site.current_session.require()
         removing, renewing = request.args.get("remove", ""), "codes" in request.args
         if removing or renewing:
             detour = self._redirect_to_mfa(session, {"remove": removing} if removing else {"codes": "new"})
             if detour is not None:
                 return detour
         held, left = self._factors(session.identity)
-        if self.site.wants_json:
-            return self.site.json(_factors_json(held, left))
+        if wants_json():
+            return self.site.responses.json(_factors_json(held, left))
         return self._page(session, held, left, removing=removing, renewing=renewing and bool(held))
 
     def _page(
         self, session: BrowserSession, held: Sequence[Factor], left: int, *, removing: str, renewing: bool
     ) -> Response:
         must = self.completion.requires_mfa(session.identity)
-        return self.site.render(
+        return self.site.responses.render(
             "security.html",
             session=session,
             administrator=self.admin_access.is_administrator(session),
@@ -84,13 +86,13 @@ class SecurityPage:
         if has_fresh_mfa(session, self.site.request_state.now):
             return None
         back = f"{SECURITY_PATH}?{urlencode(query)}"
-        return self.site.redirect(f"{self.site.url_path('/mfa')}?{urlencode({'to': back})}")
+        return self.site.responses.redirect_to_page(f"/mfa?{urlencode({'to': back})}")
 
     # --- changing -----------------------------------------------------------------------------------------------------
 
     def remove(self) -> Response:
         """Take a factor away."""
-        session, factor_id = self.site.check_csrf(), self.site.field("factor", _LONGEST_ID)
+        session, factor_id = self.site.current_session.check_csrf(), form_field("factor", _LONGEST_ID)
         detour = self._redirect_to_mfa(session, {"remove": factor_id})
         if detour is not None:
             return detour
@@ -98,9 +100,9 @@ class SecurityPage:
             self._remove_factor(session.identity, factor_id)
         except ServiceError as error:
             account_id = session.identity.account_id
-            self.site.record_failure("RemoveSecondFactor", account_id, error, factor=factor_id)
+            self.site.audit.record_failure("RemoveSecondFactor", account_id, error, factor=factor_id)
             raise
-        return self.site.redirect(self.site.url_path(SECURITY_PATH))
+        return self.site.responses.redirect_to_page(SECURITY_PATH)
 
     def _remove_factor(self, identity: Identity, factor_id: str) -> None:
         """Take a factor away, and record it with that; raise DeleteConflict, NoSuchEntity."""
@@ -113,11 +115,11 @@ class SecurityPage:
                 raise DeleteConflict(_("You must have a second factor. Add another one first."))
             factors.remove_factor(tx, identity.person, factor_id)
             told = {"kind": factor.kind, "factorName": factor.name, "factor": factor_id}
-            self.site.record("RemoveSecondFactor", identity.account_id, **told)
+            self.site.audit.record("RemoveSecondFactor", identity.account_id, **told)
 
     def new_codes(self) -> Response:
         """Make recovery codes in the place of the earlier ones, and show them this once."""
-        site, session = self.site, self.site.check_csrf()
+        site, session = self.site, self.site.current_session.check_csrf()
         detour = self._redirect_to_mfa(session, {"codes": "new"})
         if detour is not None:
             return detour
@@ -126,7 +128,7 @@ class SecurityPage:
             if not factors.factors_of(tx, identity.person):
                 raise AccessDenied(_("Recovery codes stand in for a second factor, and you have none."))
             codes = factors.replace_recovery_codes(tx, identity.person, site.request_state.now, site.gate.random)
-            site.record("NewRecoveryCodes", identity.account_id, recoveryCodes=len(codes))
+            site.audit.record("NewRecoveryCodes", identity.account_id, recoveryCodes=len(codes))
         return codes_page(site, codes, SECURITY_PATH)
 
 

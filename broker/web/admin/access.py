@@ -83,7 +83,7 @@ class AdminAccess:
 
     def _open_roles(self, identity: Identity) -> Sequence[RoleRecord]:
         try:
-            return self.site.choices(identity).open
+            return self.site.available_roles(identity).open
         except (InvalidIdentityToken, ValidationError):  # whom the provider vouched for in a way that gives no role
             return ()
 

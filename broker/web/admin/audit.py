@@ -17,7 +17,9 @@ from broker.audit.search import AuditSearch, SearchPage
 from broker.sessions.browser import BrowserSession
 from broker.web.admin.access import AdminAccess
 from broker.web.admin.audit_form import form_values, parse_query
-from broker.web.core.site import Site, is_valid_form_text
+from broker.web.core.form_fields import is_valid_form_text
+from broker.web.core.responses import wants_json
+from broker.web.core.site import Site
 from iam.errors import ValidationError
 from iam.inventory.accounts import names
 from iam.inventory.pagination import PAGE
@@ -54,7 +56,7 @@ class AuditPages:
 
     def show(self) -> Response:
         """Show or hand out what a search finds; raise NotSignedIn, AccessDenied, ValidationError, AuditUnavailable."""
-        site, session = self.site, self.site.require_session()
+        site, session = self.site, self.site.current_session.require()
         accounts = self.admin_access.require_accounts(session)
         view = AuditAccess(frozenset(accounts), all_accounts=self.admin_access.is_operator(session))
         if not all(is_valid_form_text(value) for value in request.args.values()):
@@ -63,14 +65,14 @@ class AuditPages:
         try:
             asked = parse_query(given)
         except ValidationError as error:
-            if form or site.wants_json:
+            if form or wants_json():
                 raise
             return self._page(session, view, given, None, gettext(error.message))
         found = self._search(asked, view, form)
         if form in _FORMATS:
             return self._file(found, form)
-        if site.wants_json:
-            return site.json(
+        if wants_json():
+            return site.responses.json(
                 {"records": found.records, "before": _text(found.next_cursor), "cut": found.searched_back_to}
             )
         return self._page(session, view, given, found)
@@ -81,7 +83,7 @@ class AuditPages:
         found = self.search.find(asked, view, most=MAX_EXPORTED if form in _FORMATS else PAGE, before=before)
         told = asked.active_filters() | {"found": len(found.records)} | ({"format": form} if form in _FORMATS else {})
         seen = "all" if view.all_accounts else sorted(view.accounts)
-        self.site.record(_EVENT, _account(asked, view), accounts=seen, **told)
+        self.site.audit.record(_EVENT, _account(asked, view), accounts=seen, **told)
         return found
 
     def _file(self, found: SearchPage, form: str) -> Response:
@@ -89,7 +91,9 @@ class AuditPages:
         written, kind = _FORMATS[form]
         name = f"audit-{self.site.request_state.now:%Y%m%dT%H%M%SZ}{'-incomplete' if found.next_cursor else ''}.{form}"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return self.site.add_security_headers(Response(written(found.records), content_type=kind, headers=headers))
+        return self.site.responses.add_security_headers(
+            Response(written(found.records), content_type=kind, headers=headers)
+        )
 
     def _page(
         self,
@@ -102,7 +106,7 @@ class AuditPages:
         with self.site.store.read() as tx:
             called = names(tx, tuple(sorted(view.accounts)))
         search = {name: value for name, value in given.items() if value}
-        return self.site.render(
+        return self.site.responses.render(
             "admin_audit.html",
             code=400 if wrong else 200,
             session=session,

@@ -18,6 +18,7 @@ from broker.sessions.browser import BrowserSession
 from broker.sessions.role_usage import RoleUse, uses
 from broker.web.admin.access import AdminAccess
 from broker.web.admin.wording import FindingText, describe_finding, trust_statements
+from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
 from iam.inventory.accounts import accounts, names
 from iam.inventory.pagination import Page, PageRequest, paginate
@@ -51,7 +52,7 @@ class AdminPages:
 
     def _require_scope(self) -> tuple[BrowserSession, PageRequest]:
         """Return who asks, and for what of the accounts that they may see; raise NotSignedIn, AccessDenied."""
-        session = self.site.require_session()
+        session = self.site.current_session.require()
         found = self.admin_access.require_accounts(session)
         query = request.args.get("q", "").replace("\0", "")[:_LONGEST]
         return session, PageRequest.of(found, query, request.args.get("page", ""))
@@ -59,7 +60,7 @@ class AdminPages:
     def _page(self, template: str, session: BrowserSession, scope: PageRequest, **values: Any) -> Response:  # noqa: ANN401 - as Site.render
         with self.site.store.read() as tx:
             called = names(tx, scope.accounts)
-        return self.site.render(
+        return self.site.responses.render(
             template, session=session, administrator=True, query=scope.query, names=called, **values
         )
 
@@ -74,7 +75,7 @@ class AdminPages:
             called = names(tx, scope.accounts)
         shown = paginate(worries, scope, lambda one: f"{one.text} {called.get(one.account_id, '')}")
         words = [(one, describe_finding(one, called)) for one in shown.rows]
-        if self.site.wants_json:
+        if wants_json():
             warnings = [_concern_json(one, words) for one, words in words]
             return self._json(shown, "warnings", warnings, accounts=[asdict(one) for one in found.rows])
         return self._page("admin.html", session, scope, accounts=found, concerns=shown, words=words)
@@ -87,7 +88,7 @@ class AdminPages:
         with self.site.store.read() as tx:
             found = roles(tx, scope, self.directories)
         used, stale = self._role_usage(found)
-        if self.site.wants_json:
+        if wants_json():
             return self._json(found, "roles", [_role_json(one, used.get(one.id)) for one in found.rows])
         shown = [(one, trust_statements(one), used.get(one.id), last_used(one, used.get(one.id))) for one in found.rows]
         return self._page("admin_roles.html", session, scope, listing=found, shown=shown, stale=stale)
@@ -107,7 +108,7 @@ class AdminPages:
         session, scope = self._require_scope()
         with self.site.store.read() as tx:
             found = users(tx, scope)
-        if self.site.wants_json:
+        if wants_json():
             return self._json(found, "users", [_user_json(one) for one in found.rows])
         now = to_milliseconds(self.site.request_state.now)
         return self._page("admin_users.html", session, scope, listing=found, now=now)
@@ -123,10 +124,10 @@ class AdminPages:
         with self.site.store.read() as tx:
             saml, oidc = saml_providers(tx, scope), oidc_providers(tx, scope)
         known = {one.arn: self._cached_keys(one) for one in oidc.rows}
-        if self.site.wants_json:
+        if wants_json():
             directories = [_directory_json(one, urls.get(one.name)) for one in states]
             issuers = [_oidc_json(one, known[one.arn]) for one in oidc.rows]
-            return self.site.json(
+            return self.site.responses.json(
                 {"directories": directories, "saml": [_saml_json(one) for one in saml.rows], "oidc": issuers}
             )
         shown: dict[str, Any] = {"states": states, "urls": urls, "saml": saml, "oidc": oidc, "known": known}
@@ -139,7 +140,9 @@ class AdminPages:
         return self.jwks_cache.status(provider.issuer) or self.jwks_cache.status(f"{provider.issuer}/")
 
     def _json(self, page: Page[Any], name: str, rows: list[Any], **more: object) -> Response:
-        return self.site.json({name: rows, "found": page.found, "page": page.page, "pages": page.pages, **more})
+        return self.site.responses.json(
+            {name: rows, "found": page.found, "page": page.page, "pages": page.pages, **more}
+        )
 
 
 # --- as JSON ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,9 @@ from redis.exceptions import RedisError
 from broker.sessions.browser import BrowserSession
 from broker.sessions.revocation import ACCOUNT, PERSON, ROLE, SESSION, Revocation, SessionRevocation
 from broker.web.admin.access import REVOKE_SESSIONS, AdminAccess
+from broker.web.core.form_fields import form_field
 from broker.web.core.languages import gettext_noop
+from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
 from iam.arn import parse_arn
 from iam.errors import AccessDenied, NoSuchEntity, ServiceUnavailable, ValidationError
@@ -50,16 +52,18 @@ class AdminSessions:
 
     def show(self) -> Response:
         """Show the sessions that a search finds."""
-        site, session = self.site, self.site.require_session()
+        site, session = self.site, self.site.current_session.require()
         accounts = self.admin_access.require_accounts(session)
         scope = PageRequest.of(accounts, request.args.get("q", ""), request.args.get("page", ""))
         live = SessionRevocation(site).open_live_sessions(accounts)
         page = paginate(live.sessions, scope, _text)
         browsers = self._browsers(session, scope)
-        if site.wants_json:
+        if wants_json():
             told = {"credentials": [one._asdict() for one in page.rows], "found": page.found}
-            return site.json(told | {"browsers": list(map(_browser_json, browsers)), "form_token": session.form_token})
-        return site.render(
+            return site.responses.json(
+                told | {"browsers": list(map(_browser_json, browsers)), "form_token": session.form_token}
+            )
+        return site.responses.render(
             "admin_sessions.html",
             session=session,
             administrator=True,
@@ -83,10 +87,10 @@ class AdminSessions:
 
     def end(self) -> Response:
         """End what is named: credentials, or all of a person, a role or an account."""
-        site, session = self.site, self.site.check_csrf()
+        site, session = self.site, self.site.current_session.check_csrf()
         self.admin_access.require_accounts(session)
-        kind = site.field("kind", 16)
-        subject = site.field("subject", _LONGEST.get(kind, 0)).strip()
+        kind = form_field("kind", 16)
+        subject = form_field("subject", _LONGEST.get(kind, 0)).strip()
         if not subject:
             raise ValidationError(gettext_noop("Say what to end."))
         if kind != SESSION and "sure" not in request.form:
@@ -100,7 +104,7 @@ class AdminSessions:
         )
         if kind == PERSON:
             revoker.end_browsers_of(subject)
-        return site.redirect(site.url_path("/admin/sessions"))
+        return site.responses.redirect_to_page("/admin/sessions")
 
     def _resolve_revocation(self, kind: str, subject: str, may: Sequence[str]) -> tuple[Revocation, str]:
         """Return what to refuse, and the account that it belongs to, or none; raise NoSuchEntity.

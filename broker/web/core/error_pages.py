@@ -1,6 +1,6 @@
-"""Errors that no page raises on purpose: no such page, no such method, a form that is too large, and faults of ours.
+"""Answers to requests that fail: refusals, unknown pages and methods, forms that are too large, and internal errors.
 
-Browsers get a page in their reader's language, everybody else a line of text; nobody gets a traceback (THREATS H13).
+Browsers get a page in their language, everybody else a line of text or JSON; nobody gets a traceback (THREATS H13).
 """
 
 import logging
@@ -14,8 +14,9 @@ from werkzeug.exceptions import HTTPException, InternalServerError, MisdirectedR
 
 from broker.api.errors import status
 from broker.web.core.languages import gettext_noop
+from broker.web.core.responses import wants_html, wants_json
 from broker.web.core.site import Site
-from iam.errors import InternalFailure, RequestTooLarge, ServiceError, ServiceUnavailable
+from iam.errors import InternalFailure, RequestTooLarge, ServiceError, ServiceUnavailable, Throttling
 
 log = logging.getLogger(__name__)
 
@@ -27,49 +28,76 @@ _MESSAGES: Final = {
 _UNREADABLE: Final = gettext_noop("This request cannot be answered.")
 _TOO_LARGE: Final = gettext_noop("The form is too large.")
 _INTERNAL_ERROR: Final = gettext_noop("Something went wrong here.")
-_KEPT_HEADERS: Final = (
-    "Allow",
-    "Retry-After",
-)  # RFC 9110, sections 10.2.1 and 10.2.3
+_KEPT_HEADERS: Final = ("Allow", "Retry-After")  # RFC 9110, sections 10.2.1 and 10.2.3
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorPages:
-    """Answers what nobody else does; ``new_reference`` is for requests that have no id of their own."""
+    """Makes the answers; ``new_reference`` is for requests that fail before they have an id."""
 
     site: Site
     new_reference: Callable[[], str]
 
+    def handle_service_error(self, error: ServiceError) -> Response:
+        """Return the answer to a request that was refused, recorded if it was not yet."""
+        site, error = self.site, self.site.audit.record_refusal(error)
+        code = status(error)
+        if error.log != error.message:
+            log.info("page %s refused: %s: %a", site.request_state.id, error.code, error.log)
+        if wants_json():
+            body = {"code": error.code, "message": error.message, "reference": site.reference}
+            response = site.responses.json(body, code)
+        else:
+            response = self._render(gettext(error.message), code)  # translated where it is in the catalogue
+        if isinstance(error, Throttling | ServiceUnavailable):
+            response.headers["Retry-After"] = str(error.retry_after)
+        return response
+
     def handle_http_error(self, error: HTTPException) -> Response:
         """Return the answer to a request that reached no page."""
-        site, code = self.site, error.code or 500
-        if isinstance(error, InternalServerError):  # not even the page of an error could be made
+        code = error.code or 500
+        if isinstance(error, InternalServerError):  # not even the error page could be rendered
             response = self._plain_text_error(error.original_exception)
-        elif not site.wants_html:
+        elif not wants_html():
             response = text_response(code, f"{error.name}. Reference: {self._reference}\n")
         elif isinstance(error, RequestEntityTooLarge):
-            response = site.render_error(RequestTooLarge(_TOO_LARGE))
+            response = self.handle_service_error(RequestTooLarge(_TOO_LARGE))
         else:
-            log.info("page %s refused: %d %a", site.request_state.id, code, request.path)
-            elsewhere = site.public_url if isinstance(error, MisdirectedRequest) else ""
-            response = site.render_error_page(gettext(_MESSAGES.get(code, _UNREADABLE)), code, elsewhere=elsewhere)
+            response = self._http_error_page(error, code)
         response.headers.update({name: value for name, value in error.get_headers() if name in _KEPT_HEADERS})
         return response
 
     def handle_exception(self, error: Exception) -> Response:
-        """Return the answer to a request at which we failed."""
-        reference = self.site.reference if self.site.wants_html else self._reference
+        """Return the answer to a request that failed by a fault of ours."""
+        reference = self.site.reference if wants_html() else self._reference
         log.error("%s %a failed, reference %s", request.method, request.path, reference, exc_info=error)
-        if self.site.wants_html:
-            return self.site.render_error(InternalFailure(_INTERNAL_ERROR))
+        if wants_html():
+            return self.handle_service_error(InternalFailure(_INTERNAL_ERROR))
         return text_response(500, f"{_INTERNAL_ERROR} Reference: {reference}\n")
 
+    def _http_error_page(self, error: HTTPException, code: int) -> Response:
+        log.info("page %s refused: %d %a", self.site.request_state.id, code, request.path)
+        public_url = self.site.public_url if isinstance(error, MisdirectedRequest) else ""
+        return self._render(gettext(_MESSAGES.get(code, _UNREADABLE)), code, elsewhere=public_url)
+
+    def _render(self, message: str, code: int, *, elsewhere: str = "") -> Response:
+        """Return the error page; ``elsewhere`` is the address at which the page asked for is."""
+        return self.site.responses.render(
+            "error.html",
+            code=code,
+            message=message,
+            reference=self.site.reference,
+            elsewhere=elsewhere or self.site.responses.url_path(""),
+            session=g.get("signed_in"),
+            administrator=request.path.startswith("/admin"),
+        )
+
     def _plain_text_error(self, error: BaseException | None) -> Response:
-        """Return a line for an error that the store, or a template, lets no page tell."""
-        told = error if isinstance(error, ServiceError) else InternalFailure(_INTERNAL_ERROR)
-        response = text_response(status(told), f"{told.message} Reference: {self._reference}\n")
-        if isinstance(told, ServiceUnavailable):
-            response.headers["Retry-After"] = str(told.retry_after)
+        """Return a line of text for an error that kept the error page itself from being rendered."""
+        shown = error if isinstance(error, ServiceError) else InternalFailure(_INTERNAL_ERROR)
+        response = text_response(status(shown), f"{shown.message} Reference: {self._reference}\n")
+        if isinstance(shown, ServiceUnavailable):
+            response.headers["Retry-After"] = str(shown.retry_after)
         return response
 
     @property
@@ -78,5 +106,5 @@ class ErrorPages:
 
 
 def text_response(status: int, line: str) -> Response:
-    """Return a line of text that nobody keeps."""
+    """Return a line of text that is not cached."""
     return Response(line, status, content_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"})

@@ -17,7 +17,9 @@ from flask import Response, make_response, request
 from flask_babel import gettext as _
 from flask_babel import ngettext
 
-from broker.web.core.site import CSRF_REJECTED, Site
+from broker.web.core.csrf import CSRF_REJECTED
+from broker.web.core.form_fields import form_field
+from broker.web.core.site import Site
 from iam.errors import AccessDenied, ServiceError, ServiceUnavailable, Throttling, ValidationError
 from iam.store.vault import CannotUnseal, Vault
 
@@ -51,8 +53,8 @@ class Forms:
     def render(self, template: str, told: FormMessage | None = None, code: int = 200, **values: Any) -> Response:  # noqa: ANN401 - for templates
         """Return a page with a form: its template finds ``transaction``, ``told``, and the record's ``reference``."""
         site = self.site
-        browser = site.cookie(_COOKIE) or site.sessions.new_token()
-        response = site.render(
+        browser = site.cookies.token(_COOKIE) or site.sessions.new_token()
+        response = site.responses.render(
             template,
             code=told.code if told else code,
             told=told,
@@ -61,7 +63,7 @@ class Forms:
             transaction=self._transaction(browser),
             **values,
         )
-        site.set_cookie(response, _COOKIE, browser, same_site="Lax")
+        site.cookies.set_token(response, _COOKIE, browser, same_site="Lax")
         if told and told.retry_after:
             response.headers["Retry-After"] = str(told.retry_after)
         return response
@@ -74,15 +76,15 @@ class Forms:
         ``again`` shows the form anew, with a word on why: it was open too long, or came without its cookie; that is
         recorded as a failure of the ``event``. Raise AccessDenied for a form of elsewhere (THREATS H01).
         """
-        self.site.check_origin()
-        transaction = self.site.field("transaction", _LONGEST)
+        self.site.csrf.check_origin()
+        transaction = form_field("transaction", _LONGEST)
         stale = self._check_freshness(transaction)
         if stale is None:
             return self._answer_unless_sent(_fingerprint(transaction), answer) or render_again(
                 self._duplicate_message(event)
             )
         told, error = stale
-        self.site.record_failure(event, "", error)
+        self.site.audit.record_failure(event, "", error)
         return render_again(told)
 
     def _answer_unless_sent(self, form: str, answer: Callable[[], Response]) -> Response | None:
@@ -103,7 +105,7 @@ class Forms:
         return response
 
     def _duplicate_message(self, event: str) -> FormMessage:
-        self.site.record_failure(event, "", ValidationError("The form was sent before."))
+        self.site.audit.record_failure(event, "", ValidationError("The form was sent before."))
         return FormMessage(_("This form was sent before. Please sign in again."), 409)
 
     # --- small parts --------------------------------------------------------------------------------------------------
@@ -114,7 +116,7 @@ class Forms:
 
     def _check_freshness(self, transaction: str) -> tuple[FormMessage, ServiceError] | None:
         """Return what is told and what is recorded of a form that cannot be taken any more; raise AccessDenied."""
-        browser = self.site.cookie(_COOKIE)
+        browser = self.site.cookies.token(_COOKIE)
         if browser is None:
             text = _("Your browser sent no cookie with the form. Allow cookies for this site, then sign in again.")
             return FormMessage(text, 403), AccessDenied("The form came without its cookie.")

@@ -17,8 +17,10 @@ from broker.audit.console_login import IAM_USER, ROOT
 from broker.audit.record import ClaimedPrincipal
 from broker.runtime.thread_pool import run_in_thread_pool
 from broker.signin.throttle import SignInThrottle, throttle_source
+from broker.web.core.current_session import UNDER_MAINTENANCE
+from broker.web.core.form_fields import form_field
 from broker.web.core.forms import FormMessage, Forms, throttling_message
-from broker.web.core.site import UNDER_MAINTENANCE, Site
+from broker.web.core.site import Site
 from broker.web.login.completion import LoginCompletion, return_to
 from iam.arn import ACCOUNT_ID, root_arn
 from iam.credentials import root_login
@@ -98,8 +100,8 @@ class AccountLogin:
         self._check_not_in_maintenance()
         typed, to = request.args.get("account", "").strip().lower(), return_to(request.args.get("to"))
         if _ACCOUNT.fullmatch(typed):
-            return self.site.redirect(f"{self.site.url_path(f'/signin/{typed}')}?{urlencode({'to': to})}")
-        return self.site.render("account_chooser.html", code=400 if typed else 200, account=typed, to=to)
+            return self.site.responses.redirect_to_page(f"/signin/{typed}?{urlencode({'to': to})}")
+        return self.site.responses.render("account_chooser.html", code=400 if typed else 200, account=typed, to=to)
 
     def show(self, account: str) -> Response:
         """Show the form of an account, whether or not there is such an account; of owners where none is named."""
@@ -118,10 +120,11 @@ class AccountLogin:
     def post(self, account: str) -> Response:
         """Take the name and password of a user, or of an owner where no account is named."""
         self._check_not_in_maintenance()
-        with self.site.record_failures("ConsoleLogin"):
-            read = self.site.field
-            login_form = AccountLoginForm(account, read("username", _LONGEST_NAME).strip(), return_to(read("to", 4096)))
-            password = read("password", _LONGEST)
+        with self.site.audit.record_failures("ConsoleLogin"):
+            login_form = AccountLoginForm(
+                account, form_field("username", _LONGEST_NAME).strip(), return_to(form_field("to", 4096))
+            )
+            password = form_field("password", _LONGEST)
             return self.forms.answer_once(
                 lambda told: self._form(login_form, told),
                 lambda: self._answer(login_form, password),
@@ -135,8 +138,8 @@ class AccountLogin:
             return self._form(login_form, told or wrong_credentials_message())
         identity = self.site.request_state.identity = attempt.proved.identity
         if attempt.proved.must_change:
-            self.site.record("CheckPassword", identity.account_id)
-            return self.site.redirect(self.site.url_path(f"/password?{urlencode(login_form._asdict())}"))
+            self.site.audit.record("CheckPassword", identity.account_id)
+            return self.site.responses.redirect_to_page(f"/password?{urlencode(login_form._asdict())}")
         return self.completion.complete_login(identity, login_form.to)
 
     def _record_failure(self, attempt: LoginAttempt, to: str) -> FormMessage | None:

@@ -11,6 +11,7 @@ from flask import Response
 
 from broker.audit import console_login
 from broker.sessions.browser import BrowserSession, PendingLogin
+from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
 from iam.credentials import factors
 from iam.errors import NotSignedIn
@@ -53,17 +54,21 @@ class LoginCompletion:
         Programs that ask for JSON get what is ``told`` instead of being sent on.
         """
         site, step = self.site, self._step(identity)
-        as_json = told is not None and site.wants_json
+        as_json = told is not None and wants_json()
         if step is None:
-            response = site.json(told or {}) if as_json else site.redirect(site.url_path(return_to(to)))
+            response = site.responses.json(told or {}) if as_json else site.responses.redirect_to_page(return_to(to))
             self._start_session(response, identity, refresh_state, return_to(to), None)
             return response
         if isinstance(identity, IamIdentity):
-            site.record("CheckPassword", identity.account_id)
+            site.audit.record("CheckPassword", identity.account_id)
         token, _ = site.sessions.start_pending_login(step, identity, return_to(to), refresh_state)
-        more = site.url_path(_PAGES[step])
-        response = site.json({"code": "SecondFactorNeeded", "address": more}, 401) if as_json else site.redirect(more)
-        site.set_cookie(response, "step", token, same_site="Lax")
+        more = site.responses.url_path(_PAGES[step])
+        response = (
+            site.responses.json({"code": "SecondFactorNeeded", "address": more}, 401)
+            if as_json
+            else site.responses.redirect(more)
+        )
+        site.cookies.set_token(response, "step", token, same_site="Lax")
         return response
 
     def _step(self, identity: Identity) -> LoginStep | None:
@@ -82,7 +87,7 @@ class LoginCompletion:
 
     def require_pending_login(self, *steps: LoginStep) -> PendingLogin:
         """Return who waits in this browser for one of these steps, as long as their proof stands; raise NotSignedIn."""
-        found = self.site.sessions.find_pending_login(self.site.cookie("step"))
+        found = self.site.sessions.find_pending_login(self.site.cookies.token("step"))
         if (
             found is None
             or found.step not in steps
@@ -96,7 +101,7 @@ class LoginCompletion:
         """Open the session of somebody who has done what was missing; raise NotSignedIn where it was done before."""
         if not self.site.sessions.consume_pending_login(waiting):
             raise NotSignedIn("You are not signed in.")
-        self.site.clear_cookie(response, "step")
+        self.site.cookies.clear(response, "step")
         self._start_session(response, waiting.identity, waiting.refresh_state, waiting.return_to, mfa_at)
 
     def _start_session(
@@ -105,11 +110,11 @@ class LoginCompletion:
         """Open the session of somebody who has done all that is asked."""
         if isinstance(identity, IamIdentity):
             console_login.record_login(self.site, identity, to, mfa=mfa_at is not None)
-        self.site.start_session(response, identity, refresh_state, mfa_at=mfa_at)
+        self.site.current_session.start(response, identity, refresh_state, mfa_at=mfa_at)
 
     def step_up(self, session: BrowserSession, response: Response, mfa_at: datetime) -> None:
         """Give the session a new id, now that a second factor was given; raise NotSignedIn where it ended meanwhile."""
         stepped = self.site.sessions.step_up(session, mfa_at)
         if stepped is None:
             raise NotSignedIn("You are not signed in.")
-        self.site.set_session_cookie(response, stepped[0])
+        self.site.cookies.set_session(response, stepped[0])

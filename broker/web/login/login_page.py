@@ -13,8 +13,10 @@ from flask import Blueprint, Response, request
 from flask_babel import gettext as _
 
 from broker.signin.ldap import LdapSignIn
+from broker.web.core.form_fields import form_field, is_valid_form_text
 from broker.web.core.forms import FormMessage, Forms, throttling_message
-from broker.web.core.site import Site, is_valid_form_text
+from broker.web.core.responses import wants_json
+from broker.web.core.site import Site
 from broker.web.login.completion import LoginCompletion, return_to
 from broker.web.login.home_realms import HomeRealms, Realm
 from iam.errors import Throttling, ValidationError
@@ -64,14 +66,16 @@ class Login:
         if self.site.maintenance:
             return self.render_maintenance()
         site, to = self.site, return_to(request.args.get("to"))
-        session = None if "switch" in request.args else site.session()
+        session = None if "switch" in request.args else site.current_session.find()
         if session is not None:
-            return site.render("already_signed_in.html", session=session, to=to)
+            return site.responses.render("already_signed_in.html", session=session, to=to)
         form = LoginForm(username=_login_hint(), to=to, local="local" in request.args)
         login_option = None if form.local else self.home_realms.find_login_option(request.args.get("idp", ""))
-        if login_option is not None and not site.preference(_REDIRECTED):
-            response = site.redirect(f"{site.url_path(login_option.address)}?{_query(to=to, login_hint=form.username)}")
-            site.set_preference(response, _REDIRECTED, "1", _REDIRECTED_SECONDS)
+        if login_option is not None and not site.cookies.preference(_REDIRECTED):
+            response = site.responses.redirect_to_page(
+                f"{login_option.address}?{_query(to=to, login_hint=form.username)}"
+            )
+            site.cookies.set_preference(response, _REDIRECTED, "1", _REDIRECTED_SECONDS)
             return response
         return self.render_form(form, realm=self._realm(form))
 
@@ -81,16 +85,18 @@ class Login:
 
     def render_maintenance(self) -> Response:
         """Return the page of a service that lets nobody in for now."""
-        response = self.site.render("maintenance.html", code=503)
+        response = self.site.responses.render("maintenance.html", code=503)
         response.headers["Retry-After"] = "300"
         return response
 
     def handle_not_signed_in(self) -> Response:
         """Return the form to somebody who wanted a page and is not signed in (THREATS H03)."""
         site = self.site
-        if site.wants_json:
-            told = {one.name: site.url_path(one.address) for one in self.home_realms.login_options()}
-            return site.json({"code": "NotSignedIn", "message": _("You are not signed in."), "doors": told}, 401)
+        if wants_json():
+            told = {one.name: site.responses.url_path(one.address) for one in self.home_realms.login_options()}
+            return site.responses.json(
+                {"code": "NotSignedIn", "message": _("You are not signed in."), "doors": told}, 401
+            )
         if self.site.maintenance:
             return self.render_maintenance()
         if request.method == "POST":
@@ -104,7 +110,7 @@ class Login:
         """Return the form."""
         name_only = self.identifier_first and not form.username
         directories = self.home_realms.directories_of(form.username)
-        last = self.site.preference(_LAST_LOGIN_OPTION)
+        last = self.site.cookies.preference(_LAST_LOGIN_OPTION)
         more = {"kept": _language_link_fields(form)} if request.method == "POST" else {}
         return self.forms.render(
             "login.html",
@@ -127,19 +133,18 @@ class Login:
         """Take the form, once."""
         if self.site.maintenance:
             return self.render_maintenance()
-        with self.site.record_failures("SignIn"):
+        with self.site.audit.record_failures("SignIn"):
             form = self._posted()
             blank = replace(form, password="")
             return self.forms.answer_once(lambda told: self.render_form(blank, told), lambda: self._answer(form, blank))
 
     def _posted(self) -> LoginForm:
-        read = self.site.field
         return LoginForm(
-            read("username", _LONGEST_NAME).strip(),
-            read("password", _LONGEST_PASSWORD),
-            read("directory", 64),
-            return_to(read("to", 4096)),
-            bool(read("local", 1)),
+            form_field("username", _LONGEST_NAME).strip(),
+            form_field("password", _LONGEST_PASSWORD),
+            form_field("directory", 64),
+            return_to(form_field("to", 4096)),
+            bool(form_field("local", 1)),
         )
 
     def _answer(self, form: LoginForm, blank: LoginForm) -> Response:
@@ -157,10 +162,10 @@ class Login:
         try:
             return self._sign_in(form, blank, directory)
         except Throttling as error:
-            self.site.record_failure("SignIn", "", error, directory=directory)
+            self.site.audit.record_failure("SignIn", "", error, directory=directory)
             return self.render_form(blank, throttling_message(error))
         except ProviderUnavailable as error:  # the other doors are still open
-            self.site.record_failure("SignIn", "", error, directory=directory)
+            self.site.audit.record_failure("SignIn", "", error, directory=directory)
             text = _("The directory does not answer. Try again later.")
             return self.render_form(blank, FormMessage(text, 503, retry_after=error.retry_after))
 
@@ -171,13 +176,13 @@ class Login:
             return self.completion.complete_login(found, form.to)
         if found.changeable and provider.config.changes_passwords:
             wanted = _query(directory=directory, username=form.username, to=form.to)
-            return self.site.redirect(self.site.url_path(f"/password?{wanted}"))
+            return self.site.responses.redirect_to_page(f"/password?{wanted}")
         return self.render_form(blank, _refusal_message(found, provider.config.password_change_url))
 
 
 def remember_login_option(site: Site, response: Response, address: str) -> None:
     """Let a browser remember the door through which somebody went: it is shown first the next time."""
-    site.set_preference(response, _LAST_LOGIN_OPTION, address, _LAST_LOGIN_OPTION_SECONDS)
+    site.cookies.set_preference(response, _LAST_LOGIN_OPTION, address, _LAST_LOGIN_OPTION_SECONDS)
 
 
 def _query(**values: str) -> str:

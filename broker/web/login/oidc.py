@@ -88,7 +88,7 @@ class OidcPages:
 
         def view(provider_id: str) -> Response:
             provider = self._provider(provider_id)
-            with self.site.record_failures(event, provider.account_id, provider=provider.arn):
+            with self.site.audit.record_failures(event, provider.account_id, provider=provider.arn):
                 return page(provider)
 
         view.__name__ = event
@@ -111,7 +111,7 @@ class OidcPages:
         site, provider = self.site, self._provider(provider_id)
         client = _client(provider)
         door = self._authorization_endpoint(provider)
-        browser = site.browser_cookie() or site.sessions.new_token()
+        browser = site.cookies.browser_token() or site.sessions.new_token()
         state, nonce, verifier = (site.sessions.new_token() for _ in range(3))
         begun = IdpRequest(
             provider.arn,
@@ -135,8 +135,8 @@ class OidcPages:
             code_challenge_method="S256",
             **({"login_hint": hint} if hint else {}),
         )
-        response = site.redirect(str(address))
-        site.set_browser_cookie(response, browser)
+        response = site.responses.redirect(str(address))
+        site.cookies.set_browser(response, browser)
         remember_login_option(site, response, request.path)
         return response
 
@@ -159,13 +159,16 @@ class OidcPages:
         identity, refresh_state = self._redeem_code(provider, issuer, metadata, given["code"], begun)
         site.request_state.identity = identity
         roles = self.portal.choices(identity).open
-        site.record("OidcSignIn", identity.account_id, provider=identity.provider)
+        site.audit.record("OidcSignIn", identity.account_id, provider=identity.provider)
         told = self.portal.roles_json(identity, roles)
         return self.completion.complete_login(identity, begun.return_to, refresh_state=refresh_state, told=told)
 
     def _find_request(self, provider: OidcProviderRecord, state: str) -> IdpRequest:
         """Return the sign-in that an answer belongs to: of this provider, and begun in this very browser."""
-        begun, browser = self.site.sessions.find_idp_request(state) if state else None, self.site.browser_cookie()
+        begun, browser = (
+            self.site.sessions.find_idp_request(state) if state else None,
+            self.site.cookies.browser_token(),
+        )
         if (
             begun is None
             or browser is None
@@ -376,7 +379,7 @@ class OidcPages:
             "post_logout_redirect_uri": self._url(provider, "signed-out"),
         }
         joint = "&" if "?" in address else "?"
-        return self.site.render("provider_logout.html", address=f"{address}{joint}{urlencode(query)}")
+        return self.site.responses.render("provider_logout.html", address=f"{address}{joint}{urlencode(query)}")
 
     def signed_out(self, provider_id: str) -> Response:
         """Tell somebody who comes back from the provider's logout."""
@@ -402,8 +405,8 @@ class OidcPages:
         if not self.single_use.consume("oidc-logout", f"{provider.arn}|{jti}", until, site.request_state.now):
             raise InvalidIdentityToken("The logout token has been used before")
         ended = site.sessions.end_all(provider.arn, token.subject, meant)
-        site.record("OidcSignOut", provider.account_id, provider=provider.arn, subject=token.subject, ended=ended)
-        return site.add_security_headers(Response("", 200, content_type="text/plain; charset=utf-8"))
+        site.audit.record("OidcSignOut", provider.account_id, provider=provider.arn, subject=token.subject, ended=ended)
+        return site.responses.add_security_headers(Response("", 200, content_type="text/plain; charset=utf-8"))
 
     # --- small parts --------------------------------------------------------------------------------------------------
 

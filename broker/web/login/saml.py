@@ -17,6 +17,7 @@ from broker.providers.saml.messages import Message
 from broker.providers.saml.provider import SamlServiceProvider, require_valid_metadata, verify_response
 from broker.providers.saml.service_keys import ServiceKeys
 from broker.sessions.browser import IdpRequest
+from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
 from broker.web.login.completion import LoginCompletion, return_to
 from broker.web.login.home_realms import LoginOption
@@ -65,7 +66,7 @@ class SamlPages:
 
         def view(account_id: str, name: str) -> Response:
             provider = self._provider(account_id, name)
-            with self.site.record_failures(event, provider.account_id, provider=provider.arn):
+            with self.site.audit.record_failures(event, provider.account_id, provider=provider.arn):
                 return page(provider)
 
         view.__name__ = event
@@ -95,7 +96,7 @@ class SamlPages:
         door = messages.choose_binding(provider.metadata.sign_in)
         if door is None:
             raise InvalidIdentityToken("The identity provider's metadata has no address for sign-in.")
-        browser = site.browser_cookie() or site.sessions.new_token()
+        browser = site.cookies.browser_token() or site.sessions.new_token()
         message_id, relay_state = self._new_id(), site.sessions.new_token()
         begun = IdpRequest(
             provider.arn,
@@ -107,7 +108,7 @@ class SamlPages:
         here = self.service_provider.addresses(provider)
         message = messages.authn_request(here, door[1], message_id, now, relay_state)
         response = self._send(message, door[0])
-        site.set_browser_cookie(response, browser)
+        site.cookies.set_browser(response, browser)
         remember_login_option(site, response, request.path)
         return response
 
@@ -129,7 +130,7 @@ class SamlPages:
         """Open a session: the answer fits a request of this very browser."""
         site = self.site
         begun = site.sessions.find_idp_request(message_id)
-        browser = site.browser_cookie()
+        browser = site.cookies.browser_token()
         if (
             begun is None
             or browser is None
@@ -147,7 +148,7 @@ class SamlPages:
         if found.session_until is not None and found.session_until <= site.request_state.now:
             raise ExpiredTokenException("Token has expired", log="SessionNotOnOrAfter: over, within the clocks' skew")
         site.gate.saml.consume(found, site.request_state.now)
-        site.record("SamlSignIn", found.account_id, provider=found.provider)
+        site.audit.record("SamlSignIn", found.account_id, provider=found.provider)
         return self.completion.complete_login(found, begun.return_to, told=self.portal.roles_json(found, roles))
 
     def _handle_idp_initiated(self, found: SamlIdentity, text: str) -> Response:
@@ -156,25 +157,23 @@ class SamlPages:
         chosen = request.form.get("roleIndex")
         if not chosen:
             roles = self.portal.choices(found).open
-            site.record("SamlRoles", found.account_id, provider=found.provider)
-            if site.wants_json:
-                return site.json(self.portal.roles_json(found, roles))
+            site.audit.record("SamlRoles", found.account_id, provider=found.provider)
+            if wants_json():
+                return site.responses.json(self.portal.roles_json(found, roles))
             return self.portal.render_role_choice(
-                found, roles, action=site.url_path(request.path), hidden={"SAMLResponse": text}
+                found, roles, action=site.responses.url_path(request.path), hidden={"SAMLResponse": text}
             )
-        site.check_origin()  # a form of another site may show roles; what is chosen there is nobody's choice
+        site.csrf.check_origin()  # a form of another site may show roles; what is chosen there is nobody's choice
         response = self.portal.issue_credentials(found, chosen)
-        if not site.wants_json and not self.completion.requires_mfa(
-            found
-        ):  # whoever must give a second factor signs in
+        if not wants_json() and not self.completion.requires_mfa(found):  # whoever must give a second factor signs in
             self._start_session(response, found)
         return response
 
     def _start_session(self, response: Response, found: SamlIdentity) -> None:
         """Begin a session beside credentials that were just given; they are there whatever comes of it."""
         with suppress(ServiceUnavailable):  # whoever wants another role signs in again
-            if self.site.session() is None:  # an answer that nobody had asked for takes nobody's place
-                self.site.start_session(response, found)
+            if self.site.current_session.find() is None:  # an answer that nobody had asked for takes nobody's place
+                self.site.current_session.start(response, found)
 
     # --- signing out --------------------------------------------------------------------------------------------------
 
@@ -206,7 +205,7 @@ class SamlPages:
         if not site.gate.saml.consume_logout_message(f"{provider.arn}|{asked.id}", asked.usable_until, now):
             raise InvalidIdentityToken("The logout message has been used before")
         ended = site.sessions.end_all(provider.arn, asked.subject, meant)
-        site.record("SamlSignOut", provider.account_id, provider=provider.arn, subject=asked.subject, ended=ended)
+        site.audit.record("SamlSignOut", provider.account_id, provider=provider.arn, subject=asked.subject, ended=ended)
         door = messages.choose_binding(provider.metadata.sign_out)
         if door is None:
             return self.portal.signed_out()
@@ -241,7 +240,9 @@ class SamlPages:
             return self._send(message, door[0])
         # By a page and not by a redirect: browsers hold the redirects of a form to the page's form-action, wherever the
         # identity provider then leads.
-        return site.render("provider_logout.html", address=messages.redirect_url(message, self.keys.signing_key()))
+        return site.responses.render(
+            "provider_logout.html", address=messages.redirect_url(message, self.keys.signing_key())
+        )
 
     # --- small parts --------------------------------------------------------------------------------------------------
 
@@ -252,10 +253,10 @@ class SamlPages:
         """Return the answer with which the browser carries a message: a redirect, or a page with a form."""
         key = self.keys.signing_key()
         if binding == REDIRECT:
-            return self.site.redirect(messages.redirect_url(message, key))
+            return self.site.responses.redirect(messages.redirect_url(message, key))
         fields = messages.post_fields(message, key)
         # The identity provider may lead on to another host, which browsers would hold to form-action.
-        return self.site.render("saml_post.html", forms_to="*", address=message.address, fields=fields)
+        return self.site.responses.render("saml_post.html", forms_to="*", address=message.address, fields=fields)
 
 
 def login_options(store: Store, most: int = 20) -> tuple[LoginOption, ...]:

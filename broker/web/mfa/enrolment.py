@@ -17,6 +17,7 @@ from flask_babel import gettext as _
 from sqlalchemy import Connection
 
 from broker.api.errors import status
+from broker.web.core.form_fields import form_field
 from broker.web.core.forms import FormMessage, Forms
 from broker.web.core.sealed_fields import OpenedField, SealedFields
 from broker.web.core.site import Site
@@ -87,20 +88,20 @@ class Enrolment:
         if who.session is None:  # it was added in another browser meanwhile
             raise NotSignedIn("You are not signed in.")
         back = f"/mfa/enrol?{urlencode({'to': who.to})}"
-        return self.site.redirect(f"{self.site.url_path('/mfa')}?{urlencode({'to': back})}")
+        return self.site.responses.redirect_to_page(f"/mfa?{urlencode({'to': back})}")
 
     def _form(self, who: MfaSubject, told: FormMessage | None = None, seed: OpenedField | None = None) -> Response:
         """Return the page; ``seed`` is what an earlier one had, so that nobody scans twice because of a wrong code."""
         site, now = self.site, self.site.request_state.now
         secret = seed.secret if seed else site.gate.random(_SEED_BYTES)
-        address = otpauth_uri(secret, who.identity.name, site.appearance.organisation)
+        address = otpauth_uri(secret, who.identity.name, site.responses.appearance.organisation)
         return self.forms.render(
             "mfa_enrol.html",
             told,
             who=who,
             must=who.session is None,
             kept={"to": who.to} if who.session else {},
-            seed=site.field("seed") if seed else self.seeds.seal(secret, who.owner, now),
+            seed=form_field("seed") if seed else self.seeds.seal(secret, who.owner, now),
             secret=_grouped_base32(secret),
             address=address,
             picture=segno.make(address, micro=False).svg_inline(omitsize=True, border=4),
@@ -122,8 +123,8 @@ class Enrolment:
         return self.forms.answer_once(lambda told: self._form(self._subject(), told), self._answer, event=_EVENT)
 
     def _answer(self) -> Response:
-        who, use = self._subject(), self.site.field("use", 16)
-        self.site.check_form_token(who.login_state)
+        who, use = self._subject(), form_field("use", 16)
+        self.site.csrf.check_token(who.login_state)
         take = _HANDLERS.get(use)
         if take is None:
             raise ValidationError("The field use cannot be read.")
@@ -132,13 +133,13 @@ class Enrolment:
     def _add_totp(self, who: MfaSubject) -> Response:
         """Add an app that shows a code of the seed in the form."""
         site, now = self.site, self.site.request_state.now
-        seed = self.seeds.open(site.field("seed"), who.owner, now)
+        seed = self.seeds.open(form_field("seed"), who.owner, now)
         if seed is None:
             error = ValidationError("The seed is too old, or of another form.")
             return self._reject(
                 who, TOTP, error, FormMessage(_("This page was open too long. Scan the new code."), 400)
             )
-        code = normalize_digits(site.field("code", 64))
+        code = normalize_digits(form_field("code", 64))
         if totp.accepted_step(seed.secret, code, now, None) is None:
             wrong = InvalidAuthenticationCode("The code is wrong.")
             told = FormMessage(_("This code is wrong. Wait for the next one and type it."), 400, wrong=True)
@@ -158,8 +159,8 @@ class Enrolment:
 
     def _add_passkey(self, who: MfaSubject) -> Response:
         """Add a passkey that the browser has just made."""
-        site, gate, now = self.site, self.site.gate, self.site.request_state.now
-        answer = PasskeyResponse(site.field("credential", LONGEST_CREDENTIAL), site.field("challenge"), who.owner)
+        gate, now = self.site.gate, self.site.request_state.now
+        answer = PasskeyResponse(form_field("credential", LONGEST_CREDENTIAL), form_field("challenge"), who.owner)
         try:
             made = self.passkeys.verify_registration(answer, now)
         except PasskeyRejected as error:
@@ -175,7 +176,7 @@ class Enrolment:
         return self._add(who, PASSKEY, add)
 
     def _name(self, otherwise: str) -> str:
-        return self.site.field("name", _LONGEST_NAME).strip() or otherwise
+        return form_field("name", _LONGEST_NAME).strip() or otherwise
 
     def _add(self, who: MfaSubject, kind: str, add: AddFactor) -> Response:
         try:
@@ -184,7 +185,7 @@ class Enrolment:
             return self._reject(who, kind, error, FormMessage(_(error.message), status(error)))
         site = self.site
         if not added.codes:
-            return site.redirect(site.url_path(who.to))
+            return site.responses.redirect_to_page(who.to)
         response = codes_page(site, added.codes, who.to)
         who.complete(self.completion, response, site.request_state.now)
         return response
@@ -201,13 +202,13 @@ class Enrolment:
                 raise ValidationError("The code is wrong.")
             codes = () if held else factors.replace_recovery_codes(tx, person, now, site.gate.random)
             told = {"kind": kind, "factorName": factor.name, "factor": factor.id, "recoveryCodes": len(codes)}
-            site.record(_EVENT, who.identity.account_id, **told)
+            site.audit.record(_EVENT, who.identity.account_id, **told)
         return AddedFactor(factor, codes)
 
     def _reject(
         self, who: MfaSubject, kind: str, error: ServiceError, told: FormMessage, *, seed: OpenedField | None = None
     ) -> Response:
-        self.site.record_failure(_EVENT, who.identity.account_id, error, kind=kind)
+        self.site.audit.record_failure(_EVENT, who.identity.account_id, error, kind=kind)
         return self._form(who, told, seed)
 
 
@@ -219,7 +220,7 @@ _HANDLERS: Final[Mapping[str, Callable[[Enrolment, MfaSubject], Response]]] = {
 
 def codes_page(site: Site, codes: Sequence[str], to: str) -> Response:
     """Return the page that shows recovery codes this once: no link to another language leads away from it."""
-    return site.render("mfa_recovery_codes.html", codes=codes, to=to, languages={})
+    return site.responses.render("mfa_recovery_codes.html", codes=codes, to=to, languages={})
 
 
 def otpauth_uri(seed: bytes, name: str, organisation: str) -> str:

@@ -34,7 +34,7 @@ from webauthn.helpers.structs import (
 from webauthn.registration.verify_registration_response import VerifiedRegistration
 
 from broker.web.core.sealed_fields import OpenedField, SealedFields
-from broker.web.core.site import origin_of
+from broker.web.core.urls import origin_of
 from iam.credentials.factors import Passkey
 from sts.identity import Identity
 

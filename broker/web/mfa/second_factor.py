@@ -15,6 +15,7 @@ from flask import Blueprint, Response, request
 from flask_babel import gettext as _
 from sqlalchemy import Connection
 
+from broker.web.core.form_fields import form_field
 from broker.web.core.forms import FormMessage, Forms, throttling_message
 from broker.web.core.site import Site
 from broker.web.login.completion import LoginCompletion, LoginStep
@@ -72,7 +73,7 @@ class SecondFactor:
         if not self._factors(who):
             if who.session is None:  # they were reset meanwhile
                 raise NotSignedIn("You are not signed in.")
-            return self.site.redirect(f"{self.site.url_path('/mfa/enrol')}?{urlencode({'to': who.to})}")
+            return self.site.responses.redirect_to_page(f"/mfa/enrol?{urlencode({'to': who.to})}")
         return self._form(who, request.args.get("use", ""))
 
     def _subject(self) -> MfaSubject:
@@ -109,7 +110,7 @@ class SecondFactor:
 
     def post(self) -> Response:
         """Take the form, once."""
-        use = self.site.field("use", 16)
+        use = form_field("use", 16)
 
         def again(told: FormMessage) -> Response:
             return self._form(self._subject(), use, told)
@@ -118,7 +119,7 @@ class SecondFactor:
 
     def _answer(self, use: str) -> Response:
         who = self._subject()
-        self.site.check_form_token(who.login_state)
+        self.site.csrf.check_token(who.login_state)
         if use == BY_PASSKEY:
             return self._verify_with_passkey(who)
         if use not in _CONSUME:
@@ -126,7 +127,7 @@ class SecondFactor:
         return self._verify_with_code(who, use)
 
     def _verify_with_code(self, who: MfaSubject, use: str) -> Response:
-        site, code = self.site, self.site.field("code", _LONGEST_CODE)
+        site, code = self.site, form_field("code", _LONGEST_CODE)
         person, now = who.identity.person, site.request_state.now
         with site.store.write(bump_revision=False) as tx:
             locked = factors.seconds_locked(tx, person, now)
@@ -150,8 +151,7 @@ class SecondFactor:
 
     def _verify_passkey(self, who: MfaSubject) -> VerifiedPasskey:
         site, person, now = self.site, who.identity.person, self.site.request_state.now
-        field = site.field
-        answer = PasskeyResponse(field("credential", LONGEST_CREDENTIAL), field("challenge"), who.owner)
+        answer = PasskeyResponse(form_field("credential", LONGEST_CREDENTIAL), form_field("challenge"), who.owner)
         with site.store.read() as tx:
             known = factors.passkeys_of(tx, person, site.gate.vault)
         proved = self.passkeys.verify_authentication(answer, person, known, now)
@@ -168,13 +168,13 @@ class SecondFactor:
     def _reject(
         self, who: MfaSubject, use: str, error: InvalidAuthenticationCode | Throttling, told: FormMessage
     ) -> Response:
-        self.site.record_failure(_EVENT, who.identity.account_id, error, use=use, purpose=_purpose(who))
+        self.site.audit.record_failure(_EVENT, who.identity.account_id, error, use=use, purpose=_purpose(who))
         return self._form(who, use, told)
 
     def _accept(self, who: MfaSubject, use: str, **more: object) -> Response:
         site = self.site
-        site.record(_EVENT, who.identity.account_id, use=use, purpose=_purpose(who), **more)
-        response = site.redirect(site.url_path(who.to))
+        site.audit.record(_EVENT, who.identity.account_id, use=use, purpose=_purpose(who), **more)
+        response = site.responses.redirect_to_page(who.to)
         who.complete(self.completion, response, site.request_state.now)
         return response
 

@@ -62,7 +62,7 @@ def require_mfa_subject(completion: LoginCompletion, step: LoginStep) -> MfaSubj
         with suppress(NotSignedIn):
             waiting = completion.require_pending_login(step)
             return MfaSubject(waiting, waiting.return_to)
-    return MfaSubject(completion.site.require_session(), return_to(wish))
+    return MfaSubject(completion.site.current_session.require(), return_to(wish))
 
 
 def has_fresh_mfa(session: BrowserSession, now: datetime) -> bool:

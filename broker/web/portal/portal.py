@@ -19,6 +19,8 @@ from broker.sessions.browser import BrowserSession
 from broker.signin.role_access import AvailableRoles
 from broker.web.admin.access import AdminAccess
 from broker.web.core.brand import length_of_time
+from broker.web.core.form_fields import form_field
+from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
 from broker.web.login.completion import HOME
 from broker.web.portal.scope_down import DURATIONS, ScopeDown
@@ -133,7 +135,7 @@ class Portal:
 
     def show(self) -> Response:
         """Show the roles."""
-        return self._render_roles(self.site.require_session(), request.args.get("role", ""))
+        return self._render_roles(self.site.current_session.require(), request.args.get("role", ""))
 
     def _render_roles(
         self,
@@ -147,14 +149,14 @@ class Portal:
     ) -> Response:
         site, identity = self.site, session.identity
         choices = self.choices(identity)
-        if site.wants_json:
-            return site.json(self.roles_json(identity, choices.open) | {"form_token": session.form_token})
+        if wants_json():
+            return site.responses.json(self.roles_json(identity, choices.open) | {"form_token": session.form_token})
         rows, stale = self._rows(identity, choices)
         if not rows:
-            site.record("NoRoleOpen", identity.account_id, groups=list(identity.group_names[:_GROUPS_TOLD]))
+            site.audit.record("NoRoleOpen", identity.account_id, groups=list(identity.group_names[:_GROUPS_TOLD]))
         scope = PageRequest.of((), request.args.get("q", ""), request.args.get("page", ""))
         listing = _listing(rows, scope, stale=stale)
-        return site.render(
+        return site.responses.render(
             "roles.html",
             code=code,
             session=session,
@@ -175,7 +177,7 @@ class Portal:
 
     def choices(self, identity: Identity) -> AvailableRoles:
         """Return the roles that could be a person's; raise InvalidIdentityToken."""
-        return self.site.choices(identity)
+        return self.site.available_roles(identity)
 
     def roles_json(self, identity: Identity, roles: Sequence[RoleRecord]) -> dict[str, Any]:
         """Return the roles as programs read them."""
@@ -199,7 +201,7 @@ class Portal:
         """Return the page on which somebody without a session chooses; programs that pick roles can read it too."""
         rows = [_row(role, self.account(role.account_id)) for role in roles]
         accounts = [(account, list(found)) for account, found in groupby(rows, lambda one: one.account)]
-        return self.site.render(
+        return self.site.responses.render(
             "role_choice.html",
             identity=identity,
             accounts=accounts,
@@ -262,19 +264,19 @@ class Portal:
 
     def _pin(self, *, pinned: bool) -> Response:
         """Let a role stand first, or no longer."""
-        session = self.site.check_csrf()
-        role = self.site.store.role(self.site.field("role", _LONGEST_ARN))
+        session = self.site.current_session.check_csrf()
+        role = self.site.store.role(form_field("role", _LONGEST_ARN))
         if role is not None:
             with self.site.store.write(bump_revision=False) as tx:
                 pinned_roles.set_pinned(tx, session.identity.person, role.id, pinned=pinned)
-        return self.site.redirect(self.site.url_path(HOME))
+        return self.site.responses.redirect_to_page(HOME)
 
     # --- credentials --------------------------------------------------------------------------------------------------
 
     def _handle_take(self, refresh_identity: RefreshIdentity) -> Response:
         """Answer with credentials of the role that was chosen."""
-        site, session = self.site, self.site.check_csrf()
-        chosen = site.field("roleIndex", 2 * _LONGEST_ARN)
+        site, session = self.site, self.site.current_session.check_csrf()
+        chosen = form_field("roleIndex", 2 * _LONGEST_ARN)
         identity = refresh_identity(session)
         if identity is None:
             site.sessions.end(session)
@@ -283,12 +285,12 @@ class Portal:
         tagged = next((role for role in choices.after_tags if role.arn == chosen), None)
         if chosen in {role.arn for role in choices.after_mfa}:
             back = urlencode({"role": chosen})
-            return site.redirect(site.url_path(f"/mfa?{urlencode({'to': f'{HOME}?{back}'})}"))
+            return site.responses.redirect_to_page(f"/mfa?{urlencode({'to': f'{HOME}?{back}'})}")
         asked = ScopeDown(
-            site.field("seconds", 10),
-            site.field("narrow", 10),
-            site.field("policy", _LONGEST_POLICY),
-            tuple((tag, site.field(f"tag-{tag}", _LONGEST_TAG).strip()) for tag in _demanded_tags(tagged)),
+            form_field("seconds", 10),
+            form_field("narrow", 10),
+            form_field("policy", _LONGEST_POLICY),
+            tuple((tag, form_field(f"tag-{tag}", _LONGEST_TAG).strip()) for tag in _demanded_tags(tagged)),
         )
         try:
             if "check" in request.form:
@@ -297,11 +299,11 @@ class Portal:
                 return self._render_reason_form(session, tagged, asked)
             return self.issue_credentials(identity, chosen, session=session, sts_parameters=asked.parameters)
         except (ValidationError, MalformedPolicyDocument) as error:
-            if site.wants_json:
+            if wants_json():
                 raise
             return self._render_roles(session, chosen, asked, told=self._error_text(error, chosen), code=400)
         except AccessDenied:
-            if tagged is None or site.wants_json:
+            if tagged is None or wants_json():
                 raise
             return self._render_reason_form(
                 session, tagged, asked, told=_("The role did not take this. Look how it is written.")
@@ -319,7 +321,7 @@ class Portal:
     ) -> Response:
         """Ask for what a role wants to know in session tags, such as a ticket."""
         site = self.site
-        return site.render(
+        return site.responses.render(
             "session_tags.html",
             code=403 if told else 200,
             session=session,
@@ -350,8 +352,8 @@ class Portal:
         except ServiceError as error:
             raise site.gate.record_refusal(site.request_state, error) from error
         credentials = process_form(result["Credentials"])
-        if site.wants_json:
-            return site.json(credentials)
+        if wants_json():
+            return site.responses.json(credentials)
         return self._render_credentials(identity, role_arn, credentials, session)
 
     def _render_credentials(
@@ -366,7 +368,7 @@ class Portal:
             ):  # the credentials are there all the same
                 pinned_roles.record_role_use(tx, identity.person, role.id, site.request_state.now)
         profile = role.name if role else identity.name
-        return site.render(
+        return site.responses.render(
             "credentials.html",
             session=session,
             administrator=session is not None and self.admin_access.is_administrator(session),
@@ -384,21 +386,21 @@ class Portal:
     def _sign_out(self, provider_logout: ProviderLogout) -> Response:
         """End the session here, whatever comes of the way to the identity provider's own logout."""
         site = self.site
-        session = site.session()
+        session = site.current_session.find()
         if session is None:
             return self.signed_out()
-        site.check_form_token(session)
+        site.csrf.check_token(session)
         site.sessions.end(session)
         identity = site.request_state.identity = session.identity
-        site.record("SignOut", identity.account_id, provider=identity.provider)
+        site.audit.record("SignOut", identity.account_id, provider=identity.provider)
         response = provider_logout(identity) or self.signed_out()
-        site.clear_session_cookie(response)
+        site.cookies.clear_session(response)
         return response
 
     def signed_out(self, *, everywhere: bool = True) -> Response:
         """Return the page of somebody who has just been signed out."""
-        response = self.site.render("signed_out.html", everywhere=everywhere)
-        self.site.clear_session_cookie(response)
+        response = self.site.responses.render("signed_out.html", everywhere=everywhere)
+        self.site.cookies.clear_session(response)
         return response
 
 

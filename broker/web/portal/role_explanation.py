@@ -76,7 +76,7 @@ class RoleExplanationPages:
 
     def show(self) -> Response:
         """Explain the role that is named, or list those that could be."""
-        site, session = self.site, self.site.require_session()
+        site, session = self.site, self.site.current_session.require()
         arn = request.args.get("role", "")
         shared: dict[str, Any] = {
             "session": session,
@@ -85,10 +85,12 @@ class RoleExplanationPages:
             "groups": session.identity.group_names,
         }
         if not arn:
-            roles = site.choices(session.identity).closed if self.other_roles else []
-            return site.render("other_roles.html", roles=roles[:_MOST], more=max(0, len(roles) - _MOST), **shared)
+            roles = site.available_roles(session.identity).closed if self.other_roles else []
+            return site.responses.render(
+                "other_roles.html", roles=roles[:_MOST], more=max(0, len(roles) - _MOST), **shared
+            )
         role, found = self._explain_role(session, arn)
-        return site.render(
+        return site.responses.render(
             "role_explanation.html",
             role=role,
             account=site.store.account(role.account_id),
@@ -100,18 +102,20 @@ class RoleExplanationPages:
 
     def explain(self) -> Response:
         """Answer with the same as JSON."""
-        session, arn = self.site.require_session(), request.args.get("role", "")
+        session, arn = self.site.current_session.require(), request.args.get("role", "")
         if not arn:
             raise ValidationError("Name a role by its ARN: /api/v1/explain?role=ARN")
         role, found = self._explain_role(session, arn)
         verdict = self._verdict(session, role, found)
         told = {"role": role.arn, "allowed": verdict is Verdict.OPEN, "verdict": verdict.value}
-        return self.site.json(told | {"reference": self.site.reference, "questions": [as_json(one) for one in found]})
+        return self.site.responses.json(
+            told | {"reference": self.site.reference, "questions": [as_json(one) for one in found]}
+        )
 
     def _verdict(self, session: BrowserSession, role: RoleRecord, found: tuple[Explanation, ...]) -> Verdict:
         """Return in a word why a role is open or not."""
         refused = [one for one in found if not one.decision.allowed]
-        choices = self.site.choices(session.identity)
+        choices = self.site.available_roles(session.identity)
         verdicts = {
             Verdict.NOT_NAMED: not found,
             Verdict.OPEN: not refused,
@@ -124,12 +128,12 @@ class RoleExplanationPages:
 
     def _explain_role(self, session: BrowserSession, arn: str) -> tuple[RoleRecord, tuple[Explanation, ...]]:
         """Return a role and why it is open or not; raise NoSuchEntity for all that this person may not see."""
-        choices = self.site.choices(session.identity)
+        choices = self.site.available_roles(session.identity)
         visible = choices.open + choices.after_mfa + choices.after_tags + (choices.closed if self.other_roles else [])
         role = next((one for one in visible if one.arn == arn), None)
         if role is None:
             raise NoSuchEntity(_NO_ROLE)
-        self.site.record("ExplainRole", role.account_id, roleArn=role.arn)
+        self.site.audit.record("ExplainRole", role.account_id, roleArn=role.arn)
         try:
             return role, self.site.role_access.explain_access(self.site.request_state, session.identity, role.arn)
         except AccessDenied:  # a rule that no policy changes, such as an assertion that does not name the role

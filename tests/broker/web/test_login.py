@@ -387,7 +387,8 @@ def test_where_not_even_the_page_of_an_error_can_be_made_there_is_a_line(tmp_pat
     with login_world(tmp_path, redis_url, slapd.config()) as world:
         services = world.installation.services
         site = services.login.site
-        broken = replace(site, appearance=replace(site.appearance, organisation=Unwritable()))
+        look = replace(site.responses.appearance, organisation=Unwritable())
+        broken = replace(site, responses=replace(site.responses, appearance=look))
         login = replace(services.login, site=broken, forms=replace(services.login.forms, site=broken))
         world.installation.application = Application(replace(services, login=login))
         for address in ("/login", "/nowhere", "/portal"):

@@ -1,0 +1,105 @@
+"""The session of the browser that sent this request: found, checked, refreshed from the directory, and started."""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from flask import Response, g
+
+from broker.sessions.browser import BrowserSession, BrowserSessions
+from broker.sessions.refresh import DirectoryRefresh
+from broker.sessions.validity import SessionValidity
+from broker.web.core.cookies import Cookies
+from broker.web.core.csrf import CsrfProtection
+from broker.web.core.languages import gettext_noop
+from broker.web.core.page_audit import PageAudit
+from broker.web.core.request_states import RequestStates
+from iam.errors import IDPRejectedClaim, NotSignedIn, ServiceUnavailable
+from iam.operations.times_and_tags import to_milliseconds
+from sts.identity import Identity, ProviderUnavailable, Refusal
+
+log = logging.getLogger(__name__)
+
+NO_LONGER_ALLOWED: Final = gettext_noop("Your directory does not let you in any more.")
+UNDER_MAINTENANCE: Final = gettext_noop("This service is being maintained. Try again later.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrentSession:
+    """Finds and starts the session of this browser; during ``maintenance`` none is started."""
+
+    sessions: BrowserSessions
+    validity: SessionValidity
+    directory_refresh: DirectoryRefresh
+    cookies: Cookies
+    csrf: CsrfProtection
+    requests: RequestStates
+    audit: PageAudit
+    maintenance: bool
+
+    def find(self) -> BrowserSession | None:
+        """Return the session of this browser, or None without a valid one; raise ServiceUnavailable."""
+        session = self.sessions.find(self.cookies.session_token())
+        if session is None:
+            return None
+        state = self.requests.current
+        if not self.validity.is_valid(session, state.now):
+            self.sessions.end(session)
+            return None
+        state.identity = session.identity
+        state.mfa_at = None if session.mfa_at is None else to_milliseconds(session.mfa_at)
+        g.signed_in = (
+            self._refresh_if_available(session) if self.directory_refresh.is_due(session, state.now) else session
+        )
+        refreshed: BrowserSession | None = g.signed_in
+        return refreshed
+
+    def require(self) -> BrowserSession:
+        """Return the session of this browser; raise NotSignedIn where it has none."""
+        session = self.find()
+        if session is None:
+            raise NotSignedIn("You are not signed in.")
+        return session
+
+    def check_csrf(self) -> BrowserSession:
+        """Return the session whose form was posted; raise NotSignedIn, AccessDenied (THREATS H01)."""
+        session = self.require()
+        self.csrf.check_token(session)
+        return session
+
+    def _refresh_if_available(self, session: BrowserSession) -> BrowserSession | None:
+        """Return the session refreshed; an outage of the directory signs nobody out (THREATS E12, E14)."""
+        try:
+            return self.refresh_identity(session)
+        except ProviderUnavailable as error:
+            log.warning("page %s keeps the identity read earlier: %s", self.requests.current.id, error.log)
+            return self.directory_refresh.postpone(session, self.requests.current.now)
+
+    def refresh_identity(self, session: BrowserSession) -> BrowserSession | None:
+        """Return the session with the identity that the directory gives now; None where it refuses the person.
+
+        Whoever is refused is signed out, which is recorded. Raise ProviderUnavailable.
+        """
+        refreshed = self.directory_refresh.refresh_identity(session, self.requests.current.now)
+        if isinstance(refreshed, Refusal):
+            error = IDPRejectedClaim(NO_LONGER_ALLOWED, log=f"{refreshed.reason}: {refreshed.detail}")
+            self.audit.record_failure("DirectoryLookUp", "", error, provider=session.identity.provider)
+            return None
+        self.requests.current.identity = refreshed.identity
+        return refreshed
+
+    def start(
+        self, response: Response, identity: Identity, refresh_state: str = "", *, mfa_at: datetime | None = None
+    ) -> None:
+        """Start a session in this browser under a new id, ending the one it had (THREATS H02).
+
+        Raise ServiceUnavailable during maintenance.
+        """
+        if self.maintenance:
+            raise ServiceUnavailable(UNDER_MAINTENANCE)
+        previous = self.sessions.find(self.cookies.session_token())
+        if previous is not None:
+            self.sessions.end(previous)
+        token, _ = self.sessions.open(identity, refresh_state, mfa_at=mfa_at, client=self.requests.client)
+        self.cookies.set_session(response, token)
