@@ -327,21 +327,21 @@ ASKED = {
     "open": lambda sessions: sessions.open(ALICE),
     "find": lambda sessions: sessions.find("A" * 43),
     "step_up": lambda sessions: sessions.step_up(GONE, NOW),
-    "renew": lambda sessions: sessions.update(GONE),
+    "update": lambda sessions: sessions.update(GONE),
     "end": lambda sessions: sessions.end(GONE),
-    "of": lambda sessions: sessions.keys_of("p", "s", ()),
+    "keys_of": lambda sessions: sessions.keys_of("p", "s", ()),
     "of_person": lambda sessions: sessions.of_person("p|s"),
-    "everybodys": lambda sessions: sessions.newest(1),
-    "wait": lambda sessions: sessions.start_pending_login("prove", ALICE, "/portal"),
-    "waiting": lambda sessions: sessions.find_pending_login("A" * 43),
-    "end_waiting_of": lambda sessions: sessions.end_pending_logins_of("p|s"),
-    "begin": lambda sessions: sessions.save_idp_request("id", IdpRequest("p", "b", "r")),
-    "begun": lambda sessions: sessions.find_idp_request("id"),
-    "finish": lambda sessions: sessions.consume_idp_request("id"),
-    "claim": lambda sessions: sessions.claim_form("form", 60),
-    "answer": lambda sessions: sessions.store_form_response("form", "x", anew=False),
-    "answered": lambda sessions: sessions.find_form_response("form"),
-    "disclaim": lambda sessions: sessions.release_form("form"),
+    "newest": lambda sessions: sessions.newest(1),
+    "start_pending_login": lambda sessions: sessions.start_pending_login("prove", ALICE, "/portal"),
+    "find_pending_login": lambda sessions: sessions.find_pending_login("A" * 43),
+    "end_pending_logins_of": lambda sessions: sessions.end_pending_logins_of("p|s"),
+    "save_idp_request": lambda sessions: sessions.save_idp_request("id", IdpRequest("p", "b", "r")),
+    "find_idp_request": lambda sessions: sessions.find_idp_request("id"),
+    "consume_idp_request": lambda sessions: sessions.consume_idp_request("id"),
+    "claim_form": lambda sessions: sessions.claim_form("form", 60),
+    "store_form_response": lambda sessions: sessions.store_form_response("form", "x", anew=False),
+    "find_form_response": lambda sessions: sessions.find_form_response("form"),
+    "release_form": lambda sessions: sessions.release_form("form"),
 }
 
 
@@ -357,7 +357,7 @@ def test_no_method_is_forgotten_here():
     asking = {
         name for name in vars(BrowserSessions) if not name.startswith("_") and callable(vars(BrowserSessions)[name])
     }
-    assert asking - {"new_token", "browser_of", "end_all", "end_waiting"} == set(ASKED)
+    assert asking - {"new_token", "hash_browser_cookie", "end_all", "consume_pending_login"} == set(ASKED)
 
 
 def test_after_redis_lost_everything_everybody_signs_in_again(sessions, redis):
