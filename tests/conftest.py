@@ -5,9 +5,41 @@ from pathlib import Path
 
 import pytest
 from botocore.credentials import Credentials
+from hypothesis import settings
 from redis import Redis
 from support.installation import Clock, Installation, environment
-from support.servers import redis_server
+from support.servers import SERVERS, redis_server
+
+# Fixtures that start an installed program; a test that uses one, or names one in a parameter, has the mark ``server``.
+SERVER_FIXTURES = frozenset({"slapd", "active_directory", "postgres"})
+# Folders in which every test starts whole services and other programs.
+SERVER_FOLDERS = frozenset({"e2e", "deploy"})
+
+# An example may take any time: the machine may be busy.
+settings.register_profile("fedgate", deadline=None)
+settings.load_profile("fedgate")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start servers, before the expression of ``-m`` selects."""
+    for item in items:
+        if _starts_servers(item):
+            item.add_marker(pytest.mark.server)
+
+
+def _starts_servers(item: pytest.Item) -> bool:
+    if SERVER_FOLDERS & set(item.path.relative_to(item.config.rootpath).parts):
+        return True
+    arguments = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    names = {argument.partition(" ")[0] for argument in arguments if isinstance(argument, str)}
+    return bool(SERVER_FIXTURES & (names | set(getattr(item, "fixturenames", ()))))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let only marked tests start servers."""
+    SERVERS.granted = item.get_closest_marker("server") is not None
 
 
 @pytest.fixture(scope="session")

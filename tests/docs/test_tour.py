@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.server
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 ADDRESS = "http://127.0.0.1:8080"

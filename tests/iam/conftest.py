@@ -101,7 +101,7 @@ def sqlite_url(tmp_path):
     return f"sqlite:///{tmp_path}/iam.db"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.server)])
 def url(request):
     """Each database in turn."""
     return request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param])

@@ -26,7 +26,7 @@ from botocore.exceptions import ClientError
 from broker.demo.people import BASE
 from support.directories import RunningDirectory
 from support.installation import FORM, VERSIONS, Answer
-from support.servers import eventually
+from support.servers import HANG, eventually
 
 PROGRAMS = Path(sys.executable).parent
 FEDGATE = str(PROGRAMS / "fedgate")
@@ -41,7 +41,7 @@ PASSWORDS = {
     "frank": "first-day-at-work",
 }
 NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-_CLIENTS = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20)
+_CLIENTS = Config(retries={"total_max_attempts": 1}, connect_timeout=HANG, read_timeout=HANG)
 _SESSION = boto3.Session(region_name="us-east-1")
 
 
@@ -90,13 +90,13 @@ def client(service: str, endpoint: str, credentials: Credentials) -> Any:
     )
 
 
-def post(endpoint: str, form: Mapping[str, object], *, timeout: float = 30) -> Answer:
+def post(endpoint: str, form: Mapping[str, object], *, timeout: float = HANG) -> Answer:
     """Send an unsigned form and return the answer, whatever its status."""
     body = urllib.parse.urlencode({name: str(value) for name, value in form.items()}).encode()
     return fetch(urllib.request.Request(f"{endpoint}/", body, {"Content-Type": FORM}), timeout=timeout)
 
 
-def fetch(request: urllib.request.Request | str, *, timeout: float = 30) -> Answer:
+def fetch(request: urllib.request.Request | str, *, timeout: float = HANG) -> Answer:
     try:
         with NO_PROXY.open(request, timeout=timeout) as answer:
             return Answer(answer.status, dict(answer.headers), answer.read())
@@ -123,7 +123,7 @@ def error_code(call, **parameters: object) -> str:
     return ""
 
 
-def converse(endpoint: str, octets: bytes, *, timeout: float = 10) -> bytes:
+def converse(endpoint: str, octets: bytes, *, timeout: float = HANG) -> bytes:
     """Send octets to the socket itself and return all that comes back until the server closes."""
     received = bytearray()
     with connected(endpoint, timeout) as wire:
@@ -135,7 +135,7 @@ def converse(endpoint: str, octets: bytes, *, timeout: float = 10) -> bytes:
     return bytes(received)
 
 
-def connected(endpoint: str, timeout: float = 10) -> socket.socket:
+def connected(endpoint: str, timeout: float = HANG) -> socket.socket:
     url = urllib.parse.urlsplit(endpoint)
     return socket.create_connection((url.hostname, url.port), timeout)
 
@@ -242,7 +242,7 @@ class Broker:
     def run(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         command = [FEDGATE, *arguments, "--config", str(self.config), "--json"]
         environ = environment(self.folder, **more)
-        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=HANG, check=False)
 
     def start(self) -> "Broker":
         """Start `fedgate run` and wait until it serves."""
@@ -254,14 +254,14 @@ class Broker:
                 stdout=log,
                 stderr=log,
             )
-        self.endpoint = eventually(self._served, within=60)
+        self.endpoint = eventually(self._served, within=HANG)
         return self
 
     def stop(self) -> int:
         """End it as an operator does, and return its exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(30)
+        status = self.process.wait(HANG)
         self.process = None
         return status
 
@@ -276,7 +276,7 @@ class Broker:
         family = descendants(self.process.pid)
         self.process.terminate()
         try:
-            self.process.wait(20)
+            self.process.wait(HANG)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -311,7 +311,7 @@ class Broker:
         """Make a role for somebody and return their credentials of it, once the worker that is asked knows of it."""
         groups = {"alice": "platform", "dave": "contractors"}
         self.role(name, trusting(groups.get(user, "staff")), *policies, **more)
-        return eventually(lambda: self.credentials_if_trusted(user, name), within=3)
+        return eventually(lambda: self.credentials_if_trusted(user, name))
 
     def credentials_if_trusted(self, user: str, name: str) -> Credentials | None:
         answer = self.sign_in(user, name)
@@ -429,10 +429,12 @@ class Demo:
 
 
 @contextlib.contextmanager
-def running_demo(folder: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> Iterator[Demo]:
+def running_demo(
+    folder: Path, *arguments: str, environ: Mapping[str, str] | None = None, fedgate: str = FEDGATE
+) -> Iterator[Demo]:
     """Run `fedgate demo` and yield it when it has said that it is ready."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [FEDGATE, "demo", "--data", str(folder / "data"), "--bind", "127.0.0.1:0", "--json", *arguments]
+    command = [fedgate, "demo", "--data", str(folder / "data"), "--bind", "127.0.0.1:0", "--json", *arguments]
     with (folder / "demo.log").open("ab") as log:
         process = subprocess.Popen(
             command,
@@ -451,7 +453,7 @@ def running_demo(folder: Path, *arguments: str, environ: Mapping[str, str] | Non
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(HANG)
         finally:
             process.kill()
             process.wait()

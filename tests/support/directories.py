@@ -9,7 +9,6 @@ import ipaddress
 import json
 import os
 import re
-import shutil
 import socket
 import ssl
 import subprocess
@@ -31,11 +30,10 @@ from cryptography.x509.oid import NameOID
 
 from broker.demo.people import BASE, LDIF, SERVICE, service_password
 from broker.providers.ldap.provider import LdapConfig
-from support.servers import free_port
+from support.servers import HANG, free_port, program
 
 ROOT_DN = f"cn=root,{BASE}"
 ROOT_PASSWORD = "root-of-the-test"
-INSTALL = "apt-get install -y --no-install-recommends slapd ldap-utils"
 # A name made of all that filters and DNs mind; RFC 4514 escapes it so.
 ODD_GROUP = r"cn=\+odd (*)\\ \,group,ou=groups," + BASE
 
@@ -291,13 +289,12 @@ def running_demo_directory(ldif: Path, bind: str = "127.0.0.1:0") -> Iterator[st
             yield process.stdout.readline().strip()
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(HANG)
 
 
 @contextlib.contextmanager
 def running_slapd(folder: Path) -> Iterator[RunningDirectory]:
-    if not shutil.which("slapd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", "")):
-        pytest.fail(f"slapd is not installed: {INSTALL}")
+    slapd_program = program("slapd", "slapd ldap-utils")
     authority = Authority(folder)
     server = authority.issue("server")
     (folder / "db").mkdir()
@@ -308,7 +305,7 @@ def running_slapd(folder: Path) -> Iterator[RunningDirectory]:
     urls = f"ldap://127.0.0.1:{port} ldaps://127.0.0.1:{tls_port} {ldapi}"
     with (
         (folder / "slapd.log").open("wb") as log,
-        subprocess.Popen(["slapd", "-f", config, "-h", urls, "-d", "0"], stderr=log, env=_sbin()) as process,
+        subprocess.Popen([slapd_program, "-f", config, "-h", urls, "-d", "0"], stderr=log, env=_sbin()) as process,
     ):
         try:
             _await(folder / "s", process)
@@ -323,7 +320,7 @@ def running_slapd(folder: Path) -> Iterator[RunningDirectory]:
             )
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(HANG)
 
 
 def _sbin() -> dict[str, str]:
@@ -360,8 +357,8 @@ ppolicy_use_lockout
 
 
 def _await(path: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and process.poll() is None:
+    end = time.monotonic() + HANG
+    while time.monotonic() < end and process.poll() is None:
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
             probe.connect(str(path))
             return
@@ -435,7 +432,7 @@ class HostileServer:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(HANG)
 
     def _accept(self) -> None:
         while True:

@@ -9,19 +9,44 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 from redis import Redis
 from redis.exceptions import RedisError
 
+from broker.runtime.redis_server import find_binary
+
+PROGRAMS = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+HANG = 120.0  # seconds after which something that is waited for has hung; never how fast it should be
+
+
+@dataclass
+class ServerPermission:
+    """Whether the current test may start installed programs: only one with the mark ``server`` may.
+
+    So ``make test-fast``, which leaves those tests out, needs none of the programs, and no mark is forgotten.
+    """
+
+    granted: bool = True
+
+    def require(self, name: str) -> None:
+        """Fail the current test if it starts a program without the mark."""
+        if not self.granted:
+            raise RuntimeError(f"this test starts {name}: mark it with pytest.mark.server (tests/README.md)")
+
+
+SERVERS = ServerPermission()
+
 
 def program(name: str, package: str) -> str:
     """Return where a server program is; fail with the command that installs it."""
-    found = shutil.which(name, path="/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin")
-    if found is None:
+    SERVERS.require(name)
+    file = shutil.which(name, path=PROGRAMS)
+    if file is None:
         raise RuntimeError(f"{name} is missing: apt-get install --no-install-recommends {package}")
-    return found
+    return file
 
 
 def free_port() -> int:
@@ -30,8 +55,8 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def eventually(check, *, within: float = 10.0, every: float = 0.02):
-    """Return the first true answer of ``check``; fail after ``within`` seconds."""
+def eventually(check, *, within: float = HANG, every: float = 0.02):
+    """Return the first true answer of ``check``; fail after ``within`` seconds, which is for hangs alone."""
     end = time.monotonic() + within
     while True:
         answer = check()
@@ -45,10 +70,10 @@ def eventually(check, *, within: float = 10.0, every: float = 0.02):
 @contextlib.contextmanager
 def redis_server(*arguments: str) -> Iterator[str]:
     """Run a Redis on a unix socket and yield its URL."""
-    # A path of its own, short: a socket's path may have 107 bytes.
+    # A folder outside of pytest's, since a socket's path may have 107 bytes.
     with tempfile.TemporaryDirectory(prefix="fg-") as folder:
         path = Path(folder) / "r.sock"
-        command = [program("redis-server", "redis-server"), "--dir", folder, "--port", "0", "--unixsocket", str(path)]
+        command = [find_binary(PROGRAMS), "--dir", folder, "--port", "0", "--unixsocket", str(path)]
         command += ["--save", "", "--loglevel", "warning", *arguments]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
             url = f"unix://{path}"
@@ -71,6 +96,7 @@ POSTGRESQL = Path("/usr/lib/postgresql/15/bin")
 @contextlib.contextmanager
 def postgresql_server() -> Iterator[str]:
     """Run a PostgreSQL on a unix socket and yield the socket's folder."""
+    SERVERS.require("PostgreSQL")
     if not (POSTGRESQL / "initdb").exists():
         raise RuntimeError("PostgreSQL is missing: apt-get install --no-install-recommends postgresql-15")
     # initdb refuses root; a path of its own and short, since a socket's path may have 107 bytes.

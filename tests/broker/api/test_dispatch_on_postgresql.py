@@ -11,6 +11,8 @@ from broker import wiring
 from iam.store.vault import Vault
 from sts.store import sealing_keys
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture
 def installation(tmp_path: Path, redis_url: str):

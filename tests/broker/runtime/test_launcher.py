@@ -15,6 +15,8 @@ from support.servers import eventually
 from broker.runtime.launcher import GUNICORN, endpoint_of, gunicorn_arguments, listen
 from broker.runtime.processes import ChildProcess, StartupError, spawn
 
+pytestmark = pytest.mark.server
+
 FEDGATE = [sys.executable, "-m", "broker.cli"]
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("FEDGATE_")}
 
