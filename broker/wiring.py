@@ -1,4 +1,7 @@
-"""Settings to Services: the only place where constructors meet, and where the clock and chance come from."""
+"""Builds all services from the settings: the only place where constructors meet and the clock and entropy are read.
+
+Each group of services is a frozen dataclass, built by one function from the groups before it.
+"""
 
 import secrets
 import ssl
@@ -20,6 +23,7 @@ from broker.api.wsgi_adapter import Networks
 from broker.audit.log import AuditLog
 from broker.audit.search import AuditSearch
 from broker.config.settings import Settings
+from broker.providers.ldap.provider import LdapProvider
 from broker.providers.oauth import AccessTokenVerifier
 from broker.providers.oidc.github import GitHub
 from broker.providers.oidc.key_sets import JwksCache
@@ -78,52 +82,126 @@ from sts.store.single_use import SingleUse
 _REDIS_TIMEOUT = 0.5  # seconds; Redis is never worth waiting for, tokens verify without it
 
 _GATHER = 0.001  # seconds in which the uses of single-use proofs gather for one commit
+_SEED_LIFETIME = timedelta(hours=1)  # between the page that shows a TOTP seed and the first code
+_DEFAULT_REGION = "us-east-1"
 
 
 def now() -> datetime:
-    """Return this moment, aware and in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 random: Random = secrets.token_bytes
 
 
+# --- groups of services -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """What keeps state: the SQL store, Redis, the audit log, and what is built directly on them."""
+
+    store: Store
+    vault: Vault
+    sealers: SealerCache
+    audit: AuditLog
+    live_sessions: LiveSessions
+    single_use: SingleUse
+    throttle: SignInThrottle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Providers:
+    """What proves identities: LDAP directories, SAML and OpenID Connect, and how their documents are fetched."""
+
+    directories: Mapping[str, LdapProvider]
+    fetcher: Fetcher
+    jwks_cache: JwksCache
+    saml_service_provider: SamlServiceProvider
+    saml_keys: ServiceKeys
+    saml_metadata: MetadataRefresh
+    web_identity_skew: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """What answers programs: the gate of the query API, token exchange, our own issuer, and the health checks."""
+
+    gate: Gate
+    exchange_clients: ExchangeClients
+    trusted_proxies: Networks
+    region: str  # in the signatures of requests that we make in our own name
+    health_checks: Mapping[str, Callable[[], None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginPages:
+    """The pages of somebody who is signing in."""
+
+    login: Login
+    accounts: AccountLogin
+    saml: SamlPages
+    oidc: OidcPages
+    second_factor: SecondFactor
+    enrolment: Enrolment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountPages:
+    """The pages on which people see and change what is theirs."""
+
+    passwords: Passwords
+    security: SecurityPage
+    sessions: OwnSessions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolePages:
+    """The pages on which people take roles, and see why they can or cannot."""
+
+    portal: Portal
+    explanation: RoleExplanationPages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdministrationPages:
+    """The pages of administrators."""
+
+    accounts: AdminPages
+    sessions: AdminSessions
+    audit: AuditPages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pages:
+    """All pages, and what they share."""
+
+    site: Site
+    login: LoginPages
+    account: AccountPages
+    roles: RolePages
+    administration: AdministrationPages
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """Everything that answers requests in one worker."""
 
-    gate: Gate
-    store: Store
-    sessions: LiveSessions
-    audit: AuditLog
-    checks: Mapping[str, Callable[[], None]]
-    trusted_proxies: Networks
-    exchange_clients: ExchangeClients
-    endpoint: str
-    region: str  # that signatures of our own name
-    login: Login
-    accounts: AccountLogin
-    passwords: Passwords
-    own_sessions: OwnSessions
-    admin_sessions: AdminSessions
-    admin: AdminPages
-    admin_audit: AuditPages
-    role_explanation: RoleExplanationPages
-    second_factor: SecondFactor
-    enrolment: Enrolment
-    security: SecurityPage
-    portal: Portal
-    saml: SamlPages
-    oidc: OidcPages
-    metadata: MetadataRefresh
+    storage: Storage
+    providers: Providers
+    api: Api
+    pages: Pages
 
-    def reference(self) -> str:
-        """Return eight characters that a person can read out, and that find the log line."""
+    def new_reference(self) -> str:
+        """Return eight random characters that a person can read out, and that find the line in the log."""
         return secrets.token_hex(4)
 
 
+# --- opening what keeps state and what fetches ------------------------------------------------------------------------
+
+
 def open_store(settings: Settings) -> Store:
-    """Return the durable store of an installation, at the head of its schema."""
+    """Return the SQL store, migrated to the newest schema."""
     store = Store(
         settings.database_url,
         Vault(settings.master_key),
@@ -135,7 +213,7 @@ def open_store(settings: Settings) -> Store:
 
 
 def open_redis(url: str) -> Redis:
-    """Return a Redis client that fails quickly: one try, no waiting."""
+    """Return a Redis client that fails at once: one try, no waiting."""
     client: Redis = Redis.from_url(
         url,
         decode_responses=True,
@@ -147,7 +225,7 @@ def open_redis(url: str) -> Redis:
 
 
 def open_live_sessions(redis_url: str) -> LiveSessions:
-    """Return the list of live sessions in a Redis."""
+    """Return the list of live sessions in Redis."""
     return LiveSessions(open_redis(redis_url), monotonic=time.monotonic, pause=time.sleep, spawn=_in_background)
 
 
@@ -156,20 +234,183 @@ def _in_background(work: Callable[[], None]) -> None:
 
 
 def build_fetcher(settings: Settings) -> Fetcher:
-    """Return what fetches documents from elsewhere."""
+    """Return the client that fetches documents from other hosts."""
     networks = tuple(ip_network(text) for text in settings.outbound_allowed_networks)
-    own = settings.outbound_ca_file
-    context = ssl.create_default_context(cafile=own) if own else _system_ca_context()
+    ca_file = settings.outbound_ca_file
+    context = ssl.create_default_context(cafile=ca_file) if ca_file else _system_ca_context()
     return Fetcher(context, networks, plain=settings.development)
 
 
 @cache
 def _system_ca_context() -> ssl.SSLContext:
-    """Return what believes the system's authorities: reading them takes longer than the rest of the wiring."""
+    """Return a context that trusts the system's authorities, cached: reading them is slower than all other wiring."""
     return ssl.create_default_context()
 
 
-def appearance(settings: Settings) -> Appearance:
+# --- building, in the order of the groups -----------------------------------------------------------------------------
+
+
+def build_services(settings: Settings, *, now: Callable[[], datetime] = now) -> Services:
+    """Build one worker's services from the settings; tests pass a clock of their own."""
+    storage = _build_storage(settings, now)
+    providers = _build_providers(settings, storage, now)
+    api = _build_api(settings, storage, providers, now)
+    site = _build_site(settings, storage, providers, api, now)
+    return Services(
+        storage=storage, providers=providers, api=api, pages=_build_pages(settings, storage, providers, site)
+    )
+
+
+def _build_storage(settings: Settings, now: Callable[[], datetime]) -> Storage:
+    vault = Vault(settings.master_key)
+    store = open_store(settings)
+    return Storage(
+        store=store,
+        vault=vault,
+        sealers=SealerCache(store, vault, now=now),
+        audit=AuditLog(settings.audit_dir, sync=settings.audit_sync, flush_ms=settings.audit_flush_ms),
+        live_sessions=open_live_sessions(settings.redis_url),
+        single_use=SingleUse(store, monotonic=time.monotonic, gather=lambda: time.sleep(_GATHER)),
+        throttle=SignInThrottle(store),
+    )
+
+
+def _build_providers(settings: Settings, storage: Storage, now: Callable[[], datetime]) -> Providers:
+    fetcher = build_fetcher(settings)
+    saml_keys = ServiceKeys(storage.store, storage.vault, now=now, random=random)
+    return Providers(
+        directories={name: config.open(now=now) for name, config in settings.directories.items()},
+        fetcher=fetcher,
+        jwks_cache=JwksCache(fetcher, monotonic=time.monotonic, url_overrides=_issuer_urls(settings)),
+        saml_service_provider=SamlServiceProvider(
+            settings.public_url, timedelta(seconds=settings.saml_clock_skew), saml_keys.decryption_keys
+        ),
+        saml_keys=saml_keys,
+        saml_metadata=MetadataRefresh(
+            store=storage.store,
+            fetcher=fetcher,
+            audit=storage.audit,
+            single_use=storage.single_use,
+            now=now,
+            random=random,
+        ),
+        web_identity_skew=timedelta(seconds=settings.web_identity_clock_skew),
+    )
+
+
+def _issuer_urls(settings: Settings) -> dict[str, str]:
+    """Return where the documents of the issuers are that every account can use without registering them."""
+    return {
+        f"https://{GOOGLE}": settings.web_identity_google_url,
+        f"https://{COGNITO}": settings.web_identity_cognito_url,
+    }
+
+
+def _build_api(settings: Settings, storage: Storage, providers: Providers, now: Callable[[], datetime]) -> Api:
+    return Api(
+        gate=_build_gate(settings, storage, providers, now),
+        exchange_clients=ExchangeClients(settings.token_exchange_clients, only=settings.token_exchange_registered_only),
+        trusted_proxies=tuple(map(ip_network, settings.trusted_proxies)),
+        region=next(iter(settings.regions), _DEFAULT_REGION),
+        health_checks={
+            "sql": storage.store.check,
+            "redis": storage.live_sessions.check,
+            "audit": storage.audit.check,
+            **{f"directory {name}": provider.check for name, provider in providers.directories.items()},
+        },
+    )
+
+
+def _build_gate(settings: Settings, storage: Storage, providers: Providers, now: Callable[[], datetime]) -> Gate:
+    store, sealers = storage.store, storage.sealers
+    return Gate(
+        api=model.load_models(),
+        store=store,
+        vault=storage.vault,
+        limits=settings.limits,
+        authenticate=Authenticator(store, sealers.current, frozenset(settings.regions) or None),
+        sealer=sealers.current,
+        sessions=storage.live_sessions,
+        audit=storage.audit,
+        ldap=_build_ldap_sign_in(settings, storage, providers),
+        saml=SamlSignIn(store=store, service_provider=providers.saml_service_provider, single_use=storage.single_use),
+        web=_build_web_identity_sign_in(settings, storage, providers),
+        jwt_issuer=JwtIssuer(store, storage.vault, public_url=settings.public_url, now=now, random=random),
+        public_url=settings.public_url,
+        key_use=AccessKeyUsage(store),
+        now=now,
+        random=random,
+    )
+
+
+def _build_ldap_sign_in(settings: Settings, storage: Storage, providers: Providers) -> LdapSignIn:
+    return LdapSignIn(
+        providers=providers.directories,
+        throttle=storage.throttle,
+        audit=storage.audit,
+        store=storage.store,
+        password_in_query=settings.allow_password_in_query,
+    )
+
+
+def _build_web_identity_sign_in(settings: Settings, storage: Storage, providers: Providers) -> WebIdentitySignIn:
+    return WebIdentitySignIn(
+        store=storage.store,
+        jwks_cache=providers.jwks_cache,
+        access_tokens=AccessTokenVerifier(
+            providers.fetcher, settings.web_identity_amazon_url, settings.web_identity_facebook_url
+        ),
+        single_use=storage.single_use,
+        skew=providers.web_identity_skew,
+    )
+
+
+# --- building the pages -----------------------------------------------------------------------------------------------
+
+
+def _build_site(
+    settings: Settings, storage: Storage, providers: Providers, api: Api, now: Callable[[], datetime]
+) -> Site:
+    sessions = _open_browser_sessions(settings, now)
+    validity = SessionValidity(storage.store, providers.directories)
+    refresh = DirectoryRefresh(sessions, providers.directories, timedelta(seconds=settings.pages_recheck))
+    requests = RequestStates(api.gate, api.trusted_proxies)
+    cookies = Cookies(is_https(settings.public_url))
+    csrf = CsrfProtection(settings.public_url)
+    audit = PageAudit(storage.audit, requests)
+    return Site(
+        gate=api.gate,
+        sessions=sessions,
+        session_validity=validity,
+        directory_refresh=refresh,
+        public_url=settings.public_url,
+        maintenance=settings.pages_maintenance,
+        requests=requests,
+        cookies=cookies,
+        csrf=csrf,
+        audit=audit,
+        current_session=CurrentSession(
+            sessions=sessions,
+            validity=validity,
+            directory_refresh=refresh,
+            cookies=cookies,
+            csrf=csrf,
+            requests=requests,
+            audit=audit,
+            maintenance=settings.pages_maintenance,
+        ),
+        responses=Responses(
+            public_url=settings.public_url, appearance=build_appearance(settings), cookies=cookies, requests=requests
+        ),
+    )
+
+
+def _open_browser_sessions(settings: Settings, now: Callable[[], datetime]) -> BrowserSessions:
+    idle, lifetime = timedelta(seconds=settings.pages_idle), timedelta(seconds=settings.pages_lifetime)
+    return BrowserSessions(open_redis(settings.redis_url), now, random, idle, lifetime)
+
+
+def build_appearance(settings: Settings) -> Appearance:
     """Return how the pages look."""
     return Appearance(
         organisation=settings.pages_organisation,
@@ -182,192 +423,117 @@ def appearance(settings: Settings) -> Appearance:
     )
 
 
-def _realm(text: str) -> tuple[str, str]:
-    domain, _, provider = text.partition("=")
-    return domain.casefold(), provider
-
-
-def build_services(settings: Settings, *, now: Callable[[], datetime] = now) -> Services:
-    """Build one worker's services from the settings; tests hand in a clock of their own."""
-    vault = Vault(settings.master_key)
-    store = open_store(settings)
-    sealers = SealerCache(store, vault, now=now)
-    audit = AuditLog(settings.audit_dir, sync=settings.audit_sync, flush_ms=settings.audit_flush_ms)
-    sessions = open_live_sessions(settings.redis_url)
-    fetching = build_fetcher(settings)
-    jwks_cache = JwksCache(
-        fetching,
-        monotonic=time.monotonic,
-        url_overrides={
-            f"https://{GOOGLE}": settings.web_identity_google_url,
-            f"https://{COGNITO}": settings.web_identity_cognito_url,
-        },
-    )
-    jwt_issuer = JwtIssuer(store, vault, public_url=settings.public_url, now=now, random=random)
-    saml_keys = ServiceKeys(store, vault, now=now, random=random)
-    single_use = SingleUse(store, monotonic=time.monotonic, gather=lambda: time.sleep(_GATHER))
-    service_provider = SamlServiceProvider(
-        settings.public_url, timedelta(seconds=settings.saml_clock_skew), saml_keys.decryption_keys
-    )
-    providers = {name: config.open(now=now) for name, config in settings.directories.items()}
-    throttle = SignInThrottle(store)
-    ldap = LdapSignIn(
-        providers=providers,
-        throttle=throttle,
-        audit=audit,
-        store=store,
-        password_in_query=settings.allow_password_in_query,
-    )
-    gate = Gate(
-        api=model.load_models(),
-        store=store,
-        vault=vault,
-        limits=settings.limits,
-        authenticate=Authenticator(store, sealers.current, frozenset(settings.regions) or None),
-        sealer=sealers.current,
-        sessions=sessions,
-        audit=audit,
-        ldap=ldap,
-        saml=SamlSignIn(
-            store=store,
-            service_provider=service_provider,
-            single_use=single_use,
-        ),
-        web=WebIdentitySignIn(
-            store=store,
-            jwks_cache=jwks_cache,
-            access_tokens=AccessTokenVerifier(
-                fetching, settings.web_identity_amazon_url, settings.web_identity_facebook_url
-            ),
-            single_use=single_use,
-            skew=timedelta(seconds=settings.web_identity_clock_skew),
-        ),
-        jwt_issuer=jwt_issuer,
-        public_url=settings.public_url,
-        key_use=AccessKeyUsage(store),
-        now=now,
-        random=random,
-    )
-    checks: dict[str, Callable[[], None]] = {"sql": store.check, "redis": sessions.check, "audit": audit.check}
-    checks |= {f"directory {name}": provider.check for name, provider in providers.items()}
-    trusted = tuple(ip_network(text) for text in settings.trusted_proxies)
-    browser_sessions = BrowserSessions(
-        open_redis(settings.redis_url),
-        now,
-        random,
-        timedelta(seconds=settings.pages_idle),
-        timedelta(seconds=settings.pages_lifetime),
-    )
-    session_validity = SessionValidity(store, providers)
-    directory_refresh = DirectoryRefresh(browser_sessions, providers, timedelta(seconds=settings.pages_recheck))
-    requests = RequestStates(gate, trusted)
-    cookies = Cookies(is_https(settings.public_url))
-    csrf = CsrfProtection(settings.public_url)
-    page_audit = PageAudit(audit, requests)
-    site = Site(
-        gate=gate,
-        sessions=browser_sessions,
-        session_validity=session_validity,
-        directory_refresh=directory_refresh,
-        public_url=settings.public_url,
-        maintenance=settings.pages_maintenance,
-        requests=requests,
-        cookies=cookies,
-        csrf=csrf,
-        audit=page_audit,
-        current_session=CurrentSession(
-            sessions=browser_sessions,
-            validity=session_validity,
-            directory_refresh=directory_refresh,
-            cookies=cookies,
-            csrf=csrf,
-            requests=requests,
-            audit=page_audit,
-            maintenance=settings.pages_maintenance,
-        ),
-        responses=Responses(
-            public_url=settings.public_url, appearance=appearance(settings), cookies=cookies, requests=requests
-        ),
-    )
+def _build_pages(settings: Settings, storage: Storage, providers: Providers, site: Site) -> Pages:
+    access = AdminAccess(site=site)
     completion = LoginCompletion(site=site, providers_requiring_mfa=frozenset(settings.pages_second_factor))
-    admin_access = AdminAccess(site=site)
-    portal = Portal(site=site, admin_access=admin_access, other_roles=settings.pages_other_roles)
-    forms = Forms(site=site, vault=vault, pause=time.sleep)
-    accounts = AccountLogin(site=site, completion=completion, forms=forms, throttle=throttle)
-    passkeys = Passkeys(
-        public_url=settings.public_url,
-        organisation=settings.pages_organisation,
-        challenges=SealedFields(
-            kind="passkey",
-            lifetime=timedelta(seconds=CHALLENGE_SECONDS),
-            vault=vault,
-            single_use=single_use,
-            random=random,
+    forms = Forms(site=site, vault=storage.vault, pause=time.sleep)
+    roles = RolePages(
+        portal=Portal(site=site, admin_access=access, other_roles=settings.pages_other_roles),
+        explanation=RoleExplanationPages(site=site, admin_access=access, other_roles=settings.pages_other_roles),
+    )
+    login = _build_login_pages(settings, storage, providers, completion, forms, roles.portal)
+    return Pages(
+        site=site,
+        login=login,
+        account=AccountPages(
+            passwords=Passwords(
+                site=site, completion=completion, forms=forms, ldap=site.gate.ldap, accounts=login.accounts
+            ),
+            security=SecurityPage(site=site, completion=completion, admin_access=access),
+            sessions=OwnSessions(site=site, admin_access=access),
         ),
+        roles=roles,
+        administration=_build_administration_pages(settings, providers, access),
     )
-    seeds = SealedFields(
-        kind="totp-seed", lifetime=timedelta(hours=1), vault=vault, single_use=single_use, random=random
-    )
-    return Services(
-        gate=gate,
-        store=store,
-        sessions=sessions,
-        audit=audit,
-        checks=checks,
-        trusted_proxies=trusted,
-        exchange_clients=ExchangeClients(settings.token_exchange_clients, only=settings.token_exchange_registered_only),
-        endpoint=settings.public_url,
-        region=next(iter(settings.regions), "us-east-1"),
+
+
+def _build_login_pages(
+    settings: Settings,
+    storage: Storage,
+    providers: Providers,
+    completion: LoginCompletion,
+    forms: Forms,
+    portal: Portal,
+) -> LoginPages:
+    site, passkeys = completion.site, _build_passkeys(settings, storage)
+    return LoginPages(
         login=Login(
             site=site,
             completion=completion,
             forms=forms,
-            ldap=ldap,
-            home_realms=HomeRealms(
-                providers,
-                lambda: (*saml.login_options(store), *oidc.login_options(store)),
-                dict(_realm(text) for text in settings.pages_realms),
-            ),
+            ldap=site.gate.ldap,
+            home_realms=_build_home_realms(settings, storage, providers),
             identifier_first=settings.pages_identifier_first,
         ),
-        accounts=accounts,
-        passwords=Passwords(site=site, completion=completion, forms=forms, ldap=ldap, accounts=accounts),
-        own_sessions=OwnSessions(site=site, admin_access=admin_access),
-        admin_sessions=AdminSessions(site=site, admin_access=admin_access),
-        admin=AdminPages(
-            site=site,
-            admin_access=admin_access,
-            directories=providers,
-            jwks_cache=jwks_cache,
-            monotonic=time.monotonic,
-        ),
-        admin_audit=AuditPages(
-            site=site,
-            admin_access=admin_access,
-            search=AuditSearch(folder=settings.audit_dir, pause=lambda: time.sleep(0)),
-        ),
-        role_explanation=RoleExplanationPages(
-            site=site, admin_access=admin_access, other_roles=settings.pages_other_roles
-        ),
-        second_factor=SecondFactor(site=site, completion=completion, forms=forms, passkeys=passkeys),
-        enrolment=Enrolment(site=site, completion=completion, forms=forms, passkeys=passkeys, seeds=seeds),
-        security=SecurityPage(site=site, completion=completion, admin_access=admin_access),
-        portal=portal,
+        accounts=AccountLogin(site=site, completion=completion, forms=forms, throttle=storage.throttle),
         saml=SamlPages(
-            site=site, completion=completion, portal=portal, service_provider=service_provider, keys=saml_keys
+            site=site,
+            completion=completion,
+            portal=portal,
+            service_provider=providers.saml_service_provider,
+            keys=providers.saml_keys,
         ),
         oidc=OidcPages(
             site=site,
             completion=completion,
             portal=portal,
-            jwks_cache=jwks_cache,
-            fetcher=fetching,
-            single_use=single_use,
-            skew=timedelta(seconds=settings.web_identity_clock_skew),
-            vault=vault,
-            github=GitHub(fetching, settings.web_identity_github_url, settings.web_identity_github_api_url),
+            jwks_cache=providers.jwks_cache,
+            fetcher=providers.fetcher,
+            single_use=storage.single_use,
+            skew=providers.web_identity_skew,
+            vault=storage.vault,
+            github=GitHub(providers.fetcher, settings.web_identity_github_url, settings.web_identity_github_api_url),
         ),
-        metadata=MetadataRefresh(
-            store=store, fetcher=fetching, audit=audit, single_use=single_use, now=now, random=random
+        second_factor=SecondFactor(site=site, completion=completion, forms=forms, passkeys=passkeys),
+        enrolment=Enrolment(
+            site=site,
+            completion=completion,
+            forms=forms,
+            passkeys=passkeys,
+            seeds=_build_sealed_fields(storage, "totp-seed", _SEED_LIFETIME),
+        ),
+    )
+
+
+def _build_home_realms(settings: Settings, storage: Storage, providers: Providers) -> HomeRealms:
+    return HomeRealms(
+        providers.directories,
+        lambda: (*saml.login_options(storage.store), *oidc.login_options(storage.store)),
+        dict(_parse_realm(text) for text in settings.pages_realms),
+    )
+
+
+def _parse_realm(text: str) -> tuple[str, str]:
+    """Return the domain and the provider of a DOMAIN=PROVIDER setting."""
+    domain, _, provider = text.partition("=")
+    return domain.casefold(), provider
+
+
+def _build_passkeys(settings: Settings, storage: Storage) -> Passkeys:
+    return Passkeys(
+        public_url=settings.public_url,
+        organisation=settings.pages_organisation,
+        challenges=_build_sealed_fields(storage, "passkey", timedelta(seconds=CHALLENGE_SECONDS)),
+    )
+
+
+def _build_sealed_fields(storage: Storage, kind: str, lifetime: timedelta) -> SealedFields:
+    return SealedFields(kind=kind, lifetime=lifetime, vault=storage.vault, single_use=storage.single_use, random=random)
+
+
+def _build_administration_pages(settings: Settings, providers: Providers, access: AdminAccess) -> AdministrationPages:
+    return AdministrationPages(
+        accounts=AdminPages(
+            site=access.site,
+            admin_access=access,
+            directories=providers.directories,
+            jwks_cache=providers.jwks_cache,
+            monotonic=time.monotonic,
+        ),
+        sessions=AdminSessions(site=access.site, admin_access=access),
+        audit=AuditPages(
+            site=access.site,
+            admin_access=access,
+            search=AuditSearch(folder=settings.audit_dir, pause=lambda: time.sleep(0)),
         ),
     )

@@ -1,4 +1,4 @@
-"""What gunicorn serves: the machine API by its own edge, everything else by Flask."""
+"""The WSGI application that gunicorn serves: the query API by its own adapter, everything else by Flask."""
 
 import atexit
 import logging
@@ -14,32 +14,32 @@ from broker.wiring import Services, build_services
 
 log = logging.getLogger(__name__)
 
-_EVERY = 30.0  # seconds
+_INTERVAL = 30.0  # seconds between two runs of the background work
 
 
 class Application:
-    """A WSGI application: calls of the query API go straight to the gate."""
+    """A WSGI application that passes calls of the query API to the gate, and all other requests to Flask."""
 
-    def __init__(self, parts: Services) -> None:
-        self._gate = parts.gate
-        self._trusted = parts.trusted_proxies
-        self._pages = create_app(parts)
+    def __init__(self, services: Services) -> None:
+        self._gate = services.api.gate
+        self._trusted_proxies = services.api.trusted_proxies
+        self._pages = create_app(services)
 
     def __call__(self, environ: wsgi_adapter.Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
+        """Answer one WSGI request."""
         if not wsgi_adapter.is_api_call(environ):
             return self._pages(environ, start_response)
         try:
-            request = wsgi_adapter.read_request(environ, self._trusted)
-        except wsgi_adapter.UnreadableRequest as refused:
-            return wsgi_adapter.send_response(self._gate.refuse(refused.request, refused.error), start_response)
+            request = wsgi_adapter.read_request(environ, self._trusted_proxies)
+        except wsgi_adapter.UnreadableRequest as unreadable:
+            return wsgi_adapter.send_response(self._gate.refuse(unreadable.request, unreadable.error), start_response)
         return wsgi_adapter.send_response(self._gate.handle(request), start_response)
 
 
 def _repeat_forever(work: Callable[[], object]) -> None:
-    """Do a work every half a minute, as long as the process lives; one failure does not end it."""
+    """Call a function every 30 seconds as long as the process lives; a failure is logged and does not end the loop."""
     while True:
-        time.sleep(_EVERY)
+        time.sleep(_INTERVAL)
         try:
             work()
         except Exception:
@@ -47,11 +47,11 @@ def _repeat_forever(work: Callable[[], object]) -> None:
 
 
 def __getattr__(name: str) -> Application:
-    """Build ``application`` when a server first asks for it: importing this module reads no settings."""
+    """Build ``application`` on first access, so that importing this module reads no settings."""
     if name != "application":
         raise AttributeError(name)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    parts = build_services(Settings.read())
-    threading.Thread(target=_repeat_forever, args=(parts.metadata.run,), daemon=True).start()
-    atexit.register(parts.sessions.flush)
-    return Application(parts)
+    services = build_services(Settings.read())
+    threading.Thread(target=_repeat_forever, args=(services.providers.saml_metadata.run,), daemon=True).start()
+    atexit.register(services.storage.live_sessions.flush)
+    return Application(services)

@@ -282,7 +282,7 @@ def session_id(installation: Installation, admin: Administrator, credentials: Cr
     """Return the id under which a session is listed, which is a moment after it was minted."""
 
     def listed() -> str | None:
-        live = installation.services.sessions.list_live(admin.account_id, int(clock().timestamp() * 1000))
+        live = installation.services.storage.live_sessions.list_live(admin.account_id, int(clock().timestamp() * 1000))
         return next((one.id for one in live if one.access_key_id == credentials.access_key), None)
 
     return eventually(listed)

@@ -31,7 +31,7 @@ class AdminWorld:
 
     @property
     def site(self):
-        return self.installation.services.admin.site
+        return self.installation.services.pages.site
 
     def browser(self, name: str) -> Browser:
         """A browser in which somebody of the directory is signed in."""

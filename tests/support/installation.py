@@ -146,14 +146,14 @@ class Installation:
 
     @property
     def store(self):
-        return self.services.store
+        return self.services.storage.store
 
     def close(self) -> None:
-        for provider in self.services.gate.ldap.providers.values():
+        for provider in self.services.api.gate.ldap.providers.values():
             provider.close()
-        self.services.sessions.flush()
-        self.services.store.close()
-        self.services.audit.close()
+        self.services.storage.live_sessions.flush()
+        self.services.storage.store.close()
+        self.services.storage.audit.close()
 
     def another_worker(self) -> "Installation":
         return Installation(self.folder, self.environ, self.now)

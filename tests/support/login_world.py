@@ -98,7 +98,7 @@ def links(answer: Answer) -> dict[str, str]:
 
 
 def records(world: World, since: int = 0) -> list[dict]:
-    path = world.installation.services.audit.path
+    path = world.installation.services.storage.audit.path
     return [json.loads(line) for line in path.read_text().splitlines()][since:]
 
 

@@ -56,7 +56,7 @@ class House:
 
     def enrol(self, person: str) -> None:
         """Give a person an authenticator app."""
-        gate, now = self.installation.services.gate, self.clock()
+        gate, now = self.installation.services.api.gate, self.clock()
         code = totp.code_at(SEED, totp.step_at(now))
         with self.installation.store.write() as tx:
             assert factors.add_totp(tx, person, "app", SEED, code, now, gate.vault, gate.random)

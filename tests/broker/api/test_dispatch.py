@@ -31,7 +31,7 @@ SIGNED = [operation for operation in model.load_models().operations() if not ope
 
 
 def records(installation: Installation) -> list[dict]:
-    return [json.loads(line) for line in installation.services.audit.path.read_text().splitlines()]
+    return [json.loads(line) for line in installation.services.storage.audit.path.read_text().splitlines()]
 
 
 def a_user(installation: Installation, root: tuple[str, Credentials]) -> tuple[Credentials, str]:
@@ -50,7 +50,7 @@ def a_user(installation: Installation, root: tuple[str, Credentials]) -> tuple[C
 
 def live(installation: Installation, account_id: str) -> list:
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
-    return list(installation.services.sessions.list_live(account_id, now_ms))
+    return list(installation.services.storage.live_sessions.list_live(account_id, now_ms))
 
 
 def minting(arn: str) -> list[tuple[str, dict[str, str]]]:
@@ -81,7 +81,7 @@ def test_a_listed_session_says_which_operation_made_it_and_for_which_client(inst
 
 
 def test_every_request_that_a_session_signs_is_its_last_use_and_no_other_is(installation, root, clock):
-    account_id, sessions = root[0], installation.services.sessions
+    account_id, sessions = root[0], installation.services.storage.live_sessions
     key, arn = a_user(installation, root)
     own = installation.call("GetSessionToken", key).credentials
     taken = installation.call("AssumeRole", key, RoleArn=arn, **ROLE_SESSION).credentials
@@ -264,7 +264,7 @@ def test_a_password_in_the_query_of_a_post_needs_the_operators_leave(
     installation = with_directory(tmp_path, redis_url, directory, FEDGATE_ALLOW_PASSWORD_IN_QUERY=allowed)
     query = f"{LDAP_FORM}&LDAPUsername={person.name}&LDAPPassword={person.password}"
     answer = Wire("POST", f"/?{query}", {"Host": HOST}).send(installation)
-    written = installation.services.audit.path.read_text()
+    written = installation.services.storage.audit.path.read_text()
     installation.close()
     assert answer.status == status
     assert person.password not in written
@@ -277,7 +277,7 @@ def test_a_name_with_control_characters_forges_no_line_of_the_log(corp, caplog, 
     caplog.set_level(logging.INFO)
     subject = "corp|" + " ".join(name.split())
     for _ in range(5):
-        corp.services.gate.ldap.throttle.record_failure(subject, "127.0.0.1", wiring.now())
+        corp.services.api.gate.ldap.throttle.record_failure(subject, "127.0.0.1", wiring.now())
     answer = sign_in(corp, name, "x")
     assert (answer.status, answer.code) == (429, "Throttling")
     assert int(answer.headers["Retry-After"]) > 0
@@ -374,7 +374,7 @@ def test_a_read_only_store_answers_and_mints_for_existing_roles_and_refuses_chan
 
 def test_without_an_audit_log_nothing_is_minted_changed_or_told(installation, root):
     key, arn = a_user(installation, root)
-    installation.services.audit.close()
+    installation.services.storage.audit.close()
     for action, parameters in (*CHANGING, *minting(arn), ("GetCallerIdentity", {}), ("ListUsers", {})):
         answer = installation.call(action, key, **parameters)
         assert (answer.status, answer.code) == (503, "ServiceUnavailable"), action
@@ -392,7 +392,7 @@ def test_without_an_audit_log_nothing_is_minted_changed_or_told(installation, ro
 
 def test_a_full_disk_refuses_everything_until_there_is_room_and_the_log_stays_whole(installation, root):
     key, arn = a_user(installation, root)
-    path = installation.services.audit.path
+    path = installation.services.storage.audit.path
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     # A limit on the size of files is a disk that is full, for this process.
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))

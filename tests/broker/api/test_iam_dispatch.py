@@ -496,7 +496,7 @@ def test_g21_a_change_whose_record_cannot_be_kept_is_not_made(admin, installatio
 def test_g21_without_an_audit_log_nothing_is_changed_minted_or_told(admin, installation):
     joe = admin.user("joe", allow("*"))
     role = admin.role("r")
-    installation.services.audit.close()
+    installation.services.storage.audit.close()
     refused(installation.call("CreateUser", admin.root, UserName="new"), 503, "ServiceUnavailable")
     for answer in (assume(installation, joe, role), installation.call("GetSessionToken", joe)):
         refused(answer, 503, "ServiceUnavailable")

@@ -99,7 +99,9 @@ def new_account(installation: Installation) -> Account:
         kind=SessionKind.USER, account_id=account_id, entity_id=account_id, name="root", provider="iam", subject="root"
     )
     long_ago = wiring.now() - timedelta(days=2)
-    old = mint(grant, 3600, now=long_ago, random=wiring.random, sealer=installation.services.gate.sealer()).credentials
+    old = mint(
+        grant, 3600, now=long_ago, random=wiring.random, sealer=installation.services.api.gate.sealer()
+    ).credentials
     expired = Credentials(old.access_key_id, old.secret_access_key, old.session_token)
     return Account(installation, account_id, root, Credentials(*inactive), live, expired)
 
@@ -114,7 +116,7 @@ def account(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterato
 
 
 def records(installation: Installation) -> list[dict]:
-    return [json.loads(line) for line in installation.services.audit.path.read_text().splitlines()]
+    return [json.loads(line) for line in installation.services.storage.audit.path.read_text().splitlines()]
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def tell(account: Account, wire: Wire) -> Told:
     started = time.monotonic()
     answer = wire.send(account.installation)
     assert time.monotonic() - started < 1
-    written = account.installation.services.audit.path.read_text()
+    written = account.installation.services.storage.audit.path.read_text()
     assert answer.status < 500
     assert b"Traceback" not in answer.body
     for secret in account.secrets:
@@ -663,7 +665,7 @@ def test_an_unknown_key_takes_as_long_as_a_wrong_secret(account):
     ids=["unknown", "without a token", "inactive", "wrong secret"],
 )
 def test_whoever_is_refused_for_a_key_has_paid_for_one_hmac(account, credentials):
-    derived = account.installation.services.gate.authenticate._derived_keys
+    derived = account.installation.services.api.gate.authenticate._derived_keys
     before = len(derived)
     # A region that nobody has named yet, so that the key is derived anew.
     answer = account.signer(credentials(account), region=f"r-{time.monotonic_ns()}").signed().send(account.installation)

@@ -15,7 +15,7 @@ from broker.api import wsgi_adapter
 
 
 def records(installation: Installation) -> list[dict]:
-    return [json.loads(line) for line in installation.services.audit.path.read_text().splitlines()]
+    return [json.loads(line) for line in installation.services.storage.audit.path.read_text().splitlines()]
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def test_without_redis_the_process_is_alive_and_not_ready_and_says_no_more_than_
 
 
 def test_an_audit_log_that_cannot_be_written_makes_it_unready(installation):
-    installation.services.audit.close()
+    installation.services.storage.audit.close()
     ready = installation.request("GET", "/readyz", {"Host": HOST})
     assert ready.status == 503
     assert json.loads(ready.body)["checks"]["audit"] == "failed: AuditUnavailable"

@@ -118,7 +118,7 @@ def test_metadata_that_is_none_is_refused(fedgate, file):
 
 def run(world):
     """What a worker does in the background, with this world's clock."""
-    return world.installation.services.metadata.run()
+    return world.installation.services.providers.saml_metadata.run()
 
 
 def test_metadata_from_an_address_is_fetched_again_when_its_time_has_come(world, fedgate, server):
@@ -198,7 +198,7 @@ def test_of_two_workers_one_asks(world, fedgate, server):
     fedgate("set", "Corp", "--metadata", server.serve("/idp", metadata().encode()))
     world.clock.advance(hours=7)
     other = world.installation.another_worker()
-    assert (run(world), other.services.metadata.run()) == (1, 0)
+    assert (run(world), other.services.providers.saml_metadata.run()) == (1, 0)
     other.close()
 
 
@@ -220,7 +220,7 @@ def test_what_ends_within_thirty_days_is_warned_of_once_a_day(world, caplog):
     world.clock.advance(days=340)
     other = world.installation.another_worker()
     for worker in (world.installation, other):
-        worker.services.metadata.run()
+        worker.services.providers.saml_metadata.run()
     (message,) = caplog.messages
     assert message.startswith(f"{ARN}Corp: the certificate ")
     assert " ends in 2" in message

@@ -37,7 +37,7 @@ def facts(installation, *arguments):
 
 
 def app(installation, person, name="phone"):
-    now, vault = wiring.now(), installation.services.gate.vault
+    now, vault = wiring.now(), installation.services.api.gate.vault
     with installation.store.write() as tx:
         code = totp.code_at(SEED, totp.step_at(now))
         made = factors.add_totp(tx, person, name, SEED, code, now, vault, wiring.random)

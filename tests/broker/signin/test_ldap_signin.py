@@ -83,7 +83,7 @@ def desks(tmp_path: Path, redis_url: str, clock: Clock) -> Iterator[Desks]:
 
 
 def close(installation: Installation) -> None:
-    for provider in installation.services.gate.ldap.providers.values():
+    for provider in installation.services.api.gate.ldap.providers.values():
         provider.close()
     installation.close()
 
@@ -228,7 +228,9 @@ def test_directory_people_chain_and_keep_their_person(desk, clock):
     assert assume(desk.installation, session.credentials, second).status == 200
 
     def both() -> list[str]:
-        live = desk.installation.services.sessions.list_live(desk.admin.account_id, int(clock().timestamp() * 1000))
+        live = desk.installation.services.storage.live_sessions.list_live(
+            desk.admin.account_id, int(clock().timestamp() * 1000)
+        )
         people = [one.person for one in live]
         return people if len(people) == 2 else []
 

@@ -340,7 +340,7 @@ def user_browser(world, name, policy):
     world.clock.advance(seconds=1)
     identity = IamIdentity("iam", user_id, name, world.clock(), account_id=world.admin.account_id)
     made = Browser(world.installation)
-    made.cookies["fedgate-session"], _ = world.installation.services.admin.site.sessions.open(identity)
+    made.cookies["fedgate-session"], _ = world.installation.services.pages.site.sessions.open(identity)
     return made
 
 
@@ -445,8 +445,11 @@ def test_a_search_that_was_stopped_says_so_and_goes_on(fresh):
         fresh.a.do("ListUsers")
         fresh.clock.advance(minutes=2)
     services = fresh.installation.services
-    hasty = replace(services.admin_audit, search=replace(services.admin_audit.search, chunk=2000, max_bytes_read=4000))
-    fresh.installation.application = Application(replace(services, admin_audit=hasty))
+    pages = services.pages
+    audit = pages.administration.audit
+    hasty = replace(audit, search=replace(audit.search, chunk=2000, max_bytes_read=4000))
+    pages = replace(pages, administration=replace(pages.administration, audit=hasty))
+    fresh.installation.application = Application(replace(services, pages=pages))
     browser, seen, page = fresh.browser("alice"), [], "/admin/audit?event=ListUsers"
     assert "The search was stopped after much reading" in text(browser.get(page))
     assert "-incomplete.csv" in browser.get(f"{page}&format=csv").headers["Content-Disposition"]
@@ -473,7 +476,7 @@ def test_an_export_has_the_records_of_the_page_and_no_others(world):
 def test_a_cell_that_a_spreadsheet_would_run_is_made_a_text(fresh):
     fresh.installation.call("ListUsers", fresh.a.root, {"User-Agent": "x"}, UserName="=cmd|' /C calc'!A0")
     services = fresh.installation.services
-    services.audit.append({"at": 1, "eventName": "=HYPERLINK(1)", "eventID": "1", "recipientAccountId": A})
+    services.storage.audit.append({"at": 1, "eventName": "=HYPERLINK(1)", "eventID": "1", "recipientAccountId": A})
     body = fresh.browser("alice").get("/admin/audit?event=hyperlink&format=csv").body.decode()
     assert "'=HYPERLINK(1)" in body
     assert not re.search(r"(?m)(^|,)=", body)
@@ -481,7 +484,7 @@ def test_a_cell_that_a_spreadsheet_would_run_is_made_a_text(fresh):
 
 def test_what_a_record_holds_is_shown_as_text(fresh):
     services = fresh.installation.services
-    services.audit.append(
+    services.storage.audit.append(
         {"at": 1, "eventName": "<script>x</script>", "eventID": "1", "recipientAccountId": A, "odd": "\u202e\ud800"}
     )
     body = fresh.browser("alice").get("/admin/audit?event=script").body.decode()

@@ -166,7 +166,7 @@ def sign_out(browser, _world):
 
 
 def revoke_person(_browser, world):
-    provider = world.installation.services.gate.ldap.providers["corp"]
+    provider = world.installation.services.api.gate.ldap.providers["corp"]
     now = int(world.clock().timestamp() * 1000)
     with world.installation.store.write() as tx:
         revoke(tx, "person", provider.authenticate("alice", ALICE).person, now, now)
@@ -238,7 +238,7 @@ def test_a_session_of_a_user_ends_with_the_password(world, how):
 
 
 def sessions(world) -> BrowserSessions:
-    return world.installation.services.login.site.sessions
+    return world.installation.services.pages.site.sessions
 
 
 # --- H04: cookies -----------------------------------------------------------------------------------------------------

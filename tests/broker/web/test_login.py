@@ -320,7 +320,7 @@ def test_without_redis_nobody_gets_in_and_the_page_says_try_again(tmp_path, slap
 def test_a_sign_in_that_cannot_be_recorded_is_none(tmp_path, redis_url, slapd):
     with login_world(tmp_path, redis_url, slapd.config()) as world:
         browser = browser_of(world)
-        world.installation.services.audit.close()
+        world.installation.services.storage.audit.close()
         answer = sign_in(browser)
     assert answer.status == 503
     assert "Traceback" not in answer.body.decode()
@@ -360,12 +360,19 @@ def test_the_reference_on_a_page_finds_its_one_record(world, browser, since, cas
     assert [(one["eventName"], "errorCode" in one) for one in found] == [(event, True)]
 
 
+def with_login(services, login, **parts):
+    """Return the services with another login page, and other parts of the pages."""
+    pages = replace(services.pages, login=replace(services.pages.login, login=login), **parts)
+    return replace(services, pages=pages)
+
+
 def test_a_fault_of_ours_is_recorded_too_and_tells_nothing(tmp_path, redis_url, slapd):
     with login_world(tmp_path, redis_url, slapd.config()) as world:
         browser, services = browser_of(world), world.installation.services
         form = browser.get("/login")
-        broken = replace(services.login, home_realms=replace(services.login.home_realms, realms=None))
-        world.installation.application = Application(replace(services, login=broken))
+        login = services.pages.login.login
+        broken = replace(login, home_realms=replace(login.home_realms, realms=None))
+        world.installation.application = Application(with_login(services, broken))
         page = send(browser, form, headers={"Accept": "text/html"})
         assert page.status == 500
         assert alert(page) == "Something went wrong here."
@@ -386,11 +393,12 @@ class Unwritable:
 def test_where_not_even_the_page_of_an_error_can_be_made_there_is_a_line(tmp_path, redis_url, slapd):
     with login_world(tmp_path, redis_url, slapd.config()) as world:
         services = world.installation.services
-        site = services.login.site
+        site = services.pages.site
         look = replace(site.responses.appearance, organisation=Unwritable())
         broken = replace(site, responses=replace(site.responses, appearance=look))
-        login = replace(services.login, site=broken, forms=replace(services.login.forms, site=broken))
-        world.installation.application = Application(replace(services, login=login))
+        login = services.pages.login.login
+        login = replace(login, site=broken, forms=replace(login.forms, site=broken))
+        world.installation.application = Application(with_login(services, login, site=broken))
         for address in ("/login", "/nowhere", "/portal"):
             answer = browser_of(world).get(address, Accept="text/html")
             assert (answer.status, answer.headers["Content-Type"]) == (500, "text/plain; charset=utf-8")

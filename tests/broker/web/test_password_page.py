@@ -438,7 +438,8 @@ def test_of_two_changes_at_once_one_is_made(account):
     with account.installation.store.read() as tx:
         present = password_change.of_user(tx, HOME, account.user_id("Ann"), account.clock())
     made = [
-        hash_password(new, account.installation.services.gate.random) for new in ("First of two, 1", "Second of two, 2")
+        hash_password(new, account.installation.services.api.gate.random)
+        for new in ("First of two, 1", "Second of two, 2")
     ]
     written = []
     for new in made:

@@ -44,8 +44,8 @@ def browser(world):
 
 def signed_in(world, name, mfa_at=None):
     services = world.installation.services
-    identity = services.gate.ldap.providers["corp"].authenticate(name, PASSWORDS[name])
-    token, _ = services.login.site.sessions.open(identity, mfa_at=mfa_at)
+    identity = services.api.gate.ldap.providers["corp"].authenticate(name, PASSWORDS[name])
+    token, _ = services.pages.site.sessions.open(identity, mfa_at=mfa_at)
     made = Browser(world.installation)
     made.cookies["fedgate-session"] = token
     return made
@@ -114,7 +114,7 @@ def test_whom_no_role_trusts_reads_their_groups_and_a_reference(world, browser):
     assert "You are signed in, but no role trusts you yet." in text
     assert "Your groups: engineering, platform, staff" in text
     reference = re.search(r"tell them this reference. ([0-9a-f]{8})", text)[1]
-    records = [json.loads(line) for line in world.installation.services.audit.path.read_text().splitlines()]
+    records = [json.loads(line) for line in world.installation.services.storage.audit.path.read_text().splitlines()]
     assert [one["eventName"] for one in records if one["requestID"].startswith(reference)] == ["NoRoleOpen"]
 
 
@@ -306,7 +306,7 @@ def test_a_role_that_does_not_trust_the_person_gives_nothing_and_a_record(world,
     status, text = code(answer)
     assert status == 403
     reference = re.search(r"Reference: ([0-9a-f]{8})", text)[1]
-    records = [json.loads(line) for line in world.installation.services.audit.path.read_text().splitlines()]
+    records = [json.loads(line) for line in world.installation.services.storage.audit.path.read_text().splitlines()]
     found = [one for one in records if one["requestID"].startswith(reference)]
     assert [(one["eventName"], one["errorCode"]) for one in found] == [("AssumeRoleWithLDAPIdentity", "AccessDenied")]
 

@@ -101,7 +101,7 @@ def refused(answer, status, text):
 
 
 def records(world):
-    return [json.loads(line) for line in world.installation.services.audit.path.read_text().splitlines()]
+    return [json.loads(line) for line in world.installation.services.storage.audit.path.read_text().splitlines()]
 
 
 # --- metadata ---------------------------------------------------------------------------------------------------------
@@ -120,14 +120,14 @@ def test_our_metadata_is_signed_and_says_what_an_identity_provider_needs(world, 
         "HTTP-POST",
     }
     assert [one.get("use") for one in sp.iter(f"{MD}KeyDescriptor")] == ["signing", "encryption"]
-    keys = [one.private.public_key() for one in world.installation.services.saml.keys.all()]
+    keys = [one.private.public_key() for one in world.installation.services.providers.saml_keys.all()]
     assert read_signature(root).verify(keys)
 
 
 def test_a_new_key_is_published_first_and_signs_later_and_the_old_one_goes_then(world, browser):
-    store, vault = world.installation.store, world.installation.services.gate.vault
+    store, vault = world.installation.store, world.installation.services.api.gate.vault
     browser.get(f"{BASE}/metadata")
-    (old,) = world.installation.services.saml.keys.all()
+    (old,) = world.installation.services.providers.saml_keys.all()
     with store.write() as tx:
         in_a_week = world.clock() + timedelta(days=7)
         new_id = service_keys.rotate(tx, vault, now=world.clock(), random=wiring.random, signs_from=in_a_week)
@@ -145,7 +145,7 @@ def test_a_new_key_is_published_first_and_signs_later_and_the_old_one_goes_then(
             return False
         return True
 
-    keys = world.installation.services.saml.keys
+    keys = world.installation.services.providers.saml_keys
     assert published() == ([old.id], ["encryption", "signing", "signing"])
     with store.write() as tx, pytest.raises(DeleteConflict):
         service_keys.remove(tx, old.id, world.clock())
@@ -171,7 +171,7 @@ def test_a_browser_is_sent_away_with_a_signed_request_and_an_opaque_state(world,
     parts = dict(part.split("=", 1) for part in location.query.split("&"))
     told = f"SAMLRequest={parts['SAMLRequest']}&RelayState={parts['RelayState']}&SigAlg={parts['SigAlg']}"
     signature = base64.b64decode(urllib.parse.unquote(parts["Signature"]))
-    (key,) = world.installation.services.saml.keys.all()
+    (key,) = world.installation.services.providers.saml_keys.all()
     assert is_signed_by(urllib.parse.unquote(parts["SigAlg"]), key.private.public_key(), signature, told.encode())
     request = parse_xml(zlib.decompress(base64.b64decode(urllib.parse.unquote(parts["SAMLRequest"])), -15))
     assert request.get("AssertionConsumerServiceURL") == ACS
@@ -188,7 +188,7 @@ def test_a_provider_that_takes_posts_alone_gets_a_signed_form(world, browser):
     assert answer.status == 200
     assert "form-action *;" in answer.headers["Content-Security-Policy"]  # the provider may lead on to another host
     root = parse_xml(base64.b64decode(field_of(answer, "SAMLRequest")))
-    keys = [one.private.public_key() for one in world.installation.services.saml.keys.all()]
+    keys = [one.private.public_key() for one in world.installation.services.providers.saml_keys.all()]
     assert read_signature(root).verify(keys)
     asked, relay_state = root.get("ID"), field_of(answer, "RelayState")
     text = encoded(signed(for_us(world, in_response_to=asked)))
@@ -219,7 +219,7 @@ def test_a_good_answer_opens_a_session_and_leads_to_the_roles(world, browser):
 
 def test_an_answer_encrypted_for_our_published_key_is_read(world, browser):
     asked, relay_state = begin(browser)
-    certificate = world.installation.services.saml.keys.certificates()[0].encode()
+    certificate = world.installation.services.providers.saml_keys.certificates()[0].encode()
     text = encrypting(certificate)(for_us(world, in_response_to=asked))
     answer = browser.post(f"{BASE}/acs", {"SAMLResponse": text, "RelayState": relay_state})
     assert (answer.status, answer.headers.get("Location")) == (303, "/portal")
@@ -886,9 +886,9 @@ def test_a_logout_is_not_used_up_while_redis_is_away(world, browser):
     sign_in(world, browser)
     target = redirected(logout_request(world))
     with redis_server() as url:
-        away = replace(world.installation.services.saml.site.sessions, redis=Redis.from_url(url))
+        away = replace(world.installation.services.pages.site.sessions, redis=Redis.from_url(url))
     # The Redis that it speaks to has just ended.
-    site = world.installation.services.saml.site
+    site = world.installation.services.pages.site
     there = site.sessions
     object.__setattr__(site, "sessions", away)
     refused(browser.get(target), 503, "cannot sign anybody in now")

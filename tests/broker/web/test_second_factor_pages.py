@@ -156,7 +156,7 @@ class Desk:
 
 
 def recorded(world):
-    return [json.loads(line) for line in world.installation.services.audit.path.read_text().splitlines()]
+    return [json.loads(line) for line in world.installation.services.storage.audit.path.read_text().splitlines()]
 
 
 def root_of(page):
@@ -393,7 +393,7 @@ def test_who_waits_and_is_revoked_meanwhile_signs_in_again(proved):
 
 def test_who_signs_out_while_a_code_is_under_way_stays_out(proved):
     proved.give()
-    completion = proved.world.installation.services.login.completion
+    completion = proved.world.installation.services.pages.login.login.completion
     session = completion.site.sessions.find(proved.browser.cookies["fedgate-session"])
     completion.site.sessions.end(session)
     response = Response()
@@ -1044,7 +1044,7 @@ def test_an_address_of_numbers_has_no_passkeys_and_says_so(tmp_path, redis_url):
     ],
 )
 def test_passkeys_need_a_name_and_a_secure_connection(desk, url, possible):
-    challenges = desk.world.installation.services.second_factor.passkeys.challenges
+    challenges = desk.world.installation.services.pages.login.second_factor.passkeys.challenges
     passkeys = Passkeys(public_url=url, organisation="Acme", challenges=challenges)
     assert passkeys.available == possible
 

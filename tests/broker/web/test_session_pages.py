@@ -445,7 +445,7 @@ def test_odd_pages_are_the_first_or_empty(alice, administrators, page):
 def test_2_000_sessions_of_one_account_are_listed_searched_and_ended_within_a_second_each(house, alice, administrators):
     administrators(ALL, HOME)
     now = int(house.clock().timestamp() * 1000)
-    sessions = house.installation.services.sessions
+    sessions = house.installation.services.storage.live_sessions
     for number in range(2000):
         name = f"{number:032x}"
         arn, person = f"arn:aws:sts::{HOME}:assumed-role/r/p{number % 40}", f"ldap-provider/corp|p{number % 40}"

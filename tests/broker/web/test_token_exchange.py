@@ -75,7 +75,7 @@ def test_a_saml_assertion_becomes_credentials_once(saml):
 
 def test_it_is_recorded_as_the_call_that_it_is(web):
     exchange(web, web.issuer.token(), headers={"User-Agent": "phone/1.0"})
-    record = json.loads(web.installation.services.audit.path.read_text().splitlines()[-1])
+    record = json.loads(web.installation.services.storage.audit.path.read_text().splitlines()[-1])
     assert (record["eventName"], record["userAgent"]) == ("AssumeRoleWithWebIdentity", "phone/1.0")
     assert record["userIdentity"]["userName"] == "user-1"
 
@@ -165,7 +165,10 @@ def test_a_proof_becomes_a_token_of_ours_that_others_verify(tmp_path, redis_url,
         "Effect": "Allow", "Action": "sts:GetCallerIdentity", "Resource": "*"}})  # fmt: skip
     status, told = exchange(world, world.issuer.token(), **asked, policy=narrowed)
     assert (status, told["error"]) == (400, "invalid_target")
-    names = [json.loads(line)["eventName"] for line in world.installation.services.audit.path.read_text().splitlines()]
+    names = [
+        json.loads(line)["eventName"]
+        for line in world.installation.services.storage.audit.path.read_text().splitlines()
+    ]
     assert names[-4:] == ["AssumeRoleWithWebIdentity", "GetWebIdentityToken"] * 2
     world.installation.close()
 
@@ -205,7 +208,7 @@ def test_a_registered_client_proves_itself(registered, way, secret):
     shown = {"client_id": "orders.app", "client_secret": secret} if way == "form" else basic("orders.app", secret)
     status, told = exchange(registered, registered.issuer.token(), **shown)
     assert status == 200, told
-    record = json.loads(registered.installation.services.audit.path.read_text().splitlines()[-1])
+    record = json.loads(registered.installation.services.storage.audit.path.read_text().splitlines()[-1])
     assert record["additionalEventData"]["client"] == "orders.app"
     assert secret not in json.dumps(record)
 
@@ -230,7 +233,7 @@ def test_a_registered_client_proves_itself(registered, way, secret):
     ],
 )
 def test_a_client_that_does_not_prove_itself_is_refused(registered, shown):
-    log = registered.installation.services.audit.path
+    log = registered.installation.services.storage.audit.path
     before = log.read_text()
     status, told = exchange(registered, registered.issuer.token(), **shown)
     assert (status, told["error"]) == (401, "invalid_client")

@@ -50,7 +50,7 @@ def fresh(tmp_path, redis_url, server):
 
 
 def last_record(world):
-    return json.loads(world.installation.services.audit.path.read_text().splitlines()[-1])
+    return json.loads(world.installation.services.storage.audit.path.read_text().splitlines()[-1])
 
 
 # --- what a good token gets -------------------------------------------------------------------------------------------
@@ -501,7 +501,7 @@ def test_the_roca_fingerprint_is_known():
 
 def counting(world):
     """Let the monotonic clock of the key sets stand, and return what moves it."""
-    jwks_cache = world.installation.services.gate.web.jwks_cache
+    jwks_cache = world.installation.services.api.gate.web.jwks_cache
     moment = [jwks_cache._monotonic()]
     jwks_cache._monotonic = lambda: moment[0]
 
@@ -562,7 +562,7 @@ def test_while_an_issuer_hangs_only_one_waits(fresh):
     assert fresh.assume(fresh.issuer.token()).status == 200
     later(301)
     fresh.issuer.server.answers[f"{fresh.issuer.path}/jwks"] = lambda _handler: time.sleep(3)
-    jwks_cache = fresh.installation.services.gate.web.jwks_cache
+    jwks_cache = fresh.installation.services.api.gate.web.jwks_cache
     object.__setattr__(jwks_cache._fetcher, "within", 2.0)
     start = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
@@ -772,7 +772,7 @@ PAGES = {
 def test_the_trust_policy_of_a_page_lets_in_whom_it_says_and_nobody_else(world, server, page):
     host, claims, others = PAGES[page]
     issuer = Issuer(server, world.clock, f"/{page}", url=f"https://{host}")
-    world.installation.services.gate.web.jwks_cache._elsewhere[issuer.url] = server.url(f"/{page}")
+    world.installation.services.api.gate.web.jwks_cache._elsewhere[issuer.url] = server.url(f"/{page}")
     text = (Path(__file__).parents[2] / f"docs/how-to/web-identity-{page}.md").read_text()
     policy = textwrap.dedent(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
     aud = claims["aud"] if isinstance(claims["aud"], str) else claims["aud"][0]
