@@ -9,6 +9,7 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from iam.arn import ACCOUNT_ID, LONG_TERM_KEY, Random, access_key_id
+from iam.clock import to_milliseconds
 from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
 from iam.store import schema
 from iam.store.records import AccountRecord
@@ -54,7 +55,7 @@ def create_account(
         raise ValidationError(f"An account id has 12 digits; {chosen!r} has not.")
     if alias is not None:
         check_alias(alias)
-    at = int(now.timestamp() * 1000)
+    at = to_milliseconds(now)
     try:
         tx.execute(insert(schema.account).values(id=chosen, alias=alias, created=at))
     except IntegrityError as error:
@@ -91,7 +92,7 @@ def add_access_key(
             user_id=user_id,
             secret=vault.seal(secret.encode(), key_id, random),
             active=True,
-            created=int(now.timestamp() * 1000),
+            created=to_milliseconds(now),
         )
     )
     return key_id, secret

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import NoReturn, TypeVar
 
 from iam.arn import LONG_TERM_KEY
+from iam.clock import to_milliseconds
 from iam.errors import ExpiredToken, InvalidClientTokenId, SignatureDoesNotMatch
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
@@ -54,7 +55,7 @@ class Authenticator:
         check_time(presented, now)
         if presented.access_key_id.startswith(LONG_TERM_KEY):
             return self._long_term(presented)
-        return self._temporary(presented, int(now.timestamp() * 1000))
+        return self._temporary(presented, to_milliseconds(now))
 
     def _long_term(self, presented: PresentedSignature) -> Caller:
         key = self._store.access_key(presented.access_key_id)
@@ -88,7 +89,7 @@ class Authenticator:
         The checks and their order are those of a signed request; raise InvalidClientTokenId, ExpiredToken.
         """
         session = self._open(credentials.session_token, credentials.access_key_id)
-        caller = self._session_caller(session, int(now.timestamp() * 1000))
+        caller = self._session_caller(session, to_milliseconds(now))
         if not hmac.compare_digest(session.secret.encode(), credentials.secret_access_key.encode()):
             raise InvalidClientTokenId(_INVALID, log="the secret of another session")
         return caller
@@ -114,7 +115,7 @@ class Authenticator:
 
         Raise InvalidClientTokenId where the user has gone.
         """
-        account_id, at = identity.account_id, int(identity.authenticated_at.timestamp() * 1000)
+        account_id, at = identity.account_id, to_milliseconds(identity.authenticated_at)
         grant = Grant(
             SessionKind.USER, account_id, identity.subject, identity.name, "iam", identity.subject, mfa_at=mfa_at
         )

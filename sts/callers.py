@@ -5,9 +5,9 @@ Pure. Source: IAM User Guide, "AWS global condition context keys", and "GetFeder
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from iam.arn import assumed_role_arn, federated_user_arn, root_arn
+from iam.clock import from_milliseconds, iso8601
 from iam.policy.decide import Layers
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
@@ -146,14 +146,10 @@ def _keys(principal: Principal, principal_arn: str, tags: Tags, session: Session
     keys.update({f"aws:principaltag/{key.lower()}": (value,) for key, value in tags})
     if session is not None:
         grant = session.grant
-        keys["aws:tokenissuetime"] = (_iso(session.issued_at),)
+        keys["aws:tokenissuetime"] = (iso8601(from_milliseconds(session.issued_at)),)
         # Long-term keys lack this key altogether; sessions always have it (IAM User Guide, aws:MultiFactorAuthPresent).
         keys["aws:multifactorauthpresent"] = ("true" if grant.mfa_at is not None else "false",)
         if grant.source_identity is not None:
             keys["aws:sourceidentity"] = (grant.source_identity,)
         keys.update({name: (value,) for name, value in grant.claims})
     return keys
-
-
-def _iso(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

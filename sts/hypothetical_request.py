@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from iam.arn import ACCOUNT_ID, Arn, iam_arn, parse_arn, root_arn
+from iam.clock import iso8601, to_milliseconds, to_seconds
 from iam.errors import InvalidInput, NoSuchEntity
 from iam.operations.credentials.password_policy import policy_of
 from iam.operations.credentials.passwords import self_service_policy
@@ -156,7 +157,7 @@ class RequestSimulator:
 
     def _role(self, record: RoleRecord, name: str, session: PolicySet | None) -> Caller:
         grant = Grant(SessionKind.ROLE, record.account_id, record.id, name, provider="", subject="")
-        at = int(self.now.timestamp() * 1000)
+        at = to_milliseconds(self.now)
         limits = PermissionLimits(self._permission_limits(record.account_id).guardrails, session)
         return callers.role_session(record, Session("", "", "", at, at, grant), limits)
 
@@ -205,8 +206,8 @@ class RequestSimulator:
 
     def _time_keys(self) -> Mapping[str, tuple[str, ...]]:
         return {
-            "aws:currenttime": (self.now.strftime("%Y-%m-%dT%H:%M:%SZ"),),
-            "aws:epochtime": (str(int(self.now.timestamp())),),
+            "aws:currenttime": (iso8601(self.now),),
+            "aws:epochtime": (str(to_seconds(self.now)),),
         }
 
 

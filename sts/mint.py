@@ -7,11 +7,12 @@ Pure: the clock, the randomness and the sealing keys are arguments. A session se
 import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from iam.arn import TEMPORARY_KEY, Random, access_key_id
+from iam.clock import SECOND, from_milliseconds, to_milliseconds
 from iam.errors import PackedPolicyTooLarge
 from sts.token import Sealer, TokenUnreadable, pack, unpack
 
@@ -98,20 +99,20 @@ class MintedSession:
 def mint(grant: Grant, seconds: int, *, now: datetime, random: Random, sealer: Sealer) -> MintedSession:
     """Return a session of that many seconds and the credentials for it; raise PackedPolicyTooLarge."""
     packed = packed_policy_size(grant)
-    issued = int(now.timestamp() * 1000)
+    issued = to_milliseconds(now)
     session = Session(
         id=random(16).hex(),
         access_key_id=access_key_id(TEMPORARY_KEY, grant.account_id, random),
         secret=base64.b64encode(random(_SECRET_BYTES)).decode("ascii"),
         issued_at=issued,
-        expires_at=issued // 1000 * 1000 + seconds * 1000,  # whole seconds: the answer cannot say more
+        expires_at=(issued // SECOND + seconds) * SECOND,  # whole seconds: the answer cannot say more
         grant=grant,
     )
     credentials = Credentials(
         access_key_id=session.access_key_id,
         secret_access_key=session.secret,
         session_token=sealer.seal(pack(_fields(session)), session.access_key_id, random),
-        expiration=datetime.fromtimestamp(session.expires_at // 1000, UTC),
+        expiration=from_milliseconds(session.expires_at),
     )
     return MintedSession(session, credentials, packed)
 

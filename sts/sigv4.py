@@ -24,6 +24,7 @@ from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
+from iam.clock import iso8601_basic, parse_iso8601
 from iam.errors import (
     AuthorizationQueryParametersError,
     IncompleteSignature,
@@ -203,13 +204,13 @@ def check_time(presented: PresentedSignature, now: datetime, rules: Rules = QUER
     life = WINDOW if presented.expires is None else min(timedelta(seconds=presented.expires), rules.longest)
     if age > life:
         raise SignatureDoesNotMatch(
-            f"Signature expired: {presented.timestamp} is now earlier than {_iso(now - life)}"
-            f" ({_iso(now)} - {_duration(life)}.)",
+            f"Signature expired: {presented.timestamp} is now earlier than {iso8601_basic(now - life)}"
+            f" ({iso8601_basic(now)} - {_duration(life)}.)",
         )
     if -age > WINDOW:
         raise SignatureDoesNotMatch(
-            f"Signature not yet current: {presented.timestamp} is still later than {_iso(now + WINDOW)}"
-            f" ({_iso(now)} + {_duration(WINDOW)}.)",
+            f"Signature not yet current: {presented.timestamp} is still later than {iso8601_basic(now + WINDOW)}"
+            f" ({iso8601_basic(now)} + {_duration(WINDOW)}.)",
         )
 
 
@@ -347,7 +348,7 @@ def _credential(text: str) -> tuple[str, str, str, str, str]:
 def _moment(timestamp: str) -> datetime:
     if _ISO_BASIC.fullmatch(timestamp):
         try:
-            return datetime.fromisoformat(timestamp)
+            return parse_iso8601(timestamp)
         except ValueError:
             pass  # a thirteenth month
     raise IncompleteSignature("Date must be in ISO-8601 'basic format'.")
@@ -469,7 +470,7 @@ def sign(  # noqa: PLR0913 - each is a part of what is signed
     host: str, body: bytes, *, key_id: str, secret: str, token: str, now: datetime, region: str, service: str
 ) -> Headers:
     """Return the headers, to be sent beside Content-Type, that sign a POST to the root with temporary credentials."""
-    at = _iso(now)
+    at = iso8601_basic(now)
     sent = (("host", host), ("x-amz-date", at), ("x-amz-security-token", token))
     names = ";".join(name for name, _ in sent)
     lines = "".join(f"{name}:{value}\n" for name, value in sent)
@@ -482,10 +483,6 @@ def sign(  # noqa: PLR0913 - each is a part of what is signed
 
 
 # Words
-
-
-def _iso(moment: datetime) -> str:
-    return moment.strftime("%Y%m%dT%H%M%SZ")
 
 
 def _duration(length: timedelta) -> str:

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {"iam": {"iam"}, "sts": {"iam", "sts"}, "broker": {"iam", "sts", "broker"}}
 PURE = [
     "iam/arn.py",
+    "iam/clock.py",
     "iam/errors.py",
     "iam/principal.py",
     "iam/limits.py",
@@ -45,6 +46,7 @@ IMPURE = {
     "urllib.request", "uuid",
 }  # fmt: skip
 CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")}
+CONVERSIONS = {"timestamp", "fromtimestamp", "utcfromtimestamp", "strftime", "strptime", "isoformat", "fromisoformat"}
 BUILTIN_IO = {"open", "print", "input"}
 
 
@@ -109,3 +111,33 @@ def test_only_wiring_reads_the_clock_and_makes_chance():
 def test_only_the_model_imports_botocore_and_the_command_that_is_a_client_itself():
     importers = {file for file in modules() if any(name.split(".")[0] == "botocore" for name in imported(parse(file)))}
     assert importers == {"broker/api/model.py", "broker/commands/federation/aws_credentials.py"}
+
+
+def converts_time(node: ast.AST) -> bool:
+    """Return whether a node is a conversion of time written out: a call, a factor of 1000, a format of a date."""
+    match node:
+        case ast.Call(func=ast.Attribute(attr=name)):
+            return name in CONVERSIONS
+        case ast.BinOp(op=ast.Mult() | ast.Div() | ast.FloorDiv(), right=ast.Constant(value=1000)):
+            return True
+        case ast.FormattedValue(format_spec=ast.JoinedStr(values=[ast.Constant(value=str(spec)), *_])):
+            return "%Y" in spec
+    return False
+
+
+def test_time_is_converted_by_the_clock_module_only():
+    found = {
+        f"{file}:{node.lineno}"
+        for file in modules()
+        if file != "iam/clock.py"
+        for node in ast.walk(parse(file))
+        if converts_time(node)
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "code", ["int(now.timestamp())", "seconds * 1000", "ms // 1000", "f'{until:%Y-%m-%d}'", "date.isoformat()"]
+)
+def test_a_conversion_of_time_is_recognised(code):
+    assert any(converts_time(node) for node in ast.walk(ast.parse(code)))

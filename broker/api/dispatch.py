@@ -27,6 +27,7 @@ from broker.signin.saml import SamlSignIn
 from broker.signin.web_identity import WebIdentitySignIn
 from iam.arn import Random
 from iam.call import Call, Params, Result
+from iam.clock import to_milliseconds
 from iam.errors import (
     AccessDenied,
     InternalFailure,
@@ -220,7 +221,7 @@ class Gate:
 
     def _check_session(self, state: RequestState, model: OperationModel, session: Session) -> None:
         """Note that a session is used; raise where sessions of its kind may not call the operation at all."""
-        self.sessions.record_use((session.grant.account_id, session.id), int(state.now.timestamp() * 1000))
+        self.sessions.record_use((session.grant.account_id, session.id), to_milliseconds(state.now))
         if not session_may_call(session, model.service, model.name):
             if model.service == "iam":
                 raise InvalidClientTokenId(
@@ -315,7 +316,7 @@ class Gate:
             good = consume_code(tx, user_id, principal.account_id, serial, code, state.now, self.vault)
         if not good:
             raise AccessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code.")
-        return replace(call, mfa_at=int(state.now.timestamp() * 1000))
+        return replace(call, mfa_at=to_milliseconds(state.now))
 
     # --- IAM ----------------------------------------------------------------------------------------------------------
 

@@ -7,12 +7,12 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from broker.api.constraints import validate
 from broker.api.shape import OperationModel, Shape
+from iam.clock import iso8601, to_seconds
 from iam.errors import AccessDenied, MalformedInput, MalformedQueryString, ServiceError
 from iam.params import Params, Result
 
@@ -225,10 +225,6 @@ def _string(shape: Shape, value: str) -> str:
     return quote(value, safe="") if shape.name == _POLICY else value
 
 
-def _timestamp(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat()[:19] + "Z"
-
-
 _XML: dict[str, Callable[[Shape, Value], str]] = {
     "structure": _xml_structure,
     "list": _xml_list,
@@ -236,7 +232,7 @@ _XML: dict[str, Callable[[Shape, Value], str]] = {
     "string": lambda shape, value: _escape(_string(shape, value)),
     "integer": lambda _, value: str(value),
     "boolean": lambda _, value: "true" if value else "false",
-    "timestamp": lambda _, value: _timestamp(value),
+    "timestamp": lambda _, value: iso8601(value),
     "blob": lambda _, value: b64encode(value).decode(),
 }
 
@@ -263,6 +259,6 @@ _JSON_VALUE: dict[str, Callable[[Shape, Value], Value]] = {
     "string": _string,
     "integer": lambda _, value: value,
     "boolean": lambda _, value: value,
-    "timestamp": lambda _, value: int(value.timestamp()),  # seconds since the epoch
+    "timestamp": lambda _, value: to_seconds(value),  # seconds since the epoch
     "blob": lambda _, value: b64encode(value).decode(),
 }

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from broker.api.http import HttpRequest
+from iam.clock import SECOND, iso8601, to_seconds
 
 ContextKeys = Mapping[str, tuple[str, ...]]
 
@@ -17,8 +18,8 @@ def request_keys(
 ) -> dict[str, tuple[str, ...]]:
     """Return the keys of one request; ``mfa_at`` is in milliseconds and comes back as an age in seconds."""
     keys: dict[str, tuple[str, ...]] = {
-        "aws:currenttime": (now.strftime("%Y-%m-%dT%H:%M:%SZ"),),
-        "aws:epochtime": (str(int(now.timestamp())),),
+        "aws:currenttime": (iso8601(now),),
+        "aws:epochtime": (str(to_seconds(now)),),
         "aws:securetransport": ("true" if request.secure else "false",),
         "aws:viaawsservice": ("false",),
         "aws:principalisawsservice": ("false",),
@@ -32,5 +33,5 @@ def request_keys(
     if referer := request.header("referer"):
         keys["aws:referer"] = (referer,)
     if mfa_at is not None:
-        keys["aws:multifactorauthage"] = (str(max(0, int(now.timestamp()) - mfa_at // 1000)),)
+        keys["aws:multifactorauthage"] = (str(max(0, to_seconds(now) - mfa_at // SECOND)),)
     return keys

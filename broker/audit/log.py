@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from gevent.monkey import get_original
 
+from iam.clock import SECOND
 from iam.errors import ServiceUnavailable
 
 _ZERO: Final = "0" * 64
@@ -43,7 +44,7 @@ class AuditLog:
 
     def __init__(self, folder: Path, *, sync: str = "group", flush_ms: int = 200) -> None:
         self._always = sync == "always"
-        self._interval = flush_ms / 1000
+        self._interval = flush_ms / SECOND
         self._fd, self.path = _open(folder)
         self._seq, self._last = _resume(self._fd, self.path)
         self._size = os.fstat(self._fd).st_size

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, insert
 
 from iam.arn import Random
+from iam.clock import iso8601, to_milliseconds
 from iam.store.schema import audit_record
 
 Record = dict[str, Any]
@@ -27,8 +28,8 @@ def operator_record(
     return {
         "eventVersion": "1.11",
         "userIdentity": {"type": "Operator", "userName": name},
-        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "at": int(now.timestamp() * 1000),
+        "eventTime": iso8601(now),
+        "at": to_milliseconds(now),
         "eventSource": "operator.fedgate",
         "eventName": event,
         "awsRegion": "us-east-1",

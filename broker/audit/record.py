@@ -13,6 +13,7 @@ from broker.api.constraints import SECRET_PARAMETERS
 from broker.api.request_state import RequestState
 from broker.api.shape import Shape
 from iam.arn import ACCOUNT_ID, parse_arn, root_arn
+from iam.clock import iso8601, to_milliseconds
 from iam.errors import ServiceError
 from iam.policy.decide import Decision
 from iam.policy.explain import missing_grant_json
@@ -149,7 +150,7 @@ def store_record(tx: Connection, entry: Record, state: RequestState) -> None:
     """Write the record of a change into the transaction of the change: neither is ever there without the other."""
     row = {
         "event_id": entry["eventID"],
-        "at": int(state.now.timestamp() * 1000),
+        "at": to_milliseconds(state.now),
         "account_id": entry["recipientAccountId"] or "",  # of a person of a directory, who is of no account
         "record": json.dumps(entry, separators=(",", ":")),
     }
@@ -161,8 +162,8 @@ def _base_record(state: RequestState, source: str, name: str) -> Record:
     return {
         "eventVersion": _VERSION,
         "userIdentity": _NOBODY,
-        "eventTime": state.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "at": int(state.now.timestamp() * 1000),
+        "eventTime": iso8601(state.now),
+        "at": to_milliseconds(state.now),
         "eventSource": source,
         "eventName": name,
         "awsRegion": state.region or "us-east-1",
@@ -315,7 +316,7 @@ def _response_elements(state: RequestState) -> Record | None:
     if credentials:
         told["credentials"] = {
             "accessKeyId": credentials["AccessKeyId"],
-            "expiration": credentials["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "expiration": iso8601(credentials["Expiration"]),
         }
     key = result.get("AccessKey")
     if key:

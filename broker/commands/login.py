@@ -6,12 +6,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from ipaddress import ip_address
 
 import click
 
 from broker.doors.credential_formats import FORMATS, Target
+from iam.clock import from_seconds, iso8601
 
 _VERSION = "2011-06-15"
 _TIMEOUT = 30  # seconds
@@ -96,7 +96,10 @@ def _assume(endpoint: str, parameters: Mapping[str, str]) -> Credentials:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310 - the scheme was checked
             body = json.load(answer)
         result = body["AssumeRoleWithLDAPIdentityResponse"]["AssumeRoleWithLDAPIdentityResult"]
-        credentials: Credentials = {**result["Credentials"], "Expiration": _iso(result["Credentials"]["Expiration"])}
+        credentials: Credentials = {
+            **result["Credentials"],
+            "Expiration": iso8601(from_seconds(result["Credentials"]["Expiration"])),
+        }
     except urllib.error.HTTPError as error:
         with error:
             raise click.ClickException(_refusal(error.read(), error.code)) from error
@@ -105,10 +108,6 @@ def _assume(endpoint: str, parameters: Mapping[str, str]) -> Credentials:
     except (ValueError, KeyError, TypeError) as error:
         raise click.ClickException(f"{endpoint} is not a Fedgate: its answer has no credentials.") from error
     return credentials
-
-
-def _iso(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _refusal(body: bytes, status: int) -> str:

@@ -3,13 +3,14 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from iam.clock import from_milliseconds, iso8601
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -47,4 +48,4 @@ def escape_unprintable(text: str) -> str:
 
 def format_time(milliseconds: int) -> str:
     """Return a moment as people write it, in UTC."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return iso8601(from_milliseconds(milliseconds)).replace("T", " ")

@@ -16,6 +16,7 @@ from broker.commands.output import format_time, json_option, print_fields, print
 from broker.config.settings import Settings
 from broker.wiring import now, open_live_sessions, open_store
 from iam.accounts import list_accounts
+from iam.clock import to_milliseconds
 from iam.store.store import Store, revoke
 from sts.store.sessions import LiveSession
 
@@ -96,7 +97,7 @@ def revoke_(  # noqa: PLR0913 - one argument for each thing that can be revoked
     with closing(open_store(settings)) as store:
         live = _list_sessions(settings, store, None)
         cuts = _revocations(store, live, session_id=session_id, person=person, role=role, account_id=account_id)
-        at = int(now().timestamp() * 1000)
+        at = to_milliseconds(now())
         with audited_change(settings, store, "RevokeSessions") as change:
             for revocation in cuts:
                 revoke(change.tx, revocation.kind, revocation.subject, at, at)
@@ -152,7 +153,7 @@ def _resolve_person(live: ListedSessions, named: str) -> list[str]:
 
 
 def _list_sessions(settings: Settings, store: Store, account_id: str | None) -> ListedSessions:
-    at = int(now().timestamp() * 1000)
+    at = to_milliseconds(now())
     listing = open_live_sessions(settings.redis_url)
     with store.read() as tx:
         accounts = [account_id] if account_id else [one.id for one in list_accounts(tx)]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from iam.clock import iso8601
+
 Credentials = Mapping[str, Any]  # of the form that `process_form` returns
 
 _REGION = "us-east-1"  # any region will do here, and clients want one
@@ -56,7 +58,7 @@ def process_form(found: Mapping[str, Any]) -> dict[str, Any]:
         "AccessKeyId": found["AccessKeyId"],
         "SecretAccessKey": found["SecretAccessKey"],
         "SessionToken": found["SessionToken"],
-        "Expiration": found["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "Expiration": iso8601(found["Expiration"]),
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from iam.clock import SECOND
 from sts.identity import ProviderUnavailable
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def check_directories(
     wait(asked.values(), timeout=at_most)
     together.shutdown(wait=False, cancel_futures=True)
     return tuple(
-        _result_of(future) or DirectoryHealth(name, DirectoryState.SLOW, "", int(at_most * 1000))
+        _result_of(future) or DirectoryHealth(name, DirectoryState.SLOW, "", int(at_most * SECOND))
         for name, future in asked.items()
     )
 
@@ -65,7 +66,7 @@ def _result_of(future: Future[DirectoryHealth]) -> DirectoryHealth | None:
 def _check(name: str, directory: HealthCheckable, monotonic: Callable[[], float]) -> DirectoryHealth:
     started = monotonic()
     state, error = _state(name, directory)
-    return DirectoryHealth(name, state, error, round((monotonic() - started) * 1000))
+    return DirectoryHealth(name, state, error, round((monotonic() - started) * SECOND))
 
 
 def _state(name: str, directory: HealthCheckable) -> tuple[DirectoryState, str]:

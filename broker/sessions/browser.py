@@ -17,6 +17,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from iam.arn import Random
+from iam.clock import duration_milliseconds, iso8601_exact, parse_iso8601, to_fractional_seconds
 from iam.errors import ServiceUnavailable
 from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 
@@ -141,9 +142,9 @@ class BrowserSessions:
             pipe = self.redis.pipeline()
             pipe.set(made.key, _serialize(made), px=self._ttl(made, now))
             pipe.hset(person, made.key, json.dumps(made.identity.session_index))
-            pipe.pexpire(person, _milliseconds(self.lifetime))
-            pipe.zremrangebyscore(self._all_key, "-inf", now.timestamp())
-            pipe.zadd(self._all_key, {made.key: made.ends_at.timestamp()})
+            pipe.pexpire(person, duration_milliseconds(self.lifetime))
+            pipe.zremrangebyscore(self._all_key, "-inf", to_fractional_seconds(now))
+            pipe.zadd(self._all_key, {made.key: to_fractional_seconds(made.ends_at)})
             pipe.hlen(person)
             if pipe.execute()[-1] > _CLEAN_UP_ABOVE:
                 self._tidy(person)
@@ -196,7 +197,7 @@ class BrowserSessions:
         while True:
             with _redis_errors_as_unavailable():
                 keys: list[str] = self.redis.zrevrangebyscore(  # type: ignore[assignment]  # decode_responses
-                    self._all_key, "+inf", self.now().timestamp(), start=0, num=most
+                    self._all_key, "+inf", to_fractional_seconds(self.now()), start=0, num=most
                 )
             found = self._load(keys)
             idle = set(keys) - {one.key for one in found}
@@ -234,7 +235,7 @@ class BrowserSessions:
         token, now = self.new_token(), self.now()
         made = PendingLogin(self._waiting_key(token), step, identity, self.new_token(), now, return_to, refresh_state)
         told = {"step": step, "form_token": made.form_token, "return_to": return_to, "memo": refresh_state}
-        told["opened_at"] = now.isoformat()
+        told["opened_at"] = iso8601_exact(now)
         mine = self._waiting_of_key(identity.person)
         with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
@@ -332,7 +333,7 @@ class BrowserSessions:
         return f"{self.prefix}all"
 
     def _ttl(self, session: BrowserSession, now: datetime) -> int:
-        return max(1, _milliseconds(min(self.idle, session.ends_at - now)))
+        return max(1, duration_milliseconds(min(self.idle, session.ends_at - now)))
 
     def _session_key(self, token: str) -> str:
         return f"{self.prefix}session:{_hash(token)}"
@@ -368,10 +369,6 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _milliseconds(span: timedelta) -> int:
-    return int(span.total_seconds() * 1000)
-
-
 # --- as text ----------------------------------------------------------------------------------------------------------
 
 
@@ -396,7 +393,7 @@ def _parse(key: str, text: str) -> BrowserSession | None:
     """Return a session, or None where another version of this program wrote it: its person signs in again."""
     try:
         found = json.loads(text)
-        opened_at, ends_at = (datetime.fromisoformat(found[name]) for name in ("opened_at", "ends_at"))
+        opened_at, ends_at = (parse_iso8601(found[name]) for name in ("opened_at", "ends_at"))
         return BrowserSession(
             key,
             _parse_identity(found),
@@ -412,7 +409,7 @@ def _parse(key: str, text: str) -> BrowserSession | None:
 
 
 def _parse_waiting(key: str, found: dict[str, Any]) -> PendingLogin:
-    opened_at = datetime.fromisoformat(found["opened_at"])
+    opened_at = parse_iso8601(found["opened_at"])
     more = found["return_to"], found["memo"]
     return PendingLogin(key, found["step"], _parse_identity(found), found["form_token"], opened_at, *more)
 
@@ -428,8 +425,8 @@ def _parse_identity(found: dict[str, Any]) -> Identity:
 
 
 def _stamp(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
+    return None if moment is None else iso8601_exact(moment)
 
 
 def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+    return None if text is None else parse_iso8601(text)

@@ -3,12 +3,13 @@
 import logging
 from datetime import datetime
 
+from iam.clock import MINUTE, to_milliseconds
 from iam.errors import ServiceError
 from iam.store.store import Store, record_key_use
 
 log = logging.getLogger(__name__)
 
-_EVERY = 15 * 60 * 1000  # milliseconds; the answer has always been a rough one, in AWS as well
+_EVERY = 15 * MINUTE  # milliseconds; the answer has always been a rough one, in AWS as well
 _REMEMBERED = 50_000
 
 
@@ -21,7 +22,7 @@ class AccessKeyUsage:
 
     def note(self, key_id: str, now: datetime, service: str, region: str) -> None:
         """Note that a key was used just now, unless this worker did so lately."""
-        at = int(now.timestamp() * 1000)
+        at = to_milliseconds(now)
         if at - self._noted.get(key_id, 0) < _EVERY:
             return
         if len(self._noted) >= _REMEMBERED:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from broker.providers.ldap.provider import LdapProvider
 from broker.sessions.browser import BrowserSession, BrowserSessions
+from iam.clock import iso8601_exact, parse_iso8601
 from sts.identity import Identity, Refusal
 
 
@@ -31,7 +32,7 @@ class DirectoryRefresh:
             session.identity
         ):  # of others, ``renewal`` is what their provider is asked with
             return False
-        last = datetime.fromisoformat(session.refresh_state) if session.refresh_state else session.opened_at
+        last = parse_iso8601(session.refresh_state) if session.refresh_state else session.opened_at
         return now - last >= self.interval
 
     def refresh_identity(self, session: BrowserSession, now: datetime) -> BrowserSession | Refusal:
@@ -49,7 +50,7 @@ class DirectoryRefresh:
         return self._save(session, now)
 
     def _save(self, session: BrowserSession, now: datetime) -> BrowserSession:
-        made = replace(session, refresh_state=now.isoformat())
+        made = replace(session, refresh_state=iso8601_exact(now))
         self.sessions.update(made)
         return made
 

@@ -14,8 +14,8 @@ from broker.audit import record as audit_record
 from broker.sessions.browser import BrowserSession
 from broker.web.core.site import Site
 from iam.accounts import list_accounts
+from iam.clock import to_milliseconds
 from iam.errors import ServiceUnavailable
-from iam.operations.times_and_tags import to_milliseconds
 from iam.store.records import Revocations
 from iam.store.store import revoke
 from sts.store.sessions import LiveSession

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import select
 
 from broker.sessions.browser import BrowserSession, PendingLogin
-from iam.operations.times_and_tags import to_milliseconds
+from iam.clock import to_milliseconds
 from iam.store.schema import login_profile, root_login
 from iam.store.store import Store
 from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from broker.api.authorization import decision_inputs, is_authorized
 from broker.api.dispatch import STS_VERSION, Gate
 from broker.api.request_state import RequestState
+from iam.clock import to_milliseconds
 from iam.errors import AccessDenied, InternalFailure, ValidationError
 from iam.operations.required_permission import RequiredPermission
-from iam.operations.times_and_tags import to_milliseconds
 from iam.params import Params, Result
 from iam.policy.decide import decide
 from iam.policy.explain import Explanation, explain

@@ -20,6 +20,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, bindparam, case, delete, func, select, update
 
+from iam.clock import SECOND, to_milliseconds
 from iam.errors import ServiceError, Throttling
 from iam.store.schema import failed_attempt
 from iam.store.store import Store
@@ -120,8 +121,8 @@ class SignInThrottle:
 
     def check_lockout(self, subject: str, source: str, now: datetime) -> bool:
         """Return whether this pair has failures on record; raise Throttling while it, its name or source is locked."""
-        at = _milliseconds(now)
-        since = at - WINDOW * 1000
+        at = to_milliseconds(now)
+        since = at - WINDOW * SECOND
         with self._store.read() as tx:
             asked = {"mine": subject, "from": source, "after": since}
             pair, pair_newest, name, name_newest, here, here_newest = tx.execute(_RECENT, asked).one()
@@ -133,7 +134,7 @@ class SignInThrottle:
         )
         newest = [last for limit, failures, last in counted if failures >= limit]
         if newest:
-            wait = max(1, WINDOW - (at - max(newest)) // 1000)
+            wait = max(1, WINDOW - (at - max(newest)) // SECOND)
             raise Throttling("Too many failed sign-ins. Try again later.", retry_after=wait, log=f"locked: {subject}")
         return bool(pair or of_pair)
 
@@ -151,7 +152,7 @@ class SignInThrottle:
 
         While the store cannot be written, the failure counts in this worker: a full disk must not mean endless tries.
         """
-        at = _milliseconds(now)
+        at = to_milliseconds(now)
         try:
             self._write_failure(subject, source, at)
         except ServiceError:
@@ -164,7 +165,7 @@ class SignInThrottle:
         table = failed_attempt.c
         mine = (table.subject == subject, table.source == source)
         with self._store.write(bump_revision=False) as tx:
-            tx.execute(delete(failed_attempt).where(table.since <= at - WINDOW * 1000))
+            tx.execute(delete(failed_attempt).where(table.since <= at - WINDOW * SECOND))
             changed = tx.execute(update(failed_attempt).where(*mine).values(failures=table.failures + 1, since=at))
             if not changed.rowcount:
                 tx.execute(failed_attempt.insert().values(subject=subject, source=source, failures=1, since=at))
@@ -175,7 +176,3 @@ class SignInThrottle:
         table = failed_attempt.c
         with self._store.write(bump_revision=False) as tx:
             tx.execute(delete(failed_attempt).where(table.subject == subject, table.source == source))
-
-
-def _milliseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)

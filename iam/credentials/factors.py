@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from iam.arn import Random
+from iam.clock import SECOND, to_milliseconds
 from iam.credentials import failed_attempts, totp, virtual_mfa
 from iam.credentials.person_id import delete_person_data, delete_recovery_codes, iam_person_id, iam_subject
 from iam.credentials.virtual_mfa import NewVirtualMfaDevice
@@ -21,7 +22,6 @@ from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
 from iam.limits import Limits
 from iam.operations.credentials import mfa
 from iam.operations.named_entities import Entity
-from iam.operations.times_and_tags import to_milliseconds
 from iam.store.schema import mfa_device, recovery_code, second_factor
 from iam.store.vault import Vault
 
@@ -290,8 +290,8 @@ def _consume_step(tx: Connection, row: Entity, code: str, now: datetime, vault: 
 
 def _device_factor(person: str, row: Entity) -> Factor:
     # The step that proved the device when it was enabled is no use of it.
-    used = ((row.last_step or 0) - row.drift) * totp.STEP * 1000
-    later = used > row.enabled + totp.WINDOW * totp.STEP * 1000
+    used = ((row.last_step or 0) - row.drift) * totp.STEP * SECOND
+    later = used > row.enabled + totp.WINDOW * totp.STEP * SECOND
     return Factor(row.serial, person, TOTP, row.serial.rpartition("/")[2], row.enabled, used if later else None)
 
 

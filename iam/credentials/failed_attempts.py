@@ -4,6 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, select, update
 
+from iam.clock import SECOND, to_milliseconds, to_seconds
 from iam.store.schema import failed_attempt
 
 TRIES = 5
@@ -20,16 +21,16 @@ def seconds_locked(tx: Connection, subject: str, source: str, now: datetime) -> 
     found = tx.execute(query).one_or_none()
     if found is None or found.failures < TRIES:
         return 0
-    passed = int(now.timestamp()) - int(found.since) // 1000
+    passed = to_seconds(now) - int(found.since) // SECOND
     return max(0, WINDOW - passed)
 
 
 def count(tx: Connection, subject: str, source: str, now: datetime) -> None:
     """Add one failure; a window that has passed starts anew."""
-    at = int(now.timestamp() * 1000)
+    at = to_milliseconds(now)
     column = failed_attempt.c
     mine = (column.subject == subject, column.source == source)
-    tx.execute(delete(failed_attempt).where(*mine, column.since <= at - WINDOW * 1000))
+    tx.execute(delete(failed_attempt).where(*mine, column.since <= at - WINDOW * SECOND))
     changed = tx.execute(update(failed_attempt).where(*mine).values(failures=column.failures + 1, since=at))
     if not changed.rowcount:
         tx.execute(failed_attempt.insert().values(subject=subject, source=source, failures=1, since=at))

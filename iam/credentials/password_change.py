@@ -11,11 +11,11 @@ from datetime import datetime
 from sqlalchemy import Connection, select, update
 
 from iam.arn import Random
+from iam.clock import to_milliseconds
 from iam.credentials import failed_attempts
 from iam.errors import PasswordPolicyViolation, Throttling
 from iam.operations.credentials.password_policy import PasswordPolicy, policy_of, require_strong
 from iam.operations.credentials.passwords import LONGEST_PASSWORD_HISTORY, REUSE_MESSAGE, hash_password, verify_hash
-from iam.operations.times_and_tags import to_milliseconds
 from iam.store.schema import account, login_profile, root_login, user
 
 

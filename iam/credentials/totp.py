@@ -5,6 +5,8 @@ import hmac
 import struct
 from datetime import datetime
 
+from iam.clock import to_seconds
+
 STEP = 30  # seconds
 DIGITS = 6
 WINDOW = 1  # steps before and after: RFC 6238 5.2 allows one for the way there, one more for a slow thumb
@@ -13,7 +15,7 @@ _NEVER = -1
 
 def step_at(now: datetime) -> int:
     """Return the number of the time step that a moment lies in."""
-    return int(now.timestamp()) // STEP
+    return to_seconds(now) // STEP
 
 
 def code_at(seed: bytes, step: int, digits: int = DIGITS) -> str:

@@ -9,12 +9,13 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, delete, func, select
 
 from iam.arn import ACCOUNT_ID, Random, iam_arn
+from iam.clock import to_milliseconds
 from iam.credentials import failed_attempts
 from iam.credentials.person_id import iam_subject
 from iam.limits import Limits
 from iam.operations.credentials import mfa
 from iam.operations.named_entities import Entity
-from iam.operations.times_and_tags import delete_tags, to_milliseconds
+from iam.operations.times_and_tags import delete_tags
 from iam.store.schema import mfa_device, user
 from iam.store.vault import Vault
 

@@ -11,11 +11,11 @@ from typing import Final
 
 from sqlalchemy import Connection, and_, exists, or_, select
 
+from iam.clock import to_milliseconds
 from iam.credentials.person_id import IAM_PREFIX
 from iam.inventory.credentials import Key, keys
 from iam.inventory.providers import SamlProvider, all_saml_providers
 from iam.inventory.roles import all_roles
-from iam.operations.times_and_tags import to_milliseconds
 from iam.policy.lint import Level
 from iam.store.schema import access_key, account, login_profile, mfa_device, root_login, second_factor, user
 

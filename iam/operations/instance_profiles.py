@@ -7,6 +7,7 @@ from sqlalchemy.exc import IntegrityError
 
 from iam.arn import INSTANCE_PROFILE, iam_arn, unique_id
 from iam.call import Call, Params, Result
+from iam.clock import from_milliseconds, to_milliseconds
 from iam.errors import DeleteConflict, EntityAlreadyExists, LimitExceeded, NoSuchEntity
 from iam.operations.named_entities import ROLE, Entity, find_named, has_path_prefix, paginate, permission_on
 from iam.operations.required_permission import RequiredPermission
@@ -17,8 +18,6 @@ from iam.operations.times_and_tags import (
     request_tag_keys,
     resource_tag_keys,
     tags_of,
-    to_datetime,
-    to_milliseconds,
 )
 from iam.store.schema import instance_profile, role, tag
 
@@ -182,7 +181,7 @@ def profile_shapes(call: Call, rows: Sequence[Entity]) -> list[Result]:
             "InstanceProfileName": row.name,
             "InstanceProfileId": row.id,
             "Arn": _arn(row),
-            "CreateDate": to_datetime(row.created),
+            "CreateDate": from_milliseconds(row.created),
             "Roles": [shown[row.role_id]] if row.role_id is not None else [],
         }
         for row in rows

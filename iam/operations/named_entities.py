@@ -14,6 +14,7 @@ from iam.arn import ROLE as ROLE_ID
 from iam.arn import USER as USER_ID
 from iam.arn import iam_arn, unique_id
 from iam.call import Call, Params, Result
+from iam.clock import from_milliseconds, to_milliseconds
 from iam.errors import DeleteConflict, EntityAlreadyExists, LimitExceeded, NoSuchEntity, ValidationError
 from iam.limits import Limits
 from iam.operations.required_permission import RequiredPermission
@@ -23,8 +24,6 @@ from iam.operations.times_and_tags import (
     request_tag_keys,
     resource_tag_keys,
     tags_of,
-    to_datetime,
-    to_milliseconds,
 )
 from iam.store.schema import group, role, user
 
@@ -274,7 +273,7 @@ def entity_members(entity_type: EntityType, row: Entity) -> Result:
         f"{entity_type.title}Name": row.name,
         f"{entity_type.title}Id": row.id,
         "Arn": entity_type.arn(row),
-        "CreateDate": to_datetime(row.created),
+        "CreateDate": from_milliseconds(row.created),
     }
 
 

@@ -7,13 +7,13 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Table, select, update
 
 from iam.arn import iam_arn, root_arn
 from iam.call import Call, Params, Result
+from iam.clock import HOUR, from_milliseconds, iso8601_exact, to_milliseconds
 from iam.errors import CredentialReportExpired, CredentialReportNotPresent
 from iam.operations.credentials import security_keys
 from iam.operations.credentials.password_policy import policy_of
@@ -21,7 +21,6 @@ from iam.operations.instance_profiles import profile_shapes
 from iam.operations.named_entities import GROUP, ROLE, USER, Entity, boundary_and_tags, entity_members, paginate_list
 from iam.operations.policies.managed import get_policy, get_policy_version, list_policy_versions
 from iam.operations.roles import role_shapes
-from iam.operations.times_and_tags import to_datetime, to_milliseconds
 from iam.policy.managed import load as aws_managed
 from iam.store.schema import (
     access_key,
@@ -151,7 +150,7 @@ _SECTIONS: Mapping[str, _Section] = {
 
 # --- the credential report ----------------------------------------------------------------------------------------
 
-_REPORT_LIFETIME = 4 * 60 * 60 * 1000  # milliseconds that a report is good for
+_REPORT_LIFETIME = 4 * HOUR  # milliseconds that a report is good for
 _COLUMNS = (
     "user",
     "arn",
@@ -197,7 +196,7 @@ def get_credential_report(call: Call, _p: Params) -> Result:
     return {
         "Content": row.credential_report.encode(),
         "ReportFormat": "text/csv",
-        "GeneratedTime": to_datetime(row.credential_report_at),
+        "GeneratedTime": from_milliseconds(row.credential_report_at),
     }
 
 
@@ -281,4 +280,4 @@ def _flag(value: object) -> str:
 
 
 def _iso(stored: int) -> str:
-    return datetime.fromtimestamp(stored // 1000, UTC).isoformat()
+    return iso8601_exact(from_milliseconds(stored))

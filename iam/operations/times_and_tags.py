@@ -1,23 +1,12 @@
-"""Times and tags: as the tables keep them, as answers show them, and as condition keys."""
+"""Tags: as the tables keep them, as answers show them, and as condition keys."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 from sqlalchemy import Connection, delete, select
 
 from iam.call import Call, Params
 from iam.errors import InvalidInput, LimitExceeded
 from iam.store.schema import tag
-
-
-def to_milliseconds(to_datetime: datetime) -> int:
-    """Return a moment as the tables keep it."""
-    return int(to_datetime.timestamp() * 1000)
-
-
-def to_datetime(stored: int) -> datetime:
-    """Return a stored time as answers show it: UTC, whole seconds."""
-    return datetime.fromtimestamp(stored // 1000, UTC)
 
 
 def tags_of(tx: Connection, entity_id: str) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ from sqlalchemy import select, update
 
 from iam.arn import root_arn
 from iam.call import Call, Params, Result
+from iam.clock import from_milliseconds
 from iam.credentials.person_id import delete_person_data, iam_person_id
 from iam.errors import DeleteConflict, NoSuchEntity, ValidationError
 from iam.operations.credentials.security_keys import keys_of
@@ -26,7 +27,6 @@ from iam.operations.named_entities import (
 )
 from iam.operations.policies.managed import check_boundary
 from iam.operations.required_permission import RequiredPermission
-from iam.operations.times_and_tags import to_datetime
 from iam.principal import PrincipalKind
 from iam.store.schema import access_key, account, attachment, inline_policy, login_profile, membership, mfa_device, user
 
@@ -79,7 +79,7 @@ def user_shape(row: Entity) -> Result:
     """Return a user as lists show it."""
     shape = entity_members(USER, row)
     if row.password_last_used is not None:
-        shape["PasswordLastUsed"] = to_datetime(row.password_last_used)
+        shape["PasswordLastUsed"] = from_milliseconds(row.password_last_used)
     return shape
 
 
@@ -97,7 +97,7 @@ def get_user(call: Call, p: Params) -> Result:
     if row is None:
         created = call.tx.scalar(select(account.c.created).where(account.c.id == call.account_id)) or 0
         arn = root_arn(call.account_id)
-        return {"User": {"UserId": call.account_id, "Arn": arn, "CreateDate": to_datetime(created)}}
+        return {"User": {"UserId": call.account_id, "Arn": arn, "CreateDate": from_milliseconds(created)}}
     return {"User": user_shape(row) | boundary_and_tags(call, row)}
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from iam.clock import SECOND
 from iam.errors import ConcurrentModification, InvalidInput, ServiceError
 
 WAIT = 5  # seconds that one writer waits for another
@@ -94,7 +95,7 @@ def _configure_sqlite(connection: SqliteConnection, _record: Any) -> None:  # no
     # SQLAlchemy, "Serializable isolation / Savepoints / Transactional DDL": we begin transactions ourselves.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {WAIT * 1000}")
+    cursor.execute(f"PRAGMA busy_timeout = {WAIT * SECOND}")
     if cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, select, update
 
-from iam.operations.times_and_tags import to_milliseconds
+from iam.clock import to_milliseconds
 from iam.store.schema import role_mark
 
 _MOST_KEPT = 50  # roles of one person whose last use is kept

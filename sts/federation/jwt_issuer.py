@@ -17,6 +17,7 @@ from joserfc.jwk import ECKey, RSAKey
 from sqlalchemy import Connection, delete, insert, select
 
 from iam.arn import Random
+from iam.clock import to_milliseconds
 from iam.errors import DeleteConflict, InternalFailure, NoSuchEntity
 from iam.operations.federation.outbound import issuer_address
 from iam.store.schema import issuer_key, outbound_issuer
@@ -89,7 +90,7 @@ class JwtIssuer:
 
     def sign(self, algorithm: str, claims: Mapping[str, Any]) -> str:
         """Return a compact token of these claims."""
-        now = int(self._now().timestamp() * 1000)
+        now = to_milliseconds(self._now())
         mine = [one for one in self.keys() if one.algorithm == algorithm]
         key = next((one for one in mine if one.signs_from <= now), mine[-1] if mine else None)
         if key is None:
@@ -140,8 +141,8 @@ def make_key(tx: Connection, vault: Vault, algorithm: str, *, now: datetime, ran
         "id": key_id,
         "algorithm": algorithm,
         "sealed": vault.seal(pem, key_id, random),
-        "created": int(now.timestamp() * 1000),
-        "signs_from": int(at.timestamp() * 1000),
+        "created": to_milliseconds(now),
+        "signs_from": to_milliseconds(at),
     }
     tx.execute(insert(issuer_key).values(row))
     return key_id
@@ -153,7 +154,7 @@ def remove_key(tx: Connection, key_id: str, now: datetime) -> None:
     mine = next((row for row in rows if row.id == key_id), None)
     if mine is None:
         raise NoSuchEntity(f"There is no key {key_id} of the issuer.")
-    at = int(now.timestamp() * 1000)
+    at = to_milliseconds(now)
     if not any(row.id != key_id and row.algorithm == mine.algorithm and row.signs_from <= at for row in rows):
         raise DeleteConflict("No other key of its algorithm signs yet: rotate first, wait until the new one signs.")
     tx.execute(delete(issuer_key).where(_COLUMNS.id == key_id))

@@ -4,9 +4,9 @@ Source: STS API Reference, "GetWebIdentityToken"; IAM User Guide, "Federating AW
 """
 
 import uuid
-from datetime import UTC, datetime
 from typing import Any
 
+from iam.clock import SECOND, from_milliseconds, from_seconds, iso8601, to_seconds
 from iam.errors import (
     AccessDenied,
     JWTPayloadSizeExceeded,
@@ -67,9 +67,9 @@ def get_web_identity_token(call: StsCall, p: Params) -> Outcome:
             "Outbound web identity federation is not enabled for this account: call"
             " iam:EnableOutboundWebIdentityFederation first."
         )
-    now = int(call.now.timestamp())
+    now = to_seconds(call.now)
     expires = now + p.get("DurationSeconds", _DEFAULT)
-    if session is not None and expires * 1000 > session.expires_at:
+    if session is not None and expires * SECOND > session.expires_at:
         raise SessionDurationEscalation("The token would outlive the session that asks for it.")
     audience = list(dict.fromkeys(p["Audience"]))
     claims = {
@@ -87,7 +87,7 @@ def get_web_identity_token(call: StsCall, p: Params) -> Outcome:
             f"The claims of the token would have more than {_LARGEST} bytes: pass fewer tags or audiences."
         )
     token = call.issuer.sign(p["SigningAlgorithm"], claims)
-    return Outcome({"WebIdentityToken": token, "Expiration": datetime.fromtimestamp(expires, UTC)})
+    return Outcome({"WebIdentityToken": token, "Expiration": from_seconds(expires)})
 
 
 def _aws_claims(call: StsCall, p: Params) -> dict[str, Any]:
@@ -107,14 +107,10 @@ def _aws_claims(call: StsCall, p: Params) -> dict[str, Any]:
 
 def _session_claims(session: Session, arn: str) -> dict[str, str]:
     grant = session.grant
-    about = {"original_session_exp": _iso(session.expires_at)}
+    about = {"original_session_exp": iso8601(from_milliseconds(session.expires_at))}
     if grant.kind is SessionKind.ROLE:
         about["session_arn"] = arn
     if grant.source_identity is not None:
         about["source_identity"] = grant.source_identity
     provider = next((value for key, value in grant.claims if key == "aws:federatedprovider"), None)
     return about | ({"federated_provider": provider} if provider is not None else {})
-
-
-def _iso(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, insert, select
 
 from iam.arn import Random
+from iam.clock import to_milliseconds
 from iam.errors import DeleteConflict, NoSuchEntity
 from iam.store.schema import sealing_key
 from iam.store.store import Store
@@ -36,7 +37,7 @@ class SealerCache:
 
     def current(self) -> Sealer:
         """Return the sealer; the same object as long as the keys are the same."""
-        now = _milliseconds(self._now())
+        now = to_milliseconds(self._now())
         if self._sealer is None or self._generation != self._store.generation or now >= self._next:
             generation = self._store.generation
             with self._store.read() as tx:
@@ -73,7 +74,7 @@ def rotate(tx: Connection, vault: Vault, *, now: datetime, random: Random) -> st
     """Make a new key, which will be the one that seals, and return its id (8 hexadecimal digits)."""
     key_id = random(4).hex()
     sealed = vault.seal(random(32), key_id, random)
-    tx.execute(insert(sealing_key).values(id=key_id, sealed=sealed, created=_milliseconds(now)))
+    tx.execute(insert(sealing_key).values(id=key_id, sealed=sealed, created=to_milliseconds(now)))
     return key_id
 
 
@@ -85,7 +86,3 @@ def remove(tx: Connection, key_id: str) -> None:
     if len(ids) == 1:
         raise DeleteConflict("This is the only sealing key: rotate first, then remove it.")
     tx.execute(delete(sealing_key).where(sealing_key.c.id == key_id))
-
-
-def _milliseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)

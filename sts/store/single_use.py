@@ -14,6 +14,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete
 from sqlalchemy.dialects import postgresql, sqlite
 
+from iam.clock import to_milliseconds
 from iam.errors import ServiceError, ServiceUnavailable
 from iam.store.schema import used_marker
 from iam.store.store import Store
@@ -57,7 +58,7 @@ class SingleUse:
         marker = kind, hashlib.sha256(proof.encode()).hexdigest()
         if marker in self._known:
             return False
-        use = _PendingUse(marker, int(until.timestamp() * 1000) + 1, now)
+        use = _PendingUse(marker, to_milliseconds(until) + 1, now)
         with self._guard:
             self._waiting.append(use)
             mine, self._writing = not self._writing, True
@@ -97,7 +98,7 @@ class SingleUse:
     def _sweep(self, tx: Connection, now: datetime) -> None:
         if self._monotonic() - self._swept > _SWEEP_EVERY:
             self._swept = self._monotonic()
-            tx.execute(delete(used_marker).where(used_marker.c.expires < int(now.timestamp() * 1000)))
+            tx.execute(delete(used_marker).where(used_marker.c.expires < to_milliseconds(now)))
 
     def _remember(self, batch: list[_PendingUse]) -> None:
         with self._guard:

@@ -9,6 +9,7 @@ from broker.commands.operator_audit import audited_change
 from broker.commands.options import installation_options, load_settings
 from broker.commands.output import format_time, json_option, print_fields, print_json, print_table
 from broker.wiring import now, open_store, random
+from iam.clock import to_milliseconds
 from iam.store.vault import Vault
 from sts.federation import jwt_issuer
 
@@ -30,7 +31,7 @@ def keys(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, store.read() as tx:
         found = jwt_issuer.load(tx, Vault(settings.master_key))
-    at = int(now().timestamp() * 1000)
+    at = to_milliseconds(now())
     signing = {}
     for one in reversed(found):
         if one.signs_from <= at:
@@ -55,7 +56,7 @@ def rotate_key(algorithm: str, config: Path | None, data: Path | None, *, as_jso
         vault = Vault(settings.master_key)
         key_id = jwt_issuer.make_key(change.tx, vault, algorithm, now=now(), random=random, at=at)
         change.parameters = {"id": key_id, "algorithm": algorithm}
-    facts = {"id": key_id, "signs_from": format_time(int(at.timestamp() * 1000))}
+    facts = {"id": key_id, "signs_from": format_time(to_milliseconds(at))}
     if as_json:
         print_json(facts)
     else:

@@ -24,6 +24,7 @@ from broker.runtime.fetch import FetchError
 from broker.wiring import build_fetcher, now, open_store, random
 from iam.arn import iam_arn, root_arn
 from iam.call import Call
+from iam.clock import iso8601, iso_date, parse_iso8601, to_milliseconds
 from iam.errors import InvalidInput, NoSuchEntity, ServiceError
 from iam.operations.federation.saml_providers import (
     arn_of,
@@ -294,7 +295,7 @@ def _moment(text: str | None) -> datetime:
     if text is None:
         return now()
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
+        return parse_iso8601(text).astimezone(UTC)
     except ValueError as error:
         raise click.BadParameter(f"{text} is no moment such as 2026-01-31T12:00:00Z") from error
 
@@ -339,7 +340,7 @@ def keys(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, store.read() as tx:
         found = service_keys.load(tx, Vault(settings.master_key))
-    at = int(now().timestamp() * 1000)
+    at = to_milliseconds(now())
     signing = next((one.id for one in found if one.signs_from <= at), None)
     rows = [(one.id, format_time(one.created), format_time(one.signs_from), one.id == signing) for one in found]
     if as_json:
@@ -364,8 +365,8 @@ def rotate_key(days: int, config: Path | None, data: Path | None, *, as_json: bo
     with closing(open_store(settings)) as store, audited_change(settings, store, "RotateSAMLServiceKey") as change:
         start = now() + timedelta(days=days)
         key_id = service_keys.rotate(change.tx, Vault(settings.master_key), now=now(), random=random, signs_from=start)
-        change.parameters = {"id": key_id, "signsFrom": start.strftime("%Y-%m-%dT%H:%M:%SZ")}
-    facts = {"id": key_id, "signs_from": format_time(int(start.timestamp() * 1000))}
+        change.parameters = {"id": key_id, "signsFrom": iso8601(start)}
+    facts = {"id": key_id, "signs_from": format_time(to_milliseconds(start))}
     if as_json:
         print_json(facts)
     else:
@@ -400,7 +401,7 @@ def _metadata(settings: Settings, source: str) -> tuple[str, dict[str, Any]]:
     except (FetchError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{source}: {escape_unprintable(str(error))}") from error
     found = parse_metadata_document(text, now())
-    at = int((now() + refresh_interval(found, now())).timestamp() * 1000)
+    at = to_milliseconds(now() + refresh_interval(found, now()))
     return text, {"metadata_url": source, "refresh_at": at, "refresh_error": None}
 
 
@@ -445,7 +446,7 @@ def _facts(settings: Settings, row: Row[Any]) -> dict[str, Any]:
     return {
         "provider": arn_of(row),
         "entity_id": found.entity_id,
-        "certificate_until": f"{max(one.until for one in found.certificates):%Y-%m-%d}",
+        "certificate_until": iso_date(max(one.until for one in found.certificates)),
         "metadata_from": row.metadata_url or "a file",
         "refresh_error": row.refresh_error or "",
         "idp_initiated": row.idp_initiated,

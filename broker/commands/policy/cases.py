@@ -17,6 +17,7 @@ from broker.commands.policy.explain import format_decision
 from broker.commands.policy.lint import guess_policy_kind
 from broker.wiring import now, open_store
 from iam.arn import ACCOUNT_ID, parse_arn
+from iam.clock import iso8601_exact
 from iam.errors import InvalidInput, MalformedPolicyDocument, NoSuchEntity
 from iam.policy.decide import DecisionType, Layers, RequestContext, decide
 from iam.policy.document import Policy, PolicyKind
@@ -238,7 +239,7 @@ def _policy(file: Path, place: str, found: Any, kind: PolicyKind | None) -> Poli
 
 
 def _date(found: Any) -> str:  # noqa: ANN401 - what JSON lacks; of TOML these are dates and times
-    return str(found.isoformat())
+    return str(iso8601_exact(found))
 
 
 def _kind_with_principal(text: str) -> PolicyKind:

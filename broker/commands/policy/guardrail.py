@@ -10,6 +10,7 @@ from broker.commands.options import installation_options, load_settings, read_te
 from broker.commands.output import format_time, json_option, print_fields, print_json, print_table
 from broker.wiring import now, open_store
 from iam import guardrails
+from iam.clock import to_milliseconds
 from iam.guardrails import Guardrail
 
 _account = click.option("--account", "account_id", required=True, help="The account's id.")
@@ -39,7 +40,7 @@ def set_(name: str, document: str, account_id: str, config: Path | None, data: P
     """
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, audited_change(settings, store, "PutGuardrail") as change:
-        new = Guardrail(account_id, name, document, int(now().timestamp() * 1000))
+        new = Guardrail(account_id, name, document, to_milliseconds(now()))
         guardrails.put(change.tx, new, settings.limits)
         change.account_id, change.parameters = account_id, {"name": name, "document": document}
     if as_json:

@@ -9,7 +9,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NoReturn, TypeGuard
 
 from cryptography.exceptions import InvalidSignature
@@ -19,6 +19,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from broker.providers.oidc.keys import VerificationKey, select_key
+from iam.clock import from_seconds, to_seconds
 from iam.errors import ExpiredTokenException, InvalidIdentityToken
 from iam.policy.strict_json import Number, load
 
@@ -135,7 +136,7 @@ def check_claims(token: UnverifiedToken, expected: ExpectedToken) -> Token:
         _refuse("Incorrect token audience", f"{meant} for {sorted(expected.clients or ())[:5]}")
     expires, issued = _time(claims, "exp"), _time(claims, "iat")
     if expected.now - expected.skew >= expires:
-        now, then = (int(one.timestamp()) for one in (expected.now, expires))
+        now, then = (to_seconds(one) for one in (expected.now, expires))
         raise ExpiredTokenException(
             f"Token expired: current date/time {now} must be before the expiration date/time {then}"
         )
@@ -192,6 +193,6 @@ def _time(claims: Mapping[str, Any], name: str) -> datetime:
     if not isinstance(value, Number) or not _INTEGER.fullmatch(value):
         _refuse(f"The claim {name} is no time", f"{value!s:.40}")
     try:
-        return datetime.fromtimestamp(float(value), UTC)
+        return from_seconds(float(value))
     except (ValueError, OverflowError, OSError):
         _refuse(f"The claim {name} is no time", f"{value!s:.40}")

@@ -16,6 +16,7 @@ from onelogin.saml2.metadata import OneLogin_Saml2_Metadata as Metadata
 from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils
 
 from broker.providers.saml.addresses import ServiceProviderUrls
+from iam.clock import iso8601, to_seconds
 from iam.saml.metadata import MD, POST, REDIRECT
 
 _SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
@@ -61,7 +62,7 @@ def logout_request(
     """Return the request to sign somebody out: NameID, its format, and the index of the session, if there is one."""
     name, name_format, index = who
     root = _root("LogoutRequest", sp, address, message_id, now)
-    root.set("NotOnOrAfter", _instant(now + timedelta(minutes=5)))
+    root.set("NotOnOrAfter", iso8601(now + timedelta(minutes=5)))
     etree.SubElement(root, f"{{{_SAML}}}NameID", Format=name_format).text = name
     if index is not None:
         etree.SubElement(root, f"{{{_SAMLP}}}SessionIndex").text = index
@@ -86,14 +87,10 @@ def logout_response(
 
 
 def _root(name: str, sp: ServiceProviderUrls, address: str, message_id: str, now: datetime) -> etree._Element:
-    attributes = {"ID": message_id, "Version": "2.0", "IssueInstant": _instant(now), "Destination": address}
+    attributes = {"ID": message_id, "Version": "2.0", "IssueInstant": iso8601(now), "Destination": address}
     root = etree.Element(f"{{{_SAMLP}}}{name}", attributes, _SPACES)
     etree.SubElement(root, f"{{{_SAML}}}Issuer").text = sp.entity_id
     return root
-
-
-def _instant(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 # --- how a message travels --------------------------------------------------------------------------------------------
@@ -134,7 +131,7 @@ def metadata(sp: ServiceProviderUrls, key: SigningKey, certificates: Sequence[st
         "singleLogoutService": {"url": sp.logout, "binding": REDIRECT},
     }
     text = Metadata.builder(
-        told, authnsign=True, wsign=True, valid_until=int((now + _VALID_FOR).timestamp()), cache_duration=_CACHED_FOR
+        told, authnsign=True, wsign=True, valid_until=to_seconds(now + _VALID_FOR), cache_duration=_CACHED_FOR
     )
     # The builder puts each key before those that are there: what encrypts and signs now comes first.
     for certificate in reversed(certificates):

@@ -7,7 +7,7 @@ which counts until its own validUntil. Source: SAML 2.0 Metadata, section 2.3 (v
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
@@ -16,6 +16,7 @@ from broker.audit.log import AuditLog
 from broker.audit.operator import operator_record, store_record
 from broker.runtime.fetch import Fetcher, FetchError
 from iam.arn import Random, iam_arn
+from iam.clock import iso_date, to_milliseconds
 from iam.errors import ServiceError
 from iam.saml.metadata import IdpMetadata, InvalidMetadata, parse_metadata, read_metadata
 from iam.store.schema import saml_provider
@@ -43,7 +44,7 @@ class UpcomingExpiry:
         """Return the warning."""
         days = (self.until - now).days
         when = f"ends in {days} days, on" if self.until > now else "has ended on"
-        return f"{self.provider}: {self.what} {when} {self.until:%Y-%m-%d}"
+        return f"{self.provider}: {self.what} {when} {iso_date(self.until)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,14 +105,14 @@ class MetadataRefresh:
         return text, found
 
     def _due(self) -> list[Row[Any]]:
-        now = _milliseconds(self.now())
+        now = to_milliseconds(self.now())
         with self.store.read() as tx:
             due = (_COLUMNS.refresh_at <= now, _COLUMNS.metadata_url.is_not(None))
             return list(tx.execute(select(saml_provider).where(*due)).all())
 
     def _claim(self, row: Row[Any]) -> bool:
         mine = (_COLUMNS.id == row.id, _COLUMNS.refresh_at == row.refresh_at)
-        later = _milliseconds(self.now() + _RETRY)
+        later = to_milliseconds(self.now() + _RETRY)
         with self.store.write(bump_revision=False) as tx:
             return bool(tx.execute(update(saml_provider).where(*mine).values(refresh_at=later)).rowcount)
 
@@ -119,14 +120,14 @@ class MetadataRefresh:
         now = self.now()
         changed = text != row.metadata
         values: dict[str, object] = {
-            "refresh_at": _milliseconds(now + refresh_interval(found, now)),
+            "refresh_at": to_milliseconds(now + refresh_interval(found, now)),
             "refresh_error": None,
         }
         record = None
         if changed:
             until = found.valid_until
-            values |= {"metadata": text, "valid_until": _milliseconds(until) if until else None}
-            values["updated"] = _milliseconds(now)
+            values |= {"metadata": text, "valid_until": to_milliseconds(until) if until else None}
+            values["updated"] = to_milliseconds(now)
             record = self._record(row, arn, found)
             self.audit.check()
         # Only over what was there when the fetch began: an administrator may have been quicker.
@@ -151,7 +152,7 @@ class MetadataRefresh:
             endings = list(upcoming_expiries(tx, now))
         tomorrow = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         for one in endings:
-            told = f"{one.provider}|{one.what}|{now:%Y-%m-%d}"
+            told = f"{one.provider}|{one.what}|{iso_date(now)}"
             if self.single_use.consume("saml-warning", told, tomorrow, now):
                 log.warning("%s", one.sentence(now))
 
@@ -177,7 +178,3 @@ def refresh_interval(found: IdpMetadata, now: datetime) -> timedelta:
     if found.valid_until is not None:
         wanted = min(wanted, (found.valid_until - now) / 2)
     return min(max(wanted, _SOONEST), _LATEST)
-
-
-def _milliseconds(at: datetime) -> int:
-    return int(at.astimezone(UTC).timestamp() * 1000)

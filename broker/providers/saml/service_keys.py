@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from broker.providers.saml.messages import SigningKey
 from iam.arn import Random
+from iam.clock import to_milliseconds
 from iam.errors import DeleteConflict, InternalFailure, NoSuchEntity
 from iam.store.schema import saml_service_key
 from iam.store.store import Store
@@ -65,7 +66,7 @@ class ServiceKeys:
     def signing_key(self) -> SigningKey:
         """Return the key that signs now."""
         found = self.all() or self._make_first()
-        now = int(self._now().timestamp() * 1000)
+        now = to_milliseconds(self._now())
         key = next((one for one in found if one.signs_from <= now), found[-1])
         pem = key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return SigningKey(pem, key.certificate)
@@ -109,8 +110,8 @@ def rotate(tx: Connection, vault: Vault, *, now: datetime, random: Random, signs
         "id": key_id,
         "sealed": vault.seal(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), key_id, random),
         "certificate": _certificate(key, now, random),
-        "created": int(now.timestamp() * 1000),
-        "signs_from": int(signs_from.timestamp() * 1000),
+        "created": to_milliseconds(now),
+        "signs_from": to_milliseconds(signs_from),
     }
     tx.execute(insert(saml_service_key).values(row))
     return key_id
@@ -121,7 +122,7 @@ def remove(tx: Connection, key_id: str, now: datetime) -> None:
     rows = tx.execute(select(_COLUMNS.id, _COLUMNS.signs_from)).all()
     if key_id not in {row.id for row in rows}:
         raise NoSuchEntity(f"There is no key {key_id} of the SAML service provider.")
-    if not any(row.id != key_id and row.signs_from <= int(now.timestamp() * 1000) for row in rows):
+    if not any(row.id != key_id and row.signs_from <= to_milliseconds(now) for row in rows):
         raise DeleteConflict("No other key signs yet: rotate first, wait until the new one signs, then remove this.")
     tx.execute(delete(saml_service_key).where(_COLUMNS.id == key_id))
 

@@ -19,11 +19,11 @@ from broker.web.core.languages import gettext_noop
 from broker.web.core.site import Site
 from broker.web.login.account import AccountLogin, VerifiedPassword, expired_message
 from iam.call import Call
+from iam.clock import to_milliseconds
 from iam.credentials import password_change
 from iam.credentials.password_change import CurrentPassword
 from iam.errors import AccessDenied, IDPRejectedClaim, NoSuchEntity, ServiceError, Throttling
 from iam.operations.credentials import passwords
-from iam.operations.times_and_tags import to_milliseconds
 from sts import callers
 from sts.callers import PermissionLimits
 from sts.identity import IamIdentity, Identity, ProviderUnavailable, Refusal

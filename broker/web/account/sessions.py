@@ -11,6 +11,7 @@ from broker.web.core.form_fields import form_field
 from broker.web.core.languages import gettext_noop
 from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
+from iam.clock import iso8601_exact
 from iam.errors import NoSuchEntity
 from sts.store.sessions import LiveSession
 
@@ -102,9 +103,9 @@ def _browser_json(one: BrowserSession, here: BrowserSession) -> dict[str, object
     return {
         "session": one.handle,
         "this_one": one.key == here.key,
-        "opened_at": one.opened_at.isoformat(),
-        "ends_at": one.ends_at.isoformat(),
+        "opened_at": iso8601_exact(one.opened_at),
+        "ends_at": iso8601_exact(one.ends_at),
         "source_ip": one.client.source_ip,
         "user_agent": one.client.user_agent,
-        "second_factor_at": one.mfa_at.isoformat() if one.mfa_at else None,
+        "second_factor_at": iso8601_exact(one.mfa_at) if one.mfa_at else None,
     }

@@ -20,6 +20,7 @@ from broker.web.admin.audit_form import form_values, parse_query
 from broker.web.core.form_fields import is_valid_form_text
 from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
+from iam.clock import iso8601_basic
 from iam.errors import ValidationError
 from iam.inventory.accounts import names
 from iam.inventory.pagination import PAGE
@@ -89,7 +90,8 @@ class AuditPages:
     def _file(self, found: SearchPage, form: str) -> Response:
         """Return the records as a file, whose name says where some are missing."""
         written, kind = _FORMATS[form]
-        name = f"audit-{self.site.request_state.now:%Y%m%dT%H%M%SZ}{'-incomplete' if found.next_cursor else ''}.{form}"
+        incomplete = "-incomplete" if found.next_cursor else ""
+        name = f"audit-{iso8601_basic(self.site.request_state.now)}{incomplete}.{form}"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return self.site.responses.add_security_headers(
             Response(written(found.records), content_type=kind, headers=headers)

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, timedelta
 from ipaddress import ip_network
 from typing import Final
 
 from broker.audit.query import AuditFilter, Network
 from broker.web.core.languages import gettext_noop
+from iam.clock import parse_iso8601, to_milliseconds
 from iam.errors import ValidationError
 
 FIELDS: Final = ("reference", "who", "event", "error", "account", "role", "source", "from", "to")
@@ -15,7 +16,6 @@ _UNPARSED_FIELDS: Final = ("who", "event", "error", "account", "role")
 _LONGEST: Final = 256  # characters of one field
 _DAY: Final = 10  # characters of a date without a time of day
 _ID: Final = re.compile(r"[0-9A-Fa-f-]{1,36}")
-_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - what a form gives has no zone either
 _EARLIEST, _LATEST = 1970, 9000  # years
 
 _NO_REFERENCE: Final = gettext_noop("A reference is made of the letters a to f, digits and hyphens.")
@@ -57,10 +57,10 @@ def _moment(text: str, *, whole: bool) -> int | None:
     if not text:
         return None
     try:
-        found = datetime.fromisoformat(f"{text}T00:00" if len(text) == _DAY else text)
+        found = parse_iso8601(f"{text}T00:00" if len(text) == _DAY else text)
     except ValueError as error:
         raise ValidationError(_NO_DATE) from error
     if found.tzinfo is not None or not _EARLIEST < found.year < _LATEST:
         raise ValidationError(_NO_DATE)
     span = timedelta(days=1) if len(text) == _DAY else timedelta(minutes=1)
-    return (found + (span if whole else timedelta()) - _EPOCH) // timedelta(milliseconds=1)
+    return to_milliseconds(found.replace(tzinfo=UTC) + (span if whole else timedelta()))

@@ -20,13 +20,13 @@ from broker.web.admin.access import AdminAccess
 from broker.web.admin.wording import FindingText, describe_finding, trust_statements
 from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
+from iam.clock import iso8601_exact, to_milliseconds
 from iam.inventory.accounts import accounts, names
 from iam.inventory.pagination import Page, PageRequest, paginate
 from iam.inventory.providers import OidcProvider, SamlProvider, oidc_providers, saml_providers
 from iam.inventory.roles import Role, roles
 from iam.inventory.security_findings import SecurityFinding, concerns
 from iam.inventory.users import User, users
-from iam.operations.times_and_tags import to_milliseconds
 
 _LONGEST: Final = 200  # characters of a search
 
@@ -197,7 +197,7 @@ def _directory_json(one: DirectoryHealth, urls: tuple[str, ...] | None) -> dict[
 
 def _saml_json(one: SamlProvider) -> dict[str, Any]:
     certificates = [
-        {"subject": c.subject, "fingerprint": c.fingerprint, "until": c.until.isoformat()} for c in one.certificates
+        {"subject": c.subject, "fingerprint": c.fingerprint, "until": iso8601_exact(c.until)} for c in one.certificates
     ]
     return {
         "arn": one.arn,

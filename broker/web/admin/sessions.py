@@ -19,6 +19,7 @@ from broker.web.core.languages import gettext_noop
 from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
 from iam.arn import parse_arn
+from iam.clock import iso8601_exact
 from iam.errors import AccessDenied, NoSuchEntity, ServiceUnavailable, ValidationError
 from iam.inventory.pagination import PageRequest, paginate
 from sts.store.sessions import LiveSession
@@ -149,8 +150,8 @@ def _browser_json(one: BrowserSession) -> dict[str, object]:
     return {
         "person": one.identity.person,
         "name": one.identity.name,
-        "opened_at": one.opened_at.isoformat(),
-        "ends_at": one.ends_at.isoformat(),
+        "opened_at": iso8601_exact(one.opened_at),
+        "ends_at": iso8601_exact(one.ends_at),
         "source_ip": one.client.source_ip,
         "user_agent": one.client.user_agent,
     }

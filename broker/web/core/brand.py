@@ -6,7 +6,7 @@ A style sheet or script that a page asks for by its fingerprint is kept for a ye
 import hashlib
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from flask_babel import format_datetime, get_locale
 from broker.web.core.appearance import Appearance
 from broker.web.core.user_agents import client_name
 from iam.arn import parse_arn
+from iam.clock import from_milliseconds, iso8601
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def _logo(look: Appearance) -> tuple[bytes, str] | None:
 
 def _aware(moment: datetime | int) -> datetime:
     """Return a moment that is given aware, or in milliseconds since 1970."""
-    return moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment / 1000, UTC)
+    return moment if isinstance(moment, datetime) else from_milliseconds(moment)
 
 
 def when(moment: datetime | int) -> str:
@@ -87,7 +88,7 @@ def when(moment: datetime | int) -> str:
 
 def iso(moment: datetime | int) -> str:
     """Return a moment as programs read it."""
-    return _aware(moment).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return iso8601(_aware(moment))
 
 
 def provider(text: str) -> str:

@@ -15,8 +15,8 @@ from broker.web.core.csrf import CsrfProtection
 from broker.web.core.languages import gettext_noop
 from broker.web.core.page_audit import PageAudit
 from broker.web.core.request_states import RequestStates
+from iam.clock import to_milliseconds
 from iam.errors import IDPRejectedClaim, NotSignedIn, ServiceUnavailable
-from iam.operations.times_and_tags import to_milliseconds
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
 log = logging.getLogger(__name__)

@@ -20,6 +20,7 @@ from flask_babel import ngettext
 from broker.web.core.csrf import CSRF_REJECTED
 from broker.web.core.form_fields import form_field
 from broker.web.core.site import Site
+from iam.clock import to_seconds
 from iam.errors import AccessDenied, ServiceError, ServiceUnavailable, Throttling, ValidationError
 from iam.store.vault import CannotUnseal, Vault
 
@@ -111,7 +112,7 @@ class Forms:
     # --- small parts --------------------------------------------------------------------------------------------------
 
     def _transaction(self, browser: str) -> str:
-        now = int(self.site.request_state.now.timestamp())
+        now = to_seconds(self.site.request_state.now)
         return urlsafe_b64encode(self.vault.seal(str(now).encode(), f"form|{browser}", self.site.gate.random)).decode()
 
     def _check_freshness(self, transaction: str) -> tuple[FormMessage, ServiceError] | None:
@@ -124,7 +125,7 @@ class Forms:
             given = int(self.vault.open(urlsafe_b64decode(transaction), f"form|{browser}"))
         except (CannotUnseal, ValueError) as error:
             raise AccessDenied(CSRF_REJECTED) from error
-        if int(self.site.request_state.now.timestamp()) - given > _FORM_LIFETIME:
+        if to_seconds(self.site.request_state.now) - given > _FORM_LIFETIME:
             text = _("This page was open too long, please sign in again.")
             return FormMessage(text, 400), ValidationError("The form was open too long.")
         return None

@@ -6,10 +6,11 @@ So a page that is only looked at leaves nothing behind. That one was used is wri
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from iam.arn import Random
+from iam.clock import from_seconds, to_seconds
 from iam.store.vault import CannotUnseal, Vault
 from sts.store.single_use import SingleUse
 
@@ -36,7 +37,7 @@ class SealedFields:
 
     def seal(self, secret: bytes, owner: str, now: datetime) -> str:
         """Return a secret as a field can hold it; ``owner`` is whose form it is in."""
-        dated = int(now.timestamp()).to_bytes(_SECONDS, "big") + secret
+        dated = to_seconds(now).to_bytes(_SECONDS, "big") + secret
         return urlsafe_b64encode(self.vault.seal(dated, self._owner(owner), self.random)).decode()
 
     def open(self, text: str, owner: str, now: datetime) -> OpenedField | None:
@@ -45,7 +46,7 @@ class SealedFields:
             dated = self.vault.open(urlsafe_b64decode(text), self._owner(owner))
         except (CannotUnseal, ValueError):
             return None
-        sealed_at = datetime.fromtimestamp(int.from_bytes(dated[:_SECONDS], "big"), UTC)
+        sealed_at = from_seconds(int.from_bytes(dated[:_SECONDS], "big"))
         until = sealed_at + self.lifetime
         return OpenedField(dated[_SECONDS:], until) if now <= until else None
 

@@ -23,10 +23,10 @@ from broker.web.core.forms import FormMessage, Forms, throttling_message
 from broker.web.core.site import Site
 from broker.web.login.completion import LoginCompletion, return_to
 from iam.arn import ACCOUNT_ID, root_arn
+from iam.clock import to_milliseconds
 from iam.credentials import root_login
 from iam.errors import IDPRejectedClaim, ServiceUnavailable, Throttling
 from iam.operations.credentials import passwords
-from iam.operations.times_and_tags import to_milliseconds
 from iam.store.records import AccountRecord
 from sts.identity import IamIdentity
 

@@ -30,6 +30,7 @@ from broker.web.login.home_realms import LoginOption
 from broker.web.login.login_page import remember_login_option
 from broker.web.portal.portal import Portal
 from iam.arn import iam_arn
+from iam.clock import to_seconds
 from iam.errors import (
     ExpiredTokenException,
     IDPCommunicationError,
@@ -336,7 +337,7 @@ class OidcPages:
         if not verify_signature(said, keys) and not verify_signature(said, self.jwks_cache.refetch(issuer, keys)):
             raise InvalidIdentityToken(NO_KEY)
         if logout and "exp" not in said.claims:  # Back-Channel Logout 1.0 did not ask for it until its last errata
-            until = Number(int((now + _LOGOUT_WITHIN).timestamp()))
+            until = Number(to_seconds(now + _LOGOUT_WITHIN))
             said = replace(said, claims={**said.claims, "exp": until})
         return check_claims(said, ExpectedToken(clients=(client_id,), now=now, skew=self.skew))
 

@@ -35,6 +35,7 @@ from webauthn.registration.verify_registration_response import VerifiedRegistrat
 
 from broker.web.core.sealed_fields import OpenedField, SealedFields
 from broker.web.core.urls import origin_of
+from iam.clock import SECOND
 from iam.credentials.factors import Passkey
 from sts.identity import Identity
 
@@ -104,7 +105,7 @@ class Passkeys:
         options = generate_authentication_options(
             rp_id=self.rp_id,
             challenge=challenge,
-            timeout=CHALLENGE_SECONDS * 1000,
+            timeout=CHALLENGE_SECONDS * SECOND,
             allow_credentials=_credential_descriptors(known),
             user_verification=UserVerificationRequirement.PREFERRED,
         )
@@ -119,7 +120,7 @@ class Passkeys:
             user_id=_user_handle(identity.person),
             user_name=identity.name,
             challenge=challenge,
-            timeout=CHALLENGE_SECONDS * 1000,
+            timeout=CHALLENGE_SECONDS * SECOND,
             authenticator_selection=_AUTHENTICATOR_SELECTION,
             exclude_credentials=_credential_descriptors(known),
         )

@@ -25,6 +25,7 @@ from broker.web.core.site import Site
 from broker.web.login.completion import HOME
 from broker.web.portal.scope_down import DURATIONS, ScopeDown
 from iam.arn import root_arn
+from iam.clock import to_milliseconds
 from iam.errors import (
     AccessDenied,
     MalformedPolicyDocument,
@@ -33,7 +34,6 @@ from iam.errors import (
     ValidationError,
 )
 from iam.inventory.pagination import PageRequest, paginate
-from iam.operations.times_and_tags import to_milliseconds
 from iam.policy.lint import Finding
 from iam.store import pinned_roles
 from iam.store.pinned_roles import RoleUsage

@@ -4,10 +4,10 @@ from sqlalchemy import ColumnElement, and_, delete, func, select, update
 
 from iam.accounts import add_access_key
 from iam.call import Call, Params, Result
+from iam.clock import from_milliseconds
 from iam.errors import LimitExceeded, NoSuchEntity
 from iam.operations.named_entities import USER, Entity, paginate, permission_on_entity
 from iam.operations.required_permission import RequiredPermission
-from iam.operations.times_and_tags import to_datetime
 from iam.operations.users import user_or_caller
 from iam.store.schema import access_key, user
 
@@ -21,7 +21,7 @@ def _belongs_to(call: Call, owner: Entity | None) -> ColumnElement[bool]:
 
 
 def _shape(owner: Entity | None, row: Entity) -> Result:
-    shape = {"AccessKeyId": row.id, "Status": _STATUS[row.active], "CreateDate": to_datetime(row.created)}
+    shape = {"AccessKeyId": row.id, "Status": _STATUS[row.active], "CreateDate": from_milliseconds(row.created)}
     return ({"UserName": owner.name} if owner else {}) | shape
 
 
@@ -91,5 +91,5 @@ def get_access_key_last_used(call: Call, p: Params) -> Result:
         raise NoSuchEntity(f"The Access Key with id {p['AccessKeyId']} cannot be found.")
     used: Result = {"ServiceName": row.last_used_service or "N/A", "Region": row.last_used_region or "N/A"}
     if row.last_used is not None:
-        used["LastUsedDate"] = to_datetime(row.last_used)
+        used["LastUsedDate"] = from_milliseconds(row.last_used)
     return ({"UserName": row.name} if row.name else {}) | {"AccessKeyLastUsed": used}

@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from iam.arn import iam_arn, root_arn
 from iam.call import Call, Params, Result
+from iam.clock import from_milliseconds, to_milliseconds
 from iam.credentials import failed_attempts, totp
 from iam.credentials.person_id import delete_recovery_codes, iam_person_id
 from iam.errors import (
@@ -38,8 +39,6 @@ from iam.operations.times_and_tags import (
     request_tag_keys,
     resource_tag_keys,
     tags_of,
-    to_datetime,
-    to_milliseconds,
 )
 from iam.operations.users import on_user_or_caller, user_or_caller, user_shape
 from iam.principal import PrincipalKind
@@ -273,7 +272,7 @@ def list_mfa_devices(call: Call, p: Params) -> Result:
 
 
 def _assigned_shape(user_name: str, serial: str, since: int) -> Result:
-    return {"UserName": user_name, "SerialNumber": serial, "EnableDate": to_datetime(since)}
+    return {"UserName": user_name, "SerialNumber": serial, "EnableDate": from_milliseconds(since)}
 
 
 def list_virtual_mfa_devices(call: Call, p: Params) -> Result:
@@ -300,7 +299,7 @@ def get_mfa_device(call: Call, p: Params) -> Result:
 def _shape(call: Call, row: Entity) -> Result:
     shape: Result = {"SerialNumber": row.serial}
     if row.enabled is not None:
-        shape |= {"EnableDate": to_datetime(row.enabled), "User": _root(call)}
+        shape |= {"EnableDate": from_milliseconds(row.enabled), "User": _root(call)}
     if row.user_id is not None:
         shape["User"] = user_shape(call.tx.execute(select(user).where(user.c.id == row.user_id)).one())
     return shape
@@ -308,7 +307,7 @@ def _shape(call: Call, row: Entity) -> Result:
 
 def _root(call: Call) -> Result:
     created = call.tx.scalar(select(account.c.created).where(account.c.id == call.account_id)) or 0
-    return {"UserId": call.account_id, "Arn": root_arn(call.account_id), "CreateDate": to_datetime(created)}
+    return {"UserId": call.account_id, "Arn": root_arn(call.account_id), "CreateDate": from_milliseconds(created)}
 
 
 # --- tags ---------------------------------------------------------------------------------------------------------

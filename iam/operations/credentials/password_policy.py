@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select, update
 
 from iam.arn import Random
 from iam.call import Call, Params, Result
+from iam.clock import DAY
 from iam.errors import NoSuchEntity, PasswordPolicyViolation
 from iam.store.schema import account
 
@@ -23,7 +24,6 @@ _CLASSES = {
     "number": re.compile(r"[0-9]"),
     "symbol": re.compile(r"[!@#$%^&*()_+\-=\[\]{}|']"),
 }
-_DAY = 24 * 60 * 60 * 1000
 _DEFAULT_MINIMUM, _DEFAULT_CLASSES = 8, 3
 # People put a year and a sign behind a common word: so much is cut off before the word is looked up.
 _TAIL = re.compile(r"[^a-z]{1,5}$")
@@ -49,7 +49,7 @@ class PasswordPolicy:
 
     def expires(self, changed: int) -> int | None:
         """Return when a password set at ``changed`` expires, both in milliseconds, or None where it never does."""
-        return changed + self.MaxPasswordAge * _DAY if self.MaxPasswordAge else None
+        return changed + self.MaxPasswordAge * DAY if self.MaxPasswordAge else None
 
     def weakness(self, password: str) -> str:
         """Return what the password lacks, or an empty text."""

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from iam.arn import Random, iam_arn
 from iam.call import Call, Params, Result
+from iam.clock import from_milliseconds, to_milliseconds
 from iam.credentials import failed_attempts
 from iam.errors import (
     AccessDenied,
@@ -25,7 +26,6 @@ from iam.errors import (
 from iam.operations.credentials.password_policy import policy_of, require_strong
 from iam.operations.named_entities import USER, Entity, find_named
 from iam.operations.required_permission import RequiredPermission
-from iam.operations.times_and_tags import to_datetime, to_milliseconds
 from iam.operations.users import on_user_or_caller, user_or_caller
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
@@ -260,7 +260,7 @@ def _names(call: Call, user_name: str) -> tuple[str | None, ...]:
 def _shape(user_name: str, created: int, *, reset_required: object) -> Result:
     return {
         "UserName": user_name,
-        "CreateDate": to_datetime(created),
+        "CreateDate": from_milliseconds(created),
         "PasswordResetRequired": bool(reset_required),
     }
 

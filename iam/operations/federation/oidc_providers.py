@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from iam.arn import OIDC_PROVIDER, iam_arn, name_from_arn, unique_id
 from iam.call import Call, Params, Result
+from iam.clock import from_milliseconds, to_milliseconds
 from iam.errors import (
     EntityAlreadyExists,
     InvalidInput,
@@ -28,8 +29,6 @@ from iam.operations.times_and_tags import (
     request_tag_keys,
     resource_tag_keys,
     tags_of,
-    to_datetime,
-    to_milliseconds,
 )
 from iam.store.schema import oidc_provider, sign_in_client
 
@@ -107,7 +106,7 @@ def get_oidc_provider(call: Call, p: Params) -> Result:
         "Url": found.url,
         "ClientIDList": json.loads(found.client_ids),
         "ThumbprintList": json.loads(found.thumbprints),
-        "CreateDate": to_datetime(found.created),
+        "CreateDate": from_milliseconds(found.created),
         "Tags": tags_of(call.tx, found.id),
     }
 

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Row, select, update
 
 from iam.call import Call, Params, Result
+from iam.clock import to_milliseconds
 from iam.errors import FeatureDisabled, FeatureEnabled
 from iam.operations.required_permission import RequiredPermission
-from iam.operations.times_and_tags import to_milliseconds
 from iam.store.schema import outbound_issuer
 
 _COLUMNS = outbound_issuer.c

@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from iam.arn import SAML_KEY, SAML_PROVIDER, iam_arn, name_from_arn, unique_id
 from iam.call import Call, Params, Result
+from iam.clock import from_milliseconds, to_milliseconds
 from iam.errors import (
     EntityAlreadyExists,
     InvalidInput,
@@ -34,8 +35,6 @@ from iam.operations.times_and_tags import (
     request_tag_keys,
     resource_tag_keys,
     tags_of,
-    to_datetime,
-    to_milliseconds,
 )
 from iam.saml.metadata import IdpMetadata, InvalidMetadata, read_metadata
 from iam.store.schema import saml_private_key, saml_provider
@@ -120,7 +119,9 @@ def get_saml_provider(call: Call, p: Params) -> Result:
         "SAMLMetadataDocument": found.metadata,
         **_dates(found),
         "Tags": tags_of(call.tx, found.id),
-        "PrivateKeyList": [{"KeyId": one.id, "Timestamp": to_datetime(one.created)} for one in _keys(call, found.id)],
+        "PrivateKeyList": [
+            {"KeyId": one.id, "Timestamp": from_milliseconds(one.created)} for one in _keys(call, found.id)
+        ],
     }
     return answer | ({"AssertionEncryptionMode": found.encryption} if found.encryption else {})
 
@@ -207,10 +208,10 @@ def _find_or_none(call: Call, text: str) -> Provider | None:
 
 def _dates(row: Provider) -> Result:
     """Return when a provider was made, and until when its metadata says that it is valid."""
-    created = to_datetime(row.created)
+    created = from_milliseconds(row.created)
     return {
         "CreateDate": created,
-        "ValidUntil": to_datetime(row.valid_until) if row.valid_until else created + _CENTURY,
+        "ValidUntil": from_milliseconds(row.valid_until) if row.valid_until else created + _CENTURY,
     }
 
 

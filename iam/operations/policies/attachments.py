@@ -9,6 +9,7 @@ from sqlalchemy import delete, false, insert, select
 
 from iam.arn import parse_arn
 from iam.call import Call, Params, Result
+from iam.clock import to_milliseconds
 from iam.errors import LimitExceeded, NoSuchEntity
 from iam.limits import Limits
 from iam.operations.named_entities import (
@@ -23,7 +24,6 @@ from iam.operations.named_entities import (
     permission_on_policies_of,
 )
 from iam.operations.policies.managed import exists
-from iam.operations.times_and_tags import to_milliseconds
 from iam.store.schema import attachment
 
 _Run = Callable[[Call, Params], Result]

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from iam.arn import POLICY, iam_arn, parse_arn, unique_id
 from iam.call import Call, Params, Result
+from iam.clock import from_milliseconds, to_milliseconds
 from iam.errors import (
     DeleteConflict,
     EntityAlreadyExists,
@@ -28,8 +29,6 @@ from iam.operations.times_and_tags import (
     request_tag_keys,
     resource_tag_keys,
     tags_of,
-    to_datetime,
-    to_milliseconds,
 )
 from iam.policy.document import VERSION_WITH_VARIABLES, Policy, PolicyKind, size
 from iam.policy.managed import ManagedPolicy
@@ -132,8 +131,8 @@ def _own_shape(row: Entity, uses: _Uses) -> Result:
         "Path": row.path,
         "DefaultVersionId": f"v{row.default_version}",
         **uses.members(row.arn),
-        "CreateDate": to_datetime(row.created),
-        "UpdateDate": to_datetime(row.updated),
+        "CreateDate": from_milliseconds(row.created),
+        "UpdateDate": from_milliseconds(row.updated),
     }
 
 
@@ -269,7 +268,7 @@ def _version_shape(row: Entity, version: Entity) -> Result:
     return {
         "VersionId": f"v{version.version}",
         "IsDefaultVersion": version.version == row.default_version,
-        "CreateDate": to_datetime(version.created),
+        "CreateDate": from_milliseconds(version.created),
     }
 
 

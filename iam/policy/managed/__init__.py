@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from iam.arn import POLICY, iam_arn, unique_id
+from iam.clock import parse_iso8601
 from iam.policy.document import Policy, PolicyKind
 
 
@@ -58,6 +59,6 @@ def _managed(text: str) -> ManagedPolicy:
         description=found["description"],
         version=found["version"],
         policy_id=unique_id(POLICY, lambda length: digest[:length]),
-        created=datetime.fromisoformat(found["created"]),
+        created=parse_iso8601(found["created"]),
         document=found["document"],
     )
