@@ -85,7 +85,7 @@ class House:
             one.close()
 
     def records(self, *names: str) -> list[dict]:
-        found = audit_log.records(self.installation.settings.audit_dir, 10_000)
+        found = audit_log.read_last_records(self.installation.settings.audit_dir, 10_000)
         return [one for one in found if not names or one["eventName"] in names]
 
     def files(self) -> bytes:

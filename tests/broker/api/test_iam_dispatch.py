@@ -403,7 +403,7 @@ def rows(installation: Installation) -> list[dict]:
 
 
 def lines(installation: Installation) -> list[dict]:
-    return audit_log.records(installation.settings.audit_dir, 10_000)
+    return audit_log.read_last_records(installation.settings.audit_dir, 10_000)
 
 
 def recorded(installation: Installation, answer: Answer) -> dict:

@@ -65,7 +65,7 @@ def test_a_reset_leaves_nothing_and_is_on_record(installation):
         assert factors.recovery_codes_left(tx, PAT) == 0
     (record,) = [
         one
-        for one in audit_log.records(installation.settings.audit_dir, 100)
+        for one in audit_log.read_last_records(installation.settings.audit_dir, 100)
         if one["eventName"] == "ResetSecondFactors"
     ]
     assert record["requestParameters"] == {"person": PAT, "factors": [made.id]}
@@ -78,7 +78,7 @@ def test_users_and_roots_go_by_their_arns(installation, admin):
         app(installation, person)
         assert [one["person"] for one in facts(installation, "list", "--person", arn)] == [person]
         assert facts(installation, "reset", "--person", arn)["person"] == person
-    records = audit_log.records(installation.settings.audit_dir, 100)
+    records = audit_log.read_last_records(installation.settings.audit_dir, 100)
     accounts = {one["recipientAccountId"] for one in records if one["eventName"] == "ResetSecondFactors"}
     assert accounts == {admin.account_id}
 

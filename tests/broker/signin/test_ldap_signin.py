@@ -55,7 +55,7 @@ class Desk:
         return self.installation.call(ACTION, None, peer=peer, LDAPUsername=username, LDAPPassword=password, **more)
 
     def records(self, request_id: str | None = None) -> list[dict]:
-        found = audit_log.records(self.installation.settings.audit_dir, 1000)
+        found = audit_log.read_last_records(self.installation.settings.audit_dir, 1000)
         return [one for one in found if request_id in (None, one["requestID"])]
 
 

@@ -449,7 +449,7 @@ def test_2_000_sessions_of_one_account_are_listed_searched_and_ended_within_a_se
     for number in range(2000):
         name = f"{number:032x}"
         arn, person = f"arn:aws:sts::{HOME}:assumed-role/r/p{number % 40}", f"ldap-provider/corp|p{number % 40}"
-        sessions.record(LiveSession(name, HOME, arn, person, "AROAEXAMPLE", f"ASIA{number:016}", now,
+        sessions.add(LiveSession(name, HOME, arn, person, "AROAEXAMPLE", f"ASIA{number:016}", now,
                                     now + 3_600_000 + number, "192.0.2.1", "AssumeRole", "x" * 100))  # fmt: skip
     sessions.flush()
     for path, found in (("/admin/sessions", 2000), ("/admin/sessions?q=p7", 50), ("/admin/sessions?page=11", 2000)):
