@@ -21,6 +21,7 @@ from broker.api.model import Api, OperationModel
 from broker.api.request_state import RequestState
 from broker.audit import record as audit_record
 from broker.audit.log import AuditLog
+from broker.audit.transaction import store_record
 from broker.sessions.key_usage import AccessKeyUsage
 from broker.signin.ldap import LdapSignIn
 from broker.signin.saml import SamlSignIn
@@ -340,7 +341,7 @@ class Gate:
                 self._authorise(tx, state, model, operation)
                 result = state.result = operation.run(self._iam_call(tx, state), state.params)
                 record = audit_record.request_record(state)
-                audit_record.store_record(tx, record, state)
+                store_record(tx, record)
         except WrongPassword as wrong:
             # The change is rolled back, the failed attempt is not forgotten.
             with self.store.write(bump_revision=False) as tx:

@@ -1,37 +1,36 @@
-"""The audit record of one decision, in the shape of CloudTrail; no secret is ever in it.
+"""Audit records of API requests and of pages, in the shape of CloudTrail; no secret is ever in one.
 
 Source: CloudTrail User Guide, "CloudTrail record contents" and "CloudTrail userIdentity element". What CloudTrail has
-no member for stands under ``additionalEventData``.
+no member for is under ``additionalEventData``.
 """
 
 import json
-from typing import Any, NamedTuple
-
-from sqlalchemy import Connection, insert
+from typing import Any, Final, NamedTuple
 
 from broker.api.constraints import SECRET_PARAMETERS
 from broker.api.request_state import RequestState
 from broker.api.shape import Shape
+from broker.audit import envelope
+from broker.audit.envelope import Event, Origin, Record
 from iam.arn import ACCOUNT_ID, parse_arn, root_arn
-from iam.clock import iso8601, to_milliseconds
-from iam.errors import ServiceError
+from iam.clock import iso8601
+from iam.errors import IDPRejectedClaim, ServiceError
 from iam.policy.decide import Decision
 from iam.policy.explain import missing_grant_json
-from iam.store.schema import audit_record
 from sts.callers import Caller
 from sts.federation.saml import name_qualifier
 from sts.identity import IamIdentity, Identity, Refusal, SamlIdentity, WebIdentity
 from sts.mint import SessionKind
 
-Record = dict[str, Any]
-Value = Any  # whatever type a shape says
+Value = Any  # of the type that its shape says
 
-_VERSION = "1.11"
+DIRECTORY_SIGN_IN: Final = "DirectorySignIn"
+_SIGN_IN_SOURCE: Final = "signin.fedgate"
 _NOBODY = {"type": "Unknown"}
-_LONGEST = 2048
+_LONGEST = 2048  # characters of a text that a client chose
 _MOST_FINDINGS = 20  # about a policy that a request writes
-_LARGEST = 100 * 1024  # CloudTrail User Guide, "CloudTrail record contents": requestParameters
-_LARGEST_UNAUTHENTICATED = 2048
+_LARGEST = 100 * 1024  # bytes; CloudTrail User Guide, "CloudTrail record contents": requestParameters
+_LARGEST_UNAUTHENTICATED = 2048  # bytes: strangers must not fill the disk with refused requests
 # CloudTrail User Guide, "AWS Management Console sign-in events": a name that nobody has may be a password.
 _HIDDEN = "HIDDEN_DUE_TO_SECURITY_REASONS"
 _RECORDED_ELEMENTS = (
@@ -50,9 +49,10 @@ _RECORDED_ELEMENTS = (
 
 
 class ClaimedPrincipal(NamedTuple):
-    """The user or owner whom somebody says to be: ``kind`` is IAMUser or Root, the rest is empty for nobody's name.
+    """The user or root user that a sign-in names, before any proof; ``kind`` is IAMUser or Root.
 
-    What nobody is called may be a password, so it is never told.
+    The other fields are empty where no such user exists. The name that was typed is then not kept: it may be a
+    password, typed into the wrong field.
     """
 
     kind: str
@@ -65,120 +65,114 @@ class ClaimedPrincipal(NamedTuple):
 def request_record(state: RequestState, error: ServiceError | None = None) -> Record:
     """Return the record of a request that was answered, or refused with this error."""
     model = state.model
-    entry = _base_record(
-        state, f"{model.service if model else 'sts'}.amazonaws.com", model.name if model else "Unknown"
+    event = Event(
+        name=model.name if model else "Unknown",
+        source=f"{model.service if model else 'sts'}.amazonaws.com",
+        type=envelope.API_CALL,
+        account_id=_account(state),
+        user_identity=_user_identity(state),
+        parameters=_parameters(state) if error is None else _parameters_within_limit(state),
+        response=_response_elements(state),
     )
-    entry["userIdentity"] = _user_identity(state)
-    entry["requestParameters"] = _parameters(state) if error is None else _parameters_within_limit(state)
-    entry["responseElements"] = _response_elements(state)
-    if error is not None:
-        entry["errorCode"], entry["errorMessage"] = error.code, error.message[:_LONGEST]
-    more = _additional(state, error)
-    if more:
-        entry["additionalEventData"] = more
-    return entry
+    return _record_of_request(state, event) | _error_members(error) | _additional_event_data(state, error)
 
 
 def directory_sign_in_record(
     state: RequestState, directory: str, username: str, *, refusal: Refusal | None = None
 ) -> Record:
-    """Return the record of what the directory said: the first step of a sign-in, with the request id of the second."""
-    entry = _base_record(state, "signin.fedgate", "DirectorySignIn")
-    entry["userIdentity"] = directory_user_identity(directory, username, refusal)
-    entry["requestParameters"] = {"directory": directory}
-    entry["responseElements"] = {"DirectorySignIn": "Failure" if refusal else "Success"}
-    if refusal is not None:
-        entry["errorCode"] = "IDPRejectedClaim"
-        entry["additionalEventData"] = {"reason": refusal.reason, "detail": refusal.detail[:_LONGEST]}
-    elif state.identity is not None:
-        entry["userIdentity"]["principalId"] = state.identity.subject
-    return entry
+    """Return the record of a directory's answer: the first step of a sign-in, with the request id of the second."""
+    user_identity = directory_user_identity(directory, username, refusal)
+    if refusal is None and state.identity is not None:
+        user_identity["principalId"] = state.identity.subject
+    event = Event(
+        name=DIRECTORY_SIGN_IN,
+        source=_SIGN_IN_SOURCE,
+        type=envelope.API_CALL,
+        account_id=_account(state),
+        user_identity=user_identity,
+        parameters={"directory": directory},
+        response={DIRECTORY_SIGN_IN: "Failure" if refusal else "Success"},
+    )
+    return _record_of_request(state, event) | _refusal_members(refusal)
+
+
+def _refusal_members(refusal: Refusal | None) -> Record:
+    if refusal is None:
+        return {}
+    return {
+        "errorCode": IDPRejectedClaim.code,
+        "additionalEventData": {"reason": refusal.reason, "detail": refusal.detail[:_LONGEST]},
+    }
 
 
 def directory_user_identity(directory: str, username: str, refusal: Refusal | None = None) -> Record:
-    """Return the userIdentity of somebody by the name that was typed, unless the directory knows no such name."""
-    shown = _HIDDEN if refusal is not None and refusal.reason == "unknown user" else username[:_LONGEST]
-    return {"type": "DirectoryUser", "userName": shown, "identityProvider": directory}
+    """Return the userIdentity for a directory's user by the name that was typed, hidden where no such user exists."""
+    user_name = _HIDDEN if refusal is not None and refusal.reason == "unknown user" else username[:_LONGEST]
+    return {"type": "DirectoryUser", "userName": user_name, "identityProvider": directory}
 
 
 def console_user_identity(login_target: ClaimedPrincipal) -> Record:
-    """Return the userIdentity of somebody who said to be a user or an owner, and has not proved it."""
-    known = {"principalId": login_target.subject, "accountId": login_target.account_id, "arn": login_target.arn}
-    told = {name: value for name, value in known.items() if value}
+    """Return the userIdentity for the user or root user that a sign-in names, before any proof."""
+    members = {"principalId": login_target.subject, "accountId": login_target.account_id, "arn": login_target.arn}
+    known = {name: value for name, value in members.items() if value}
     if login_target.kind == "Root" and login_target.subject:
-        return {"type": login_target.kind, **told, "accessKeyId": ""}
-    return {"type": login_target.kind, **told, "accessKeyId": "", "userName": login_target.name or _HIDDEN}
+        return {"type": login_target.kind, **known, "accessKeyId": ""}
+    return {"type": login_target.kind, **known, "accessKeyId": "", "userName": login_target.name or _HIDDEN}
 
 
 def console_login_record(
-    state: RequestState, account_id: str, who: Record, told: Record, *, error: ServiceError | None = None
+    state: RequestState,
+    account_id: str,
+    user_identity: Record,
+    additional: Record,
+    *,
+    error: ServiceError | None = None,
 ) -> Record:
-    """Return the record of a sign-in of a user or an owner, as CloudTrail writes it ("Console sign-in events")."""
-    entry = console_event_record(state, "ConsoleLogin", account_id or None, {}, error=error, who=who)
-    entry["requestParameters"] = None
-    entry["additionalEventData"] = told | entry.get("additionalEventData", {})
-    return entry
+    """Return the record of a sign-in of a user or a root user, as CloudTrail writes it ("Console sign-in events")."""
+    record = console_event_record(
+        state, "ConsoleLogin", account_id or None, None, error=error, user_identity=user_identity
+    )
+    return record | {"additionalEventData": additional | record.get("additionalEventData", {})}
 
 
 def console_event_record(
     state: RequestState,
     name: str,
     account_id: str | None,
-    told: Record,
+    parameters: Record | None,
     *,
     error: ServiceError | None = None,
-    who: Record | None = None,
+    user_identity: Record | None = None,
 ) -> Record:
-    """Return the record of what happened on a page: a sign-in or sign-out, by whom, or why not.
+    """Return the record of what a page did, or refused with this error.
 
-    ``who`` is the userIdentity of somebody who is not proved.
+    ``user_identity`` is given where nobody has proved an identity: whom the request claims to come from.
     """
-    entry = _base_record(state, "signin.fedgate", name)
-    entry |= {"readOnly": False, "eventType": "AwsConsoleSignIn", "recipientAccountId": account_id}
-    entry["userIdentity"] = who or _user_identity(state)
-    entry["requestParameters"] = told
-    entry["responseElements"] = {name: "Failure" if error else "Success"}
-    more = _additional(state, error)
-    if error is not None:
-        entry["errorCode"], entry["errorMessage"] = error.code, error.message[:_LONGEST]
-    if more:
-        entry["additionalEventData"] = more
-    return entry
+    event = Event(
+        name=name,
+        source=_SIGN_IN_SOURCE,
+        type=envelope.CONSOLE_SIGN_IN,
+        account_id=account_id,
+        user_identity=user_identity or _user_identity(state),
+        parameters=parameters,
+        response={name: "Failure" if error else "Success"},
+    )
+    return _record_of_request(state, event) | _error_members(error) | _additional_event_data(state, error)
 
 
-def store_record(tx: Connection, entry: Record, state: RequestState) -> None:
-    """Write the record of a change into the transaction of the change: neither is ever there without the other."""
-    row = {
-        "event_id": entry["eventID"],
-        "at": to_milliseconds(state.now),
-        "account_id": entry["recipientAccountId"] or "",  # of a person of a directory, who is of no account
-        "record": json.dumps(entry, separators=(",", ":")),
-    }
-    tx.execute(insert(audit_record).values(**row))
-
-
-def _base_record(state: RequestState, source: str, name: str) -> Record:
+def _record_of_request(state: RequestState, event: Event) -> Record:
     request = state.request
-    return {
-        "eventVersion": _VERSION,
-        "userIdentity": _NOBODY,
-        "eventTime": iso8601(state.now),
-        "at": to_milliseconds(state.now),
-        "eventSource": source,
-        "eventName": name,
-        "awsRegion": state.region or "us-east-1",
-        "sourceIPAddress": request.source_ip,
-        "userAgent": (request.header("user-agent") or "")[:_LONGEST],
-        "requestParameters": None,
-        "responseElements": None,
-        "requestID": state.id,
-        "eventID": state.new_id(),
-        "readOnly": name.startswith(("Get", "List", "Simulate", "Decode")),
-        "eventType": "AwsApiCall",
-        "managementEvent": True,
-        "recipientAccountId": _account(state),
-        "eventCategory": "Management",
-    }
+    origin = Origin(
+        source_ip=request.source_ip,
+        user_agent=(request.header("user-agent") or "")[:_LONGEST],
+        region=state.region or envelope.DEFAULT_REGION,
+        request_id=state.id,
+    )
+    return envelope.build_record(event, origin, now=state.now, event_id=state.new_id())
+
+
+def _error_members(error: ServiceError | None) -> Record:
+    return {} if error is None else {"errorCode": error.code, "errorMessage": error.message[:_LONGEST]}
 
 
 def _account(state: RequestState) -> str | None:
@@ -229,7 +223,7 @@ def _federated_identity(identity: Identity) -> Record:
         "principalId": f"{identity.provider}:{identity.subject}",
         "userName": identity.name,
         "identityProvider": identity.provider,
-        # As `fedgate sessions revoke --person` wants it.
+        # The form that `fedgate sessions revoke --person` takes.
         "sessionContext": {"person": f"{identity.provider}|{identity.subject}"},
     }
 
@@ -276,7 +270,7 @@ def _parameters(state: RequestState) -> Record | None:
 
 
 def _parameters_within_limit(state: RequestState) -> Record | None:
-    """Return parameters that were refused, or only their size: strangers send 10 MB as easily as a line."""
+    """Return the parameters of a refused request, or only their size: anybody can send 10 MB."""
     parameters = _parameters(state)
     size = len(json.dumps(parameters))
     known = state.caller is not None or state.identity is not None
@@ -288,7 +282,7 @@ def _parameters_within_limit(state: RequestState) -> Record | None:
 
 
 def _without_secrets(shape: Shape, value: dict[str, Any]) -> Record:
-    """Return a structure without its secrets, names as CloudTrail writes them: the first letter small."""
+    """Return a structure without its secrets; names begin with a lower-case letter, as in CloudTrail."""
     return {
         name[0].lower() + name[1:]: _value(member, value[name])
         for name, member in shape.members.items()
@@ -307,44 +301,56 @@ def _value(shape: Shape, value: Value) -> Value:
 
 
 def _response_elements(state: RequestState) -> Record | None:
-    """Return what the answer may tell an auditor: who was made, and of credentials only the key id and the expiry."""
+    """Return the members of the answer that may be recorded; of credentials, only the key id and the expiry."""
     result = state.result
     if not result:
         return None
-    told: Record = {name[0].lower() + name[1:]: result[name] for name in _RECORDED_ELEMENTS if name in result}
+    elements: Record = {name[0].lower() + name[1:]: result[name] for name in _RECORDED_ELEMENTS if name in result}
     credentials = result.get("Credentials")
     if credentials:
-        told["credentials"] = {
+        elements["credentials"] = {
             "accessKeyId": credentials["AccessKeyId"],
             "expiration": iso8601(credentials["Expiration"]),
         }
     key = result.get("AccessKey")
     if key:
-        told["accessKey"] = {
+        elements["accessKey"] = {
             "accessKeyId": key["AccessKeyId"],
             "userName": key.get("UserName"),
             "status": key["Status"],
         }
-    return told or None
+    return elements or None
 
 
-def _additional(state: RequestState, error: ServiceError | None) -> Record:
-    more: Record = {}
+def _additional_event_data(state: RequestState, error: ServiceError | None) -> Record:
+    """Return the member for what CloudTrail has no member for, or nothing where there is nothing to say."""
+    more = _facts_of_request(state) | _facts_of_refusal(state, error)
+    return {"additionalEventData": more} if more else {}
+
+
+def _facts_of_request(state: RequestState) -> Record:
+    facts: Record = {}
     if state.request.client:
-        more["client"] = state.request.client
-    if state.decisions and (error is not None or len(state.decisions) > 1):
-        more["decisions"] = [_decision(one) for one in state.decisions]
+        facts["client"] = state.request.client
     if isinstance(state.identity, SamlIdentity):
-        more["assertion"] = state.identity.assertion
+        facts["assertion"] = state.identity.assertion
     if state.findings:
-        more["policyFindings"] = [str(one) for one in state.findings[:_MOST_FINDINGS]]
+        facts["policyFindings"] = [str(finding) for finding in state.findings[:_MOST_FINDINGS]]
         left_out = len(state.findings) - _MOST_FINDINGS
-        more["policyFindings"] += [f"and {left_out} more"] if left_out > 0 else []
+        facts["policyFindings"] += [f"and {left_out} more"] if left_out > 0 else []
+    return facts
+
+
+def _facts_of_refusal(state: RequestState, error: ServiceError | None) -> Record:
+    """Return the decisions, what is missing to be allowed, and the reason that the caller did not get."""
+    facts: Record = {}
+    if state.decisions and (error is not None or len(state.decisions) > 1):
+        facts["decisions"] = [_decision(decision) for decision in state.decisions]
     if state.denial is not None and state.denial.missing_grants:
-        more["missing"] = [missing_grant_json(one) for one in state.denial.missing_grants]
+        facts["missing"] = [missing_grant_json(grant) for grant in state.denial.missing_grants]
     if error is not None and error.log != error.message:
-        more["reason"] = error.log[:_LONGEST]
-    return more
+        facts["reason"] = error.log[:_LONGEST]
+    return facts
 
 
 def _decision(decision: Decision) -> Record:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from redis.exceptions import RedisError
 
 from broker.audit import record as audit_record
+from broker.audit.transaction import store_record
 from broker.sessions.browser import BrowserSession
 from broker.web.core.site import Site
 from iam.accounts import list_accounts
@@ -95,7 +96,7 @@ class SessionRevocation:
         )
         with site.store.write() as tx:
             revoke(tx, revocation.kind, revocation.subject, self._now_ms, self._now_ms)
-            audit_record.store_record(tx, entry, site.request_state)
+            store_record(tx, entry)
         site.gate.audit.append(entry)
         self._forget([one for one in live if revocation.covers(one)])
 

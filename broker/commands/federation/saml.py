@@ -12,7 +12,8 @@ import click
 from sqlalchemy import Connection, Row, select, update
 
 from broker.audit.log import AuditLog
-from broker.commands.operator_audit import OperatorChange, audited_change
+from broker.audit.operator import OperatorChange
+from broker.commands.operator_audit import audited_change
 from broker.commands.options import installation_options, load_settings, read_text
 from broker.commands.output import escape_unprintable, format_time, json_option, print_fields, print_json, print_table
 from broker.config.settings import Settings

@@ -12,8 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
+from broker.audit import operator
+from broker.audit.envelope import Record
 from broker.audit.log import AuditLog
-from broker.audit.operator import operator_record, store_record
+from broker.audit.transaction import store_record
 from broker.runtime.fetch import Fetcher, FetchError
 from iam.arn import Random, iam_arn
 from iam.clock import iso_date, to_milliseconds
@@ -139,11 +141,17 @@ class MetadataRefresh:
         if kept and record is not None:
             self.audit.append(record)
 
-    def _record(self, row: Row[Any], arn: str, found: IdpMetadata) -> dict[str, Any]:
+    def _record(self, row: Row[Any], arn: str, found: IdpMetadata) -> Record:
         certificates = [one.fingerprint for one in found.certificates]
-        told = {"sAMLProviderArn": arn, "from": row.metadata_url, "certificates": certificates}
-        by = "fedgate", "background"
-        return operator_record("RefreshSAMLMetadata", row.account_id, told, by=by, now=self.now(), random=self.random)
+        parameters = {"sAMLProviderArn": arn, "from": row.metadata_url, "certificates": certificates}
+        return operator.operator_record(
+            "RefreshSAMLMetadata",
+            row.account_id,
+            parameters,
+            actor=operator.BACKGROUND,
+            now=self.now(),
+            random=self.random,
+        )
 
     def _warn(self) -> None:
         """Log what ends within thirty days, once a day and once for all workers."""

@@ -167,7 +167,7 @@ class Passwords:
             account_id or None,
             change_request.owner.audit_details,
             error=refused.error,
-            who=refused.who,
+            user_identity=refused.who,
         )
         site.gate.audit.append(entry)
         site.request_state.refusal_recorded = True

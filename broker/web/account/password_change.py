@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from broker.audit import console_login
 from broker.audit import record as audit_record
+from broker.audit.transaction import store_record
 from broker.providers.ldap.passwords import PasswordChangeResult, PasswordChangeStatus
 from broker.providers.ldap.provider import LdapProvider
 from broker.runtime.thread_pool import run_in_thread_pool
@@ -96,7 +97,7 @@ class DirectoryPasswords:
                 told, IDPRejectedClaim(told.text, log=f"{outcome.change.value}: {outcome.detail}"), who
             )
         site.gate.audit.append(
-            audit_record.console_event_record(site.request_state, EVENT, None, owner.audit_details, who=who)
+            audit_record.console_event_record(site.request_state, EVENT, None, owner.audit_details, user_identity=who)
         )
         try:
             found = self.ldap.sign_in(site.request_state, owner.directory, provider, owner.username, change_request.new)
@@ -183,7 +184,7 @@ class AccountPasswords:
         with site.store.write() as tx:
             if not password_change.write(tx, present, new, state.now):
                 raise PasswordNotChanged(wrong_old_password_message(), _CHANGED_MEANWHILE)
-            audit_record.store_record(tx, entry, state)
+            store_record(tx, entry)
         site.gate.audit.append(entry)
 
     def _current_password(self, identity: IamIdentity) -> CurrentPassword | None:
