@@ -34,6 +34,7 @@ from broker.runtime.fetch import Fetcher
 from broker.sessions.browser import BrowserSessions
 from broker.sessions.key_usage import AccessKeyUsage
 from broker.sessions.refresh import DirectoryRefresh
+from broker.sessions.revocation import SessionListing, SessionRevocation
 from broker.sessions.validity import SessionValidity
 from broker.signin.ldap import LdapSignIn
 from broker.signin.saml import SamlSignIn
@@ -229,6 +230,12 @@ def open_live_sessions(redis_url: str) -> LiveSessions:
     return LiveSessions(open_redis(redis_url), monotonic=time.monotonic, pause=time.sleep, spawn=_in_background)
 
 
+def open_browser_sessions(settings: Settings, *, now: Callable[[], datetime] = now) -> BrowserSessions:
+    """Return the browser sessions in an installation's Redis."""
+    idle, lifetime = timedelta(seconds=settings.pages_idle), timedelta(seconds=settings.pages_lifetime)
+    return BrowserSessions(open_redis(settings.redis_url), now, random, idle, lifetime)
+
+
 def _in_background(work: Callable[[], None]) -> None:
     threading.Thread(target=work, daemon=True).start()
 
@@ -371,7 +378,7 @@ def _build_web_identity_sign_in(settings: Settings, storage: Storage, providers:
 def _build_site(
     settings: Settings, storage: Storage, providers: Providers, api: Api, now: Callable[[], datetime]
 ) -> Site:
-    sessions = _open_browser_sessions(settings, now)
+    sessions = open_browser_sessions(settings, now=now)
     validity = SessionValidity(storage.store, providers.directories)
     refresh = DirectoryRefresh(sessions, providers.directories, timedelta(seconds=settings.pages_recheck))
     requests = RequestStates(api.gate, api.trusted_proxies)
@@ -405,11 +412,6 @@ def _build_site(
     )
 
 
-def _open_browser_sessions(settings: Settings, now: Callable[[], datetime]) -> BrowserSessions:
-    idle, lifetime = timedelta(seconds=settings.pages_idle), timedelta(seconds=settings.pages_lifetime)
-    return BrowserSessions(open_redis(settings.redis_url), now, random, idle, lifetime)
-
-
 def build_appearance(settings: Settings) -> Appearance:
     """Return how the pages look."""
     return Appearance(
@@ -424,7 +426,7 @@ def build_appearance(settings: Settings) -> Appearance:
 
 
 def _build_pages(settings: Settings, storage: Storage, providers: Providers, site: Site) -> Pages:
-    access = AdminAccess(site=site)
+    access, revocation = AdminAccess(site=site), _build_revocation(storage, site)
     completion = LoginCompletion(site=site, providers_requiring_mfa=frozenset(settings.pages_second_factor))
     forms = Forms(site=site, vault=storage.vault, pause=time.sleep)
     roles = RolePages(
@@ -440,10 +442,10 @@ def _build_pages(settings: Settings, storage: Storage, providers: Providers, sit
                 site=site, completion=completion, forms=forms, ldap=site.gate.ldap, accounts=login.accounts
             ),
             security=SecurityPage(site=site, completion=completion, admin_access=access),
-            sessions=OwnSessions(site=site, admin_access=access),
+            sessions=OwnSessions(site=site, admin_access=access, revocation=revocation),
         ),
         roles=roles,
-        administration=_build_administration_pages(settings, providers, access),
+        administration=_build_administration_pages(settings, providers, access, revocation),
     )
 
 
@@ -521,7 +523,20 @@ def _build_sealed_fields(storage: Storage, kind: str, lifetime: timedelta) -> Se
     return SealedFields(kind=kind, lifetime=lifetime, vault=storage.vault, single_use=storage.single_use, random=random)
 
 
-def _build_administration_pages(settings: Settings, providers: Providers, access: AdminAccess) -> AdministrationPages:
+def _build_revocation(storage: Storage, site: Site) -> SessionRevocation:
+    listing = SessionListing(store=storage.store, live_sessions=storage.live_sessions, now=site.gate.now)
+    return SessionRevocation(
+        store=storage.store,
+        listing=listing,
+        browser_sessions=site.sessions,
+        audit=storage.audit,
+        now=site.gate.now,
+    )
+
+
+def _build_administration_pages(
+    settings: Settings, providers: Providers, access: AdminAccess, revocation: SessionRevocation
+) -> AdministrationPages:
     return AdministrationPages(
         accounts=AdminPages(
             site=access.site,
@@ -530,7 +545,7 @@ def _build_administration_pages(settings: Settings, providers: Providers, access
             jwks_cache=providers.jwks_cache,
             monotonic=time.monotonic,
         ),
-        sessions=AdminSessions(site=access.site, admin_access=access),
+        sessions=AdminSessions(site=access.site, admin_access=access, revocation=revocation),
         audit=AuditPages(
             site=access.site,
             admin_access=access,

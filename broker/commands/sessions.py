@@ -1,43 +1,30 @@
-"""``fedgate sessions``: who is signed in, and ending it."""
+"""``fedgate sessions``: list and revoke sessions."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import click
-from redis.exceptions import RedisError
 
-from broker.commands.operator_audit import audited_change
+from broker.audit.operator import current_operator, open_operator_log, operator_record
 from broker.commands.options import installation_options, load_settings
 from broker.commands.output import format_time, json_option, print_fields, print_json, print_table
 from broker.config.settings import Settings
-from broker.wiring import now, open_live_sessions, open_store
-from iam.accounts import list_accounts
-from iam.clock import to_milliseconds
-from iam.store.store import Store, revoke
+from broker.sessions.revocation import (
+    ACCOUNT,
+    PERSON,
+    ROLE,
+    SESSION,
+    ListedSessions,
+    RevocationResult,
+    RevocationTarget,
+    SessionListing,
+    SessionRevocation,
+    people_named,
+)
+from broker.wiring import now, open_browser_sessions, open_live_sessions, open_store, random
+from iam.store.store import Store
 from sts.store.sessions import LiveSession
-
-
-class Revocation(NamedTuple):
-    """What to refuse: kind and subject as the revocation table has them."""
-
-    kind: str
-    subject: str
-
-
-@dataclass(frozen=True, slots=True)
-class ListedSessions:
-    """The sessions that Redis lists; ``away`` says why there are none where it cannot be asked.
-
-    ``last_used`` has the milliseconds of a session's last use by its id, where there was one.
-    """
-
-    sessions: tuple[LiveSession, ...]
-    redis_error: str = ""
-    last_used: Mapping[str, int] = field(default_factory=dict)
 
 
 @click.group()
@@ -46,33 +33,31 @@ def sessions() -> None:
 
 
 @sessions.command("list")
-@click.option("--account", "account_id", help="Only this account's.")
+@click.option("--account", "account_id", help="List the sessions of one account.")
 @installation_options
 @json_option
 def list_(account_id: str | None, config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """List the sessions that have not expired."""
+    """List the sessions that have neither expired nor been revoked."""
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store:
-        live = _list_sessions(settings, store, account_id)
-    if live.redis_error:
-        raise click.ClickException(f"Redis lists the sessions and does not answer: {live.redis_error}")
+        live = _list_sessions(_open_listing(settings, store), account_id)
     if as_json:
-        print_json([one._asdict() | {"last_used": live.last_used.get(one.id)} for one in live.sessions])
+        print_json([session._asdict() | {"last_used": live.last_used.get(session.id)} for session in live.sessions])
         return
     columns = ["session", "principal", "person", "from", "made by", "last used", "expires"]
-    print_table(columns, [_row(one, live.last_used.get(one.id)) for one in live.sessions])
+    print_table(columns, [_row(session, live.last_used.get(session.id)) for session in live.sessions])
 
 
-def _row(one: LiveSession, last_used: int | None) -> tuple[str, ...]:
-    used = "never" if last_used is None else format_time(last_used)
-    return one.id, one.arn, one.person, one.source_ip, one.made_by, used, format_time(one.expires_at)
+def _row(session: LiveSession, last_used: int | None) -> tuple[str, ...]:
+    used, expires = "never" if last_used is None else format_time(last_used), format_time(session.expires_at)
+    return session.id, session.arn, session.person, session.source_ip, session.made_by, used, expires
 
 
 @sessions.command("revoke")
 @click.argument("session_id", required=False)
-@click.option("--person", help="PROVIDER|SUBJECT as the list shows it, or the name that somebody signed in with.")
+@click.option("--person", help="PROVIDER|SUBJECT as the list shows it, or the name that the person signed in with.")
 @click.option("--role", help="The ARN of a role.")
-@click.option("--account", "account_id", help="A whole account.")
+@click.option("--account", "account_id", help="The id or alias of an account.")
 @installation_options
 @json_option
 def revoke_(  # noqa: PLR0913 - one argument for each thing that can be revoked
@@ -85,100 +70,65 @@ def revoke_(  # noqa: PLR0913 - one argument for each thing that can be revoked
     *,
     as_json: bool,
 ) -> None:
-    """Refuse one session, or all that a person, a role or an account has now.
+    """Revoke one session, or all current sessions of a person, a role or an account.
 
-    New sessions may be begun afterwards: to prevent that, change the directory, the trust policy or the role.
+    New sessions can be started afterwards: to prevent that, change the directory, the trust policy or the role.
     """
-    chosen = {"SESSION_ID": session_id, "--person": person, "--role": role, "--account": account_id}
-    given = [name for name, value in chosen.items() if value]
-    if len(given) != 1:
-        raise click.UsageError("Give exactly one of " + ", ".join(chosen))
+    kind, name = _require_one({SESSION: session_id, PERSON: person, ROLE: role, ACCOUNT: account_id})
     settings = load_settings(config, data)
-    with closing(open_store(settings)) as store:
-        live = _list_sessions(settings, store, None)
-        cuts = _revocations(store, live, session_id=session_id, person=person, role=role, account_id=account_id)
-        at = to_milliseconds(now())
-        with audited_change(settings, store, "RevokeSessions") as change:
-            for revocation in cuts:
-                revoke(change.tx, revocation.kind, revocation.subject, at, at)
-            change.account_id, change.parameters = (
-                account_id,
-                {"revoked": [revocation._asdict() for revocation in cuts]},
-            )
-        ended = _forget(settings, live.sessions, cuts)
-    if as_json:
-        print_json({"revoked": [revocation._asdict() for revocation in cuts], "ended": ended})
-    else:
-        print_fields(
-            {f"revoked {revocation.kind}": revocation.subject for revocation in cuts} | {"sessions ended": len(ended)}
+    with closing(open_store(settings)) as store, closing(open_operator_log(settings.audit_dir)) as audit:
+        service = SessionRevocation(
+            store=store,
+            listing=_open_listing(settings, store),
+            browser_sessions=open_browser_sessions(settings),
+            audit=audit,
+            now=now,
         )
+        target = service.resolve(kind, _resolve_person(service.listing, name) if kind == PERSON else name)
+        record = partial(operator_record, actor=current_operator(), now=now(), random=random)
+        _print_result(target, service.revoke(target, record), as_json=as_json)
 
 
-def _revocations(
-    store: Store,
-    live: ListedSessions,
-    *,
-    session_id: str | None,
-    person: str | None,
-    role: str | None,
-    account_id: str | None,
-) -> Sequence[Revocation]:
-    if session_id:
-        return [Revocation("session", session_id)]
-    if person:
-        return [Revocation("person", subject) for subject in _resolve_person(live, person)]
-    if role:
-        record = store.role(role)
-        if record is None:
-            raise click.ClickException(f"There is no role {role}.")
-        return [Revocation("role", record.id)]
-    if account_id is None or store.account(account_id) is None:
-        raise click.ClickException(f"There is no account {account_id}.")
-    return [Revocation("account", account_id)]
+def _require_one(arguments: dict[str, str | None]) -> tuple[str, str]:
+    """Return kind and name of the only argument that was given; raise UsageError."""
+    given = [(kind, name) for kind, name in arguments.items() if name]
+    if len(given) != 1:
+        raise click.UsageError("Give exactly one of SESSION_ID, --person, --role, --account")
+    return given[0]
 
 
-def _resolve_person(live: ListedSessions, named: str) -> list[str]:
-    """Return the one person that is meant: by provider and subject, or by the name at the end of a session's ARN."""
-    if "|" in named:
-        return [named]
-    # The same characters that a session's name loses.
-    name = re.sub(r"[^\w+=,.@-]", "-", named, flags=re.ASCII)
-    found = sorted({one.person for one in live.sessions if one.arn.rpartition("/")[2] == name})
-    if not found:
-        why = f"Redis does not answer: {live.redis_error}" if live.redis_error else "nobody by that name has a session"
-        raise click.ClickException(f"{why}. Give PROVIDER|SUBJECT, as the audit log has it.")
-    if len(found) > 1:
-        raise click.ClickException("Several people go by that name; give one of: " + ", ".join(found))
-    return found
+def _resolve_person(listing: SessionListing, name: str) -> str:
+    """Return a person as PROVIDER|SUBJECT, also by the login name at the end of a session's ARN."""
+    if "|" in name:
+        return name
+    live = listing.list_live(listing.accounts())
+    people = people_named(name, live.sessions)
+    if len(people) > 1:
+        raise click.ClickException("Several people have this name; give one of: " + ", ".join(people))
+    if not people:
+        reason = (
+            f"Redis does not answer: {live.redis_error}" if live.unavailable else "Nobody of this name has a session"
+        )
+        raise click.ClickException(f"{reason}. Give PROVIDER|SUBJECT, as the audit log has it.")
+    return people[0]
 
 
-def _list_sessions(settings: Settings, store: Store, account_id: str | None) -> ListedSessions:
-    at = to_milliseconds(now())
-    listing = open_live_sessions(settings.redis_url)
-    with store.read() as tx:
-        accounts = [account_id] if account_id else [one.id for one in list_accounts(tx)]
-    found: list[LiveSession] = []
-    last_used: dict[str, int] = {}
-    try:
-        for one in accounts:
-            of_account = list(listing.list_live(one, at))
-            found += of_account
-            last_used |= listing.last_used(one, [session.id for session in of_account])
-    except RedisError as error:
-        return ListedSessions((), str(error))
-    return ListedSessions(tuple(found), last_used=last_used)
+def _open_listing(settings: Settings, store: Store) -> SessionListing:
+    return SessionListing(store=store, live_sessions=open_live_sessions(settings.redis_url), now=now)
 
 
-def _forget(settings: Settings, live: Iterable[LiveSession], cuts: Sequence[Revocation]) -> list[str]:
-    """Take what was revoked off the list; it is refused whether or not that works."""
-    gone = [one for one in live if _is_revoked(one, cuts)]
-    try:
-        open_live_sessions(settings.redis_url).remove(gone)
-    except RedisError as error:
-        click.echo(f"Refused from now on, but still listed: Redis does not answer: {error}", err=True)
-    return [one.id for one in gone]
+def _list_sessions(listing: SessionListing, account_id: str | None) -> ListedSessions:
+    live = listing.list_live([account_id] if account_id else listing.accounts())
+    if live.unavailable:
+        raise click.ClickException(f"Redis, which lists the sessions, does not answer: {live.redis_error}")
+    return live
 
 
-def _is_revoked(one: LiveSession, cuts: Sequence[Revocation]) -> bool:
-    subjects = {("session", one.id), ("person", one.person), ("role", one.entity_id), ("account", one.account_id)}
-    return any(revocation in subjects for revocation in cuts)
+def _print_result(target: RevocationTarget, result: RevocationResult, *, as_json: bool) -> None:
+    ended = [session.id for session in result.removed]
+    if result.redis_error:
+        click.echo(f"Revoked, but still listed: Redis does not answer: {result.redis_error}", err=True)
+    if as_json:
+        print_json({"revoked": [target.parameters()], "ended": ended})
+    else:
+        print_fields({f"revoked {target.kind}": target.subject, "sessions ended": len(ended)})

@@ -1,126 +1,270 @@
-"""Ending sessions from a page: refused from the commit on, on every worker within a second, whatever becomes of Redis.
+"""Session revocation: lists live sessions and refuses those of a session id, a person, a role or an account.
 
-What is refused stands in SQL; Redis, which only lists, is told afterwards.
+The pages and ``fedgate sessions`` both use it. SQL decides what is refused, on every worker within a second and
+whatever happens to Redis; Redis only lists the sessions, and is updated afterwards.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from redis.exceptions import RedisError
+from sqlalchemy import Connection
 
-from broker.audit import record as audit_record
-from broker.audit.transaction import store_record
-from broker.sessions.browser import BrowserSession
-from broker.web.core.site import Site
+from broker.audit.envelope import Record
+from broker.audit.log import AuditLog
+from broker.audit.transaction import audited_transaction
+from broker.sessions.browser import BrowserSessions
 from iam.accounts import list_accounts
+from iam.arn import parse_arn
 from iam.clock import to_milliseconds
-from iam.errors import ServiceUnavailable
+from iam.credentials.person_id import iam_subject
+from iam.errors import NoSuchEntity, ServiceUnavailable, ValidationError
 from iam.store.records import Revocations
-from iam.store.store import revoke
-from sts.store.sessions import LiveSession
+from iam.store.store import Store, revoke
+from sts.store.sessions import LiveSession, LiveSessions
+from sts.trust import session_name
 
 log = logging.getLogger(__name__)
 
 SESSION, PERSON, ROLE, ACCOUNT = "session", "person", "role", "account"
+EVENT: Final = "RevokeSessions"
+
+_LIST_UNAVAILABLE: Final = "The list of credentials cannot be read now. Try again later."
+_NOT_A_PERSON: Final = "A person is written as PROVIDER|SUBJECT, as the list shows it."
+
+# Builds the record of an event from its name, account and parameters; of a page or of an operator.
+RecordBuilder = Callable[[str, str | None, dict[str, Any]], Record]
 
 
-class Revocation(NamedTuple):
-    """What to refuse: kind and subject as the revocation table has them."""
+class RevocationTarget(NamedTuple):
+    """What to refuse: kind and subject as the revocation table has them, and the account that they belong to.
+
+    ``account_id`` is empty for a person of a directory, whom no account owns, and for a session that is not listed.
+    """
 
     kind: str
     subject: str
+    account_id: str = ""
 
-    def covers(self, one: LiveSession) -> bool:
-        """Return whether a session of the list is meant."""
-        return self in {(SESSION, one.id), (PERSON, one.person), (ROLE, one.entity_id), (ACCOUNT, one.account_id)}
+    def covers(self, session: LiveSession) -> bool:
+        """Return whether a session is refused with this target."""
+        subjects = {
+            SESSION: session.id,
+            PERSON: session.person,
+            ROLE: session.entity_id,
+            ACCOUNT: session.account_id,
+        }
+        return subjects[self.kind] == self.subject
+
+    def parameters(self) -> dict[str, str]:
+        """Return the target as the audit record names it."""
+        return {"kind": self.kind, "subject": self.subject}
 
 
 @dataclass(frozen=True, slots=True)
-class LiveSessions:
-    """The sessions that Redis lists; ``away`` says that it could not be asked."""
+class ListedSessions:
+    """Live sessions, and by their ids when they were last used, in milliseconds.
+
+    ``redis_error`` is the reason why the list is incomplete, or empty.
+    """
 
     sessions: tuple[LiveSession, ...]
-    last_used: dict[str, int]
-    unavailable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRevocation:
-    """Lists live credentials and ends them."""
-
-    site: Site
+    last_used: Mapping[str, int]
+    redis_error: str = ""
 
     @property
-    def _now_ms(self) -> int:
-        return to_milliseconds(self.site.request_state.now)
+    def unavailable(self) -> bool:
+        """Return whether Redis did not answer."""
+        return bool(self.redis_error)
 
-    def all_accounts(self) -> tuple[str, ...]:
+
+class RevocationResult(NamedTuple):
+    """The sessions taken off the list; ``redis_error`` is why others may still be listed, though refused."""
+
+    removed: tuple[LiveSession, ...]
+    redis_error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionListing:
+    """Lists the sessions that have neither expired nor been revoked."""
+
+    store: Store
+    live_sessions: LiveSessions
+    now: Callable[[], datetime]
+
+    def accounts(self) -> tuple[str, ...]:
         """Return the ids of all accounts."""
-        with self.site.store.read() as tx:
-            return tuple(one.id for one in list_accounts(tx))
+        with self.store.read() as tx:
+            return tuple(account.id for account in list_accounts(tx))
 
-    def open_live_sessions(self, accounts: Sequence[str], person: str | None = None) -> LiveSessions:
-        """Return the live credentials of these accounts, or of one person in them, those that end first first.
+    def list_live(self, accounts: Sequence[str], person: str | None = None) -> ListedSessions:
+        """Return the live sessions of these accounts, or of one person in them, by expiry.
 
-        What is refused is not live, whether or not Redis was told.
+        Revoked sessions are left out, whether or not Redis still lists them.
         """
-        listing, found, used = self.site.gate.sessions, list[LiveSession](), dict[str, int]()
-        refused = self.site.store.revocations()
+        sessions, last_used = list[LiveSession](), dict[str, int]()
+        revocations = self.store.revocations()
         try:
             for account_id in accounts:
-                mine = (
-                    listing.list_live(account_id, self._now_ms)
-                    if person is None
-                    else listing.of_person(account_id, person, self._now_ms)
-                )
-                here = [one for one in mine if not _is_refused(one, refused)]
-                found += here
-                used |= listing.last_used(account_id, [one.id for one in here])
-        except RedisError:
-            return LiveSessions(tuple(found), used, unavailable=True)
-        return LiveSessions(tuple(sorted(found, key=lambda one: one.expires_at)), used)
-
-    def valid_browsers(self, sessions: Sequence[BrowserSession]) -> tuple[BrowserSession, ...]:
-        """Return those of these sessions of browsers that still stand."""
-        site = self.site
-        return tuple(one for one in sessions if site.session_validity.is_valid(one, site.request_state.now))
-
-    def revoke(self, revocation: Revocation, account_id: str, live: Sequence[LiveSession] = ()) -> None:
-        """Refuse what was minted up to now, and take it off the list; raise ServiceError where it cannot be kept."""
-        site = self.site
-        site.gate.audit.check()  # a change that could not be audited is not made
-        entry = audit_record.console_event_record(
-            site.request_state, "RevokeSessions", account_id or None, {"revoked": [revocation._asdict()]}
-        )
-        with site.store.write() as tx:
-            revoke(tx, revocation.kind, revocation.subject, self._now_ms, self._now_ms)
-            store_record(tx, entry)
-        site.gate.audit.append(entry)
-        self._forget([one for one in live if revocation.covers(one)])
-
-    def _forget(self, gone: Sequence[LiveSession]) -> None:
-        try:
-            self.site.gate.sessions.remove(gone)
+                live = [
+                    session for session in self.read_list(account_id, person) if not _is_revoked(session, revocations)
+                ]
+                sessions += live
+                last_used |= self.live_sessions.last_used(account_id, [session.id for session in live])
         except RedisError as error:
-            log.warning("%d sessions are refused, but still listed: %s", len(gone), error)
+            return ListedSessions(tuple(sessions), last_used, str(error) or type(error).__name__)
+        return ListedSessions(tuple(sorted(sessions, key=lambda session: session.expires_at)), last_used)
 
-    def end_browsers_of(self, person: str) -> None:
-        """Take the sessions of a person's browsers away, who is refused already: Redis is only told."""
-        sessions = self.site.sessions
+    def read_list(self, account_id: str, person: str | None = None) -> Sequence[LiveSession]:
+        """Return what Redis lists of an account, or of one person in it, revoked or not; raise RedisError."""
+        now_ms = to_milliseconds(self.now())
+        if person is None:
+            return tuple(self.live_sessions.list_live(account_id, now_ms))
+        return tuple(self.live_sessions.of_person(account_id, person, now_ms))
+
+    def find(self, session_id: str, accounts: Sequence[str]) -> LiveSession | None:
+        """Return a session that Redis lists in one of these accounts; raise ServiceUnavailable."""
         try:
-            for one in sessions.of_person(person):
-                sessions.end(one)
+            listed = (self.live_sessions.find(account_id, session_id) for account_id in accounts)
+            return next((session for session in listed if session is not None), None)
+        except RedisError as error:
+            raise ServiceUnavailable(_LIST_UNAVAILABLE, log=str(error)) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRevocation:
+    """Resolves what is to be revoked, and revokes it."""
+
+    store: Store
+    listing: SessionListing
+    browser_sessions: BrowserSessions
+    audit: AuditLog
+    now: Callable[[], datetime]
+
+    def resolve(self, kind: str, name: str) -> RevocationTarget:
+        """Return the target that a session id, a person, a role's ARN, or an account's id or alias names.
+
+        A session id may be unknown: Redis may have lost its list. Raise NoSuchEntity for an unknown role or account,
+        ValidationError for a person that is not PROVIDER|SUBJECT or an unknown kind.
+        """
+        resolver = _RESOLVERS.get(kind)
+        if resolver is None:
+            raise ValidationError(f"Sessions are revoked by {', '.join(_RESOLVERS)}.")
+        return resolver(self, name)
+
+    def _resolve_session(self, session_id: str) -> RevocationTarget:
+        try:
+            session = self.listing.find(session_id, self.listing.accounts())
+        except ServiceUnavailable:
+            session = None
+        return RevocationTarget(SESSION, session_id, session.account_id if session else "")
+
+    def _resolve_person(self, person: str) -> RevocationTarget:
+        """Return a person as a target; its account owns the identity provider or the IAM user."""
+        provider, bar, subject = person.partition("|")
+        if not bar or not subject:
+            raise ValidationError(_NOT_A_PERSON)
+        arn, iam_id = parse_arn(provider), iam_subject(person)
+        if arn is not None:
+            return RevocationTarget(PERSON, person, arn.account)
+        if iam_id is None:
+            return RevocationTarget(PERSON, person)
+        user = self.store.user(iam_id)
+        return RevocationTarget(PERSON, person, user.account_id if user else iam_id)  # a root user has its account's id
+
+    def _resolve_role(self, arn: str) -> RevocationTarget:
+        role = self.store.role(arn)
+        if role is None:
+            raise NoSuchEntity(f"There is no role {arn}.")
+        return RevocationTarget(ROLE, role.id, role.account_id)
+
+    def _resolve_account(self, name: str) -> RevocationTarget:
+        account = self.store.account(name) or self.store.account_by_alias(name)
+        if account is None:
+            raise NoSuchEntity(f"There is no account {name}.")
+        return RevocationTarget(ACCOUNT, account.id, account.id)
+
+    def revoke(self, target: RevocationTarget, make_record: RecordBuilder) -> RevocationResult:
+        """Refuse the sessions of a target that were issued until now; raise AuditUnavailable, ServiceUnavailable.
+
+        The change and its record are committed together. Then the sessions are taken off the list and a person's
+        browser sessions are ended; both are refused already, so an outage of Redis is only logged.
+        """
+        parameters = {"revoked": [target.parameters()]}
+        build = partial(make_record, EVENT, target.account_id or None, parameters)
+        with audited_transaction(self.store, self.audit, build) as tx:
+            self._refuse(tx, target)
+        if target.kind == PERSON:
+            self._end_browser_sessions(target.subject)
+        return self._remove_from_list(target)
+
+    def _refuse(self, tx: Connection, target: RevocationTarget) -> None:
+        """Write the cut-off: whatever was issued at or before this moment is refused. No other code writes one."""
+        now_ms = to_milliseconds(self.now())
+        revoke(tx, target.kind, target.subject, now_ms, now_ms)
+
+    def _end_browser_sessions(self, person: str) -> None:
+        try:
+            for session in self.browser_sessions.of_person(person):
+                self.browser_sessions.end(session)
         except ServiceUnavailable as error:
-            log.warning("sessions of browsers are refused, but still there: %s", error.log)
+            log.warning("browser sessions are refused, but still stored: %s", error.log)
+
+    def _remove_from_list(self, target: RevocationTarget) -> RevocationResult:
+        try:
+            refused = tuple(self._listed_sessions(target))
+            self.listing.live_sessions.remove(refused)
+        except RedisError as error:
+            log.warning("sessions of %s %s are refused, but may still be listed: %s", *target[:2], error)
+            return RevocationResult((), str(error) or type(error).__name__)
+        return RevocationResult(refused)
+
+    def _listed_sessions(self, target: RevocationTarget) -> list[LiveSession]:
+        """Return the listed sessions that the target covers and that are refused now; raise RedisError.
+
+        A person may have sessions in any account, also by a chain of roles.
+        """
+        anywhere = target.kind == PERSON or not target.account_id
+        accounts = self.listing.accounts() if anywhere else (target.account_id,)
+        revocations = self.store.revocations()
+        return [
+            session
+            for account_id in accounts
+            for session in self._read_list(target, account_id)
+            if target.covers(session) and _is_revoked(session, revocations)
+        ]
+
+    def _read_list(self, target: RevocationTarget, account_id: str) -> Sequence[LiveSession]:
+        if target.kind == SESSION:
+            session = self.listing.live_sessions.find(account_id, target.subject)
+            return (session,) if session else ()
+        return self.listing.read_list(account_id, target.subject if target.kind == PERSON else None)
 
 
-def _is_refused(one: LiveSession, refused: Revocations) -> bool:
-    return refused.refuses(
-        session_id=one.id,
-        person=one.person,
-        role_id=one.entity_id,
-        account_id=one.account_id,
-        issued_ms=one.issued_at,
+_RESOLVERS: Final[Mapping[str, Callable[[SessionRevocation, str], RevocationTarget]]] = {
+    SESSION: SessionRevocation._resolve_session,  # noqa: SLF001 - a table of its own methods
+    PERSON: SessionRevocation._resolve_person,  # noqa: SLF001 - as above
+    ROLE: SessionRevocation._resolve_role,  # noqa: SLF001 - as above
+    ACCOUNT: SessionRevocation._resolve_account,  # noqa: SLF001 - as above
+}
+
+
+def people_named(login_name: str, sessions: Sequence[LiveSession]) -> list[str]:
+    """Return the people (PROVIDER|SUBJECT) whose sessions bear a role session name made from a login name."""
+    name = session_name(login_name)
+    return sorted({session.person for session in sessions if session.arn.rpartition("/")[2] == name})
+
+
+def _is_revoked(session: LiveSession, revocations: Revocations) -> bool:
+    return revocations.refuses(
+        session_id=session.id,
+        person=session.person,
+        role_id=session.entity_id,
+        account_id=session.account_id,
+        issued_ms=session.issued_at,
     )

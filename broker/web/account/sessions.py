@@ -1,11 +1,13 @@
 """/sessions: the browsers in which somebody is signed in and the credentials they took, each with a way to end it."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from flask import Blueprint, Response
 
+from broker.audit.record import console_event_record
 from broker.sessions.browser import BrowserSession
-from broker.sessions.revocation import PERSON, SESSION, Revocation, SessionRevocation
+from broker.sessions.revocation import PERSON, SESSION, ListedSessions, RevocationTarget, SessionRevocation
 from broker.web.admin.access import AdminAccess
 from broker.web.core.form_fields import form_field
 from broker.web.core.languages import gettext_noop
@@ -13,7 +15,6 @@ from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
 from iam.clock import iso8601_exact
 from iam.errors import NoSuchEntity
-from sts.store.sessions import LiveSession
 
 _GONE = gettext_noop("This session has ended already.")
 
@@ -24,27 +25,33 @@ class OwnSessions:
 
     site: Site
     admin_access: AdminAccess
+    revocation: SessionRevocation
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
-        made = Blueprint("session_list", __name__)
-        made.get("/sessions")(self.show)
-        made.post("/sessions/credentials")(self.end_credentials)
-        made.post("/sessions/browser")(self.end_browser)
-        made.post("/sessions/all")(self.end_all)
-        return made
+        routes = Blueprint("session_list", __name__)
+        routes.get("/sessions")(self.show)
+        routes.post("/sessions/credentials")(self.end_credentials)
+        routes.post("/sessions/browser")(self.end_browser)
+        routes.post("/sessions/all")(self.end_all)
+        return routes
 
     def show(self) -> Response:
         """Show one's own sessions."""
         site, session = self.site, self.site.current_session.require()
-        revoker = SessionRevocation(site)
-        live = revoker.open_live_sessions(revoker.all_accounts(), session.identity.person)
-        browsers = revoker.valid_browsers(site.sessions.of_person(session.identity.person))
+        live = self._list_credentials(session)
+        browsers = [
+            browser
+            for browser in site.sessions.of_person(session.identity.person)
+            if site.session_validity.is_valid(browser, site.request_state.now)
+        ]
         if wants_json():
             return site.responses.json(
                 {
-                    "browsers": [_browser_json(one, session) for one in browsers],
-                    "credentials": [one._asdict() | {"last_used": live.last_used.get(one.id)} for one in live.sessions],
+                    "browsers": [_browser_json(browser, session) for browser in browsers],
+                    "credentials": [
+                        listed._asdict() | {"last_used": live.last_used.get(listed.id)} for listed in live.sessions
+                    ],
                     "form_token": session.form_token,
                 }
             )
@@ -56,47 +63,44 @@ class OwnSessions:
             live=live,
         )
 
+    def _list_credentials(self, session: BrowserSession) -> ListedSessions:
+        listing = self.revocation.listing
+        return listing.list_live(listing.accounts(), session.identity.person)
+
     def end_credentials(self) -> Response:
         """End credentials of one's own."""
-        session, revoker = self.site.current_session.check_csrf(), SessionRevocation(self.site)
-        wanted = form_field("session", 64)
-        live = revoker.open_live_sessions(revoker.all_accounts(), session.identity.person)
-        found = _find_session(live.sessions, wanted)
-        revoker.revoke(Revocation(SESSION, found.id), found.account_id, [found])
+        session, session_id = self.site.current_session.check_csrf(), form_field("session", 64)
+        live = next((live for live in self._list_credentials(session).sessions if live.id == session_id), None)
+        if live is None:
+            raise NoSuchEntity(_GONE)
+        self._revoke(RevocationTarget(SESSION, live.id, live.account_id))
         return self._back()
 
     def end_browser(self) -> Response:
         """End the session of a browser of one's own."""
         site, session = self.site, self.site.current_session.check_csrf()
-        wanted = form_field("browser", 64)
-        found = [one for one in site.sessions.of_person(session.identity.person) if one.handle == wanted]
-        if not found:
+        handle = form_field("browser", 64)
+        browsers = [browser for browser in site.sessions.of_person(session.identity.person) if browser.handle == handle]
+        if not browsers:
             raise NoSuchEntity(_GONE)
-        site.audit.record("EndBrowserSession", session.identity.account_id, session=wanted)
-        for one in found:
-            site.sessions.end(one)
+        site.audit.record("EndBrowserSession", session.identity.account_id, session=handle)
+        for browser in browsers:
+            site.sessions.end(browser)
         return self._back()
 
     def end_all(self) -> Response:
-        """End everything of one's own: all credentials and all browsers, this one among them."""
+        """End everything of one's own: all credentials and all browser sessions, this one among them."""
         site, session = self.site, self.site.current_session.check_csrf()
-        person, revoker = session.identity.person, SessionRevocation(self.site)
-        live = revoker.open_live_sessions(revoker.all_accounts(), person)
-        revoker.revoke(Revocation(PERSON, person), session.identity.account_id, live.sessions)
-        revoker.end_browsers_of(person)
+        self._revoke(RevocationTarget(PERSON, session.identity.person, session.identity.account_id))
         response = site.responses.render("all_sessions_ended.html")
         site.cookies.clear_session(response)
         return response
 
+    def _revoke(self, target: RevocationTarget) -> None:
+        self.revocation.revoke(target, partial(console_event_record, self.site.request_state))
+
     def _back(self) -> Response:
         return self.site.responses.redirect_to_page("/sessions")
-
-
-def _find_session(sessions: tuple[LiveSession, ...], session_id: str) -> LiveSession:
-    found = next((one for one in sessions if one.id == session_id), None)
-    if found is None:
-        raise NoSuchEntity(_GONE)
-    return found
 
 
 def _browser_json(one: BrowserSession, here: BrowserSession) -> dict[str, object]:

@@ -5,9 +5,11 @@ from typing import Final
 from broker.web.core.languages import gettext_noop
 
 MESSAGES: Final = (
+    gettext_noop("A person is written as PROVIDER|SUBJECT, as the list shows it."),
     gettext_noop("An internal error occurred."),
     gettext_noop("Say that you mean all of it: tick the box."),
     gettext_noop("The identity provider cannot be reached. Try again later."),
+    gettext_noop("The list of credentials cannot be read now. Try again later."),
     gettext_noop("The provider cannot be asked now. Try again later."),
     gettext_noop("The provider refused the code."),
     gettext_noop("The request was answered before."),
