@@ -74,6 +74,14 @@ def test_imports_point_only_inwards(file):
     assert ours <= MAY_IMPORT[package]
 
 
+@pytest.mark.parametrize("file", [file for file in modules() if file.startswith("broker/config/")])
+def test_the_settings_know_no_page_and_no_service(file):
+    ours = {name for name in imported(parse(file)) if name.split(".")[0] in MAY_IMPORT}
+    # A directory's section becomes its provider's own configuration, which knows its rules.
+    allowed = {"broker.providers.ldap.provider", "iam.limits"}
+    assert {name for name in ours if not f"{name}.".startswith("broker.config.")} <= allowed
+
+
 @pytest.mark.parametrize("file", PURE)
 def test_pure_files_import_nothing_impure(file):
     names = set(imported(parse(file)))

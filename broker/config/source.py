@@ -1,12 +1,14 @@
-"""Reads values out of a TOML text and the environment, and says where each wrong one stands."""
+"""Reads values from a TOML text and the environment, and says where each wrong value is."""
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+
+SettingPath = tuple[str, ...]  # its keys from the outermost table: ("redis", "url") for redis.url
 
 PREFIX = "FEDGATE_"
 # A Kubernetes Service named "fedgate" adds these to every pod beside it; they are none of ours.
@@ -66,7 +68,7 @@ def _parse_list(text: str) -> list[str]:
 
 
 def _is_list(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 VALUE_TYPES: Mapping[object, ValueType] = {
@@ -80,27 +82,27 @@ VALUE_TYPES: Mapping[object, ValueType] = {
 
 
 class SettingsReader:
-    """One TOML text and one environment; remembers what was asked for, so that what is left over is unknown."""
+    """Reads one TOML text and one environment, and remembers which settings were read: all others are unknown."""
 
     def __init__(self, text: str, name: str, folder: Path, environ: Mapping[str, str]) -> None:
         self._text = text
         self._name = name
         self._folder = folder
         self._environ = {key: value for key, value in environ.items() if key.startswith(PREFIX)}
-        self._asked: set[tuple[str, ...]] = set()
-        self._asked_variables: set[str] = set()
-        self._refused: set[tuple[str, ...]] = set()
+        self._known_paths: set[SettingPath] = set()
+        self._known_variables: set[str] = set()
+        self._refused: set[SettingPath] = set()
         self.problems: list[Problem] = []
         try:
             self._document: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(Problem(name, "the file", f"is not TOML: {error}")) from error
 
-    def get(self, path: tuple[str, ...], kind: object) -> Any:  # noqa: ANN401 - the kind says what it is
-        """Return a setting (environment over file) as its kind, or None where it is not set or is wrong."""
-        self._asked.add(path)
+    def get(self, path: SettingPath, kind: object) -> Any:  # noqa: ANN401 - the kind says what it is
+        """Return a setting as its type (the environment wins over the file), or None where it is unset or wrong."""
+        self._known_paths.add(path)
         variable = variable_of(path)
-        self._asked_variables.add(variable)
+        self._known_variables.add(variable)
         rule = VALUE_TYPES[kind]
         value, folder = self._lookup(path), self._folder
         if variable in self._environ:
@@ -116,14 +118,14 @@ class SettingsReader:
 
     def names(self, section: str) -> tuple[str, ...]:
         """Return the names of a section's tables, such as NAME of ``[directory.NAME]``."""
-        found = self._document.get(section, {})
-        if not isinstance(found, dict) or not all(isinstance(table, dict) for table in found.values()):
+        tables = self._document.get(section, {})
+        if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
             self.refuse((section,), f"write [{section}.NAME] and the settings below it")
             return ()
-        return tuple(found)
+        return tuple(tables)
 
-    def refuse(self, path: tuple[str, ...], remedy: str) -> None:
-        """Note a problem with a setting, wherever it comes from."""
+    def refuse(self, path: SettingPath, remedy: str) -> None:
+        """Note a problem with a setting of the file or the environment."""
         self._refused.add(path)
         variable = variable_of(path)
         if variable in self._environ:
@@ -132,16 +134,16 @@ class SettingsReader:
             self.problems.append(Problem(self._where(path), ".".join(path), remedy))
 
     def report_unknown(self, *variables: str) -> None:
-        """Note a problem for everything that nobody asked for; ``variables`` are known ones beyond the settings."""
-        for path in _leaves(self._document, self._asked):
-            if path not in self._asked and not any(path[: len(known)] == known for known in self._refused):
-                self.refuse(path, "unknown setting." + _closest(".".join(path), map(".".join, self._asked)))
-        for name in self._environ.keys() - self._asked_variables - set(variables):
+        """Note a problem for every setting that was never read; ``variables`` are known ones that are no settings."""
+        for path in _leaves(self._document, self._known_paths):
+            if path not in self._known_paths and not any(path[: len(refused)] == refused for refused in self._refused):
+                self.refuse(path, "unknown setting." + _suggestion(".".join(path), map(".".join, self._known_paths)))
+        for name in self._environ.keys() - self._known_variables - set(variables):
             if not _KUBERNETES_VARIABLE.fullmatch(name):
-                remedy = "unknown variable." + _closest(name, self._asked_variables)
+                remedy = "unknown variable." + _suggestion(name, self._known_variables)
                 self.problems.append(Problem("environment", name, remedy))
 
-    def _lookup(self, path: tuple[str, ...]) -> Any:  # noqa: ANN401 - whatever TOML holds
+    def _lookup(self, path: SettingPath) -> Any:  # noqa: ANN401 - whatever TOML holds
         value: Any = self._document
         for part in path:
             if not isinstance(value, dict) or part not in value:
@@ -149,24 +151,24 @@ class SettingsReader:
             value = value[part]
         return value
 
-    def _where(self, path: tuple[str, ...]) -> str:
+    def _where(self, path: SettingPath) -> str:
         line = line_of(self._text, path)
         return f"{self._name}, line {line}" if line else self._name or "settings"
 
 
-def variable_of(path: tuple[str, ...]) -> str:
+def variable_of(path: SettingPath) -> str:
     """Return the environment variable that overrides a setting: FEDGATE_REDIS_URL for redis.url.
 
-    What stands in ``[server]`` goes without the section's name, as do key names that say it themselves.
+    The sections ``[server]`` and ``[keys]`` are left out of the name.
     """
     section, *rest = path
     parts = rest if section in {"server", "keys"} and rest else path
     return PREFIX + re.sub(r"[^A-Z0-9]", "_", "_".join(parts).upper())
 
 
-def line_of(text: str, path: tuple[str, ...]) -> int:
+def line_of(text: str, path: SettingPath) -> int:
     """Return the line on which a TOML text sets a key, or opens the table nearest to it; 0 where it does neither."""
-    section: tuple[str, ...] = ()
+    section: SettingPath = ()
     best, depth = 0, 0
     for number, line in enumerate(text.splitlines(), 1):
         if header := _HEADER.match(line):
@@ -180,7 +182,7 @@ def line_of(text: str, path: tuple[str, ...]) -> int:
     return best
 
 
-def _parts(dotted: str) -> tuple[str, ...]:
+def _parts(dotted: str) -> SettingPath:
     return tuple(part.strip().strip("\"'") for part in dotted.split("."))
 
 
@@ -193,19 +195,20 @@ def _convert(kind: object, value: Any, folder: Path) -> Any:  # noqa: ANN401 - t
     return tuple(value) if isinstance(value, list) else value
 
 
-def _leaves(table: Mapping[str, Any], asked: set[tuple[str, ...]], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = []
+def _leaves(table: Mapping[str, Any], known_paths: set[SettingPath], path: SettingPath = ()) -> list[SettingPath]:
+    """Return the paths of all values; an empty table counts as one unless known settings can be in it."""
+    leaves: list[SettingPath] = []
     for key, value in table.items():
         here = (*path, key)
-        if isinstance(value, dict) and here not in asked:
-            found += (
-                _leaves(value, asked, here) if value or any(known[: len(here)] == here for known in asked) else [here]
-            )
+        if not isinstance(value, dict) or here in known_paths:
+            leaves.append(here)
+        elif value or any(known[: len(here)] == here for known in known_paths):
+            leaves += _leaves(value, known_paths, here)
         else:
-            found.append(here)
-    return found
+            leaves.append(here)
+    return leaves
 
 
-def _closest(name: str, known: Any) -> str:  # noqa: ANN401 - any iterable of texts
-    found = get_close_matches(name, sorted(known), n=1)
-    return f" Did you mean {found[0]}?" if found else " Remove it; docs/reference/settings.md lists all."
+def _suggestion(name: str, known_names: Iterable[str]) -> str:
+    matches = get_close_matches(name, sorted(known_names), n=1)
+    return f" Did you mean {matches[0]}?" if matches else " Remove it; docs/reference/settings.md lists all."

@@ -7,14 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.config.settings import MASTER_KEY_VARIABLE, Settings
+from broker.config.master_key import MASTER_KEY_BYTES, MASTER_KEY_VARIABLE
+from broker.config.settings import Settings
 from broker.runtime.processes import StartupError
 from broker.wiring import now, open_store, random
 from iam.store.store import Store
 from iam.store.vault import Vault
 from sts.store import sealing_keys
-
-_MASTER_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ def install(config: Path | None, environ: Mapping[str, str]) -> InstallResult:
     """Make the data folder, the master key, the database and the first sealing key; raise SettingsError, NotStarted."""
     made: dict[str, str] = {}
     # Read once with any key, to learn where the real one belongs.
-    anyone = {MASTER_KEY_VARIABLE: base64.b64encode(bytes(_MASTER_KEY_BYTES)).decode()}
+    anyone = {MASTER_KEY_VARIABLE: base64.b64encode(bytes(MASTER_KEY_BYTES)).decode()}
     where = Settings.read(config, {**anyone, **environ})
     try:
         made[f"data folder {where.data_dir}"] = _folder(where.data_dir)
@@ -59,7 +58,7 @@ def _master_key(file: Path) -> str:
     fresh = file.with_name(f".{file.name}.{random(4).hex()}")
     fresh.touch(mode=0o600, exist_ok=False)
     with fresh.open("wb") as out:
-        out.write(base64.b64encode(random(_MASTER_KEY_BYTES)) + b"\n")
+        out.write(base64.b64encode(random(MASTER_KEY_BYTES)) + b"\n")
         out.flush()
         os.fsync(out.fileno())
     try:

@@ -12,7 +12,8 @@ from support import reference_pages as pages
 
 from broker.api.errors import STATUS
 from broker.commands.policy.cases import read_cases
-from broker.config.settings import Settings, describe_settings
+from broker.config.reference import describe_settings
+from broker.config.settings import Settings
 from iam.policy.document import Policy, PolicyKind
 from sts.federation.saml import KEYS
 

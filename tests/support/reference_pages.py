@@ -1,8 +1,9 @@
-"""The parts of the documentation that the code states: tables of operations, error codes, commands.
+"""The parts of the documentation that the code states: tables of operations, error codes, commands, settings.
 
 Each stands in its page between two marks. ``python tests/support/reference_pages.py`` writes them; a test compares.
 """
 
+import functools
 import inspect
 import re
 import sys
@@ -15,6 +16,7 @@ import click
 from broker.api import model
 from broker.api.errors import is_sender_fault, status
 from broker.cli import main
+from broker.config.reference import describe_settings
 from iam import errors
 from iam.operations import OPERATIONS as IAM
 from iam.policy.lint import CHECKS, MISSING_VERSION, Level
@@ -166,6 +168,20 @@ def _cell(text: str) -> str:
     return _one_line(text).replace("|", "\\|")
 
 
+def settings(section: str) -> str:
+    """Every setting of one section, with its default and its environment variable."""
+    rows = [
+        f"| `{one.key}` | {_default(one.default)} | `{one.variable}` | {_cell(one.description)} |"
+        for one in describe_settings()
+        if one.section == section
+    ]
+    return "\n".join(["| key | default | variable | what it does |", "|---|---|---|---|", *rows])
+
+
+def _default(text: str) -> str:
+    return f"`{_cell(text)}`" if text else ""
+
+
 PAGES = {
     "README.md": {"decisions": decisions},
     "reference/api.md": {
@@ -176,6 +192,10 @@ PAGES = {
     "reference/policy-language.md": {"findings": findings},
     "reference/managed-policies.md": {"managed policies": managed_policies},
     "reference/cli.md": {"commands": commands},
+    "reference/settings.md": {
+        f"settings of {section}": functools.partial(settings, section)
+        for section in dict.fromkeys(one.section for one in describe_settings())
+    },
 }
 
 

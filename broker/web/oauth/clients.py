@@ -3,11 +3,8 @@
 import base64
 import hashlib
 import hmac
-import re
 from collections.abc import Iterable
 from urllib.parse import unquote_plus
-
-ENTRY = re.compile(r"(?P<name>[0-9A-Za-z._-]{1,64}):(?P<digest>[0-9a-f]{64})")
 
 
 class ClientAuthenticationFailed(Exception):

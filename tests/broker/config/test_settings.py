@@ -8,19 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.config.settings import (
-    DIRECTORY_SETTINGS,
-    Settings,
-    SettingsError,
-    describe_settings,
-    embedded_socket,
-    parse_master_key,
-)
+from broker.config.directories import DIRECTORY_SETTINGS
+from broker.config.master_key import parse_master_key
+from broker.config.reference import describe_settings
+from broker.config.settings import Settings, SettingsError, embedded_socket
 from broker.config.source import line_of, variable_of
 from broker.providers.ldap.provider import LdapConfig
 from iam.limits import Limits
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KEY = base64.b64encode(bytes(range(32))).decode()
 ENVIRON = {"FEDGATE_MASTER_KEY": KEY}
 DIRECTORY = """

@@ -11,8 +11,9 @@ from support.installation import Installation, environment
 from support.login_world import browser_of, links, login_world, sign_in, signed_in, words
 from support.saml_world import Browser
 
+from broker.config import checks
 from broker.config.settings import Settings, SettingsError
-from broker.web.core.appearance import VARIABLES, Appearance, colours_remedy
+from broker.web.core.appearance import Appearance
 
 STATIC = Path(__file__).parents[3] / "broker/web/static"
 LOGO = b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"><script>alert(1)</script></svg>'
@@ -97,17 +98,21 @@ def test_without_looks_of_its_own_an_organisation_has_ours(world):
 
 @given(colours=st.lists(st.text("accentikpr-=#0fA/;{}: \n*", max_size=20), max_size=3).map(tuple))
 def test_nothing_but_colours_of_ours_gets_into_the_style_sheet(colours):
-    if colours_remedy(colours):
+    if checks.colours(colours):
         return
     lines = Appearance(colours=colours).stylesheet().splitlines()
-    wanted = re.compile(rf"  --(?:{'|'.join(VARIABLES)}): light-dark\(#[0-9a-fA-F]{{3,6}}, #[0-9a-fA-F]{{3,6}}\);")
+    wanted = re.compile(
+        rf"  --(?:{'|'.join(checks.COLOUR_NAMES)}): light-dark\(#[0-9a-fA-F]{{3,6}}, #[0-9a-fA-F]{{3,6}}\);"
+    )
     assert all(wanted.fullmatch(one) for one in lines[1:-1])
     assert len(lines) == len(colours) + 2
 
 
 def test_every_colour_that_may_be_set_is_one_that_the_pages_use():
     text = (STATIC / "fedgate.css").read_text()
-    assert [name for name in VARIABLES if f"  --{name}: light-dark(" not in text or f"var(--{name})" not in text] == []
+    assert [
+        name for name in checks.COLOUR_NAMES if f"  --{name}: light-dark(" not in text or f"var(--{name})" not in text
+    ] == []
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
