@@ -25,8 +25,11 @@ from broker.audit.search import AuditSearch
 from broker.config.settings import Settings
 from broker.providers.ldap.provider import LdapProvider
 from broker.providers.oauth import AccessTokenVerifier
-from broker.providers.oidc.github import GitHub
+from broker.providers.oidc.client import OidcClient
+from broker.providers.oidc.github import GitHubClient
 from broker.providers.oidc.key_sets import JwksCache
+from broker.providers.oidc.presets import GITHUB, OIDC
+from broker.providers.oidc.relying_party import RelyingParty
 from broker.providers.saml.metadata_refresh import MetadataRefresh
 from broker.providers.saml.provider import SamlServiceProvider
 from broker.providers.saml.service_keys import ServiceKeys
@@ -36,6 +39,7 @@ from broker.sessions.key_usage import AccessKeyUsage
 from broker.sessions.refresh import DirectoryRefresh
 from broker.sessions.revocation import SessionListing, SessionRevocation
 from broker.sessions.validity import SessionValidity
+from broker.sessions.web_identity_refresh import WebIdentityRefresh
 from broker.signin.ldap import LdapSignIn
 from broker.signin.saml import SamlSignIn
 from broker.signin.throttle import SignInThrottle
@@ -118,6 +122,7 @@ class Providers:
     directories: Mapping[str, LdapProvider]
     fetcher: Fetcher
     jwks_cache: JwksCache
+    sign_in_clients: Mapping[str, RelyingParty]  # by kind of provider
     saml_service_provider: SamlServiceProvider
     saml_keys: ServiceKeys
     saml_metadata: MetadataRefresh
@@ -284,11 +289,13 @@ def _build_storage(settings: Settings, now: Callable[[], datetime]) -> Storage:
 
 def _build_providers(settings: Settings, storage: Storage, now: Callable[[], datetime]) -> Providers:
     fetcher = build_fetcher(settings)
+    jwks_cache = JwksCache(fetcher, monotonic=time.monotonic, url_overrides=_issuer_urls(settings))
     saml_keys = ServiceKeys(storage.store, storage.vault, now=now, random=random)
     return Providers(
         directories={name: config.open(now=now) for name, config in settings.directories.items()},
         fetcher=fetcher,
-        jwks_cache=JwksCache(fetcher, monotonic=time.monotonic, url_overrides=_issuer_urls(settings)),
+        jwks_cache=jwks_cache,
+        sign_in_clients=_build_sign_in_clients(settings, fetcher, jwks_cache),
         saml_service_provider=SamlServiceProvider(
             settings.public_url, timedelta(seconds=settings.saml_clock_skew), saml_keys.decryption_keys
         ),
@@ -303,6 +310,14 @@ def _build_providers(settings: Settings, storage: Storage, now: Callable[[], dat
         ),
         web_identity_skew=timedelta(seconds=settings.web_identity_clock_skew),
     )
+
+
+def _build_sign_in_clients(settings: Settings, fetcher: Fetcher, jwks_cache: JwksCache) -> dict[str, RelyingParty]:
+    """Return the client for each kind of OAuth provider through which people sign in."""
+    return {
+        OIDC: OidcClient(jwks_cache, fetcher, timedelta(seconds=settings.web_identity_clock_skew)),
+        GITHUB: GitHubClient(fetcher, settings.web_identity_github_url, settings.web_identity_github_api_url),
+    }
 
 
 def _issuer_urls(settings: Settings) -> dict[str, str]:
@@ -479,12 +494,15 @@ def _build_login_pages(
             site=site,
             completion=completion,
             portal=portal,
-            jwks_cache=providers.jwks_cache,
-            fetcher=providers.fetcher,
+            clients=providers.sign_in_clients,
+            refresh=WebIdentityRefresh(
+                store=storage.store,
+                sessions=site.sessions,
+                clients=providers.sign_in_clients,
+                vault=storage.vault,
+                random=random,
+            ),
             single_use=storage.single_use,
-            skew=providers.web_identity_skew,
-            vault=storage.vault,
-            github=GitHub(providers.fetcher, settings.web_identity_github_url, settings.web_identity_github_api_url),
         ),
         second_factor=SecondFactor(site=site, completion=completion, forms=forms, passkeys=passkeys),
         enrolment=Enrolment(

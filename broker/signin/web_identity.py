@@ -10,15 +10,8 @@ from datetime import timedelta
 
 from broker.api.request_state import RequestState
 from broker.providers.oauth import AMAZON, FACEBOOK, AccessTokenVerifier
-from broker.providers.oidc.key_sets import NO_KEY, JwksCache
-from broker.providers.oidc.token import (
-    ExpectedToken,
-    Token,
-    UnverifiedToken,
-    check_claims,
-    parse_token,
-    verify_signature,
-)
+from broker.providers.oidc.key_sets import JwksCache
+from broker.providers.oidc.token import ExpectedToken, Token, check_claims, parse_token
 from iam.arn import ACCOUNT_ID, iam_arn, parse_arn
 from iam.call import Params
 from iam.errors import AccessDenied, IDPRejectedClaim, InvalidIdentityToken, ValidationError
@@ -84,15 +77,10 @@ class WebIdentitySignIn:
         provider = self.store.oidc_provider(provider_arn)
         if provider is None and said.issuer not in _BUILT_IN:
             raise InvalidIdentityToken(f"No OpenIDConnect provider found in your account for {said.issuer[:255]}")
-        self._verify(said, address)
+        self.jwks_cache.verify(said, address)
         clients = provider.client_ids if provider is not None else None
         token = check_claims(said, ExpectedToken(clients=clients, now=state.now, skew=self.skew))
         return self._identity(token, account_id, prefix, provider_arn, provider)
-
-    def _verify(self, said: UnverifiedToken, address: str) -> None:
-        keys = self.jwks_cache.keys(address)
-        if not verify_signature(said, keys) and not verify_signature(said, self.jwks_cache.refetch(address, keys)):
-            raise InvalidIdentityToken(NO_KEY, log=f"kid {said.kid!s:.100}")
 
     def _identity(
         self, token: Token, account_id: str, prefix: str, arn: str, provider: OidcProviderRecord | None

@@ -11,7 +11,7 @@ from broker.commands.operator_audit import audited_change
 from broker.commands.options import installation_options, load_settings, read_text
 from broker.commands.output import escape_unprintable, json_option, print_fields, print_json, print_table
 from broker.providers.oidc.key_sets import JwksCache
-from broker.providers.oidc.presets import PRESETS
+from broker.providers.oidc.presets import OIDC, PRESETS
 from broker.wiring import build_fetcher, open_store, random
 from iam.arn import iam_arn
 from iam.errors import NoSuchEntity, ServiceError
@@ -95,7 +95,7 @@ def sign_in(  # noqa: PLR0913 - one for each option
         raise click.UsageError("Give either --client-id or --remove.")
     chosen = PRESETS[preset]
     scopes = scopes or chosen.scopes
-    if chosen.kind == "oidc" and "openid" not in scopes.split():
+    if chosen.kind == OIDC and "openid" not in scopes.split():
         raise click.BadParameter("openid must be among the scopes", param_hint="--scope")
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, audited_change(settings, store, "UpdateSignInClient") as change:

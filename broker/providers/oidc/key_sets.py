@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from broker.providers.oidc.keys import InvalidJwks, VerificationKey, parse_jwks
+from broker.providers.oidc.token import UnverifiedToken, verify_signature
 from broker.runtime.fetch import Fetcher, FetchError
-from iam.errors import IDPCommunicationError
+from iam.errors import IDPCommunicationError, InvalidIdentityToken
 from iam.policy.strict_json import Number, load
 
 _FRESH, _STALE = 300.0, 3600.0  # seconds: how long keys are taken as they are, and how long where the issuer is away
@@ -75,6 +76,15 @@ class JwksCache:
         if kept.keys == known:
             self._refresh(issuer, kept, lambda: kept.keys == known, wait=True)
         return kept.keys
+
+    def verify(self, token: UnverifiedToken, issuer: str) -> None:
+        """Raise InvalidIdentityToken where no key of the issuer has signed the token.
+
+        A key id that is not known may be that of a new key: the set is fetched again, at most once in an interval.
+        """
+        keys = self.keys(issuer)
+        if not verify_signature(token, keys) and not verify_signature(token, self.refetch(issuer, keys)):
+            raise InvalidIdentityToken(NO_KEY, log=f"kid {token.kid!s:.100}")
 
     def discovery_document(self, issuer: str) -> Mapping[str, object]:
         """Return what the issuer's discovery document says; raise IDPCommunicationError."""

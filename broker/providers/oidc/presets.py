@@ -8,6 +8,9 @@ Administration Guide"; GitHub "Scopes for OAuth apps".
 import re
 from dataclasses import dataclass
 
+# The kinds of provider: each has a client of its own, which the wiring names.
+OIDC, GITHUB = "oidc", "github"
+
 
 @dataclass(frozen=True, slots=True)
 class Preset:
@@ -16,7 +19,7 @@ class Preset:
     issuers: re.Pattern[str]
     scopes: str
     name: str | None = None
-    kind: str = "oidc"
+    kind: str = OIDC
     setup_hint: str = ""
 
 
@@ -51,7 +54,7 @@ PRESETS = {
         re.compile(r"github\.com"),
         "read:org",
         "GitHub",
-        "github",
+        GITHUB,
         "An organisation that restricts OAuth apps must approve this one.",
     ),
 }

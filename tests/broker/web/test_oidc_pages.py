@@ -360,8 +360,8 @@ def test_f12_an_answer_that_is_none_is_refused(world, browser, given):
 
 def test_f12_a_provider_that_hangs_is_given_up(world, browser):
     asked = begin(world, browser)
-    pages = world.installation.services.pages.login.oidc
-    object.__setattr__(pages.fetcher, "within", 0.3)
+    client = world.installation.services.pages.login.oidc.clients["oidc"]
+    object.__setattr__(client.fetcher, "within", 0.3)
     world.idp.server.answers["/idp/token"] = lambda _handler: time.sleep(2)
     refused(back(world, browser, asked), 400, "The provider cannot be asked now.")
 
