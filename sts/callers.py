@@ -1,21 +1,20 @@
-"""Callers: a principal with the policies that bound it and the condition keys that speak of it.
+"""Callers: a principal, the policies that limit it, and the condition keys that describe it.
 
 Pure. Source: IAM User Guide, "AWS global condition context keys", and "GetFederationToken" for the federated user.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from iam.arn import assumed_role_arn, federated_user_arn, root_arn
 from iam.clock import from_milliseconds, iso8601
+from iam.operations.request_context import principal_keys
+from iam.operations.required_permission import ContextKeys
 from iam.policy.decide import Layers
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
 from iam.principal import Principal, PrincipalKind
 from iam.store.records import RoleRecord, UserRecord
 from sts.mint import Session, Tags
-
-ContextKeys = Mapping[str, tuple[str, ...]]
 
 _EVERYTHING = PolicySet(
     [
@@ -31,7 +30,7 @@ _NO_POLICIES = PolicySet()
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A principal that signed, with the policies that bound it and the condition keys that speak of it.
+    """A principal that makes a request, with the policies that limit it and the condition keys that describe it.
 
     ``layers`` lacks what only a request knows: the resource's policy and its account. ``tags`` are the principal's
     effective tags: the session's over the role's.
@@ -63,7 +62,7 @@ def root(account_id: str, key_id: str, session: Session | None, limits: Permissi
     arn = root_arn(account_id)
     principal = Principal(PrincipalKind.ROOT, account_id, arn, account_id, arn, account_id, "root")
     layers = Layers(guardrails=limits.guardrails)
-    return Caller(principal, key_id, layers, (), _keys(principal, arn, (), session), session)
+    return Caller(principal, key_id, layers, (), _keys(principal, (), session), session)
 
 
 def user(record: UserRecord, key_id: str, session: Session | None, limits: PermissionLimits) -> Caller:
@@ -72,8 +71,7 @@ def user(record: UserRecord, key_id: str, session: Session | None, limits: Permi
         PrincipalKind.USER, record.account_id, record.arn, record.id, record.arn, record.id, record.name
     )
     layers = Layers(identity=record.policies, boundary=record.boundary, guardrails=limits.guardrails)
-    keys = _keys(principal, record.arn, record.tags, session) | {"aws:username": (record.name,)}
-    return Caller(principal, key_id, layers, record.tags, keys, session)
+    return Caller(principal, key_id, layers, record.tags, _keys(principal, record.tags, session), session)
 
 
 def role_session(record: RoleRecord, session: Session, limits: PermissionLimits) -> Caller:
@@ -96,7 +94,7 @@ def role_session(record: RoleRecord, session: Session, limits: PermissionLimits)
         session=limits.session,
         guardrails=limits.guardrails,
     )
-    return Caller(principal, session.access_key_id, layers, tags, _keys(principal, record.arn, tags, session), session)
+    return Caller(principal, session.access_key_id, layers, tags, _keys(principal, tags, session), session)
 
 
 def federated_user(creator: UserRecord | None, session: Session, limits: PermissionLimits) -> Caller:
@@ -117,7 +115,15 @@ def federated_user(creator: UserRecord | None, session: Session, limits: Permiss
         guardrails=limits.guardrails,
     )
     tags = session.grant.tags
-    return Caller(principal, session.access_key_id, layers, tags, _keys(principal, arn, tags, session), session)
+    return Caller(principal, session.access_key_id, layers, tags, _keys(principal, tags, session), session)
+
+
+def unsigned(principal: Principal) -> Caller:
+    """Return a person whom an identity provider proved, or a service: without a key, and without policies of its own.
+
+    Only a role's trust policy can admit these, and only by naming them.
+    """
+    return Caller(principal, "", Layers(), (), {})
 
 
 def _merge_tags(below: Tags, above: Tags) -> Tags:
@@ -127,23 +133,8 @@ def _merge_tags(below: Tags, above: Tags) -> Tags:
     return tuple(tags.values())
 
 
-# IAM User Guide, "AWS global condition context keys", aws:PrincipalType.
-_TYPES = {
-    PrincipalKind.ROOT: "Account",
-    PrincipalKind.USER: "User",
-    PrincipalKind.ROLE_SESSION: "AssumedRole",
-    PrincipalKind.FEDERATED_USER: "FederatedUser",
-}
-
-
-def _keys(principal: Principal, principal_arn: str, tags: Tags, session: Session | None) -> dict[str, tuple[str, ...]]:
-    keys: dict[str, tuple[str, ...]] = {
-        "aws:principalarn": (principal_arn,),
-        "aws:principalaccount": (principal.account_id,),
-        "aws:principaltype": (_TYPES[principal.kind],),
-        "aws:userid": (principal.user_id,),
-    }
-    keys.update({f"aws:principaltag/{key.lower()}": (value,) for key, value in tags})
+def _keys(principal: Principal, tags: Tags, session: Session | None) -> dict[str, tuple[str, ...]]:
+    keys = principal_keys(principal, tags)
     if session is not None:
         grant = session.grant
         keys["aws:tokenissuetime"] = (iso8601(from_milliseconds(session.issued_at)),)

@@ -1,42 +1,55 @@
-"""A request that somebody might make, put to the policies as the gate would: who, what, on what, knowing what.
+"""A request that nobody has made, built as the gate would build it: for explaining decisions, never for granting.
 
-It is for explaining decisions; nothing here grants anything.
+The request context comes from the same builder as the gate's, and the trust policy of a role from the same function as
+that of AssumeRole. What the gate refuses before it evaluates policies is a `FixedRule` here.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
 from iam.arn import ACCOUNT_ID, Arn, iam_arn, parse_arn, root_arn
-from iam.clock import iso8601, to_milliseconds, to_seconds
+from iam.clock import to_milliseconds
 from iam.errors import InvalidInput, NoSuchEntity
-from iam.operations.credentials.password_policy import policy_of
-from iam.operations.credentials.passwords import self_service_policy
+from iam.operations.credentials.passwords import self_service
+from iam.operations.request_context import account_in_arn, build_request, every_request_keys, principal_keys
+from iam.operations.required_permission import ContextKeys, RequiredPermission
+from iam.operations.resource_tags import tag_keys_by_arn
 from iam.policy.decide import DecisionType, Layers, RequestContext, decide
 from iam.policy.grammar import TRUST_ACTIONS
 from iam.policy.policy_set import PolicySet
-from iam.principal import ANY_SESSION_NAME, Principal, PrincipalKind
+from iam.policy.principals import CONSUMER_ISSUERS
+from iam.principal import ANY_SESSION_NAME, Principal, PrincipalKind, principal_from_arn
 from iam.store.records import RoleRecord, UserRecord
 from iam.store.store import Store
 from sts import callers
-from sts.callers import Caller, ContextKeys, PermissionLimits
+from sts.callers import Caller, PermissionLimits
 from sts.mint import Grant, Session, SessionKind
 from sts.operations import NEED_NO_PERMISSION, OPERATIONS, session_may_call
+from sts.operations.roles import role_permissions
 
-_TRUST = frozenset(action.lower() for action in TRUST_ACTIONS)
-# What nobody calls who signs: an identity provider vouches for the caller.
-_FEDERATED_ACTIONS = frozenset(action for action in _TRUST if "assumerolewith" in action)
-# Facts that a session brings: of a role it is known only that nobody has begun one.
-_OF_A_SESSION = ("aws:tokenissuetime", "aws:multifactorauthpresent", "aws:userid")
-# Where these are absent, they are known to be absent: of anybody, and of those who have no session to bring them.
-_KNOWN_OF_ALL = ("aws:resourcetag/", "iam:resourcetag/", "aws:username", "aws:viaawsservice")
-_KNOWN_OF_LONG_TERM = ("aws:principaltag/", "aws:sourceidentity", "aws:federatedprovider", "ldap:", "saml:")
-_LONG_TERM = frozenset({PrincipalKind.USER, PrincipalKind.ROOT})
+_TRUST_ACTIONS = frozenset(action.lower() for action in TRUST_ACTIONS)
+# The operations that nobody signs: an identity provider proves the caller, who is that provider's principal.
+_UNSIGNED_BY_PROVIDER = {
+    "ldap-provider": "AssumeRoleWithLDAPIdentity",
+    "saml-provider": "AssumeRoleWithSAML",
+    "oidc-provider": "AssumeRoleWithWebIdentity",
+}
+_UNSIGNED = frozenset(_UNSIGNED_BY_PROVIDER.values())
+# Only temporary credentials have these keys.
+_TEMPORARY_CREDENTIALS_KEYS = frozenset({"aws:tokenissuetime", "aws:multifactorauthpresent"})
+# Keys that are known to be absent where they have no value: of every principal, of the resources of this API, and of
+# principals whose credentials carry no session tags and no claims.
+_ABSENT_FOR_ALL = ("aws:username",)
+_ABSENT_FOR_OWN_RESOURCES = ("aws:resourcetag/", "iam:resourcetag/")
+_ABSENT_WITHOUT_ROLE_SESSION = ("aws:principaltag/", "aws:sourceidentity", "aws:federatedprovider", "ldap:", "saml:")
+_OWN_CREDENTIALS = frozenset({PrincipalKind.USER, PrincipalKind.ROOT})
+_WITHOUT_ACCOUNT = {"Federated": PrincipalKind.FEDERATED, "Service": PrincipalKind.SERVICE}
 
 
 class FixedRule(NamedTuple):
-    """A rule of the API that settles a request before any policy is asked."""
+    """A rule of the API that decides a request before any policy is evaluated."""
 
     decision_type: DecisionType
     text: str
@@ -44,9 +57,9 @@ class FixedRule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HypotheticalRequest:
-    """A request and the policies that have a say; ``known`` tells whether a condition key's value is known.
+    """A request and the policies that apply to it; ``known`` tells whether a condition key's value is known.
 
-    Where there is a ``rule``, the policies have none.
+    Where there is a ``rule``, policies are not evaluated.
     """
 
     context: RequestContext
@@ -55,13 +68,44 @@ class HypotheticalRequest:
     rule: FixedRule | None = None
 
     def decision(self, layers: Layers | None = None) -> DecisionType:
-        """Return the answer that the gate would give, or would if other ``layers`` had the say."""
+        """Return the gate's decision, or what it would be with other ``layers``."""
         return self.rule.decision_type if self.rule else decide(self.context, layers or self.layers).decision_type
 
 
 @dataclass(frozen=True, slots=True)
+class _Parameters:
+    """What somebody asks about; condition keys are in lower case, ``session_policy`` is that of a role session."""
+
+    action: str
+    resource: str
+    keys: ContextKeys
+    session_policy: PolicySet | None = None
+    service: str = field(init=False)
+    operation: str = field(init=False)  # an operation of the STS as the API spells it, else as it was given
+
+    def __post_init__(self) -> None:
+        service, _, name = self.action.partition(":")
+        object.__setattr__(self, "service", service.lower())
+        spelt = _STS_NAMES.get(name.lower(), name) if service.lower() == "sts" else name
+        object.__setattr__(self, "operation", spelt)
+
+    @property
+    def is_sts_operation(self) -> bool:
+        """Return whether the STS has such an operation; sts:TagSession, for one, is only a permission."""
+        return self.service == "sts" and self.operation in OPERATIONS
+
+    @property
+    def asks_trust_policy(self) -> bool:
+        """Return whether a role's trust policy decides; sts:TagSession is also asked about federated users."""
+        return self.action.lower() in _TRUST_ACTIONS and ":federated-user/" not in self.resource
+
+
+_STS_NAMES = {name.lower(): name for name in OPERATIONS}
+
+
+@dataclass(frozen=True, slots=True)
 class RequestSimulator:
-    """Puts questions to the policies of one store; ``now`` is the time of the request."""
+    """Builds hypothetical requests for the policies of one store; ``now`` is the time of the request."""
 
     store: Store
     now: datetime
@@ -69,187 +113,294 @@ class RequestSimulator:
     def build(
         self, principal: str, action: str, resource: str, keys: ContextKeys, session: PolicySet | None = None
     ) -> HypotheticalRequest:
-        """Return what is asked of whom; ``principal`` is an ARN, or a service's name.
+        """Return the request of a principal: an ARN, or a service's name.
 
         Raise InvalidInput, NoSuchEntity.
         """
-        _check_action(action)
-        return self._build(self._caller(principal, session), action, resource, keys)
+        parameters = _parameters(action, resource, keys, session)
+        return self._build(self._caller(principal, parameters), parameters)
 
     def for_account(
         self, account_id: str, action: str, resource: str, keys: ContextKeys
     ) -> Iterator[HypotheticalRequest]:
-        """Yield the question for each principal of an account that may call such an action: root, users and roles.
+        """Yield the request of each principal of an account that can call such an action: root, users and roles.
 
         Raise InvalidInput, NoSuchEntity.
         """
-        _check_action(action)
+        parameters = _parameters(action, resource, keys)
         if self.store.account(account_id) is None:
             raise NoSuchEntity(f"There is no account {account_id}.")
-        if action.lower() in _FEDERATED_ACTIONS:
+        if parameters.operation in _UNSIGNED:
             return
-        if action.lower() not in _TRUST:  # root assumes no role
-            yield self._build(
-                callers.root(account_id, "", None, self._permission_limits(account_id)), action, resource, keys
-            )
+        if not parameters.asks_trust_policy:  # root cannot assume a role
+            yield self._build(self._root(account_id, parameters), parameters)
         for record in self.store.principals(account_id):
-            caller = (
-                self._user(record) if isinstance(record, UserRecord) else self._role(record, ANY_SESSION_NAME, None)
-            )
-            yield self._build(caller, action, resource, keys)
+            yield self._build(self._recorded(record, parameters), parameters)
 
     def for_federated(self, action: str, resource: str, keys: ContextKeys) -> Iterator[HypotheticalRequest]:
-        """Yield the question for each identity provider and service that a role's trust policy names."""
+        """Yield the request of each identity provider and service that a role's trust policy names."""
+        parameters = _parameters(action, resource, keys)
         role = self.store.role(resource)
-        if role is None or action.lower() not in _TRUST:
+        if role is None or not parameters.asks_trust_policy:
             return
         named = {
-            (one.kind, one.value)
+            (principal.kind, principal.value)
             for policy in role.trust
             for statement in policy.statements
-            for one in statement.principals
-            if one.kind in _WITHOUT_ACCOUNT
+            for principal in statement.principals
+            if principal.kind in _WITHOUT_ACCOUNT
         }
         for kind, text in sorted(named):
-            yield self._build(
-                _principal_without_policies(_WITHOUT_ACCOUNT[kind], text, role.account_id), action, resource, keys
-            )
+            yield self._build(_unsigned_caller(_WITHOUT_ACCOUNT[kind], text, resource), parameters)
 
-    # --- who ----------------------------------------------------------------------------------------------------------
+    # --- the caller ---------------------------------------------------------------------------------------------------
 
-    def _caller(self, text: str, session: PolicySet | None) -> Caller:
+    def _caller(self, text: str, parameters: _Parameters) -> Caller:
         arn = parse_arn(text)
         if arn is None:
-            if "." in text:
-                return _principal_without_policies(PrincipalKind.SERVICE, text, "")
-            raise InvalidInput(f"{text} is no principal: give an ARN, or the name of a service.")
+            return _caller_by_name(text, parameters.resource)
         if not ACCOUNT_ID.fullmatch(arn.account):
-            raise InvalidInput(f"{text} names no account.")
+            raise InvalidInput(f"{text} is not the ARN of a principal: it has no account.")
         if text == root_arn(arn.account):
-            return callers.root(arn.account, "", None, self._permission_limits(arn.account))
+            return self._root(arn.account, parameters)
         kind, _, rest = arn.resource.partition("/")
         find = _CALLER_BY_ARN.get((arn.service, kind))
         if find is None:
-            raise InvalidInput(f"{text} is no user, role, session of a role, identity provider or root.")
-        caller = find(self, arn, rest, session)
+            raise InvalidInput(
+                f"{text} is not a principal: give the ARN of a user, role, role session, federated user, identity"
+                " provider or root."
+            )
+        caller = find(self, arn, rest, parameters)
         if caller is None:
-            raise NoSuchEntity(f"There is no {text}.")
+            raise NoSuchEntity(f"{text} does not exist.")
         return caller
 
-    def _user_by(self, arn: Arn, _rest: str, _session: PolicySet | None) -> Caller | None:
+    def _find_user(self, arn: Arn, _rest: str, parameters: _Parameters) -> Caller | None:
         record = self.store.user_by_arn(str(arn))
-        return self._user(record) if record else None
+        return self._user(record, parameters) if record else None
 
-    def _role_by(self, arn: Arn, _rest: str, session: PolicySet | None) -> Caller | None:
+    def _find_role(self, arn: Arn, _rest: str, parameters: _Parameters) -> Caller | None:
         record = self.store.role(str(arn))
-        return self._role(record, ANY_SESSION_NAME, session) if record else None
+        return self._role(record, ANY_SESSION_NAME, parameters) if record else None
 
-    def _session_by(self, arn: Arn, rest: str, session: PolicySet | None) -> Caller | None:
+    def _find_role_session(self, arn: Arn, rest: str, parameters: _Parameters) -> Caller | None:
         name, _, session_name = rest.partition("/")
         record = self.store.role_by_name(arn.account, name)
-        return self._role(record, session_name, session) if record and session_name else None
+        return self._role(record, session_name, parameters) if record and session_name else None
 
-    def _provider_by(self, arn: Arn, _rest: str, _session: PolicySet | None) -> Caller:
-        return _principal_without_policies(PrincipalKind.FEDERATED, str(arn), arn.account)
+    def _find_federated_user(self, arn: Arn, rest: str, parameters: _Parameters) -> Caller:
+        """Return a federated user, as far as its ARN tells: not who called GetFederationToken for it.
 
-    def _user(self, record: UserRecord) -> Caller:
-        return callers.user(record, "", None, self._permission_limits(record.account_id))
+        This API lets federated users call GetCallerIdentity alone, whatever their policies say. For other services
+        those policies would count, and they are not known here.
+        """
+        if parameters.service not in _OWN_SERVICES:
+            raise InvalidInput(
+                f"The permissions of {arn} are those of the user who made it, limited by the session policy: explain"
+                " that user instead."
+            )
+        principal = principal_from_arn(str(arn))
+        session = self._session(Grant(SessionKind.FEDERATED, arn.account, "", rest, provider="", subject=""))
+        return Caller(principal, "", Layers(), (), principal_keys(principal), session)
 
-    def _role(self, record: RoleRecord, name: str, session: PolicySet | None) -> Caller:
+    def _find_provider(self, arn: Arn, _rest: str, parameters: _Parameters) -> Caller:
+        return _unsigned_caller(PrincipalKind.FEDERATED, str(arn), parameters.resource)
+
+    def _recorded(self, record: UserRecord | RoleRecord, parameters: _Parameters) -> Caller:
+        if isinstance(record, UserRecord):
+            return self._user(record, parameters)
+        return self._role(record, ANY_SESSION_NAME, parameters)
+
+    def _root(self, account_id: str, parameters: _Parameters) -> Caller:
+        session = self._own_session(account_id, account_id, parameters)
+        return callers.root(account_id, "", session, self._permission_limits(account_id))
+
+    def _user(self, record: UserRecord, parameters: _Parameters) -> Caller:
+        session = self._own_session(record.account_id, record.id, parameters)
+        return callers.user(record, "", session, self._permission_limits(record.account_id))
+
+    def _role(self, record: RoleRecord, name: str, parameters: _Parameters) -> Caller:
         grant = Grant(SessionKind.ROLE, record.account_id, record.id, name, provider="", subject="")
+        limits = PermissionLimits(self._permission_limits(record.account_id).guardrails, parameters.session_policy)
+        return callers.role_session(record, self._session(grant), limits)
+
+    def _own_session(self, account_id: str, entity_id: str, parameters: _Parameters) -> Session | None:
+        """Return a session from GetSessionToken, where the condition keys tell of one.
+
+        ``aws:MultiFactorAuthPresent=false`` alone tells of none: people write it for a long-term key as well.
+        """
+        with_mfa = parameters.keys.get("aws:multifactorauthpresent") == ("true",)
+        if not with_mfa and "aws:tokenissuetime" not in parameters.keys:
+            return None
+        mfa_at = to_milliseconds(self.now) if with_mfa else None
+        return self._session(Grant(SessionKind.USER, account_id, entity_id, "", "", "", mfa_at=mfa_at))
+
+    def _session(self, grant: Grant) -> Session:
         at = to_milliseconds(self.now)
-        limits = PermissionLimits(self._permission_limits(record.account_id).guardrails, session)
-        return callers.role_session(record, Session("", "", "", at, at, grant), limits)
+        return Session("", "", "", at, at, grant)
 
     def _permission_limits(self, account_id: str) -> PermissionLimits:
         account = self.store.account(account_id)
         return PermissionLimits(account.guardrails if account else None)
 
-    # --- what ---------------------------------------------------------------------------------------------------------
+    # --- the request --------------------------------------------------------------------------------------------------
 
-    def _build(self, caller: Caller, action: str, resource: str, keys: ContextKeys) -> HypotheticalRequest:
-        """Return the question with what is known of caller, resource and time; ``keys`` are what else is known."""
-        role = self.store.role(resource)
-        arn = parse_arn(resource)
-        owner = arn.account if arn and ACCOUNT_ID.fullmatch(arn.account) else caller.principal.account_id
-        layers = caller.layers._replace(resource_account=owner)
-        if role is not None and action.lower() in _TRUST:
-            layers = layers._replace(resource=role.trust)
-        given = {name.lower(): values for name, values in keys.items()}
-        lasting = caller.principal.kind in _LONG_TERM
-        own = {name: values for name, values in caller.keys.items() if lasting or name not in _OF_A_SESSION}
-        found = {
-            **self._time_keys(),
-            **own,
-            "aws:resourceaccount": (owner,),
-            **_tags(role or self._tagged_user(resource)),
-        }
-        context = RequestContext(action, resource, caller.principal, {**found, **given})
-        absent = _KNOWN_OF_ALL + (_KNOWN_OF_LONG_TERM if lasting else ())
-        layers = layers._replace(resource=self._self_service(context) or layers.resource)
-        return HypotheticalRequest(
-            context, layers, lambda key: key in context.keys or key.startswith(absent), _rule(caller, action)
+    def _build(self, caller: Caller, parameters: _Parameters) -> HypotheticalRequest:
+        """Return the request with what is known of caller, resource and time; the given keys replace what is known."""
+        rule = _fixed_rule(caller, parameters)
+        permission = self._permission(caller, parameters) if rule is None else RequiredPermission(parameters.resource)
+        permission = replace(permission, keys={**permission.keys, **parameters.keys})
+        context, layers = build_request(
+            _without_unknown_keys(caller), permission, parameters.action, every_request_keys(self.now)
         )
+        absent = _absent_prefixes(caller, parameters)
+        return HypotheticalRequest(context, layers, lambda key: key in context.keys or key.startswith(absent), rule)
 
-    def _self_service(self, context: RequestContext) -> PolicySet | None:
-        """Return what lets a user change its own password, where the account's password policy says so."""
-        who, asked = context.principal, (context.action.lower(), context.resource)
-        required_permissions = (("iam:ChangePassword".lower(), who.arn), ("iam:GetAccountPasswordPolicy".lower(), "*"))
-        if who.kind is not PrincipalKind.USER or asked not in required_permissions:
-            return None
+    def _permission(self, caller: Caller, parameters: _Parameters) -> RequiredPermission:
+        """Return what the operation would require; raise InvalidInput where a role is needed and none is named."""
+        resource = parameters.resource
+        if parameters.asks_trust_policy:
+            if parse_arn(resource) is None:
+                raise InvalidInput(f"{parameters.action} is decided by a role's trust policy: give the role's ARN.")
+            return role_permissions(self.store, resource, parameters.action, {}, tags=False, source=None)[0]
         with self.store.read() as tx:
-            by_policy = policy_of(tx, who.account_id).AllowUsersToChangePassword
-        return self_service_policy(who.entity_id) if by_policy else None
-
-    def _tagged_user(self, resource: str) -> UserRecord | None:
-        return self.store.user_by_arn(resource) if ":user/" in resource else None
-
-    def _time_keys(self) -> Mapping[str, tuple[str, ...]]:
-        return {
-            "aws:currenttime": (iso8601(self.now),),
-            "aws:epochtime": (str(to_seconds(self.now)),),
-        }
+            own_policy = self_service(tx, caller.principal) if _is_self_service(caller.principal, parameters) else None
+            tags = tag_keys_by_arn(tx, resource)
+        return RequiredPermission(resource, tags, trust=own_policy, account_id=account_in_arn(resource))
 
 
-def _rule(caller: Caller, action: str) -> FixedRule | None:
-    """Return the rule that the gate follows before it asks policies."""
-    service, _, lower = action.lower().partition(":")
-    name = _STS.get(lower) if service == "sts" else None
-    if name is None:
-        return None
-    if name == "AssumeRole" and caller.principal.kind is PrincipalKind.ROOT:
-        return FixedRule(DecisionType.IMPLICIT_DENY, "Roles may not be assumed by root accounts.")
-    if caller.session is not None and not session_may_call(caller.session, service, name):
-        return FixedRule(DecisionType.IMPLICIT_DENY, f"The sessions of roles may not call {name}.")
-    if name in NEED_NO_PERMISSION and caller.principal.kind not in _WITHOUT_ACCOUNT.values():
-        return FixedRule(DecisionType.ALLOWED, f"{name} needs no permission.")
+_OWN_SERVICES = frozenset({"iam", "sts"})
+_CALLER_BY_ARN: Mapping[tuple[str, str], Callable[[RequestSimulator, Arn, str, _Parameters], Caller | None]] = {
+    ("iam", "user"): RequestSimulator._find_user,  # noqa: SLF001 - a table of its own methods
+    ("iam", "role"): RequestSimulator._find_role,  # noqa: SLF001 - as above
+    ("sts", "assumed-role"): RequestSimulator._find_role_session,  # noqa: SLF001 - as above
+    ("sts", "federated-user"): RequestSimulator._find_federated_user,  # noqa: SLF001 - as above
+    ("iam", "ldap-provider"): RequestSimulator._find_provider,  # noqa: SLF001 - as above
+    ("iam", "saml-provider"): RequestSimulator._find_provider,  # noqa: SLF001 - as above
+    ("iam", "oidc-provider"): RequestSimulator._find_provider,  # noqa: SLF001 - as above
+}
+
+
+def _parameters(action: str, resource: str, keys: ContextKeys, session: PolicySet | None = None) -> _Parameters:
+    if ":" not in action:
+        raise InvalidInput(f"{action} is not an action: it must begin with a service, as in iam:CreateUser.")
+    return _Parameters(action, resource, {name.lower(): values for name, values in keys.items()}, session)
+
+
+def _caller_by_name(text: str, resource: str) -> Caller:
+    if text in CONSUMER_ISSUERS:
+        return _unsigned_caller(PrincipalKind.FEDERATED, text, resource)
+    if "." in text:
+        return _unsigned_caller(PrincipalKind.SERVICE, text, resource)
+    raise InvalidInput(f"{text} is not a principal: give an ARN, or the name of a service.")
+
+
+def _unsigned_caller(kind: PrincipalKind, text: str, resource: str) -> Caller:
+    """Return a service, or a person whom an identity provider proved; consumer issuers are providers by name."""
+    arn = iam_arn(account_in_arn(resource), "oidc-provider/", text, "") if text in CONSUMER_ISSUERS else text
+    return callers.unsigned(Principal(kind, account_in_arn(arn), arn, arn))
+
+
+def _is_self_service(principal: Principal, parameters: _Parameters) -> bool:
+    """Return whether the account's password policy may allow this: a user's own password, and that policy itself."""
+    own = {"changepassword": principal.arn, "getaccountpasswordpolicy": "*"}
+    return parameters.service == "iam" and own.get(parameters.operation.lower()) == parameters.resource
+
+
+# --- what is known ----------------------------------------------------------------------------------------------------
+
+
+def _without_unknown_keys(caller: Caller) -> Caller:
+    """Return a caller without the keys that come from a session which was made up here."""
+    if caller.session is None:
+        return caller
+    nameless = caller.principal.arn.endswith(f"/{ANY_SESSION_NAME}")
+    unknown = _TEMPORARY_CREDENTIALS_KEYS | ({"aws:userid"} if nameless else set())
+    return replace(caller, keys={name: values for name, values in caller.keys.items() if name not in unknown})
+
+
+def _absent_prefixes(caller: Caller, parameters: _Parameters) -> tuple[str, ...]:
+    own_credentials = caller.principal.kind in _OWN_CREDENTIALS
+    own_resource = parameters.service in _OWN_SERVICES
+    return (
+        _ABSENT_FOR_ALL
+        + (_ABSENT_WITHOUT_ROLE_SESSION if own_credentials else ())
+        + (_ABSENT_FOR_OWN_RESOURCES if own_resource else ())
+    )
+
+
+# --- rules that no policy changes -------------------------------------------------------------------------------------
+
+
+def _fixed_rule(caller: Caller, parameters: _Parameters) -> FixedRule | None:
+    """Return the first rule by which the gate decides without policies, in the gate's order."""
+    return next(filter(None, (rule(caller, parameters) for rule in _FIXED_RULES)), None)
+
+
+def _root_assumes_no_role(caller: Caller, parameters: _Parameters) -> FixedRule | None:
+    if parameters.operation == "AssumeRole" and caller.principal.kind is PrincipalKind.ROOT:
+        return _deny("Roles may not be assumed by root accounts.")
     return None
 
 
-_STS = {name.lower(): name for name in OPERATIONS}
-_CALLER_BY_ARN: Mapping[tuple[str, str], Callable[[RequestSimulator, Arn, str, PolicySet | None], Caller | None]] = {
-    ("iam", "user"): RequestSimulator._user_by,  # noqa: SLF001 - a table of its own methods
-    ("iam", "role"): RequestSimulator._role_by,  # noqa: SLF001 - as above
-    ("sts", "assumed-role"): RequestSimulator._session_by,  # noqa: SLF001 - as above
-    ("iam", "ldap-provider"): RequestSimulator._provider_by,  # noqa: SLF001 - as above
-    ("iam", "saml-provider"): RequestSimulator._provider_by,  # noqa: SLF001 - as above
-    ("iam", "oidc-provider"): RequestSimulator._provider_by,  # noqa: SLF001 - as above
-}
-_WITHOUT_ACCOUNT = {"Federated": PrincipalKind.FEDERATED, "Service": PrincipalKind.SERVICE}
+def _unsigned_needs_provider(caller: Caller, parameters: _Parameters) -> FixedRule | None:
+    # "Principal": "*" in a trust policy must not look as if users could call these: their principal is the provider.
+    if parameters.operation in _UNSIGNED and caller.principal.kind is not PrincipalKind.FEDERATED:
+        return _deny(f"{parameters.operation} takes no signed requests: an identity provider proves the caller.")
+    return None
 
 
-def _check_action(action: str) -> None:
-    if ":" not in action:
-        raise InvalidInput(f"{action} is no action: it must begin with a service, as in iam:CreateUser.")
+def _provider_has_one_operation(caller: Caller, parameters: _Parameters) -> FixedRule | None:
+    if caller.principal.kind is not PrincipalKind.FEDERATED or not parameters.is_sts_operation:
+        return None
+    kind = caller.principal.arn.split(":", 5)[-1].partition("/")[0]
+    operation = _UNSIGNED_BY_PROVIDER[kind]
+    return None if parameters.operation == operation else _deny(f"A person of a {kind} can call only {operation}.")
 
 
-def _principal_without_policies(kind: PrincipalKind, text: str, account_id: str) -> Caller:
-    """Return somebody without policies: of an identity provider, or a service."""
-    by_name = kind is PrincipalKind.FEDERATED and ":" not in text  # a consumer issuer
-    arn = iam_arn(account_id, "oidc-provider/", text, "") if by_name else text
-    return Caller(Principal(kind, account_id, arn, arn), "", Layers(), (), {})
+def _provider_serves_its_account(caller: Caller, parameters: _Parameters) -> FixedRule | None:
+    """Refuse a provider of another account: the gate looks for a provider in the role's account only."""
+    if caller.principal.kind is not PrincipalKind.FEDERATED or not parameters.asks_trust_policy:
+        return None
+    same = account_in_arn(parameters.resource) in ("", caller.principal.account_id)
+    return None if same else _deny("An identity provider can be used only for roles of its own account.")
 
 
-def _tags(record: UserRecord | RoleRecord | None) -> Mapping[str, tuple[str, ...]]:
-    tags = record.tags if record else ()
-    return {f"{service}:resourcetag/{key.lower()}": (value,) for key, value in tags for service in ("aws", "iam")}
+def _session_is_limited(caller: Caller, parameters: _Parameters) -> FixedRule | None:
+    session = caller.session
+    if session is None or not (parameters.service == "iam" or parameters.is_sts_operation):
+        return None
+    if session_may_call(session, parameters.service, parameters.operation):
+        return None
+    if session.grant.kind is SessionKind.USER and parameters.service == "iam":
+        return _deny("Sessions from GetSessionToken can call IAM only with MFA.")
+    return _deny(f"Cannot call {parameters.operation} with session credentials.")
+
+
+def _operation_needs_no_permission(caller: Caller, parameters: _Parameters) -> FixedRule | None:
+    signed = caller.principal.kind not in _WITHOUT_ACCOUNT.values()
+    if parameters.is_sts_operation and parameters.operation in NEED_NO_PERMISSION and signed:
+        return FixedRule(DecisionType.ALLOWED, f"{parameters.operation} needs no permission.")
+    return None
+
+
+def _iam_reaches_own_account(caller: Caller, parameters: _Parameters) -> FixedRule | None:
+    """Refuse a resource of another account: every operation of IAM looks for it in the caller's."""
+    if parameters.service != "iam" or account_in_arn(parameters.resource) in ("", caller.principal.account_id):
+        return None
+    return _deny("The operations of IAM find only resources of the caller's own account.")
+
+
+def _deny(text: str) -> FixedRule:
+    return FixedRule(DecisionType.IMPLICIT_DENY, text)
+
+
+_FIXED_RULES = (
+    _root_assumes_no_role,
+    _unsigned_needs_provider,
+    _provider_has_one_operation,
+    _provider_serves_its_account,
+    _session_is_limited,
+    _operation_needs_no_permission,
+    _iam_reaches_own_account,
+)

@@ -30,7 +30,6 @@ PURE = [
     "broker/api/constraints.py",
     "broker/api/http.py",
     "broker/api/shape.py",
-    "broker/api/request_keys.py",
     "broker/providers/ldap/dn.py",
     "broker/providers/ldap/bind_errors.py",
     "broker/providers/saml/addresses.py",

@@ -1,29 +1,20 @@
-"""The condition keys that a request fills in whoever the caller is.
+"""The condition keys that only an HTTP request fills: its address, its headers, its region, its MFA code.
 
-Source: IAM User Guide, "AWS global condition context keys". Keys about the principal come with the Caller, keys about
-the resource with the operation's Ask.
+Source: IAM User Guide, "AWS global condition context keys". What describes the principal and the
+resource comes from `iam.operations.request_context`.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from broker.api.http import HttpRequest
-from iam.clock import SECOND, iso8601, to_seconds
+from iam.clock import SECOND, to_seconds
+from iam.operations.request_context import every_request_keys
 
-ContextKeys = Mapping[str, tuple[str, ...]]
 
-
-def request_keys(
-    request: HttpRequest, now: datetime, region: str | None, mfa_at: int | None
-) -> dict[str, tuple[str, ...]]:
-    """Return the keys of one request; ``mfa_at`` is in milliseconds and comes back as an age in seconds."""
-    keys: dict[str, tuple[str, ...]] = {
-        "aws:currenttime": (iso8601(now),),
-        "aws:epochtime": (str(to_seconds(now)),),
-        "aws:securetransport": ("true" if request.secure else "false",),
-        "aws:viaawsservice": ("false",),
-        "aws:principalisawsservice": ("false",),
-    }
+def http_keys(request: HttpRequest, now: datetime, region: str | None) -> dict[str, tuple[str, ...]]:
+    """Return every request's keys and those of this one; ``region`` is the one that its signature names."""
+    keys = every_request_keys(now)
+    keys["aws:securetransport"] = ("true" if request.secure else "false",)
     if request.source_ip:
         keys["aws:sourceip"] = (request.source_ip,)
     if region:
@@ -32,6 +23,10 @@ def request_keys(
         keys["aws:useragent"] = (agent,)
     if referer := request.header("referer"):
         keys["aws:referer"] = (referer,)
-    if mfa_at is not None:
-        keys["aws:multifactorauthage"] = (str(max(0, to_seconds(now) - mfa_at // SECOND)),)
     return keys
+
+
+def mfa_keys(now: datetime, mfa_at: int) -> dict[str, tuple[str, ...]]:
+    """Return the keys of a second factor that was given at ``mfa_at``, in milliseconds; its age is in seconds."""
+    age = max(0, to_seconds(now) - mfa_at // SECOND)
+    return {"aws:multifactorauthpresent": ("true",), "aws:multifactorauthage": (str(age),)}

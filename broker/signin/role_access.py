@@ -6,7 +6,7 @@ It asks the same operations and the same policies as the API; nothing is granted
 from copy import copy
 from dataclasses import dataclass, replace
 
-from broker.api.authorization import decision_inputs, is_authorized
+from broker.api.authorization import authorization_request, is_authorized
 from broker.api.dispatch import STS_VERSION, Gate
 from broker.api.request_state import RequestState
 from iam.clock import to_milliseconds
@@ -78,7 +78,7 @@ class RoleAccess:
         """Return why a role is or is not open to a person: an explanation of each thing that is asked."""
         call, name = self._call(state, identity), _operation_for(identity)
         return tuple(
-            explain(*decision_inputs(state, ask, ask.action or f"sts:{name}", call.mfa_at))
+            explain(*authorization_request(state, ask, ask.action or f"sts:{name}", call.mfa_at))
             for ask in STS[name].required_permissions(call, _parameters(identity, role_arn))
         )
 
@@ -121,7 +121,7 @@ class RoleAccess:
         """
         asking = copy(state)
         asking.caller = self._caller(state, identity, role)
-        return decide(*decision_inputs(asking, ask, action, None)).allowed
+        return decide(*authorization_request(asking, ask, action, None)).allowed
 
     def _caller(self, state: RequestState, identity: Identity, role: RoleRecord | None) -> Caller:
         """Return as whom somebody would ask the API: with a session of the role, or of their own."""
@@ -168,7 +168,7 @@ def _can_assume_with_tags(state: RequestState, call: StsCall, name: str, role: R
         return False
     p = _parameters(state.proven_identity, role.arn) | {"Tags": [{"Key": tag, "Value": "-"} for tag in tags]}
     questions = (
-        decision_inputs(state, ask, ask.action or f"sts:{name}", call.mfa_at)
+        authorization_request(state, ask, ask.action or f"sts:{name}", call.mfa_at)
         for ask in STS[name].required_permissions(call, p)
     )
     return all(decide(context, most_permissive(layers, _is_known_key)).allowed for context, layers in questions)

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, delete, select
 
 from iam.call import Call, Params
 from iam.errors import InvalidInput, LimitExceeded
+from iam.operations.request_context import tag_keys
 from iam.store.schema import tag
 
 
@@ -17,11 +18,7 @@ def tags_of(tx: Connection, entity_id: str) -> list[dict[str, str]]:
 
 def resource_tag_keys(tx: Connection, entity_id: str) -> dict[str, tuple[str, ...]]:
     """Return the condition keys which tell the tags of a thing."""
-    return {
-        f"{service}:resourcetag/{one['Key'].lower()}": (one["Value"],)
-        for one in tags_of(tx, entity_id)
-        for service in ("aws", "iam")
-    }
+    return tag_keys(tuple((one["Key"], one["Value"]) for one in tags_of(tx, entity_id)))
 
 
 def request_tag_keys(p: Params) -> dict[str, tuple[str, ...]]:

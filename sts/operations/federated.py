@@ -38,7 +38,7 @@ def assume_role_with_ldap_permissions(call: StsCall, p: Params) -> tuple[Require
     check_tags(p)
     keys = session_request_keys(p, session_name(call.proven_identity.name)) | ldap_keys(call.proven_identity)
     return role_permissions(
-        call,
+        call.store,
         p["RoleArn"],
         "sts:AssumeRoleWithLDAPIdentity",
         keys,
@@ -92,7 +92,7 @@ def assume_role_with_saml_permissions(call: StsCall, p: Params) -> tuple[Require
     passed = {**p, **asked.parameters()}
     keys = session_request_keys(passed, asked.name) | saml_keys(identity)
     return role_permissions(
-        call,
+        call.store,
         p["RoleArn"],
         "sts:AssumeRoleWithSAML",
         keys,
@@ -188,7 +188,7 @@ def assume_role_with_web_identity_permissions(call: StsCall, p: Params) -> tuple
     identity = call.web_identity
     passed = {**p, **_web_parameters(identity)}
     return role_permissions(
-        call,
+        call.store,
         p["RoleArn"],
         "sts:AssumeRoleWithWebIdentity",
         session_request_keys(passed, p["RoleSessionName"]) | web_keys(identity),

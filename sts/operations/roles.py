@@ -6,12 +6,13 @@ taken with assumed roles" (source identity).
 
 from iam.arn import assumed_role_arn, parse_arn
 from iam.errors import AccessDenied, NotImplementedHere, ValidationError
+from iam.operations.request_context import tag_keys
 from iam.operations.required_permission import RequiredPermission
 from iam.params import Params, Result
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
 from iam.principal import PrincipalKind
-from iam.store.store import RoleRecord
+from iam.store.store import RoleRecord, Store
 from sts.callers import Caller
 from sts.mint import Grant, SessionKind, Tags, mint
 from sts.operations.call import Outcome, StsCall
@@ -61,7 +62,7 @@ def assume_role_permissions(call: StsCall, p: Params) -> tuple[RequiredPermissio
     if "ExternalId" in p:
         keys["sts:externalid"] = (p["ExternalId"],)
     return role_permissions(
-        call,
+        call.store,
         p["RoleArn"],
         "sts:AssumeRole",
         keys,
@@ -101,7 +102,7 @@ def assume_role(call: StsCall, p: Params) -> Outcome:
 
 
 def role_permissions(
-    call: StsCall,
+    store: Store,
     role_arn: str,
     action: str,
     keys: dict[str, tuple[str, ...]],
@@ -113,11 +114,10 @@ def role_permissions(
     arn = parse_arn(role_arn)
     if arn is None:
         raise ValidationError(f"{role_arn} is invalid")
-    role = call.store.role(role_arn)
+    role = store.role(role_arn)
     trust = role.trust if role else _NOBODY
     if role:
-        keys |= {f"aws:resourcetag/{key.lower()}": (value,) for key, value in role.tags}
-        keys |= {f"iam:resourcetag/{key.lower()}": (value,) for key, value in role.tags}
+        keys |= tag_keys(role.tags)
     if source:
         keys["sts:sourceidentity"] = (source,)
     actions = [action] + ["sts:TagSession"] * tags + ["sts:SetSourceIdentity"] * bool(source)

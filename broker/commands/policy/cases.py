@@ -16,13 +16,21 @@ from broker.commands.output import escape_unprintable, json_option, print_json
 from broker.commands.policy.explain import format_decision
 from broker.commands.policy.lint import guess_policy_kind
 from broker.wiring import now, open_store
-from iam.arn import ACCOUNT_ID, parse_arn
 from iam.clock import iso8601_exact
 from iam.errors import InvalidInput, MalformedPolicyDocument, NoSuchEntity
-from iam.policy.decide import DecisionType, Layers, RequestContext, decide
+from iam.operations.request_context import (
+    AuthorizationRequest,
+    SimulatedRequester,
+    account_in_arn,
+    build_request,
+    every_request_keys,
+    principal_keys,
+    simulated_permission,
+)
+from iam.policy.decide import DecisionType, Layers, decide
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
-from iam.principal import Principal, PrincipalKind, principal_from_arn
+from iam.principal import principal_from_arn
 from sts.hypothetical_request import HypotheticalRequest, RequestSimulator
 
 _EXPECTED = {
@@ -105,9 +113,7 @@ def _some_cases(file: Path) -> list[Case]:
 
 def _question(case: Case, asker: RequestSimulator | None) -> HypotheticalRequest:
     if case.layers is not None:
-        principal = principal_from_arn(case.principal)
-        context = RequestContext(case.action, case.resource, principal, {**_facts(principal), **case.keys})
-        return HypotheticalRequest(context, case.layers, lambda _key: True)
+        return HypotheticalRequest(*_request_for_own_policies(case, case.layers), lambda _key: True)
     if asker is None:
         raise click.ClickException("No installation was opened.")
     try:
@@ -116,14 +122,13 @@ def _question(case: Case, asker: RequestSimulator | None) -> HypotheticalRequest
         raise _Malformed(f"{case.name}: {error}") from error
 
 
-def _facts(principal: Principal) -> dict[str, tuple[str, ...]]:
-    """Return the condition keys that a principal's ARN tells."""
-    if principal.kind in (PrincipalKind.FEDERATED, PrincipalKind.SERVICE):
-        return {}
-    found = {"aws:principalarn": principal.entity_arn or principal.arn, "aws:principalaccount": principal.account_id}
-    if principal.kind is PrincipalKind.USER:
-        found["aws:username"] = principal.name
-    return {key: (value,) for key, value in found.items()}
+def _request_for_own_policies(case: Case, layers: Layers) -> AuthorizationRequest:
+    """Return the request of a case whose policies are all in its file; the case's own keys replace what is known."""
+    principal = principal_from_arn(case.principal)
+    requester = SimulatedRequester(principal, layers, principal_keys(principal))
+    owner = account_in_arn(case.resource) or principal.account_id
+    permission = simulated_permission(case.resource, layers.resource, owner, case.keys)
+    return build_request(requester, permission, case.action, every_request_keys(now()))
 
 
 def _passes(case: Case, asked: HypotheticalRequest) -> bool:
@@ -175,7 +180,7 @@ def _cases(file: Path, place: str, found: Mapping[str, Any], policies: Mapping[s
                 resource=resource,
                 keys=keys,
                 expect=found["expect"],
-                layers=_layers(file, place, policies, resource) if policies else None,
+                layers=_layers(file, place, policies) if policies else None,
             )
 
 
@@ -214,16 +219,14 @@ def _text(found: Any) -> str:  # noqa: ANN401 - whatever the file has
     return str(found).lower() if isinstance(found, bool) else str(found)
 
 
-def _layers(file: Path, place: str, policies: Mapping[str, Any], resource: str) -> Layers:
+def _layers(file: Path, place: str, policies: Mapping[str, Any]) -> Layers:
     _check_known_keys(policies, frozenset(_LAYERS), f"{place}: policies")
     sets = {
         layer: PolicySet(_policy(file, place, one, kind) for one in _list(policies[layer]))
         for layer, kind in _LAYERS.items()
         if layer in policies
     }
-    arn = parse_arn(resource)
-    owner = arn.account if arn and ACCOUNT_ID.fullmatch(arn.account) else ""
-    return Layers(**sets, resource_account=owner if "resource" in sets else "")
+    return Layers(**sets, resource_account="")  # the account follows from the resource, where its policy is given
 
 
 def _policy(file: Path, place: str, found: Any, kind: PolicyKind | None) -> Policy:  # noqa: ANN401 - as the file has it

@@ -29,7 +29,7 @@ from iam.operations.required_permission import RequiredPermission
 from iam.operations.users import on_user_or_caller, user_or_caller
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
-from iam.principal import PrincipalKind
+from iam.principal import Principal, PrincipalKind
 from iam.store.schema import account, login_profile, user
 
 _HASHER = argon2.PasswordHasher.from_parameters(argon2.profiles.RFC_9106_LOW_MEMORY)
@@ -174,21 +174,26 @@ def change_password(call: Call, p: Params) -> Result:
 
 def on_own_password(call: Call, _p: Params) -> RequiredPermission:
     """Ask about the caller; where the account's policy lets users change their password, this is the permission."""
-    who = call.principal
     permission = on_user_or_caller(call, {})
-    if who.kind is not PrincipalKind.USER or not policy_of(call.tx, call.account_id).AllowUsersToChangePassword:
+    own_policy = self_service(call.tx, call.principal)
+    if own_policy is None:
         return permission
-    return RequiredPermission(
-        permission.resource, permission.keys, trust=self_service_policy(who.entity_id), account_id=call.account_id
-    )
+    return RequiredPermission(permission.resource, permission.keys, trust=own_policy, account_id=call.account_id)
 
 
 def on_password_policy(call: Call, _p: Params) -> RequiredPermission:
     """Ask to read the account's policy; AllowUsersToChangePassword lets each user read it as well."""
-    who = call.principal
-    if who.kind is not PrincipalKind.USER or not policy_of(call.tx, call.account_id).AllowUsersToChangePassword:
+    own_policy = self_service(call.tx, call.principal)
+    if own_policy is None:
         return RequiredPermission("*")
-    return RequiredPermission("*", trust=self_service_policy(who.entity_id), account_id=call.account_id)
+    return RequiredPermission("*", trust=own_policy, account_id=call.account_id)
+
+
+def self_service(tx: Connection, principal: Principal) -> PolicySet | None:
+    """Return the policy that lets a user change its own password, where the account's password policy says so."""
+    if principal.kind is not PrincipalKind.USER or not policy_of(tx, principal.account_id).AllowUsersToChangePassword:
+        return None
+    return self_service_policy(principal.entity_id)
 
 
 # AllowUsersToChangePassword as a policy on each user, who is the one principal that it is bound to.

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from iam import guardrails
-from iam.arn import ACCOUNT_ID, Arn, parse_arn, root_arn
+from iam.arn import ACCOUNT_ID, parse_arn, root_arn
 from iam.call import Call, Params, Result
 from iam.errors import InvalidInput, MalformedPolicyDocument
-from iam.operations.named_entities import PAGE, paginate_list
+from iam.operations.named_entities import GROUP, PAGE, USER, paginate_list
 from iam.operations.policies.effective import (
     EffectivePolicy,
     PolicyHolder,
@@ -23,6 +23,16 @@ from iam.operations.policies.effective import (
     policies_of,
     split_entity_arn,
 )
+from iam.operations.request_context import (
+    SimulatedRequester,
+    account_in_arn,
+    build_request,
+    every_request_keys,
+    principal_keys,
+    simulated_permission,
+)
+from iam.operations.required_permission import ContextKeys
+from iam.operations.times_and_tags import tags_of
 from iam.policy import conditions
 from iam.policy.context_keys import context_keys_in
 from iam.policy.decide import (
@@ -33,7 +43,6 @@ from iam.policy.decide import (
     DecisionType,
     LayerResult,
     Layers,
-    RequestContext,
     decide,
 )
 from iam.policy.document import Policy, PolicyKind
@@ -61,15 +70,15 @@ _Place = tuple[Policy, Span]
 
 @dataclass(frozen=True, slots=True)
 class _Simulation:
-    """What is simulated: who calls, which policies have a say, what the request knows.
+    """What is simulated: the requester, the condition keys of the request, and the statements' places.
 
-    ``owner`` is the account of resources whose ARN names none; ``places`` tell where each statement stands, by its
-    identity.
+    ``given_keys`` are the ContextEntries, which replace whatever is known otherwise. ``owner`` is the account of
+    resources whose ARN names none. ``places`` tell where each statement stands, by the statement's `id`.
     """
 
-    caller: Principal
-    layers: Layers
-    keys: Mapping[str, tuple[str, ...]]
+    requester: SimulatedRequester
+    request_keys: ContextKeys
+    given_keys: ContextKeys
     owner: str
     places: Mapping[int, _Place]
 
@@ -78,12 +87,12 @@ class _Simulation:
 
 
 def simulate_custom_policy(call: Call, p: Params) -> Result:
-    """Decide for policies that the request brings."""
+    """Decide for policies that the request brings; of the simulated request only the parameters are known."""
     layers = Layers(identity=_input_policies(p, "PolicyInputList"), boundary=_input_boundary(p))
     if "ResourcePolicy" in p and "CallerArn" not in p:
         raise InvalidInput("CallerArn is required when a ResourcePolicy is given.")
-    caller = _caller(p["CallerArn"]) if "CallerArn" in p else _anonymous_caller(call.account_id)
-    return _simulate(p, caller, layers)
+    caller = _caller_by_arn(p, layers) if "CallerArn" in p else _anonymous_caller(call.account_id, layers)
+    return _simulate(p, caller, {})
 
 
 def simulate_principal_policy(call: Call, p: Params) -> Result:
@@ -93,15 +102,15 @@ def simulate_principal_policy(call: Call, p: Params) -> Result:
     granted = [one.policy for one in policies_of(call, holder) if not any(out(one) for out in excluded)]
     boundary = _input_boundary(p)
     if boundary is None and not _is_excluded_kind(p, "permission-boundary"):
-        found = boundary_of(call, holder)
-        boundary = PolicySet([found]) if found else None
+        attached = boundary_of(call, holder)
+        boundary = PolicySet([attached]) if attached else None
     layers = Layers(
         identity=PolicySet([*granted, *_input_policies(p, "PolicyInputList")]),
         boundary=boundary,
         guardrails=None if _is_excluded_kind(p, "scp") else _guardrails(call),
     )
-    caller = _caller(p["CallerArn"]) if "CallerArn" in p else _principal(holder)
-    return _simulate(p, caller, layers)
+    caller = _caller_by_arn(p, layers) if "CallerArn" in p else _holder_as_caller(call, holder, layers)
+    return _simulate(p, caller, every_request_keys(call.now))
 
 
 def get_context_keys_for_custom_policy(_call: Call, p: Params) -> Result:
@@ -247,18 +256,30 @@ def _is_excluded_kind(p: Params, kind: str) -> bool:
 # --- who calls --------------------------------------------------------------------------------------------------------
 
 
-def _caller(arn: str) -> Principal:
-    split_entity_arn(arn)  # a user, group or role
-    return principal_from_arn(arn)
+def _caller_by_arn(p: Params, layers: Layers) -> SimulatedRequester:
+    """Return the caller of CallerArn, of whom only the ARN is known."""
+    entity_type, _, _ = split_entity_arn(p["CallerArn"])
+    principal = principal_from_arn(p["CallerArn"])
+    return SimulatedRequester(principal, layers, {} if entity_type is GROUP else principal_keys(principal))
 
 
-def _principal(holder: PolicyHolder) -> Principal:
-    return replace(principal_from_arn(holder.arn), entity_id=holder.row.id, user_id=holder.row.id)
+def _holder_as_caller(call: Call, holder: PolicyHolder, layers: Layers) -> SimulatedRequester:
+    """Return the entity of PolicySourceArn as a caller, with the condition keys that the gate would fill for it.
+
+    A group calls nothing, so no key describes it. A role calls through sessions, whose ``aws:userid`` has their name.
+    """
+    entity_id = holder.row.id
+    user_id = entity_id if holder.entity_type is USER else ""
+    principal = replace(principal_from_arn(holder.arn), entity_id=entity_id, user_id=user_id)
+    if holder.entity_type is GROUP:
+        return SimulatedRequester(principal, layers, {})
+    tags = tuple((tag["Key"], tag["Value"]) for tag in tags_of(call.tx, entity_id))
+    return SimulatedRequester(principal, layers, principal_keys(principal, tags))
 
 
-def _anonymous_caller(account_id: str) -> Principal:
-    """Return a caller whom no resource policy names."""
-    return Principal(PrincipalKind.USER, account_id, "", "")
+def _anonymous_caller(account_id: str, layers: Layers) -> SimulatedRequester:
+    """Return a caller whom no resource policy names, and whom no condition key describes."""
+    return SimulatedRequester(Principal(PrincipalKind.USER, account_id, "", ""), layers, {})
 
 
 # SimulateCustomPolicy, ResourceHandlingOption: what RunInstances touches, all of which is given in ResourceArns.
@@ -275,7 +296,8 @@ _SCENARIOS = (
 # --- deciding ---------------------------------------------------------------------------------------------------------
 
 
-def _simulate(p: Params, caller: Principal, layers: Layers) -> Result:
+def _simulate(p: Params, requester: SimulatedRequester, request_keys: ContextKeys) -> Result:
+    layers = requester.layers
     option = p.get("ResourceHandlingOption", _SCENARIOS[0])
     if option not in _SCENARIOS:
         raise InvalidInput(f"Invalid ResourceHandlingOption: {option}. It is one of {', '.join(_SCENARIOS)}.")
@@ -295,7 +317,9 @@ def _simulate(p: Params, caller: Principal, layers: Layers) -> Result:
             f"One request asks at most {_MOST_STATEMENTS} statements, counted for each action and resource."
         )
     places = _places((*layers.identity, *(layers.resource or ())))
-    simulation = _Simulation(caller, layers, _context_keys(p), _owner(p, caller), places)
+    simulation = _Simulation(
+        requester._replace(layers=layers), request_keys, _context_keys(p), _owner(p, requester.principal), places
+    )
     shown, paging = paginate_list(list(enumerate(p["ActionNames"])), p, lambda one: f"{one[0]:06}")
     results, named = [], 0
     for _, action in shown:
@@ -376,24 +400,19 @@ class _ResourceResult:
 
 
 def _decide_on_resource(simulation: _Simulation, action: str, resource: str) -> _ResourceResult:
-    layers = simulation.layers
-    if layers.resource is not None:
-        layers = layers._replace(resource_account=_account_of(resource) or simulation.owner)
-    context = RequestContext(action, resource, simulation.caller, simulation.keys)
+    requester = simulation.requester
+    owner = account_in_arn(resource) or simulation.owner
+    permission = simulated_permission(resource, requester.layers.resource, owner, simulation.given_keys)
+    context, layers = build_request(requester, permission, action, simulation.request_keys)
     decision = decide(context, layers)
-    abroad = layers.resource_account not in ("", simulation.caller.account_id)
+    is_cross_account = layers.resource_account not in ("", requester.principal.account_id)
     return _ResourceResult(
         resource,
         decision,
         list(_matched_statements(decision, simulation.places)),
-        _missing_keys(action, layers, simulation.keys),
-        _details(decision) if abroad else {},
+        _missing_keys(action, layers, context.keys),
+        _details(decision) if is_cross_account else {},
     )
-
-
-def _account_of(resource: str) -> str:
-    arn: Arn | None = parse_arn(resource)
-    return arn.account if arn and ACCOUNT_ID.fullmatch(arn.account) else ""
 
 
 def _matched_statements(decision: Decision, places: Mapping[int, _Place]) -> Iterator[Result]:

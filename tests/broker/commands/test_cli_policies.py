@@ -317,14 +317,14 @@ def test_a_session_policy_and_a_guardrail_count(admin, write):
 @pytest.mark.parametrize(
     ("principal", "action", "told"),
     [
-        ("arn:aws:iam::{account}:user/nobody", "iam:ListUsers", "There is no arn"),
-        ("arn:aws:iam::{account}:role/nobody", "iam:ListUsers", "There is no arn"),
-        ("arn:aws:sts::{account}:assumed-role/nobody/x", "iam:ListUsers", "There is no arn"),
-        ("arn:aws:sts::{account}:assumed-role/ops", "iam:ListUsers", "There is no arn"),
-        ("arn:aws:iam::{account}:policy/p", "iam:ListUsers", "is no user, role"),
-        ("arn:aws:iam::aws:user/p", "iam:ListUsers", "names no account"),
-        ("ann", "iam:ListUsers", "is no principal"),
-        ("arn:aws:iam::{account}:user/ann", "ListUsers", "is no action"),
+        ("arn:aws:iam::{account}:user/nobody", "iam:ListUsers", "does not exist"),
+        ("arn:aws:iam::{account}:role/nobody", "iam:ListUsers", "does not exist"),
+        ("arn:aws:sts::{account}:assumed-role/nobody/x", "iam:ListUsers", "does not exist"),
+        ("arn:aws:sts::{account}:assumed-role/ops", "iam:ListUsers", "does not exist"),
+        ("arn:aws:iam::{account}:policy/p", "iam:ListUsers", "is not a principal"),
+        ("arn:aws:iam::aws:user/p", "iam:ListUsers", "it has no account"),
+        ("ann", "iam:ListUsers", "is not a principal"),
+        ("arn:aws:iam::{account}:user/ann", "ListUsers", "is not an action"),
     ],
 )
 def test_a_question_about_nobody_or_nothing_is_refused(admin, principal, action, told):
@@ -360,7 +360,7 @@ def test_users_who_may_change_their_password_need_no_policy_for_it(admin):
 
 
 def test_a_question_about_no_action_or_no_account_is_refused(admin):
-    assert "is no action" in fedgate("who-can", "ListUsers", status=1, env=admin.installation.environ)
+    assert "is not an action" in fedgate("who-can", "ListUsers", status=1, env=admin.installation.environ)
     nowhere = ("who-can", "iam:ListUsers", "--account", "999999999999")
     assert "There is no account 999999999999" in fedgate(*nowhere, status=1, env=admin.installation.environ)
 
@@ -375,7 +375,7 @@ cases = [
 ]
 """)  # fmt: skip
     told = fedgate("policy", "test", file, status=1, env=admin.installation.environ)
-    assert "by a rule that no policy changes: The sessions of roles may not call GetSessionToken." in told
+    assert "by a rule that no policy changes: Cannot call GetSessionToken with session credentials." in told
     assert told.endswith("2 passed, 1 failed\n")
 
 
@@ -424,4 +424,4 @@ def test_cases_without_policies_are_put_to_the_installation(admin, write):
     file = write("cases.yaml", {"cases": [case, case | {"resource": "arn:aws:s3:::bob/k", "expect": "deny"}]})
     assert fedgate("policy", "test", file, env=admin.installation.environ) == "2 passed, 0 failed\n"
     nobody = write("nobody.yaml", {"cases": [case | {"principal": ann + "a"}]})
-    assert "There is no" in fedgate("policy", "test", nobody, status=1, env=admin.installation.environ)
+    assert "does not exist" in fedgate("policy", "test", nobody, status=1, env=admin.installation.environ)

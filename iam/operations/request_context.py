@@ -1,0 +1,142 @@
+"""The one builder of what the policies are asked: a request's context, and the policies that apply to it.
+
+The gate, ``fedgate explain``, ``fedgate policy test``, the policy simulator and the pages all build their requests
+here. If one of them had its own rule for a condition key or for the owner of a resource, its answer could differ from
+the gate's: an explanation would say "allowed" of a request that is denied.
+
+Source: IAM User Guide, "The request context" and "AWS global condition context keys".
+"""
+
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from iam.arn import ACCOUNT_ID, parse_arn
+from iam.clock import iso8601, to_seconds
+from iam.operations.required_permission import ContextKeys, RequiredPermission
+from iam.policy.decide import Layers, RequestContext
+from iam.policy.policy_set import PolicySet
+from iam.principal import Principal, PrincipalKind
+from iam.store.records import Tags
+
+
+class Requester(Protocol):
+    """Who makes a request: the principal, the policies that limit it, and the condition keys that describe it."""
+
+    @property
+    def principal(self) -> Principal:
+        """Return who it is."""
+
+    @property
+    def layers(self) -> Layers:
+        """Return the policies that limit it, without those of a resource."""
+
+    @property
+    def keys(self) -> ContextKeys:
+        """Return the condition keys that describe it, in lower case."""
+
+
+class SimulatedRequester(NamedTuple):
+    """A requester that is described by policies alone; nobody signed anything."""
+
+    principal: Principal
+    layers: Layers
+    keys: ContextKeys
+
+
+class AuthorizationRequest(NamedTuple):
+    """The two arguments of ``decide`` and ``explain``."""
+
+    context: RequestContext
+    layers: Layers
+
+
+def build_request(
+    requester: Requester, permission: RequiredPermission, action: str, request_keys: ContextKeys
+) -> AuthorizationRequest:
+    """Return what the policies are asked about one action of a requester.
+
+    Later keys win. ``request_keys`` come after the requester's, because a request can bring an MFA code that its
+    session does not know of. The operation's own keys come last.
+    """
+    principal, layers, requester_keys = requester.principal, requester.layers, requester.keys
+    keys = {
+        **requester_keys,
+        **request_keys,
+        "aws:resourceaccount": (permission.account_id or principal.account_id,),
+        **permission.keys,
+    }
+    if permission.trust is not None or permission.account_id:
+        layers = layers._replace(resource=permission.trust, resource_account=permission.account_id)
+    return AuthorizationRequest(RequestContext(action, permission.resource, principal, keys), layers)
+
+
+def simulated_permission(resource: str, policy: PolicySet | None, owner: str, keys: ContextKeys) -> RequiredPermission:
+    """Return what a request asks for whose policies are all given: ``policy`` is the resource's own.
+
+    Without it the resource is taken for one of the requester's account, as the policy simulator of AWS does
+    (SimulatePrincipalPolicy, ResourcePolicy); ``aws:ResourceAccount`` tells the owner all the same.
+    """
+    known = {"aws:resourceaccount": (owner,), **keys}
+    return RequiredPermission(resource, known, trust=policy, account_id=owner if policy is not None else "")
+
+
+def account_in_arn(text: str) -> str:
+    """Return the account that an ARN names, or an empty text: many resources (buckets) and ``*`` name none."""
+    arn = parse_arn(text)
+    return arn.account if arn and ACCOUNT_ID.fullmatch(arn.account) else ""
+
+
+# --- condition keys ---------------------------------------------------------------------------------------------------
+
+
+def every_request_keys(now: datetime) -> dict[str, tuple[str, ...]]:
+    """Return the keys that every request has; ``now`` is aware and in UTC.
+
+    No AWS service calls on anybody's behalf here, so the two keys about services are always false.
+    """
+    return {
+        "aws:currenttime": (iso8601(now),),
+        "aws:epochtime": (str(to_seconds(now)),),
+        "aws:viaawsservice": ("false",),
+        "aws:principalisawsservice": ("false",),
+    }
+
+
+# IAM User Guide, "AWS global condition context keys", aws:PrincipalType.
+_PRINCIPAL_TYPES = {
+    PrincipalKind.ROOT: "Account",
+    PrincipalKind.USER: "User",
+    PrincipalKind.ROLE_SESSION: "AssumedRole",
+    PrincipalKind.FEDERATED_USER: "FederatedUser",
+}
+
+
+def principal_keys(principal: Principal, tags: Tags = ()) -> dict[str, tuple[str, ...]]:
+    """Return the keys that describe a principal of an account; there are none about a provider's person or a service.
+
+    ``tags`` are the effective ones. ``aws:userid`` is left out where the principal's unique id is not known.
+    """
+    if principal.kind not in _PRINCIPAL_TYPES:
+        return {}
+    keys: dict[str, tuple[str, ...]] = {
+        "aws:principalarn": (_principal_arn(principal),),
+        "aws:principalaccount": (principal.account_id,),
+        "aws:principaltype": (_PRINCIPAL_TYPES[principal.kind],),
+    }
+    if principal.user_id:
+        keys["aws:userid"] = (principal.user_id,)
+    if principal.kind is PrincipalKind.USER:
+        keys["aws:username"] = (principal.name,)
+    keys.update({f"aws:principaltag/{key.lower()}": (value,) for key, value in tags})
+    return keys
+
+
+def _principal_arn(principal: Principal) -> str:
+    # Of a role session it is the role's ARN, with its path; a federated user goes by its own.
+    by_session = principal.kind is PrincipalKind.FEDERATED_USER or not principal.entity_arn
+    return principal.arn if by_session else principal.entity_arn
+
+
+def tag_keys(tags: Tags) -> dict[str, tuple[str, ...]]:
+    """Return the keys that tell a resource's tags; of IAM's resources both spellings exist."""
+    return {f"{service}:resourcetag/{key.lower()}": (value,) for key, value in tags for service in ("aws", "iam")}

@@ -1,0 +1,48 @@
+"""The tags of a resource of IAM that an ARN names.
+
+An operation finds its resource's tags by the parameters that name the resource. An explanation is given an ARN alone;
+what it finds here must be what the operation would find.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Select, Table, select
+
+from iam.arn import Arn, parse_arn
+from iam.operations.required_permission import ContextKeys
+from iam.operations.times_and_tags import resource_tag_keys
+from iam.store import schema
+
+# Resources that have a path and a name; the ARN has both.
+_NAMED: Mapping[str, Table] = {
+    "user": schema.user,
+    "role": schema.role,
+    "policy": schema.policy,
+    "instance-profile": schema.instance_profile,
+}
+
+
+def tag_keys_by_arn(tx: Connection, text: str) -> ContextKeys:
+    """Return the condition keys about the tags of a resource; none where there is no such resource of IAM."""
+    arn = parse_arn(text)
+    query = _entity_id(arn) if arn is not None and arn.service == "iam" else None
+    entity_id = None if query is None else tx.scalar(query)
+    return {} if entity_id is None else resource_tag_keys(tx, entity_id)
+
+
+def _entity_id(arn: Arn) -> Select[Any] | None:
+    """Return the query for the id under which a resource's tags are kept."""
+    kind, _, rest = arn.resource.partition("/")
+    if kind in _NAMED:
+        table = _NAMED[kind].c
+        path, _, name = f"/{rest}".rpartition("/")
+        return select(table.id).where(table.account_id == arn.account, table.name == name, table.path == f"{path}/")
+    if kind == "saml-provider":
+        saml = schema.saml_provider.c
+        return select(saml.id).where(saml.account_id == arn.account, saml.name == rest)
+    if kind == "oidc-provider":
+        oidc = schema.oidc_provider.c
+        return select(oidc.id).where(oidc.account_id == arn.account, oidc.url == rest)
+    device = schema.mfa_device.c
+    return select(device.serial).where(device.serial == str(arn)) if kind == "mfa" else None
