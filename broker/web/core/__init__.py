@@ -1,1 +1,1 @@
-"""What all pages share."""
+"""What all pages share: requests, sessions, responses, cookies, forms, languages and looks."""

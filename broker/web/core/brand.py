@@ -1,6 +1,6 @@
-"""What every page needs of the organisation and the reader: colours, logo, and how names and times are written.
+"""The routes of an organisation's colours and logo, and the template filters that write names and times.
 
-A style sheet or script that a page asks for by its fingerprint is kept for a year; others are asked for each time.
+Browsers cache a style sheet or script for a year when its URL has its fingerprint, and revalidate all others.
 """
 
 import hashlib
@@ -28,29 +28,29 @@ _COLOURS = "/brand.css"
 
 
 def init_branding(app: Flask, look: Appearance) -> None:
-    """Add the routes of an organisation's looks, and the filters that templates write with."""
-    made = Blueprint("brand", __name__)
-    marks = {_COLOURS: _fingerprint(look.stylesheet().encode()), **_static(app)}
+    """Add the routes of the organisation's colours and logo, and the template filters."""
+    blueprint = Blueprint("brand", __name__)
+    fingerprints = {_COLOURS: _fingerprint(look.stylesheet().encode()), **_static_fingerprints(app)}
 
-    @made.get(_COLOURS)
+    @blueprint.get(_COLOURS)
     def colours() -> Response:
         return Response(look.stylesheet(), content_type="text/css; charset=utf-8", headers={"Cache-Control": _AN_HOUR})
 
-    @made.get("/brand/logo")
+    @blueprint.get("/brand/logo")
     def logo() -> Response:
-        found = _logo(look)
-        if found is None:
+        image = _read_logo(look)
+        if image is None:
             abort(404)
-        return Response(found[0], content_type=found[1], headers={"Cache-Control": _AN_HOUR})
+        return Response(image[0], content_type=image[1], headers={"Cache-Control": _AN_HOUR})
 
     @app.after_request
     def set_cache_headers(response: Response) -> Response:
-        if request.path in marks and request.args.get("v") == marks[request.path]:
+        if request.path in fingerprints and request.args.get("v") == fingerprints[request.path]:
             response.headers["Cache-Control"] = _A_YEAR
         return response
 
-    app.register_blueprint(made)
-    app.add_template_filter(lambda path: f"{path}?v={marks[path]}", "fingerprinted")
+    app.register_blueprint(blueprint)
+    app.add_template_filter(lambda path: f"{path}?v={fingerprints[path]}", "fingerprinted")
     app.add_template_filter(when, "when")
     app.add_template_filter(iso, "iso")
     app.add_template_filter(provider, "provider")
@@ -58,47 +58,47 @@ def init_branding(app: Flask, look: Appearance) -> None:
     app.add_template_filter(client_name, "client_name")
 
 
-def _static(app: Flask) -> Mapping[str, str]:
-    """Return the fingerprint of each file that pages ask for, by its path."""
+def _static_fingerprints(app: Flask) -> Mapping[str, str]:
+    """Return the fingerprint of each static file by its path."""
     folder = Path(app.static_folder or "")
-    return {f"{app.static_url_path}/{one.name}": _fingerprint(one.read_bytes()) for one in folder.iterdir()}
+    return {f"{app.static_url_path}/{file.name}": _fingerprint(file.read_bytes()) for file in folder.iterdir()}
 
 
 def _fingerprint(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
 
 
-def _logo(look: Appearance) -> tuple[bytes, str] | None:
+def _read_logo(look: Appearance) -> tuple[bytes, str] | None:
     try:
         return look.logo()
-    except OSError as error:  # it has gone since the start
+    except OSError as error:  # deleted since the process started
         log.warning("the logo cannot be read: %s", error)
         return None
 
 
 def _aware(moment: datetime | int) -> datetime:
-    """Return a moment that is given aware, or in milliseconds since 1970."""
+    """Return a time that is given as a datetime or in milliseconds since 1970."""
     return moment if isinstance(moment, datetime) else from_milliseconds(moment)
 
 
 def when(moment: datetime | int) -> str:
-    """Return a moment as the reader's language writes it, in UTC."""
+    """Return a time in UTC as the reader's language writes it."""
     return f"{format_datetime(_aware(moment), 'medium', rebase=False)} UTC"
 
 
 def iso(moment: datetime | int) -> str:
-    """Return a moment as programs read it."""
+    """Return a time in ISO 8601."""
     return iso8601(_aware(moment))
 
 
 def provider(text: str) -> str:
-    """Return a provider's short name: of an ARN, or of kind and name, what stands last."""
+    """Return the short name of a provider that is given as an ARN or as KIND/NAME; "IAM" without one."""
     arn = parse_arn(text)
     return (arn.resource if arn else text).partition("/")[2] or "IAM"
 
 
 def length_of_time(seconds: int) -> str:
-    """Return so many seconds in whole hours, or else in minutes, in the reader's language."""
+    """Return a number of seconds in whole hours, or else in minutes, in the reader's language."""
     return _length(seconds, str(get_locale()))
 
 

@@ -1,7 +1,7 @@
-"""Forms of people who are not signed in: ours, good for one browser and an hour, and answered once.
+"""Forms of people who are not signed in: bound to one browser, valid for an hour, and answered once.
 
-Nothing is kept for a form that was only looked at: what makes it ours is sealed into it. Flask-WTF ties its token to a
-session in a cookie of Flask's own, which the pages do not have; it knows of no answer to a form that was sent twice.
+Rendering a form stores nothing: its sealed ``transaction`` field proves that it is ours. Flask-WTF is not used: it ties
+its token to Flask's session cookie, which the pages do not have, and does not answer a form that is sent twice.
 """
 
 import hashlib
@@ -24,17 +24,18 @@ from iam.clock import to_seconds
 from iam.errors import AccessDenied, ServiceError, ServiceUnavailable, Throttling, ValidationError
 from iam.store.vault import CannotUnseal, Vault
 
-_FORM_LIFETIME: Final = 3600  # seconds that a form stays good
-_POLLS, _POLL_INTERVAL = 200, 0.1  # how often a form sent twice looks for the first answer, and the seconds between
+_FORM_LIFETIME: Final = 3600  # seconds
+# A duplicate waits for the first response: so many looks, and so many seconds between two.
+_POLLS, _POLL_INTERVAL = 200, 0.1
 _COOKIE: Final = "form"
-_LONGEST: Final = 1024
-# Answers to what was not even tried, and those that may be others a minute later: nothing of them needs to be kept for
-# an hour, for strangers can make as many as they like.
+_MAX_TRANSACTION: Final = 1024
+# Responses to forms that were refused before anything was tried, or whose answer can differ a minute later. They are
+# not kept for the lifetime of the form: strangers can cause any number of them.
 _TRANSIENT_STATUSES: Final = (400, 429, 503)
 
 
 class FormMessage(NamedTuple):
-    """What a form says above itself; ``wrong``: the fields are to blame. ``link`` leads to where it can be mended."""
+    """The message above a form. ``wrong``: the typed values are to blame; ``link`` leads to a page that helps."""
 
     text: str
     code: int = 401
@@ -45,51 +46,51 @@ class FormMessage(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forms:
-    """Gives forms and takes them back."""
+    """Renders forms, and answers each one that is posted exactly once."""
 
     site: Site
     vault: Vault
     pause: Callable[[float], None]
 
-    def render(self, template: str, told: FormMessage | None = None, code: int = 200, **values: Any) -> Response:  # noqa: ANN401 - for templates
-        """Return a page with a form: its template finds ``transaction``, ``told``, and the record's ``reference``."""
+    def render(self, template: str, message: FormMessage | None = None, code: int = 200, **values: Any) -> Response:  # noqa: ANN401 - for templates
+        """Return a page with a form; its template gets ``transaction``, ``message``, and the record's ``reference``."""
         site = self.site
         browser = site.cookies.token(_COOKIE) or site.sessions.new_token()
         response = site.responses.render(
             template,
-            code=told.code if told else code,
-            told=told,
-            error=told is not None and told.code >= HTTPStatus.BAD_REQUEST,
+            code=message.code if message else code,
+            message=message,
+            error=message is not None and message.code >= HTTPStatus.BAD_REQUEST,
             reference=site.reference if site.request_state.refusal_recorded else "",
             transaction=self._transaction(browser),
             **values,
         )
         site.cookies.set_token(response, _COOKIE, browser, same_site="Lax")
-        if told and told.retry_after:
-            response.headers["Retry-After"] = str(told.retry_after)
+        if message and message.retry_after:
+            response.headers["Retry-After"] = str(message.retry_after)
         return response
 
     def answer_once(
         self, render_again: Callable[[FormMessage], Response], answer: Callable[[], Response], *, event: str = "SignIn"
     ) -> Response:
-        """Return the answer to the form that was posted, the same however often it comes with the same in it.
+        """Return the response to the posted form; the same form with the same values gets the same response again.
 
-        ``again`` shows the form anew, with a word on why: it was open too long, or came without its cookie; that is
-        recorded as a failure of the ``event``. Raise AccessDenied for a form of elsewhere (THREATS H01).
+        ``render_again`` shows the form with a message: it was open too long, or came without its cookie. That is
+        recorded as a failure of ``event``. Raise AccessDenied for a form of another site (THREATS H01).
         """
         self.site.csrf.check_origin()
-        transaction = form_field("transaction", _LONGEST)
+        transaction = form_field("transaction", _MAX_TRANSACTION)
         stale = self._check_freshness(transaction)
         if stale is None:
             return self._answer_unless_sent(_fingerprint(transaction), answer) or render_again(
                 self._duplicate_message(event)
             )
-        told, error = stale
+        message, error = stale
         self.site.audit.record_failure(event, "", error)
-        return render_again(told)
+        return render_again(message)
 
     def _answer_unless_sent(self, form: str, answer: Callable[[], Response]) -> Response | None:
-        """Return the answer to a form, made now or before; None where it was made and is kept no more."""
+        """Return the response to a form, made now or before; None if it was made before and is no longer kept."""
         sessions = self.site.sessions
         if not sessions.claim_form(form, _FORM_LIFETIME):
             return self._wait_for_first_answer(form)
@@ -99,7 +100,7 @@ class Forms:
             with suppress(ServiceUnavailable):
                 sessions.release_form(form)
             raise
-        with suppress(ServiceUnavailable):  # the answer is there; only whoever sent it twice could miss it
+        with suppress(ServiceUnavailable):  # the response is ready; only a duplicate would miss the stored copy
             sessions.store_form_response(
                 form, self._seal(response, form), anew=response.status_code in _TRANSIENT_STATUSES
             )
@@ -109,62 +110,60 @@ class Forms:
         self.site.audit.record_failure(event, "", ValidationError("The form was sent before."))
         return FormMessage(_("This form was sent before. Please sign in again."), 409)
 
-    # --- small parts --------------------------------------------------------------------------------------------------
-
     def _transaction(self, browser: str) -> str:
         now = to_seconds(self.site.request_state.now)
         return urlsafe_b64encode(self.vault.seal(str(now).encode(), f"form|{browser}", self.site.gate.random)).decode()
 
     def _check_freshness(self, transaction: str) -> tuple[FormMessage, ServiceError] | None:
-        """Return what is told and what is recorded of a form that cannot be taken any more; raise AccessDenied."""
+        """Return the message and error for a form that is too old or lacks its cookie; raise AccessDenied for others."""
         browser = self.site.cookies.token(_COOKIE)
         if browser is None:
             text = _("Your browser sent no cookie with the form. Allow cookies for this site, then sign in again.")
             return FormMessage(text, 403), AccessDenied("The form came without its cookie.")
         try:
-            given = int(self.vault.open(urlsafe_b64decode(transaction), f"form|{browser}"))
+            rendered_at = int(self.vault.open(urlsafe_b64decode(transaction), f"form|{browser}"))
         except (CannotUnseal, ValueError) as error:
             raise AccessDenied(CSRF_REJECTED) from error
-        if to_seconds(self.site.request_state.now) - given > _FORM_LIFETIME:
+        if to_seconds(self.site.request_state.now) - rendered_at > _FORM_LIFETIME:
             text = _("This page was open too long, please sign in again.")
             return FormMessage(text, 400), ValidationError("The form was open too long.")
         return None
 
     def _seal(self, response: Response, form: str) -> str:
-        """Return an answer as it may lie in Redis for a moment: it has a session's cookie, and so is sealed."""
-        told: dict[str, Any] = {
+        """Return a response as Redis keeps it: sealed, because it sets a session cookie."""
+        parts: dict[str, Any] = {
             "status": response.status_code,
             "headers": [pair for pair in response.headers.items() if pair[0] != "Content-Length"],
             "body": response.get_data(as_text=True),
         }
-        return urlsafe_b64encode(self.vault.seal(json.dumps(told).encode(), form, self.site.gate.random)).decode()
+        return urlsafe_b64encode(self.vault.seal(json.dumps(parts).encode(), form, self.site.gate.random)).decode()
 
     def _wait_for_first_answer(self, form: str) -> Response | None:
-        for _look in range(_POLLS):
-            kept = self.site.sessions.find_form_response(form)
-            if kept is None:
+        for _attempt in range(_POLLS):
+            sealed = self.site.sessions.find_form_response(form)
+            if sealed is None:
                 return None
-            if kept:
-                return self._unseal(kept, form)
+            if sealed:
+                return self._unseal(sealed, form)
             self.pause(_POLL_INTERVAL)
         return None
 
-    def _unseal(self, kept: str, form: str) -> Response:
-        told = json.loads(self.vault.open(urlsafe_b64decode(kept), form))
-        response = make_response(told["body"], told["status"])
+    def _unseal(self, sealed: str, form: str) -> Response:
+        parts = json.loads(self.vault.open(urlsafe_b64decode(sealed), form))
+        response = make_response(parts["body"], parts["status"])
         response.headers.clear()
-        response.headers.extend(told["headers"])
+        response.headers.extend(parts["headers"])
         return response
 
 
 def _fingerprint(transaction: str) -> str:
-    """Return a form by what is in it: whoever goes back and types another password has sent another form."""
+    """Return the identity of a form with its values: going back and typing another password makes another form."""
     fields = json.dumps(sorted(request.form.items(multi=True)))
     return f"{transaction} {hashlib.sha256(fields.encode()).hexdigest()}"
 
 
 def throttling_message(error: Throttling) -> FormMessage:
-    """Return what a form says to somebody who must wait."""
+    """Return the message for somebody who must wait before the next try."""
     seconds = error.retry_after
     if seconds < 60:  # noqa: PLR2004 - a minute
         text = ngettext(

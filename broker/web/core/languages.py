@@ -1,7 +1,6 @@
-"""The languages of the pages: which there are, which one a browser gets, and their texts.
+"""The languages of the pages, how one is chosen for a request, and their gettext catalogues.
 
-Texts are kept as gettext writes them (``translations/LANGUAGE.po``) and read once per process: no compiled file lies
-beside its source and grows old.
+The .po files in ``translations/`` are read once per process: there are no compiled .mo files that could be outdated.
 """
 
 from functools import cache
@@ -23,34 +22,34 @@ LANGUAGES: Final = {
     "ja": "日本語",
     "ar": "العربية",
 }
-LANGUAGE_COOKIE: Final = "language"  # what a browser is told to remember: no secret, for the value is one of these
+LANGUAGE_COOKIE: Final = "language"
 _COOKIES: Final = (f"__Host-fedgate-{LANGUAGE_COOKIE}", f"fedgate-{LANGUAGE_COOKIE}")
 FOLDER: Final = Path(__file__).parents[1] / "translations"
 
 
 def select_locale() -> str:
-    """Return the language of this answer: of the link, else of the cookie, else what the browser likes best."""
-    for wish in (request.args.get("lang"), *map(request.cookies.get, _COOKIES)):
-        if wish in LANGUAGES:
-            return wish
+    """Return the language of the response: of ?lang=, else of the cookie, else the browser's first that we have."""
+    for chosen in (request.args.get("lang"), *map(request.cookies.get, _COOKIES)):
+        if chosen in LANGUAGES:
+            return chosen
     # Werkzeug's best_match takes any language of ours over the first one's region: fr for "de-CH, fr;q=0.9".
-    liked = (name.lower().partition("-")[0] for name, quality in request.accept_languages if quality > 0)
-    return next((one for one in liked if one in LANGUAGES), "en")
+    accepted = (name.lower().partition("-")[0] for name, quality in request.accept_languages if quality > 0)
+    return next((name for name in accepted if name in LANGUAGES), "en")
 
 
 def gettext_noop(text: str) -> str:
-    """Return a sentence as it is: translated where it is shown, and found here by whoever gathers what to translate."""
+    """Mark a text for translation where it is shown, and return it unchanged."""
     return text
 
 
 @cache
 def load_catalogue(language: str) -> NullTranslations:
-    """Return the texts of a language; English is what stands in the templates."""
+    """Return the catalogue of a language; the texts in the code and the templates are English."""
     return load_translations(FOLDER / f"{language}.po", language)
 
 
 def load_translations(file: Path, language: str) -> NullTranslations:
-    """Return the texts of a .po file; what is not translated there, or only guessed, stays English."""
+    """Return the catalogue in a .po file; texts that are untranslated or fuzzy stay English."""
     if not file.exists():
         return NullTranslations()
     compiled = BytesIO()
@@ -61,13 +60,13 @@ def load_translations(file: Path, language: str) -> NullTranslations:
 
 
 class _TranslationDomain(Domain):  # type: ignore[misc]  # flask-babel publishes no types
-    """Hands Flask-Babel our catalogues."""
+    """Gives Flask-Babel our catalogues."""
 
     def get_translations(self) -> NullTranslations:
         return load_catalogue(str(get_locale() or "en"))
 
 
 def init_babel(app: Flask) -> None:
-    """Let an application's templates and views speak the language of whoever asks."""
+    """Register Flask-Babel, with our choice of language and our catalogues."""
     babel = Babel(app, locale_selector=select_locale)
     babel.domain_instance = _TranslationDomain()

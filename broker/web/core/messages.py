@@ -1,4 +1,4 @@
-"""Words of other layers that people read: pages show them in the reader's language, the audit log in English."""
+"""Messages of other packages that pages translate; the audit log has them in English."""
 
 from typing import Final
 
@@ -25,7 +25,7 @@ MESSAGES: Final = (
     gettext_noop("You administer no account: none of the roles open to you allows it."),
 )
 
-# The layers of a decision (iam.policy.decide), and shells that have more than a name (broker.doors.credential_formats).
+# The policy types of a decision (iam.policy.decide), and names of shells (broker.doors.credential_formats).
 LABELS: Final = (
     gettext_noop("identity-based policy"),
     gettext_noop("resource-based policy"),

@@ -1,7 +1,6 @@
-"""Hidden fields in which a form keeps what the server would otherwise have to remember: sealed, dated, and good once.
+"""Hidden form fields that hold server state: sealed, bound to a person and a browser, dated, and usable once.
 
-So a page that is only looked at leaves nothing behind. That one was used is written where no loss of Redis undoes it
-(THREATS I05).
+Rendering a form so stores nothing. Use is recorded in SQL, which a loss of Redis does not undo (THREATS I05).
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -14,12 +13,12 @@ from iam.clock import from_seconds, to_seconds
 from iam.store.vault import CannotUnseal, Vault
 from sts.store.single_use import SingleUse
 
-_SECONDS: Final = 8  # bytes in which the moment of sealing stands before the secret
+_TIMESTAMP_BYTES: Final = 8  # the time of sealing, in seconds, before the secret
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedField:
-    """What a field kept, and until when the field is good."""
+    """The secret of a field, and when the field expires."""
 
     secret: bytes = field(repr=False)
     until: datetime
@@ -27,7 +26,7 @@ class OpenedField:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedFields:
-    """Seals fields and opens them again; ``kind`` names in the store of used proofs what they keep."""
+    """Seals fields and opens them again; ``kind`` is their name in the list of used proofs."""
 
     kind: str
     lifetime: timedelta
@@ -36,22 +35,22 @@ class SealedFields:
     random: Random
 
     def seal(self, secret: bytes, owner: str, now: datetime) -> str:
-        """Return a secret as a field can hold it; ``owner`` is whose form it is in."""
-        dated = to_seconds(now).to_bytes(_SECONDS, "big") + secret
+        """Return the value of a field that holds a secret in a form of ``owner``."""
+        dated = to_seconds(now).to_bytes(_TIMESTAMP_BYTES, "big") + secret
         return urlsafe_b64encode(self.vault.seal(dated, self._owner(owner), self.random)).decode()
 
     def open(self, text: str, owner: str, now: datetime) -> OpenedField | None:
-        """Return what a field keeps; None where it is too old, of somebody else's form, or none of ours."""
+        """Return what a field holds; None if it has expired, was sealed for another owner, or was not sealed here."""
         try:
             dated = self.vault.open(urlsafe_b64decode(text), self._owner(owner))
         except (CannotUnseal, ValueError):
             return None
-        sealed_at = from_seconds(int.from_bytes(dated[:_SECONDS], "big"))
+        sealed_at = from_seconds(int.from_bytes(dated[:_TIMESTAMP_BYTES], "big"))
         until = sealed_at + self.lifetime
-        return OpenedField(dated[_SECONDS:], until) if now <= until else None
+        return OpenedField(dated[_TIMESTAMP_BYTES:], until) if now <= until else None
 
     def consume(self, opened: OpenedField, now: datetime) -> bool:
-        """Return whether what a field kept is used for the first time; raise ServiceFailure."""
+        """Mark a field as used; return False if it was used before; raise ServiceFailure."""
         return self.single_use.consume(self.kind, opened.secret.hex(), opened.until, now)
 
     def _owner(self, owner: str) -> str:

@@ -1,14 +1,14 @@
-"""What a User-Agent header means to a person: "Firefox on Windows" rather than sixty characters of it.
+"""Short names for User-Agent headers, such as "Firefox on Windows".
 
-A hint for telling one's own browsers apart, and no proof of anything: everybody writes there what they like.
+They help people to tell their own browsers apart; they prove nothing, for a client can send any header.
 """
 
 from typing import Final
 
 from flask_babel import gettext as _
 
-# What stands in the header, in small letters, and what it is called. The first that fits counts: most browsers name
-# those that they want to pass for as well.
+# A part of the header in lower case, and the name of the program. The first match counts: most browsers also name the
+# browsers that they are compatible with.
 _PROGRAMS: Final = (
     ("edg", "Edge"),
     ("opr/", "Opera"),
@@ -36,11 +36,11 @@ _SYSTEMS: Final = (
     ("cros ", "ChromeOS"),
     ("linux", "Linux"),
 )
-_LONGEST: Final = 40  # characters of a program that nobody here has heard of
+_LONGEST: Final = 40  # characters shown of a program that is not in the table
 
 
 def client_name(user_agent: str) -> str:
-    """Return what a User-Agent header names: a program, and its system where that is known, in the language read."""
+    """Return the program that a User-Agent header names, and its system if known, in the reader's language."""
     program = _match(user_agent, _PROGRAMS) or user_agent.partition(" ")[0][:_LONGEST]
     if not program:
         return str(_("unknown"))
@@ -49,5 +49,5 @@ def client_name(user_agent: str) -> str:
 
 
 def _match(user_agent: str, table: tuple[tuple[str, str], ...]) -> str:
-    small = user_agent.casefold()
-    return next((name for mark, name in table if mark in small), "")
+    lower_case = user_agent.casefold()
+    return next((name for part, name in table if part in lower_case), "")

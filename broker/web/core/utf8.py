@@ -1,7 +1,7 @@
-"""Requests whose text is not UTF-8: forms and queries are read all the same, with a sign for what is none.
+"""A Flask request that reads forms and queries that are not valid UTF-8: what cannot be decoded becomes U+FFFD.
 
-Werkzeug keeps such octets of a form percent-encoded, as if that had been typed, takes unescaped ones for a form that is
-too large, and cannot read such a query at all (THREATS H11).
+Werkzeug keeps such octets of a form percent-encoded, as if that had been typed, reports unescaped ones as a form that
+is too large, and fails on such a query (THREATS H11).
 """
 
 from typing import IO, Any
@@ -15,7 +15,7 @@ _ASCII = "".join(map(chr, range(128)))
 
 
 class Utf8Forms(FormDataParser):
-    """Reads forms; what is not UTF-8 becomes U+FFFD, which no field of ours may hold."""
+    """Reads forms; what is not UTF-8 becomes U+FFFD, which form_field refuses."""
 
     def parse(
         self, stream: IO[bytes], mimetype: str, content_length: int | None, options: dict[str, str] | None = None
@@ -28,7 +28,7 @@ class Utf8Forms(FormDataParser):
 
 
 class Utf8Request(Request):
-    """A request whose query can always be read: octets that no address has are escaped (RFC 3986, section 2.1)."""
+    """A request whose query can always be read: octets outside ASCII are percent-encoded (RFC 3986, section 2.1)."""
 
     form_data_parser_class = Utf8Forms
 
