@@ -1,4 +1,4 @@
-"""The command line: one table of commands, each imported only when it is called, so that ``--help`` is quick."""
+"""The command line: one table of commands, each imported only when it is called, so that ``--help`` is fast."""
 
 import importlib
 from importlib.metadata import version as version_of
@@ -12,7 +12,7 @@ from iam.errors import ServiceError
 
 
 class CommandEntry(NamedTuple):
-    """Where a command lives and what it does, in a few words."""
+    """The module and name of a command, and its line in ``--help``."""
 
     module: str
     command: str
@@ -20,48 +20,52 @@ class CommandEntry(NamedTuple):
 
 
 COMMANDS = {
-    "demo": CommandEntry("broker.commands.demo", "demo", "Start everything for a trial, with people and roles."),
+    "demo": CommandEntry("broker.commands.demo", "demo", "Start a complete trial with demo users and roles."),
     "login": CommandEntry(
-        "broker.commands.login", "login", "Sign in with a directory password, print AWS credentials."
+        "broker.commands.login", "login", "Sign in with a directory password and print AWS credentials."
     ),
-    "init": CommandEntry("broker.commands.installation", "init", "Make the data folder, keys and database."),
-    "run": CommandEntry("broker.commands.service", "run", "Serve what the settings say."),
-    "check-config": CommandEntry("broker.commands.service", "check_config", "Say whether the settings can be used."),
-    "account": CommandEntry("broker.commands.installation", "account", "Create and list accounts, let root sign in."),
-    "guardrail": CommandEntry("broker.commands.policy.guardrail", "guardrail", "Set the ceiling of an account."),
+    "init": CommandEntry("broker.commands.installation", "init", "Create the data folder, keys and database."),
+    "run": CommandEntry("broker.commands.service", "run", "Start the service."),
+    "check-config": CommandEntry("broker.commands.service", "check_config", "Check the settings."),
+    "account": CommandEntry("broker.commands.installation", "account", "Create and list accounts; set root passwords."),
+    "guardrail": CommandEntry("broker.commands.policy.guardrail", "guardrail", "Set guardrail policies of an account."),
     "saml": CommandEntry("broker.commands.federation.saml", "saml", "Add, test and list SAML identity providers."),
     "oidc": CommandEntry("broker.commands.federation.oidc", "oidc", "List and check OpenID Connect providers."),
-    "issuer": CommandEntry("broker.commands.federation.issuer", "issuer", "Rotate the keys of our own issuer."),
+    "issuer": CommandEntry(
+        "broker.commands.federation.issuer", "issuer", "Rotate the keys of Fedgate's own token issuer."
+    ),
     "aws-credentials": CommandEntry(
         "broker.commands.federation.aws_credentials",
         "aws_credentials",
-        "Trade a session for credentials of another STS.",
+        "Exchange a session for credentials of another STS.",
     ),
     "keys": CommandEntry("broker.commands.keys", "keys", "Rotate, list and remove the keys that seal sessions."),
     "sessions": CommandEntry("broker.commands.sessions", "sessions", "List and revoke sessions."),
-    "second-factor": CommandEntry(
-        "broker.commands.second_factor", "second_factor", "List and reset second factors of people."
+    "second-factor": CommandEntry("broker.commands.second_factor", "second_factor", "List and reset second factors."),
+    "lint": CommandEntry("broker.commands.policy.lint", "lint_", "Check policy files."),
+    "policy": CommandEntry("broker.commands.policy.cases", "policy", "Test policies with test cases."),
+    "explain": CommandEntry("broker.commands.policy.explain", "explain_", "Explain whether a request is allowed."),
+    "who-can": CommandEntry(
+        "broker.commands.policy.explain", "who_can", "List the principals that are allowed an action."
     ),
-    "lint": CommandEntry("broker.commands.policy.lint", "lint_", "Say what is wrong with policies in files."),
-    "policy": CommandEntry("broker.commands.policy.cases", "policy", "Test policies by cases."),
-    "explain": CommandEntry("broker.commands.policy.explain", "explain_", "Say whether a request is allowed, and why."),
-    "who-can": CommandEntry("broker.commands.policy.explain", "who_can", "List who may do something."),
     "audit": CommandEntry("broker.commands.audit", "audit", "Read and verify the audit log."),
-    "operations": CommandEntry("broker.commands.operations", "operations", "List the API operations, built or not."),
+    "operations": CommandEntry(
+        "broker.commands.operations", "operations", "List the API operations and whether they are supported."
+    ),
     "version": CommandEntry("broker.cli", "version", "Print the version."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called, and whose errors become one line and exit status 1."""
+    """A command group that imports a command when it is called, and turns expected errors into exit status 1."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names, in the order of the table."""
+        """Return the command names in the order of the table."""
         del ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command by its name, or None."""
+        """Return the command of this name, or None."""
         del ctx
         entry = COMMANDS.get(cmd_name)
         if entry is None:
@@ -70,13 +74,13 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands from the table."""
+        """Write the list of commands without importing them."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click declares it
-        """Run a command."""
+        """Run a command; raise ClickException for errors that users can mend."""
         try:
             return super().invoke(ctx)
         except (ServiceError, SettingsError, StartupError) as error:
@@ -85,12 +89,12 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Trade a directory password for temporary AWS credentials.
+    """Exchange a directory password for temporary AWS credentials.
 
-    Your directory proves who someone is, an AWS-compatible STS mints credentials that IAM policies limit.
+    Your directory authenticates people; an AWS-compatible STS issues credentials that IAM policies limit.
     New here? `fedgate demo --data fedgate-data` starts everything on this machine.
 
-    Exit status: 0 when all went well, 1 when something failed, 2 for a wrong command line.
+    Exit status: 0 for success, 1 for an error, 2 for a wrong command line.
     """
 
 

@@ -115,7 +115,7 @@ class Forms:
         return urlsafe_b64encode(self.vault.seal(str(now).encode(), f"form|{browser}", self.site.gate.random)).decode()
 
     def _check_freshness(self, transaction: str) -> tuple[FormMessage, ServiceError] | None:
-        """Return the message and error for a form that is too old or lacks its cookie; raise AccessDenied for others."""
+        """Return message and error for a form that is too old or lacks its cookie; raise AccessDenied for others."""
         browser = self.site.cookies.token(_COOKIE)
         if browser is None:
             text = _("Your browser sent no cookie with the form. Allow cookies for this site, then sign in again.")
