@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.servers import HANG
 
 pytestmark = pytest.mark.server
 
@@ -88,7 +89,7 @@ def test_a_reader_sees_what_the_page_says(page, demo, tmp_path):
         env=environ,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=10 * HANG,
         check=True,
     )
     seen = done.stdout.split("\x1e\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from botocore.credentials import Credentials
 from support.broker_process import ACCOUNT, FEDGATE, PASSWORDS, PROGRAMS, Broker, environment, role_arn
+from support.servers import HANG
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Cli:
         }
         command = [self.program, *arguments, "--output", "json"]
         environ = environment(self.home, **{name: value for name, value in environ.items() if value or "PAGER" in name})
-        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=HANG, check=False)
 
     def json(self, *arguments: str, **more: str):
         done = self.run(*arguments, **more)
@@ -124,7 +125,7 @@ def test_the_lines_that_login_prints_work_in_a_shell(cli):
         f" && '{cli.program}' sts get-caller-identity --query Arn --output text"
     )
     environ = environment(cli.home, FEDGATE_PASSWORD=PASSWORDS["dave"], AWS_EC2_METADATA_DISABLED="true", AWS_PAGER="")
-    done = subprocess.run(["sh", "-c", script], env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["sh", "-c", script], env=environ, capture_output=True, text=True, timeout=HANG, check=False)
     assert done.stdout == f"arn:aws:sts::{ACCOUNT}:assumed-role/Archive/dave\n", done.stderr
 
 
@@ -135,7 +136,7 @@ def test_login_says_what_is_wrong_and_prints_no_credentials(served, tmp_path):
     ):
         command = [FEDGATE, "login", user, "--endpoint", served.endpoint]
         environ = environment(tmp_path, FEDGATE_PASSWORD=password)
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=HANG, check=False)
         assert (done.returncode, done.stdout) == (1, "")
         assert said in done.stderr
         assert password not in done.stderr

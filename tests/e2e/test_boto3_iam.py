@@ -55,7 +55,7 @@ def test_a_new_user_can_do_nothing_until_a_group_gives_it_a_policy(served, iam, 
     iam.attach_group_policy(GroupName=unique, PolicyArn="arn:aws:iam::aws:policy/IAMReadOnlyAccess")
     iam.add_user_to_group(GroupName=unique, UserName=unique)
     # Another worker learns of it within a second.
-    eventually(lambda: _allowed(mine.list_roles), within=2)
+    eventually(lambda: _allowed(mine.list_roles))
     assert [group["GroupName"] for group in every(iam, "list_groups_for_user", "Groups", UserName=unique)] == [unique]
     assert code_of(iam.delete_user, UserName=unique) == "DeleteConflict"
     assert code_of(iam.delete_group, GroupName=unique) == "DeleteConflict"
@@ -70,7 +70,7 @@ def test_an_access_key_shows_its_secret_once_and_stops_when_it_is_switched_off(s
     assert len(listed) == 2
     assert made["SecretAccessKey"] not in json.dumps(listed, default=str)
     user = Credentials(made["AccessKeyId"], made["SecretAccessKey"])
-    eventually(lambda: served.codes(user) == {""}, within=3)
+    eventually(lambda: served.codes(user) == {""})
     iam.update_access_key(UserName=unique, AccessKeyId=made["AccessKeyId"], Status="Inactive")
     time.sleep(1)
     assert served.codes(user) == {"InvalidClientTokenId"}
@@ -94,10 +94,10 @@ def test_policies_have_versions_and_the_default_one_decides(served, iam, unique)
     }
     reader = served.client("iam", served.role_for("erin", unique))
     iam.attach_role_policy(RoleName=unique, PolicyArn=made["Arn"])
-    eventually(lambda: _allowed(reader.list_groups), within=2)
+    eventually(lambda: _allowed(reader.list_groups))
     assert code_of(reader.list_users) == "AccessDenied"
     iam.set_default_policy_version(PolicyArn=made["Arn"], VersionId="v1")
-    eventually(lambda: _allowed(reader.list_users), within=2)
+    eventually(lambda: _allowed(reader.list_users))
     assert code_of(iam.delete_policy, PolicyArn=made["Arn"]) == "DeleteConflict"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.broker_process import environment
+from support.servers import HANG
 
 from broker.doors.credential_formats import FORMATS, Target, process_form
 from sts.mint import Grant, SessionKind, mint
@@ -41,7 +42,7 @@ def credentials() -> dict[str, object]:
 
 def exported(program: str, home: Path, style: str) -> bytes:
     command = [program, "configure", "export-credentials", "--profile", "corp", "--format", style]
-    done = subprocess.run(command, env=environment(home), capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment(home), capture_output=True, timeout=HANG, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

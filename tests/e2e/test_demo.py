@@ -18,7 +18,7 @@ from support.broker_process import (
     running_demo,
     sign_in,
 )
-from support.servers import eventually
+from support.servers import HANG, eventually
 
 from broker.providers.ldap.dn import normalise_dn
 
@@ -26,7 +26,7 @@ from broker.providers.ldap.dn import normalise_dn
 def stopped(demo) -> int:
     """End a demonstration as a supervisor does; return its exit status."""
     demo.process.send_signal(signal.SIGTERM)
-    return demo.process.wait(20)
+    return demo.process.wait(HANG)
 
 
 def test_the_line_has_the_members_that_others_rely_on(demo):
@@ -91,7 +91,7 @@ def test_a_second_demo_in_the_same_folder_says_why_it_does_not_start(demo):
     data = demo.folder / "data"
     command = [FEDGATE, "demo", "--data", str(data), "--bind", "127.0.0.1:0", "--json"]
     done = subprocess.run(
-        command, env=environment(demo.folder), capture_output=True, text=True, timeout=60, check=False
+        command, env=environment(demo.folder), capture_output=True, text=True, timeout=HANG, check=False
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert str(data) in done.stderr
@@ -102,7 +102,7 @@ def test_a_second_demo_in_the_same_folder_says_why_it_does_not_start(demo):
 def test_a_port_that_is_taken_is_said_in_one_line(demo, tmp_path):
     bind = demo.endpoint.removeprefix("http://")
     command = [FEDGATE, "demo", "--data", str(tmp_path / "data"), "--bind", bind, "--json"]
-    done = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=HANG, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert f"Cannot listen on {bind}" in done.stderr
     assert "Traceback" not in done.stderr
@@ -119,9 +119,9 @@ def test_it_ends_with_status_0_leaves_nothing_and_finds_its_data_again(tmp_path:
         assert any("broker.demo.directory" in line for line in lines)
         assert sum("gunicorn" in line for line in lines) >= 3
         first.process.send_signal(ending)
-        assert first.process.wait(20) == 0
+        assert first.process.wait(HANG) == 0
         assert first.rest() == b""
-        eventually(lambda: not any(map(alive, family)), within=5)
+        eventually(lambda: not any(map(alive, family)))
     assert b"Traceback" not in (tmp_path / "demo.log").read_bytes()
     new_keys = ["--new-keys"] if ending == signal.SIGINT else []
     with running_demo(tmp_path, *new_keys) as second:
@@ -148,7 +148,7 @@ def test_killed_without_warning_it_leaves_no_children_and_its_data_whole(tmp_pat
         family = descendants(first.process.pid)
         first.process.kill()
         first.process.wait()
-        eventually(lambda: not any(map(alive, family)), within=15)
+        eventually(lambda: not any(map(alive, family)))
     with running_demo(tmp_path) as second:
         users = client("iam", second.endpoint, first.admin).list_users()["Users"]
         assert "kept" in {user["UserName"] for user in users}
@@ -199,14 +199,14 @@ def test_for_people_it_prints_what_to_copy(tmp_path: Path):
             assert name in said
         sign_on = re.search(r'eval "\$\((.*)\)"', said)[1]
         printed = subprocess.run(
-            ["sh", "-c", sign_on], env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=True
+            ["sh", "-c", sign_on], env=environment(tmp_path), capture_output=True, text=True, timeout=HANG, check=True
         )
         assert "export AWS_SESSION_TOKEN=" in printed.stdout
         assert fetch(f"{endpoint}/readyz").status == 200
         client("iam", endpoint, Credentials(key, secret)).list_roles()
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(HANG) == 0
         process.stdout.close()
 
 

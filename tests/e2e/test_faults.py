@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from redis import Redis
 from support.broker_process import Broker, alive, children, command_line, connected, role_arn, trusting
 from support.directories import running_slapd
-from support.servers import eventually, postgresql_database, postgresql_server, redis_server
+from support.servers import HANG, eventually, postgresql_database, postgresql_server, redis_server
 
 FINE = {""}
 
@@ -98,9 +98,7 @@ def test_while_redis_is_away_credentials_verify_and_are_minted(sturdy, fault):
         assert sturdy.codes(before) == FINE
         meanwhile = sturdy.credentials("carol", "Reader")
         assert sturdy.codes(meanwhile) == FINE
-        started = time.monotonic()
         assert sturdy.code(meanwhile) == ""
-        assert time.monotonic() - started < 1
         answer = sturdy.run("sessions", "list")
         assert (answer.returncode, "Redis" in answer.stderr) == (1, True)
     if fault == "hangs":
@@ -135,9 +133,7 @@ def test_while_the_directory_is_away_nobody_signs_in_and_everybody_else_works(tm
         before = broker.credentials("bob", "Reader")
         server = int((folder / "pid").read_text())
         with frozen(server):
-            started = time.monotonic()
             answer = broker.sign_in("bob", "Reader")
-            assert time.monotonic() - started < 20
             assert (answer.status, answer.code) == (503, "ServiceUnavailable")
             assert int(answer.headers["Retry-After"]) > 0
             assert broker.code(before) == ""
@@ -205,16 +201,17 @@ def test_a_stop_waits_for_answers_and_not_for_idle_connections(new_broker):
         busy = stack.enter_context(connected(broker.endpoint))
         busy.sendall(head + form[:20])
         time.sleep(0.3)
-        started = time.monotonic()
         broker.process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         busy.sendall(form[20:])
         assert b"<SecretAccessKey>" in b"".join(iter(lambda: busy.recv(65536), b""))
-        assert broker.process.wait(20) == 0
-        assert time.monotonic() - started < 8  # gunicorn's own patience alone is ten
+        assert broker.process.wait(HANG) == 0
         for one in idle:
             assert b"".join(iter(lambda one=one: one.recv(4096), b"")) in (b"", b'{\n  "status": "ok"\n}\n')
-    assert "Traceback" not in broker.log.read_text()
+    log = broker.log.read_text()
+    assert "Traceback" not in log
+    # What gunicorn says when it has waited for connections in vain.
+    assert "graceful timeout" not in log
 
 
 def test_an_account_is_made_while_the_service_runs(sturdy):
@@ -223,7 +220,7 @@ def test_an_account_is_made_while_the_service_runs(sturdy):
     root = sturdy.root
     try:
         sturdy.root = type(root)(made["root"]["access_key_id"], made["root"]["secret_access_key"])
-        eventually(lambda: sturdy.codes(sturdy.root) == FINE, within=2)
+        eventually(lambda: sturdy.codes(sturdy.root) == FINE)
         assert sturdy.client("sts").get_caller_identity()["Arn"] == "arn:aws:iam::210987654321:root"
         assert sturdy.client("iam").list_users()["Users"] == []
     finally:
@@ -243,7 +240,7 @@ def test_the_whole_way_works_on_postgresql(tmp_path: Path, slapd):
     ):
         broker.make().start()
         broker.role("Reader", trusting("staff"), "IAMReadOnlyAccess")
-        revoked = eventually(lambda: broker.credentials_if_trusted("bob", "Reader"), within=3)
+        revoked = eventually(lambda: broker.credentials_if_trusted("bob", "Reader"))
         kept = broker.credentials("erin", "Reader")
         with ThreadPoolExecutor(8) as pool:
             names = [f"pg-{number}" for number in range(40)]

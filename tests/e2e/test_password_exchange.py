@@ -7,6 +7,7 @@ import urllib.request
 
 from botocore.credentials import Credentials
 from support.broker_process import NO_PROXY, PASSWORDS, Broker, role_arn
+from support.servers import HANG
 
 
 def exchange(broker: Broker, **form: str):
@@ -17,7 +18,7 @@ def exchange(broker: Broker, **form: str):
     }
     data = urllib.parse.urlencode(given).encode()
     try:
-        with NO_PROXY.open(urllib.request.Request(f"{broker.endpoint}/oauth2/token", data), timeout=20) as answer:
+        with NO_PROXY.open(urllib.request.Request(f"{broker.endpoint}/oauth2/token", data), timeout=HANG) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())

@@ -123,7 +123,7 @@ def test_a_deny_that_comes_later_counts_at_once_for_living_sessions(served):
     theirs.list_users()
     denied = allow("iam:ListUsers").replace("Allow", "Deny")
     served.client("iam").put_role_policy(RoleName=name, PolicyName="no", PolicyDocument=denied)
-    eventually(lambda: _denied(theirs.list_users), within=WITHIN + 0.5)
+    eventually(lambda: _denied(theirs.list_users))
 
 
 def _denied(call) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.broker_process import connected, converse, status_of
+from support.servers import HANG
 from support.wire import Signer
 
 from broker.runtime.launcher import endpoint_of, gunicorn_arguments, listen
@@ -66,7 +67,7 @@ def test_a_body_one_byte_over_the_limit_in_chunks_gets_413(served):
     size = 1_000_000
     chunk = b"%x\r\n" % size + b"a" * size + CRLF
     body = chunk * (LARGEST // size) + b"1\r\na\r\n0\r\n\r\n"
-    received = converse(served.endpoint, message(b"POST / HTTP/1.1", lines, body), timeout=30)
+    received = converse(served.endpoint, message(b"POST / HTTP/1.1", lines, body), timeout=HANG)
     assert status_of(received) == 413
 
 
@@ -220,9 +221,9 @@ def test_a_body_that_comes_too_slowly_is_cut_and_the_connection_closed(tmp_path)
         )
         try:
             head = message(b"POST / HTTP/1.1", [b"Host: x", b"Content-Length: 1000"], b"a")
-            received = converse(endpoint_of(listening), head, timeout=15)
+            received = converse(endpoint_of(listening), head, timeout=HANG)
         finally:
             server.terminate()
-            server.wait(15)
+            server.wait(HANG)
     assert status_of(received) == 400
     assert received.endswith(b"001")

@@ -13,7 +13,7 @@ from minio.credentials import WebIdentityProvider
 from support.broker_process import ACCOUNT, FEDGATE, NO_PROXY, Broker, environment
 from support.oidc_issuer import Issuer
 from support.saml_servers import NODE_MODULES
-from support.servers import program
+from support.servers import HANG, program
 from support.web_server import WebServer, web_server
 
 from broker import wiring
@@ -60,7 +60,7 @@ class Forwarding(dict):
             return super().get(path, default)
 
         def answer(handler):
-            with NO_PROXY.open(urllib.request.Request(self.endpoint + path.removeprefix("/fed")), timeout=10) as told:
+            with NO_PROXY.open(urllib.request.Request(self.endpoint + path.removeprefix("/fed")), timeout=HANG) as told:
                 body = told.read()
             handler.send_response(200)
             handler.send_header("Content-Length", str(len(body)))
@@ -118,7 +118,7 @@ def test_the_aws_cli_reads_the_token_from_a_file(site, tmp_path, aws_cli_v2):
                           AWS_ROLE_SESSION_NAME="cli", AWS_ENDPOINT_URL_STS=site.endpoint,
                           AWS_REGION="us-east-1")  # fmt: skip
     done = subprocess.run([aws_cli_v2, "sts", "get-caller-identity"], env=environ, capture_output=True, text=True,
-                          check=True, timeout=60)  # fmt: skip
+                          check=True, timeout=HANG)  # fmt: skip
     assert json.loads(done.stdout)["Arn"].endswith("assumed-role/App/cli")
 
 
@@ -150,7 +150,7 @@ def from_web_token(site, tmp_path, role, token, *provider):
     script.write_text(FROM_WEB_TOKEN)
     command = [program("node", "nodejs"), str(script), site.endpoint, role, token, *provider]
     done = subprocess.run(command, env=environment(tmp_path, NODE_PATH=str(NODE_MODULES)), capture_output=True,
-                          text=True, check=False, timeout=60)  # fmt: skip
+                          text=True, check=False, timeout=HANG)  # fmt: skip
     return json.loads(done.stdout) if done.returncode == 0 else done.stderr.strip()
 
 
@@ -185,7 +185,7 @@ def test_a_session_becomes_credentials_of_another_sts(site, tmp_path):
                           AWS_SESSION_TOKEN=session["SessionToken"])  # fmt: skip
     command = [FEDGATE, "aws-credentials", "--role", cloud, "--endpoint", site.endpoint, "--upstream",
                site.endpoint]  # fmt: skip
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=HANG)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert set(found) == {"Version", "AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration"}
@@ -194,7 +194,7 @@ def test_a_session_becomes_credentials_of_another_sts(site, tmp_path):
                          aws_session_token=found["SessionToken"])  # fmt: skip
     assert there.get_caller_identity()["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/Cloud/fedgate"
     denied = subprocess.run([*command[:3], "arn:aws:iam::123456789012:role/None", *command[4:]], env=environ,
-                            capture_output=True, text=True, check=False, timeout=60)  # fmt: skip
+                            capture_output=True, text=True, check=False, timeout=HANG)  # fmt: skip
     assert denied.returncode == 1
     assert "Not authorized to perform sts:AssumeRoleWithWebIdentity" in denied.stderr
 

@@ -19,7 +19,7 @@ import pytest
 
 from broker.providers.ldap.provider import LdapConfig
 from support.directories import Authority, Certificate
-from support.servers import eventually, program
+from support.servers import HANG, eventually, program
 
 PACKAGES = "samba samba-dsdb-modules samba-ad-provision winbind samba-vfs-modules python3-samba ldap-utils"
 BASE = "DC=corp,DC=example,DC=test"
@@ -200,7 +200,7 @@ def running_domain_controller(folder: Path, domain: Path) -> Iterator[DomainCont
             yield controller
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(HANG)
 
 
 def _back_date(config: Path, database: Path) -> None:

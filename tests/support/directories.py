@@ -29,9 +29,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from broker.demo.people import BASE, LDIF, SERVICE, service_password
-from broker.providers.ldap.provider import LdapConfig
+from broker.providers.ldap.provider import LdapConfig, LdapProvider
 from support.servers import HANG, free_port, program
 
+MOMENT = dt.datetime(2026, 11, 23, 20, 0, tzinfo=dt.UTC)
 ROOT_DN = f"cn=root,{BASE}"
 ROOT_PASSWORD = "root-of-the-test"
 # A name made of all that filters and DNs mind; RFC 4514 escapes it so.
@@ -404,6 +405,20 @@ def demo_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
     ldif = demo_ldif(tmp_path_factory.mktemp("demo"))
     with running_demo_directory(ldif) as url:
         yield RunningDirectory(url=url, user_base=f"ou=people,{BASE}", bind_password=service_password(LDIF))
+
+
+@pytest.fixture
+def provider() -> Iterator[Callable[[LdapConfig], LdapProvider]]:
+    """Opens providers, and closes them at the end."""
+    opened: list[LdapProvider] = []
+
+    def open_(config: LdapConfig) -> LdapProvider:
+        opened.append(config.open(now=lambda: MOMENT))
+        return opened[-1]
+
+    yield open_
+    for each in opened:
+        each.close()
 
 
 class HostileServer:

@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import Browser as RealBrowser
 from playwright.sync_api import sync_playwright
 
-from support.servers import program
+from support.servers import HANG, program
 
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-sync"]  # fmt: skip
@@ -50,7 +50,7 @@ class Browser:
     def get(self, url, fields=None, **headers) -> Page:
         data = None if fields is None else urllib.parse.urlencode(fields).encode()
         try:
-            with self.opener.open(urllib.request.Request(url, data, headers), timeout=20) as answer:
+            with self.opener.open(urllib.request.Request(url, data, headers), timeout=HANG) as answer:
                 return Page(answer.url, answer.read().decode(), answer.status)
         except urllib.error.HTTPError as error:
             return Page(error.url, error.read().decode(), error.code)

@@ -104,7 +104,7 @@ def _serving(server: OidcServer, name: str, text: str, clients: list[dict]) -> I
     command = [program("node", "nodejs"), str(folder / name), str(folder / "told.json")]
     more = {"NODE_PATH": str(NODE_MODULES), "NODE_EXTRA_CA_CERTS": str(server.ca_file)}
     with (folder / "node.log").open("wb") as log, running(command, environment(folder, **more), log):
-        eventually(lambda: _answers(server), within=20)
+        eventually(lambda: _answers(server))
         yield
 
 

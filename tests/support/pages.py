@@ -19,7 +19,7 @@ from support.broker_process import ACCOUNT, DIRECTORY, FEDGATE, PASSWORDS, Broke
 from support.directories import RunningDirectory, ldap_tool
 from support.saml_idp import ATTRIBUTES, encoded, metadata, signed
 from support.saml_idp import Response as Answer
-from support.servers import free_port
+from support.servers import HANG, free_port
 
 LAB = "210987654321"
 PAGES = """
@@ -148,7 +148,7 @@ def give_password(broker: Broker, account: str, address: str) -> None:
     command = [FEDGATE, "account", "root", "--account", account, "--email", address, "--password-stdin"]
     command += ["--config", str(broker.config)]
     home = environment(broker.folder)
-    subprocess.run(command, input=OWNER_PASSWORD, env=home, text=True, capture_output=True, timeout=60, check=True)
+    subprocess.run(command, input=OWNER_PASSWORD, env=home, text=True, capture_output=True, timeout=HANG, check=True)
 
 
 def furnish(house: House) -> None:

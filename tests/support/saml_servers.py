@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from support.broker_process import NO_PROXY, environment
 from support.saml_idp import ATTRIBUTES, key_pair
-from support.servers import eventually, free_port, program
+from support.servers import HANG, eventually, free_port, program
 
 PASSWORD = "wonderland-1865"
 PHP = Path("/usr/share/simplesamlphp/www")
@@ -30,7 +30,7 @@ class SamlServer:
     attributes: Mapping[str, list[str]] = field(default_factory=dict)
 
     def metadata(self, path: str) -> str:
-        with NO_PROXY.open(self.url + path, timeout=10) as answer:
+        with NO_PROXY.open(self.url + path, timeout=HANG) as answer:
             return answer.read().decode()
 
 
@@ -126,7 +126,7 @@ def simplesamlphp(folder: Path) -> Iterator[SimpleSamlPhp]:
     command = [program("php", "php-cli"), "-S", f"127.0.0.1:{port}", "-t", str(PHP), "-d", "opcache.enable=0"]
     more = {"SIMPLESAMLPHP_CONFIG_DIR": str(folder), "PHP_CLI_SERVER_WORKERS": "4"}
     with (folder / "php.log").open("wb") as log, running(command, environment(folder, **more), log):
-        eventually(lambda: _answers(f"{url}saml2/idp/metadata.php"), within=20)
+        eventually(lambda: _answers(f"{url}saml2/idp/metadata.php"))
         yield SimpleSamlPhp(url, folder)
 
 
@@ -202,7 +202,7 @@ def samlp(folder: Path) -> Iterator[Samlp]:
     environ = environment(folder, NODE_PATH=str(NODE_MODULES))
     with (folder / "node.log").open("wb") as log, running(command, environ, log):
         url = f"http://127.0.0.1:{port}"
-        eventually(lambda: _answers(f"{url}/metadata"), within=20)
+        eventually(lambda: _answers(f"{url}/metadata"))
         yield Samlp(url, folder)
 
 
@@ -219,6 +219,6 @@ def running(command, environ, log) -> Iterator[None]:
 
 
 def _answers(url: str) -> bool:
-    with contextlib.suppress(OSError), NO_PROXY.open(urllib.request.Request(url), timeout=5) as answer:
+    with contextlib.suppress(OSError), NO_PROXY.open(urllib.request.Request(url), timeout=HANG) as answer:
         return answer.status == 200
     return False

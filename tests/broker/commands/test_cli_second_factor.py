@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from support.administrator import Administrator
+from support.servers import HANG
 
 from broker import wiring
 from broker.audit import log as audit_log
@@ -26,7 +27,7 @@ def run(installation, *arguments, status=0):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FEDGATE_")}
     done = subprocess.run(
         [sys.executable, "-m", "broker.cli", "second-factor", *arguments],
-        capture_output=True, text=True, env=kept | installation.environ, timeout=60, check=False,
+        capture_output=True, text=True, env=kept | installation.environ, timeout=HANG, check=False,
     )  # fmt: skip
     assert done.returncode == status, done.stderr
     return done

@@ -6,13 +6,13 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import ldap3
 import ldap3.operation.bind
 import pytest
 from support.directories import demo_ldif, running_demo_directory
+from support.servers import HANG, eventually
 
 from broker.demo.people import BASE, LDIF, SERVICE, Person, people, read_ldif, service_password
 from broker.demo.provider import demo_config
@@ -236,14 +236,12 @@ def test_ldif_may_fold_lines_comment_and_use_base64():
     assert (entry.dn, entry.texts("CN")) == ("uid=a,dc=x", ("Grün", "second"))
 
 
-def test_it_starts_quickly_and_stops_when_told():
-    started = time.monotonic()
+def test_it_starts_and_stops_when_told():
     command = [sys.executable, "-m", "broker.demo.directory", "--ldif", str(LDIF)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline().startswith("ldap://127.0.0.1:")
-        assert time.monotonic() - started < 3
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
+        assert process.wait(HANG) == 0
 
 
 def test_the_url_goes_to_the_descriptor_that_was_given():
@@ -274,10 +272,7 @@ def test_it_does_not_outlive_its_parent():
         pid = int(parent.stdout.readline())
         assert alive(pid)
         parent.kill()
-    deadline = time.monotonic() + 5
-    while alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not alive(pid)
+    eventually(lambda: not alive(pid))
 
 
 def alive(pid):
@@ -290,7 +285,7 @@ def alive(pid):
 @pytest.mark.parametrize("bind", ["0.0.0.0:0", ":0", "192.0.2.1:389"])
 def test_it_serves_loopback_alone(bind):
     command = [sys.executable, "-m", "broker.demo.directory", "--ldif", str(LDIF), "--bind", bind]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG)
     assert done.returncode == 2
     assert "loopback" in done.stderr
 

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from support.servers import HANG
 
 from broker.runtime.directory_health import DirectoryHealth, DirectoryState, check_directories
 from sts.identity import ProviderUnavailable
@@ -45,7 +46,7 @@ def test_no_directory_has_no_state():
 
 
 def test_directories_are_asked_at_the_same_time():
-    meeting = threading.Barrier(3, timeout=10)
+    meeting = threading.Barrier(3, timeout=HANG)
     found = check_directories({name: Directory(meeting.wait) for name in "cab"}, still)
     assert [(one.name, one.state) for one in found] == [
         ("a", DirectoryState.GOOD),

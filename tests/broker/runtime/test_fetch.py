@@ -1,5 +1,6 @@
 """Documents from elsewhere: what is fetched, and every address and answer that is refused (THREATS F09)."""
 
+import itertools
 import ssl
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from contextlib import suppress
 from ipaddress import ip_network
 
 import pytest
+from support.servers import HANG
 from support.web_server import web_server
 
 from broker.runtime.fetch import Fetcher, FetchError
@@ -124,15 +126,13 @@ def test_who_answers_drop_by_drop_is_given_up(server, fetcher, part):
     def dripping(handler):
         handler.wfile.write(b"HTTP/1.0 200 OK\r\n" + (b"" if part == "head" else b"\r\n"))
         with suppress(OSError):
-            for number in range(100):
+            for number in itertools.count():
                 handler.wfile.write(f"X-{number}: y\r\n".encode())
                 time.sleep(0.05)
 
     server.answers[f"/{part}"] = dripping
     quick = Fetcher(fetcher.tls, LOOPBACK, within=0.5)
-    start = time.monotonic()
     assert "takes longer than" in refusal(quick, server.url(f"/{part}"))
-    assert time.monotonic() - start < 3
 
 
 def test_nobody_who_listens_is_told_of(fetcher):
@@ -153,7 +153,7 @@ def drip():
     client.recv(4096)
     # The head of a TLS record that says that much will follow, and then a byte now and then.
     client.sendall(bytes([22, 3, 3, 16, 0]))
-    for _ in range(60):
+    while True:
         time.sleep(0.1)
         try:
             client.sendall(b"x")
@@ -162,17 +162,13 @@ def drip():
 
 threading.Thread(target=drip, daemon=True).start()
 fetcher = Fetcher(ssl.create_default_context(), (ip_network("127.0.0.0/8"),), within=0.5)
-start = time.monotonic()
 try:
     fetcher.get(f"https://127.0.0.1:{listening.getsockname()[1]}/")
 except FetchError as error:
     print(error)
-print(time.monotonic() - start)
 """
 
 
 def test_who_drips_a_handshake_is_given_up_under_gevent_too():
-    done = subprocess.run([sys.executable, "-c", DRIP], capture_output=True, text=True, check=True, timeout=30)
-    told, seconds = done.stdout.splitlines()
-    assert "takes longer than" in told
-    assert float(seconds) < 3
+    done = subprocess.run([sys.executable, "-c", DRIP], capture_output=True, text=True, check=True, timeout=HANG)
+    assert "takes longer than" in done.stdout

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from gunicorn.config import Config
-from support.servers import eventually
+from support.servers import HANG, eventually
 
 from broker.runtime.launcher import GUNICORN, endpoint_of, gunicorn_arguments, listen
 from broker.runtime.processes import ChildProcess, StartupError, spawn
@@ -72,7 +72,7 @@ def service(installation):
 
 def get(url):
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=HANG) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -86,7 +86,7 @@ def test_it_serves_on_a_free_port_and_sigterm_ends_all_of_it_with_status_0(servi
     children = descendants(process.pid)
     assert named(children, "redis-server")
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(HANG) == 0
     assert not alive(children)
 
 
@@ -96,7 +96,7 @@ def test_ctrl_c_reaches_the_launcher_alone_and_ends_with_status_0(service):
     groups = {os.getpgid(pid) for pid in children}
     assert os.getpgid(process.pid) not in groups
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
+    assert process.wait(HANG) == 0
     assert not alive(children)
 
 
@@ -104,7 +104,7 @@ def test_when_the_master_of_the_workers_dies_everything_ends_with_a_clear_word_a
     process, _ = service
     children = descendants(process.pid)
     os.kill(min(named(children, "gunicorn")), signal.SIGKILL)
-    assert process.wait(20) == 1
+    assert process.wait(HANG) == 1
     assert "Error: gunicorn ended by SIGKILL" in process.stderr.read()
     eventually(lambda: not alive(children))
 
@@ -114,13 +114,13 @@ def test_children_do_not_outlive_a_launcher_that_is_killed(service):
     children = descendants(process.pid)
     process.kill()
     process.wait()
-    eventually(lambda: not alive(children), within=20)
+    eventually(lambda: not alive(children))
 
 
 def test_a_header_that_is_too_long_or_spelled_as_cgi_spells_it_goes_no_further(service):
     _, endpoint = service
     host, port = endpoint.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as client:
+    with socket.create_connection((host, int(port)), timeout=HANG) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n")
         assert client.recv(4096).startswith(b"HTTP/1.1 4")
 
@@ -130,7 +130,7 @@ def test_a_taken_port_is_told_with_a_remedy(installation):
         port = taken.getsockname()[1]
         environ = {**ENVIRON, "FEDGATE_BIND": f"127.0.0.1:{port}"}
         command = [*FEDGATE, "run", "--data", str(installation)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environ, timeout=30)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environ, timeout=HANG)
     assert done.returncode == 1
     assert f"Cannot listen on 127.0.0.1:{port}: Address already in use. Choose another" in done.stderr
 

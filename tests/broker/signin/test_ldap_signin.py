@@ -21,7 +21,7 @@ from support.directories import (
     running_slapd,
 )
 from support.installation import FORM, Answer, Clock, Installation, environment
-from support.servers import eventually
+from support.servers import HANG, eventually
 
 from broker.audit import log as audit_log
 from broker.demo.people import BASE, LDIF, service_password
@@ -352,7 +352,7 @@ def test_e14_sessions_live_on_while_the_directory_is_away(desks, tmp_path):
     ldif = demo_ldif(tmp_path)
     with running_demo_directory(ldif) as url:
         directory = RunningDirectory(url, f"ou=people,{BASE}", service_password(LDIF))
-        desk = desks(directory.config(connect_timeout=0.5))
+        desk = desks(directory.config())
         role = desk.role("r", allow("iam:ListUsers"))
         session = desk.sign_in("alice", ALICE, RoleArn=role).credentials
     assert desk.installation.call("ListUsers", session).status == 200
@@ -502,7 +502,7 @@ def at_once(jobs: list[Callable[[], None]]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(HANG)
 
 
 def test_h07_many_names_from_one_address_lock_the_address(desk):

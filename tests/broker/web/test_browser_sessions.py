@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.saml_world import Still
-from support.servers import free_port
+from support.servers import eventually, free_port
 
 from broker import wiring
 from broker.sessions.browser import BrowserSession, BrowserSessions, Client, IdpRequest
@@ -138,13 +138,16 @@ def test_what_another_version_wrote_is_nobodys_and_goes(sessions, redis, text):
 
 
 def test_a_session_that_does_nothing_ends_and_one_that_does_goes_on(redis, clock):
-    sessions = made(redis, clock, idle=timedelta(milliseconds=250))
-    busy, _ = sessions.open(ALICE)
-    idle, _ = sessions.open(ALICE)
-    for _ in range(8):
-        time.sleep(0.05)
-        assert sessions.find(busy) is not None
-    assert sessions.find(idle) is None
+    sessions = made(redis, clock, idle=timedelta(hours=1))
+    (busy, busy_session), (idle, idle_session) = sessions.open(ALICE), sessions.open(ALICE)
+    almost_idle = 600_000  # milliseconds
+    for session in (busy_session, idle_session):
+        assert redis.pttl(session.key) <= 3_600_000
+        redis.pexpire(session.key, almost_idle)
+    assert sessions.find(busy) is not None
+    assert redis.pttl(busy_session.key) > almost_idle >= redis.pttl(idle_session.key)
+    redis.pexpire(idle_session.key, 1)
+    eventually(lambda: sessions.find(idle) is None)
     assert [one.identity for one in sessions.of_person(ALICE.person)] == [ALICE]
 
 

@@ -1,5 +1,4 @@
 import json
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -63,9 +62,7 @@ BAD_JSON = ["", "{", "[1", "null x", "{'a': 1}", '{"a": 1, "a": 2}', '{"a": NaN}
     ],
 )
 def test_what_is_not_strict_json_is_no_policy(text, kind, words):
-    start = time.perf_counter()
     assert refusal(text, kind) == words
-    assert time.perf_counter() - start < 1
 
 
 # G01: what is malformed in a policy that grants permissions, and AWS's words.

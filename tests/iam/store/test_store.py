@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, event, insert, select, text, update
 from support.documents import allow, trust
 from support.saml_idp import ENTITY_ID, key_pair, metadata
+from support.servers import HANG
 
 from iam.errors import ConcurrentModification, ServiceError, ServiceFailure, ServiceUnavailable
 from iam.operations.credentials.access_keys import create_access_key, delete_access_key, update_access_key
@@ -86,7 +87,7 @@ def test_whoever_finds_a_migration_under_way_waits_for_it_longer_than_for_a_writ
             waiting = pool.submit(second.migrate)
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=WAIT + 1)
-        waiting.result(timeout=30)
+        waiting.result(timeout=HANG)
     assert revision(second) == 1
 
 

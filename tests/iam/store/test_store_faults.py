@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from support.servers import HANG
 
 from iam.errors import ServiceFailure, ServiceUnavailable
 from iam.operations.credentials.access_keys import create_access_key
@@ -104,7 +105,7 @@ with store.write() as tx:
 
 def test_a_worker_killed_inside_a_change_leaves_nothing_and_holds_up_nobody(any_account):
     url = any_account.store.engine.url.render_as_string(hide_password=False)
-    killed = subprocess.run([sys.executable, "-c", KILLED, url], check=False, timeout=30, cwd=ROOT)
+    killed = subprocess.run([sys.executable, "-c", KILLED, url], check=False, timeout=HANG, cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
     any_account.run(create_user, UserName="ann")
     assert any_account.store.account_by_alias("half") is None

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
-from support.servers import free_port, redis_server
+from support.servers import HANG, free_port, redis_server
 
 from sts.store import session_keys
 from sts.store.last_use import LastUse
@@ -50,7 +50,7 @@ def url(request):
 
 def listing(url: str) -> LiveSessions:
     """Return a list that writes at once: nothing gathers, nothing runs beside."""
-    client = Redis.from_url(url, decode_responses=True, socket_timeout=0.5)
+    client = Redis.from_url(url, decode_responses=True, socket_timeout=HANG)
     return LiveSessions(client, monotonic=time.monotonic, pause=lambda _: None, spawn=lambda work: work())
 
 
@@ -238,7 +238,7 @@ def test_a_forgotten_session_is_nowhere_any_more(url):
 
 def waiting(url: str) -> LiveSessions:
     """Return a list whose writer never comes: what is recorded and noted waits."""
-    client = Redis.from_url(url, decode_responses=True, socket_timeout=0.5)
+    client = Redis.from_url(url, decode_responses=True, socket_timeout=HANG)
     return LiveSessions(client, monotonic=time.monotonic, pause=time.sleep, spawn=lambda _: None)
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from support.servers import HANG
 
 from iam.errors import ServiceFailure
 from sts.store.single_use import SingleUse
@@ -37,9 +38,9 @@ def store(installation):
 
 
 def test_those_who_come_together_share_a_commit(store):
-    together = threading.Barrier(8, timeout=10)
+    together = threading.Barrier(8, timeout=HANG)
     gathered = threading.Event()
-    single_use = SingleUse(store, monotonic=lambda: 0.0, gather=lambda: gathered.wait(10))
+    single_use = SingleUse(store, monotonic=lambda: 0.0, gather=lambda: gathered.wait(HANG))
 
     def consume(number):
         together.wait()
