@@ -148,3 +148,72 @@ def test_time_is_converted_by_the_clock_module_only():
 )
 def test_a_conversion_of_time_is_recognised(code):
     assert any(converts_time(node) for node in ast.walk(ast.parse(code)))
+
+
+# --- no cycles --------------------------------------------------------------------------------------------------------
+
+
+def imported_modules(file: str) -> set[str]:
+    """Return the files of ours that a file imports: modules, or packages where it takes something of theirs."""
+    names = set()
+    for node in ast.walk(parse(file)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            submodules = {alias.name for alias in node.names if file_of(f"{node.module}.{alias.name}")}
+            names |= {f"{node.module}.{name}" for name in submodules}
+            names |= {node.module} if len(submodules) < len(node.names) else set()
+    return {found for name in names if (found := file_of(name))}
+
+
+def file_of(module: str) -> str | None:
+    """Return the file of one of our modules or packages, or None for any other name."""
+    path = module.replace(".", "/")
+    candidates = (f"{path}.py", f"{path}/__init__.py")
+    return next((one for one in candidates if path.partition("/")[0] in MAY_IMPORT and (ROOT / one).exists()), None)
+
+
+def cycle(graph: dict[str, set[str]]) -> list[str]:
+    """Return the nodes that are left when all are taken away, again and again, that import none of those left."""
+    left = dict(graph)
+    while leaves := [node for node, imports in left.items() if not imports & left.keys() - {node}]:
+        for node in leaves:
+            del left[node]
+    return sorted(left)
+
+
+IMPORTS = {file: imported_modules(file) for file in modules()}
+
+
+def test_modules_import_each_other_in_no_circle():
+    assert not cycle(IMPORTS)
+
+
+def test_a_circle_is_recognised():
+    assert cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
+
+
+def test_nothing_else_in_iam_imports_its_operations():
+    """What the operations share with the pages lies below them: credentials, tags, records."""
+    importers = {
+        file
+        for file, imports in IMPORTS.items()
+        if file.startswith("iam/") and not file.startswith("iam/operations/")
+        if any(one.startswith("iam/operations/") for one in imports)
+    }
+    assert not importers
+
+
+def package(file: str) -> str:
+    """Return the folder of a file; a file beside the packages of ``iam`` or ``sts`` stands for itself."""
+    folder = file.rpartition("/")[0]
+    return file if folder in MAY_IMPORT else "/".join(file.split("/")[:2])
+
+
+@pytest.mark.parametrize("root", ["iam", "sts"])
+def test_packages_import_each_other_in_no_circle(root):
+    graph: dict[str, set[str]] = {}
+    for file, imports in IMPORTS.items():
+        if file.startswith(f"{root}/"):
+            graph.setdefault(package(file), set()).update(package(one) for one in imports)
+    assert not cycle(graph)

@@ -29,6 +29,8 @@ from broker.signin.web_identity import WebIdentitySignIn
 from iam.arn import Random
 from iam.call import Call, Params, Result
 from iam.clock import to_milliseconds
+from iam.credentials.login_profile import record_wrong_password
+from iam.credentials.virtual_mfa import consume_code
 from iam.errors import (
     AccessDenied,
     InternalFailure,
@@ -44,8 +46,7 @@ from iam.errors import (
 )
 from iam.limits import Limits
 from iam.operations import OPERATIONS as IAM
-from iam.operations.credentials.mfa import consume_code
-from iam.operations.credentials.passwords import WrongPassword, record_wrong_password
+from iam.operations.credentials.passwords import WrongPassword
 from iam.operations.policies.submitted import findings
 from iam.operations.required_permission import Operation, RequiredPermission
 from iam.policy.lint import Finding

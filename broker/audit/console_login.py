@@ -9,9 +9,8 @@ from broker.audit import record as audit_record
 from broker.audit.record import ClaimedPrincipal
 from broker.web.core.site import Site
 from iam.arn import root_arn
-from iam.credentials import root_login
+from iam.credentials import login_profile, root_login
 from iam.errors import IDPRejectedClaim, ServiceError
-from iam.operations.credentials import passwords
 from sts.identity import IamIdentity
 
 IAM_USER, ROOT = "IAMUser", "Root"
@@ -56,7 +55,7 @@ def _record_last_use(site: Site, identity: IamIdentity) -> None:
         if identity.is_root:
             root_login.record_root_sign_in(tx, identity.account_id, site.request_state.now)
         else:
-            passwords.record_sign_in(tx, identity.subject, site.request_state.now)
+            login_profile.record_sign_in(tx, identity.subject, site.request_state.now)
 
 
 def _additional_event_data(site: Site, to: str, *, mfa: bool = False) -> dict[str, str]:

@@ -12,8 +12,8 @@ from broker.commands.output import format_time, json_option, print_fields, print
 from broker.runtime.install import install
 from broker.wiring import now, open_store, random
 from iam.accounts import create_account, list_accounts
+from iam.credentials.password_policy import policy_of, random_password
 from iam.credentials.root_login import set_root_login
-from iam.operations.credentials.password_policy import policy_of, random_password
 from iam.store.vault import Vault
 
 _EXAMPLE = """# Settings of this Fedgate; docs/reference/settings.md explains all of them.

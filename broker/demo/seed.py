@@ -12,10 +12,10 @@ from broker.demo.people import BASE
 from iam.accounts import create_account, new_root_key
 from iam.arn import Random, iam_arn, root_arn
 from iam.call import Call, Params, Result
+from iam.credentials.password_policy import policy_of, random_password
 from iam.credentials.root_login import root_login_of, set_root_login
 from iam.limits import Limits
 from iam.operations import OPERATIONS
-from iam.operations.credentials.password_policy import policy_of, random_password
 from iam.principal import Principal, PrincipalKind
 from iam.store.schema import account, login_profile, user
 from iam.store.vault import Vault

@@ -20,9 +20,7 @@ from iam.credentials.person_id import delete_person_data, delete_recovery_codes,
 from iam.credentials.virtual_mfa import NewVirtualMfaDevice
 from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
 from iam.limits import Limits
-from iam.operations.credentials import mfa
-from iam.operations.named_entities import Entity
-from iam.store.schema import mfa_device, recovery_code, second_factor
+from iam.store.schema import Entity, mfa_device, recovery_code, second_factor
 from iam.store.vault import Vault
 
 TOTP, PASSKEY = "totp", "passkey"
@@ -300,7 +298,7 @@ def _require_room(tx: Connection, person: str, name: str, limits: Limits) -> Non
         raise ValidationError(f"A name has 1 to {_LONGEST_NAME} characters.")
     if iam_subject(person) is not None and virtual_mfa.owner_of(tx, person) is None:
         raise NoSuchEntity("There is no such user any longer.")
-    mfa.check_device_quota(len(factors_of(tx, person)), limits)
+    virtual_mfa.check_device_quota(len(factors_of(tx, person)), limits)
 
 
 def _seal(secret: bytes, vault: Vault, random: Random) -> dict[str, object]:

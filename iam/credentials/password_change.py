@@ -13,9 +13,15 @@ from sqlalchemy import Connection, select, update
 from iam.arn import Random
 from iam.clock import to_milliseconds
 from iam.credentials import failed_attempts
+from iam.credentials.password_hash import hash_password, verify_hash
+from iam.credentials.password_policy import (
+    LONGEST_PASSWORD_HISTORY,
+    REUSE_MESSAGE,
+    PasswordPolicy,
+    policy_of,
+    require_strong,
+)
 from iam.errors import PasswordPolicyViolation, Throttling
-from iam.operations.credentials.password_policy import PasswordPolicy, policy_of, require_strong
-from iam.operations.credentials.passwords import LONGEST_PASSWORD_HISTORY, REUSE_MESSAGE, hash_password, verify_hash
 from iam.store.schema import account, login_profile, root_login, user
 
 

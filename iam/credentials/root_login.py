@@ -13,9 +13,9 @@ from sqlalchemy.exc import IntegrityError
 from iam.arn import Random
 from iam.clock import to_milliseconds
 from iam.credentials import password_change
+from iam.credentials.password_hash import hash_password, verify_hash
+from iam.credentials.password_policy import policy_of, require_strong
 from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
-from iam.operations.credentials.password_policy import policy_of, require_strong
-from iam.operations.credentials.passwords import hash_password, verify_hash
 from iam.store.schema import account, root_login
 
 _COLUMNS = root_login.c

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
 
 from iam.arn import ACCOUNT_ID, Random, iam_arn
 from iam.clock import to_milliseconds
-from iam.credentials import failed_attempts
+from iam.credentials import failed_attempts, totp
 from iam.credentials.person_id import iam_subject
+from iam.errors import LimitExceeded
 from iam.limits import Limits
-from iam.operations.credentials import mfa
-from iam.operations.named_entities import Entity
-from iam.operations.times_and_tags import delete_tags
-from iam.store.schema import mfa_device, user
+from iam.store.schema import Entity, mfa_device, user
+from iam.store.tags import delete_tags
 from iam.store.vault import Vault
 
 _COLUMNS = mfa_device.c
@@ -75,7 +74,7 @@ def consume(tx: Connection, device: Entity, code: str, now: datetime, vault: Vau
     """
     if failed_attempts.seconds_locked(tx, device.serial, failed_attempts.MFA_CODE, now):
         return False
-    if not mfa.consume_step(tx, device, code, now, vault):
+    if not consume_step(tx, device, code, now, vault):
         return False
     failed_attempts.forget(tx, device.serial, failed_attempts.MFA_CODE)
     return True
@@ -95,7 +94,7 @@ def add(  # noqa: PLR0913 - facts, each from somewhere else
 
     Raises LimitExceeded where the account has too many devices.
     """
-    mfa.check_account_quota(tx, owner.account_id, limits)
+    check_account_quota(tx, owner.account_id, limits)
     serial, at = _unused_serial(tx, owner.account_id, new.name), to_milliseconds(now)
     row = {
         "serial": serial,
@@ -129,3 +128,59 @@ def _unused_serial(tx: Connection, account_id: str, wanted: str) -> str:
     taken = set(tx.scalars(near))
     serials = itertools.chain([first], (f"{first}-{number}" for number in itertools.count(2)))
     return next(one for one in serials if one.lower() not in taken)
+
+
+# --- codes and quotas, of the API and of the pages alike
+
+
+def consume_code(  # noqa: PLR0913, PLR0917 - facts, each from somewhere else
+    tx: Connection,
+    user_id: str | None,
+    account_id: str,
+    serial: str,
+    code: str,
+    now: datetime,
+    vault: Vault,
+) -> bool:
+    """Return whether a code proves possession of an enabled device of this user (None: root), and use the code up.
+
+    The transaction must commit whatever the answer: a wrong code is counted in it, and after five nothing is tried for
+    a quarter of an hour. A step is marked by a conditional update, so two requests at once cannot both spend it.
+    """
+    mine = _COLUMNS.root.is_(True) if user_id is None else _COLUMNS.user_id == user_id
+    query = select(mfa_device).where(_COLUMNS.serial == serial, _COLUMNS.account_id == account_id, mine)
+    found = tx.execute(query.where(_COLUMNS.enabled.is_not(None)).with_for_update()).one_or_none()
+    if found is None or failed_attempts.seconds_locked(tx, serial, failed_attempts.MFA_CODE, now):
+        return False
+    if not consume_step(tx, found, code, now, vault):
+        failed_attempts.count(tx, serial, failed_attempts.MFA_CODE, now)
+        return False
+    failed_attempts.forget(tx, serial, failed_attempts.MFA_CODE)
+    return True
+
+
+def consume_step(tx: Connection, device: Entity, code: str, now: datetime, vault: Vault) -> bool:
+    """Return whether a code is one of an enabled device, and use its step up; what is wrong is for others to count."""
+    step = totp.accepted_step(vault.open(device.seed, device.serial), code, now, device.last_step, device.drift)
+    return step is not None and record_step(tx, device.serial, step)
+
+
+def record_step(tx: Connection, serial: str, step: int, **more: object) -> bool:
+    """Mark a step as used, with further columns; return False where it or a later one was used before."""
+    unspent = or_(_COLUMNS.last_step.is_(None), _COLUMNS.last_step < step)
+    query = update(mfa_device).where(_COLUMNS.serial == serial, unspent).values(last_step=step, **more)
+    return bool(tx.execute(query).rowcount)
+
+
+def check_account_quota(tx: Connection, account_id: str, limits: Limits) -> None:
+    """Raise LimitExceeded where an account has as many virtual devices as it may have users."""
+    quota = limits.users_per_account
+    held = select(func.count()).select_from(mfa_device).where(_COLUMNS.account_id == account_id)
+    if (tx.scalar(held) or 0) >= quota:
+        raise LimitExceeded(f"Cannot exceed quota for MFADevicesPerAccount: {quota}")
+
+
+def check_device_quota(held: int, limits: Limits) -> None:
+    """Raise LimitExceeded where somebody holds as many devices and passkeys as one may."""
+    if held >= limits.mfa_devices_per_user:
+        raise LimitExceeded(f"Cannot exceed quota for MFADevicesPerUser: {limits.mfa_devices_per_user}")

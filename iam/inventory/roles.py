@@ -11,14 +11,15 @@ from sqlalchemy import ColumnElement, Connection, Row, func, select
 from iam.arn import iam_arn
 from iam.inventory.assumable import ExistingPrincipals, is_unassumable
 from iam.inventory.pagination import Page, PageRequest, query_page
-from iam.operations.policies.submitted import lint_policy
 from iam.policy.document import Policy, PolicyKind
-from iam.policy.lint import Finding
+from iam.policy.lint import Finding, lint
 from iam.principal_ids import current_arns, with_current_arns
+from iam.service_data import ServiceData
 from iam.store.records import parse_stored_policy
 from iam.store.schema import account, oidc_provider, role, role_mark, saml_provider
 
 _COLUMNS = role.c
+_SERVICES = ServiceData()
 _KEPT = 4096  # trust policies that are kept parsed: what a text means never changes
 
 
@@ -94,7 +95,8 @@ def _roles(tx: Connection, rows: Sequence[Row[Any]], directories: Collection[str
 
 @lru_cache(maxsize=_KEPT)
 def _read(text: str) -> tuple[Policy, tuple[Finding, ...]]:
-    return parse_stored_policy(text, PolicyKind.TRUST, "a trust policy"), lint_policy(text, PolicyKind.TRUST)
+    trust = parse_stored_policy(text, PolicyKind.TRUST, "a trust policy")
+    return trust, lint(trust, _SERVICES)
 
 
 def _existing(tx: Connection, entities: Collection[str], directories: Collection[str]) -> ExistingPrincipals:

@@ -9,17 +9,12 @@ from iam.arn import INSTANCE_PROFILE, iam_arn, unique_id
 from iam.call import Call, Params, Result
 from iam.clock import from_milliseconds, to_milliseconds
 from iam.errors import DeleteConflict, EntityAlreadyExists, LimitExceeded, NoSuchEntity
-from iam.operations.named_entities import ROLE, Entity, find_named, has_path_prefix, paginate, permission_on
-from iam.operations.required_permission import RequiredPermission
+from iam.operations.named_entities import ROLE, find_named, has_path_prefix, paginate, permission_on
+from iam.operations.required_permission import RequiredPermission, request_tag_keys
+from iam.operations.resource_tags import resource_tag_keys
 from iam.operations.roles import role_shapes
-from iam.operations.times_and_tags import (
-    delete_tags,
-    put_tags,
-    request_tag_keys,
-    resource_tag_keys,
-    tags_of,
-)
-from iam.store.schema import instance_profile, role, tag
+from iam.store.schema import Entity, instance_profile, role, tag
+from iam.store.tags import delete_tags, put_tags, tags_of
 
 on_role = permission_on(ROLE)
 
@@ -78,7 +73,7 @@ def create_instance_profile(call: Call, p: Params) -> Result:
         call.tx.execute(instance_profile.insert().values(row))
     except IntegrityError as error:
         raise EntityAlreadyExists(f"Instance Profile {name} already exists.") from error
-    put_tags(call, row["id"], p.get("Tags", ()))
+    put_tags(call.tx, row["id"], p.get("Tags", ()), call.limits)
     return {"InstanceProfile": _full(call, _find(call, p))}
 
 
@@ -128,7 +123,7 @@ def remove_role_from_instance_profile(call: Call, p: Params) -> Result:
 
 def tag_instance_profile(call: Call, p: Params) -> Result:
     """Add tags to an instance profile."""
-    put_tags(call, _find(call, p).id, p["Tags"])
+    put_tags(call.tx, _find(call, p).id, p["Tags"], call.limits)
     return {}
 
 

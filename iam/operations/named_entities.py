@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Row, Select, Table, delete, func, insert, select, update
+from sqlalchemy import Column, ColumnElement, Select, Table, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from iam.arn import GROUP as GROUP_ID
@@ -17,19 +17,13 @@ from iam.call import Call, Params, Result
 from iam.clock import from_milliseconds, to_milliseconds
 from iam.errors import DeleteConflict, EntityAlreadyExists, LimitExceeded, NoSuchEntity, ValidationError
 from iam.limits import Limits
-from iam.operations.required_permission import RequiredPermission
-from iam.operations.times_and_tags import (
-    delete_tags,
-    put_tags,
-    request_tag_keys,
-    resource_tag_keys,
-    tags_of,
-)
-from iam.store.schema import group, role, user
+from iam.operations.required_permission import RequiredPermission, request_tag_keys
+from iam.operations.resource_tags import resource_tag_keys
+from iam.store.schema import Entity, group, role, user
+from iam.store.tags import delete_tags, put_tags, tags_of
 
 PAGE = 100  # AWS's default of MaxItems
 
-Entity = Row[Any]
 T = TypeVar("T")
 PermissionRule = Callable[[Call, Params], RequiredPermission]
 
@@ -175,7 +169,7 @@ def create(call: Call, entity_type: EntityType, p: Params, **more: object) -> En
     values |= {"path": p.get("Path", "/"), "created": to_milliseconds(call.now)}
     with _refuse_taken_name(entity_type, name):
         call.tx.execute(insert(table).values(**values, **more))
-    put_tags(call, new_id, p.get("Tags", ()))
+    put_tags(call.tx, new_id, p.get("Tags", ()), call.limits)
     return find(call, entity_type, name)
 
 

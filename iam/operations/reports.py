@@ -14,15 +14,16 @@ from sqlalchemy import Table, select, update
 from iam.arn import iam_arn, root_arn
 from iam.call import Call, Params, Result
 from iam.clock import HOUR, from_milliseconds, iso8601_exact, to_milliseconds
+from iam.credentials.password_policy import policy_of
 from iam.errors import CredentialReportExpired, CredentialReportNotPresent
 from iam.operations.credentials import security_keys
-from iam.operations.credentials.password_policy import policy_of
 from iam.operations.instance_profiles import profile_shapes
-from iam.operations.named_entities import GROUP, ROLE, USER, Entity, boundary_and_tags, entity_members, paginate_list
+from iam.operations.named_entities import GROUP, ROLE, USER, boundary_and_tags, entity_members, paginate_list
 from iam.operations.policies.managed import get_policy, get_policy_version, list_policy_versions
 from iam.operations.roles import role_shapes
 from iam.policy.managed import load as aws_managed
 from iam.store.schema import (
+    Entity,
     access_key,
     account,
     attachment,

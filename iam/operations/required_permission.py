@@ -1,6 +1,6 @@
 """What an operation asks leave for: the resource, and the condition keys that only the operation knows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from iam.call import Call, Params, Result
@@ -36,3 +36,11 @@ class Operation:
 def on_any_resource(_call: Call, _p: Params) -> RequiredPermission:
     """Ask for operations that AWS authorises on ``*``: lists of a whole account, and the account's own settings."""
     return RequiredPermission("*")
+
+
+def request_tag_keys(p: Params) -> dict[str, tuple[str, ...]]:
+    """Return the condition keys of the tags that a request adds or removes: aws:RequestTag and aws:TagKeys."""
+    added: Sequence[Mapping[str, str]] = p.get("Tags", ())
+    names = (*(tag["Key"] for tag in added), *p.get("TagKeys", ()))
+    keys: dict[str, tuple[str, ...]] = {f"aws:requesttag/{tag['Key'].lower()}": (tag["Value"],) for tag in added}
+    return keys | {"aws:tagkeys": names} if names else keys

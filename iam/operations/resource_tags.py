@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, select
 
 from iam.arn import Arn, parse_arn
+from iam.operations.request_context import tag_keys
 from iam.operations.required_permission import ContextKeys
-from iam.operations.times_and_tags import resource_tag_keys
 from iam.store import schema
+from iam.store.tags import tags_of
 
 # Resources that have a path and a name; the ARN has both.
 _NAMED: Mapping[str, Table] = {
@@ -21,6 +22,11 @@ _NAMED: Mapping[str, Table] = {
     "policy": schema.policy,
     "instance-profile": schema.instance_profile,
 }
+
+
+def resource_tag_keys(tx: Connection, entity_id: str) -> dict[str, tuple[str, ...]]:
+    """Return the condition keys of the tags of a resource: aws:ResourceTag and iam:ResourceTag."""
+    return tag_keys(tuple((tag["Key"], tag["Value"]) for tag in tags_of(tx, entity_id)))
 
 
 def tag_keys_by_arn(tx: Connection, text: str) -> ContextKeys:

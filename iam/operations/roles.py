@@ -9,7 +9,6 @@ from iam.call import Call, Params, Result
 from iam.errors import LimitExceeded, NoSuchEntity
 from iam.operations.named_entities import (
     ROLE,
-    Entity,
     boundary_and_tags,
     create,
     entity_members,
@@ -25,7 +24,7 @@ from iam.operations.policies.managed import check_boundary
 from iam.policy.document import Policy, PolicyKind, size
 from iam.principal_ids import current_arns, resolve_principal_ids, with_current_arns
 from iam.store.records import trusted_parties
-from iam.store.schema import attachment, inline_policy, instance_profile, role, role_federated, role_mark
+from iam.store.schema import Entity, attachment, inline_policy, instance_profile, role, role_federated, role_mark
 
 on_role = permission_on(ROLE)
 on_roles = permission_on_all(ROLE)

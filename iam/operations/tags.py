@@ -7,10 +7,10 @@ from sqlalchemy import select
 from iam.call import Call, Params, Result
 from iam.operations.federation import oidc_providers
 from iam.operations.federation.saml_providers import find_provider
-from iam.operations.named_entities import ROLE, USER, Entity, find_named, paginate
+from iam.operations.named_entities import ROLE, USER, find_named, paginate
 from iam.operations.policies.managed import find_own
-from iam.operations.times_and_tags import delete_tags, put_tags
-from iam.store.schema import tag
+from iam.store.schema import Entity, tag
+from iam.store.tags import delete_tags, put_tags
 
 _Run = Callable[[Call, Params], Result]
 _Find = Callable[[Call, Params], Entity]
@@ -31,7 +31,7 @@ def _policy(call: Call, p: Params) -> Entity:
 def _tag(find: _Find) -> _Run:
     def put(call: Call, p: Params) -> Result:
         """Add tags, or give new values to those that are there; raise InvalidInput, LimitExceeded."""
-        put_tags(call, find(call, p).id, p["Tags"])
+        put_tags(call.tx, find(call, p).id, p["Tags"], call.limits)
         return {}
 
     return put

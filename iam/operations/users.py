@@ -10,7 +10,6 @@ from iam.errors import DeleteConflict, NoSuchEntity, ValidationError
 from iam.operations.credentials.security_keys import keys_of
 from iam.operations.named_entities import (
     USER,
-    Entity,
     boundary_and_tags,
     create,
     entity_members,
@@ -28,7 +27,17 @@ from iam.operations.named_entities import (
 from iam.operations.policies.managed import check_boundary
 from iam.operations.required_permission import RequiredPermission
 from iam.principal import PrincipalKind
-from iam.store.schema import access_key, account, attachment, inline_policy, login_profile, membership, mfa_device, user
+from iam.store.schema import (
+    Entity,
+    access_key,
+    account,
+    attachment,
+    inline_policy,
+    login_profile,
+    membership,
+    mfa_device,
+    user,
+)
 
 on_user = permission_on(USER)
 on_users = permission_on_all(USER)

@@ -4,6 +4,8 @@
 for byte as its author wrote it; beside a trust policy stand the unique ids that its principals had at that moment.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -13,11 +15,14 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Row,
     String,
     Table,
     Text,
     UniqueConstraint,
 )
+
+Entity = Row[Any]  # a row of one of these tables, such as a user or a device
 
 metadata = MetaData(
     naming_convention={

@@ -24,9 +24,8 @@ from broker.web.core.site import Site
 from broker.web.login.completion import LoginCompletion, return_to
 from iam.arn import ACCOUNT_ID, root_arn
 from iam.clock import to_milliseconds
-from iam.credentials import root_login
+from iam.credentials import login_profile, password_hash, root_login
 from iam.errors import IDPRejectedClaim, ServiceUnavailable, Throttling
-from iam.operations.credentials import passwords
 from iam.store.records import AccountRecord
 from sts.identity import IamIdentity
 
@@ -71,7 +70,7 @@ class _Candidate:
 
     def is_right(self, password: str) -> bool:
         """Return whether this is the password; takes as long for nobody."""
-        return passwords.verify_hash(self.verified.hash if self.verified else None, password)
+        return password_hash.verify_hash(self.verified.hash if self.verified else None, password)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +191,7 @@ class AccountLogin:
         account_id = found.id if found else ""
         throttle_key = f"iam:{account_id or _normalize_account(account)}|{_normalize_name(username)}"
         with self.site.store.read() as tx:
-            stored = passwords.load_password(tx, account_id, username) if account_id else None
+            stored = login_profile.load_password(tx, account_id, username) if account_id else None
         if stored is None:
             return _Candidate(ClaimedPrincipal(IAM_USER, account_id), throttle_key)
         login_target = ClaimedPrincipal(IAM_USER, account_id, stored.user_id, stored.user_name, stored.arn)

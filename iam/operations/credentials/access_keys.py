@@ -6,10 +6,10 @@ from iam.accounts import add_access_key
 from iam.call import Call, Params, Result
 from iam.clock import from_milliseconds
 from iam.errors import LimitExceeded, NoSuchEntity
-from iam.operations.named_entities import USER, Entity, paginate, permission_on_entity
+from iam.operations.named_entities import USER, paginate, permission_on_entity
 from iam.operations.required_permission import RequiredPermission
 from iam.operations.users import user_or_caller
-from iam.store.schema import access_key, user
+from iam.store.schema import Entity, access_key, user
 
 _STATUS = {True: "Active", False: "Inactive"}
 

@@ -8,12 +8,11 @@ The API names root where it needs a UserName: root calls with its account id the
 import base64
 import io
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import segno
-from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from iam.arn import iam_arn, root_arn
@@ -21,29 +20,22 @@ from iam.call import Call, Params, Result
 from iam.clock import from_milliseconds, to_milliseconds
 from iam.credentials import failed_attempts, totp
 from iam.credentials.person_id import delete_recovery_codes, iam_person_id
+from iam.credentials.virtual_mfa import check_account_quota, check_device_quota, record_step
 from iam.errors import (
     DeleteConflict,
     EntityAlreadyExists,
     InvalidAuthenticationCode,
-    LimitExceeded,
     NoSuchEntity,
 )
-from iam.limits import Limits
 from iam.operations.credentials import security_keys
 from iam.operations.credentials.security_keys import SecurityKey
-from iam.operations.named_entities import Entity, paginate, paginate_list
-from iam.operations.required_permission import RequiredPermission
-from iam.operations.times_and_tags import (
-    delete_tags,
-    put_tags,
-    request_tag_keys,
-    resource_tag_keys,
-    tags_of,
-)
+from iam.operations.named_entities import paginate, paginate_list
+from iam.operations.required_permission import RequiredPermission, request_tag_keys
+from iam.operations.resource_tags import resource_tag_keys
 from iam.operations.users import on_user_or_caller, user_or_caller, user_shape
 from iam.principal import PrincipalKind
-from iam.store.schema import account, mfa_device, tag, user
-from iam.store.vault import Vault
+from iam.store.schema import Entity, account, mfa_device, tag, user
+from iam.store.tags import delete_tags, put_tags, tags_of
 
 ISSUER = "Fedgate"
 _SEED = 20  # bytes: RFC 4226 4, R6 recommends 160 bits
@@ -55,44 +47,6 @@ _STATUS: Mapping[str, ColumnElement[bool]] = {
     "Unassigned": _COLUMNS.enabled.is_(None),
     "Any": _COLUMNS.serial.is_not(None),
 }
-
-
-def consume_code(  # noqa: PLR0913, PLR0917 - facts, each from somewhere else
-    tx: Connection,
-    user_id: str | None,
-    account_id: str,
-    serial: str,
-    code: str,
-    now: datetime,
-    vault: Vault,
-) -> bool:
-    """Return whether a code proves possession of an enabled device of this user (None: root), and use the code up.
-
-    The transaction must commit whatever the answer: a wrong code is counted in it, and after five nothing is tried for
-    a quarter of an hour. A step is marked by a conditional update, so two requests at once cannot both spend it.
-    """
-    mine = _COLUMNS.root.is_(True) if user_id is None else _COLUMNS.user_id == user_id
-    query = select(mfa_device).where(_COLUMNS.serial == serial, _COLUMNS.account_id == account_id, mine)
-    found = tx.execute(query.where(_COLUMNS.enabled.is_not(None)).with_for_update()).one_or_none()
-    if found is None or failed_attempts.seconds_locked(tx, serial, failed_attempts.MFA_CODE, now):
-        return False
-    if not consume_step(tx, found, code, now, vault):
-        failed_attempts.count(tx, serial, failed_attempts.MFA_CODE, now)
-        return False
-    failed_attempts.forget(tx, serial, failed_attempts.MFA_CODE)
-    return True
-
-
-def consume_step(tx: Connection, device: Entity, code: str, now: datetime, vault: Vault) -> bool:
-    """Return whether a code is one of an enabled device, and use its step up; what is wrong is for others to count."""
-    step = totp.accepted_step(vault.open(device.seed, device.serial), code, now, device.last_step, device.drift)
-    return step is not None and _record_step(tx, device.serial, step)
-
-
-def _record_step(tx: Connection, serial: str, step: int, **more: object) -> bool:
-    unspent = or_(_COLUMNS.last_step.is_(None), _COLUMNS.last_step < step)
-    query = update(mfa_device).where(_COLUMNS.serial == serial, unspent).values(last_step=step, **more)
-    return bool(tx.execute(query).rowcount)
 
 
 # --- asking -------------------------------------------------------------------------------------------------------
@@ -153,18 +107,10 @@ def create_virtual_mfa_device(call: Call, p: Params) -> Result:
         call.tx.execute(mfa_device.insert().values(row))
     except IntegrityError as error:
         raise _already_exists() from error
-    put_tags(call, serial, p.get("Tags", ()))
+    put_tags(call.tx, serial, p.get("Tags", ()), call.limits)
     text = base64.b32encode(seed)
     device: Result = {"SerialNumber": serial, "Base32StringSeed": text, "QRCodePNG": _qr_code(call, p, text)}
     return {"VirtualMFADevice": device | _tags(call.tx, serial)}
-
-
-def check_account_quota(tx: Connection, account_id: str, limits: Limits) -> None:
-    """Raise LimitExceeded where an account has as many virtual devices as it may have users."""
-    quota = limits.users_per_account
-    held = select(func.count()).select_from(mfa_device).where(_COLUMNS.account_id == account_id)
-    if (tx.scalar(held) or 0) >= quota:
-        raise LimitExceeded(f"Cannot exceed quota for MFADevicesPerAccount: {quota}")
 
 
 def _already_exists() -> EntityAlreadyExists:
@@ -213,15 +159,9 @@ def enable_mfa_device(call: Call, p: Params) -> Result:
     seed, codes = _seed_and_codes(call, found, p)
     step = totp.accepted_pair(seed, codes, call.now, found.last_step)
     owner = {"user_id": user_id, "root": user_id is None, "enabled": to_milliseconds(call.now), "drift": 0}
-    if step is None or not _record_step(call.tx, found.serial, step, **owner):
+    if step is None or not record_step(call.tx, found.serial, step, **owner):
         raise InvalidAuthenticationCode("Authentication code for device is not valid.")
     return {}
-
-
-def check_device_quota(held: int, limits: Limits) -> None:
-    """Raise LimitExceeded where somebody holds as many devices and passkeys as one may."""
-    if held >= limits.mfa_devices_per_user:
-        raise LimitExceeded(f"Cannot exceed quota for MFADevicesPerUser: {limits.mfa_devices_per_user}")
 
 
 def resync_mfa_device(call: Call, p: Params) -> Result:
@@ -229,7 +169,7 @@ def resync_mfa_device(call: Call, p: Params) -> Result:
     found = _find_assigned(call, p)
     seed, codes = _seed_and_codes(call, found, p)
     step = totp.accepted_pair(seed, codes, call.now, found.last_step, window=_RESYNC)
-    if step is None or not _record_step(call.tx, found.serial, step, drift=step - totp.step_at(call.now)):
+    if step is None or not record_step(call.tx, found.serial, step, drift=step - totp.step_at(call.now)):
         raise InvalidAuthenticationCode("Authentication code for device is not valid.")
     failed_attempts.forget(call.tx, found.serial, failed_attempts.MFA_CODE)
     return {}
@@ -315,7 +255,7 @@ def _root(call: Call) -> Result:
 
 def tag_mfa_device(call: Call, p: Params) -> Result:
     """Add tags to a device."""
-    put_tags(call, _device(call, p).serial, p["Tags"])
+    put_tags(call.tx, _device(call, p).serial, p["Tags"], call.limits)
     return {}
 
 

@@ -1,19 +1,15 @@
-"""Passwords of users: for the sign-in page alone, never for the API.
-
-Kept as argon2id hashes with the parameters that RFC 9106 section 4 recommends second (64 MiB, 3 passes, 4 lanes).
-"""
+"""Passwords of users. Source: IAM API Reference, CreateLoginProfile and its kin, ChangePassword."""
 
 import json
-from dataclasses import dataclass, field
-from datetime import datetime
 
-import argon2
 from sqlalchemy import Connection, delete, select, update
 
-from iam.arn import Random, iam_arn
+from iam.arn import iam_arn
 from iam.call import Call, Params, Result
 from iam.clock import from_milliseconds, to_milliseconds
 from iam.credentials import failed_attempts
+from iam.credentials.password_hash import hash_password, verify_hash
+from iam.credentials.password_policy import LONGEST_PASSWORD_HISTORY, REUSE_MESSAGE, policy_of, require_strong
 from iam.errors import (
     AccessDenied,
     EntityAlreadyExists,
@@ -23,21 +19,13 @@ from iam.errors import (
     Throttling,
     ValidationError,
 )
-from iam.operations.credentials.password_policy import policy_of, require_strong
-from iam.operations.named_entities import USER, Entity, find_named
+from iam.operations.named_entities import USER, find_named
 from iam.operations.required_permission import RequiredPermission
 from iam.operations.users import on_user_or_caller, user_or_caller
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
 from iam.principal import Principal, PrincipalKind
-from iam.store.schema import account, login_profile, user
-
-_HASHER = argon2.PasswordHasher.from_parameters(argon2.profiles.RFC_9106_LOW_MEMORY)
-# Made over random bytes that nobody kept: an unknown name costs the same time as a wrong password.
-_DUMMY_HASH = "$argon2id$v=19$m=65536,t=3,p=4$jtvwQAqxA4mJrlOW6qg0qQ$P4KK811eoBNhPjXTURLPt2Odk8Vsv15SbWESN5pTe1Q"
-REUSE_MESSAGE = "Policy constraint violation with password reuse prevention during password change."
-LONGEST_PASSWORD_HISTORY = 24  # the largest PasswordReusePrevention
-_SALT = 16
+from iam.store.schema import Entity, account, login_profile
 
 
 class WrongPassword(AccessDenied):
@@ -46,61 +34,6 @@ class WrongPassword(AccessDenied):
     def __init__(self, user_id: str) -> None:
         super().__init__("The old password was incorrect.", log=f"wrong old password: {user_id}")
         self.user_id = user_id
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPassword:
-    """A user's password as it is kept; times in milliseconds, ``expires`` None: never."""
-
-    account_id: str
-    user_id: str
-    user_name: str
-    arn: str
-    hash: str = field(repr=False)
-    changed: int
-    reset_required: bool
-    expires: int | None
-    hard_expiry: bool  # once expired, only an administrator sets a new one
-
-
-def load_password(tx: Connection, account_id: str, user_name: str) -> StoredPassword | None:
-    """Return the password record of a user who signs in to the page, or None for an unknown name or one without."""
-    query = (
-        select(user.c.id, user.c.name, user.c.path, login_profile)
-        .join(login_profile, login_profile.c.user_id == user.c.id)
-        .where(user.c.account_id == account_id, user.c.name_key == user_name.lower())
-    )
-    row = tx.execute(query).one_or_none()
-    if row is None:
-        return None
-    policy = policy_of(tx, account_id)
-    return StoredPassword(
-        account_id=account_id,
-        user_id=row.id,
-        user_name=row.name,
-        arn=iam_arn(account_id, "user", row.name, row.path),
-        hash=row.hash,
-        changed=row.changed,
-        reset_required=row.reset_required,
-        expires=policy.expires(row.changed),
-        hard_expiry=bool(policy.HardExpiry),
-    )
-
-
-def verify_password(stored: StoredPassword | None, password: str) -> bool:
-    """Return whether this is the password; takes as long for a user who does not exist (ASVS 6.3.8)."""
-    return verify_hash(stored.hash if stored else None, password)
-
-
-def record_sign_in(tx: Connection, user_id: str, now: datetime) -> None:
-    """Keep when a password was last used, for GetUser and the credential report."""
-    used = to_milliseconds(now)
-    tx.execute(update(user).where(user.c.id == user_id).values(password_last_used=used))
-
-
-def record_wrong_password(tx: Connection, user_id: str, now: datetime) -> None:
-    """Count one WrongPassword, in a transaction of its own that commits."""
-    failed_attempts.count(tx, user_id, failed_attempts.PASSWORD, now)
 
 
 # --- operations
@@ -268,16 +201,3 @@ def _shape(user_name: str, created: int, *, reset_required: object) -> Result:
         "CreateDate": from_milliseconds(created),
         "PasswordResetRequired": bool(reset_required),
     }
-
-
-def hash_password(password: str, random: Random) -> str:
-    """Return how a password is kept, as a PHC string."""
-    return _HASHER.hash(password, salt=random(_SALT))
-
-
-def verify_hash(stored: str | None, password: str) -> bool:
-    """Return whether a kept hash is this password's; nobody's, None, is no password's and takes as long."""
-    try:
-        return _HASHER.verify(stored or _DUMMY_HASH, password) and stored is not None
-    except argon2.exceptions.VerifyMismatchError:
-        return False

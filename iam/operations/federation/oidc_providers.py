@@ -22,15 +22,10 @@ from iam.errors import (
     NotImplementedHere,
     ValidationError,
 )
-from iam.operations.required_permission import RequiredPermission
-from iam.operations.times_and_tags import (
-    delete_tags,
-    put_tags,
-    request_tag_keys,
-    resource_tag_keys,
-    tags_of,
-)
+from iam.operations.required_permission import RequiredPermission, request_tag_keys
+from iam.operations.resource_tags import resource_tag_keys
 from iam.store.schema import oidc_provider, sign_in_client
+from iam.store.tags import delete_tags, put_tags, tags_of
 
 Provider = Row[Any]
 
@@ -93,7 +88,7 @@ def create_oidc_provider(call: Call, p: Params) -> Result:
         call.tx.execute(oidc_provider.insert().values(row))
     except IntegrityError as error:
         raise EntityAlreadyExists(f"Provider with url https://{url} already exists.") from error
-    put_tags(call, provider_id, p.get("Tags", ()))
+    put_tags(call.tx, provider_id, p.get("Tags", ()), call.limits)
     tags = tags_of(call.tx, provider_id)
     arn = iam_arn(call.account_id, _KIND, url, "")
     return {"OpenIDConnectProviderArn": arn} | ({"Tags": tags} if tags else {})

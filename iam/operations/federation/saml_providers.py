@@ -28,16 +28,11 @@ from iam.errors import (
     NoSuchEntity,
     NotImplementedHere,
 )
-from iam.operations.required_permission import RequiredPermission
-from iam.operations.times_and_tags import (
-    delete_tags,
-    put_tags,
-    request_tag_keys,
-    resource_tag_keys,
-    tags_of,
-)
+from iam.operations.required_permission import RequiredPermission, request_tag_keys
+from iam.operations.resource_tags import resource_tag_keys
 from iam.saml.metadata import IdpMetadata, InvalidMetadata, read_metadata
 from iam.store.schema import saml_private_key, saml_provider
+from iam.store.tags import delete_tags, put_tags, tags_of
 
 Provider = Row[Any]
 
@@ -106,7 +101,7 @@ def create_saml_provider(call: Call, p: Params) -> Result:
     if "AddPrivateKey" in p:
         _add_key(call, row["id"], p["AddPrivateKey"])
     _check_encryption(call, row["id"], row["encryption"])
-    put_tags(call, row["id"], p.get("Tags", ()))
+    put_tags(call.tx, row["id"], p.get("Tags", ()), call.limits)
     tags = tags_of(call.tx, row["id"])
     return {"SAMLProviderArn": iam_arn(call.account_id, _KIND, name, "")} | ({"Tags": tags} if tags else {})
 

@@ -10,9 +10,9 @@ from sqlalchemy import delete, insert, select, update
 from iam.call import Call, Params, Result
 from iam.errors import LimitExceeded, NoSuchEntity
 from iam.limits import Limits
-from iam.operations.named_entities import GROUP, ROLE, USER, Entity, EntityType, find_named, paginate
+from iam.operations.named_entities import GROUP, ROLE, USER, EntityType, find_named, paginate
 from iam.policy.document import Policy, PolicyKind, size
-from iam.store.schema import inline_policy
+from iam.store.schema import Entity, inline_policy
 
 _Run = Callable[[Call, Params], Result]
 

@@ -21,19 +21,14 @@ from iam.errors import (
     MalformedPolicyDocument,
     NoSuchEntity,
 )
-from iam.operations.named_entities import Entity, paginate_list
-from iam.operations.required_permission import RequiredPermission
-from iam.operations.times_and_tags import (
-    delete_tags,
-    put_tags,
-    request_tag_keys,
-    resource_tag_keys,
-    tags_of,
-)
+from iam.operations.named_entities import paginate_list
+from iam.operations.required_permission import RequiredPermission, request_tag_keys
+from iam.operations.resource_tags import resource_tag_keys
 from iam.policy.document import VERSION_WITH_VARIABLES, Policy, PolicyKind, size
 from iam.policy.managed import ManagedPolicy
 from iam.policy.managed import load as aws_managed
-from iam.store.schema import attachment, policy, policy_version, role, user
+from iam.store.schema import Entity, attachment, policy, policy_version, role, user
+from iam.store.tags import delete_tags, put_tags, tags_of
 
 _VERSION = re.compile("v([1-9][0-9]{0,8})")
 
@@ -185,7 +180,7 @@ def create_policy(call: Call, p: Params) -> Result:
     except IntegrityError as error:
         raise EntityAlreadyExists(f"A policy called {name} already exists. Duplicate names are not allowed.") from error
     _insert_version(call, new_id, 1, p["PolicyDocument"])
-    put_tags(call, new_id, p.get("Tags", ()))
+    put_tags(call.tx, new_id, p.get("Tags", ()), call.limits)
     return get_policy(call, {"PolicyArn": arn})
 
 

@@ -32,7 +32,6 @@ from iam.operations.request_context import (
     simulated_permission,
 )
 from iam.operations.required_permission import ContextKeys
-from iam.operations.times_and_tags import tags_of
 from iam.policy import conditions
 from iam.policy.context_keys import context_keys_in
 from iam.policy.decide import (
@@ -52,6 +51,7 @@ from iam.policy.statement import Statement
 from iam.principal import Principal, PrincipalKind, principal_from_arn
 from iam.service_data import ServiceData
 from iam.store.records import parse_stored_policy
+from iam.store.tags import tags_of
 
 _SERVICES = ServiceData()
 # How the simulator calls the two kinds of policies whose statements it names.

@@ -34,9 +34,9 @@ from broker.signin.throttle import PER_NAME
 from broker.web.account.password_change import change_message
 from broker.web.account.password_rules import policy_violation_message
 from iam.credentials import password_change
+from iam.credentials.password_hash import hash_password
+from iam.credentials.password_policy import DefaultPasswordPolicy, PasswordPolicy, require_strong
 from iam.errors import PasswordPolicyViolation
-from iam.operations.credentials.password_policy import DefaultPasswordPolicy, PasswordPolicy, require_strong
-from iam.operations.credentials.passwords import hash_password
 
 PEOPLE = f"ou=people,{BASE}"
 OLD, NEXT = "old-and-well-known", "new-and-still-secret"

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from iam.credentials import factors, failed_attempts, totp
+from iam.credentials import factors, failed_attempts, totp, virtual_mfa
 from iam.credentials.person_id import iam_person_id, iam_subject
 from iam.errors import (
     DeleteConflict,
@@ -287,7 +287,7 @@ def test_a_code_of_one_app_does_not_count_against_the_other_one(world):
 
 def spend_by_api(world, person, serial, code):
     user_id = None if person == ROOT else iam_subject(person)
-    return world.do(mfa.consume_code, user_id, ACCOUNT, serial, code, world.now, world.account.vault)
+    return world.do(virtual_mfa.consume_code, user_id, ACCOUNT, serial, code, world.now, world.account.vault)
 
 
 @pytest.mark.parametrize("who", ["ann", "root"])

@@ -5,7 +5,7 @@ import secrets
 import pytest
 from support.iam_account import ACCOUNT, iam_account
 
-from iam.credentials import password_change
+from iam.credentials import login_profile, password_change, password_hash
 from iam.errors import PasswordPolicyViolation, Throttling
 from iam.operations.credentials import passwords
 from iam.operations.credentials.password_policy import update_account_password_policy
@@ -40,15 +40,15 @@ def change(iam, who, new):
 
 def stored(iam):
     with iam.reading() as tx:
-        return passwords.load_password(tx, ACCOUNT, "ann")
+        return login_profile.load_password(tx, ACCOUNT, "ann")
 
 
 def test_the_new_password_is_the_owner_s_choice_and_counts_from_now(iam, ann):
     iam.later(days=1)
     assert change(iam, ann, BETTER)
     found = stored(iam)
-    assert passwords.verify_password(found, BETTER)
-    assert not passwords.verify_password(found, GOOD)
+    assert login_profile.verify_password(found, BETTER)
+    assert not login_profile.verify_password(found, GOOD)
     assert (found.reset_required, found.changed) == (False, int(iam.now.timestamp() * 1000))
 
 
@@ -74,14 +74,14 @@ def test_whoever_was_overtaken_writes_nothing(iam, ann):
     found = present(iam, ann)
     assert change(iam, ann, BETTER)
     with iam.writing() as tx:
-        assert not password_change.write(tx, found, passwords.hash_password(BEST, secrets.token_bytes), iam.now)
-    assert passwords.verify_password(stored(iam), BETTER)
+        assert not password_change.write(tx, found, password_hash.hash_password(BEST, secrets.token_bytes), iam.now)
+    assert login_profile.verify_password(stored(iam), BETTER)
 
 
 def test_a_user_whom_wrong_passwords_at_the_api_have_locked_waits_here_too(iam, ann):
     for _ in range(5):
         with iam.writing() as tx:
-            passwords.record_wrong_password(tx, ann.entity_id, iam.now)
+            login_profile.record_wrong_password(tx, ann.entity_id, iam.now)
     with pytest.raises(Throttling):
         present(iam, ann)
     iam.later(minutes=15, seconds=1)

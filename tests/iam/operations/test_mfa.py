@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 from support.iam_account import ACCOUNT, IamAccount, iam_account, role_session, root
 
-from iam.credentials import totp
+from iam.credentials import totp, virtual_mfa
 from iam.errors import (
     DeleteConflict,
     EntityAlreadyExists,
@@ -48,7 +48,7 @@ def enable(iam: IamAccount, seed: bytes, name: str, serial: str = SERIAL, princi
 
 def consume(iam: IamAccount, user_id, code: str, serial: str = SERIAL) -> bool:
     with iam.writing() as tx:
-        return mfa.consume_code(tx, user_id, ACCOUNT, serial, code, iam.now, iam.vault)
+        return virtual_mfa.consume_code(tx, user_id, ACCOUNT, serial, code, iam.now, iam.vault)
 
 
 def code(iam: IamAccount, seed: bytes, offset: int = 0) -> str:

@@ -5,6 +5,15 @@ import pytest
 from sqlalchemy import select
 from support.iam_account import ACCOUNT, IamAccount, iam_account, role_session, root
 
+from iam.credentials import login_profile, password_hash
+from iam.credentials.password_policy import (
+    DefaultPasswordPolicy,
+    PasswordPolicy,
+    is_common,
+    policy_of,
+    random_password,
+    require_strong,
+)
 from iam.errors import (
     AccessDenied,
     EntityAlreadyExists,
@@ -16,20 +25,14 @@ from iam.errors import (
 )
 from iam.operations.credentials import passwords
 from iam.operations.credentials.password_policy import (
-    DefaultPasswordPolicy,
-    PasswordPolicy,
     delete_account_password_policy,
     get_account_password_policy,
-    is_common,
-    policy_of,
-    random_password,
-    require_strong,
     update_account_password_policy,
 )
 from iam.policy.decide import Layers, RequestContext, decide
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
-from iam.store.schema import login_profile
+from iam.store import schema
 
 GOOD, BETTER, BEST = "Quill-of-41-herons", "Ferry.past.7.islets", "Ochre+lamp=93"
 LOCK = 15 * 60
@@ -53,18 +56,18 @@ def change(iam: IamAccount, who, old: str, new: str) -> None:
         iam.run(passwords.change_password, who, OldPassword=old, NewPassword=new)
     except passwords.WrongPassword as error:
         with iam.writing() as tx:
-            passwords.record_wrong_password(tx, error.user_id, iam.now)
+            login_profile.record_wrong_password(tx, error.user_id, iam.now)
         raise
 
 
 def verify_password(iam: IamAccount, name: str, password: str) -> bool:
     with iam.reading() as tx:
-        return passwords.verify_password(passwords.load_password(tx, ACCOUNT, name), password)
+        return login_profile.verify_password(login_profile.load_password(tx, ACCOUNT, name), password)
 
 
 def stored_row(iam: IamAccount):
     with iam.reading() as tx:
-        return tx.execute(select(login_profile)).one()
+        return tx.execute(select(schema.login_profile)).one()
 
 
 # --- login profiles
@@ -135,15 +138,15 @@ def test_the_database_holds_argon2id_at_the_strength_of_rfc_9106_and_nothing_pri
     assert row.hash.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
     assert GOOD not in str(tuple(row))
     with iam.reading() as tx:
-        found = passwords.load_password(tx, ACCOUNT, "ann")
+        found = login_profile.load_password(tx, ACCOUNT, "ann")
     assert row.hash not in repr(found)
 
 
 def test_an_unknown_name_costs_the_work_of_a_real_one():
     # The same parameters, so the same time: a measurement would only say so on a quiet machine.
-    parts = passwords._DUMMY_HASH.split("$")
+    parts = password_hash._DUMMY_HASH.split("$")
     assert parts[1:4] == ["argon2id", "v=19", "m=65536,t=3,p=4"]
-    assert not passwords.verify_password(None, GOOD)
+    assert not login_profile.verify_password(None, GOOD)
 
 
 @pytest.mark.usefixtures("ann")
@@ -267,7 +270,7 @@ def test_expiry_counts_from_the_last_change(iam, ann):
     iam.later(days=3)
     change(iam, ann, GOOD, BETTER)
     with iam.reading() as tx:
-        found = passwords.load_password(tx, ACCOUNT, "ann")
+        found = login_profile.load_password(tx, ACCOUNT, "ann")
     assert found.expires == found.changed + 10 * 86_400_000 == int(iam.now.timestamp() * 1000) + 10 * 86_400_000
     assert found.hard_expiry
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 from support.iam_account import ACCOUNT, TRUST, iam_account
 
-from iam.credentials import totp
+from iam.credentials import login_profile, totp
 from iam.credentials.root_login import record_root_sign_in, set_root_login
 from iam.errors import CredentialReportExpired, CredentialReportNotPresent, ValidationError
 from iam.operations import groups, reports
@@ -211,7 +211,7 @@ def test_a_user_with_everything(iam):
     iam.run(access_keys.update_access_key, UserName="ann", AccessKeyId=second, Status="Inactive")
     used = {"last_used": int(iam.now.timestamp() * 1000), "last_used_service": "sts", "last_used_region": "us-east-1"}
     with iam.writing() as tx:
-        passwords.record_sign_in(tx, ann.entity_id, iam.now)
+        login_profile.record_sign_in(tx, ann.entity_id, iam.now)
         tx.execute(update(access_key).where(access_key.c.id == first).values(used))
     made = iam.run(mfa.create_virtual_mfa_device, VirtualMFADeviceName="phone")["VirtualMFADevice"]
     seed, step = base64.b32decode(made["Base32StringSeed"]), totp.step_at(iam.now)
