@@ -1,4 +1,4 @@
-"""Sign-ins of users and owners in the audit log, as CloudTrail tells them, and when their passwords were last used.
+"""ConsoleLogin records: sign-ins of IAM users and root users, in the shape of CloudTrail.
 
 Source: CloudTrail User Guide, "AWS Management Console sign-in events".
 """
@@ -17,40 +17,43 @@ IAM_USER, ROOT = "IAMUser", "Root"
 
 
 def login_error(login_target: ClaimedPrincipal) -> IDPRejectedClaim:
-    """Return what the log says of a password that proved nobody; no page tells the one from the other."""
+    """Return the error to record for a wrong password; pages do not reveal whether the user exists."""
     known = login_target.subject or login_target.kind == ROOT
     return IDPRejectedClaim("Failed authentication" if known else "No username found in supplied account")
 
 
 def record_failed_login(site: Site, login_target: ClaimedPrincipal, error: ServiceError, to: str) -> None:
-    """Record a sign-in that was refused; raise AuditUnavailable."""
-    who = audit_record.console_user_identity(login_target)
+    """Record a failed sign-in; raise AuditUnavailable."""
+    user_identity = audit_record.console_user_identity(login_target)
     site.gate.audit.append(
         audit_record.console_login_record(
-            site.request_state, login_target.account_id, who, _additional_event_data(site, to), error=error
+            site.request_state, login_target.account_id, user_identity, _additional_event_data(site, to), error=error
         )
     )
     site.request_state.refusal_recorded = True
 
 
 def record_login(site: Site, identity: IamIdentity, to: str, *, mfa: bool) -> None:
-    """Record the sign-in of somebody who has done all that it asks for, and when it was; raise AuditUnavailable."""
+    """Record a completed sign-in, and when the password was last used; raise AuditUnavailable."""
     user = None if identity.is_root else site.store.user(identity.subject)
     arn = user.arn if user else root_arn(identity.account_id)
-    named = {} if identity.is_root else {"userName": identity.name}
     kind = ROOT if identity.is_root else IAM_USER
-    who = {"type": kind, "principalId": identity.subject, "arn": arn, "accountId": identity.account_id, **named}
+    user_identity = {"type": kind, "principalId": identity.subject, "arn": arn, "accountId": identity.account_id}
+    user_identity |= {} if identity.is_root else {"userName": identity.name}
     site.gate.audit.append(
         audit_record.console_login_record(
-            site.request_state, identity.account_id, who, _additional_event_data(site, to, mfa=mfa)
+            site.request_state,
+            identity.account_id,
+            user_identity,
+            _additional_event_data(site, to, mfa=mfa),
         )
     )
-    with suppress(ServiceError):  # the sign-in is recorded, and a full disk keeps nobody out
+    with suppress(ServiceError):  # the sign-in is recorded already; a failure here must not refuse it
         _record_last_use(site, identity)
 
 
 def _record_last_use(site: Site, identity: IamIdentity) -> None:
-    """Keep when the password was last used, for GetUser and the credential report."""
+    """Store when the password was last used, for GetUser and the credential report."""
     with site.store.write(bump_revision=False) as tx:
         if identity.is_root:
             root_login.record_root_sign_in(tx, identity.account_id, site.request_state.now)

@@ -1,8 +1,8 @@
-"""The audit log: one JSON line per decision, on its way to the disk before the answer leaves, chained by hash.
+"""The audit log: files of JSON lines, each line linked to the one before it by a hash.
 
-Each process appends to a file of its own, so that no lock is needed. Each line carries its number and the SHA-256 of
-the line before, so that a changed, removed or inserted line shows. The line is handed to the kernel before ``append``
-returns: a crash of the process loses nothing, and a power cut at most the flush interval.
+Each process appends to its own file, so no lock is needed. Each line has its number and the SHA-256 of the line before,
+so a changed, removed or inserted line is detected. A record is passed to the kernel before ``append`` returns: a crash
+of the process loses nothing, and a power failure loses at most the flush interval.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _SUFFIX: Final = ".jsonl"
 _CHUNK: Final = 64 * 1024
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
 
-# The flush must not block the greenlets, nor wait for one that hogs its thread: a real thread, whatever gevent patched.
+# The flush must not block greenlets or wait for a busy one, so it runs in an operating system thread.
 _start_thread = get_original("_thread", "start_new_thread")
 _sleep = get_original("time", "sleep")
 
@@ -36,10 +36,10 @@ class AuditUnavailable(ServiceUnavailable):
 
 
 class AuditLog:
-    """Appends records to this process's own file in ``folder``; every method is safe among greenlets.
+    """Appends records to this process's own file in ``folder``; every method is safe to call from several greenlets.
 
     ``sync`` is "group", which flushes to the disk every ``flush_ms`` milliseconds, or "always", which flushes each
-    record before ``append`` returns. Raises AuditUnavailable.
+    record before ``append`` returns. The constructor raises AuditUnavailable.
     """
 
     def __init__(self, folder: Path, *, sync: str = "group", flush_ms: int = 200) -> None:
@@ -54,9 +54,9 @@ class AuditLog:
             _start_thread(self._flush_forever, ())
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write a record; raise AuditUnavailable where it, or one before it, did not reach the disk.
+        """Write a record; raise AuditUnavailable where it, or an earlier one, did not reach the disk.
 
-        Between the number and the write nothing switches greenlets: os.write on a file is one call into the kernel.
+        No greenlet switch can occur between taking the number and the write: os.write on a file is one system call.
         """
         if self._broken:
             self._recover()
@@ -80,7 +80,7 @@ class AuditLog:
             raise _unavailable(self._broken) from error
 
     def close(self) -> None:
-        """Flush what is written and close the file; nothing may be appended afterwards."""
+        """Flush and close the file; no record may be appended afterwards."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             with contextlib.suppress(OSError):
@@ -90,9 +90,9 @@ class AuditLog:
     def _write(self, line: bytes) -> None:
         written = os.write(self._fd, line)
         if written != len(line):
-            # A full disk takes part of a line: cut it off, so that the next line does not continue it.
+            # A full disk accepted part of the line: remove it, so that the next line does not continue it.
             os.ftruncate(self._fd, self._size)
-            raise OSError(28, "the disk took part of a record")
+            raise OSError(28, "the disk accepted only part of a record")
         self._size += written
         self._written += 1
         if self._always:
@@ -104,7 +104,7 @@ class AuditLog:
                 raise
 
     def _recover(self) -> None:
-        """Try the disk again; raise AuditUnavailable as long as it refuses."""
+        """Try to write again; raise AuditUnavailable while the disk refuses."""
         try:
             os.ftruncate(self._fd, self._size)
             _reserve(self._fd, self._size)
@@ -144,18 +144,18 @@ def _reserve(fd: int, size: int) -> None:
 
 
 def _open(folder: Path) -> tuple[int, Path]:
-    """Return a descriptor of a file that no other living process writes, and its path; raise AuditUnavailable."""
+    """Open a file that no other running process writes; return its descriptor and path. Raise AuditUnavailable."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for number in range(1, 1000):
             path = folder / f"{number:03}{_SUFFIX}"
-            # O_APPEND: whatever else happens, no line overwrites another.
+            # O_APPEND: a line can never overwrite another.
             try:
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             except PermissionError:
                 if not path.exists():
                     raise
-                continue  # an operator's, who called the command line as somebody else
+                continue  # the file of an operator who ran a command as another user
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -164,11 +164,11 @@ def _open(folder: Path) -> tuple[int, Path]:
                 return fd, path
     except OSError as error:
         raise _unavailable(f"{folder}: {_error_text(error)}") from error
-    raise _unavailable(f"{folder}: a thousand processes write here already")
+    raise _unavailable(f"{folder}: a thousand processes already write here")
 
 
 def _resume(fd: int, path: Path) -> tuple[int, str]:
-    """Return number and hash of the last line; half a line, after a power cut, is cut off. Raise AuditUnavailable."""
+    """Return number and hash of the last line, and remove a partial one after it. Raise AuditUnavailable."""
     size = os.fstat(fd).st_size
     tail = b""
     start = size
@@ -193,10 +193,10 @@ def _resume(fd: int, path: Path) -> tuple[int, str]:
 
 @dataclass(frozen=True, slots=True)
 class ChainVerification:
-    """What a file's chain says: how many good lines it begins with, and what is wrong with the next.
+    """The number of valid lines at the start of a file, and what is wrong with the next line.
 
-    ``fault`` is empty where nothing is wrong. ``head`` is the hash of the last good line: kept elsewhere, it proves
-    later that nothing was cut off at the end.
+    ``fault`` is empty where the whole file is valid. ``head`` is the hash of the last valid line: stored elsewhere, it
+    proves later that no line was removed at the end.
     """
 
     path: Path
@@ -206,12 +206,12 @@ class ChainVerification:
 
 
 def log_files(folder: Path) -> list[Path]:
-    """Return the log's files."""
+    """Return the files of the log."""
     return sorted(folder.glob(f"*{_SUFFIX}"))
 
 
 def verify(path: Path) -> ChainVerification:
-    """Follow a file's chain from its first line; raise OSError."""
+    """Verify the hash chain of a file from its first line; raise OSError."""
     head, count = _ZERO, 0
     with path.open("rb") as lines:
         for line in lines:
@@ -227,32 +227,32 @@ def _find_fault(line: bytes, number: int, previous: str) -> str:
         record = json.loads(line)
         seq, prev = record["seq"], record["prev"]
     except (ValueError, KeyError, TypeError):
-        return f"line {number} is no record"
+        return f"line {number} is not a record"
     if not line.endswith(b"\n"):
-        return f"line {number} is cut short"
+        return f"line {number} is incomplete"
     if seq != number:
         return f"line {number} has the number {seq}"
-    return "" if prev == previous else f"line {number} does not follow from the line before"
+    return "" if prev == previous else f"line {number} does not match the hash of the line before"
 
 
 def read_last_records(folder: Path, last: int) -> list[dict[str, Any]]:
-    """Return the newest ``last`` records of all files, oldest first; lines that are no records are left out."""
-    found = [record for path in log_files(folder) for record in _parse_lines(_last_lines(path, last))]
-    # Workers write files of their own; within a second, the milliseconds tell who was first.
-    found.sort(key=lambda record: (str(record.get("eventTime", "")), int(record.get("at") or 0)))
-    return found[-last:] if last else []
+    """Return the newest ``last`` records of all files, oldest first; lines that are not records are skipped."""
+    records = [record for path in log_files(folder) for record in _parse_lines(_last_lines(path, last))]
+    # Each worker has its own file; within a second, ``at`` gives the order.
+    records.sort(key=lambda record: (str(record.get("eventTime", "")), int(record.get("at") or 0)))
+    return records[-last:] if last else []
 
 
 def follow(folder: Path, *, every: float = 0.2) -> Iterator[dict[str, Any]]:
-    """Yield records as they are written, for ever; looks every so many seconds."""
-    at = {path: path.stat().st_size for path in log_files(folder)}
+    """Yield records as they are written, forever; polls every ``every`` seconds."""
+    offsets = {path: path.stat().st_size for path in log_files(folder)}
     while True:
         for path in log_files(folder):
             with path.open("rb") as lines:
-                lines.seek(at.get(path, 0))
+                lines.seek(offsets.get(path, 0))
                 whole = lines.read().rpartition(b"\n")[0]
             if whole:
-                at[path] = at.get(path, 0) + len(whole) + 1
+                offsets[path] = offsets.get(path, 0) + len(whole) + 1
                 yield from _parse_lines(whole.split(b"\n"))
         time.sleep(every)
 

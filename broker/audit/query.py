@@ -1,7 +1,7 @@
-"""What somebody looks for in the audit log, and whose records they may see.
+"""Filters of an audit search, and which records a person may see.
 
-A filter is judged on the parsed record. ``needles`` are bytes without which a line cannot fit: they spare the parsing
-of most lines and never decide.
+A filter is evaluated on the parsed record. ``needles`` are bytes that every matching line contains: they save parsing
+most lines, and never decide on their own.
 """
 
 import re
@@ -20,7 +20,7 @@ _Path = tuple[str, ...]
 _IDENTITY: Final = ("userIdentity",)
 _SESSION: Final = ("userIdentity", "sessionContext")
 
-# Where each filter of texts looks; a record fits where one of the places holds the text, whatever its case.
+# The members that each text filter searches; a record matches where one contains the text, ignoring case.
 FIELD_PATHS: Final[Mapping[str, tuple[_Path, ...]]] = {
     "who": (
         (*_IDENTITY, "userName"),
@@ -42,30 +42,30 @@ FIELD_PATHS: Final[Mapping[str, tuple[_Path, ...]]] = {
 }
 _DECISION_MEMBERS: Final = frozenset({"decisions", "missing", "reason"})  # of additionalEventData
 _NEVER: Final = 10**13  # milliseconds, in the year 2286
-# What JSON writes as it is: the longest such part of a text is a needle.
+# Characters that JSON does not escape: the longest run of them in a text is a needle.
 _UNESCAPED_RUN: Final = re.compile(r"[ !#-\[\]-~]+")
 
 
 class LogCursor(NamedTuple):
-    """A place in the order of the log: what is older than it comes after it on the page."""
+    """A position in the log; pages list records from newest to oldest."""
 
     at: int
     event_id: str
 
     def __str__(self) -> str:
-        """Return it as an address has it."""
+        """Return the cursor as a URL has it."""
         return f"{self.at}.{self.event_id}"
 
     @classmethod
     def parse(cls, text: str) -> "LogCursor | None":
-        """Return a cursor from an address; None for what is none."""
+        """Return the cursor of a URL parameter, or None where it is malformed."""
         at, dot, event_id = text.partition(".")
         return cls(int(at), event_id) if dot and re.fullmatch(r"\d{1,15}", at, re.ASCII) else None
 
 
 @dataclass(frozen=True, slots=True)
 class AuditAccess:
-    """Whose records somebody may see; ``everything``: those of no account and of unknown ones as well."""
+    """The accounts whose records a person may see; ``all_accounts`` includes records of no account."""
 
     accounts: frozenset[str]
     all_accounts: bool = False
@@ -76,33 +76,34 @@ class AuditAccess:
         return self.all_accounts or (isinstance(account, str) and account in self.accounts)
 
     def redact(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Return what may be shown of a record: why another account's role is refused or open is that account's alone.
+        """Return a record without the decisions about a role of another account.
 
-        docs/decisions/0007: whoever tries the roles of others must not read their trust policies in their own log.
+        docs/decisions/0007: a caller who tries the roles of other accounts must not learn their trust policies from
+        the log of their own account.
         """
         if self.all_accounts or not self._is_about_another(record):
             return record
-        more = record.get("additionalEventData")
+        additional = record.get("additionalEventData")
         kept = (
-            {name: value for name, value in more.items() if name not in _DECISION_MEMBERS}
-            if isinstance(more, dict)
+            {name: value for name, value in additional.items() if name not in _DECISION_MEMBERS}
+            if isinstance(additional, dict)
             else {}
         )
         return {**record, "additionalEventData": kept}
 
     def _is_about_another(self, record: Record) -> bool:
-        asked = record.get("requestParameters")
-        if not isinstance(asked, Mapping):
+        parameters = record.get("requestParameters")
+        if not isinstance(parameters, Mapping):
             return False
-        arn = parse_arn(str(asked.get("roleArn", "")))
-        return "omitted" in asked or (arn is not None and arn.account not in self.accounts)
+        arn = parse_arn(str(parameters.get("roleArn", "")))
+        return "omitted" in parameters or (arn is not None and arn.account not in self.accounts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
-    """A search: an empty filter asks for nothing. ``after`` (inclusive) and ``until`` are in milliseconds.
+    """The filters of a search; empty ones match every record. ``after`` (inclusive) and ``until`` are in milliseconds.
 
-    ``reference`` is the beginning of a request's or an event's id; an ``error`` of ``*`` is any.
+    ``reference`` is the start of a request id or event id; an ``error`` of ``*`` matches any error.
     """
 
     reference: str = ""
@@ -116,17 +117,17 @@ class AuditFilter:
     until: int | None = None
 
     def matches(self, record: Record) -> bool:
-        """Return whether a record is one that is looked for."""
+        """Return whether a record matches all filters."""
         return all(check(self, record) for check in _CHECKS)
 
     def needles(self) -> tuple[bytes, ...]:
-        """Return what every fitting line holds, in lower case, the longest first."""
-        found = [f'"{self.reference}'] if self.reference else []
-        found += [f'"recipientaccountid":"{self.account}"'] if self.account.isascii() and self.account else []
-        found += ['"errorcode":"'] if self.error else []
-        found += [max(_UNESCAPED_RUN.findall(text), key=len, default="").lower() for text in self._texts().values()]
-        found += [_address_prefix(self.source)] if isinstance(self.source, IPv4Network) else []
-        return tuple(sorted({one.encode("ascii") for one in found if one}, key=len, reverse=True))
+        """Return the bytes that every matching line contains, in lower case, the longest first."""
+        needles = [f'"{self.reference}'] if self.reference else []
+        needles += [f'"recipientaccountid":"{self.account}"'] if self.account.isascii() and self.account else []
+        needles += ['"errorcode":"'] if self.error else []
+        needles += [max(_UNESCAPED_RUN.findall(text), key=len, default="").lower() for text in self._texts().values()]
+        needles += [_address_prefix(self.source)] if isinstance(self.source, IPv4Network) else []
+        return tuple(sorted({needle.encode("ascii") for needle in needles if needle}, key=len, reverse=True))
 
     def _texts(self) -> dict[str, str]:
         error = "" if self.error == ANY_ERROR else self.error
@@ -140,7 +141,7 @@ class AuditFilter:
 
 
 def _address_prefix(network: IPv4Network) -> str:
-    """Return how every address of a network begins, as JSON has it: its whole numbers."""
+    """Return the common prefix of all addresses of a network, in JSON: its complete octets."""
     whole = network.prefixlen // 8
     parts = str(network.network_address).split(".")[:whole]
     return f'"{".".join(parts)}{_AFTER[whole]}' if whole else ""
@@ -153,8 +154,8 @@ _AFTER: Final = ("", ".", ".", ".", '"')
 
 
 def _field_contains(name: str, text: str, record: Record) -> bool:
-    wish = text.lower()
-    return any(wish in found.lower() for found in _field_values(record, FIELD_PATHS[name]))
+    wanted = text.lower()
+    return any(wanted in value.lower() for value in _field_values(record, FIELD_PATHS[name]))
 
 
 def _field_values(record: Record, places: tuple[_Path, ...]) -> Iterator[str]:
@@ -172,7 +173,7 @@ def _texts_match(search: AuditFilter, record: Record) -> bool:
 
 def _reference_matches(search: AuditFilter, record: Record) -> bool:
     ids = (str(record.get(name, "")) for name in ("requestID", "eventID"))
-    return not search.reference or any(one.startswith(search.reference) for one in ids)
+    return not search.reference or any(identifier.startswith(search.reference) for identifier in ids)
 
 
 def _account_matches(search: AuditFilter, record: Record) -> bool:
@@ -188,7 +189,7 @@ def _source_matches(search: AuditFilter, record: Record) -> bool:
         return True
     try:
         return ip_address(str(record.get("sourceIPAddress"))) in search.source
-    except ValueError:  # the background, an operator
+    except ValueError:  # an operator or background work, which have no address
         return False
 
 
@@ -198,7 +199,7 @@ def _time_matches(search: AuditFilter, record: Record) -> bool:
 
 
 def timestamp_ms_of(record: Record) -> int:
-    """Return when a record was written, in milliseconds; 0 where it does not say, or not in this age."""
+    """Return the time of a record in milliseconds, or 0 where it is missing or implausible."""
     at = record.get("at")
     return at if isinstance(at, int) and 0 < at < _NEVER else 0
 

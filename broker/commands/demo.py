@@ -1,4 +1,4 @@
-"""``fedgate demo``: everything on this machine, from an empty folder to working credentials."""
+"""``fedgate demo``: a complete service with a directory, an account and roles, on this machine."""
 
 import fcntl
 import json
@@ -30,8 +30,8 @@ _LDIF = "people.ldif"
 _SHOWN_BEFORE = "(shown at the first start; --new-keys replaces it)"
 
 
-# What the environment may choose for a trial: a Redis of one's own, and how many workers.
-_MAY_BE_CHOSEN = {"FEDGATE_REDIS_URL", "FEDGATE_WORKERS"}
+# The settings of the demo that the environment may override.
+_OVERRIDABLE = {"FEDGATE_REDIS_URL", "FEDGATE_WORKERS"}
 
 
 @click.command()
@@ -40,16 +40,23 @@ _MAY_BE_CHOSEN = {"FEDGATE_REDIS_URL", "FEDGATE_WORKERS"}
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("fedgate-data"),
     show_default=True,
-    help="Where everything is kept; started again, it is found again.",
+    help="The folder for all data; a later start continues with it.",
 )
-@click.option("--bind", default="127.0.0.1:8080", show_default=True, help="Address and port; port 0 takes a free one.")
-@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when ready, and nothing else.")
-@click.option("--new-keys", is_flag=True, help="Replace keys and passwords of root and admin, and show the new ones.")
+@click.option(
+    "--bind",
+    default="127.0.0.1:8080",
+    show_default=True,
+    help="Address and port to listen on; port 0 selects a free one.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one line of JSON when the service is ready, and nothing else."
+)
+@click.option("--new-keys", is_flag=True, help="Replace and print the access keys and passwords of root and admin.")
 def demo(data: Path, bind: str, *, as_json: bool, new_keys: bool) -> None:
-    """Start everything for a trial, and serve until Ctrl-C.
+    """Start a demo and serve until Ctrl-C.
 
-    A directory with a handful of people (DATA/people.ldif: change it as you like), an account with an administrator,
-    and roles that trust groups of the directory. Not for production: the directory's passwords stand in a file.
+    The demo has a directory with users (edit DATA/people.ldif to change them), an account with an administrator, and
+    roles that trust groups of the directory. Not for production: the users' passwords are in that file, in clear text.
     """
     stopping = stop_event_on_signals()
     data = data.absolute()
@@ -70,20 +77,20 @@ def demo(data: Path, bind: str, *, as_json: bool, new_keys: bool) -> None:
         if as_json:
             print_json(facts)
         else:
-            _welcome(facts, ldif)
+            _print_welcome(facts, ldif)
 
     launch(LaunchOptions(settings, config, environ, (directory,), must_be_ready=True), announce, stopping)
 
 
 def _environ_without_settings() -> dict[str, str]:
-    """Return the environment without settings: with passwords that all know, it serves where it was told to."""
+    """Return the environment without settings: a demo, whose passwords are public, listens only where --bind says."""
     return {
-        name: value for name, value in os.environ.items() if not name.startswith("FEDGATE_") or name in _MAY_BE_CHOSEN
+        name: value for name, value in os.environ.items() if not name.startswith("FEDGATE_") or name in _OVERRIDABLE
     }
 
 
 def _prepare(data: Path) -> tuple[Path, Path]:
-    """Make the folder and the file of people; return where people and settings are."""
+    """Create the data folder and the LDIF file; return the paths of the LDIF file and the settings file."""
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         ldif = data / _LDIF
@@ -91,19 +98,19 @@ def _prepare(data: Path) -> tuple[Path, Path]:
             shutil.copyfile(LDIF, ldif)
             ldif.chmod(0o600)
     except OSError as error:
-        raise StartupError(f"{error.filename} cannot be made: {error.strerror}") from error
+        raise StartupError(f"{error.filename} cannot be created: {error.strerror}") from error
     return ldif, data / DEMO_FILE
 
 
 def _lock_folder(data: Path) -> None:
-    """Take the folder until this process ends, however it ends; raise NotStarted where another has taken it."""
+    """Lock the folder until this process ends, however it ends; raise StartupError where another process has it."""
     lock = os.open(data / "demo.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(lock)
         raise StartupError(
-            f"Another `fedgate demo` serves from {data}: stop it, or choose another folder with --data."
+            f"Another `fedgate demo` uses {data}: stop it, or choose another folder with --data."
         ) from error
 
 
@@ -122,18 +129,18 @@ def _start_directory(ldif: Path) -> tuple[ChildProcess, str]:
 
 def _write_config(path: Path, bind: str, ldif: Path, url: str) -> None:
     config = demo_config(ldif, url, DIRECTORY)
-    lines = ["# Written anew at each start of `fedgate demo`.", "[server]", f"bind = {_toml(bind)}"]
+    lines = ["# `fedgate demo` overwrites this file at each start.", "[server]", f"bind = {_toml(bind)}"]
     lines += ["development = true", "allow_password_in_query = true", f"[directory.{DIRECTORY}]", 'type = "ldap"']
-    for one in fields(config):
-        value = getattr(config, one.name)
-        if one.name != "name" and (one.default is MISSING or value != one.default):
-            lines.append(f"{one.name} = {_toml(value)}")
+    for setting in fields(config):
+        value = getattr(config, setting.name)
+        if setting.name != "name" and (setting.default is MISSING or value != setting.default):
+            lines.append(f"{setting.name} = {_toml(value)}")
     path.touch(mode=0o600)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _toml(value: object) -> str:
-    # JSON's texts, lists, numbers and truth values are written in the same way in TOML.
+    # JSON's strings, arrays, numbers and booleans are valid TOML.
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -143,45 +150,48 @@ def _seed(settings: Settings, *, new_keys: bool) -> SeedResult:
         return seed(tx, now=now(), random=random, vault=vault, limits=settings.limits, new_keys=new_keys)
 
 
-def _facts(endpoint: str, seeded: SeedResult, url: str, known: list[Person]) -> dict[str, Any]:
-    users = [{"name": one.name, "password": one.password, "groups": list(one.groups)} for one in known]
+def _facts(endpoint: str, seeded: SeedResult, url: str, users: list[Person]) -> dict[str, Any]:
     return {
         "endpoint": endpoint,
         "sign_in_url": f"{endpoint}/login",
         "account_id": ACCOUNT_ID,
         "root": asdict(seeded.root) | {"email": seeded.root_email, "password": seeded.root_password},
         "admin": asdict(seeded.admin) | {"password": seeded.admin_password},
-        "directory": {"url": url, "users": users},
+        "directory": {
+            "url": url,
+            "users": [{"name": user.name, "password": user.password, "groups": list(user.groups)} for user in users],
+        },
         "roles": [{"arn": role.arn, "trusted_groups": list(role.trusted_groups)} for role in ROLES],
     }
 
 
-def _welcome(facts: dict[str, Any], ldif: Path) -> None:
+def _print_welcome(facts: dict[str, Any], ldif: Path) -> None:
     endpoint, admin = facts["endpoint"], facts["admin"]
     groups = {dn: role["arn"].rpartition("/")[2] for role in facts["roles"] for dn in role["trusted_groups"]}
     rows = [
-        (one["name"], one["password"], ", ".join(groups[dn] for dn in one["groups"] if dn in groups) or "none")
-        for one in facts["directory"]["users"]
+        (user["name"], user["password"], ", ".join(groups[dn] for dn in user["groups"] if dn in groups) or "none")
+        for user in facts["directory"]["users"]
     ]
-    click.echo(f"\nFedgate serves {endpoint}   (Ctrl-C stops everything)\n")
-    print_table(["person", "password", "roles open to them"], rows, title=f"The directory, from {ldif}")
+    click.echo(f"\nFedgate serves {endpoint}   (stop with Ctrl-C)\n")
+    print_table(["user", "password", "roles"], rows, title=f"Directory users, from {ldif}")
     print_table(["role"], [(role["arn"],) for role in facts["roles"]], title=f"Roles of account {ACCOUNT_ID}")
-    _say_how_to_sign_in(facts)
-    click.echo("The administrator's access key:")
+    _print_sign_in(facts)
+    click.echo(f"Access key of the IAM user {ADMIN}:")
     secret = admin["secret_access_key"] or _SHOWN_BEFORE
     click.echo(f"    AWS_ACCESS_KEY_ID={admin['access_key_id']}\n    AWS_SECRET_ACCESS_KEY={secret}\n")
-    one = next((row for row in rows if row[2] != "none" and "," not in row[2]), rows[0])
+    name, password, _ = next((row for row in rows if row[2] != "none" and "," not in row[2]), rows[0])
     program = Path(sys.argv[0]).name if shutil.which("fedgate") else sys.argv[0]
-    click.echo("Try, in another terminal:")
-    click.echo(f"    eval \"$(FEDGATE_PASSWORD='{one[1]}' {program} login {one[0]} --endpoint {endpoint})\"")
+    click.echo("To try it, in another terminal:")
+    click.echo(f"    eval \"$(FEDGATE_PASSWORD='{password}' {program} login {name} --endpoint {endpoint})\"")
     click.echo("    aws sts get-caller-identity")
     click.echo("    aws iam list-roles --query 'Roles[].Arn'\n")
     Console().file.flush()
 
 
-def _say_how_to_sign_in(facts: dict[str, Any]) -> None:
+def _print_sign_in(facts: dict[str, Any]) -> None:
     admin, root = facts["admin"]["password"] or _SHOWN_BEFORE, facts["root"]
-    click.echo("In the browser:")
-    click.echo(f"    sign in: {facts['sign_in_url']}, {facts['endpoint']}/signin/{ALIAS} ({ADMIN})")
-    click.echo(f"    {ADMIN}: {admin}")
-    click.echo(f"    root, {root['email'] or ROOT_EMAIL}: {root['password'] or _SHOWN_BEFORE}\n")
+    email, password = root["email"] or ROOT_EMAIL, root["password"] or _SHOWN_BEFORE
+    click.echo("Sign in with a browser:")
+    click.echo(f"    directory users: {facts['sign_in_url']}")
+    click.echo(f"    IAM user {ADMIN}: {facts['endpoint']}/signin/{ALIAS}, password {admin}")
+    click.echo(f"    root user {email}: {facts['endpoint']}/root, password {password}\n")

@@ -20,7 +20,7 @@ _EXAMPLE = """# Settings of this Fedgate; docs/reference/settings.md explains al
 
 [server]
 bind = "127.0.0.1:8080"
-# public_url = "https://sts.example.com"     # beyond this machine, behind a proxy that speaks TLS
+# public_url = "https://sts.example.com"     # the address that browsers use, if behind a TLS proxy
 # trusted_proxies = ["10.0.0.0/8"]
 
 [data]
@@ -45,39 +45,39 @@ dir = "."
 @installation_options
 @json_option
 def init(config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Make the data folder, the keys, the database and an example of a settings file.
+    """Create the data folder, the keys, the database and an example of a settings file.
 
-    What is there already stays as it is. Then: `fedgate account create`, and `fedgate run`.
+    Existing files are not changed. Next: `fedgate account create`, then `fedgate run`.
     """
     file, environ = find_settings_file(config, data)
     installed = install(file, environ)
-    made = dict(installed.made)
+    created = dict(installed.created)
     if file is None:
         example = installed.settings.data_dir / CONFIG_FILE
         example.write_text(_EXAMPLE, encoding="utf-8")
-        made[f"settings {example}"] = "made"
+        created[f"settings {example}"] = "created"
     if as_json:
-        print_json({"data": str(installed.settings.data_dir), "made": made})
+        print_json({"data": str(installed.settings.data_dir), "made": created})
     else:
-        print_fields(made)
+        print_fields(created)
 
 
 @click.group()
 def account() -> None:
-    """Create and list accounts, and give their owners a password."""
+    """Create and list accounts, and set the password of their root user."""
 
 
 @account.command("create")
-@click.option("--id", "account_id", help="Twelve digits; left out, a random id is taken.")
-@click.option("--alias", help="A name for the account: 3 to 63 small letters, digits and single hyphens.")
+@click.option("--id", "account_id", help="Twelve digits; the default is a random id.")
+@click.option("--alias", help="A name for the account: 3 to 63 lowercase letters, digits and single hyphens.")
 @installation_options
 @json_option
 def account_create(
     account_id: str | None, alias: str | None, config: Path | None, data: Path | None, *, as_json: bool
 ) -> None:
-    """Create an account and print its owner's access key: the secret is shown this once.
+    """Create an account and print the access key of its root user; the secret is shown only now.
 
-    Works while Fedgate runs and while it does not.
+    The service may be running or not.
     """
     settings = load_settings(config, data)
     vault = Vault(settings.master_key)
@@ -93,19 +93,17 @@ def account_create(
 
 @account.command("root")
 @click.option("--account", "account_id", required=True, help="The account's id.")
-@click.option(
-    "--email", required=True, help="The address that its owner signs in with; no other account's owner has it."
-)
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of making one.")
+@click.option("--email", required=True, help="The e-mail address to sign in with; unique among root users.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of generating one.")
 @installation_options
 @json_option
 def account_root(
     account_id: str, email: str, config: Path | None, data: Path | None, *, password_stdin: bool, as_json: bool
 ) -> None:
-    """Let the owner of an account (root) sign in to the page, with an e-mail address and a password.
+    """Set the e-mail address and password with which the root user of an account signs in to the pages.
 
-    The password is made and shown this once, and its owner replaces it at the first sign-in. An address and a password
-    that the account's root had before count no longer; its access keys and second factors stay.
+    The password is generated and shown only now; it must be changed at the first sign-in. A previous address and
+    password of the root user are replaced; its access keys and second factors are not changed.
     """
     settings = load_settings(config, data)
     given = _password_from_stdin() if password_stdin else None
@@ -126,7 +124,7 @@ def _password_from_stdin() -> str:
     """Return the first line of standard input; raise UsageError where it is empty."""
     password = sys.stdin.readline().rstrip("\r\n")
     if not password:
-        raise click.UsageError("Standard input holds no password.")
+        raise click.UsageError("Standard input has no password.")
     return password
 
 
@@ -139,7 +137,10 @@ def account_list(config: Path | None, data: Path | None, *, as_json: bool) -> No
         accounts = list_accounts(tx)
     if as_json:
         print_json(
-            [{"account_id": one.id, "alias": one.alias, "created": format_time(one.created)} for one in accounts]
+            [
+                {"account_id": found.id, "alias": found.alias, "created": format_time(found.created)}
+                for found in accounts
+            ]
         )
     else:
         print_table(

@@ -19,8 +19,9 @@ from sts.store import sealing_keys
 def keys() -> None:
     """Rotate, list and remove the keys that seal session tokens.
 
-    The newest key seals; every listed key opens. Rotate, wait until the sessions of the old key have expired (twelve
-    hours at most for roles, thirty-six for others), then remove it. Removing a key ends its sessions within a second.
+    The newest key seals new tokens; every listed key opens existing ones. Rotate, wait until the sessions of the old
+    key have expired (after 12 hours at most for roles, 36 for others), then remove it. Removing a key ends the sessions
+    that it sealed within a second.
     """
 
 
@@ -28,7 +29,7 @@ def keys() -> None:
 @installation_options
 @json_option
 def rotate(config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Make a new key, which seals two seconds from now, when every worker knows it."""
+    """Create a key; it seals after two seconds, when every worker knows it."""
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, audited_change(settings, store, "RotateSealingKey") as change:
         key_id = sealing_keys.rotate(change.tx, Vault(settings.master_key), now=now(), random=random)
@@ -43,15 +44,17 @@ def rotate(config: Path | None, data: Path | None, *, as_json: bool) -> None:
 @installation_options
 @json_option
 def list_(config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """List the keys, the one that seals first."""
+    """List the keys; the first one seals."""
     table = sealing_key.c
     with closing(open_store(load_settings(config, data))) as store, store.read() as tx:
         rows = tx.execute(select(table.id, table.created).order_by(table.created.desc())).all()
-    found = [(key_id, format_time(created), number == 0) for number, (key_id, created) in enumerate(rows)]
+    keys = [(key_id, format_time(created), number == 0) for number, (key_id, created) in enumerate(rows)]
     if as_json:
-        print_json([{"id": key_id, "created": created, "seals": seals} for key_id, created, seals in found])
+        print_json([{"id": key_id, "created": created, "seals": seals} for key_id, created, seals in keys])
     else:
-        print_table(["key", "created", "use"], [(one, at, "seals" if seals else "opens") for one, at, seals in found])
+        print_table(
+            ["key", "created", "use"], [(key_id, at, "seals" if seals else "opens") for key_id, at, seals in keys]
+        )
 
 
 @keys.command()
@@ -59,7 +62,7 @@ def list_(config: Path | None, data: Path | None, *, as_json: bool) -> None:
 @installation_options
 @json_option
 def remove(key_id: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Remove a key: sessions that it sealed are refused from then on."""
+    """Remove a key and end the sessions that it sealed."""
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, audited_change(settings, store, "RemoveSealingKey") as change:
         sealing_keys.remove(change.tx, key_id)

@@ -1,4 +1,4 @@
-"""``fedgate login``: a directory password in, AWS credentials out, with nothing but the standard library on the way."""
+"""``fedgate login``: exchanges a directory password for AWS credentials. Uses only the standard library."""
 
 import json
 import os
@@ -39,35 +39,41 @@ _FORMS: Mapping[str, Callable[[Credentials, Target], str]] = {
 
 @click.command()
 @click.argument("user")
-@click.option("--role", help="ARN of the role; needed where several trust you.")
-@click.option("--endpoint", default="http://127.0.0.1:8080", show_default=True, envvar="FEDGATE_ENDPOINT")
-@click.option("--duration", type=click.IntRange(900, 43200), help="Seconds that the credentials last.")
+@click.option("--role", help="ARN of the role; required where several roles trust you.")
+@click.option(
+    "--endpoint",
+    default="http://127.0.0.1:8080",
+    show_default=True,
+    envvar="FEDGATE_ENDPOINT",
+    help="URL of the service.",
+)
+@click.option("--duration", type=click.IntRange(900, 43200), help="Lifetime of the credentials in seconds.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(list(_FORMS)),
     default="env",
     show_default=True,
-    help="Variables for a shell (env: bash and zsh) or for docker --env-file, JSON, what credential_process wants, or a"
-    " section for ~/.aws/credentials.",
+    help="Commands for a shell (env: bash and zsh), a file for docker --env-file, JSON, the output of a"
+    " credential_process, or a section of ~/.aws/credentials.",
 )
-@click.option("--profile", default="fedgate", show_default=True, help="The section's name, for --format profile.")
-@click.option("--allow-http", is_flag=True, help="Send the password in clear text to another machine.")
+@click.option("--profile", default="fedgate", show_default=True, help="Name of the section, for --format profile.")
+@click.option("--allow-http", is_flag=True, help="Allow sending the password over plain HTTP to another machine.")
 def login(  # noqa: PLR0913 - each is an option of the command
     user: str, role: str | None, endpoint: str, duration: int | None, form: str, profile: str, *, allow_http: bool
 ) -> None:
     """Sign in with a directory password and print temporary AWS credentials.
 
-    The password comes from FEDGATE_PASSWORD, or is asked for. To use the credentials in this shell:
+    The password is read from FEDGATE_PASSWORD, or from the terminal. To use the credentials in this shell:
 
         eval "$(fedgate login USER)"
     """
     endpoint = endpoint.rstrip("/")
     if not allow_http and not _is_private(endpoint):
-        raise click.ClickException("The password would cross the network in clear text: use https://, or --allow-http.")
+        raise click.ClickException("The password would be sent in clear text: use https://, or --allow-http.")
     password = os.environ.get("FEDGATE_PASSWORD") or click.prompt("Password", hide_input=True, err=True)
-    asked = {"LDAPUsername": user, "LDAPPassword": password, "RoleArn": role, "DurationSeconds": duration}
-    credentials = _assume(endpoint, {name: str(value) for name, value in asked.items() if value is not None})
+    parameters = {"LDAPUsername": user, "LDAPPassword": password, "RoleArn": role, "DurationSeconds": duration}
+    credentials = _assume(endpoint, {name: str(value) for name, value in parameters.items() if value is not None})
     try:
         click.echo(_FORMS[form](credentials, Target(profile, endpoint)), nl=False)
     except ValueError as error:
@@ -85,16 +91,16 @@ def _is_private(endpoint: str) -> bool:
 
 
 def _assume(endpoint: str, parameters: Mapping[str, str]) -> Credentials:
-    """Return the members of Credentials; the password travels in the body of a POST, where no log keeps it."""
+    """Return the credentials; the password is sent in the body of a POST, which servers and proxies do not log."""
     form = {"Action": "AssumeRoleWithLDAPIdentity", "Version": _VERSION, **parameters}
     if urllib.parse.urlsplit(endpoint).scheme not in {"http", "https"}:
-        raise click.UsageError("--endpoint begins with https:// or http://")
+        raise click.UsageError("--endpoint must begin with https:// or http://")
     request = urllib.request.Request(  # noqa: S310 - the scheme was checked
         f"{endpoint}/", urllib.parse.urlencode(form).encode(), {"Accept": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310 - the scheme was checked
-            body = json.load(answer)
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310 - the scheme was checked
+            body = json.load(response)
         result = body["AssumeRoleWithLDAPIdentityResponse"]["AssumeRoleWithLDAPIdentityResult"]
         credentials: Credentials = {
             **result["Credentials"],
@@ -106,7 +112,7 @@ def _assume(endpoint: str, parameters: Mapping[str, str]) -> Credentials:
     except OSError as error:
         raise click.ClickException(f"{endpoint} does not answer: {getattr(error, 'reason', error)}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise click.ClickException(f"{endpoint} is not a Fedgate: its answer has no credentials.") from error
+        raise click.ClickException(f"{endpoint} is not a Fedgate: its response has no credentials.") from error
     return credentials
 
 
@@ -115,4 +121,4 @@ def _refusal(body: bytes, status: int) -> str:
         error = json.loads(body)["Error"]
         return f"{error['Code']}: {error['Message']}"
     except (ValueError, KeyError, TypeError):
-        return f"The service answered with status {status}."
+        return f"The service responded with status {status}."

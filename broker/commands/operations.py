@@ -1,4 +1,4 @@
-"""``fedgate operations``: what of the API is built."""
+"""``fedgate operations``: which operations of the API are implemented."""
 
 import click
 
@@ -9,15 +9,18 @@ from sts.operations import OPERATIONS as STS
 
 
 @click.command()
-@click.option("--missing", is_flag=True, help="Only those that are not built yet.")
+@click.option("--missing", is_flag=True, help="List only those that are not implemented.")
 @json_option
 def operations(*, missing: bool, as_json: bool) -> None:
-    """List the operations of STS and IAM: name, service, built or not."""
-    built = {("iam", name) for name in IAM} | {("sts", name) for name in STS}
-    all_of_them = sorted((one.service, one.name) for one in model.load_models().operations())
-    shown = [one for one in all_of_them if not missing or one not in built]
+    """List the operations of STS and IAM, and which are implemented."""
+    implemented = {("iam", name) for name in IAM} | {("sts", name) for name in STS}
+    known = sorted((operation.service, operation.name) for operation in model.load_models().operations())
+    shown = [operation for operation in known if not missing or operation not in implemented]
     if as_json:
-        print_json([{"service": one[0], "name": one[1], "built": one in built} for one in shown])
+        print_json(
+            [{"service": service, "name": name, "built": (service, name) in implemented} for service, name in shown]
+        )
     else:
-        rows = [(service, name, "built" if (service, name) in built else "not built") for service, name in shown]
-        print_table(["service", "operation", "state"], rows, title=f"{len(built)} of {len(all_of_them)} are built")
+        rows = [(service, name, "yes" if (service, name) in implemented else "no") for service, name in shown]
+        title = f"{len(implemented)} of {len(known)} operations are implemented"
+        print_table(["service", "operation", "implemented"], rows, title=title)

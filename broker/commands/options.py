@@ -1,4 +1,4 @@
-"""Which installation a command is about (``--config FILE`` or ``--data DIR``), and which file it reads."""
+"""Options that name the installation (``--config FILE`` or ``--data DIR``), and arguments that name files."""
 
 import os
 import sys
@@ -13,21 +13,23 @@ from broker.config.settings import CONFIG_VARIABLE, Settings
 F = TypeVar("F", bound=Callable[..., Any])
 
 DATA_VARIABLE = "FEDGATE_DATA_DIR"
-# What `init` and `demo` write into the data folder.
+# The settings files that `init` and `demo` write into the data folder.
 CONFIG_FILE, DEMO_FILE = "fedgate.toml", "demo.toml"
 _DEFAULT_FOLDER = "fedgate-data"
 
 _config = click.option(
-    "--config", type=click.Path(path_type=Path, dir_okay=False), help="The installation's settings file."
+    "--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file of the installation."
 )
-_data = click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The installation's data folder.")
+_data = click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), help="Data folder of the installation."
+)
 
 
 def read_text(file: Path) -> str:
-    """Return what stands in a file, or comes in where it is ``-``; raise ClickException where that is no text."""
+    """Return the text of a file, or of standard input for ``-``; raise ClickException where it is not UTF-8 text."""
     try:
-        found = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        return found.decode()
+        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return content.decode()
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -35,7 +37,7 @@ def read_text(file: Path) -> str:
 
 
 def read_text_argument(name: str) -> str:
-    """Return the text of the file of a name, as the type of an argument."""
+    """Return the text of the file that an argument names; use it as the type of that argument."""
     return read_text(Path(name))
 
 

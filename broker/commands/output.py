@@ -1,4 +1,4 @@
-"""Prints facts: a table for people, one JSON document for programs."""
+"""Output of commands: tables and fields for people, one JSON document for programs."""
 
 import json
 import sys
@@ -16,36 +16,36 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 def print_json(facts: Any) -> None:  # noqa: ANN401 - anything that JSON can hold
-    """Print one JSON document on one line, at once."""
+    """Print one JSON document on one line, and flush it."""
     sys.stdout.write(json.dumps(facts, ensure_ascii=True) + "\n")
     sys.stdout.flush()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
-    """Print a table; what is in the cells is shown, never obeyed."""
+    """Print a table; control characters and markup in cells are escaped."""
     table = Table(title=title or None, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(escape_unprintable(str(cell))) for cell in row))
     console = Console()
-    if not console.is_terminal:  # a pipe has no width: nothing is folded, so that lines can be searched and cut
+    if not console.is_terminal:  # a pipe has no width: lines are not wrapped, so that grep and cut work
         console = Console(width=console.measure(table, options=console.options.update(width=10_000)).maximum)
     console.print(table)
 
 
 def print_fields(facts: Mapping[str, object]) -> None:
-    """Print names and values, one a line, ready to copy."""
+    """Print names and values, one per line."""
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
         click.echo(f"{name:{width}}  {escape_unprintable(str(value))}")
 
 
 def escape_unprintable(text: str) -> str:
-    """Return a text whose control characters are written out, so that none of them moves the cursor or hides a line."""
+    """Return a text with control characters escaped: a terminal would let them move the cursor or hide a line."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def format_time(milliseconds: int) -> str:
-    """Return a moment as people write it, in UTC."""
+    """Return a time for people to read, in UTC."""
     return iso8601(from_milliseconds(milliseconds)).replace("T", " ")

@@ -17,12 +17,12 @@ from broker.wiring import open_store
 def run(config: Path | None, data: Path | None) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
-    Without a file, everything comes from FEDGATE_... variables and defaults. `fedgate init` comes first.
+    Without a settings file, FEDGATE_... environment variables and defaults apply. Run `fedgate init` first.
     """
     stopping = stop_event_on_signals()
     file, environ = find_settings_file(config, data)
     settings = Settings.read(file, environ)
-    open_store(settings).close()  # the schema is brought up to date once, not by every worker
+    open_store(settings).close()  # migrates the schema once, not in every worker
 
     def announce(endpoint: str) -> None:
         sys.stderr.write(f"fedgate serves {endpoint}\n")
@@ -35,7 +35,7 @@ def run(config: Path | None, data: Path | None) -> None:
 @installation_options
 @json_option
 def check_config(config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Read the settings as `run` would, and say what is wrong or what they come to; no secrets are shown."""
+    """Read the settings as `run` does, and print errors or the effective values, without secrets."""
     file, environ = find_settings_file(config, data)
     settings = Settings.read(file, environ)
     facts = {

@@ -1,4 +1,4 @@
-"""Makes what an installation needs before it can start, and leaves alone what is there already."""
+"""Creates what an installation needs before it can start; existing files and keys are kept."""
 
 import base64
 import os
@@ -18,40 +18,40 @@ from sts.store import sealing_keys
 
 @dataclass(frozen=True, slots=True)
 class InstallResult:
-    """What was made, or was there already: each thing with a word on which of the two."""
+    """The settings, and for each part of the installation whether it was created or kept."""
 
     settings: Settings
-    made: Mapping[str, str]
+    created: Mapping[str, str]
 
 
 def install(config: Path | None, environ: Mapping[str, str]) -> InstallResult:
-    """Make the data folder, the master key, the database and the first sealing key; raise SettingsError, NotStarted."""
-    made: dict[str, str] = {}
-    # Read once with any key, to learn where the real one belongs.
-    anyone = {MASTER_KEY_VARIABLE: base64.b64encode(bytes(MASTER_KEY_BYTES)).decode()}
-    where = Settings.read(config, {**anyone, **environ})
+    """Create data folder, master key, database and the first sealing key; raise SettingsError, StartupError."""
+    created: dict[str, str] = {}
+    # The first reading needs any key: the settings say where the real one is stored.
+    placeholder = {MASTER_KEY_VARIABLE: base64.b64encode(bytes(MASTER_KEY_BYTES)).decode()}
+    located = Settings.read(config, {**placeholder, **environ})
     try:
-        made[f"data folder {where.data_dir}"] = _folder(where.data_dir)
+        created[f"data folder {located.data_dir}"] = _folder(located.data_dir)
         if MASTER_KEY_VARIABLE not in environ:
-            made[f"master key {where.master_key_file}"] = _master_key(where.master_key_file)
+            created[f"master key {located.master_key_file}"] = _master_key(located.master_key_file)
     except OSError as error:
-        raise StartupError(f"{error.filename} cannot be made: {error.strerror}") from error
+        raise StartupError(f"{error.filename} cannot be created: {error.strerror}") from error
     settings = Settings.read(config, environ)
     with closing(open_store(settings)) as store:
-        made["database"] = "at the present schema"
-        made["sealing key"] = _sealing_key(store, Vault(settings.master_key))
-    return InstallResult(settings, made)
+        created["database"] = "at the current schema"
+        created["sealing key"] = _sealing_key(store, Vault(settings.master_key))
+    return InstallResult(settings, created)
 
 
 def _folder(folder: Path) -> str:
     if folder.is_dir():
         return "kept"
     folder.mkdir(parents=True, mode=0o700)
-    return "made"
+    return "created"
 
 
 def _master_key(file: Path) -> str:
-    """Make the key under another name first: a half-written key must never be taken for one."""
+    """Create the master key under another name first, so that no process can read a half-written key."""
     if file.exists():
         return "kept"
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -68,7 +68,7 @@ def _master_key(file: Path) -> str:
     finally:
         fresh.unlink()
     _flush_folder(file.parent)
-    return "made"
+    return "created"
 
 
 def _flush_folder(folder: Path) -> None:
@@ -83,4 +83,4 @@ def _sealing_key(store: Store, vault: Vault) -> str:
     with store.write() as tx:
         if sealing_keys.load(tx, vault):
             return "kept"
-        return "made: " + sealing_keys.rotate(tx, vault, now=now(), random=random)
+        return "created: " + sealing_keys.rotate(tx, vault, now=now(), random=random)

@@ -1,7 +1,7 @@
-"""When live sessions were last used, in Redis, for those who look at the list of them.
+"""When live sessions were last used, in Redis, for the list of sessions.
 
-A request pays for one write to a dictionary. Behind it, once a second, a worker writes what has gathered. What is noted
-while Redis is away waits, and is dropped where it becomes too much: the next use of a session is noted again.
+A request only writes to a dictionary; once a second the worker writes the collected uses to Redis. While Redis is
+unavailable they wait, and are dropped above a limit: the next use of a session is recorded again.
 """
 
 import logging
@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 Use = tuple[str, str]  # account id and session id
 
 _EVERY = 1.0  # seconds between two writes of a worker
-_WAITING = 20_000  # sessions whose use may wait, about 5 MB
+_WAITING = 20_000  # sessions whose use may wait; about 5 MB
 _CHUNK = 500
 
-# Only of sessions that are listed: what drops a session from the index drops its last use too, so that none is left.
+# Only listed sessions: removing a session from the index also removes its last use, so nothing is left behind.
 _NOTE_SCRIPT = """
 for at = 1, #ARGV, 2 do
   if redis.call('ZSCORE', KEYS[1], ARGV[at]) then
@@ -33,7 +33,7 @@ end
 
 
 class LastUse:
-    """Notes uses of sessions, and tells when the last was."""
+    """Records uses of sessions, and returns when each was last used."""
 
     def __init__(
         self, redis: Redis, *, pause: Callable[[float], None], spawn: Callable[[Callable[[], None]], object]
@@ -47,43 +47,44 @@ class LastUse:
         self._writing = False
 
     def note(self, session: Use, at_ms: int) -> None:
-        """Note that a session was used; never raises, and never waits for Redis."""
+        """Record that a session was used; never raises and never waits for Redis."""
         with self._guard:
             if len(self._waiting) >= _WAITING:
                 self._waiting.clear()
-            if at_ms >= self._waiting.get(session, 0):  # threads come in any order
+            if at_ms >= self._waiting.get(session, 0):  # threads may arrive in any order
                 self._waiting[session] = at_ms
             idle, self._writing = not self._writing, True
         if idle:
             self._start_writer()
 
     def flush(self) -> None:
-        """Write what waits, now."""
+        """Write the waiting uses now."""
         with self._guard:
             batch, self._waiting = self._waiting, {}
         if not self._write_batch(batch):
             self._put_back(batch)
 
     def of(self, account_id: str, session_ids: Sequence[str]) -> dict[str, int]:
-        """Return when each of these was last used, in milliseconds, without those never used; raise RedisError."""
-        self.flush()  # a worker sees what it noted itself
-        found: dict[str, int] = {}
+        """Return when each session was last used, in milliseconds; unused sessions are missing. Raise RedisError."""
+        self.flush()  # a worker sees the uses that it recorded itself
+        last_used: dict[str, int] = {}
         for at in range(0, len(session_ids), _CHUNK):
             ids = list(session_ids[at : at + _CHUNK])
             scores = self._redis.zmscore(session_keys.used(account_id), ids)
-            found |= {one: int(score) for one, score in zip(ids, scores, strict=True) if score is not None}
-        return found
+            pairs = zip(ids, scores, strict=True)
+            last_used |= {session_id: int(score) for session_id, score in pairs if score is not None}
+        return last_used
 
     def _start_writer(self) -> None:
         try:
             self._spawn(self._write_behind)
         except RuntimeError as error:
-            # There are too many threads: the request goes on, and the next use tries again.
+            # Too many threads: the request continues, and the next use tries again.
             log.warning("the last uses of sessions wait: %s", error)
             self._writing = False
 
     def _write_behind(self) -> None:
-        """Write once a second, for as long as sessions are used and Redis takes it."""
+        """Write once a second, as long as sessions are used and Redis accepts the writes."""
         while True:
             self._pause(_EVERY)
             with self._guard:
@@ -99,10 +100,10 @@ class LastUse:
     def _put_back(self, batch: dict[Use, int]) -> None:
         with self._guard:
             if len(batch) + len(self._waiting) <= _WAITING:
-                self._waiting = batch | {one: max(at, batch.get(one, 0)) for one, at in self._waiting.items()}
+                self._waiting = batch | {use: max(at, batch.get(use, 0)) for use, at in self._waiting.items()}
 
     def _write_batch(self, batch: Mapping[Use, int]) -> bool:
-        """Write a batch; return whether Redis took it."""
+        """Write a batch; return whether Redis accepted it."""
         accounts: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
         for (account_id, session_id), at_ms in batch.items():
             accounts[account_id].append((session_id, at_ms))
@@ -112,7 +113,7 @@ class LastUse:
         except RedisError:
             return False
         except Exception:
-            # Whatever it was, the next uses are to be written.
+            # Do not stop the writer: later uses must still be written.
             log.exception("the last uses of %d sessions could not be written", len(batch))
         return True
 

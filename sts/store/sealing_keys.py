@@ -1,6 +1,6 @@
-"""The keys that seal session tokens: made, listed and removed here, kept in SQL under the master key.
+"""The keys that seal session tokens: created, listed and removed here, stored in SQL, encrypted with the master key.
 
-Every worker reads them when the revision moves, so a new key seals, and a removed one stops opening, within a second.
+Every worker reads them again when the store's revision changes, so a removed key stops opening tokens within a second.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ from iam.store.store import Store
 from iam.store.vault import Vault
 from sts.token import Sealer, SealingKey
 
-PROPAGATION_MS = 2000  # milliseconds until a new key is known to every worker
+PROPAGATION_MS = 2000  # milliseconds until every worker knows a new key
 
 
 class SealerCache:
-    """Gives the sealer over the keys of this moment, and a new one only when the store saw a change.
+    """Returns the sealer with the current keys; it is rebuilt only after a change in the store.
 
-    A new key opens at once and seals two seconds later: by then every worker has it, and none refuses what another has
-    just sealed.
+    A new key opens tokens at once and seals after two seconds: by then every worker has it, so none refuses a token
+    that another worker has just sealed.
     """
 
     def __init__(self, store: Store, vault: Vault, *, now: Callable[[], datetime]) -> None:
@@ -33,10 +33,10 @@ class SealerCache:
         self._keys: tuple[SealingKey, ...] = ()
         self._sealer: Sealer | None = None
         self._generation = -1
-        self._next: float = 0  # when the order of the keys changes by itself, in milliseconds
+        self._next: float = 0  # when the order of the keys changes without a change in the store, in milliseconds
 
     def current(self) -> Sealer:
-        """Return the sealer; the same object as long as the keys are the same."""
+        """Return the sealer; the same object while the keys are the same."""
         now = to_milliseconds(self._now())
         if self._sealer is None or self._generation != self._store.generation or now >= self._next:
             generation = self._store.generation
@@ -50,13 +50,13 @@ class SealerCache:
 
 
 def _sort_keys(rows: Sequence[tuple[SealingKey, int]], now: int) -> tuple[tuple[SealingKey, ...], float]:
-    """Return the keys, the one that seals first, and the moment at which that order ends."""
-    settled = tuple(key for key, created in rows if created <= now - PROPAGATION_MS)
-    young = tuple(key for key, created in rows if created > now - PROPAGATION_MS)
+    """Return the keys, with the one that seals first, and the time at which that order changes."""
+    sealing = tuple(key for key, created in rows if created <= now - PROPAGATION_MS)
+    new = tuple(key for key, created in rows if created > now - PROPAGATION_MS)
     ends = min(
         (created + PROPAGATION_MS for _, created in rows if created > now - PROPAGATION_MS), default=float("inf")
     )
-    return settled + young, ends
+    return sealing + new, ends
 
 
 def load(tx: Connection, vault: Vault) -> tuple[SealingKey, ...]:
@@ -71,7 +71,7 @@ def _rows(tx: Connection, vault: Vault) -> list[tuple[SealingKey, int]]:
 
 
 def rotate(tx: Connection, vault: Vault, *, now: datetime, random: Random) -> str:
-    """Make a new key, which will be the one that seals, and return its id (8 hexadecimal digits)."""
+    """Create the key that will seal next, and return its id (8 hexadecimal digits)."""
     key_id = random(4).hex()
     sealed = vault.seal(random(32), key_id, random)
     tx.execute(insert(sealing_key).values(id=key_id, sealed=sealed, created=to_milliseconds(now)))
@@ -79,7 +79,7 @@ def rotate(tx: Connection, vault: Vault, *, now: datetime, random: Random) -> st
 
 
 def remove(tx: Connection, key_id: str) -> None:
-    """Remove a key; sessions sealed with it are refused from then on. The last key stays: raise DeleteConflict."""
+    """Remove a key, which ends the sessions sealed with it; raise NoSuchEntity, and DeleteConflict for the last key."""
     ids = set(tx.scalars(select(sealing_key.c.id)))
     if key_id not in ids:
         raise NoSuchEntity(f"There is no sealing key {key_id}.")

@@ -1,9 +1,9 @@
 """The list of live sessions, in Redis.
 
-Tokens carry their own session, so nothing here is needed to verify one: while Redis is away credentials are minted
-and verified as before, and what could not be listed waits in the worker and is listed when Redis is back. For the same
-reason no answer waits for the list: it is written behind, within milliseconds. The audit log, which every answer does
-wait for, names each session as well. All keys of an account share one hash tag, so that a cluster keeps them on one
+Tokens contain their own session, so the list is not needed to verify one: while Redis is unavailable, credentials are
+issued and verified as before, and sessions that could not be listed wait in the worker until Redis is back. For the
+same reason no response waits for the list; it is written a few milliseconds later. The audit log, which every response
+waits for, names each session as well. All keys of an account share one hash tag, so that a cluster stores them on one
 node.
 """
 
@@ -23,17 +23,16 @@ from sts.store.last_use import LastUse, Use
 log = logging.getLogger(__name__)
 
 _BACKLOG = 10_000
-_PAUSE = (
-    1.0  # seconds without a try after a failure, so that an outage costs one time-out a second and not one a request
-)
-_BATCH_DELAY = 0.005  # seconds in which the sessions of one round trip gather
-_SWEEP = 256  # one in so many records also drops the expired from the index
+# Seconds without a retry after a failure: an outage then costs one timeout a second, not one for each request.
+_PAUSE = 1.0
+_BATCH_DELAY = 0.005  # seconds to wait for more sessions before a round trip
+_SWEEP = 256  # every so many sessions, expired ones are removed from the index
 _CHUNK = 500
 
 
-# One round trip for entries and indexes. A person's index expires with its last session, which need not be the one that
-# was listed last. Every so often the account's index loses what has expired, and the last uses with it: so many at once
-# that the list is sure to shrink, and so few that Redis answers others in between.
+# One round trip for entries and indexes. A person's index expires with the session that expires last, which need not be
+# the one that was listed last. A sweep removes expired sessions and their last uses from the account's index: at most
+# 1000, more than can be added between two sweeps, and few enough not to block Redis.
 _LIST_SCRIPT = """
 local now, sweep = ARGV[1], ARGV[2]
 local people = {}
@@ -61,10 +60,10 @@ end
 
 
 class LiveSession(NamedTuple):
-    """One line of the list: facts, no secrets. Times are milliseconds since 1970.
+    """One session of the list, without secrets. Times are milliseconds since 1970.
 
-    ``made_by`` is the operation that minted it, ``user_agent`` the beginning of what its client said of itself. New
-    fields are added at the end, with defaults: lines that another version has written still parse.
+    ``made_by`` is the operation that created it, ``user_agent`` the start of its client's User-Agent header. Add new
+    fields at the end, with defaults: entries written by another version must still parse.
     """
 
     id: str
@@ -81,7 +80,7 @@ class LiveSession(NamedTuple):
 
 
 class LiveSessions:
-    """Lists sessions when they are minted, and tells which are still live."""
+    """Adds sessions to the list, and returns those that have not expired."""
 
     def __init__(
         self,
@@ -105,7 +104,7 @@ class LiveSessions:
         self._last_use = LastUse(redis, pause=pause, spawn=spawn)
 
     def add(self, session: LiveSession) -> None:
-        """List a session, a few milliseconds from now; never raises: its credentials are good all the same."""
+        """Add a session within a few milliseconds; never raises, because its credentials are valid without the list."""
         with self._guard:
             self._waiting.append(session)
             idle, self._writing = not self._writing, True
@@ -113,20 +112,20 @@ class LiveSessions:
             self._start_writer()
 
     def record_use(self, session: Use, at_ms: int) -> None:
-        """Note that a session (account id, session id) was used, within a second; never raises for Redis' sake."""
+        """Record within a second that a session (account id, session id) was used; never raises RedisError."""
         self._last_use.note(session, at_ms)
 
     def flush(self) -> None:
-        """List what still waits, now, and write the last uses."""
+        """Write the waiting sessions and last uses now."""
         self._flush()
         self._last_use.flush()
 
     def list_live(self, account_id: str, now_ms: int) -> Iterator[LiveSession]:
-        """Yield the live sessions of an account, those that expire first first; raise RedisError."""
+        """Yield the live sessions of an account, by expiry; raise RedisError."""
         return self._read_index(session_keys.index(account_id), account_id, now_ms)
 
     def of_person(self, account_id: str, person: str, now_ms: int) -> Iterator[LiveSession]:
-        """Yield the live sessions of a person in an account, those that expire first first; raise RedisError."""
+        """Yield the live sessions of a person in an account, by expiry; raise RedisError."""
         return self._read_index(session_keys.of_person(account_id, person), account_id, now_ms)
 
     def find(self, account_id: str, session_id: str) -> LiveSession | None:
@@ -138,28 +137,29 @@ class LiveSessions:
     def last_used(self, account_id: str, session_ids: Sequence[str]) -> dict[str, int]:
         """Return when each of these sessions was last used, in milliseconds since 1970; raise RedisError.
 
-        Sessions that nobody has used yet, or that are not listed, are missing.
+        Sessions that have not been used, or are not listed, are missing.
         """
-        self._flush()  # only the uses of listed sessions are kept
+        self._flush()  # only uses of listed sessions are stored
         return self._last_use.of(account_id, session_ids)
 
     def remove(self, sessions: Iterable[LiveSession]) -> None:
-        """Take sessions off the list, after their revocation is committed; raise RedisError."""
+        """Remove sessions from the list, after their revocation is committed; raise RedisError."""
         by_account: dict[str, list[LiveSession]] = {}
         for session in sessions:
             by_account.setdefault(session.account_id, []).append(session)
-        for account_id, gone in by_account.items():
-            for at in range(0, len(gone), _CHUNK):
-                self._forget(account_id, gone[at : at + _CHUNK])
+        for account_id, removed in by_account.items():
+            for at in range(0, len(removed), _CHUNK):
+                self._remove_chunk(account_id, removed[at : at + _CHUNK])
 
-    def _forget(self, account_id: str, gone: Sequence[LiveSession]) -> None:
-        with self._redis.pipeline(transaction=False) as together:
-            together.delete(*(session_keys.entry(account_id, one.id) for one in gone))
+    def _remove_chunk(self, account_id: str, sessions: Sequence[LiveSession]) -> None:
+        ids = [session.id for session in sessions]
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.delete(*(session_keys.entry(account_id, session_id) for session_id in ids))
             for index in (session_keys.index(account_id), session_keys.used(account_id)):
-                together.zrem(index, *(one.id for one in gone))
-            for one in gone:
-                together.zrem(session_keys.of_person(account_id, one.person), one.id)
-            together.execute()
+                pipeline.zrem(index, *ids)
+            for session in sessions:
+                pipeline.zrem(session_keys.of_person(account_id, session.person), session.id)
+            pipeline.execute()
 
     def check(self) -> None:
         """Raise RedisError where Redis does not answer."""
@@ -171,10 +171,11 @@ class LiveSessions:
         self._write_all(batch)
 
     def _read_index(self, index: str, account_id: str, now_ms: int) -> Iterator[LiveSession]:
-        self._flush()  # a worker sees what it recorded itself
-        ids = [str(one) for one in self._redis.zrangebyscore(index, now_ms, "+inf")]
+        self._flush()  # a worker sees the sessions that it added itself
+        ids = [str(session_id) for session_id in self._redis.zrangebyscore(index, now_ms, "+inf")]
         for at in range(0, len(ids), _CHUNK):
-            for text in self._redis.mget(session_keys.entry(account_id, one) for one in ids[at : at + _CHUNK]):
+            keys = (session_keys.entry(account_id, session_id) for session_id in ids[at : at + _CHUNK])
+            for text in self._redis.mget(keys):
                 if text is not None:
                     yield _parse(text)
 
@@ -182,12 +183,12 @@ class LiveSessions:
         try:
             self._spawn(self._write_behind)
         except RuntimeError as error:
-            # There are too many threads: what waits is written with the next session, or when somebody looks.
+            # Too many threads: the waiting sessions are written with the next one, or when the list is read.
             log.warning("sessions wait to be listed: %s", error)
             self._writing = False
 
     def _write_behind(self) -> None:
-        """Gather and write until nothing comes any more: under load many sessions share one round trip."""
+        """Collect and write until no more sessions arrive: under load many share one round trip."""
         while True:
             self._pause(_BATCH_DELAY)
             with self._guard:
@@ -198,11 +199,11 @@ class LiveSessions:
             try:
                 self._write_all(batch)
             except Exception:
-                # Whatever it was, the next sessions are to be listed.
+                # Do not stop the writer: later sessions must still be listed.
                 log.exception("%d sessions could not be listed", len(batch))
 
     def _write_all(self, batch: list[LiveSession]) -> None:
-        """Write a batch and what earlier batches left; what cannot be written waits in the backlog."""
+        """Write the backlog and a batch; sessions that cannot be written go to the backlog."""
         batch = [*self._backlog, *batch]
         self._backlog.clear()
         if self._monotonic() < self._down_until:
@@ -212,7 +213,7 @@ class LiveSessions:
             for account_id in {session.account_id for session in batch}:
                 self._write(account_id, [session for session in batch if session.account_id == account_id])
         except RedisError:
-            # Some may have been written: to list a session twice changes nothing.
+            # Some may have been written already: adding a session twice changes nothing.
             self._backlog.extend(batch)
             self._down_until = self._monotonic() + _PAUSE
 
@@ -222,10 +223,10 @@ class LiveSessions:
         if sweep:
             self._count = 0
         keys = [session_keys.index(account_id), session_keys.used(account_id)]
-        for one in batch:
-            keys += (session_keys.entry(account_id, one.id), session_keys.of_person(account_id, one.person))
-        facts = [fact for one in batch for fact in (one.id, one.expires_at, _text(one))]
-        self._list_script(keys=keys, args=(min(one.issued_at for one in batch), int(sweep), *facts))
+        for session in batch:
+            keys += (session_keys.entry(account_id, session.id), session_keys.of_person(account_id, session.person))
+        facts = [fact for session in batch for fact in (session.id, session.expires_at, _text(session))]
+        self._list_script(keys=keys, args=(min(session.issued_at for session in batch), int(sweep), *facts))
 
 
 def _text(session: LiveSession) -> str:

@@ -1,7 +1,7 @@
-"""Proofs that count once: that one was used is written down before whoever brought it gets anything for it.
+"""Replay protection: the use of a proof is committed before it is exchanged for anything.
 
-The table's primary key decides, over all workers and restarts, whatever happens to Redis (THREATS D19, D20). What this
-worker has seen used it refuses without asking. Those who come at the same time share one commit: the first of them
+The table's primary key decides, for all workers and across restarts, independent of Redis (THREATS D19, D20). A worker
+remembers proofs that it has seen, and refuses them without a query. Concurrent uses share one commit: the first one
 writes for all, so that the disk is waited for once.
 """
 
@@ -25,7 +25,7 @@ _SWEEP_EVERY = 600  # seconds
 
 @dataclass(slots=True, eq=False)
 class _PendingUse:
-    """One use that waits to be written; ``first`` is None as long as nobody has."""
+    """One use that waits to be written; ``first`` is None until then."""
 
     marker: tuple[str, str]
     expires: int  # milliseconds
@@ -36,7 +36,7 @@ class _PendingUse:
 
 
 class SingleUse:
-    """Marks proofs as used; ``monotonic`` is a clock in seconds, ``gather`` lets others come who use one now."""
+    """Marks proofs as used; ``monotonic`` is a clock in seconds, ``gather`` waits for concurrent uses."""
 
     def __init__(
         self, store: Store, *, monotonic: Callable[[], float], gather: Callable[[], None] = lambda: None
@@ -51,9 +51,9 @@ class SingleUse:
         self._writing = False
 
     def consume(self, kind: str, proof: str, until: datetime, now: datetime) -> bool:
-        """Return whether this is the first use; raise ServiceFailure where that cannot be written down.
+        """Return whether this is the first use; raise ServiceFailure where it cannot be stored.
 
-        ``until`` is when the proof is over by itself, so that nobody need remember it longer.
+        ``until`` is when the proof expires; its marker is kept until then.
         """
         marker = kind, hashlib.sha256(proof.encode()).hexdigest()
         if marker in self._known:
@@ -61,10 +61,10 @@ class SingleUse:
         use = _PendingUse(marker, to_milliseconds(until) + 1, now)
         with self._guard:
             self._waiting.append(use)
-            mine, self._writing = not self._writing, True
-        if not mine:
+            is_writer, self._writing = not self._writing, True
+        if not is_writer:
             use.turn.wait()
-        if use.first is None and use.error is None:  # it is this one's turn to write, for all who wait by then
+        if use.first is None and use.error is None:  # this use is the writer for all that wait now
             self._write_all()
         if use.error is not None:
             raise use.error
@@ -81,13 +81,13 @@ class SingleUse:
             self._remember(batch)
             for use in batch:
                 use.first = use.marker in new
-                new.discard(use.marker)  # of two that came with the same, the first is
+                new.discard(use.marker)  # of two uses of the same proof in a batch, one is the first
         except ServiceError as error:
             for use in batch:
                 use.error = error
         finally:
             for use in batch:
-                if use.first is None and use.error is None:  # nobody waits for ever, whatever happened here
+                if use.first is None and use.error is None:  # after an unexpected exception, no use may wait forever
                     use.error = ServiceUnavailable("The service cannot answer now. Try again later.")
                 use.turn.set()
             with self._guard:
@@ -108,7 +108,7 @@ class SingleUse:
 
 
 def _insert_new(tx: Connection, batch: list[_PendingUse]) -> set[tuple[str, str]]:
-    """Write the markers that are not there yet, and return them."""
+    """Insert the markers that do not exist yet, and return them."""
     rows = [{"kind": use.marker[0], "marker": use.marker[1], "expires": use.expires} for use in batch]
     return {(kind, marker) for kind, marker in tx.execute(_INSERTS[tx.dialect.name], rows)}
 

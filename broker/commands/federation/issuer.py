@@ -1,4 +1,4 @@
-"""``fedgate issuer``: the keys that sign tokens of our own issuers."""
+"""``fedgate issuer``: the keys that sign web identity tokens."""
 
 from contextlib import closing
 from pathlib import Path
@@ -18,8 +18,8 @@ from sts.federation import jwt_issuer
 def issuer() -> None:
     """Rotate, list and remove the keys that sign web identity tokens.
 
-    All keys are published; the newest of each algorithm signs, an hour after it was made, when whoever keeps our keys
-    has fetched them anew. Remove an old one when its tokens have expired, an hour after it signed last.
+    All keys are published. A new key signs an hour after its creation, when relying parties that cache the keys have
+    fetched it. Remove the previous key an hour after that, when the tokens that it signed have expired.
     """
 
 
@@ -30,26 +30,26 @@ def keys(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """List the keys."""
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, store.read() as tx:
-        found = jwt_issuer.load(tx, Vault(settings.master_key))
+        keys = jwt_issuer.load(tx, Vault(settings.master_key))
     at = to_milliseconds(now())
     signing = {}
-    for one in reversed(found):
-        if one.signs_from <= at:
-            signing[one.algorithm] = one.kid
-    rows = [(one.kid, one.algorithm, format_time(one.signs_from), one.kid in signing.values()) for one in found]
+    for key in reversed(keys):
+        if key.signs_from <= at:
+            signing[key.algorithm] = key.kid
+    rows = [(key.kid, key.algorithm, format_time(key.signs_from), key.kid in signing.values()) for key in keys]
     if as_json:
         print_json([{"id": kid, "algorithm": alg, "signs_from": at_, "signs": signs} for kid, alg, at_, signs in rows])
     else:
-        shown = [(*row[:3], "signs" if row[3] else "is published") for row in rows]
+        shown = [(*row[:3], "signs" if row[3] else "published") for row in rows]
         print_table(["key", "algorithm", "signs from", "use"], shown)
 
 
 @issuer.command("rotate-key")
-@click.option("--algorithm", type=click.Choice(jwt_issuer.ALGORITHMS), required=True, help="Of which algorithm.")
+@click.option("--algorithm", type=click.Choice(jwt_issuer.ALGORITHMS), required=True, help="Algorithm of the key.")
 @installation_options
 @json_option
 def rotate_key(algorithm: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Make a new key, which is published at once and signs an hour from now."""
+    """Create a key; it is published now and signs after an hour."""
     settings = load_settings(config, data)
     at = now() + jwt_issuer.PROPAGATION
     with closing(open_store(settings)) as store, audited_change(settings, store, "RotateIssuerKey") as change:
@@ -68,7 +68,7 @@ def rotate_key(algorithm: str, config: Path | None, data: Path | None, *, as_jso
 @installation_options
 @json_option
 def remove_key(key_id: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Remove a key that signs no more: what it has signed can no longer be verified."""
+    """Remove a key that no longer signs; tokens that it signed can no longer be verified."""
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, audited_change(settings, store, "RemoveIssuerKey") as change:
         jwt_issuer.remove_key(change.tx, key_id, now())

@@ -1,4 +1,4 @@
-"""``fedgate oidc``: OpenID Connect providers of accounts, and whether their issuers can be believed."""
+"""``fedgate oidc``: lists, configures and checks the OpenID Connect providers of accounts."""
 
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +23,10 @@ _COLUMNS = oidc_provider.c
 
 @click.group()
 def oidc() -> None:
-    """List and check OpenID Connect providers; make them with `aws iam create-open-id-connect-provider`."""
+    """List, configure and check OpenID Connect providers.
+
+    Create them with `aws iam create-open-id-connect-provider`.
+    """
 
 
 @oidc.command("list")
@@ -32,23 +35,23 @@ def oidc() -> None:
 def list_(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """List the providers of all accounts."""
     with closing(open_store(load_settings(config, data))) as store, store.read() as tx:
-        listed = tx.execute(select(oidc_provider).order_by(_COLUMNS.account_id, _COLUMNS.url_key)).all()
-    found = [(iam_arn(row.account_id, "oidc-provider/", row.url, ""), row.use_once) for row in listed]
+        rows = tx.execute(select(oidc_provider).order_by(_COLUMNS.account_id, _COLUMNS.url_key)).all()
+    listed = [(iam_arn(row.account_id, "oidc-provider/", row.url, ""), row.use_once) for row in rows]
     if as_json:
-        print_json([{"provider": arn, "use_once": once} for arn, once in found])
+        print_json([{"provider": arn, "use_once": once} for arn, once in listed])
     else:
-        print_table(
-            ["provider", "a token counts"], [(arn, "once" if once else "until it expires") for arn, once in found]
-        )
+        print_table(["provider", "tokens can be used"], [(arn, _token_use(once=once)) for arn, once in listed])
 
 
 @oidc.command("set")
 @click.argument("arn")
-@click.option("--use-once/--no-use-once", required=True, help="Whether a token gets credentials once.")
+@click.option(
+    "--use-once/--no-use-once", required=True, help="Whether a token can be exchanged for credentials only once."
+)
 @installation_options
 @json_option
 def set_(arn: str, config: Path | None, data: Path | None, *, use_once: bool, as_json: bool) -> None:
-    """Say whether tokens of a provider count once, or until they expire, as in AWS."""
+    """Set whether a token of a provider can be used once, or until it expires, as in AWS."""
     settings = load_settings(config, data)
     with (
         closing(open_store(settings)) as store,
@@ -60,21 +63,28 @@ def set_(arn: str, config: Path | None, data: Path | None, *, use_once: bool, as
     if as_json:
         print_json({"provider": arn, "use_once": use_once})
     else:
-        print_fields({"provider": arn, "a token counts": "once" if use_once else "until it expires"})
+        print_fields({"provider": arn, "tokens can be used": _token_use(once=use_once)})
 
 
 @oidc.command("sign-in")
 @click.argument("arn")
-@click.option("--client-id", help="Our client there.")
+@click.option("--client-id", help="Client ID registered at the provider.")
 @click.option(
-    "--client-secret-file", "file", type=click.Path(path_type=Path), help="Its secret; left out, it has none."
+    "--client-secret-file",
+    "file",
+    type=click.Path(path_type=Path),
+    help="File with the client secret, if the client has one.",
 )
 @click.option(
-    "--preset", type=click.Choice(list(PRESETS)), default="generic", show_default=True, help="Whose provider it is."
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="generic",
+    show_default=True,
+    help="Product or service of the provider.",
 )
-@click.option("--scope", "scopes", help="What to ask for, where that of the preset does not do.")
-@click.option("--name", help="What the sign-in page calls the provider.")
-@click.option("--remove", is_flag=True, help="Let nobody sign in through it in the browser any more.")
+@click.option("--scope", "scopes", help="Scopes to request instead of those of the preset.")
+@click.option("--name", help="Name of the provider on the sign-in page.")
+@click.option("--remove", is_flag=True, help="Disable browser sign-in through the provider.")
 @installation_options
 @json_option
 def sign_in(  # noqa: PLR0913 - one for each option
@@ -90,7 +100,7 @@ def sign_in(  # noqa: PLR0913 - one for each option
     remove: bool,
     as_json: bool,
 ) -> None:
-    """Let people sign in in the browser through a provider, and print the addresses to enter there."""
+    """Enable browser sign-in through a provider, and print the URLs to register there."""
     if remove == (client_id is not None):
         raise click.UsageError("Give either --client-id or --remove.")
     chosen = PRESETS[preset]
@@ -101,7 +111,7 @@ def sign_in(  # noqa: PLR0913 - one for each option
     with closing(open_store(settings)) as store, audited_change(settings, store, "UpdateSignInClient") as change:
         row = _row(change.tx, arn)
         if client_id is not None and not chosen.issuers.fullmatch(row.url):
-            raise click.ClickException(f"{row.url} is no issuer of the preset {preset}.{_hint(row.url)}")
+            raise click.ClickException(f"{row.url} is not an issuer of the preset {preset}.{_hint(row.url)}")
         change.tx.execute(delete(sign_in_client).where(sign_in_client.c.provider_id == row.id))
         if client_id is not None:
             secret = read_text(file).strip().encode() if file else None
@@ -133,6 +143,10 @@ def sign_in(  # noqa: PLR0913 - one for each option
         print_fields({key.replace("_", " "): value for key, value in facts.items() if value})
 
 
+def _token_use(*, once: bool) -> str:
+    return "once" if once else "until they expire"
+
+
 def _hint(url: str) -> str:
     if url.startswith("login.microsoftonline."):
         return " Entra ID's issuer names one tenant by its id: https://login.microsoftonline.com/ID/v2.0"
@@ -153,7 +167,7 @@ def _row(tx: Connection, arn: str) -> Row[Any]:
 @installation_options
 @json_option
 def check(issuer: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Fetch the documents of an issuer (https://...) as the STS would, and list the keys that may sign its tokens."""
+    """Fetch the documents of an issuer (https://...) as the STS does, and list the keys that sign its tokens."""
     sets = JwksCache(build_fetcher(load_settings(config, data)), monotonic=lambda: 0.0)
     try:
         keys = sets.keys(issuer)

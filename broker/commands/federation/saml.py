@@ -1,4 +1,4 @@
-"""``fedgate saml``: identity providers that speak SAML, what is wrong with a response, and our own signing keys."""
+"""``fedgate saml``: manages SAML identity providers and the keys of the service provider, and tests responses."""
 
 import re
 from base64 import b64encode
@@ -43,16 +43,16 @@ from sts.federation.saml import names_roles, requested_session, role_pairs
 from sts.store.single_use import SingleUse
 
 _COLUMNS = saml_provider.c
-_account = click.option("--account", "account_id", help="The account's id; may be left out where there is only one.")
+_account = click.option("--account", "account_id", help="Account ID; optional if there is only one account.")
 _idp_initiated = click.option(
     "--idp-initiated/--no-idp-initiated",
     default=None,
-    help="Accept responses that nobody here had asked for. saml2aws and portals of identity providers need it.",
+    help="Accept IdP-initiated (unsolicited) responses. saml2aws and the portals of identity providers need it.",
 )
 _map_by_trust = click.option(
     "--map-by-trust/--no-map-by-trust",
     default=None,
-    help="People without Role attributes get the roles whose trust policies let them in.",
+    help="Offer users without Role attributes the roles whose trust policies allow them.",
 )
 _NAME = re.compile(r"[\w._-]{1,128}", re.ASCII)
 _SIGNS_AFTER = 7  # days
@@ -60,9 +60,9 @@ _SIGNS_AFTER = 7  # days
 
 @click.group()
 def saml() -> None:
-    """Look after SAML identity providers.
+    """Manage SAML identity providers.
 
-    Each has a service provider of its own here; `show` prints what the identity provider's administrator enters.
+    Each has its own service provider here; `show` prints the values to enter at the identity provider.
     """
 
 
@@ -72,7 +72,11 @@ def saml() -> None:
 @saml.command()
 @click.argument("name")
 @click.option(
-    "--metadata", "source", required=True, metavar="FILE|URL", help="Its metadata; from a URL it stays fresh."
+    "--metadata",
+    "source",
+    required=True,
+    metavar="FILE|URL",
+    help="SAML metadata; from a URL, it is refreshed automatically.",
 )
 @_account
 @_idp_initiated
@@ -90,7 +94,7 @@ def add(  # noqa: PLR0913 - one for each option
     map_by_trust: bool | None,
     as_json: bool,
 ) -> None:
-    """Add an identity provider, and print what to enter there."""
+    """Add an identity provider, and print the values to enter there."""
     if not _NAME.fullmatch(name):
         raise click.BadParameter(f"{name!r} must have 1 to 128 of letters, digits and ._-", param_hint="NAME")
     settings = load_settings(config, data)
@@ -106,7 +110,9 @@ def add(  # noqa: PLR0913 - one for each option
 
 @saml.command("set")
 @click.argument("name")
-@click.option("--metadata", "source", metavar="FILE|URL", help="New metadata; from a URL it stays fresh.")
+@click.option(
+    "--metadata", "source", metavar="FILE|URL", help="New SAML metadata; from a URL, it is refreshed automatically."
+)
 @_account
 @_idp_initiated
 @_map_by_trust
@@ -123,7 +129,7 @@ def set_(  # noqa: PLR0913 - one for each option
     map_by_trust: bool | None,
     as_json: bool,
 ) -> None:
-    """Change an identity provider; what is not named stays."""
+    """Change the given settings of an identity provider."""
     settings = load_settings(config, data)
     text, more = _metadata(settings, source) if source else ("", {})
     flags = {"idp_initiated": idp_initiated, "map_by_trust": map_by_trust}
@@ -144,7 +150,7 @@ def set_(  # noqa: PLR0913 - one for each option
 @installation_options
 @json_option
 def remove(name: str, account_id: str | None, config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Remove an identity provider: its people are let in no more, sessions that they have stay."""
+    """Remove an identity provider: its users can no longer sign in; existing sessions continue."""
     with _audited_change(load_settings(config, data), account_id, "DeleteSAMLProvider") as (call, change):
         arn = arn_of(_row(call.tx, call.account_id, name))
         delete_saml_provider(call, {"SAMLProviderArn": arn})
@@ -160,23 +166,23 @@ def remove(name: str, account_id: str | None, config: Path | None, data: Path | 
 @installation_options
 @json_option
 def list_(account_id: str | None, config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """List identity providers; what ends within thirty days is told below."""
+    """List identity providers, with warnings about certificates and metadata that expire within thirty days."""
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, store.read() as tx:
         rows = tx.execute(select(saml_provider).order_by(_COLUMNS.account_id, _COLUMNS.name_key)).all()
         rows = [row for row in rows if account_id in (None, row.account_id)]
-        warnings = [one.sentence(now()) for one in upcoming_expiries(tx, now())]
-    found = [_facts(settings, row) for row in rows]
+        warnings = [expiry.sentence(now()) for expiry in upcoming_expiries(tx, now())]
+    providers = [_facts(settings, row) for row in rows]
     if as_json:
-        print_json({"providers": found, "warnings": warnings})
+        print_json({"providers": providers, "warnings": warnings})
         return
     table = [
-        (row.account_id, row.name, one["entity_id"], one["certificate_until"])
-        for row, one in zip(rows, found, strict=True)
+        (row.account_id, row.name, provider["entity_id"], provider["certificate_until"])
+        for row, provider in zip(rows, providers, strict=True)
     ]
     print_table(["account", "provider", "entity id", "certificate until"], table)
-    for one in warnings:
-        click.echo(escape_unprintable(f"warning: {one}"))
+    for warning in warnings:
+        click.echo(escape_unprintable(f"warning: {warning}"))
 
 
 @saml.command()
@@ -185,7 +191,7 @@ def list_(account_id: str | None, config: Path | None, data: Path | None, *, as_
 @installation_options
 @json_option
 def show(name: str, account_id: str | None, config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Print what an identity provider says of itself, and what to enter there about us."""
+    """Print the metadata of an identity provider, and the values to enter there."""
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, store.read() as tx:
         row = _row(tx, _account_id(tx, account_id), name)
@@ -204,7 +210,7 @@ def refresh(name: str, account_id: str | None, config: Path | None, data: Path |
         with store.read() as tx:
             row = _row(tx, _account_id(tx, account_id), name)
         if row.metadata_url is None:
-            raise InvalidInput(f"{name} has its metadata from a file: give it anew with `fedgate saml set`.")
+            raise InvalidInput(f"The metadata of {name} came from a file: replace it with `fedgate saml set`.")
         single_use = SingleUse(store, monotonic=lambda: 0.0)
         refreshing = MetadataRefresh(
             store=store,
@@ -214,30 +220,34 @@ def refresh(name: str, account_id: str | None, config: Path | None, data: Path |
             now=now,
             random=random,
         )
-        wrong = refreshing.refresh(row)
-        if wrong:
-            raise click.ClickException(f"{row.metadata_url}: {escape_unprintable(wrong)}")
+        error = refreshing.refresh(row)
+        if error:
+            raise click.ClickException(f"{row.metadata_url}: {escape_unprintable(error)}")
         with store.read() as tx:
             row = _row(tx, row.account_id, name)
     _show(settings, row, as_json=as_json)
 
 
-# --- a response, step by step -----------------------------------------------------------------------------------------
+# --- testing a response -----------------------------------------------------------------------------------------
 
 
 @saml.command()
 @click.argument("name")
 @click.option(
-    "--response", "file", required=True, type=click.Path(path_type=Path), help="The SAMLResponse: base64 or XML."
+    "--response",
+    "file",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="File with the SAMLResponse, in base64 or XML.",
 )
 @click.option(
     "--at",
-    "door",
+    "endpoint",
     type=click.Choice(["sts", "acs"]),
     default="sts",
-    help="For AssumeRoleWithSAML, or for the sign-in page.",
+    help="Check it for AssumeRoleWithSAML, or for the sign-in page.",
 )
-@click.option("--time", "text", metavar="MOMENT", help="As if it were this moment: 2026-01-31T12:00:00Z.")
+@click.option("--time", "text", metavar="MOMENT", help="Check it as of this time, such as 2026-01-31T12:00:00Z.")
 @_account
 @installation_options
 @json_option
@@ -248,14 +258,14 @@ def test(  # noqa: PLR0913 - one for each option
     config: Path | None,
     data: Path | None,
     *,
-    door: str,
+    endpoint: str,
     text: str | None,
     as_json: bool,
 ) -> None:
-    """Say what each step of the gate thinks of a response, and what it would ask of a session.
+    """Run every check on a SAML response and print the results, the roles and the session settings that it asks for.
 
-    Nothing is used up. A browser's developer tools show the response as the form field SAMLResponse. Exit status: 1
-    where it is refused.
+    The response can still be used afterwards. A browser's developer tools show it as the form field SAMLResponse. Exit
+    status: 1 where it is refused.
     """
     settings = load_settings(config, data)
     response = read_text(file).strip()
@@ -270,26 +280,31 @@ def test(  # noqa: PLR0913 - one for each option
         if provider is None:
             raise NoSuchEntity(f"There is no SAML provider {arn}.")
     service_provider = SamlServiceProvider(
-        settings.public_url, timedelta(seconds=settings.saml_clock_skew), lambda: [one.private for one in keys]
+        settings.public_url, timedelta(seconds=settings.saml_clock_skew), lambda: [key.private for key in keys]
     )
     expected = (
         service_provider.expected_at_sts(provider, at)
-        if door == "sts"
+        if endpoint == "sts"
         else service_provider.expected_at_acs(provider, at)
     )
-    found = [*_steps(response, expected)]
-    if not found[-1]["refused"]:
-        found += _expectations(provider, response, expected)
+    results = [*_steps(response, expected)]
+    if not results[-1]["refused"]:
+        results += _session_settings(provider, response, expected)
     if as_json:
-        print_json(found)
+        print_json(results)
     else:
-        for one in found:
-            click.echo(escape_unprintable(f"{'FAIL' if one['refused'] else 'pass'}  {one['step']}  [{one['clause']}]"))
-            for key in ("refused", "detail", "told"):
-                if one.get(key):
-                    click.echo(escape_unprintable(f"      {one[key]}"))
-    if any(one["refused"] for one in found):
+        for result in results:
+            _print_step(result)
+    if any(result["refused"] for result in results):
         raise SystemExit(1)
+
+
+def _print_step(result: dict[str, Any]) -> None:
+    outcome = "FAIL" if result["refused"] else "pass"
+    click.echo(escape_unprintable(f"{outcome}  {result['step']}  [{result['clause']}]"))
+    for key in ("refused", "detail", "told"):
+        if result.get(key):
+            click.echo(escape_unprintable(f"      {result[key]}"))
 
 
 def _moment(text: str | None) -> datetime:
@@ -298,7 +313,7 @@ def _moment(text: str | None) -> datetime:
     try:
         return parse_iso8601(text).astimezone(UTC)
     except ValueError as error:
-        raise click.BadParameter(f"{text} is no moment such as 2026-01-31T12:00:00Z") from error
+        raise click.BadParameter(f"{text} is not a time such as 2026-01-31T12:00:00Z") from error
 
 
 def _steps(response: str, expected: response_checks.ExpectedResponse) -> Iterator[dict[str, Any]]:
@@ -308,60 +323,65 @@ def _steps(response: str, expected: response_checks.ExpectedResponse) -> Iterato
         yield {"step": step.name, "clause": step.clause, "refused": refused, "detail": detail}
 
 
-def _expectations(
+def _session_settings(
     provider: SamlProviderRecord, response: str, expected: response_checks.ExpectedResponse
 ) -> Iterator[dict[str, Any]]:
-    """Yield what the attributes ask of a session."""
-    found, _ = verify_response(provider, response, expected)
-    pairs = role_pairs(found)
+    """Yield the roles, the session settings and the subject that the attributes ask for."""
+    assertion, _ = verify_response(provider, response, expected)
+    pairs = role_pairs(assertion)
     roles = ", ".join(role for role, other in pairs if other == provider.arn)
-    lacking = "" if roles or (provider.map_by_trust and not names_roles(found)) else "no Role of this provider"
+    by_trust = provider.map_by_trust and not names_roles(assertion)
     yield {
         "step": "roles",
         "clause": "IAM User Guide, SAML assertions",
-        "refused": lacking,
+        "refused": "" if roles or by_trust else "no Role of this provider",
         "told": roles or "by trust",
     }
     try:
-        told, wrong = str(requested_session(found)._asdict()), ""
+        session, refused = str(requested_session(assertion)._asdict()), ""
     except ServiceError as error:
-        told, wrong = "", error.message
-    yield {"step": "session", "clause": "IAM User Guide, SAML assertions", "refused": wrong, "told": told}
-    yield {"step": "subject", "clause": "Core, 2.2.3", "refused": "", "told": f"{found.subject} ({found.name_format})"}
+        session, refused = "", error.message
+    yield {"step": "session", "clause": "IAM User Guide, SAML assertions", "refused": refused, "told": session}
+    subject = f"{assertion.subject} ({assertion.name_format})"
+    yield {"step": "subject", "clause": "Core, 2.2.3", "refused": "", "told": subject}
 
 
-# --- our own keys -----------------------------------------------------------------------------------------------------
+# --- service provider keys -------------------------------------------------------------------------------------------
 
 
 @saml.command()
 @installation_options
 @json_option
 def keys(config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """List the keys of our service providers: all are published, one signs."""
+    """List the keys of the service providers: all are published, one signs."""
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, store.read() as tx:
-        found = service_keys.load(tx, Vault(settings.master_key))
+        stored = service_keys.load(tx, Vault(settings.master_key))
     at = to_milliseconds(now())
-    signing = next((one.id for one in found if one.signs_from <= at), None)
-    rows = [(one.id, format_time(one.created), format_time(one.signs_from), one.id == signing) for one in found]
+    signing = next((key.id for key in stored if key.signs_from <= at), None)
+    rows = [(key.id, format_time(key.created), format_time(key.signs_from), key.id == signing) for key in stored]
     if as_json:
-        print_json(
-            [{"id": key, "created": made, "signs_from": start, "signs": now_} for key, made, start, now_ in rows]
-        )
+        names = ("id", "created", "signs_from", "signs")
+        print_json([dict(zip(names, row, strict=True)) for row in rows])
     else:
         print_table(
-            ["key", "created", "signs from", "use"], [(*row[:3], "signs" if row[3] else "opens") for row in rows]
+            ["key", "created", "signs from", "use"], [(*row[:3], "signs" if row[3] else "decrypts") for row in rows]
         )
 
 
 @saml.command("rotate-key")
 @click.option(
-    "--signs-after", "days", type=click.IntRange(0, 365), default=_SIGNS_AFTER, show_default=True, help="Days."
+    "--signs-after",
+    "days",
+    type=click.IntRange(0, 365),
+    default=_SIGNS_AFTER,
+    show_default=True,
+    help="Days until the key signs.",
 )
 @installation_options
 @json_option
 def rotate_key(days: int, config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Make a new key: published at once, signing when identity providers have had time to read our metadata anew."""
+    """Create a key; it is published now and signs when identity providers have had time to refresh the metadata."""
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, audited_change(settings, store, "RotateSAMLServiceKey") as change:
         start = now() + timedelta(days=days)
@@ -379,7 +399,7 @@ def rotate_key(days: int, config: Path | None, data: Path | None, *, as_json: bo
 @installation_options
 @json_option
 def remove_key(key_id: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Remove a key that signs no more; what is still encrypted for it cannot be opened from then on."""
+    """Remove a key that no longer signs; assertions encrypted to it can no longer be decrypted."""
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, audited_change(settings, store, "RemoveSAMLServiceKey") as change:
         service_keys.remove(change.tx, key_id, now())
@@ -390,25 +410,25 @@ def remove_key(key_id: str, config: Path | None, data: Path | None, *, as_json: 
         print_fields({"removed": key_id})
 
 
-# --- small parts ------------------------------------------------------------------------------------------------------
+# --- accounts and providers -------------------------------------------------------------------------------------------
 
 
 def _metadata(settings: Settings, source: str) -> tuple[str, dict[str, Any]]:
-    """Return metadata and, as columns, where it comes from and when it is fetched again."""
+    """Return the metadata, and the columns that say where it comes from and when to fetch it again."""
     if "://" not in source:
         return read_text(Path(source)), {"metadata_url": None, "refresh_at": None, "refresh_error": None}
     try:
         text = build_fetcher(settings).get(source).decode()
     except (FetchError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{source}: {escape_unprintable(str(error))}") from error
-    found = parse_metadata_document(text, now())
-    at = to_milliseconds(now() + refresh_interval(found, now()))
+    metadata = parse_metadata_document(text, now())
+    at = to_milliseconds(now() + refresh_interval(metadata, now()))
     return text, {"metadata_url": source, "refresh_at": at, "refresh_error": None}
 
 
 @contextmanager
 def _audited_change(settings: Settings, account_id: str | None, event: str) -> Iterator[tuple[Call, OperatorChange]]:
-    """Give a call of the account's owner, and its record."""
+    """Give a call as the root user of an account, and the change that is recorded."""
     vault = Vault(settings.master_key)
     with closing(open_store(settings)) as store, audited_change(settings, store, event) as change:
         account_id = change.account_id = _account_id(change.tx, account_id)
@@ -421,7 +441,7 @@ def _account_id(tx: Connection, account_id: str | None) -> str:
     if account_id is None and len(ids) == 1:
         return str(ids[0])
     if account_id is None:
-        raise click.UsageError("There are several accounts: name one with --account.")
+        raise click.UsageError("There are several accounts: select one with --account.")
     if account_id not in ids:
         raise NoSuchEntity(f"There is no account {account_id}.")
     return account_id
@@ -442,20 +462,20 @@ def _set(tx: Connection, account_id: str, name: str, values: dict[str, Any]) -> 
 
 
 def _facts(settings: Settings, row: Row[Any]) -> dict[str, Any]:
-    found = parse_metadata(row.metadata.encode())
-    here = ServiceProviderUrls(settings.public_url, row.account_id, row.name)
+    metadata = parse_metadata(row.metadata.encode())
+    service_provider = ServiceProviderUrls(settings.public_url, row.account_id, row.name)
     return {
         "provider": arn_of(row),
-        "entity_id": found.entity_id,
-        "certificate_until": iso_date(max(one.until for one in found.certificates)),
+        "entity_id": metadata.entity_id,
+        "certificate_until": iso_date(max(certificate.until for certificate in metadata.certificates)),
         "metadata_from": row.metadata_url or "a file",
         "refresh_error": row.refresh_error or "",
         "idp_initiated": row.idp_initiated,
         "map_by_trust": row.map_by_trust,
-        "our_entity_id": here.entity_id,
-        "our_acs": here.acs,
-        "our_logout": here.logout,
-        "sign_in_at": here.login,
+        "our_entity_id": service_provider.entity_id,
+        "our_acs": service_provider.acs,
+        "our_logout": service_provider.logout,
+        "sign_in_at": service_provider.login,
     }
 
 
@@ -464,8 +484,8 @@ _NAMES = {
     "entity_id": "entity id",
     "certificate_until": "certificate until",
     "metadata_from": "metadata from",
-    "idp_initiated": "unasked sign-in",
-    "map_by_trust": "roles by trust",
+    "idp_initiated": "IdP-initiated sign-in",
+    "map_by_trust": "roles by trust policy",
     "our_entity_id": "our entity id and metadata",
     "our_acs": "our ACS",
     "our_logout": "our logout",

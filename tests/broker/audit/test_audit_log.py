@@ -79,7 +79,7 @@ def test_any_changed_byte_before_the_last_line_breaks_the_chain(chain, tmp_path_
         (lambda all_: all_[:2] + all_[3:], "line 3 has the number 4"),
         (lambda all_: [all_[1], all_[0], *all_[2:]], "line 1 has the number 2"),
         (lambda all_: [*all_[:2], all_[1], *all_[2:]], "line 3 has the number 2"),
-        (lambda all_: [*all_[:2], b"nonsense", *all_[3:]], "line 3 is no record"),
+        (lambda all_: [*all_[:2], b"nonsense", *all_[3:]], "line 3 is not a record"),
     ],
     ids=["removed", "swapped", "repeated", "replaced"],
 )

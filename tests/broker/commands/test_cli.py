@@ -126,7 +126,7 @@ def test_init_makes_what_run_needs_and_keeps_what_is_there(tmp_path):
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "d" / "fedgate.db").stat().st_mode) == 0o600
-    assert first["made"]["sealing key"].startswith("made")
+    assert first["made"]["sealing key"].startswith("created")
     assert again["made"]["sealing key"] == "kept"
     assert facts("check-config", "--data", tmp_path / "d")["settings"] == str(tmp_path / "d" / "fedgate.toml")
 

@@ -99,7 +99,7 @@ def test_a_provider_is_removed(world, fedgate):
         (["show", "Corp", "--account", "999999999999"], "There is no account 999999999999"),
         (["add", "X", "--metadata", "/no/such/file"], "No such file"),
         (["add", "X", "--metadata", "http://localhost/"], "must begin with https://"),
-        (["refresh", "Corp"], "has its metadata from a file"),
+        (["refresh", "Corp"], "came from a file"),
         (["add", "a/b", "--metadata", "x"], "must have 1 to 128 of letters"),
         (["remove-key", "00000000"], "There is no key"),
         (["test", "Corp", "--response", "/no/such/file"], "No such file"),
@@ -272,7 +272,7 @@ def test_a_response_can_be_tested_later_and_at_the_other_door(world, fedgate, fi
     assert "FAIL" not in fedgate("test", "Corp", "--response", file(text), "--time", at)
     late = fedgate("test", "Corp", "--response", file(text), "--time", "2099-01-01T00:00:00Z", status=1)
     assert "Token must be redeemed within 5 minutes of issuance" in late or "Token has expired" in late
-    assert "is no moment" in fedgate("test", "Corp", "--response", file(text), "--time", "noon", status=2)
+    assert "is not a time such as" in fedgate("test", "Corp", "--response", file(text), "--time", "noon", status=2)
 
 
 def test_a_response_as_xml_is_taken_too_and_attributes_are_checked(world, fedgate, file):

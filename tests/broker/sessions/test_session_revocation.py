@@ -102,7 +102,7 @@ def add(revocation, clock):
             account_id,
             arn,
             person,
-            "AROAEXAMPLE",
+            f"AROA{account_id}",
             f"ASIA{number:016}",
             now,
             now + 900_000,

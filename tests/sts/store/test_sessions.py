@@ -90,7 +90,7 @@ def test_what_could_not_be_listed_is_listed_when_redis_is_back(tmp_path):
     sessions.add(session(1))
     with redis_server() as url:
         socket.symlink_to(url.removeprefix("unix://"))
-        assert not list(listing(url).live(ACCOUNT, now_ms()))
+        assert not list(listing(url).list_live(ACCOUNT, now_ms()))
         sessions.add(session(2))
         assert [one.id for one in sessions.list_live(ACCOUNT, now_ms())] == [session(1).id, session(2).id]
 
@@ -145,12 +145,12 @@ def test_what_still_waits_is_listed_at_the_end_and_for_whoever_looks(url):
     waiting = LiveSessions(
         Redis.from_url(url, decode_responses=True), monotonic=time.monotonic, pause=time.sleep, spawn=lambda _: None
     )
-    waiting.record(session(1))
-    assert list(listing(url).live(ACCOUNT, now_ms())) == []
+    waiting.add(session(1))
+    assert list(listing(url).list_live(ACCOUNT, now_ms())) == []
     waiting.flush()
-    assert [one.id for one in listing(url).live(ACCOUNT, now_ms())] == [session(1).id]
-    waiting.record(session(2))
-    assert [one.id for one in waiting.live(ACCOUNT, now_ms())] == [session(1).id, session(2).id]
+    assert [one.id for one in listing(url).list_live(ACCOUNT, now_ms())] == [session(1).id]
+    waiting.add(session(2))
+    assert [one.id for one in waiting.list_live(ACCOUNT, now_ms())] == [session(1).id, session(2).id]
 
 
 # --- one session, and one person's ------------------------------------------------------------------------------------
@@ -246,11 +246,11 @@ def test_the_last_use_is_the_latest_of_all_workers_in_whatever_order_they_write(
     first, second, third = waiting(url), waiting(url), listing(url)
     one, other = session(1), session(2)
     for each in (one, other, session(3)):
-        third.record(each)
-    first.used((ACCOUNT, one.id), 1_000)
-    first.used((ACCOUNT, one.id), 5_000)
-    second.used((ACCOUNT, one.id), 3_000)
-    second.used((ACCOUNT, other.id), 4_000)
+        third.add(each)
+    first.record_use((ACCOUNT, one.id), 1_000)
+    first.record_use((ACCOUNT, one.id), 5_000)
+    second.record_use((ACCOUNT, one.id), 3_000)
+    second.record_use((ACCOUNT, other.id), 4_000)
     ids = [one.id, other.id, session(3).id]
     assert third.last_used(ACCOUNT, ids) == {}
     first.flush()
@@ -261,7 +261,7 @@ def test_the_last_use_is_the_latest_of_all_workers_in_whatever_order_they_write(
 
 
 def test_a_worker_sees_the_uses_that_it_noted_itself(url):
-    listing(url).record(session(1))
+    listing(url).add(session(1))
     sessions = waiting(url)
     sessions.record_use((ACCOUNT, session(1).id), 7_000)
     assert sessions.last_used(ACCOUNT, [session(1).id]) == {session(1).id: 7_000}
@@ -293,7 +293,7 @@ def test_a_worker_writes_at_most_once_a_second_however_often_sessions_are_used(u
             last_use.note((ACCOUNT, session(1).id), number)
 
     client = Redis.from_url(url, decode_responses=True)
-    listing(url).record(session(1))
+    listing(url).add(session(1))
     before = client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
     last_use = LastUse(client, pause=pause, spawn=lambda work: work())
     for _ in range(1_000):
@@ -313,7 +313,7 @@ def test_without_redis_a_use_does_not_raise_and_is_written_when_redis_is_back(tm
     with redis_server() as url:
         socket.symlink_to(url.removeprefix("unix://"))
         for number in range(1, 4):
-            listing(url).record(session(number))
+            listing(url).add(session(number))
         last_use.note((ACCOUNT, session(3).id), 4_000)
         ids = [session(number).id for number in range(1, 4)]
         assert last_use.of(ACCOUNT, ids) == dict(zip(ids, (3_000, 2_000, 4_000), strict=True))
@@ -346,11 +346,11 @@ def test_a_session_is_listed_also_where_no_thread_could_be_started(url):
     sessions.add(session(1))
     sessions.add(session(2))
     assert len(started) == 2
-    assert {one.id for one in listing(url).live(ACCOUNT, now_ms())} == {session(1).id, session(2).id}
+    assert {one.id for one in listing(url).list_live(ACCOUNT, now_ms())} == {session(1).id, session(2).id}
 
 
 def test_a_use_is_noted_also_where_no_thread_can_be_started(url):
-    listing(url).record(session(1))
+    listing(url).add(session(1))
 
     def spawn(_work: object) -> None:
         raise RuntimeError("can't start new thread")
@@ -370,7 +370,7 @@ def test_many_threads_use_sessions_at_once_and_every_last_use_is_told(url):
         spawned[-1].start()
 
     for number in range(50):
-        listing(url).record(session(number))
+        listing(url).add(session(number))
     last_use = LastUse(client, pause=lambda seconds: time.sleep(seconds / 50), spawn=spawn)
     ids = [session(number).id for number in range(50)]
     with ThreadPoolExecutor(16) as pool:
