@@ -1,4 +1,4 @@
-"""The constraints that the service model states, checked, and told in AWS's own words. Pure."""
+"""Validates parameters against the constraints of the service model, with the messages of AWS. Pure."""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -10,16 +10,16 @@ from broker.api.shape import OperationModel, Shape
 from iam.errors import ValidationError
 from iam.params import Params
 
-# Whatever type a shape says: str, int, bool, list, dict.
+# Of the type that its shape defines: str, int, bool, list, dict.
 Value = Any
 Constraint = tuple[Callable[[Value], bool], str]
 
-# A message stays short however wrong the request is.
+# Limits that keep the message short.
 _MAX_COUNTED = 1000
 _MAX_REPORTED = 16
 _MAX_VALUE_LENGTH = 200
 
-# Proofs of identity that the models do not mark as sensitive: never in a record.
+# Credentials that the models do not mark as sensitive; they are never recorded.
 SECRET_PARAMETERS = frozenset(
     {
         "LDAPUsername",
@@ -33,16 +33,17 @@ SECRET_PARAMETERS = frozenset(
         "EncodedMessage",
     }
 )
-# AWS repeats a TokenCode that is malformed: it is no code then.
+# AWS repeats a malformed TokenCode, which is not a code.
 _HIDDEN_MEMBERS = frozenset(name[0].lower() + name[1:] for name in SECRET_PARAMETERS - {"TokenCode"})
 
 
 def validate(model: OperationModel, params: Params) -> None:
-    """Check every constraint that the model states; raise one ValidationError about all that are broken."""
-    faults = list(islice(_violations(model.input, params, ""), _MAX_COUNTED)) if model.input else []
-    if faults:
-        errors = "error" if len(faults) == 1 else "errors"
-        raise ValidationError(f"{len(faults)} validation {errors} detected: {'; '.join(faults[:_MAX_REPORTED])}")
+    """Check all constraints of the model; raise one ValidationError that lists the violations."""
+    violations = list(islice(_violations(model.input, params, ""), _MAX_COUNTED)) if model.input else []
+    if violations:
+        errors = "error" if len(violations) == 1 else "errors"
+        reported = "; ".join(violations[:_MAX_REPORTED])
+        raise ValidationError(f"{len(violations)} validation {errors} detected: {reported}")
 
 
 def _violations(shape: Shape, value: Value, path: str) -> Iterator[str]:
@@ -98,7 +99,7 @@ _BY_COMPOSITE_KIND: dict[str, Callable[[Shape, Value, str], Iterator[str]]] = {
 
 @cache
 def _constraints(shape: Shape) -> tuple[Constraint, ...]:
-    """Return what a value of this shape must satisfy by itself, each with AWS's words for it."""
+    """Return the constraints on a value of this shape, each with the text of AWS."""
     measure, noun = (int, "value") if shape.kind == "integer" else (len, "length")
     low = -inf if shape.minimum is None else shape.minimum
     high = inf if shape.maximum is None else shape.maximum
@@ -125,12 +126,14 @@ def _describe_constraints(shape: Shape) -> str:
 
 
 def _violation_message(shape: Shape, value: Value, path: str, constraint: str) -> str:
-    told = "" if shape.sensitive or path.rpartition(".")[2] in _HIDDEN_MEMBERS else f" '{_format_value(shape, value)}'"
-    return f"Value{told} at '{path}' failed to satisfy constraint: {constraint}"
+    quoted = (
+        "" if shape.sensitive or path.rpartition(".")[2] in _HIDDEN_MEMBERS else f" '{_format_value(shape, value)}'"
+    )
+    return f"Value{quoted} at '{path}' failed to satisfy constraint: {constraint}"
 
 
 def _format_value(shape: Shape, value: Value) -> str:
-    """Return a value for a message: short, and of what may be secret further inside only the number."""
+    """Return a value for a message: truncated, and only the number of members where one may be secret."""
     if shape.kind not in _BY_COMPOSITE_KIND:
         return _truncate(str(value))
     inside = shape.members.values()

@@ -1,6 +1,6 @@
-"""The one table from an error's code to the HTTP status and the fault that a client sees.
+"""The HTTP status of each error code, and whether the caller or the service is at fault.
 
-Sources: the service models of STS and IAM; AWS API Reference, "Common Errors". A row that departs from them says why.
+Sources: the service models of STS and IAM; AWS API Reference, "Common Errors". A comment explains each deviation.
 """
 
 from iam.errors import ServiceError
@@ -18,7 +18,7 @@ STATUS = {
     "ExpiredTokenException": 400,
     "FeatureDisabled": 404,
     "FeatureEnabled": 409,
-    "IDPCommunicationError": 400,  # SDKs try again by its code
+    "IDPCommunicationError": 400,  # SDKs retry by the code
     "IDPRejectedClaim": 403,
     "IncompleteSignature": 400,
     "InternalFailure": 500,
@@ -46,21 +46,21 @@ STATUS = {
     "ReportExpired": 410,
     "ReportNotPresent": 410,
     "RequestEntityTooLarge": 413,
-    "ServiceFailure": 503,  # the model says 500: nothing was changed, and the store is expected back (THREATS I07)
+    "ServiceFailure": 503,  # the model says 500: nothing was changed, and a retry will succeed (THREATS I07)
     "ServiceUnavailable": 503,
     "SessionDurationEscalationException": 403,
     "SignatureDoesNotMatch": 403,
-    "Throttling": 429,  # AWS says 400: 429 is what every client and proxy understands
+    "Throttling": 429,  # AWS says 400: clients and proxies understand 429
     "UnmodifiableEntity": 400,
     "ValidationError": 400,
 }
 
 
 def status(error: ServiceError) -> int:
-    """Return the HTTP status of an error; a code without a row is our own fault, and so 500."""
+    """Return the HTTP status of an error; 500 for a code that is not in the table."""
     return STATUS.get(error.code, SERVER_SIDE)
 
 
 def is_sender_fault(error: ServiceError) -> bool:
-    """Return whether the caller is at fault, which an answer calls Sender, and otherwise Receiver."""
+    """Return whether the caller is at fault: Sender in a response, otherwise Receiver."""
     return status(error) < SERVER_SIDE

@@ -1,15 +1,15 @@
-"""One request and one answer of the machine API, free of any framework."""
+"""Request and response of the API, independent of any framework."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request as it came over the wire.
+    """A request as received.
 
-    ``path`` and ``query`` are still percent-encoded; ``headers`` holds (lower-cased name, value) in order of arrival;
-    ``source_ip`` is the peer, or the client that a trusted proxy names; ``secure`` says whether TLS was used;
-    ``client`` is the registered client of token exchange that brings it, if any.
+    ``path`` and ``query`` are still percent-encoded; ``headers`` has (lower-case name, value) in order of arrival;
+    ``source_ip`` is the peer, or the client that a trusted proxy names; ``secure`` is true for TLS; ``client`` is the
+    registered client of token exchange that sent it, if any.
     """
 
     method: str
@@ -31,7 +31,7 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """An answer: status, headers (name, value), body."""
+    """A response: status, headers (name, value) and body."""
 
     status: int
     headers: tuple[tuple[str, str], ...]

@@ -1,7 +1,7 @@
-"""Reads the service models of STS and IAM: those that ship with botocore, and our own additions in the same format.
+"""Reads the service models of STS and IAM: those in botocore, and Fedgate's own operations in the same format.
 
-This is the only file that knows botocore, and it needs nothing of it but the data: importing its loader would cost ten
-times what reading two files costs, and would also read models from the home folder.
+It uses only the data files of botocore: importing its loader would take ten times as long as reading two files, and the
+loader also reads models from the home folder.
 """
 
 import gzip
@@ -17,20 +17,20 @@ from broker.api.shape import OperationModel, Shape
 
 __all__ = ["Api", "OperationModel", "Shape", "load_models"]
 
-# The versions of these two APIs have not changed since they began.
+# The versions of these two APIs have never changed.
 _VERSIONS = {"sts": "2011-06-15", "iam": "2010-05-08"}
 _ADDITIONS = ("sts",)
 
-# \p is Java's. What the models use is one combination, and with "_" it is what Python calls \w, and the separators (Z).
-# Any other use of \p does not compile, which stops the start rather than weakening a check.
+# Python has no \p. The models use one combination of it; with "_" that equals Python's \w and the separators (Z). Any
+# other use of \p does not compile, which stops the start instead of weakening a check.
 _LETTERS_SEPARATORS_NUMBERS = r"\p{L}\p{Z}\p{N}_"
 _TRANSLATED = r"\w \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 
 
 class Api:
-    """Every operation of the models, by name and version; ``statuses`` has the HTTP status of each error code there.
+    """All operations of the models, by name and version; ``statuses`` has the HTTP status of each error code.
 
-    ``default_namespace`` is for answers to requests that name no operation.
+    ``default_namespace`` is the XML namespace of responses to requests that name no operation.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Api:
         self.default_namespace = default_namespace
 
     def find(self, action: str, version: str | None) -> OperationModel | None:
-        """Return the operation of that name and API version (a date), or None."""
+        """Return the operation with this name and API version (a date), or None."""
         return self._operations.get((action, version or ""))
 
     def operations(self) -> tuple[OperationModel, ...]:
@@ -50,7 +50,7 @@ class Api:
 
 
 def load_models() -> Api:
-    """Read and compile all models; it takes tens of milliseconds, so do it once at start-up."""
+    """Read and compile all models; takes tens of milliseconds, so call it once at startup."""
     models = {service: _read(service) for service in _VERSIONS}
     operations = [operation for service, model in models.items() for operation in _operations(service, model)]
     statuses = {code: status for model in models.values() for code, status in _statuses(model)}
@@ -85,7 +85,7 @@ def _operations(service: str, model: dict[str, Any]) -> Iterator[OperationModel]
 
 
 def _compile_shape(name: str, raw: Mapping[str, Any], done: dict[str, Shape]) -> Shape:
-    """Return a shape and all that it refers to, each compiled once; no shape of these services contains itself."""
+    """Return a shape with all shapes that it refers to, each compiled once; no shape of these services is recursive."""
     if name not in done:
         stated = raw[name]
         refers = stated.get("members") or {role: stated[role] for role in ("member", "key", "value") if role in stated}
@@ -105,7 +105,7 @@ def _compile_shape(name: str, raw: Mapping[str, Any], done: dict[str, Shape]) ->
 
 
 def translate_pattern(pattern: str) -> re.Pattern[str]:
-    r"""Return a Java pattern as Python's, for ``fullmatch``: in Java ``\w`` and ``\d`` are ASCII."""
+    r"""Return a Java pattern as a Python pattern, for ``fullmatch``; in Java ``\w`` and ``\d`` are ASCII only."""
     if r"\p" in pattern:
         return re.compile(pattern.replace(_LETTERS_SEPARATORS_NUMBERS, _TRANSLATED))
     return re.compile(pattern, re.ASCII)

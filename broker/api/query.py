@@ -1,4 +1,4 @@
-"""The AWS query protocol: a form in, XML or JSON out, both as the service model says.
+"""The AWS query protocol: parses form parameters and renders XML or JSON, as the service model defines.
 
 Pure. Sources: "AWS Query protocol" (Smithy), and the Common Errors page of the STS and IAM API References.
 """
@@ -18,35 +18,35 @@ from iam.params import Params, Result
 
 __all__ = ["Parameters", "first", "parameters", "parse", "render", "render_error", "validate"]
 
-# Whatever type a shape says: str, int, bool, bytes, datetime, list, dict.
+# Of the type that its shape defines: str, int, bool, bytes, datetime, list, dict.
 Value = Any
 Parameters = tuple[tuple[str, str], ...]
-# The parameters of a request as a tree along the dots of their names; a node's own text stands under None.
+# The parameters of a request as a tree, split at the dots of their names; the value of a node is under None.
 Node = dict[str | None, Value]
 
 FORM = "application/x-www-form-urlencoded"
 MAX_PARAMETERS = 5000
-# Escapes cost the most to decode; a SAML response of 100,000 characters has some thousands of them.
+# Decoding escapes is what costs time; a SAML response of 100,000 characters has some thousands of them.
 MAX_ESCAPES = 200_000
-MAX_DOTS = 12  # the deepest member of either model has 7; without a limit 10 MB of dots make gigabytes of nodes
+MAX_DOTS = 12  # the deepest member of the models has 7; without a limit, 10 MB of dots would create gigabytes of nodes
 _INT32 = 2**31
 
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _INTEGER = re.compile("-?[0-9]{1,10}")
 _INDEX = re.compile("[1-9][0-9]{0,3}")
 _BOOLEANS = {"true": True, "false": False}
-# XML 1.0, section 2.2: no escape makes these characters legal; 2.11: a bare carriage return arrives as a line feed.
+# XML 1.0, section 2.2: control characters are illegal even when escaped; 2.11: parsers turn a carriage return into LF.
 _NOT_PLAIN = re.compile("[&<>\r\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"}
-# In answers AWS percent-encodes policies (RFC 3986), as each operation's page says; every SDK decodes just this shape.
+# AWS percent-encodes policies in responses (RFC 3986), as the API reference says; SDKs decode exactly this shape.
 _POLICY = "policyDocumentType"
 
 
-# --- from the wire to parameters -------------------------------------------------------------------------------------
+# --- parsing requests -------------------------------------------------------------------------------------
 
 
 def parameters(query: str, body: bytes, content_type: str) -> Parameters:
-    """Return name and value of each parameter, the query's first; raise MalformedQueryString or MalformedInput."""
+    """Return name and value of each parameter, the query string first; raise MalformedQueryString, MalformedInput."""
     if body and content_type.partition(";")[0].strip().lower() not in ("", FORM):
         raise MalformedInput(f"The body of a request must be of type {FORM}.")
     if query.count("&") + body.count(b"&") >= MAX_PARAMETERS:
@@ -54,7 +54,7 @@ def parameters(query: str, body: bytes, content_type: str) -> Parameters:
     if query.count("%") + body.count(b"%") > MAX_ESCAPES:
         raise MalformedQueryString(f"The request has more than {MAX_ESCAPES} escaped characters.")
     try:
-        # A WSGI server hands over the bytes of the request line as Latin-1 (PEP 3333).
+        # WSGI passes the bytes of the request line as Latin-1 text (PEP 3333).
         texts = query.encode("latin-1").decode(), body.decode()
     except UnicodeError:
         raise MalformedQueryString("The request is not in UTF-8.") from None
@@ -63,7 +63,7 @@ def parameters(query: str, body: bytes, content_type: str) -> Parameters:
 
 
 def first(given: Parameters, name: str) -> str | None:
-    """Return the first value of a parameter, or None; the first is what counts everywhere (THREATS A25)."""
+    """Return the first value of a parameter, or None; every reader takes the first (THREATS A25)."""
     return next((value for key, value in given if key == name), None)
 
 
@@ -82,12 +82,12 @@ def _decode(text: str) -> str:
 
 
 def parse(model: OperationModel, given: Parameters) -> Params:
-    """Return the parameters of an operation, typed; unknown ones are ignored. Raises MalformedInput."""
+    """Return the typed parameters of an operation; unknown ones are ignored. Raise MalformedInput."""
     return _structure(model.input, _tree(given), "") if model.input else {}
 
 
 def _tree(given: Parameters) -> Node:
-    """Return the tree; of a repeated parameter the first counts (THREATS A25)."""
+    """Return the parameters as a tree; of a repeated parameter the first is used (THREATS A25)."""
     root: Node = {}
     for name, value in given:
         if name.count(".") <= MAX_DOTS:
@@ -101,7 +101,7 @@ def _tree(given: Parameters) -> Node:
 def _parse_node(shape: Shape, node: Node, path: str) -> Value:
     if shape.kind in _COMPOSITES:
         return _COMPOSITES[shape.kind](shape, node, path)
-    # A member that is there in a form we do not know must not be taken for absent: a session policy would vanish.
+    # A malformed member must not be treated as absent: a session policy would be ignored.
     if node.keys() != {None}:
         raise MalformedInput(f"{path} is not a list or a structure.")
     try:
@@ -135,7 +135,7 @@ def _map(shape: Shape, node: Node, path: str) -> dict[str, Value]:
 
 
 def _numbered_nodes(node: Node, word: str, path: str) -> list[tuple[str, Node]]:
-    """Return (path, node) of each numbered element, in the order of the numbers; gaps are allowed."""
+    """Return (path, node) of each numbered element, ordered by number; gaps are allowed."""
     if node == {None: ""}:
         return []
     if node.keys() != {word} or not all(index and _INDEX.fullmatch(index) for index in node[word]):
@@ -144,7 +144,7 @@ def _numbered_nodes(node: Node, word: str, path: str) -> list[tuple[str, Node]]:
 
 
 def _integer(text: str) -> int:
-    # int() would also take "1_000", " 1" and full-width digits (THREATS B12).
+    # int() would also accept "1_000", " 1" and full-width digits (THREATS B12).
     if not _INTEGER.fullmatch(text) or not -_INT32 <= int(text) < _INT32:
         raise ValueError(text)
     return int(text)
@@ -154,35 +154,35 @@ _COMPOSITES: dict[str, Callable[[Shape, Node, str], Value]] = {"structure": _mem
 _SCALARS: dict[str, Callable[[str], Value]] = {"string": str, "integer": _integer, "boolean": _BOOLEANS.__getitem__}
 
 
-# --- from a result to the wire ---------------------------------------------------------------------------------------
+# --- rendering responses ---------------------------------------------------------------------------------------
 
 
 def render(model: OperationModel, result: Result, request_id: str, *, as_json: bool = False) -> bytes:
-    """Return the answer of an operation; a result with a member that the model lacks raises KeyError."""
+    """Return the response body of an operation; raise KeyError for a member that is not in the model."""
     return (_render_json if as_json else _render_xml)(model, result, request_id)
 
 
 def render_error(
     error: ServiceError,
-    sender_fault: bool,  # noqa: FBT001 - goes with the error that it is about
+    sender_fault: bool,  # noqa: FBT001 - belongs to the error before it
     request_id: str,
     namespace: str,
     *,
     as_json: bool = False,
 ) -> bytes:
-    """Return the answer that tells an error: code and message, never its ``log``."""
+    """Return the response body of an error: code and message, never its ``log``."""
     kind = "Sender" if sender_fault else "Receiver"
     if as_json:
-        told_json = {"Code": error.code, "Message": error.message, "Type": kind} | _encoded_message(error)
-        return _json({"Error": told_json, "RequestId": request_id})
+        error_json = {"Code": error.code, "Message": error.message, "Type": kind} | _encoded_message(error)
+        return _json({"Error": error_json, "RequestId": request_id})
     members = {"Type": kind, "Code": error.code, "Message": _escape(error.message)} | _encoded_message(error)
-    told = "".join(f"<{name}>{text}</{name}>" for name, text in members.items())
+    error_xml = "".join(f"<{name}>{text}</{name}>" for name, text in members.items())
     request = f"<RequestId>{_escape(request_id)}</RequestId>"
-    return f'<ErrorResponse xmlns="{namespace}"><Error>{told}</Error>{request}</ErrorResponse>'.encode()
+    return f'<ErrorResponse xmlns="{namespace}"><Error>{error_xml}</Error>{request}</ErrorResponse>'.encode()
 
 
 def _encoded_message(error: ServiceError) -> dict[str, str]:
-    """Return the sealed reasons of a denial under a member of our own; clients hand unknown members on."""
+    """Return the encrypted reasons of a denial as an additional member; SDKs pass unknown members on."""
     encoded = error.encoded if isinstance(error, AccessDenied) else ""
     return {"EncodedAuthorizationMessage": encoded} if encoded else {}
 
@@ -215,10 +215,10 @@ def _xml_map(shape: Shape, value: dict[str, Value]) -> str:
 
 
 def _escape(text: str) -> str:
-    # Most values, and the long ones (session tokens), are plain: these tests cost less than the search below.
+    # Most values, also the long session tokens, need no escapes: these tests are faster than the substitution.
     if text.isascii() and text.isprintable() and "&" not in text and "<" not in text and ">" not in text:
         return text
-    return _NOT_PLAIN.sub(lambda found: _ENTITIES.get(found[0], "\ufffd"), text)
+    return _NOT_PLAIN.sub(lambda match: _ENTITIES.get(match[0], "\ufffd"), text)
 
 
 def _string(shape: Shape, value: str) -> str:

@@ -1,6 +1,6 @@
-"""The service model, compiled: what each operation takes and answers.
+"""The compiled service model: the input and output of each operation.
 
-Pure; broker/api/model.py reads these from the model files.
+Pure; broker/api/model.py compiles it from the model files.
 """
 
 import re
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """One type of the model. Shapes are compared by identity, so that they can key a cache.
+    """One type of the model. Shapes are compared by identity, so that they can be keys of a cache.
 
-    A list has one of ``members``, "member", and a map two, "key" and "value". ``minimum`` and ``maximum`` bound an
-    integer's value, a string's length in characters, or a list's size. ``pattern`` is the text that AWS wrote, and
-    ``regex`` its translation.
+    ``members`` of a list has one entry, "member"; that of a map has two, "key" and "value". ``minimum`` and ``maximum``
+    limit the value of an integer, the length of a string in characters, or the size of a list. ``pattern`` is the text
+    of the model and ``regex`` its translation to Python.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OperationModel:
-    """One operation: ``service`` is sts or iam, ``unsigned`` says that it is called without a signature."""
+    """One operation: ``service`` is sts or iam; ``unsigned`` is true if requests need no signature."""
 
     service: str
     name: str

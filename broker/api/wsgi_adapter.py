@@ -1,4 +1,4 @@
-"""WSGI on one side, HttpRequest and HttpResponse on the other: no framework between a client and the gate."""
+"""Converts WSGI requests to HttpRequest, and HttpResponse to WSGI, without a framework."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -33,7 +33,7 @@ _TOO_LARGE = 413
 
 
 class UnreadableRequest(Exception):
-    """A request whose body cannot be taken: all of it but the body, and the error that says why."""
+    """A request whose body is refused: the request without the body, and the error."""
 
     def __init__(self, request: HttpRequest, error: ServiceError) -> None:
         super().__init__(error.code)
@@ -50,7 +50,7 @@ def is_api_call(environ: Environ) -> bool:
 
 
 def read_request(environ: Environ, trusted_proxies: Networks) -> HttpRequest:
-    """Return the request as it came over the wire; raise Refused where its body is too large, cut or compressed."""
+    """Return the request; raise UnreadableRequest where its body is too large, incomplete or compressed."""
     request = read_request_head(environ, trusted_proxies)
     try:
         return replace(request, body=_body(environ))
@@ -59,7 +59,7 @@ def read_request(environ: Environ, trusted_proxies: Networks) -> HttpRequest:
 
 
 def read_request_head(environ: Environ, trusted_proxies: Networks) -> HttpRequest:
-    """Return all of the request but its body, which is left where it is."""
+    """Return the request without its body, which is not read."""
     path, query = _path_and_query(environ)
     source, secure = _client_address(environ, trusted_proxies)
     return HttpRequest(environ["REQUEST_METHOD"], path, query, _headers(environ), b"", source, secure)
@@ -67,7 +67,7 @@ def read_request_head(environ: Environ, trusted_proxies: Networks) -> HttpReques
 
 def send_response(response: HttpResponse, start_response: StartResponse) -> Iterable[bytes]:
     """Send a response."""
-    # To a body that is too large AWS answers without a word (THREATS A27).
+    # AWS answers a body that is too large with an empty response (THREATS A27).
     body = b"" if response.status == _TOO_LARGE else response.body
     headers = [*response.headers, ("Content-Length", str(len(body)))]
     start_response(_REASONS[response.status], headers)
@@ -75,11 +75,11 @@ def send_response(response: HttpResponse, start_response: StartResponse) -> Iter
 
 
 def _path_and_query(environ: Environ) -> tuple[str, str]:
-    """Return path and query as they were sent."""
+    """Return path and query as sent, still percent-encoded."""
     raw: str = environ.get("RAW_URI") or environ["PATH_INFO"] + "?" + environ["QUERY_STRING"]
     path, _, query = raw.partition("?")
     if not path.startswith("/"):
-        path = urlsplit(path).path or "/"  # the absolute form: RFC 9112, section 3.2.2
+        path = urlsplit(path).path or "/"  # absolute form: RFC 9112, section 3.2.2
     return path, query
 
 
@@ -87,7 +87,7 @@ def _headers(environ: Environ) -> tuple[tuple[str, str], ...]:
     headers = [
         (name[5:].replace("_", "-").lower(), value) for name, value in environ.items() if name.startswith("HTTP_")
     ]
-    # WSGI keeps these two apart from the rest (PEP 3333).
+    # WSGI passes these two without the prefix HTTP_ (PEP 3333).
     for name, header in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
         if environ.get(name):
             headers.append((header, environ[name]))
@@ -100,7 +100,7 @@ def _body(environ: Environ) -> bytes:
         raise MalformedInput("The body of a request must not be compressed: leave out Content-Encoding.")
     declared = environ.get("CONTENT_LENGTH") or ""
     if declared.isascii() and declared.isdigit():
-        # The number of digits first: int() refuses thousands of them with a ValueError.
+        # Check the number of digits first: int() raises ValueError for thousands of them.
         if len(declared) > len(str(MAX_BODY)) or int(declared) > MAX_BODY:
             raise _too_large()
         body: bytes = environ["wsgi.input"].read(int(declared))
@@ -120,7 +120,7 @@ def _too_large() -> RequestTooLarge:
 
 
 def _client_address(environ: Environ, trusted: Networks) -> tuple[str, bool]:
-    """Return the client's address and whether it used TLS; only a trusted proxy's word counts (THREATS B34)."""
+    """Return the client's address and whether it used TLS; only trusted proxies can override them (THREATS B34)."""
     address = _normalize_address(environ.get("REMOTE_ADDR", ""))
     secure = environ.get("wsgi.url_scheme") == "https"
     if not trusted or not _is_in_networks(address, trusted):
@@ -137,12 +137,12 @@ def _client_address(environ: Environ, trusted: Networks) -> tuple[str, bool]:
 
 
 def _normalize_address(address: str) -> str:
-    """Return an address in its usual form, or nothing for what is none: then no allow of an address fits."""
+    """Return an address in its canonical form, or an empty text if it is invalid: then no Allow by address matches."""
     try:
         ip = ip_address(address)
     except ValueError:
         return ""
-    # A socket of both families names an IPv4 peer ::ffff:192.0.2.1.
+    # A dual-stack socket shows an IPv4 peer as ::ffff:192.0.2.1.
     return str(ip.ipv4_mapped if isinstance(ip, IPv6Address) and ip.ipv4_mapped else ip)
 
 

@@ -1,4 +1,4 @@
-"""Whether the directories answer: all asked at the same time, so that a page waits for the slowest and no longer."""
+"""Health checks of the directories, run concurrently: the result takes as long as the slowest one."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -12,19 +12,19 @@ from sts.identity import ProviderUnavailable
 
 log = logging.getLogger(__name__)
 
-_AT_MOST: Final = 12.0  # seconds: a directory of several servers may take longer, and the page does not wait for it
-_TOGETHER: Final = 16
+_AT_MOST: Final = 12.0  # seconds; a directory with several servers may take longer, but a page must not wait for it
+_MAX_CONCURRENT: Final = 16
 
 
 class HealthCheckable(Protocol):
-    """A directory that can say whether it answers."""
+    """A directory that can be checked."""
 
     def check(self) -> None:
-        """Return when it answers; raise whatever is wrong."""
+        """Return if the directory answers; raise ProviderUnavailable or any other exception otherwise."""
 
 
 class DirectoryState(StrEnum):
-    """How a directory is; what an exception says stays in the log."""
+    """The state of a directory; the message of an exception goes to the log only."""
 
     GOOD = "good"
     AWAY = "away"
@@ -35,7 +35,7 @@ class DirectoryState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DirectoryHealth:
-    """How a directory is: its state, the class of the error, and how many milliseconds the answer took."""
+    """The result of a check: state, class of the error, and duration in milliseconds."""
 
     name: str
     state: DirectoryState
@@ -46,16 +46,16 @@ class DirectoryHealth:
 def check_directories(
     directories: Mapping[str, HealthCheckable], monotonic: Callable[[], float], *, at_most: float = _AT_MOST
 ) -> tuple[DirectoryHealth, ...]:
-    """Return the state of every directory, by name; takes as long as the slowest, and so many seconds at most."""
+    """Return the health of every directory, by name; takes at most ``at_most`` seconds."""
     if not directories:
         return ()
-    together = ThreadPoolExecutor(min(_TOGETHER, len(directories)), thread_name_prefix="directory")
-    asked = {name: together.submit(_check, name, one, monotonic) for name, one in sorted(directories.items())}
-    wait(asked.values(), timeout=at_most)
-    together.shutdown(wait=False, cancel_futures=True)
+    pool = ThreadPoolExecutor(min(_MAX_CONCURRENT, len(directories)), thread_name_prefix="directory")
+    checks = {name: pool.submit(_check, name, directory, monotonic) for name, directory in sorted(directories.items())}
+    wait(checks.values(), timeout=at_most)
+    pool.shutdown(wait=False, cancel_futures=True)
     return tuple(
         _result_of(future) or DirectoryHealth(name, DirectoryState.SLOW, "", int(at_most * SECOND))
-        for name, future in asked.items()
+        for name, future in checks.items()
     )
 
 
@@ -76,6 +76,6 @@ def _state(name: str, directory: HealthCheckable) -> tuple[DirectoryState, str]:
         log.warning("the directory %s does not answer: %s", name, error.log)
         return (DirectoryState.UNTRUSTED if error.security else DirectoryState.AWAY), type(error).__name__
     except Exception as error:
-        log.exception("the directory %s cannot be asked", name)
+        log.exception("the check of directory %s failed", name)
         return DirectoryState.BROKEN, type(error).__name__
     return DirectoryState.GOOD, ""

@@ -1,8 +1,8 @@
-"""Documents from elsewhere, such as an identity provider's metadata: fetched so that nobody can misuse it.
+"""Fetches documents from other servers, such as an identity provider's metadata, protected against request forgery.
 
-Only https, only one address that was looked at first and is then kept, no redirects, no more than so many bytes within
-so many seconds (THREATS F09; OWASP, "Server-Side Request Forgery Prevention"). Addresses of private networks are
-refused unless the settings allow them.
+Only https, no redirects, a limited size and time, and a connection to the very address that was checked, so that a
+second DNS answer cannot replace it (THREATS F09; OWASP, "Server-Side Request Forgery Prevention"). Addresses of private
+networks are refused unless the settings allow them.
 """
 
 import socket
@@ -18,8 +18,8 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 
 _LARGEST = 1_000_000  # bytes
 _CHUNK = 65_536
-# What is public of IPv6 ("IANA IPv6 Global Unicast Address Assignments"), and of both what is not, or what holds an
-# address of IPv4 that a gateway would reach for us.
+# The public range of IPv6 ("IANA IPv6 Global Unicast Address Assignments"), and ranges that are not public or embed an
+# IPv4 address to which a gateway would forward.
 _PUBLIC_IPV6 = ip_network("2000::/3")
 _NOT_PUBLIC = tuple(
     ip_network(text)
@@ -31,9 +31,9 @@ Address = IPv4Address | IPv6Address
 
 
 class FetchError(Exception):
-    """A document that could not be fetched, or must not be; the message says why.
+    """A document could not be fetched, or its address is not allowed; the message says why.
 
-    ``status`` is that of an answer which was not 200, and None where there was no answer.
+    ``status`` is the HTTP status of a response other than 200, or None where there was no response.
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -43,30 +43,29 @@ class FetchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """Fetches documents; ``allowed`` are private networks that may be asked, ``plain`` allows http (for trials)."""
+    """Fetches documents; ``allowed`` are private networks that may be reached, ``plain`` allows http (development)."""
 
     tls: ssl.SSLContext
     allowed: Networks = ()
     plain: bool = False
-    within: float = 5.0  # seconds, for all of it
+    within: float = 5.0  # seconds, for the whole request
 
     def get(self, url: str, **headers: str) -> bytes:
-        """Return the document at an address; raise NotFetched."""
+        """Return the document at a URL; raise FetchError."""
         return self._request("GET", url, None, headers)
 
     def post(self, url: str, form: Mapping[str, str], **headers: str) -> bytes:
-        """Return the answer to a form that is posted; raise NotFetched."""
-        given = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json", **headers}
-        return self._request("POST", url, urlencode(form).encode(), given)
+        """Post a form and return the response; raise FetchError."""
+        merged = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json", **headers}
+        return self._request("POST", url, urlencode(form).encode(), merged)
 
     def _request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
         parts = self._parts(url)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         tls = self.tls if parts.scheme == "https" else None
         start = time.monotonic()
-        address = self._resolve_allowed_address(
-            host, port
-        )  # the resolver has time limits of its own, and cannot be interrupted
+        # The resolver has its own timeouts and cannot be interrupted.
+        address = self._resolve_allowed_address(host, port)
         if time.monotonic() - start > self.within:
             raise FetchError(f"{host} cannot be asked: its name is not resolved in time")
         connection = _Pinned(host, port, address, tls, self.within)
@@ -75,19 +74,19 @@ class Fetcher:
         alarm.start()
         try:
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            given = {"Accept-Encoding": "identity", "User-Agent": "fedgate", **headers}
-            connection.request(method, target, body, given)
-            with connection.getresponse() as answer:
-                told = _body(answer)
+            merged = {"Accept-Encoding": "identity", "User-Agent": "fedgate", **headers}
+            connection.request(method, target, body, merged)
+            with connection.getresponse() as response:
+                content = _body(response)
         except (OSError, HTTPException, ValueError) as error:
-            why = f"it takes longer than {self.within:.0f} s" if connection.hung_up else _why(error)
-            raise FetchError(f"{host} cannot be asked: {why}") from error
+            reason = f"it takes longer than {self.within:.0f} s" if connection.hung_up else _reason(error)
+            raise FetchError(f"{host} cannot be asked: {reason}") from error
         finally:
             alarm.cancel()
             connection.end()
-        if connection.hung_up:  # what looks like the end may be ours
+        if connection.hung_up:  # the end of the response may be the shutdown of our timer
             raise FetchError(f"{host} cannot be asked: it takes longer than {self.within:.0f} s")
-        return told
+        return content
 
     def _parts(self, url: str) -> SplitResult:
         try:
@@ -104,15 +103,15 @@ class Fetcher:
         return parts
 
     def _resolve_allowed_address(self, host: str, port: int) -> Address:
-        """Return the address to connect to: all that the name has must be allowed, the first is taken."""
+        """Return the first address of a host; all its addresses must be allowed."""
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise FetchError(f"{host} has no address") from error
-        addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
-        for one in addresses:
-            if not self._is_allowed_address(one):
-                raise FetchError(f"{host} is at the private address {one}, which outbound.allowed_networks lacks")
+        addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in entries]
+        for address in addresses:
+            if not self._is_allowed_address(address):
+                raise FetchError(f"{host} is at the private address {address}, which outbound.allowed_networks lacks")
         if not addresses:
             raise FetchError(f"{host} has no address")
         return addresses[0]
@@ -125,16 +124,16 @@ class Fetcher:
             return True
         if isinstance(address, IPv6Address) and address not in _PUBLIC_IPV6:
             return False
-        return address.is_global and not address.is_multicast and not any(address in one for one in _NOT_PUBLIC)
+        return address.is_global and not address.is_multicast and not any(address in network for network in _NOT_PUBLIC)
 
 
-def _body(answer: HTTPResponse) -> bytes:
-    if answer.status != 200:  # noqa: PLR2004 - a redirect is none of ours to follow
-        raise FetchError(f"the answer has status {answer.status}", answer.status)
-    if answer.getheader("Content-Encoding", "identity").lower() not in ("identity", ""):
+def _body(response: HTTPResponse) -> bytes:
+    if response.status != 200:  # noqa: PLR2004 - redirects are not followed
+        raise FetchError(f"the answer has status {response.status}", response.status)
+    if response.getheader("Content-Encoding", "identity").lower() not in ("identity", ""):
         raise FetchError("the answer is compressed, which was not asked for")
     data = b""
-    while chunk := answer.read(_CHUNK):
+    while chunk := response.read(_CHUNK):
         data += chunk
         if len(data) > _LARGEST:
             raise FetchError(f"the answer is larger than {_LARGEST} bytes")
@@ -142,7 +141,7 @@ def _body(answer: HTTPResponse) -> bytes:
 
 
 class _Pinned(HTTPConnection):
-    """A connection to an address that was looked at; the name serves for TLS and Host alone."""
+    """A connection to an address that was checked; the host name is used for TLS and the Host header only."""
 
     def __init__(self, host: str, port: int, address: Address, tls: ssl.SSLContext | None, within: float) -> None:
         super().__init__(host, port, timeout=within)
@@ -152,15 +151,15 @@ class _Pinned(HTTPConnection):
         self._tls = tls
 
     def hang_up(self) -> None:
-        """End it from outside, whatever it waits for."""
+        """Shut the connection down from another thread, whatever it waits for."""
         self.hung_up = True
         if self._live is not None:
             with suppress(OSError):
-                # Not SSLSocket's own, which would let the reader go on with what is encrypted.
+                # Not SSLSocket.shutdown, after which the reader would go on with the encrypted bytes.
                 socket.socket.shutdown(self._live, socket.SHUT_RDWR)
 
     def end(self) -> None:
-        """Close all of it: HTTPConnection forgets its socket as soon as an answer begins that ends with it."""
+        """Close the socket, too: HTTPConnection drops it when a response begins that ends with the connection."""
         self.close()
         if self._live is not None:
             self._live.close()
@@ -170,12 +169,12 @@ class _Pinned(HTTPConnection):
         plain = socket.create_connection((self._address, self.port), self.timeout)
         self.sock = self._live = plain
         if self._tls:
-            # The handshake is a step of its own, so that whoever drips it can be hung up on.
-            self.sock = self._live = covered = self._tls.wrap_socket(
+            # The handshake is a separate step, so that the timer can shut down a slow one.
+            self.sock = self._live = encrypted = self._tls.wrap_socket(
                 plain, server_hostname=self.host, do_handshake_on_connect=False
             )
             self._check()
-            covered.do_handshake()
+            encrypted.do_handshake()
         self._check()
 
     def _check(self) -> None:
@@ -183,7 +182,7 @@ class _Pinned(HTTPConnection):
             raise TimeoutError
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
     if isinstance(error, TimeoutError):

@@ -1,4 +1,4 @@
-"""Is the process alive, and can it serve: what a supervisor and a load balancer ask."""
+"""Liveness and readiness of the process, for supervisors and load balancers."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -10,14 +10,14 @@ Report = tuple[int, dict[str, object]]
 
 
 def liveness() -> Report:
-    """Return status and body for /healthz: whoever can answer is alive."""
+    """Return status and body for /healthz: a process that can answer is alive."""
     return 200, {"status": "ok"}
 
 
 def readiness(checks: Checks) -> Report:
-    """Return status and body for /readyz: 200 when every check returns, else 503; each reason is a class name.
+    """Return status and body for /readyz: 200 when every check returns, else 503 with the class of each exception.
 
-    What an exception says stays in the log: it may hold addresses or credentials, and anybody may ask here.
+    Messages of exceptions go to the log only: they may contain addresses or credentials, and the endpoint is public.
     """
     results = {name: _result(name, check) for name, check in checks.items()}
     ready = all(result == "ok" for result in results.values())

@@ -1,4 +1,4 @@
-"""Starts the service (a socket, the embedded Redis, gunicorn), ends it in order, and ends when a part of it does."""
+"""Starts the service (socket, embedded Redis, gunicorn), and stops all of it in order when one part ends."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from broker.config.settings import CONFIG_VARIABLE, Settings, embedded_socket
 from broker.runtime.processes import ChildProcess, StartupError, spawn
 from broker.runtime.redis_server import EmbeddedRedis
 
-_READY_WITHIN: Final = 30.0  # seconds; then it is said what is away, and the service goes on
+_READY_WITHIN: Final = 30.0  # seconds; then the failed checks are reported, and the service goes on
 _MUST_BE_READY_WITHIN: Final = 120.0  # seconds for a trial on a busy machine; one that fails ends the wait
 _LOOK_EVERY: Final = 0.2
 _BACKLOG: Final = 2048
@@ -29,19 +29,19 @@ GUNICORN: Final[Mapping[str, object]] = MappingProxyType(
     {
         "worker_class": "broker.runtime.worker.Worker",
         "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108 - the heartbeat must not wait for a disk
-        "preload_app": False,  # a worker opens its own database and its own audit file
+        "preload_app": False,  # each worker opens its own database connection and audit file
         "timeout": 30,
         "graceful_timeout": 10,
         "keepalive": 75,
         "limit_request_line": 8190,
         "limit_request_fields": 100,
         "limit_request_field_size": 16380,
-        # X-Forwarded-* is read by us, and only from the proxies in the settings (THREATS B34).
+        # The WSGI adapter reads X-Forwarded-*, and only from the proxies in the settings (THREATS B34).
         "forwarded_allow_ips": "",
-        # CGI cannot tell X_A from X-A: what has an underscore goes.
+        # WSGI cannot tell X_A from X-A: headers with an underscore are dropped.
         "header_map": "drop",
         "control_socket_disable": True,
-        "accesslog": None,  # a query string may hold a signature or a password
+        "accesslog": None,  # a query string may contain a signature or a password
         "loglevel": "warning",
     }
 )
@@ -49,9 +49,9 @@ GUNICORN: Final[Mapping[str, object]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class LaunchOptions:
-    """What to start: settings, where they came from, and parts that already run and end with the service.
+    """What to start: the settings, their source, and processes that already run and stop with the service.
 
-    ``must_be_ready`` gives up where not everything is ready in time; otherwise that is only reported.
+    With ``must_be_ready``, a service that is not ready in time is stopped; otherwise this is only reported.
     """
 
     settings: Settings
@@ -70,7 +70,7 @@ def gunicorn_arguments(application: str, *, fd: int, workers: int, connections: 
     return command
 
 
-# Settings whose flags go by other names.
+# Options whose flags have other names.
 _FLAGS: Final = {
     "control_socket_disable": "--no-control-socket",
     "preload_app": "--preload",
@@ -89,36 +89,36 @@ def _flag(name: str, value: object) -> list[str]:
 
 
 def listen(bind: str) -> socket.socket:
-    """Return a listening socket on HOST:PORT; raise NotStarted."""
+    """Return a listening socket on HOST:PORT; raise StartupError."""
     host, _, port = bind.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
     except OSError as error:
-        why = os.strerror(error.errno or 0)
-        raise StartupError(f"Cannot listen on {bind}: {why}. Choose another address: server.bind.") from error
+        reason = os.strerror(error.errno or 0)
+        raise StartupError(f"Cannot listen on {bind}: {reason}. Choose another address: server.bind.") from error
 
 
 def endpoint_of(listening: socket.socket) -> str:
-    """Return the http:// address at which this machine reaches a listening socket."""
+    """Return the http:// URL at which this machine reaches a listening socket."""
     host, port = listening.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared, not bound
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def launch(what: LaunchOptions, announce: Callable[[str], None], stopping: threading.Event) -> None:
-    """Serve until ``stopping`` is set; ``announce`` gets the endpoint when ready. Raise NotStarted."""
-    settings = what.settings
-    running = list(what.parts)
+def launch(options: LaunchOptions, announce: Callable[[str], None], stopping: threading.Event) -> None:
+    """Serve until ``stopping`` is set; ``announce`` gets the endpoint when ready. Raise StartupError."""
+    settings = options.settings
+    running = list(options.parts)
     redis = EmbeddedRedis(embedded_socket(settings.data_dir), settings.data_dir / "redis")
     try:
         with listen(settings.bind) as listening:
             if settings.redis_embedded:
                 redis.start()
             here = endpoint_of(listening)
-            running.append(_gunicorn(what, listening, here))
-        _await_ready(what, here, running, stopping)
+            running.append(_gunicorn(options, listening, here))
+        _await_ready(options, here, running, stopping)
         if not stopping.is_set():
             announce(here if settings.bind.endswith(":0") else _public(settings, here))
         _watch(running, redis if settings.redis_embedded else None, stopping)
@@ -132,11 +132,11 @@ def _public(settings: Settings, here: str) -> str:
     return here if settings.public_url == f"http://{settings.bind}" else settings.public_url
 
 
-def _gunicorn(what: LaunchOptions, listening: socket.socket, here: str) -> ChildProcess:
-    settings = what.settings
-    environ = dict(what.environ)
-    if what.config is not None:
-        environ[CONFIG_VARIABLE] = str(what.config.absolute())
+def _gunicorn(options: LaunchOptions, listening: socket.socket, here: str) -> ChildProcess:
+    settings = options.settings
+    environ = dict(options.environ)
+    if options.config is not None:
+        environ[CONFIG_VARIABLE] = str(options.config.absolute())
     environ["FEDGATE_PUBLIC_URL"] = _public(settings, here)
     fd = listening.fileno()
     command = gunicorn_arguments(
@@ -147,7 +147,7 @@ def _gunicorn(what: LaunchOptions, listening: socket.socket, here: str) -> Child
 
 
 def stop_event_on_signals() -> threading.Event:
-    """Return an event that SIGTERM and SIGINT set from now on, instead of ending this process."""
+    """Return an event that SIGTERM and SIGINT set from now on, instead of terminating this process."""
     stopping = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -158,8 +158,8 @@ def stop_event_on_signals() -> threading.Event:
     return stopping
 
 
-def _await_ready(what: LaunchOptions, here: str, running: Sequence[ChildProcess], stopping: threading.Event) -> None:
-    within = _MUST_BE_READY_WITHIN if what.must_be_ready else _READY_WITHIN
+def _await_ready(options: LaunchOptions, here: str, running: Sequence[ChildProcess], stopping: threading.Event) -> None:
+    within = _MUST_BE_READY_WITHIN if options.must_be_ready else _READY_WITHIN
     deadline, pause = time.monotonic() + within, 0.05
     while not stopping.is_set():
         reasons = _not_ready(here)
@@ -167,19 +167,19 @@ def _await_ready(what: LaunchOptions, here: str, running: Sequence[ChildProcess]
             return
         _require_alive(running)
         if time.monotonic() > deadline:
-            if what.must_be_ready:
+            if options.must_be_ready:
                 raise StartupError(f"Not ready after {within:.0f} s: {reasons}")
             sys.stderr.write(f"fedgate serves, but is not ready: {reasons}\n")
             return
         stopping.wait(pause)
-        pause = min(2 * pause, 1.0)  # each look leaves a line in the log for what is away
+        pause = min(2 * pause, 1.0)  # each check logs a line for every part that is not ready
 
 
 def _not_ready(here: str) -> str:
-    """Return what /readyz complains about, or nothing when all is well."""
+    """Return the failed checks of /readyz, or an empty text."""
     try:
-        with urllib.request.urlopen(f"{here}/readyz", timeout=5) as answer:  # noqa: S310 - our own address
-            return "" if answer.status == 200 else f"status {answer.status}"  # noqa: PLR2004 - HTTP's own number
+        with urllib.request.urlopen(f"{here}/readyz", timeout=5) as response:  # noqa: S310 - the URL of this service
+            return "" if response.status == 200 else f"status {response.status}"  # noqa: PLR2004 - HTTP's own number
     except urllib.error.HTTPError as error:
         with error:
             return _reasons(error.read()) or f"status {error.code}"
@@ -205,5 +205,5 @@ def _watch(running: Sequence[ChildProcess], redis: EmbeddedRedis | None, stoppin
     while not stopping.wait(_LOOK_EVERY):
         _require_alive(running)
         if redis is not None:
-            # Without it credentials are minted and verified as before, so its death is no reason to end the service.
+            # Credentials are issued and verified without Redis, so the service goes on when it dies.
             redis.take_over()

@@ -1,4 +1,4 @@
-"""Child processes that never outlive their parent, and are stopped in order."""
+"""Child processes that do not outlive their parent and are stopped in order."""
 
 import ctypes
 import os
@@ -14,19 +14,19 @@ _libc = ctypes.CDLL(None)
 
 
 class StartupError(Exception):
-    """The service cannot be started, or one of its parts ended; the message says what to do."""
+    """The service cannot start, or one of its processes ended; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChildProcess:
-    """One process of the service; ``patience`` is how many seconds it gets to end by itself."""
+    """One process of the service; ``stop_timeout`` is how many seconds it gets to end after SIGTERM."""
 
     name: str
     process: "subprocess.Popen[str]"
     stop_timeout: float = 10.0
 
     def exit_message(self) -> str:
-        """Return how it ended, or nothing while it runs."""
+        """Return how the process ended, or an empty text while it runs."""
         code = self.process.poll()
         if code is None:
             return ""
@@ -34,7 +34,7 @@ class ChildProcess:
         return f"{self.name} ended {how}"
 
     def stop(self) -> None:
-        """End it: SIGTERM first, SIGKILL when the patience is over."""
+        """Stop the process: SIGTERM first, SIGKILL after the timeout."""
         self.process.terminate()
         try:
             self.process.wait(self.stop_timeout)
@@ -50,11 +50,11 @@ def spawn(
     pass_fds: Sequence[int] = (),
     stdout: int | IO[str] | None = None,
 ) -> "subprocess.Popen[str]":
-    """Start a program that the kernel ends when this process does; it prints to our standard error. Raise OSError.
+    """Start a program that the kernel stops when this process ends; its output goes to standard error. Raise OSError.
 
-    It has a process group of its own: Ctrl-C reaches this process alone, which then stops its children in order.
+    It has its own process group: Ctrl-C reaches only this process, which then stops its children in order.
     """
-    return subprocess.Popen(  # noqa: S603 - the commands are ours, and no shell reads them
+    return subprocess.Popen(  # noqa: S603 - fixed commands, run without a shell
         command,
         env=environ,
         pass_fds=tuple(pass_fds),
@@ -70,7 +70,7 @@ def _kill_when_parent_exits(parent: int) -> Callable[[], None]:
     def before_exec() -> None:
         if sys.platform == "linux":
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it ended before the kernel was told
+        if os.getppid() != parent:  # the parent ended before prctl
             os._exit(1)
 
     return before_exec

