@@ -1,1 +1,1 @@
-"""Settings: what there is, where values come from, and what is refused."""
+"""The settings: their declarations and rules, and how they are read from a file and the environment."""

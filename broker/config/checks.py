@@ -90,8 +90,8 @@ def not_everybody(values: Mapping[str, Any]) -> str:
     proxies: tuple[str, ...] = values["trusted_proxies"]
     if values["development"] or networks(proxies):
         return ""
-    anybody = next((text for text in proxies if ip_network(text).prefixlen == 0), "")
-    return f"{anybody} lets anybody claim any address: name the networks of your proxies" if anybody else ""
+    everybody = next((text for text in proxies if ip_network(text).prefixlen == 0), "")
+    return f"{everybody} lets anybody claim any address: name the networks of your proxies" if everybody else ""
 
 
 def ca_file(file: str) -> str:
