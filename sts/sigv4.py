@@ -466,22 +466,6 @@ def _derive(secret: str, date: str, region: str, service: str) -> bytes:
     return key
 
 
-def sign(  # noqa: PLR0913 - each is a part of what is signed
-    host: str, body: bytes, *, key_id: str, secret: str, token: str, now: datetime, region: str, service: str
-) -> Headers:
-    """Return the headers, to be sent beside Content-Type, that sign a POST to the root with temporary credentials."""
-    at = iso8601_basic(now)
-    sent = (("host", host), ("x-amz-date", at), ("x-amz-security-token", token))
-    names = ";".join(name for name, _ in sent)
-    lines = "".join(f"{name}:{value}\n" for name, value in sent)
-    request = f"POST\n/\n\n{lines}\n{names}\n{sha256(body).hexdigest()}"
-    scope = f"{at[:8]}/{region}/{service}/{TERMINATOR}"
-    told = f"{ALGORITHM}\n{at}\n{scope}\n{sha256(request.encode()).hexdigest()}"
-    signature = hmac.digest(_derive(secret, at[:8], region, service), told.encode(), "sha256").hex()
-    stated = f"{ALGORITHM} Credential={key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
-    return (*sent, ("authorization", stated))
-
-
 # Words
 
 
