@@ -1,7 +1,7 @@
-"""Where our SAML service provider lives: one for each identity provider, under the public URL of the installation.
+"""The URLs of our SAML service providers: one for each identity provider, below the public URL of the installation.
 
-Pure. A provider has addresses and a name of its own, so that what one identity provider says for it is worth nothing
-for another: two accounts may know the same identity provider, or different ones by the same name.
+Pure. Each has an entity ID and addresses of its own, so that a response made for one is refused by all others: two
+accounts may have the same identity provider, or different ones by the same name.
 """
 
 import re
@@ -19,7 +19,7 @@ _AWS_SIGN_IN = re.compile(
 
 
 def is_aws_sign_in(address: str) -> bool:
-    """Return whether an address is one at which AWS takes SAML responses, as existing applications have it."""
+    """Return whether AWS takes SAML responses at an address: existing applications for AWS are sent there."""
     return _AWS_SIGN_IN.fullmatch(address) is not None
 
 
@@ -38,12 +38,12 @@ class ServiceProviderUrls:
 
     @property
     def base(self) -> str:
-        """Return what all of them begin with."""
+        """Return the URL with which all of them begin."""
         return f"{self.public_url}/saml/{self.account_id}/{self.name}"
 
     @property
     def entity_id(self) -> str:
-        """Return the service provider's name, which is where its metadata is."""
+        """Return the service provider's entity ID, which is the URL of its metadata."""
         return f"{self.base}/metadata"
 
     @property

@@ -1,7 +1,8 @@
-"""Encrypted assertions: opened with a provider's keys, and only by algorithms that notice what was tampered with.
+"""Encrypted assertions: decrypted with a provider's keys, and only by algorithms that detect tampering.
 
 Pure. Source: XML Encryption 1.1, sections 5.2.4 (AES-GCM) and 5.5.2 (RSA-OAEP); SAML 2.0 Core, section 2.3.4. CBC and
-PKCS #1 1.5 answer questions about the text to whoever may ask often enough, and are refused (THREATS D26).
+PKCS #1 1.5 are refused: with either, whoever may send many altered messages learns the text from the errors (THREATS
+D26).
 """
 
 from base64 import b64decode
@@ -20,7 +21,7 @@ from iam.saml.xml import Element, InvalidXml, children, only_child, text_of
 XENC = "{http://www.w3.org/2001/04/xmlenc#}"
 _XENC11 = "{http://www.w3.org/2009/xmlenc11#}"
 _NONCE, _TAG = 12, 16
-_MOST_KEYS = 5  # copies of the content key, one for each key of ours
+_MAX_WRAPPED_KEYS = 5  # copies of the content key, one for each key of ours; every pair costs an RSA operation
 
 # Content ciphers, and the bytes of their keys.
 _CIPHERS = MappingProxyType({f"http://www.w3.org/2009/xmlenc11#aes{bits}-gcm": bits // 8 for bits in (128, 192, 256)})
@@ -37,39 +38,42 @@ _DIGESTS = MappingProxyType(
 )
 _MASKS = MappingProxyType(
     {
-        f"http://www.w3.org/2009/xmlenc11#mgf1{one.name}": one
-        for one in (SHA1(), SHA256(), SHA384(), SHA512())  # noqa: S303 - as above
+        f"http://www.w3.org/2009/xmlenc11#mgf1{digest.name}": digest
+        for digest in (SHA1(), SHA256(), SHA384(), SHA512())  # noqa: S303 - as above
     }
 )
 
 
 def decrypt(encrypted: Element, keys: Sequence[RSAPrivateKey]) -> bytes:
-    """Return the text inside an EncryptedAssertion; raise NotStrict, in the same words whatever did not open."""
+    """Return the text of an EncryptedAssertion; raise InvalidXml.
+
+    There is one message for every failure of decryption: which step failed is what a padding oracle tells.
+    """
     data = only_child(encrypted, f"{XENC}EncryptedData")
     if data is None:
         raise InvalidXml("EncryptedAssertion holds no EncryptedData")
     cipher = _algorithm(data)
     if cipher not in _CIPHERS:
         raise InvalidXml(f"the cipher {cipher[:100]} is not accepted: AES-GCM is")
-    wrapped = list(encrypted.iter(f"{XENC}EncryptedKey"))
-    if not 1 <= len(wrapped) <= _MOST_KEYS:
+    wrapped_keys = list(encrypted.iter(f"{XENC}EncryptedKey"))
+    if not 1 <= len(wrapped_keys) <= _MAX_WRAPPED_KEYS:
         raise InvalidXml("there is no encrypted key, or there are too many")
-    box = _cipher_value(data)
-    for one in wrapped:
-        scheme, value = _oaep_padding(one), _cipher_value(one)
+    ciphertext = _cipher_value(data)
+    for wrapped_key in wrapped_keys:
+        scheme, value = _oaep_padding(wrapped_key), _cipher_value(wrapped_key)
         for key in keys:
-            text = _try_decrypt(key, scheme, value, _CIPHERS[cipher], box)
+            text = _try_decrypt(key, scheme, value, _CIPHERS[cipher], ciphertext)
             if text is not None:
                 return text
     raise InvalidXml("no key of this provider opens the assertion")
 
 
-def _try_decrypt(key: RSAPrivateKey, scheme: padding.OAEP, value: bytes, size: int, box: bytes) -> bytes | None:
+def _try_decrypt(key: RSAPrivateKey, scheme: padding.OAEP, value: bytes, size: int, ciphertext: bytes) -> bytes | None:
     try:
         content_key = key.decrypt(value, scheme)
         if len(content_key) != size:
             return None
-        return AESGCM(content_key).decrypt(box[:_NONCE], box[_NONCE:], None)
+        return AESGCM(content_key).decrypt(ciphertext[:_NONCE], ciphertext[_NONCE:], None)
     except (ValueError, InvalidTag):
         return None
 
@@ -80,7 +84,7 @@ def _algorithm(element: Element) -> str:
 
 
 def _oaep_padding(wrapped: Element) -> padding.OAEP:
-    """Return how a content key is wrapped; raise NotStrict where that is not RSA-OAEP."""
+    """Return how a content key is wrapped; raise InvalidXml where that is not RSA-OAEP."""
     name = _algorithm(wrapped)
     if name not in (_OAEP_MGF1P, _OAEP):
         raise InvalidXml(f"the key transport {name[:100]} is not accepted: RSA-OAEP is")
@@ -93,7 +97,7 @@ def _oaep_padding(wrapped: Element) -> padding.OAEP:
     if f"{_XENC11}MGF" in parameters and name == _OAEP:
         mask = _hash_algorithm(_MASKS, parameters.pop(f"{_XENC11}MGF"))
     parameters.pop(f"{XENC}KeySize", None)
-    if parameters:
+    if parameters:  # a label, for one: with a parameter ignored, another text could be meant
         raise InvalidXml("the key transport has unknown parameters")
     return padding.OAEP(mgf=padding.MGF1(mask), algorithm=digest, label=None)
 

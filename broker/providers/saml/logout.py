@@ -1,12 +1,12 @@
-"""Messages of single logout from an identity provider: only signed ones are believed, in one strict form.
+"""Messages of single logout from an identity provider: only signed ones are accepted, in one strict form.
 
 Pure: time and keys are arguments. Source: SAML 2.0 Core, section 3.7; Bindings, sections 3.4 and 3.5; Profiles,
-section 4.4. Nothing is inflated beyond what a message may have (THREATS D24), and what is read is what was signed.
+section 4.4. Nothing is inflated beyond the size of a message (THREATS D24), and only signed bytes are read.
 """
 
 import zlib
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NoReturn
@@ -20,12 +20,12 @@ from iam.saml.xml import Element, InvalidXml, children, only_child, parse_xml, t
 _SAML = "{urn:oasis:names:tc:SAML:2.0:assertion}"
 _SAMLP = "{urn:oasis:names:tc:SAML:2.0:protocol}"
 _SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
-REQUEST, ANSWER = "SAMLRequest", "SAMLResponse"
-_ROOTS = {REQUEST: f"{_SAMLP}LogoutRequest", ANSWER: f"{_SAMLP}LogoutResponse"}
-_NAMES = (REQUEST, ANSWER, "RelayState", "SigAlg", "Signature", "SAMLEncoding")
-_LONGEST = 100_000  # characters, packed or not
-_MAX_AGE = timedelta(minutes=5)
-_MOST_INDEXES = 100
+_REQUEST, _RESPONSE = "SAMLRequest", "SAMLResponse"
+_ROOTS = {_REQUEST: f"{_SAMLP}LogoutRequest", _RESPONSE: f"{_SAMLP}LogoutResponse"}
+_NAMES = (_REQUEST, _RESPONSE, "RelayState", "SigAlg", "Signature", "SAMLEncoding")
+_MAX_LENGTH = 100_000  # characters, deflated or not
+_MAX_AGE = timedelta(minutes=5)  # and so how long the id of a message must be remembered
+_MAX_INDEXES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class ExpectedLogout:
 
 @dataclass(frozen=True, slots=True)
 class LogoutRequest:
-    """Somebody shall be signed out; without indexes, from every session. ``usable_until`` is when it is too old."""
+    """A request to sign somebody out; without indexes, of every session. ``usable_until`` is when it is too old."""
 
     id: str
     subject: str
@@ -51,7 +51,7 @@ class LogoutRequest:
 
 @dataclass(frozen=True, slots=True)
 class LogoutResponse:
-    """What became of a request of ours."""
+    """Whether the identity provider did what a request of ours asked for."""
 
     in_response_to: str
     success: bool
@@ -78,9 +78,13 @@ def parse_redirect(query: str, expected: ExpectedLogout) -> tuple[LogoutRequest 
     return _message(root, kind, expected), relay_state
 
 
-def parse_post(kind: str, text: str, expected: ExpectedLogout) -> LogoutRequest | LogoutResponse:
-    """Return the message that was posted as SAMLRequest or SAMLResponse; raise as `from_query`."""
-    root = _read(_base64(text))
+def parse_post(form: Mapping[str, Sequence[str]], expected: ExpectedLogout) -> LogoutRequest | LogoutResponse:
+    """Return the message of a form that was posted, with all values of each field.
+
+    Raise InvalidIdentityToken, ExpiredTokenException. Here the signature is inside the XML (Bindings, section 3.5.4).
+    """
+    kind = _message_parameter([name for name in _ROOTS if len(form.get(name, ())) == 1])
+    root = _read(_base64(form[kind][0]))
     if next(children(root, f"{DS}Signature"), None) is None:
         _refuse(_UNSIGNED)
     try:
@@ -102,18 +106,18 @@ def _refuse(message: str, detail: object = "") -> NoReturn:
 
 def _parameters(query: str) -> dict[str, str]:
     """Return the parameters as they were sent, still encoded; one that comes twice is refused."""
-    found: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     for part in query.split("&"):
         name, _, value = part.partition("=")
-        if name in found:
+        if name in parameters:
             _refuse("A parameter of the logout message comes twice")
         if name and name not in _NAMES:  # what the signature does not cover is not read
             _refuse("The logout message has a parameter that is not known")
-        found[name] = value
-    return found
+        parameters[name] = value
+    return parameters
 
 
-def _message_parameter(names: dict[str, str]) -> str:
+def _message_parameter(names: Collection[str]) -> str:
     kinds = [kind for kind in _ROOTS if kind in names]
     if len(kinds) != 1 or "SAMLEncoding" in names:
         _refuse("The request must have either SAMLRequest or SAMLResponse")
@@ -121,7 +125,7 @@ def _message_parameter(names: dict[str, str]) -> str:
 
 
 def _base64(text: str) -> bytes:
-    if len(text) > _LONGEST:
+    if len(text) > _MAX_LENGTH:
         _refuse("The logout message is too long")
     try:
         return b64decode("".join(text.split()), validate=True)
@@ -130,14 +134,14 @@ def _base64(text: str) -> bytes:
 
 
 def _inflate(data: bytes) -> bytes:
-    unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)  # raw DEFLATE, without zlib's header: RFC 1951
     try:
-        found = unpacking.decompress(data, _LONGEST)
+        text = inflater.decompress(data, _MAX_LENGTH)
     except zlib.error as error:
         _refuse("The logout message cannot be inflated", error)
-    if not unpacking.eof or unpacking.unused_data:
+    if not inflater.eof or inflater.unused_data:
         _refuse("The logout message is too long, or not whole")
-    return found
+    return text
 
 
 def _read(data: bytes) -> Element:
@@ -173,7 +177,7 @@ def _parse_message(root: Element, kind: str, expected: ExpectedLogout) -> Logout
     usable_until = issued + _MAX_AGE + expected.skew
     if expected.now >= usable_until:
         raise ExpiredTokenException("The logout message is too old")
-    return _parse_request(root, usable_until, expected) if kind == REQUEST else _parse_response(root)
+    return _parse_request(root, usable_until, expected) if kind == _REQUEST else _parse_response(root)
 
 
 def _parse_request(root: Element, usable_until: datetime, expected: ExpectedLogout) -> LogoutRequest:
@@ -183,8 +187,8 @@ def _parse_request(root: Element, usable_until: datetime, expected: ExpectedLogo
     name = only_child(root, f"{_SAML}NameID")
     if name is None:
         _refuse("The logout message names nobody: its NameID must not be encrypted")
-    indexes = tuple(text_of(one) for one in children(root, f"{_SAMLP}SessionIndex"))
-    if len(indexes) > _MOST_INDEXES:
+    indexes = tuple(text_of(index) for index in children(root, f"{_SAMLP}SessionIndex"))
+    if len(indexes) > _MAX_INDEXES:
         _refuse("The logout message names too many sessions")
     return LogoutRequest(root.get("ID", ""), text_of(name), indexes, usable_until)
 

@@ -1,8 +1,8 @@
-"""What our SAML service provider says to identity providers: requests, answers and its own metadata, all signed.
+"""Messages of our SAML service provider to identity providers: requests, responses and its own metadata, all signed.
 
 Pure: time, ids and keys are arguments. Source: SAML 2.0 Core, sections 3.4 and 3.7; Bindings, sections 3.4 and 3.5;
-Metadata, section 2.4. python3-saml signs and writes the metadata; the messages are built as trees, since its templates
-do not escape what they are filled with.
+Metadata, section 2.4. python3-saml signs and writes the metadata. The messages are built as trees: its templates do not
+escape what they are filled with, so that a NameID could add elements to a signed message.
 """
 
 from base64 import b64encode
@@ -25,8 +25,9 @@ _SPACES = {"samlp": _SAMLP, "saml": _SAML}
 _RSA_SHA256 = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"
 _SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
 _ANY_NAME = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified"
-_CACHED_FOR = 86_400  # seconds: a new key of ours must be known everywhere before it signs
-_VALID_FOR = timedelta(days=3650)  # most administrators upload a file and never look at it again
+_CACHE_DURATION = 86_400  # seconds: a new key of ours must be known everywhere before it signs
+_VALID_FOR = timedelta(days=3650)  # most administrators upload a file once
+_LOGOUT_VALID_FOR = timedelta(minutes=5)  # time for a browser to carry the request
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message that a browser shall carry to ``address``; ``parameter`` is SAMLRequest or SAMLResponse."""
+    """A message for a browser to carry to ``address``; ``parameter`` is SAMLRequest or SAMLResponse."""
 
     address: str
     parameter: str
@@ -48,7 +49,7 @@ class Message:
 
 
 def authn_request(sp: ServiceProviderUrls, address: str, message_id: str, now: datetime, relay_state: str) -> Message:
-    """Return the request to sign somebody in, to be answered at our address by POST."""
+    """Return the request to sign somebody in, to be answered by POST at our ACS."""
     root = _root("AuthnRequest", sp, address, message_id, now)
     root.set("ProtocolBinding", POST)
     root.set("AssertionConsumerServiceURL", sp.acs)
@@ -57,12 +58,12 @@ def authn_request(sp: ServiceProviderUrls, address: str, message_id: str, now: d
 
 
 def logout_request(
-    sp: ServiceProviderUrls, address: str, message_id: str, now: datetime, who: tuple[str, str, str | None]
+    sp: ServiceProviderUrls, address: str, message_id: str, now: datetime, person: tuple[str, str, str | None]
 ) -> Message:
-    """Return the request to sign somebody out: NameID, its format, and the index of the session, if there is one."""
-    name, name_format, index = who
+    """Return the request to sign a person out, given as NameID, its format, and the session's index if there is one."""
+    name, name_format, index = person
     root = _root("LogoutRequest", sp, address, message_id, now)
-    root.set("NotOnOrAfter", iso8601(now + timedelta(minutes=5)))
+    root.set("NotOnOrAfter", iso8601(now + _LOGOUT_VALID_FOR))
     etree.SubElement(root, f"{{{_SAML}}}NameID", Format=name_format).text = name
     if index is not None:
         etree.SubElement(root, f"{{{_SAMLP}}}SessionIndex").text = index
@@ -78,7 +79,7 @@ def logout_response(
     in_response_to: str,
     relay_state: str | None,
 ) -> Message:
-    """Return the answer that somebody was signed out."""
+    """Return the response that somebody was signed out."""
     root = _root("LogoutResponse", sp, address, message_id, now)
     root.set("InResponseTo", in_response_to)
     status = etree.SubElement(root, f"{{{_SAMLP}}}Status")
@@ -97,7 +98,7 @@ def _root(name: str, sp: ServiceProviderUrls, address: str, message_id: str, now
 
 
 def redirect_url(message: Message, key: SigningKey) -> str:
-    """Return the address, with the signed message, to which a browser is sent (Bindings, section 3.4.4.1)."""
+    """Return the URL with the signed message to which a browser is redirected (Bindings, section 3.4.4.1)."""
     parts = {message.parameter: Utils.deflate_and_base64_encode(message.xml.decode())}
     if message.relay_state is not None:
         parts["RelayState"] = message.relay_state
@@ -108,15 +109,15 @@ def redirect_url(message: Message, key: SigningKey) -> str:
 
 
 def post_fields(message: Message, key: SigningKey) -> dict[str, str]:
-    """Return the fields, with the signed message, that a browser posts (Bindings, section 3.5.4)."""
+    """Return the fields of the form with the signed message that a browser posts (Bindings, section 3.5.4)."""
     signed = Utils.add_sign(message.xml, key.private, key.certificate)
     fields = {message.parameter: b64encode(signed if isinstance(signed, bytes) else signed.encode()).decode()}
     return fields | ({} if message.relay_state is None else {"RelayState": message.relay_state})
 
 
 def choose_binding(addresses: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return binding and address at which an identity provider is told something: by redirect, where it takes that."""
-    return next(((one, addresses[one]) for one in (REDIRECT, POST) if one in addresses), None)
+    """Return binding and address for a message to an identity provider: by redirect, where it takes that."""
+    return next(((binding, addresses[binding]) for binding in (REDIRECT, POST) if binding in addresses), None)
 
 
 # --- metadata ---------------------------------------------------------------------------------------------------------
@@ -124,16 +125,17 @@ def choose_binding(addresses: Mapping[str, str]) -> tuple[str, str] | None:
 
 def metadata(sp: ServiceProviderUrls, key: SigningKey, certificates: Sequence[str], now: datetime) -> bytes:
     """Return the signed metadata of the service provider; ``certificates`` are all that may sign, now or soon."""
-    told = {
+    settings = {
         "entityId": sp.entity_id,
         "NameIDFormat": _ANY_NAME,
         "assertionConsumerService": {"url": sp.acs, "binding": POST},
         "singleLogoutService": {"url": sp.logout, "binding": REDIRECT},
     }
     text = Metadata.builder(
-        told, authnsign=True, wsign=True, valid_until=to_seconds(now + _VALID_FOR), cache_duration=_CACHED_FOR
+        settings, authnsign=True, wsign=True, valid_until=to_seconds(now + _VALID_FOR), cache_duration=_CACHE_DURATION
     )
-    # The builder puts each key before those that are there: what encrypts and signs now comes first.
+    # The builder puts each key before those that are there; many identity providers use the first alone, so the key
+    # that signs now comes first.
     for certificate in reversed(certificates):
         text = Metadata.add_x509_key_descriptors(text, certificate, add_encryption=certificate == key.certificate)
     root = etree.fromstring(text)

@@ -1,7 +1,7 @@
 """Keeps the metadata of SAML identity providers fresh where it has an address, and warns before certificates end.
 
-One worker does it at a time: whoever moves ``refresh_at`` first fetches. What cannot be used leaves what is there,
-which counts until its own validUntil. Source: SAML 2.0 Metadata, section 2.3 (validUntil, cacheDuration).
+One worker fetches for all: the one that moves ``refresh_at`` on. If that fails, the stored metadata stays until its
+own validUntil. Source: SAML 2.0 Metadata, section 2.3 (validUntil, cacheDuration).
 """
 
 import logging
@@ -28,15 +28,17 @@ from sts.store.single_use import SingleUse
 log = logging.getLogger(__name__)
 
 _COLUMNS = saml_provider.c
-_SOONEST, _LATEST, _USUAL = timedelta(minutes=5), timedelta(days=1), timedelta(hours=6)
+# A provider's own cacheDuration is taken between these: not so short that it costs, nor so long that a key which was
+# withdrawn goes on signing.
+_MIN_INTERVAL, _MAX_INTERVAL, _DEFAULT_INTERVAL = timedelta(minutes=5), timedelta(days=1), timedelta(hours=6)
 _RETRY = timedelta(minutes=5)
 _WARN_BEFORE = timedelta(days=30)
-_LONGEST_ERROR = 1000
+_MAX_ERROR = 1000  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class UpcomingExpiry:
-    """A certificate, or the metadata itself, that ends soon or has ended."""
+    """A certificate, or the metadata itself, that expires soon or has expired."""
 
     provider: str
     what: str
@@ -51,7 +53,7 @@ class UpcomingExpiry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetadataRefresh:
-    """Fetches what is due."""
+    """Fetches the metadata of providers that are due."""
 
     store: Store
     fetcher: Fetcher
@@ -61,50 +63,50 @@ class MetadataRefresh:
     random: Random
 
     def run(self) -> int:
-        """Refresh every provider whose time has come, and warn of what ends; return how many were asked. Never raises.
+        """Refresh every provider that is due, and warn of what expires; return how many were fetched. Never raises.
 
-        An outage of the store ends a run; the next one takes up what was left.
+        An outage of the store ends a run; the next one continues.
         """
-        asked = 0
+        fetched = 0
         try:
             for row in self._due():
                 if self._claim(row):
-                    asked += 1
+                    fetched += 1
                     self._refresh_safely(row)
             self._warn()
         except ServiceError as error:
             log.warning("metadata was not refreshed: %s", error.log)
-        return asked
+        return fetched
 
     def _refresh_safely(self, row: Row[Any]) -> None:
         try:
             self.refresh(row)
         except ServiceError:
             raise
-        except Exception:  # one provider's metadata is not in the way of the others'
+        except Exception:  # one provider's metadata must not stop the others'
             log.exception("metadata of %s in account %s was not refreshed", row.name, row.account_id)
 
     def refresh(self, row: Row[Any]) -> str:
-        """Fetch one provider's metadata and keep it; return what was wrong, or nothing."""
+        """Fetch one provider's metadata and store it; return what was wrong, or nothing."""
         arn = iam_arn(row.account_id, "saml-provider/", row.name, "")
         try:
-            text, found = self._fetch(row)
+            text, metadata = self._fetch(row)
         except (FetchError, InvalidMetadata, UnicodeDecodeError) as error:
-            wrong = str(error)[:_LONGEST_ERROR]
-            log.warning("metadata of %s was not refreshed: %a", arn, wrong)
+            message = str(error)[:_MAX_ERROR]
+            log.warning("metadata of %s was not refreshed: %a", arn, message)
             with self.store.write(bump_revision=False) as tx:
-                tx.execute(update(saml_provider).where(_COLUMNS.id == row.id).values(refresh_error=wrong))
-            return wrong
-        self._keep(row, arn, text, found)
+                tx.execute(update(saml_provider).where(_COLUMNS.id == row.id).values(refresh_error=message))
+            return message
+        self._save(row, arn, text, metadata)
         return ""
 
     def _fetch(self, row: Row[Any]) -> tuple[str, IdpMetadata]:
-        """Return new metadata of the same identity provider."""
+        """Return new metadata of the same identity provider; raise InvalidMetadata for that of another one."""
         text = self.fetcher.get(row.metadata_url).decode()
-        found = read_metadata(text.encode(), now=self.now())
-        if found.entity_id != parse_metadata(row.metadata.encode()).entity_id:
-            raise InvalidMetadata(f"it is of another identity provider: {found.entity_id[:200]}")
-        return text, found
+        metadata = read_metadata(text.encode(), now=self.now())
+        if metadata.entity_id != parse_metadata(row.metadata.encode()).entity_id:
+            raise InvalidMetadata(f"it is of another identity provider: {metadata.entity_id[:200]}")
+        return text, metadata
 
     def _due(self) -> list[Row[Any]]:
         now = to_milliseconds(self.now())
@@ -113,36 +115,37 @@ class MetadataRefresh:
             return list(tx.execute(select(saml_provider).where(*due)).all())
 
     def _claim(self, row: Row[Any]) -> bool:
-        mine = (_COLUMNS.id == row.id, _COLUMNS.refresh_at == row.refresh_at)
+        """Take a provider for this worker, in one conditional update; return whether no other worker was first."""
+        unchanged = (_COLUMNS.id == row.id, _COLUMNS.refresh_at == row.refresh_at)
         later = to_milliseconds(self.now() + _RETRY)
         with self.store.write(bump_revision=False) as tx:
-            return bool(tx.execute(update(saml_provider).where(*mine).values(refresh_at=later)).rowcount)
+            return bool(tx.execute(update(saml_provider).where(*unchanged).values(refresh_at=later)).rowcount)
 
-    def _keep(self, row: Row[Any], arn: str, text: str, found: IdpMetadata) -> None:
+    def _save(self, row: Row[Any], arn: str, text: str, metadata: IdpMetadata) -> None:
         now = self.now()
         changed = text != row.metadata
         values: dict[str, object] = {
-            "refresh_at": to_milliseconds(now + refresh_interval(found, now)),
+            "refresh_at": to_milliseconds(now + refresh_interval(metadata, now)),
             "refresh_error": None,
         }
         record = None
         if changed:
-            until = found.valid_until
+            until = metadata.valid_until
             values |= {"metadata": text, "valid_until": to_milliseconds(until) if until else None}
             values["updated"] = to_milliseconds(now)
-            record = self._record(row, arn, found)
+            record = self._record(row, arn, metadata)
             self.audit.check()
-        # Only over what was there when the fetch began: an administrator may have been quicker.
+        # Only over what was stored when the fetch began: an administrator may have changed it since.
         same = (_COLUMNS.id == row.id, _COLUMNS.metadata_url == row.metadata_url, _COLUMNS.metadata == row.metadata)
         with self.store.write(bump_revision=changed) as tx:
-            kept = tx.execute(update(saml_provider).where(*same).values(values)).rowcount
-            if kept and record is not None:
+            saved = tx.execute(update(saml_provider).where(*same).values(values)).rowcount
+            if saved and record is not None:
                 store_record(tx, record)
-        if kept and record is not None:
+        if saved and record is not None:
             self.audit.append(record)
 
-    def _record(self, row: Row[Any], arn: str, found: IdpMetadata) -> Record:
-        certificates = [one.fingerprint for one in found.certificates]
+    def _record(self, row: Row[Any], arn: str, metadata: IdpMetadata) -> Record:
+        certificates = [certificate.fingerprint for certificate in metadata.certificates]
         parameters = {"sAMLProviderArn": arn, "from": row.metadata_url, "certificates": certificates}
         return operator.operator_record(
             "RefreshSAMLMetadata",
@@ -154,35 +157,37 @@ class MetadataRefresh:
         )
 
     def _warn(self) -> None:
-        """Log what ends within thirty days, once a day and once for all workers."""
+        """Log what expires within thirty days, once a day and once for all workers."""
         now = self.now()
         with self.store.read() as tx:
-            endings = list(upcoming_expiries(tx, now))
+            expiries = list(upcoming_expiries(tx, now))
         tomorrow = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-        for one in endings:
-            told = f"{one.provider}|{one.what}|{iso_date(now)}"
-            if self.single_use.consume("saml-warning", told, tomorrow, now):
-                log.warning("%s", one.sentence(now))
+        for expiry in expiries:
+            warning = f"{expiry.provider}|{expiry.what}|{iso_date(now)}"
+            if self.single_use.consume("saml-warning", warning, tomorrow, now):
+                log.warning("%s", expiry.sentence(now))
 
 
 def upcoming_expiries(tx: Connection, now: datetime) -> Iterator[UpcomingExpiry]:
-    """Yield what ends within thirty days: certificates that sign for identity providers, and metadata."""
+    """Yield what expires within thirty days: signing certificates of identity providers, and metadata."""
     for row in tx.execute(select(saml_provider).order_by(_COLUMNS.account_id, _COLUMNS.name_key)):
         arn = iam_arn(row.account_id, "saml-provider/", row.name, "")
         try:
-            found = parse_metadata(row.metadata.encode())
+            metadata = parse_metadata(row.metadata.encode())
         except InvalidMetadata:
             continue
-        for one in found.certificates:
-            if one.until - now <= _WARN_BEFORE:
-                yield UpcomingExpiry(arn, f"the certificate {one.fingerprint[:16]} ({one.subject})", one.until)
-        if found.valid_until is not None and found.valid_until - now <= _WARN_BEFORE and row.refresh_at is None:
-            yield UpcomingExpiry(arn, "its metadata", found.valid_until)
+        for certificate in metadata.certificates:
+            if certificate.until - now <= _WARN_BEFORE:
+                name = f"the certificate {certificate.fingerprint[:16]} ({certificate.subject})"
+                yield UpcomingExpiry(arn, name, certificate.until)
+        # What is fetched again will be replaced before it expires.
+        if metadata.valid_until is not None and metadata.valid_until - now <= _WARN_BEFORE and row.refresh_at is None:
+            yield UpcomingExpiry(arn, "its metadata", metadata.valid_until)
 
 
-def refresh_interval(found: IdpMetadata, now: datetime) -> timedelta:
-    """Return how long metadata may be kept: as it says, and at most half of the time until it is over."""
-    wanted = _USUAL if found.cache_duration is None else timedelta(seconds=found.cache_duration)
-    if found.valid_until is not None:
-        wanted = min(wanted, (found.valid_until - now) / 2)
-    return min(max(wanted, _SOONEST), _LATEST)
+def refresh_interval(metadata: IdpMetadata, now: datetime) -> timedelta:
+    """Return how long to keep metadata: as long as it says, and at most half of the time until it expires."""
+    interval = _DEFAULT_INTERVAL if metadata.cache_duration is None else timedelta(seconds=metadata.cache_duration)
+    if metadata.valid_until is not None:
+        interval = min(interval, (metadata.valid_until - now) / 2)
+    return min(max(interval, _MIN_INTERVAL), _MAX_INTERVAL)

@@ -1,4 +1,4 @@
-"""From a SAML response and a stored provider to an Identity: the gate, with what the provider's record asks of it.
+"""From a SAML response and a stored provider to an identity: the response checks, with what the provider's record asks.
 
 The clock is an argument.
 """
@@ -22,33 +22,34 @@ REDEEMED_WITHIN = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class SamlServiceProvider:
-    """Reads responses of all providers; ``skew`` is how far clocks may differ."""
+    """States what responses of all providers must fit; ``skew`` is how far clocks may differ.
+
+    ``decryption_keys`` gives the service provider's own keys, beside those of each provider.
+    """
 
     public_url: str
     skew: timedelta
-    decryption_keys: Callable[
-        [], Sequence[RSAPrivateKey]
-    ]  # of the service provider: they open what is encrypted for it
+    decryption_keys: Callable[[], Sequence[RSAPrivateKey]]
 
     def addresses(self, provider: SamlProviderRecord) -> ServiceProviderUrls:
-        """Return where the service provider for an identity provider lives."""
+        """Return the URLs of the service provider that stands for an identity provider."""
         return ServiceProviderUrls(self.public_url, provider.account_id, provider.name)
 
     def expected_at_sts(self, provider: SamlProviderRecord, now: datetime) -> ExpectedResponse:
-        """Return what a response must fit that is handed to the STS: made for AWS, or for our own address."""
-        here = self.addresses(provider)
+        """Return what a response must fit that is sent to the STS: made for AWS, or for our own address."""
+        urls = self.addresses(provider)
         return self._expected(
             provider,
             now,
-            lambda name: name in (here.entity_id, here.acs) or is_aws(name),
-            lambda address: address == here.acs or is_aws_sign_in(address),
+            lambda name: name in (urls.entity_id, urls.acs) or is_aws(name),
+            lambda address: address == urls.acs or is_aws_sign_in(address),
             REDEEMED_WITHIN,
         )
 
     def expected_at_acs(self, provider: SamlProviderRecord, now: datetime) -> ExpectedResponse:
         """Return what a response must fit that a browser posts: made for our own address alone."""
-        here = self.addresses(provider)
-        return self._expected(provider, now, here.entity_id.__eq__, here.acs.__eq__, None)
+        urls = self.addresses(provider)
+        return self._expected(provider, now, urls.entity_id.__eq__, urls.acs.__eq__, None)
 
     def expected_at_logout(self, provider: SamlProviderRecord, now: datetime) -> ExpectedLogout:
         """Return what a message of single logout must fit."""
@@ -82,7 +83,7 @@ class SamlServiceProvider:
 
 
 def require_valid_metadata(provider: SamlProviderRecord, now: datetime) -> None:
-    """Raise InvalidIdentityToken where the provider's metadata is over."""
+    """Raise InvalidIdentityToken where the provider's metadata has expired (Metadata, section 2.3.1: validUntil)."""
     until = provider.metadata.valid_until
     if until is not None and until <= now:
         raise InvalidIdentityToken(
@@ -95,23 +96,23 @@ def verify_response(
 ) -> tuple[SamlIdentity, Assertion]:
     """Return who a response is about; raise InvalidIdentityToken, ExpiredTokenException, IDPRejectedClaim."""
     require_valid_metadata(provider, expected.now)
-    found = check_response(text, expected)
-    made = SamlIdentity(
+    assertion = check_response(text, expected)
+    identity = SamlIdentity(
         provider=provider.arn,
-        subject=found.subject.value,
-        name=found.subject.value,
-        authenticated_at=found.authenticated_at,
-        attributes=found.attributes,
+        subject=assertion.subject.value,
+        name=assertion.subject.value,
+        authenticated_at=assertion.authenticated_at,
+        attributes=assertion.attributes,
         account_id=provider.account_id,
         provider_id=provider.id,
         provider_name=provider.name,
-        issuer=found.issuer,
-        recipient=found.recipient,
-        name_format=found.subject.format,
-        assertion=f"{found.issuer}|{found.id}",
-        usable_until=found.usable_until,
-        session_until=found.session_until,
-        session_index=found.session_index,
+        issuer=assertion.issuer,
+        recipient=assertion.recipient,
+        name_format=assertion.subject.format,
+        assertion=f"{assertion.issuer}|{assertion.id}",
+        usable_until=assertion.usable_until,
+        session_until=assertion.session_until,
+        session_index=assertion.session_index,
         map_by_trust=provider.map_by_trust,
     )
-    return made, found
+    return identity, assertion

@@ -1,8 +1,9 @@
-"""The gate: every check that a SAML response passes before anybody is believed, one step after the other.
+"""Every check that a SAML response passes before its assertion is accepted, one step after the other.
 
 Pure: clock, keys and addresses are arguments. A step raises the error that the caller gets; ``log`` says more, to the
-operator alone. Up to the signature nothing of the message is believed; behind it only the bytes that were signed are
-read, parsed anew and alone.
+operator alone. Nothing of the message counts before its signature is verified. After that only the bytes that were
+signed are read, parsed again by themselves: against signature wrapping, where a signed element stands beside a forged
+one (THREATS D).
 """
 
 import re
@@ -27,19 +28,19 @@ SAMLP = "{urn:oasis:names:tc:SAML:2.0:protocol}"
 SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
 BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
 _ASSERTIONS = (f"{SAML}Assertion", f"{SAML}EncryptedAssertion")
-_SHORTEST, _LONGEST = 4, 100_000  # characters: STS API reference, AssumeRoleWithSAML, SAMLAssertion
+_MIN_LENGTH, _MAX_LENGTH = 4, 100_000  # characters: STS API reference, AssumeRoleWithSAML, SAMLAssertion
 _ID = re.compile(r"[A-Za-z_][\w.-]{0,254}", re.ASCII)
-_OLDEST_SIGN_IN = timedelta(days=30)
-_LONGEST_VALID = timedelta(days=1)
-_LONGEST_NAME = 1024
+_MAX_AUTHENTICATION_AGE = timedelta(days=30)  # identity providers keep people signed in for weeks, not for ever
+_MAX_VALIDITY = timedelta(days=1)  # bounds how long the id of a used assertion must be remembered
+_MAX_NAME_ID = 1024  # characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedResponse:
-    """What a response must fit: whose it is, for whom, where it was sent, and when.
+    """What a response must fit: who issued it, for whom, where it was sent, and when.
 
-    ``is_recipient`` tells whether it may have been sent to an address, ``is_audience`` whether a name is one of ours.
-    ``max_age`` is how long ago it may have been issued; None asks nothing.
+    ``is_recipient`` tells whether an address is one of ours, ``is_audience`` whether a name is. ``max_age`` is how long
+    ago it may have been issued; None sets no limit.
     """
 
     entity_id: str
@@ -63,9 +64,9 @@ class NameId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """What a response says, once all of it is believed; times are in UTC.
+    """What a verified response says; times are in UTC.
 
-    ``usable_until`` is when the last replay would be refused for its age; ``session_until`` ends what it begins.
+    ``usable_until`` is when a replay would be refused for its age anyway; ``session_until`` ends the session it begins.
     """
 
     id: str
@@ -83,7 +84,7 @@ class Assertion:
 
 @dataclass(slots=True)
 class _CheckState:
-    """A response on its way; each step adds what it found out."""
+    """A response on its way through the steps; each adds what it has read."""
 
     text: str
     expected: ExpectedResponse
@@ -109,7 +110,7 @@ def check_response(text: str, expected: ExpectedResponse) -> Assertion:
 
 
 def run_checks(text: str, expected: ExpectedResponse) -> Iterator[tuple["Step", Exception | None]]:
-    """Yield each step with what it refused, up to the first that refuses."""
+    """Yield each step with its error, or None; the first error is the last of them."""
     work = _CheckState(text, expected)
     for step in STEPS:
         try:
@@ -135,10 +136,10 @@ def _assertion(work: _CheckState) -> Assertion:
 
 
 def _decode_base64(work: _CheckState) -> None:
-    if not _SHORTEST <= len(work.text) <= _LONGEST:
-        _refuse(f"SAMLResponse must have {_SHORTEST} to {_LONGEST} characters")
+    if not _MIN_LENGTH <= len(work.text) <= _MAX_LENGTH:
+        _refuse(f"SAMLResponse must have {_MIN_LENGTH} to {_MAX_LENGTH} characters")
     try:
-        # RFC 2045 breaks lines; whoever leaves out padding or adds other signs is refused.
+        # RFC 2045, section 6.8, breaks lines; missing padding and other characters are refused.
         work.data = a2b_base64(_WHITE_SPACE.sub("", work.text), strict_mode=True)
     except ValueError as error:
         _refuse("Invalid base64 SAMLResponse", error)
@@ -174,7 +175,7 @@ def _check_status(work: _CheckState) -> None:
 
 
 def _status_name(value: str) -> str:
-    """Return the short name of a status; nobody has signed it, so no other text of it gets onto a page."""
+    """Return the short name of a status; it is not signed, so no other text of it gets onto a page."""
     name = value.removeprefix(_STATUS)
     return name if _STATUS_NAME.fullmatch(name) else "an unknown status"
 
@@ -198,7 +199,7 @@ def _check_response_ids(work: _CheckState) -> None:
 
 
 def _check_ids(roots: Iterable[Element]) -> None:
-    """Refuse ids that are not ids or stand twice, whatever attribute they stand in."""
+    """Refuse invalid and duplicate ids, in attributes of any namespace: a signature refers to its element by id."""
     ids = [
         value
         for root in roots
@@ -206,9 +207,9 @@ def _check_ids(roots: Iterable[Element]) -> None:
         for name, value in element.items()
         if name.rpartition("}")[2].lower() == "id"
     ]
-    wrong = [one for one in ids if not _ID.fullmatch(one)]
-    if wrong or len(set(ids)) != len(ids):
-        _refuse("Response has an id twice, or one that is none", wrong[:1])
+    invalid = [value for value in ids if not _ID.fullmatch(value)]
+    if invalid or len(set(ids)) != len(ids):
+        _refuse("Response has an id twice, or one that is none", invalid[:1])
 
 
 def _read_signatures(work: _CheckState) -> None:
@@ -218,7 +219,7 @@ def _read_signatures(work: _CheckState) -> None:
     everywhere = list(root.iter(f"{DS}Signature"))
     if len(everywhere) != len(on_response) + len(on_assertion) or len(on_response) > 1:
         _refuse(_BAD_SIGNATURE, "a signature elsewhere than on response and assertion, or one too many")
-    if work.encrypted and not on_response:  # to decrypt for anybody would answer questions about the text (D26)
+    if work.encrypted and not on_response:  # to decrypt for anybody would be an oracle for the text (THREATS D26)
         _refuse(_BAD_SIGNATURE, "an encrypted assertion in a response without signature")
     try:
         if on_response:
@@ -263,7 +264,7 @@ def _decrypt_assertion(work: _CheckState) -> None:
 
 
 def _parse_decrypted(encrypted: Element, text: bytes) -> Element:
-    """Return the element that was encrypted; it may use the namespaces of the place where it stood."""
+    """Return the element that was encrypted; it may use the namespaces that were in scope where it stood."""
     spaces = "".join(f" xmlns{prefix and f':{prefix}'}={quoteattr(name)}" for prefix, name in _namespaces(encrypted))
     around = parse_xml(f"<around{spaces}>".encode() + text + b"</around>")
     if len(around) != 1 or around.text or around[0].tail:
@@ -280,7 +281,7 @@ def _verify_assertion_signature(work: _CheckState) -> None:
 
 
 def _verify_signature(signature: Signature, expected: ExpectedResponse) -> Element:
-    """Return the element that was signed, parsed anew from the signed bytes."""
+    """Return the element that was signed, parsed again from the signed bytes."""
     try:
         return parse_xml(signature.verify(expected.keys))
     except (BadSignature, InvalidXml) as wrong:
@@ -297,8 +298,8 @@ def _check_issuer(work: _CheckState) -> None:
     if element.get("Format", _ENTITY) != _ENTITY:
         _refuse("Issuer is no entity", element.get("Format"))
     issuer = _text(element)
-    outside = [_text(one) for one in children(work.envelope, f"{SAML}Issuer")]
-    if issuer != work.expected.entity_id or any(one != issuer for one in outside):
+    outside = [_text(child) for child in children(work.envelope, f"{SAML}Issuer")]
+    if issuer != work.expected.entity_id or any(name != issuer for name in outside):
         _refuse("Issuer not present in specified provider", f"{[issuer, *outside]} for {work.expected.entity_id}")
     work.found |= {"id": work.assertion.get("ID", ""), "issuer": issuer}
 
@@ -348,19 +349,19 @@ _CONDITIONS = (f"{SAML}AudienceRestriction", f"{SAML}OneTimeUse", f"{SAML}ProxyR
 def _check_audience(work: _CheckState) -> None:
     conditions = _require_child(work.assertion, f"{SAML}Conditions")
     # Core, section 2.5.1.4: the restrictions all count, the audiences of one are alternatives.
-    named = [
-        [_text(one) for one in children(restriction, f"{SAML}Audience")]
+    restrictions = [
+        [_text(audience) for audience in children(restriction, f"{SAML}Audience")]
         for restriction in children(conditions, f"{SAML}AudienceRestriction")
     ]
-    if not named or not all(any(map(work.expected.is_audience, one)) for one in named):
-        _refuse("Response does not contain the required audience.", named)
+    if not restrictions or not all(any(map(work.expected.is_audience, names)) for names in restrictions):
+        _refuse("Response does not contain the required audience.", restrictions)
 
 
 def _read_subject(work: _CheckState) -> None:
     subject = _require_child(work.assertion, f"{SAML}Subject")
     name = _require_child(subject, f"{SAML}NameID")
     value = _text(name)
-    if not value or value != value.strip() or len(value) > _LONGEST_NAME:
+    if not value or value != value.strip() or len(value) > _MAX_NAME_ID:
         _refuse("Subject has no NameID, or one that begins or ends with white space")
     qualifiers = name.get("NameQualifier", ""), name.get("SPNameQualifier", "")
     work.found["subject"] = NameId(value, name.get("Format", UNSPECIFIED), qualifiers)
@@ -382,12 +383,12 @@ def _check_confirmation(work: _CheckState) -> None:
         _refuse("Response was not sent to this address", f"Recipient {recipient}")
     _check_not_expired(until, work.expected, "SubjectConfirmationData")
     _check_validity_span(until, work)
-    asked, outside = data.get("InResponseTo"), work.envelope.get("InResponseTo")
-    if outside is not None and outside != asked:
-        _refuse("Response and assertion answer different requests", f"{outside} and {asked}")
+    in_response_to, outside = data.get("InResponseTo"), work.envelope.get("InResponseTo")
+    if outside is not None and outside != in_response_to:
+        _refuse("Response and assertion answer different requests", f"{outside} and {in_response_to}")
     work.found |= {
         "recipient": recipient,
-        "in_response_to": asked,
+        "in_response_to": in_response_to,
         "usable_until": until + work.expected.skew,
     }
 
@@ -396,17 +397,19 @@ def _check_authn_statements(work: _CheckState) -> None:
     statements = list(children(work.assertion, f"{SAML}AuthnStatement"))
     if not statements:
         _refuse("Assertion does not say when the user signed in")
-    at = [_moment(one, "AuthnInstant") or _refuse("AuthnStatement has no AuthnInstant") for one in statements]
-    for one in at:
-        _check_not_in_future(one, work.expected)
-        if work.expected.now - one >= _OLDEST_SIGN_IN:
-            raise ExpiredTokenException("The user signed in too long ago", log=f"AuthnInstant {one}")
-    ends = [one for one in (_moment(each, "SessionNotOnOrAfter") for each in statements) if one is not None]
+    instants = [
+        _moment(statement, "AuthnInstant") or _refuse("AuthnStatement has no AuthnInstant") for statement in statements
+    ]
+    for instant in instants:
+        _check_not_in_future(instant, work.expected)
+        if work.expected.now - instant >= _MAX_AUTHENTICATION_AGE:
+            raise ExpiredTokenException("The user signed in too long ago", log=f"AuthnInstant {instant}")
+    ends = [end for end in (_moment(each, "SessionNotOnOrAfter") for each in statements) if end is not None]
     for end in ends:
         _check_not_expired(end, work.expected, "SessionNotOnOrAfter")
-    indexes = [one.get("SessionIndex") for one in statements if "SessionIndex" in one.attrib]
+    indexes = [statement.get("SessionIndex") for statement in statements if "SessionIndex" in statement.attrib]
     work.found |= {
-        "authenticated_at": max(at),
+        "authenticated_at": max(instants),
         "session_until": min(ends, default=None),
         "session_index": indexes[0] if indexes else None,
     }
@@ -466,13 +469,13 @@ def _check_not_in_future(at: datetime, expected: ExpectedResponse) -> None:
 
 
 def _check_not_expired(until: datetime, expected: ExpectedResponse, what: str) -> None:
-    if expected.now - expected.skew >= until:  # nothing is added to what may be the last day of all
+    if expected.now - expected.skew >= until:  # subtracted: a year 9999 plus the skew would overflow
         over = int((expected.now - until).total_seconds())
         raise ExpiredTokenException("Token has expired", log=f"{what}: over for {over} s")
 
 
 def _check_validity_span(until: datetime, work: _CheckState) -> None:
-    if until - work.expected.now > _LONGEST_VALID:
+    if until - work.expected.now > _MAX_VALIDITY:
         _refuse("Assertion is valid for more than a day", until)
 
 

@@ -1,7 +1,7 @@
-"""The keys of our own SAML service provider: made, listed and removed here, kept in SQL under the master key.
+"""The keys of our own SAML service provider: made, listed and removed here, kept in SQL sealed with the master key.
 
-All of them are published in the metadata and open what was encrypted for us. The newest whose time has come signs: a
-new key is published first, so that identity providers know it when it begins to sign.
+All of them are published in the metadata and decrypt. The newest whose ``signs_from`` has passed signs: a new key is
+published first, so that identity providers know it when it begins to sign.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from iam.store.schema import saml_service_key
 from iam.store.store import Store
 from iam.store.vault import Vault
 
-_BITS = 3072
+_BITS = 3072  # NIST SP 800-57, part 1: as strong as 128 bits, enough beyond the ten years of the certificate
 _VALID_FOR = timedelta(days=3650)
 _COLUMNS = saml_service_key.c
 
@@ -39,7 +39,7 @@ class ServiceKey:
 
 
 class ServiceKeys:
-    """Gives the keys of this moment; reads them when the store saw a change, and makes the first one when needed."""
+    """The current keys, read again when the store saw a change; the first one is made when it is needed."""
 
     def __init__(self, store: Store, vault: Vault, *, now: Callable[[], datetime], random: Random) -> None:
         self._store = store
@@ -50,7 +50,7 @@ class ServiceKeys:
         self._generation = -1
 
     def all(self) -> tuple[ServiceKey, ...]:
-        """Return every key, the one that signs latest first; none where nobody has needed one yet."""
+        """Return every key, the latest ``signs_from`` first; none where none was needed yet."""
         self._store.refresh()
         generation = self._store.generation
         if generation != self._generation:
@@ -61,20 +61,20 @@ class ServiceKeys:
 
     def decryption_keys(self) -> tuple[RSAPrivateKey, ...]:
         """Return the keys that open encrypted assertions."""
-        return tuple(one.private for one in self.all())
+        return tuple(key.private for key in self.all())
 
     def signing_key(self) -> SigningKey:
         """Return the key that signs now."""
-        found = self.all() or self._make_first()
+        keys = self.all() or self._make_first()
         now = to_milliseconds(self._now())
-        key = next((one for one in found if one.signs_from <= now), found[-1])
+        key = next((key for key in keys if key.signs_from <= now), keys[-1])
         pem = key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return SigningKey(pem, key.certificate)
 
     def certificates(self) -> tuple[str, ...]:
-        """Return the certificates of all keys, that of the key that signs now first."""
+        """Return the certificates of all keys, the one of the signing key first."""
         current = self.signing_key().certificate
-        return (current, *(one.certificate for one in self.all() if one.certificate != current))
+        return (current, *(key.certificate for key in self.all() if key.certificate != current))
 
     def _make_first(self) -> tuple[ServiceKey, ...]:
         with self._store.write() as tx:
@@ -87,7 +87,7 @@ class ServiceKeys:
 
 
 def load(tx: Connection, vault: Vault) -> tuple[ServiceKey, ...]:
-    """Return all keys, the one that signs latest first."""
+    """Return all keys, the latest ``signs_from`` first."""
     rows = tx.execute(select(saml_service_key).order_by(_COLUMNS.signs_from.desc(), _COLUMNS.id)).all()
     return tuple(
         ServiceKey(row.id, _private(vault.open(row.sealed, row.id)), row.certificate, row.created, row.signs_from)
@@ -103,7 +103,7 @@ def _private(data: bytes) -> RSAPrivateKey:
 
 
 def rotate(tx: Connection, vault: Vault, *, now: datetime, random: Random, signs_from: datetime) -> str:
-    """Make a new key, which opens and is published at once, and return its id (8 hexadecimal digits)."""
+    """Make a new key, which decrypts and is published at once, and return its id (8 hexadecimal digits)."""
     key_id = random(4).hex()
     key = generate_private_key(65537, _BITS)
     row = {
@@ -131,14 +131,14 @@ def _certificate(key: RSAPrivateKey, now: datetime, random: Random) -> str:
     """Return a certificate that holds the key: identity providers compare keys, few look at the rest."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Fedgate SAML service provider")])
     start = now.astimezone(UTC).replace(microsecond=0)
-    made = (
+    certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
-        .serial_number(int.from_bytes(random(16), "big") >> 1 | 1)
+        .serial_number(int.from_bytes(random(16), "big") >> 1 | 1)  # positive, as RFC 5280, section 4.1.2.2, asks
         .not_valid_before(start - timedelta(hours=1))
         .not_valid_after(start + _VALID_FOR)
         .sign(key, SHA256())
     )
-    return made.public_bytes(Encoding.PEM).decode()
+    return certificate.public_bytes(Encoding.PEM).decode()

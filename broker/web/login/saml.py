@@ -1,8 +1,8 @@
 """The pages of our SAML service provider: metadata, the way to the identity provider and back, and single logout.
 
-Source: SAML 2.0 Profiles, sections 4.1 and 4.4. An answer to a request of ours opens a session in the browser that
-asked. An answer that nobody asked for, where its provider may give one, shows the roles without using the assertion up:
-programs list first and then go to the STS; whoever chooses a role there spends it.
+Source: SAML 2.0 Profiles, sections 4.1 and 4.4. A response to a request of ours opens a session in the browser that
+sent the request. An unsolicited response, where its provider may send one, shows the roles without consuming the
+assertion: programs list the roles first and then call the STS. Choosing a role on the page consumes it.
 """
 
 from collections.abc import Callable
@@ -35,8 +35,8 @@ from iam.store.schema import saml_provider
 from iam.store.store import Store
 from sts.identity import SamlIdentity
 
-_KIND = "saml-provider/"
-_MOST_RELAYED = 1024  # characters of a RelayState that is not ours
+_ARN_PREFIX = "saml-provider/"
+_MAX_RELAY_STATE = 1024  # characters of the identity provider's RelayState, which goes back to it in our answer
 _METADATA = "application/samlmetadata+xml"
 
 
@@ -62,7 +62,7 @@ class SamlPages:
     def _record_failures(
         self, event: str, page: Callable[[SamlProviderRecord], Response]
     ) -> Callable[[str, str], Response]:
-        """Return the view of a page: what it refuses is recorded, once, as a failure of this event."""
+        """Return the view of a page whose errors are recorded, once, as failures of this event."""
 
         def view(account_id: str, name: str) -> Response:
             provider = self._provider(account_id, name)
@@ -73,19 +73,20 @@ class SamlPages:
         return view
 
     def _provider(self, account_id: str, name: str) -> SamlProviderRecord:
-        found = None
+        """Return the provider, or answer 404 where there is none."""
+        provider = None
         if ACCOUNT_ID.fullmatch(account_id):
-            found = self.site.store.saml_provider(iam_arn(account_id, _KIND, name, ""))
-        if found is None:
+            provider = self.site.store.saml_provider(iam_arn(account_id, _ARN_PREFIX, name, ""))
+        if provider is None:
             abort(404)
-        return found
+        return provider
 
     # --- signing in ---------------------------------------------------------------------------------------------------
 
     def metadata(self, account_id: str, name: str) -> Response:
-        """Answer with the signed metadata that an identity provider's administrator wants."""
-        here = self.service_provider.addresses(self._provider(account_id, name))
-        text = messages.metadata(here, self.keys.signing_key(), self.keys.certificates(), self.site.request_state.now)
+        """Answer with our signed metadata, for the administrator of the identity provider."""
+        urls = self.service_provider.addresses(self._provider(account_id, name))
+        text = messages.metadata(urls, self.keys.signing_key(), self.keys.certificates(), self.site.request_state.now)
         return Response(text, content_type=_METADATA, headers={"Cache-Control": "max-age=3600"})
 
     def login(self, account_id: str, name: str) -> Response:
@@ -93,153 +94,164 @@ class SamlPages:
         provider = self._provider(account_id, name)
         site, now = self.site, self.site.request_state.now
         require_valid_metadata(provider, now)
-        door = messages.choose_binding(provider.metadata.sign_in)
-        if door is None:
+        endpoint = messages.choose_binding(provider.metadata.sign_in)
+        if endpoint is None:
             raise InvalidIdentityToken("The identity provider's metadata has no address for sign-in.")
+        binding, address = endpoint
         browser = site.cookies.browser_token() or site.sessions.new_token()
         message_id, relay_state = self._new_id(), site.sessions.new_token()
-        begun = IdpRequest(
-            provider.arn,
-            site.sessions.hash_browser_cookie(browser),
-            relay_state,
-            return_to(request.args.get("to")),
-        )
-        site.sessions.save_idp_request(message_id, begun)
-        here = self.service_provider.addresses(provider)
-        message = messages.authn_request(here, door[1], message_id, now, relay_state)
-        response = self._send(message, door[0])
+        browser_hash = site.sessions.hash_browser_cookie(browser)
+        pending = IdpRequest(provider.arn, browser_hash, relay_state, return_to(request.args.get("to")))
+        site.sessions.save_idp_request(message_id, pending)
+        urls = self.service_provider.addresses(provider)
+        response = self._send(messages.authn_request(urls, address, message_id, now, relay_state), binding)
         site.cookies.set_browser(response, browser)
         remember_login_option(site, response, request.path)
         return response
 
     def acs(self, provider: SamlProviderRecord) -> Response:
-        """Take an identity provider's answer."""
+        """Take an identity provider's response (Assertion Consumer Service)."""
         texts = request.form.getlist("SAMLResponse")
         if len(texts) != 1:
             raise InvalidIdentityToken("The request must have one SAMLResponse")
         expected = self.service_provider.expected_at_acs(provider, self.site.request_state.now)
-        found, assertion = verify_response(provider, texts[0], expected)
-        self.site.request_state.identity = found
+        identity, assertion = verify_response(provider, texts[0], expected)
+        self.site.request_state.identity = identity
         if assertion.in_response_to is not None:
-            return self._complete_sp_initiated(found, assertion.in_response_to)
+            return self._complete_sp_initiated(identity, assertion.in_response_to)
         if not provider.idp_initiated:
             raise InvalidIdentityToken("This sign-in was not begun here. Begin at the sign-in page.")
-        return self._handle_idp_initiated(found, texts[0])
+        return self._handle_idp_initiated(identity, texts[0])
 
-    def _complete_sp_initiated(self, found: SamlIdentity, message_id: str) -> Response:
-        """Open a session: the answer fits a request of this very browser."""
+    def _complete_sp_initiated(self, identity: SamlIdentity, message_id: str) -> Response:
+        """Open a session for the response to a request of this very browser."""
         site = self.site
-        begun = site.sessions.find_idp_request(message_id)
-        browser = site.cookies.browser_token()
+        pending = self._find_request(identity, message_id)
+        roles = self.portal.choices(identity).open  # first: what cannot lead to a role opens no session
+        if not site.sessions.consume_idp_request(message_id):
+            raise InvalidIdentityToken("The request was answered before.")
+        if identity.session_until is not None and identity.session_until <= site.request_state.now:
+            raise ExpiredTokenException("Token has expired", log="SessionNotOnOrAfter: over, within the clocks' skew")
+        site.gate.saml.consume(identity, site.request_state.now)
+        site.audit.record("SamlSignIn", identity.account_id, provider=identity.provider)
+        roles_json = self.portal.roles_json(identity, roles)
+        return self.completion.complete_login(identity, pending.return_to, told=roles_json)
+
+    def _find_request(self, identity: SamlIdentity, message_id: str) -> IdpRequest:
+        """Return the sign-in that a response belongs to; raise InvalidIdentityToken.
+
+        A response that another browser asked for would sign its victim in as somebody else (login CSRF).
+        """
+        sessions, browser = self.site.sessions, self.site.cookies.browser_token()
+        pending = sessions.find_idp_request(message_id)
         if (
-            begun is None
+            pending is None
             or browser is None
-            or begun.provider != found.provider
-            or begun.browser != site.sessions.hash_browser_cookie(browser)
-            or begun.relay_state != request.form.get("RelayState")
+            or pending.provider != identity.provider
+            or pending.browser != sessions.hash_browser_cookie(browser)
+            or pending.relay_state != request.form.get("RelayState")
         ):
             raise InvalidIdentityToken(
                 "This sign-in was not begun in this browser, or too long ago. Begin again at the sign-in page.",
                 log=f"InResponseTo {message_id[:100]}",
             )
-        roles = self.portal.choices(found).open  # first: what cannot lead to a role opens no session
-        if not site.sessions.consume_idp_request(message_id):
-            raise InvalidIdentityToken("The request was answered before.")
-        if found.session_until is not None and found.session_until <= site.request_state.now:
-            raise ExpiredTokenException("Token has expired", log="SessionNotOnOrAfter: over, within the clocks' skew")
-        site.gate.saml.consume(found, site.request_state.now)
-        site.audit.record("SamlSignIn", found.account_id, provider=found.provider)
-        return self.completion.complete_login(found, begun.return_to, told=self.portal.roles_json(found, roles))
+        return pending
 
-    def _handle_idp_initiated(self, found: SamlIdentity, text: str) -> Response:
-        """Show the roles of an answer that nobody had asked for, or take the one that is chosen."""
+    def _handle_idp_initiated(self, identity: SamlIdentity, text: str) -> Response:
+        """Show the roles of an unsolicited response, or give credentials of the role that was chosen."""
         site = self.site
         chosen = request.form.get("roleIndex")
         if not chosen:
-            roles = self.portal.choices(found).open
-            site.audit.record("SamlRoles", found.account_id, provider=found.provider)
+            roles = self.portal.choices(identity).open
+            site.audit.record("SamlRoles", identity.account_id, provider=identity.provider)
             if wants_json():
-                return site.responses.json(self.portal.roles_json(found, roles))
+                return site.responses.json(self.portal.roles_json(identity, roles))
             return self.portal.render_role_choice(
-                found, roles, action=site.responses.url_path(request.path), hidden={"SAMLResponse": text}
+                identity, roles, action=site.responses.url_path(request.path), hidden={"SAMLResponse": text}
             )
-        site.csrf.check_origin()  # a form of another site may show roles; what is chosen there is nobody's choice
-        response = self.portal.issue_credentials(found, chosen)
-        if not wants_json() and not self.completion.requires_mfa(found):  # whoever must give a second factor signs in
-            self._start_session(response, found)
+        # The identity provider's own form may show the roles; a form of another site must not choose one.
+        site.csrf.check_origin()
+        response = self.portal.issue_credentials(identity, chosen)
+        if not wants_json() and not self.completion.requires_mfa(identity):  # a session needs the second factor first
+            self._start_session(response, identity)
         return response
 
-    def _start_session(self, response: Response, found: SamlIdentity) -> None:
-        """Begin a session beside credentials that were just given; they are there whatever comes of it."""
+    def _start_session(self, response: Response, identity: SamlIdentity) -> None:
+        """Start a session beside the credentials of this response, which are given even if that fails."""
         with suppress(ServiceUnavailable):  # whoever wants another role signs in again
-            if self.site.current_session.find() is None:  # an answer that nobody had asked for takes nobody's place
-                self.site.current_session.start(response, found)
+            # Never in place of another session: anybody can have a browser post an unsolicited response (login CSRF).
+            if self.site.current_session.find() is None:
+                self.site.current_session.start(response, identity)
 
     # --- signing out --------------------------------------------------------------------------------------------------
 
     def slo(self, provider: SamlProviderRecord) -> Response:
-        """Take a message of single logout: a request to sign somebody out, or the answer to one of ours."""
+        """Take a message of single logout: a request to sign somebody out, or the response to one of ours."""
         require_valid_metadata(provider, self.site.request_state.now)
         expected = self.service_provider.expected_at_logout(provider, self.site.request_state.now)
         if request.method == "GET":
-            found, relay_state = logout.parse_redirect(self.site.request_state.request.query, expected)
+            # As it was sent: the signature covers the sender's own encoding of it.
+            message, relay_state = logout.parse_redirect(self.site.request_state.request.query, expected)
         else:
-            texts = [(kind, request.form.getlist(kind)) for kind in (logout.REQUEST, logout.ANSWER)]
-            given = [(kind, values[0]) for kind, values in texts if len(values) == 1]
-            if len(given) != 1:
-                raise InvalidIdentityToken("The request must have either SAMLRequest or SAMLResponse")
-            found = logout.parse_post(*given[0], expected)
+            message = logout.parse_post({name: request.form.getlist(name) for name in request.form}, expected)
             relay_state = request.form.get("RelayState")
-        if isinstance(found, logout.LogoutResponse):
-            return self._handle_logout_response(found)
-        return self._handle_logout_request(provider, found, relay_state)
+        if isinstance(message, logout.LogoutResponse):
+            return self._handle_logout_response(message)
+        return self._handle_logout_request(provider, message, relay_state)
 
     def _handle_logout_request(
-        self, provider: SamlProviderRecord, asked: logout.LogoutRequest, relay_state: str | None
+        self, provider: SamlProviderRecord, message: logout.LogoutRequest, relay_state: str | None
     ) -> Response:
-        """End the sessions that an identity provider wants to end, and tell it so."""
-        site, now = self.site, self.site.request_state.now
-        meant = site.sessions.keys_of(
-            provider.arn, asked.subject, asked.indexes
-        )  # while Redis is away, nothing is used up
-        if not site.gate.saml.consume_logout_message(f"{provider.arn}|{asked.id}", asked.usable_until, now):
+        """End the sessions that an identity provider names, and send it a response."""
+        site, subject = self.site, message.subject
+        # First: while Redis is away this raises, and the message is not used up.
+        keys = site.sessions.keys_of(provider.arn, subject, message.indexes)
+        proof = f"{provider.arn}|{message.id}"
+        if not site.gate.saml.consume_logout_message(proof, message.usable_until, site.request_state.now):
             raise InvalidIdentityToken("The logout message has been used before")
-        ended = site.sessions.end_all(provider.arn, asked.subject, meant)
-        site.audit.record("SamlSignOut", provider.account_id, provider=provider.arn, subject=asked.subject, ended=ended)
-        door = messages.choose_binding(provider.metadata.sign_out)
-        if door is None:
+        ended = site.sessions.end_all(provider.arn, subject, keys)
+        site.audit.record("SamlSignOut", provider.account_id, provider=provider.arn, subject=subject, ended=ended)
+        return self._answer_logout(provider, message.id, relay_state[:_MAX_RELAY_STATE] if relay_state else None)
+
+    def _answer_logout(self, provider: SamlProviderRecord, in_response_to: str, relay_state: str | None) -> Response:
+        """Send the browser back with a LogoutResponse, or show a page where the metadata has no address for one."""
+        endpoint = messages.choose_binding(provider.metadata.sign_out)
+        if endpoint is None:
             return self.portal.signed_out()
-        binding, address = door
-        address = provider.metadata.sign_out_answer.get(binding, address)
-        here = self.service_provider.addresses(provider)
-        relayed = relay_state[:_MOST_RELAYED] if relay_state else None
-        answer = messages.logout_response(
-            here, address, self._new_id(), now, in_response_to=asked.id, relay_state=relayed
+        binding, address = endpoint
+        response = messages.logout_response(
+            self.service_provider.addresses(provider),
+            provider.metadata.sign_out_answer.get(binding, address),  # Metadata, section 2.2.2: ResponseLocation
+            self._new_id(),
+            self.site.request_state.now,
+            in_response_to=in_response_to,
+            relay_state=relay_state,
         )
-        return self._send(answer, binding)
+        return self._send(response, binding)
 
-    def _handle_logout_response(self, answer: logout.LogoutResponse) -> Response:
-        """Tell a person, signed out here before they left for the identity provider, what it answered."""
-        if not self.site.sessions.consume_idp_request(answer.in_response_to):
+    def _handle_logout_response(self, message: logout.LogoutResponse) -> Response:
+        """Tell a person, who was signed out here before, whether the identity provider signed them out too."""
+        if not self.site.sessions.consume_idp_request(message.in_response_to):
             raise InvalidIdentityToken("You are signed out here. The identity provider's answer fits no request.")
-        return self.portal.signed_out(everywhere=answer.success)
+        return self.portal.signed_out(everywhere=message.success)
 
-    def provider_logout(self, found: SamlIdentity) -> Response | None:
-        """Return the way to the identity provider's logout for somebody already signed out here, if it has one."""
+    def provider_logout(self, identity: SamlIdentity) -> Response | None:
+        """Return a page that leads to the provider's logout, for somebody already signed out here; None without one."""
         site = self.site
-        provider = site.store.saml_provider(found.provider)
-        door = messages.choose_binding(provider.metadata.sign_out) if provider is not None else None
-        if provider is None or door is None:
+        provider = site.store.saml_provider(identity.provider)
+        endpoint = messages.choose_binding(provider.metadata.sign_out) if provider is not None else None
+        if provider is None or endpoint is None:
             return None
+        binding, address = endpoint
         message_id = self._new_id()
         site.sessions.save_idp_request(message_id, IdpRequest(provider.arn, "", message_id))
-        who = found.subject, found.name_format, found.session_index
-        here = self.service_provider.addresses(provider)
-        message = messages.logout_request(here, door[1], message_id, site.request_state.now, who)
-        if door[0] != REDIRECT:
-            return self._send(message, door[0])
-        # By a page and not by a redirect: browsers hold the redirects of a form to the page's form-action, wherever the
-        # identity provider then leads.
+        person = identity.subject, identity.name_format, identity.session_index
+        urls = self.service_provider.addresses(provider)
+        message = messages.logout_request(urls, address, message_id, site.request_state.now, person)
+        if binding != REDIRECT:
+            return self._send(message, binding)
+        # By a page and not by a redirect: browsers apply a page's form-action to every redirect that follows its form,
+        # wherever the identity provider then leads.
         return site.responses.render(
             "provider_logout.html", address=messages.redirect_url(message, self.keys.signing_key())
         )
@@ -255,23 +267,23 @@ class SamlPages:
         if binding == REDIRECT:
             return self.site.responses.redirect(messages.redirect_url(message, key))
         fields = messages.post_fields(message, key)
-        # The identity provider may lead on to another host, which browsers would hold to form-action.
+        # Any host: browsers apply form-action to redirects too, and the identity provider may lead on to another host.
         return self.site.responses.render("saml_post.html", forms_to="*", address=message.address, fields=fields)
 
 
-def login_options(store: Store, most: int = 20) -> tuple[LoginOption, ...]:
-    """Return the identity providers through which people sign in, up to so many."""
+def login_options(store: Store, limit: int = 20) -> tuple[LoginOption, ...]:
+    """Return the identity providers through which people sign in, up to a limit."""
     with store.read() as tx:
         rows = tx.execute(
             select(saml_provider.c.account_id, saml_provider.c.name)
             .order_by(saml_provider.c.name_key, saml_provider.c.account_id)
-            .limit(most)
+            .limit(limit)
         ).all()
     return tuple(
         LoginOption(
             f"{row.name} ({row.account_id})",
             f"/saml/{row.account_id}/{row.name}/login",
-            iam_arn(row.account_id, _KIND, row.name, ""),
+            iam_arn(row.account_id, _ARN_PREFIX, row.name, ""),
         )
         for row in rows
     )
