@@ -1,7 +1,7 @@
-"""The keys of issuers, fetched and kept: one fetch at a time for each issuer, and no more than one in an interval.
+"""The keys of issuers, fetched and cached: one fetch at a time for each issuer, and at most one in an interval.
 
-A key that the issuer takes away is refused within five minutes; an issuer that is away is believed by its last good
-keys for an hour (THREATS C25 to C28, I10). Whoever brings random key ids costs the issuer nothing.
+A key that the issuer removes is refused within five minutes; while an issuer cannot be reached, its last keys are used
+for an hour (THREATS C25 to C28, I10). Tokens with random key ids make no more fetches than that.
 """
 
 import threading
@@ -14,9 +14,9 @@ from broker.runtime.fetch import Fetcher, FetchError
 from iam.errors import IDPCommunicationError, InvalidIdentityToken
 from iam.policy.strict_json import Number, load
 
-_FRESH, _STALE = 300.0, 3600.0  # seconds: how long keys are taken as they are, and how long where the issuer is away
-_WAIT = 12.0  # seconds for who waits for another's fetch, which takes two documents
-_INTERVAL = 30.0  # seconds between two fetches, whatever comes
+_FRESH, _STALE = 300.0, 3600.0  # seconds for which keys are used, and for which where the issuer cannot be reached
+_MAX_WAIT = 12.0  # seconds to wait for the fetch of another thread: two documents of at most five seconds each
+_INTERVAL = 30.0  # seconds between two fetches, whatever tokens come
 _NEVER = float("-inf")
 _DISCOVERY = "/.well-known/openid-configuration"
 NO_KEY = (
@@ -27,19 +27,19 @@ NO_KEY = (
 
 @dataclass(slots=True)
 class _CachedJwks:
-    """What is known of one issuer; times are of the monotonic clock."""
+    """The documents of one issuer; times are of the monotonic clock. ``lock`` is held during a fetch."""
 
     keys: tuple[VerificationKey, ...] = ()
-    about: Mapping[str, object] = field(default_factory=dict)
+    discovery_document: Mapping[str, object] = field(default_factory=dict)
     fetched: float = _NEVER
     tried: float = _NEVER
-    wrong: str = "never fetched"
-    turn: threading.Lock = field(default_factory=threading.Lock)
+    error: str = "never fetched"
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True, slots=True)
 class JwksStatus:
-    """What this process knows of an issuer: how many keys, since how many seconds, and what went wrong at last."""
+    """What this process knows of an issuer: how many keys, fetched how many seconds ago, and the last error, if any."""
 
     keys: int
     age: float | None
@@ -47,35 +47,35 @@ class JwksStatus:
 
 
 class JwksCache:
-    """Gives the keys of issuers, named by their addresses; ``elsewhere`` has other places for their documents."""
+    """Gives the keys of issuers by URL; ``url_overrides`` has other places for the documents of some."""
 
     def __init__(
         self, fetcher: Fetcher, *, monotonic: Callable[[], float], url_overrides: dict[str, str] | None = None
     ) -> None:
         self._fetcher = fetcher
         self._monotonic = monotonic
-        self._elsewhere = url_overrides or {}
-        self._kept: dict[str, _CachedJwks] = {}
-        self._guard = threading.Lock()
+        self._url_overrides = url_overrides or {}
+        self._entries: dict[str, _CachedJwks] = {}
+        self._entries_lock = threading.Lock()
 
     def keys(self, issuer: str) -> tuple[VerificationKey, ...]:
-        """Return the keys of an issuer; raise IDPCommunicationError where there are none that may be believed.
+        """Return the keys of an issuer; raise IDPCommunicationError where there are none, or only old ones.
 
-        While somebody fetches them anew, those that are there still serve; only who has none waits.
+        While another thread fetches, the cached keys are used; a thread waits only where there are none.
         """
-        kept = self._of(issuer)
-        if self._age(kept) > _FRESH:
-            self._refresh(issuer, kept, lambda: self._age(kept) > _FRESH, wait=self._age(kept) > _STALE)
-        if self._age(kept) > _STALE:
-            raise IDPCommunicationError(NO_KEY, log=f"{issuer[:200]}: {kept.wrong}")
-        return kept.keys
+        entry = self._entry(issuer)
+        if self._age(entry) > _FRESH:
+            self._refresh(issuer, entry, lambda: self._age(entry) > _FRESH, wait=self._age(entry) > _STALE)
+        if self._age(entry) > _STALE:
+            raise IDPCommunicationError(NO_KEY, log=f"{issuer[:200]}: {entry.error}")
+        return entry.keys
 
     def refetch(self, issuer: str, known: tuple[VerificationKey, ...]) -> tuple[VerificationKey, ...]:
-        """Return the keys of an issuer, fetched again if these are what is known and the interval is over."""
-        kept = self._of(issuer)
-        if kept.keys == known:
-            self._refresh(issuer, kept, lambda: kept.keys == known, wait=True)
-        return kept.keys
+        """Return the keys of an issuer, fetched again if ``known`` are the cached ones and the interval is over."""
+        entry = self._entry(issuer)
+        if entry.keys == known:
+            self._refresh(issuer, entry, lambda: entry.keys == known, wait=True)
+        return entry.keys
 
     def verify(self, token: UnverifiedToken, issuer: str) -> None:
         """Raise InvalidIdentityToken where no key of the issuer has signed the token.
@@ -87,66 +87,68 @@ class JwksCache:
             raise InvalidIdentityToken(NO_KEY, log=f"kid {token.kid!s:.100}")
 
     def discovery_document(self, issuer: str) -> Mapping[str, object]:
-        """Return what the issuer's discovery document says; raise IDPCommunicationError."""
+        """Return the issuer's discovery document; raise IDPCommunicationError."""
         self.keys(issuer)
-        return self._of(issuer).about
+        return self._entry(issuer).discovery_document
 
     def status(self, issuer: str) -> JwksStatus | None:
-        """Return what is known of an issuer without asking it; None where nobody has asked it yet."""
-        kept = self._kept.get(issuer)
-        if kept is None or kept.tried == _NEVER:
+        """Return what is known of an issuer without a fetch; None where there was none yet."""
+        entry = self._entries.get(issuer)
+        if entry is None or entry.tried == _NEVER:
             return None
-        return JwksStatus(len(kept.keys), None if kept.fetched == _NEVER else self._age(kept), kept.wrong)
+        return JwksStatus(len(entry.keys), None if entry.fetched == _NEVER else self._age(entry), entry.error)
 
-    def _of(self, issuer: str) -> _CachedJwks:
-        with self._guard:
-            return self._kept.setdefault(issuer, _CachedJwks())
+    def _entry(self, issuer: str) -> _CachedJwks:
+        with self._entries_lock:
+            return self._entries.setdefault(issuer, _CachedJwks())
 
-    def _age(self, kept: _CachedJwks) -> float:
-        return self._monotonic() - kept.fetched
+    def _age(self, entry: _CachedJwks) -> float:
+        return self._monotonic() - entry.fetched
 
-    def _refresh(self, issuer: str, kept: _CachedJwks, wanted: Callable[[], bool], *, wait: bool) -> None:
-        """Fetch, unless somebody else did while this one waited, or somebody tried a moment ago."""
-        if self._monotonic() - kept.tried < _INTERVAL and not kept.turn.locked():
+    def _refresh(self, issuer: str, entry: _CachedJwks, needed: Callable[[], bool], *, wait: bool) -> None:
+        """Fetch, unless another thread did while this one waited, or the last attempt is too recent."""
+        if self._monotonic() - entry.tried < _INTERVAL and not entry.lock.locked():
             return
-        if not (kept.turn.acquire(timeout=_WAIT) if wait else kept.turn.acquire(blocking=False)):
+        if not (entry.lock.acquire(timeout=_MAX_WAIT) if wait else entry.lock.acquire(blocking=False)):
             return
         try:
             now = self._monotonic()
-            if not wanted() or now - kept.tried < _INTERVAL:
+            if not needed() or now - entry.tried < _INTERVAL:
                 return
-            kept.tried = now
-            try:
-                about, keys = self._fetch(issuer)
-            except (FetchError, InvalidJwks) as error:
-                kept.wrong = str(error)
-                return
-            # What the issuer says counts, also where it says that no key may sign any more.
-            kept.keys, kept.about, kept.fetched = keys, about, self._monotonic()
-            kept.wrong = ""
+            entry.tried = now
+            self._update(issuer, entry)
         finally:
-            kept.turn.release()
+            entry.lock.release()
+
+    def _update(self, issuer: str, entry: _CachedJwks) -> None:
+        try:
+            document, keys = self._fetch(issuer)
+        except (FetchError, InvalidJwks) as error:
+            entry.error = str(error)
+            return
+        # Also where no key may sign any more: the issuer has removed them.
+        entry.keys, entry.discovery_document, entry.fetched = keys, document, self._monotonic()
+        entry.error = ""
 
     def _fetch(self, issuer: str) -> tuple[Mapping[str, object], tuple[VerificationKey, ...]]:
-        place = self._elsewhere.get(issuer, issuer)
-        about = _object(self._fetcher.get(place.rstrip("/") + _DISCOVERY))
-        if about.get("issuer") != issuer:  # OpenID Connect Discovery, section 4.3
-            raise InvalidJwks(f"the discovery document is of another issuer: {about.get('issuer')!s:.200}")
-        address = about.get("jwks_uri")
+        url = self._url_overrides.get(issuer, issuer)
+        document = _parse_object(self._fetcher.get(url.rstrip("/") + _DISCOVERY))
+        if document.get("issuer") != issuer:  # OpenID Connect Discovery, section 4.3: against impersonation
+            raise InvalidJwks(f"the discovery document is of another issuer: {document.get('issuer')!s:.200}")
+        address = document.get("jwks_uri")
         if not isinstance(address, str) or isinstance(address, Number):
             raise InvalidJwks("the discovery document has no jwks_uri")
-        keys = parse_jwks(_text(self._fetcher.get(address)))
-        return about, keys
+        return document, parse_jwks(_text(self._fetcher.get(address)))
 
 
-def _object(data: bytes) -> dict[str, object]:
+def _parse_object(data: bytes) -> dict[str, object]:
     try:
-        found = load(_text(data))
+        document = load(_text(data))
     except (ValueError, RecursionError) as error:
         raise InvalidJwks("the discovery document is not JSON") from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise InvalidJwks("the discovery document is no JSON object")
-    return found
+    return document
 
 
 def _text(data: bytes) -> str:

@@ -1,8 +1,9 @@
 """The keys of an issuer: which of a JSON Web Key Set may sign, and by which algorithms.
 
 Pure. Source: RFC 7517, sections 4 and 5; RFC 7518, sections 3 and 6; RFC 8725, section 3. The algorithm comes from the
-key: what a token says about it must agree, and never decides. joserfc reads the keys; what it lets through and must not
-(small or weak keys, sets that mix in secrets, keys for encryption) is refused here first.
+key, and the token's must agree: whoever could choose it would have a public key checked as an HMAC secret. joserfc
+reads the keys; what it accepts and must not (small or weak keys, sets with secrets, keys for encryption) is refused
+here first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,10 @@ from iam.policy.strict_json import Number, load
 
 SignatureKey = RSAKey | ECKey | OKPKey
 
-_MOST_KEYS = 50
-_RSA_BITS, _MOST_RSA_BITS, _LEAST_EXPONENT = 2048, 8192, 65537
-_SHORTEST_N, _LONG = _RSA_BITS // 6, "n" * _RSA_BITS  # characters of a modulus
+_MAX_KEYS = 50
+# Smaller keys can be broken, or forged with a small exponent (RFC 7518, section 3.3); larger ones cost seconds a token.
+_MIN_RSA_BITS, _MAX_RSA_BITS, _MIN_EXPONENT = 2048, 8192, 65537
+_MIN_N, _LONG_N = _MIN_RSA_BITS // 6, "n" * _MIN_RSA_BITS  # characters of a modulus
 _LONGEST_KID = 256
 # A key without "alg" signs by those of its family that AWS takes; PS256 only where the key says so itself.
 _RSA, _RSA_PSS = ("RS256", "RS384", "RS512"), ("PS256", "PS384", "PS512")
@@ -31,7 +33,7 @@ _ROCA_PRIMES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61,
 
 
 class InvalidJwks(ValueError):
-    """A set of keys of no use; the message says why."""
+    """A key set, or its discovery document, that cannot be used; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +46,27 @@ class VerificationKey:
 
 
 def parse_jwks(text: str) -> tuple[VerificationKey, ...]:
-    """Return the keys of a set that may sign; raise BadKeys for what is no set.
+    """Return the keys of a set that may sign; raise InvalidJwks for what is no set.
 
-    A key that is weak, unknown or not for signatures is left out, as RFC 7517, section 5, asks. Of a set that has a
-    secret among public keys, or two keys by one name, none may sign.
+    A key that is weak, unknown or not for signatures is left out, as RFC 7517, section 5, asks. Of a set with a secret
+    among public keys, which is no secret any more, or with two keys of one id, none may sign.
     """
     try:
-        found = load(text)
+        key_set = load(text)
     except (ValueError, RecursionError) as error:
         raise InvalidJwks(f"it is not JSON: {error}") from error
-    rows = found.get("keys") if isinstance(found, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows) or len(rows) > _MOST_KEYS:
+    rows = key_set.get("keys") if isinstance(key_set, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows) or len(rows) > _MAX_KEYS:
         raise InvalidJwks("it is no set of keys, or has too many")
     if any(row.get("kty") == "oct" for row in rows):
         return ()
     keys = [key for row in rows if (key := _key(row)) is not None]
-    named = [key.kid for key in keys if key.kid is not None]
-    return tuple(keys) if len(set(named)) == len(named) else ()
+    kids = [key.kid for key in keys if key.kid is not None]
+    return tuple(keys) if len(set(kids)) == len(kids) else ()
 
 
 def select_key(keys: Sequence[VerificationKey], kid: str | None) -> VerificationKey | None:
-    """Return the key that a token names; a token that names none means the only one there is."""
+    """Return the key with this id; without an id, the only key of the set."""
     if kid is None:
         return keys[0] if len(keys) == 1 else None
     return next((key for key in keys if key.kid == kid), None)
@@ -76,7 +78,7 @@ def _key(row: Mapping[str, Any]) -> VerificationKey | None:
     kid = row.get("kid")
     algorithms = _algorithms(row)
     public = {name: row[name] for name in _PUBLIC.get(row.get("kty", ""), ()) if _is_text(row.get(name))}
-    if not algorithms or len(public) != len(_PUBLIC[row["kty"]]) or len(public.get("n", _LONG)) < _SHORTEST_N:
+    if not algorithms or len(public) != len(_PUBLIC[row["kty"]]) or len(public.get("n", _LONG_N)) < _MIN_N:
         return None
     try:
         key = _TYPES[row["kty"]].import_key(public)
@@ -87,7 +89,7 @@ def _key(row: Mapping[str, Any]) -> VerificationKey | None:
 
 
 def _may_sign(row: Mapping[str, Any]) -> bool:
-    """Return whether a key is for signatures, and says of what kind it is in the types that it must."""
+    """Return whether a key is for signatures and its members are texts where they must be."""
     uses = row.get("key_ops", ["verify"])
     return (
         all(_is_text(row.get(name, "")) for name in ("kty", "crv", "alg", "kid"))
@@ -110,23 +112,23 @@ def _algorithms(row: Mapping[str, Any]) -> tuple[str, ...]:
         possible = (_CURVES[curve],) if curve in _CURVES else ()
     elif kind == "OKP":
         possible = _EDWARDS if curve == "Ed25519" else ()
-    return possible if stated is None else tuple(one for one in possible if one == stated)
+    return possible if stated is None else tuple(name for name in possible if name == stated)
 
 
 def _is_strong(key: RSAKey) -> bool:
     numbers = key.public_key.public_numbers()
     size = numbers.n.bit_length()
-    if not _RSA_BITS <= size <= _MOST_RSA_BITS or numbers.e < _LEAST_EXPONENT or numbers.e % 2 == 0:
+    if not _MIN_RSA_BITS <= size <= _MAX_RSA_BITS or numbers.e < _MIN_EXPONENT or numbers.e % 2 == 0:
         return False
     return not all(numbers.n % prime in _POWERS[prime] for prime in _ROCA_PRIMES)
 
 
 def _powers(prime: int) -> frozenset[int]:
-    found, power = set(), 1
-    while power not in found:
-        found.add(power)
+    powers, power = set(), 1
+    while power not in powers:
+        powers.add(power)
         power = power * 65537 % prime
-    return frozenset(found)
+    return frozenset(powers)
 
 
 _POWERS = {prime: _powers(prime) for prime in _ROCA_PRIMES}

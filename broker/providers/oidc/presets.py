@@ -1,4 +1,4 @@
-"""What well-known providers of sign-in want to be asked for, and what must be set there.
+"""What to ask well-known sign-in providers for, and what their administrators must set.
 
 From their own documentation: Entra ID "Scopes and permissions in the Microsoft identity platform" and "Configure group
 claims"; Google "OpenID Connect"; Okta "Customize tokens returned from Okta with a Groups claim"; Keycloak "Server
@@ -14,7 +14,7 @@ OIDC, GITHUB = "oidc", "github"
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """How one provider is asked: its issuers (a pattern of the URL without https), scopes, and what to set there."""
+    """The settings for one provider: its issuers (a pattern of the URL without https), scopes, and a set-up hint."""
 
     issuers: re.Pattern[str]
     scopes: str

@@ -1,8 +1,8 @@
-"""A JSON Web Token of another issuer, read strictly: what it claims is claimed until a key of its issuer has signed it.
+"""A JSON Web Token of another issuer, read strictly: unverified until a key of its issuer is found to have signed it.
 
 Pure: clock and keys are arguments. Source: RFC 7515; RFC 7519; RFC 8725; OpenID Connect Core, sections 2 and 3.1.3.7;
 STS API Reference, "AssumeRoleWithWebIdentity". A compact token of three parts, nothing else; no key, address or
-extension in its header is ever looked at (THREATS C).
+extension in its header is ever used (THREATS C).
 """
 
 import re
@@ -23,12 +23,12 @@ from iam.clock import from_seconds, to_seconds
 from iam.errors import ExpiredTokenException, InvalidIdentityToken
 from iam.policy.strict_json import Number, load
 
-_SHORTEST, _LONGEST = 4, 20_000  # characters: STS API Reference, WebIdentityToken
-_LONGEST_TEXT = 255  # of a subject or an audience
-_MOST_AUDIENCES = 50
+_MIN_LENGTH, _MAX_LENGTH = 4, 20_000  # characters: STS API Reference, WebIdentityToken
+_MAX_SUBJECT = 255  # characters: OpenID Connect Core, section 2, sub
+_MAX_AUDIENCES = 50
 _PART = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _INTEGER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
-# What a header may bring besides alg, typ and kid would ask us to believe a key or to read the rest in another way.
+# Header members that name a key of the sender's choice, or change how the rest is to be read (RFC 8725, section 3.10).
 _FORBIDDEN = ("jwk", "jku", "x5u", "x5c", "crit", "b64", "zip", "enc", "cty")
 _TYPES, _LOGOUT_TYPES = ("JWT", "jwt"), ("logout+jwt", "JWT", "jwt")
 NO_JWT = "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)"
@@ -36,7 +36,7 @@ NO_JWT = "The ID Token provided is not a valid JWT. (You may see this error if y
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedToken:
-    """What a token says before anybody has vouched for it; ``claims`` keep numbers as they were written."""
+    """What a token says before its signature is verified; ``claims`` keep numbers as they were written."""
 
     text: str
     algorithm: str
@@ -47,7 +47,7 @@ class UnverifiedToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedToken:
-    """What a token must fit: for which clients it may have been issued (None: any), and when."""
+    """What a token must fit: to which clients it may have been issued (None: any), and when."""
 
     clients: Collection[str] | None
     now: datetime
@@ -56,7 +56,7 @@ class ExpectedToken:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token that is believed. ``audience`` is the client that it was issued to; ``audiences`` is its ``aud``."""
+    """A verified token. ``audience`` is the client that it was issued to; ``audiences`` is its ``aud``."""
 
     issuer: str
     subject: str
@@ -68,9 +68,9 @@ class Token:
 
 
 def parse_token(text: str, *, logout: bool = False) -> UnverifiedToken:
-    """Return what a token says, unverified; raise InvalidIdentityToken. ``logout``: it is to be a logout token."""
+    """Return what a token says, unverified; raise InvalidIdentityToken. ``logout``: it must be a logout token."""
     parts = text.split(".")
-    if not _SHORTEST <= len(text) <= _LONGEST or len(parts) != 3 or not all(map(_PART.fullmatch, parts)):  # noqa: PLR2004 - as said
+    if not _MIN_LENGTH <= len(text) <= _MAX_LENGTH or len(parts) != 3 or not all(map(_PART.fullmatch, parts)):  # noqa: PLR2004 - as said
         _refuse(NO_JWT, "not three parts in base64url")
     header, claims = _parse_json_part(parts[0]), _parse_json_part(parts[1])
     _decode(parts[2])
@@ -88,9 +88,9 @@ def parse_token(text: str, *, logout: bool = False) -> UnverifiedToken:
 
 
 def verify_signature(token: UnverifiedToken, keys: Sequence[VerificationKey]) -> bool:
-    """Return whether the key that the token names has signed it; raise InvalidIdentityToken where it has not.
+    """Return True where the key that the token names has signed it, False where there is no such key.
 
-    False means that no such key is known, and that it may be worth asking the issuer again.
+    Raise InvalidIdentityToken where the key has not signed it. After False it may be worth fetching the keys again.
     """
     key = select_key(keys, token.kid)
     if key is None:
@@ -99,8 +99,8 @@ def verify_signature(token: UnverifiedToken, keys: Sequence[VerificationKey]) ->
         _refuse(_BAD_SIGNATURE, f"algorithm {token.algorithm[:40]}, the key signs by {', '.join(key.algorithms)}")
     try:
         if isinstance(key.key, OKPKey):  # of which joserfc warns: RFC 9864 gave the algorithm another name
-            data, _, mark = token.text.rpartition(".")
-            _ed25519_key(key.key).verify(_decode(mark), data.encode())
+            signed, _, signature = token.text.rpartition(".")
+            _ed25519_key(key.key).verify(_decode(signature), signed.encode())
             return True
         jws.deserialize_compact(token.text, key.key, algorithms=[token.algorithm], registry=_REGISTRY)
     except (JoseError, InvalidSignature, ValueError, TypeError) as error:
@@ -109,10 +109,10 @@ def verify_signature(token: UnverifiedToken, keys: Sequence[VerificationKey]) ->
 
 
 def _ed25519_key(key: OKPKey) -> Ed25519PublicKey:
-    found = key.public_key
-    if not isinstance(found, Ed25519PublicKey):
+    public_key = key.public_key
+    if not isinstance(public_key, Ed25519PublicKey):
         raise TypeError("no key of Ed25519")
-    return found
+    return public_key
 
 
 _BAD_SIGNATURE = "The signature of the token is invalid"
@@ -121,19 +121,23 @@ _REGISTRY = jws.JWSRegistry(algorithms=_ALGORITHMS, strict_check_header=False)
 
 
 def check_claims(token: UnverifiedToken, expected: ExpectedToken) -> Token:
-    """Return what a verified token says, once it fits; raise InvalidIdentityToken, ExpiredTokenException."""
+    """Return a token whose signature was verified, once its claims fit.
+
+    Raise InvalidIdentityToken, ExpiredTokenException.
+    """
     claims = token.claims
     subject = claims.get("sub")
-    if not _is_text(subject) or not 1 <= len(subject) <= _LONGEST_TEXT:
+    if not _is_text(subject) or not 1 <= len(subject) <= _MAX_SUBJECT:
         _refuse("Missing a required claim: sub", f"{subject!s:.40}")
     audiences = _audiences(claims.get("aud"))
     party = claims.get("azp")
     if party is not None and (not _is_text(party) or not party):
         _refuse("Incorrect token audience", "azp is no text")
-    meant = (party,) if party is not None else audiences  # who asked for it, where the token says: azp wins over aud
-    audience = next((one for one in meant if expected.clients is None or one in expected.clients), None)
+    # azp is the client that asked for the token; without it, aud is. One for another client must not be replayed here.
+    candidates = (party,) if party is not None else audiences
+    audience = next((name for name in candidates if expected.clients is None or name in expected.clients), None)
     if audience is None:
-        _refuse("Incorrect token audience", f"{meant} for {sorted(expected.clients or ())[:5]}")
+        _refuse("Incorrect token audience", f"{candidates} for {sorted(expected.clients or ())[:5]}")
     expires, issued = _time(claims, "exp"), _time(claims, "iat")
     if expected.now - expected.skew >= expires:
         now, then = (to_seconds(one) for one in (expected.now, expires))
@@ -155,24 +159,24 @@ def _refuse(message: str, detail: str = "") -> NoReturn:
 
 
 def _decode(part: str) -> bytes:
-    """Return the bytes of a part; each has one spelling alone."""
+    """Return the bytes of a part, in their only spelling: a token that counts once must not have a second one."""
     try:
-        found = urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        data = urlsafe_b64decode(part + "=" * (-len(part) % 4))
     except ValueError:
         _refuse(NO_JWT, "not base64url")
-    if urlsafe_b64encode(found).rstrip(b"=").decode() != part:
+    if urlsafe_b64encode(data).rstrip(b"=").decode() != part:
         _refuse(NO_JWT, "base64url in another spelling")
-    return found
+    return data
 
 
 def _parse_json_part(part: str) -> Mapping[str, Any]:
     try:
-        found = load(_decode(part).decode("utf-8"))
+        value = load(_decode(part).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         _refuse(NO_JWT, f"not strict JSON: {error!s:.100}")
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         _refuse(NO_JWT, "not a JSON object")
-    return found
+    return value
 
 
 def _is_text(value: object) -> TypeGuard[str]:
@@ -180,10 +184,10 @@ def _is_text(value: object) -> TypeGuard[str]:
 
 
 def _audiences(given: object) -> tuple[str, ...]:
-    found = given if isinstance(given, list) else [given]
-    if not 1 <= len(found) <= _MOST_AUDIENCES or not all(_is_text(one) and one for one in found):
+    audiences = given if isinstance(given, list) else [given]
+    if not 1 <= len(audiences) <= _MAX_AUDIENCES or not all(_is_text(name) and name for name in audiences):
         _refuse("Incorrect token audience", "aud is no text and no list of texts")
-    return tuple(found)
+    return tuple(audiences)
 
 
 def _time(claims: Mapping[str, Any], name: str) -> datetime:

@@ -1,4 +1,4 @@
-"""What others need to verify tokens of our issuers: discovery and keys (OpenID Connect Discovery, section 4)."""
+"""Discovery documents and keys of our issuers, with which others verify their tokens (OpenID Connect Discovery, 4)."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from flask import Blueprint, Response, abort
 
 from sts.federation.jwt_issuer import ALGORITHMS, JwtIssuer
 
-_KEPT_FOR = 300  # seconds
+_MAX_AGE = 300  # seconds that verifiers may cache; a new key is published long before it signs
 
 
 def blueprint(jwt_issuer: JwtIssuer) -> Blueprint:
@@ -42,5 +42,5 @@ def _address(jwt_issuer: JwtIssuer, issuer_id: str) -> str:
 
 
 def _json(value: Mapping[str, Any]) -> Response:
-    headers = {"Cache-Control": f"public, max-age={_KEPT_FOR}"}
+    headers = {"Cache-Control": f"public, max-age={_MAX_AGE}"}
     return Response(json.dumps(value, indent=2) + "\n", content_type="application/json", headers=headers)

@@ -777,8 +777,8 @@ PAGES = {
 def test_the_trust_policy_of_a_page_lets_in_whom_it_says_and_nobody_else(world, server, page):
     host, claims, others = PAGES[page]
     issuer = Issuer(server, world.clock, f"/{page}", url=f"https://{host}")
-    world.installation.services.api.gate.web.jwks_cache._elsewhere[issuer.url] = server.url(f"/{page}")
-    text = (Path(__file__).parents[2] / f"docs/how-to/web-identity-{page}.md").read_text()
+    world.installation.services.api.gate.web.jwks_cache._url_overrides[issuer.url] = server.url(f"/{page}")
+    text = (Path(__file__).parents[3] / f"docs/how-to/web-identity-{page}.md").read_text()
     policy = textwrap.dedent(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
     aud = claims["aud"] if isinstance(claims["aud"], str) else claims["aud"][0]
     world.registered(issuer, aud)
