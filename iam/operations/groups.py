@@ -12,19 +12,11 @@ from iam.operations.named_entities import (
     find_named,
     list_entities,
     paginate,
-    permission_on,
-    permission_on_all,
-    permission_on_new,
     remove,
     rename,
 )
 from iam.operations.users import user_shape
 from iam.store.schema import attachment, group, inline_policy, membership, user
-
-on_group = permission_on(GROUP)
-on_groups = permission_on_all(GROUP)
-on_new_group = permission_on_new(GROUP)
-on_member = permission_on(USER)
 
 _DEPENDENTS = (
     (attachment.c.entity_id, "Cannot delete entity, must detach all policies first."),

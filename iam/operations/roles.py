@@ -14,10 +14,6 @@ from iam.operations.named_entities import (
     entity_members,
     find_named,
     list_entities,
-    permission_on,
-    permission_on_all,
-    permission_on_new,
-    permission_on_policies_of,
     remove,
 )
 from iam.operations.policies.managed import check_boundary
@@ -25,11 +21,6 @@ from iam.policy.document import Policy, PolicyKind, size
 from iam.principal_ids import current_arns, resolve_principal_ids, with_current_arns
 from iam.store.records import trusted_parties
 from iam.store.schema import Entity, attachment, inline_policy, instance_profile, role, role_federated, role_mark
-
-on_role = permission_on(ROLE)
-on_roles = permission_on_all(ROLE)
-on_new_role = permission_on_new(ROLE)
-on_role_permissions = permission_on_policies_of(ROLE)
 
 MAX_SESSION = 3600  # seconds, AWS's default of MaxSessionDuration
 

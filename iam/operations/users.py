@@ -17,10 +17,7 @@ from iam.operations.named_entities import (
     find_named,
     list_entities,
     permission_on,
-    permission_on_all,
     permission_on_entity,
-    permission_on_new,
-    permission_on_policies_of,
     remove,
     rename,
 )
@@ -40,9 +37,6 @@ from iam.store.schema import (
 )
 
 on_user = permission_on(USER)
-on_users = permission_on_all(USER)
-on_new_user = permission_on_new(USER)
-on_user_permissions = permission_on_policies_of(USER)
 
 _HAS_DEVICE = "Cannot delete entity, must delete MFA device first."
 _DEPENDENTS = (

@@ -20,16 +20,12 @@ from iam.operations.named_entities import (
     find_named,
     has_path_prefix,
     paginate_list,
-    permission_on,
-    permission_on_policies_of,
 )
 from iam.operations.policies.managed import exists
 from iam.store.schema import attachment
 
 _Run = Callable[[Call, Params], Result]
 
-on_group_permissions = permission_on_policies_of(GROUP)
-on_user, on_group, on_role = permission_on(USER), permission_on(GROUP), permission_on(ROLE)
 
 _QUOTA: Mapping[str, Callable[[Limits], int]] = {
     "user": lambda limits: limits.attached_policies_per_user,

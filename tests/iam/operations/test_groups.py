@@ -11,10 +11,10 @@ from iam.operations.groups import (
     get_group,
     list_groups,
     list_groups_for_user,
-    on_group,
     remove_user_from_group,
     update_group,
 )
+from iam.operations.named_entities import GROUP, permission_on
 from iam.operations.policies.attachments import attach_group_policy
 from iam.operations.policies.inline import put_group_policy
 from iam.operations.users import create_user
@@ -127,4 +127,4 @@ def test_an_empty_group_is_deleted(account):
 
 def test_a_group_is_asked_about_with_its_path(account):
     account.run(create_group, GroupName="g", Path="/eng/")
-    assert account.ask(on_group, GroupName="g").resource == "arn:aws:iam::111122223333:group/eng/g"
+    assert account.ask(permission_on(GROUP), GroupName="g").resource == "arn:aws:iam::111122223333:group/eng/g"

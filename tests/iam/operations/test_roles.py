@@ -7,6 +7,7 @@ from support.documents import allow, trust
 
 from iam.errors import DeleteConflict, EntityAlreadyExists, LimitExceeded, MalformedPolicyDocument, NoSuchEntity
 from iam.operations.groups import create_group
+from iam.operations.named_entities import ROLE, permission_on, permission_on_new, permission_on_policies_of
 from iam.operations.policies.attachments import attach_role_policy
 from iam.operations.policies.inline import put_role_policy
 from iam.operations.roles import (
@@ -15,9 +16,6 @@ from iam.operations.roles import (
     delete_role_permissions_boundary,
     get_role,
     list_roles,
-    on_new_role,
-    on_role,
-    on_role_permissions,
     put_role_permissions_boundary,
     update_assume_role_policy,
     update_role,
@@ -196,12 +194,14 @@ def test_a_boundary_is_put_and_taken_away(account):
 
 
 def test_a_role_is_asked_about_with_path_tags_and_boundary(account):
-    new = account.ask(on_new_role, RoleName="r", Path="/eng/", PermissionsBoundary=ADMINISTRATOR, Tags=TAGS)
+    new = account.ask(permission_on_new(ROLE), RoleName="r", Path="/eng/", PermissionsBoundary=ADMINISTRATOR, Tags=TAGS)
     assert new.resource == "arn:aws:iam::111122223333:role/eng/r"
     assert new.keys["iam:permissionsboundary"] == (ADMINISTRATOR,)
     assert new.keys["aws:requesttag/team"] == ("Red",)
     with_role(account, Path="/eng/", Tags=TAGS, PermissionsBoundary=ADMINISTRATOR)
-    ask = account.ask(on_role, RoleName="r")
+    ask = account.ask(permission_on(ROLE), RoleName="r")
     assert (ask.resource, ask.keys["iam:resourcetag/team"]) == (new.resource, ("Red",))
     assert "iam:permissionsboundary" not in ask.keys
-    assert account.ask(on_role_permissions, RoleName="r").keys["iam:permissionsboundary"] == (ADMINISTRATOR,)
+    assert account.ask(permission_on_policies_of(ROLE), RoleName="r").keys["iam:permissionsboundary"] == (
+        ADMINISTRATOR,
+    )

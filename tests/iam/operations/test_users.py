@@ -11,6 +11,7 @@ from support.documents import allow
 from iam.errors import DeleteConflict, EntityAlreadyExists, LimitExceeded, NoSuchEntity, ValidationError
 from iam.operations.credentials.access_keys import create_access_key
 from iam.operations.groups import add_user_to_group, create_group
+from iam.operations.named_entities import USER, permission_on_all, permission_on_new, permission_on_policies_of
 from iam.operations.policies.attachments import attach_user_policy
 from iam.operations.policies.inline import put_user_policy
 from iam.operations.users import (
@@ -19,11 +20,8 @@ from iam.operations.users import (
     delete_user_permissions_boundary,
     get_user,
     list_users,
-    on_new_user,
     on_user,
     on_user_or_caller,
-    on_user_permissions,
-    on_users,
     put_user_permissions_boundary,
     update_user,
 )
@@ -183,16 +181,16 @@ def test_a_user_is_asked_about_with_path_and_tags(account):
 
 
 def test_a_new_user_is_asked_about_with_its_boundary(account):
-    ask = account.ask(on_new_user, UserName="ann", Path="/eng/", PermissionsBoundary=ADMINISTRATOR)
+    ask = account.ask(permission_on_new(USER), UserName="ann", Path="/eng/", PermissionsBoundary=ADMINISTRATOR)
     assert ask.resource == "arn:aws:iam::111122223333:user/eng/ann"
     assert ask.keys == {"iam:permissionsboundary": (ADMINISTRATOR,)}
 
 
 def test_changed_permissions_are_asked_about_with_the_boundary_that_is_or_shall_be(account):
     account.run(create_user, UserName="ann", PermissionsBoundary=ADMINISTRATOR)
-    ask = account.ask(on_user_permissions, UserName="ann", PolicyArn=READ_ONLY)
+    ask = account.ask(permission_on_policies_of(USER), UserName="ann", PolicyArn=READ_ONLY)
     assert ask.keys == {"iam:permissionsboundary": (ADMINISTRATOR,), "iam:policyarn": (READ_ONLY,)}
-    ask = account.ask(on_user_permissions, UserName="ann", PermissionsBoundary=READ_ONLY)
+    ask = account.ask(permission_on_policies_of(USER), UserName="ann", PermissionsBoundary=READ_ONLY)
     assert ask.keys == {"iam:permissionsboundary": (READ_ONLY,)}
 
 
@@ -207,8 +205,8 @@ def test_without_a_name_the_caller_is_asked_about(account):
 
 
 def test_a_list_is_asked_about_by_its_path(account):
-    assert account.ask(on_users).resource == "arn:aws:iam::111122223333:user/"
-    assert account.ask(on_users, PathPrefix="/eng/").resource == "arn:aws:iam::111122223333:user/eng/"
+    assert account.ask(permission_on_all(USER)).resource == "arn:aws:iam::111122223333:user/"
+    assert account.ask(permission_on_all(USER), PathPrefix="/eng/").resource == "arn:aws:iam::111122223333:user/eng/"
 
 
 # --- pages --------------------------------------------------------------------------------------------------------
