@@ -1,7 +1,7 @@
-"""Who is signed in with which browser, and which sign-ins have been begun: in Redis, whose loss signs everybody out.
+"""Browser sessions, pending sign-ins and form responses, in Redis; a loss of its data signs everybody out.
 
-A cookie holds 256 bits of chance; Redis knows only their hash, so whoever reads Redis cannot be anybody. Single use is
-by GETDEL: what is not there is refused, so that no loss of Redis lets anybody in.
+A cookie holds 256 random bits and Redis only their hash, so read access to Redis does not give access to a session.
+Single use relies on GETDEL: what does not exist is refused, so that a loss of data never admits anybody.
 """
 
 import hashlib
@@ -21,16 +21,16 @@ from iam.clock import duration_milliseconds, iso8601_exact, parse_iso8601, to_fr
 from iam.errors import ServiceUnavailable
 from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 
-_SIGN_IN_WITHIN = 600  # seconds from the first page to the answer of the identity provider
-_ANSWER_KEPT = 30  # seconds in which a form that was sent twice gets its first answer
+_SIGN_IN_WITHIN = 600  # seconds from the first page to the response of the identity provider
+_ANSWER_KEPT = 30  # seconds in which a form sent twice gets the first response again
 _BEING_ANSWERED, _ANSWERED = "", "1"
-_CLEAN_UP_ABOVE = 50  # sessions of one person, after which those that have ended are looked for
+_CLEAN_UP_ABOVE = 50  # sessions of one person above which expired ones are removed from the index
 _TIMES = ("authenticated_at", "usable_until", "session_until")
 _LONGEST_AGENT = 200
 
 
 class Client(NamedTuple):
-    """The browser as it was when the session began."""
+    """The browser at the start of the session."""
 
     source_ip: str = ""
     user_agent: str = ""
@@ -41,7 +41,7 @@ _NO_CLIENT = Client()
 
 @dataclass(frozen=True, slots=True)
 class BrowserSession:
-    """One person in one browser. ``key`` is where Redis has it; ``form_token`` proves that a form is one of ours.
+    """One person in one browser. ``key`` is the Redis key; ``form_token`` protects forms against CSRF.
 
     ``renewal`` is what the provider is asked with, sealed, whether what it said of the person still holds; of a
     directory, when it was last asked; or nothing.
@@ -59,7 +59,7 @@ class BrowserSession:
 
     @property
     def handle(self) -> str:
-        """Return what names the session in a list: enough to find it, and nothing to be it with."""
+        """Return the id of the session in lists; it does not grant access to the session."""
         return self.key.rpartition(":")[2][:16]
 
 
@@ -96,7 +96,7 @@ class IdpRequest:
 
 @dataclass(frozen=True, slots=True)
 class BrowserSessions:
-    """Opens, finds and ends sessions; every method raises ServiceUnavailable where Redis cannot answer."""
+    """Starts, finds and ends sessions; every method raises ServiceUnavailable where Redis does not answer."""
 
     redis: Redis
     now: Callable[[], datetime]
@@ -106,7 +106,7 @@ class BrowserSessions:
     prefix: str = field(default="fedgate:web:")
 
     def new_token(self) -> str:
-        """Return 256 bits of chance, as a cookie or a form can hold them."""
+        """Return 256 random bits as text for a cookie or a form."""
         return urlsafe_b64encode(self.random(32)).decode().rstrip("=")
 
     # --- sessions -----------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class BrowserSessions:
         mfa_at: datetime | None = None,
         client: Client = _NO_CLIENT,
     ) -> tuple[str, BrowserSession]:
-        """Begin a session; return what the cookie shall hold, and the session."""
+        """Start a session; return the value of its cookie, and the session."""
         now = self.now()
         ends = now + self.lifetime
         if identity.session_until is not None:
@@ -128,9 +128,9 @@ class BrowserSessions:
         return self._store(BrowserSession("", identity, "", now, ends, refresh_state, mfa_at, client))
 
     def step_up(self, session: BrowserSession, mfa_at: datetime) -> tuple[str, BrowserSession] | None:
-        """Begin the session anew, under another id, now that a second factor was given (THREATS H02).
+        """Replace the session with one under a new id, after a second factor was verified (THREATS H02).
 
-        Return None where it has ended meanwhile: what was signed out stays so (THREATS H03).
+        Return None where it has ended meanwhile: a signed-out session stays signed out (THREATS H03).
         """
         return self._store(replace(session, mfa_at=mfa_at)) if self.end(session) else None
 
@@ -151,14 +151,14 @@ class BrowserSessions:
         return token, made
 
     def _tidy(self, person: str) -> None:
-        """Forget those of a person's sessions that have ended by themselves: programs sign in again and again."""
+        """Remove expired sessions from a person's index: programs sign in many times."""
         keys: list[str] = self.redis.hkeys(person)  # type: ignore[assignment]  # decode_responses
         gone = [key for key, text in zip(keys, self.redis.mget(keys), strict=True) if text is None]
         if gone:
             self.redis.hdel(person, *gone)
 
     def find(self, token: str | None) -> BrowserSession | None:
-        """Return the session of a cookie, and put its idle end off."""
+        """Return the session of a cookie, and extend its idle timeout."""
         if not token:
             return None
         key, now = self._session_key(token), self.now()
@@ -172,16 +172,16 @@ class BrowserSessions:
         return found
 
     def update(self, session: BrowserSession) -> None:
-        """Keep what a provider now says of a person; a session that has ended meanwhile stays ended."""
+        """Store a changed session; one that has ended meanwhile is not created again."""
         with _redis_errors_as_unavailable():
             self.redis.set(session.key, _serialize(session), px=self._ttl(session, self.now()), xx=True)
 
     def end(self, session: BrowserSession) -> bool:
-        """End one session; return whether there still was one: of many that try, one gets True."""
+        """End a session; return whether it still existed: of concurrent callers, one gets True."""
         return bool(self.end_all(session.identity.provider, session.identity.subject, (session.key,)))
 
     def keys_of(self, provider: str, subject: str, indexes: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the keys of a person's sessions: those with these indexes, or all where none are named."""
+        """Return the keys of a person's sessions: those with these SAML session indexes, or all if none are given."""
         with _redis_errors_as_unavailable():
             found: dict[str, str] = self.redis.hgetall(self._person_key(f"{provider}|{subject}"))  # type: ignore[assignment]  # decode_responses
         return tuple(key for key, index in found.items() if not indexes or json.loads(index) in (None, *indexes))
@@ -193,7 +193,7 @@ class BrowserSessions:
         return self._load(keys)
 
     def newest(self, most: int) -> tuple[BrowserSession, ...]:
-        """Return so many sessions of all people, the newest first."""
+        """Return up to ``most`` sessions of all people, the newest first."""
         while True:
             with _redis_errors_as_unavailable():
                 keys: list[str] = self.redis.zrevrangebyscore(  # type: ignore[assignment]  # decode_responses
@@ -203,7 +203,7 @@ class BrowserSessions:
             idle = set(keys) - {one.key for one in found}
             if not idle:
                 return found
-            with _redis_errors_as_unavailable():  # else those that have ended by themselves would hide others
+            with _redis_errors_as_unavailable():  # otherwise expired sessions would displace others
                 self.redis.zrem(self._all_key, *idle)
 
     def _load(self, keys: list[str]) -> tuple[BrowserSession, ...]:
@@ -216,7 +216,7 @@ class BrowserSessions:
         return tuple(sorted(live, key=lambda one: one.opened_at, reverse=True))
 
     def end_all(self, provider: str, subject: str, keys: tuple[str, ...]) -> int:
-        """End these sessions of a person; return how many there still were."""
+        """End these sessions of a person; return how many still existed."""
         if not keys:
             return 0
         with _redis_errors_as_unavailable():
@@ -226,12 +226,12 @@ class BrowserSessions:
             pipe.zrem(self._all_key, *keys)
             return int(pipe.execute()[0])
 
-    # --- who has one thing more to do ---------------------------------------------------------------------------------
+    # --- pending sign-ins -----------------------------------------------------------------------------------------
 
     def start_pending_login(
         self, step: str, identity: Identity, return_to: str, refresh_state: str = ""
     ) -> tuple[str, PendingLogin]:
-        """Remember somebody who has one thing more to do; return what the cookie shall hold, and the memory."""
+        """Store a sign-in with one step left; return the value of its cookie, and the pending sign-in."""
         token, now = self.new_token(), self.now()
         made = PendingLogin(self._waiting_key(token), step, identity, self.new_token(), now, return_to, refresh_state)
         told = {"step": step, "form_token": made.form_token, "return_to": return_to, "memo": refresh_state}
@@ -246,7 +246,7 @@ class BrowserSessions:
         return token, made
 
     def find_pending_login(self, token: str | None) -> PendingLogin | None:
-        """Return who waits with this cookie, or None."""
+        """Return the pending sign-in of a cookie, or None."""
         if not token:
             return None
         with _redis_errors_as_unavailable():
@@ -254,51 +254,51 @@ class BrowserSessions:
         try:
             found = json.loads(str(text)) if text is not None else None
             return None if found is None else _parse_waiting(self._waiting_key(token), found)
-        except (ValueError, TypeError, KeyError, AttributeError):  # of another version of this program
+        except (ValueError, TypeError, KeyError, AttributeError):  # stored by another version
             return None
 
     def consume_pending_login(self, waiting: PendingLogin) -> bool:
-        """Forget who waits; return whether they still did: of many that try, one gets True."""
+        """Delete a pending sign-in; return whether it still existed: of concurrent callers, one gets True."""
         with _redis_errors_as_unavailable():
             return bool(self.redis.delete(waiting.key))
 
     def end_pending_logins_of(self, person: str) -> None:
-        """Forget all who wait as this person: what proved them counts no more."""
+        """Delete all pending sign-ins of a person, whose proof is no longer valid."""
         mine = self._waiting_of_key(person)
         with _redis_errors_as_unavailable():
             keys: set[str] = self.redis.smembers(mine)  # type: ignore[assignment]  # decode_responses
             if keys:
                 self.redis.delete(*keys, mine)
 
-    # --- what waits for an answer -------------------------------------------------------------------------------------
+    # --- requests to identity providers -------------------------------------------------------------------------------
 
     def save_idp_request(self, message_id: str, begun: IdpRequest) -> None:
-        """Remember what an identity provider was asked."""
+        """Store a request that was sent to an identity provider."""
         with _redis_errors_as_unavailable():
             self.redis.set(self._begun_key(message_id), json.dumps(asdict(begun)), ex=_SIGN_IN_WITHIN)
 
     def find_idp_request(self, message_id: str) -> IdpRequest | None:
-        """Return what was asked under an id, as often as wanted."""
+        """Return the request with an id, without consuming it."""
         with _redis_errors_as_unavailable():
             text = self.redis.get(self._begun_key(message_id))
         try:
             return None if text is None else IdpRequest(**json.loads(str(text)))
-        except (ValueError, TypeError):  # of another version of this program
+        except (ValueError, TypeError):  # stored by another version
             return None
 
     def consume_idp_request(self, message_id: str) -> bool:
-        """Forget what was asked; return whether it was still there: of many that try, one gets True."""
+        """Delete a request; return whether it still existed: of concurrent callers, one gets True."""
         with _redis_errors_as_unavailable():
             return self.redis.getdel(self._begun_key(message_id)) is not None
 
     def hash_browser_cookie(self, cookie: str | None) -> str:
-        """Return the hash by which a browser's own cookie is remembered."""
+        """Return the hash of a browser cookie, which is stored instead of the cookie."""
         return _hash(cookie or "")
 
     # --- forms that are sent twice ------------------------------------------------------------------------------------
 
     def claim_form(self, form: str, seconds: int) -> bool:
-        """Return whether a form is sent for the first time in so many seconds: of many that try, one gets True."""
+        """Return whether a form is sent for the first time in so many seconds: of concurrent callers, one gets True."""
         with _redis_errors_as_unavailable():
             return bool(self.redis.set(self._sent_key(form), _BEING_ANSWERED, nx=True, ex=seconds))
 
@@ -322,7 +322,7 @@ class BrowserSessions:
         return "" if mark == _BEING_ANSWERED else None
 
     def release_form(self, form: str) -> None:
-        """Let a form be sent anew, for what answered it broke off."""
+        """Allow a form to be sent again, after its processing failed."""
         with _redis_errors_as_unavailable():
             self.redis.delete(self._sent_key(form))
 
@@ -390,7 +390,7 @@ _TUPLES = ("groups", "group_names", "transitive", "audiences")
 
 
 def _parse(key: str, text: str) -> BrowserSession | None:
-    """Return a session, or None where another version of this program wrote it: its person signs in again."""
+    """Return a session, or None where another version stored it: the person signs in again."""
     try:
         found = json.loads(text)
         opened_at, ends_at = (parse_iso8601(found[name]) for name in ("opened_at", "ends_at"))
