@@ -36,7 +36,7 @@ _NO_POLICIES = PolicySet()
 
 
 class Layers(NamedTuple):
-    """The policies that have a say.
+    """The policies that apply to a request.
 
     ``boundary``, ``session`` and ``guardrails`` are None where there are none, while an empty set allows nothing; the
     policies of one layer grant together. ``resource_account`` owns the resource; empty means the caller's own account.
@@ -66,7 +66,7 @@ class Reason(NamedTuple):
 
 
 class LayerResult(NamedTuple):
-    """What one layer says of a request; ``grip`` is how firmly a resource's policy holds the caller."""
+    """The statements of one layer that apply; ``principal_match``: how exactly a resource's policy names the caller."""
 
     layer: str
     denies: list[Statement]
@@ -74,13 +74,13 @@ class LayerResult(NamedTuple):
     principal_match: PrincipalMatch
 
 
-# What each layer says, in the order in which AWS asks them: guardrails, resource, identity, boundary, session. None
-# where a layer does not exist, so that it can neither grant nor withhold.
+# The result of each layer, in the order in which AWS evaluates them: guardrails, resource, identity, boundary, session.
+# None where a layer does not exist: an absent limit withholds nothing, while one that exists and allows nothing denies.
 LayerResults = tuple[LayerResult | None, LayerResult | None, LayerResult | None, LayerResult | None, LayerResult | None]
 
 
 class Decision(NamedTuple):
-    """The answer, and the layer that decided; ``survey`` is what all of them said."""
+    """The answer, and the layer that decided; ``layer_results`` are the results of all layers."""
 
     decision_type: DecisionType
     layer: str
@@ -88,7 +88,7 @@ class Decision(NamedTuple):
 
     @property
     def allowed(self) -> bool:
-        """Return whether the request may go on."""
+        """Return whether the request is allowed."""
         return self.decision_type is DecisionType.ALLOWED
 
     @property
@@ -134,7 +134,7 @@ def _evaluate_layers(context: RequestContext, layers: Layers) -> LayerResults:
 
 
 def applicable_layers(kind: PrincipalKind, layers: Layers) -> Layers:
-    """Return the layers that have a say about a principal of this kind."""
+    """Return the layers that apply to a principal of this kind."""
     if kind is _ROOT:  # it has no policies of its own
         return layers._replace(identity=_NO_POLICIES, boundary=None, session=None)
     if kind is _FEDERATED_USER and layers.session is None:  # without a session policy it may do nothing
@@ -214,7 +214,7 @@ def _evaluate_resource_policy(policies: PolicySet, context: RequestContext, *, b
 
 
 def holds(statement: Statement, principal: Principal, *, bounded: bool) -> PrincipalMatch:
-    """Return how firmly a resource's statement holds the caller; ``bounded``: the caller has a permissions boundary."""
+    """Return how exactly a resource's statement names the caller; ``bounded``: it has a permissions boundary."""
     if statement.not_principals:
         # "NotPrincipal": a Deny spares nobody who has a permissions boundary, whomever it lists.
         denied = bounded and statement.denies

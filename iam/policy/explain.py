@@ -1,6 +1,7 @@
 """Why a decision came out as it did: each statement about the action, which of its parts fit, and what is missing.
 
-Pure. It asks the same statements as ``decide`` and never another rule: an explanation is a decision read aloud.
+Pure. It evaluates the same statements as ``decide`` with the same tests, and takes the decision from there: a second
+implementation of the rules here could tell another story than the gate.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,13 +32,13 @@ from iam.policy.principals import PrincipalMatch
 from iam.policy.statement import Effect, Statement
 from iam.principal import Principal, PrincipalKind
 
-# Statements of one layer that are told, the nearest to fitting first: a caller may have hundreds about one action.
+# Statements that are listed of each layer, the closest first: a caller may have hundreds for one action.
 _MOST_STATEMENTS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedCondition:
-    """A condition, the request's values for its key, and whether it holds: None where nobody can know."""
+    """A condition, the request's values for its key, and whether it holds: None where that cannot be determined."""
 
     condition: Condition
     actual: tuple[str, ...]
@@ -46,7 +47,7 @@ class EvaluatedCondition:
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedStatement:
-    """A statement about the action, read against the request."""
+    """A statement for the action, evaluated against the request."""
 
     statement: Statement
     names_principal: bool
@@ -56,7 +57,7 @@ class EvaluatedStatement:
 
     @property
     def mismatches(self) -> int:
-        """Return how many parts do not fit."""
+        """Return how many elements do not match."""
         failed = sum(not _fits(one, self.statement) for one in self.conditions)
         return failed + (not self.names_principal) + (not self.reaches_resource)
 
@@ -88,7 +89,7 @@ class MissingGrant:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A decision with everything that it looked at; ``needed`` is what is missing once no statement denies."""
+    """A decision with all that was evaluated; ``missing_grants`` are those that are missing once nothing denies."""
 
     context: RequestContext
     decision: Decision
@@ -118,7 +119,7 @@ _WITHOUT_POLICIES = frozenset({PrincipalKind.ROOT, PrincipalKind.FEDERATED, Prin
 
 
 def _layers_in_order(context: RequestContext, layers: Layers) -> Iterator[tuple[str, PolicySet]]:
-    """Yield the layers that have a say, in the order in which they are asked."""
+    """Yield the layers that apply, in the order of evaluation."""
     identity, boundary, session, guardrails, resource, _ = applicable_layers(context.principal.kind, layers)
     where = TRUST if resource is not None and resource.trust else RESOURCE
     present = {GUARDRAIL: guardrails, where: resource, IDENTITY: identity, BOUNDARY: boundary, SESSION: session}
@@ -199,7 +200,7 @@ _PLACES = {GUARDRAIL: 0, RESOURCE: 1, TRUST: 1, IDENTITY: 2, BOUNDARY: 3, SESSIO
 
 
 def _assume_granted(layer_results: LayerResults, layer: str, principal: Principal) -> LayerResults:
-    """Return the survey as if the layer allowed, by naming the principal where it names one."""
+    """Return the results as if the layer allowed, by naming the principal where it names one."""
     said = list(layer_results)
     said[_PLACES[layer]] = LayerResult(
         layer, [], [_ANY_ALLOW], _MATCH_BY_KIND.get(principal.kind, PrincipalMatch.CALLER)

@@ -42,23 +42,23 @@ def _are_known(texts: tuple[str, ...], known: IsKnown) -> bool:
     return all(known(name.lower()) for name in variable_keys(texts))
 
 
-def _each(layers: Layers, suppose: _Assume) -> Layers:
+def _each(layers: Layers, assume: _Assume) -> Layers:
     return Layers(
-        identity=_map_statements(layers.identity, suppose),
-        boundary=layers.boundary and _map_statements(layers.boundary, suppose),
-        session=layers.session and _map_statements(layers.session, suppose),
-        guardrails=layers.guardrails and _map_statements(layers.guardrails, suppose),
-        resource=layers.resource and _map_statements(layers.resource, suppose),
+        identity=_map_statements(layers.identity, assume),
+        boundary=layers.boundary and _map_statements(layers.boundary, assume),
+        session=layers.session and _map_statements(layers.session, assume),
+        guardrails=layers.guardrails and _map_statements(layers.guardrails, assume),
+        resource=layers.resource and _map_statements(layers.resource, assume),
         resource_account=layers.resource_account,
     )
 
 
-def _map_statements(policies: PolicySet, suppose: _Assume) -> PolicySet:
-    return PolicySet(_policy(policy, suppose) for policy in policies)
+def _map_statements(policies: PolicySet, assume: _Assume) -> PolicySet:
+    return PolicySet(_policy(policy, assume) for policy in policies)
 
 
-def _policy(policy: Policy, suppose: _Assume) -> Policy:
-    return policy.with_statements(tuple(one for one in map(suppose, policy.statements) if one is not None))
+def _policy(policy: Policy, assume: _Assume) -> Policy:
+    return policy.with_statements(tuple(one for one in map(assume, policy.statements) if one is not None))
 
 
 def _assume_open_parts(statement: Statement, known: IsKnown, *, favour: bool) -> Statement | None:

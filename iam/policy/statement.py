@@ -73,7 +73,7 @@ class Statement:
 def resource_test(on: Match | None, *, negated: bool, denies: bool) -> Applies:
     """Return what tells whether a statement is about a resource.
 
-    ``on`` is None where the kind of policy has no Resource; ``spares``: the patterns are those of NotResource.
+    ``on`` is None where the kind of policy has no Resource; ``negated``: the patterns are those of NotResource.
     """
     if on is None or (is_everything(on) and not negated):
         return _always

@@ -1,4 +1,4 @@
-"""``fedgate policy test``: what policies shall decide, written down as cases and held against what they do."""
+"""``fedgate policy test``: compares what policies decide with the decisions that cases expect."""
 
 import json
 import tomllib
@@ -56,7 +56,7 @@ class _Malformed(click.ClickException):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request of a file, and what shall come of it; ``layers`` is None where the installation's policies count."""
+    """One request of a file and its expected decision; ``layers`` is None where the installation's policies apply."""
 
     name: str
     principal: str
@@ -77,11 +77,11 @@ def policy() -> None:
 @installation_options
 @json_option
 def test(files: tuple[Path, ...], config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Decide the cases of TOML or YAML FILES, and say which do not come out as expected.
+    """Evaluate the cases of TOML or YAML FILES, and list those whose decision is not the expected one.
 
-    A case names principal, action, resource and context, and expects allow, deny, explicit-deny or implicit-deny. Where
-    a file has policies of its own, they alone count and no installation is needed; otherwise the principals of the
-    installation are asked. Exit status: 1 where a case fails.
+    A case has a principal, action, resource and context, and expects allow, deny, explicit-deny or implicit-deny. If a
+    file contains policies, only they apply and no installation is needed; otherwise the installation's policies apply.
+    Exit status: 1 where a case fails.
     """
     cases = [(file, case) for file in files for case in _some_cases(file)]
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""``fedgate explain`` and ``fedgate who-can``: decisions read aloud, by the engine that takes them."""
+"""``fedgate explain`` and ``fedgate who-can``: decisions and their reasons, from the engine that makes them."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,7 +37,7 @@ _ANSWERS = {
 _SHOWN = 5  # statements that do not apply, of each layer
 
 _context = click.option(
-    "--context", "-c", "pairs", multiple=True, metavar="KEY=VALUE", help="A condition key; again for a further value."
+    "--context", "-c", "pairs", multiple=True, metavar="KEY=VALUE", help="A condition key; repeat for several values."
 )
 
 
@@ -55,14 +55,14 @@ def _keys(pairs: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 @click.command("explain")
-@click.option("--principal", required=True, help="Whose request: the ARN of a user, role, session, provider or root.")
-@click.option("--action", required=True, help="What is asked for, as in iam:CreateUser.")
-@click.option("--resource", default="*", show_default=True, help="The ARN of what it is asked for.")
+@click.option("--principal", required=True, help="The caller: the ARN of a user, role, session, provider or root.")
+@click.option("--action", required=True, help="The action, as in iam:CreateUser.")
+@click.option("--resource", default="*", show_default=True, help="The ARN of the resource.")
 @click.option(
     "--session-policy",
     type=read_text_argument,
     metavar="FILE",
-    help="A file with a policy passed when the session began.",
+    help="A file with the session policy of a role session.",
 )
 @_context
 @installation_options
@@ -78,11 +78,11 @@ def explain_(  # noqa: PLR0913 - one argument for each option
     data: Path | None,
     as_json: bool,
 ) -> None:
-    """Say whether a request would be allowed, and why: every layer, each condition, and what is missing.
+    """Say whether a request would be allowed, and why: every policy type, each condition, and what is missing.
 
-    Nothing is done and nobody is asked for a signature. What the request would know is taken from the principal, the
-    resource and the clock; other condition keys are given with --context. Exit status: 0 where the request is allowed,
-    3 where it is denied.
+    No request is sent. Condition keys about the principal, the resource and the time are filled in; give others with
+    --context. A user or root with aws:TokenIssueTime, or with aws:MultiFactorAuthPresent=true, is a session from
+    GetSessionToken. Exit status: 0 where the request is allowed, 3 where it is denied.
     """
     session = (
         None
@@ -133,7 +133,7 @@ def _could_be_allowed(asked: HypotheticalRequest) -> bool:
 def format_decision(asked: HypotheticalRequest) -> Iterator[str]:
     """Yield the answer to a question and its reasons, as people read them."""
     if asked.rule is not None:
-        yield f"{_ANSWERS[asked.rule.decision_type]}  by a rule that no policy changes: {asked.rule.text}"
+        yield f"{_ANSWERS[asked.rule.decision_type]}  by a fixed rule: {asked.rule.text}"
         yield from _request(asked.context)
         return
     yield from format_explanation(explain(asked.context, asked.layers))
@@ -141,9 +141,9 @@ def format_decision(asked: HypotheticalRequest) -> Iterator[str]:
     if unknown:
         yield ""
         denied = asked.decision() is not DecisionType.ALLOWED
-        told = " It could be allowed with others." if denied and _could_be_allowed(asked) else ""
-        yield f"Not known here, and taken as absent: {', '.join(unknown)}.{told}"
-        yield f"Tell them: {' '.join(f'--context {name}=...' for name in unknown)}"
+        hint = " With other values the request could be allowed." if denied and _could_be_allowed(asked) else ""
+        yield f"Unknown, treated as absent: {', '.join(unknown)}.{hint}"
+        yield f"To set them: {' '.join(f'--context {name}=...' for name in unknown)}"
 
 
 def format_explanation(found: Explanation) -> Iterator[str]:
@@ -156,7 +156,11 @@ def format_explanation(found: Explanation) -> Iterator[str]:
         yield from _layer(layer)
     if found.missing_grants:
         yield ""
-        yield "Missing, were nothing denied:" if decision.decision_type is DecisionType.EXPLICIT_DENY else "Missing:"
+        yield (
+            "Missing besides, once nothing denies:"
+            if decision.decision_type is DecisionType.EXPLICIT_DENY
+            else "Missing:"
+        )
         for need in found.missing_grants:
             yield from _need(need)
 
@@ -174,9 +178,9 @@ def _layer(layer: EvaluatedLayer) -> Iterator[str]:
         yield from _statement(one)
     left = len(near) - max(applying, _SHOWN)
     if left > 0:
-        yield f"    and {left} more about this action that do not apply"
+        yield f"    and {left} more statements for this action that do not apply"
     if not near:
-        yield "    no statement is about this action"
+        yield "    no statement for this action"
 
 
 def _statement(read: EvaluatedStatement) -> Iterator[str]:
@@ -185,10 +189,10 @@ def _statement(read: EvaluatedStatement) -> Iterator[str]:
     yield f"  {'✓' if read.applies else '✗'} {statement.effect} {name}"
     if not read.names_principal:
         listed = ", ".join(one.text for one in statement.all_principals())
-        yield f"      names {'everybody but ' if statement.not_principals else ''}{listed}"
+        yield f"      principal must {'not ' if statement.not_principals else ''}be {listed}"
     if not read.reaches_resource:
         listed = ", ".join((*statement.resources, *statement.not_resources))
-        yield f"      is about {'all resources but ' if statement.not_resources else ''}{listed}"
+        yield f"      resource must {'not ' if statement.not_resources else ''}match {listed}"
     for one in read.conditions:
         yield f"      {_condition(one)}"
 
@@ -197,17 +201,17 @@ def _condition(tested: EvaluatedCondition) -> str:
     condition = tested.condition
     sign = {True: "✓", False: "✗", None: "?"}[tested.holds]
     actual = ", ".join(tested.actual) if tested.actual else "absent"
-    return f"{sign} {condition.operator} {condition.name}: wants {', '.join(condition.values)}; is {actual}"
+    return f"{sign} {condition.operator} {condition.name}: expected {', '.join(condition.values)}, actual {actual}"
 
 
 def _need(need: MissingGrant) -> Iterator[str]:
-    yield f"  an allow in the {need.layer}"
+    yield f"  an Allow in the {need.layer}"
     if need.nearest is not None:
         statement = need.nearest.statement
         name = f"{statement.policy or 'policy'}, statement {statement.sid or statement.index}"
-        yield f"    nearest to one comes {name}: {need.nearest.mismatches} of its parts do not fit"
+        yield f"    the closest is {name}: {need.nearest.mismatches} of its elements do not match"
     if "Federated" not in need.statement.get("Principal", {}) or "Condition" in need.statement:
-        yield f"    this would be one: {json.dumps(need.statement)}"
+        yield f"    this would allow it: {json.dumps(need.statement)}"
 
 
 # --- who-can ----------------------------------------------------------------------------------------------------------
@@ -216,7 +220,7 @@ def _need(need: MissingGrant) -> Iterator[str]:
 @click.command("who-can")
 @click.argument("action")
 @click.argument("resource", default="*")
-@click.option("--account", "account_id", help="Only principals of this account; all are asked otherwise.")
+@click.option("--account", "account_id", help="Only principals of this account.")
 @_context
 @installation_options
 @json_option
@@ -230,9 +234,9 @@ def who_can(  # noqa: PLR0913 - one argument for each option
     data: Path | None,
     as_json: bool,
 ) -> None:
-    """List who may do ACTION on RESOURCE (an ARN): users, roles, roots, and whom a role's trust policy lets in.
+    """List who can perform ACTION on RESOURCE (an ARN): users, roles, root, and principals that a trust policy names.
 
-    "if" stands where conditions decide about what only a request knows, such as MFA or an address; --context tells it.
+    "if" means that it depends on condition keys of the request, such as MFA or the address; set them with --context.
     """
     keys = _keys(pairs)
     with closing(open_store(load_settings(config, data))) as store:
@@ -241,7 +245,7 @@ def who_can(  # noqa: PLR0913 - one argument for each option
         print_json(found)
     else:
         rows = [(one["principal"], one["answer"], "; ".join(one["if"])) for one in found]
-        print_table(["principal", "may", "if"], rows)
+        print_table(["principal", "allowed", "if"], rows)
 
 
 def _who_can(

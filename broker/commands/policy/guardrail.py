@@ -1,4 +1,4 @@
-"""``fedgate guardrail``: the ceiling of a whole account."""
+"""``fedgate guardrail``: the maximum permissions of a whole account, like a service control policy."""
 
 from contextlib import closing
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``fedgate lint``: what is wrong or questionable about policies in files, before they are written anywhere."""
+"""``fedgate lint``: errors and warnings about policies in files, before they are stored anywhere."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,14 +21,13 @@ _GRAVE = (Level.ERROR, Level.SECURITY_WARNING)
 
 @click.command("lint")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option("--kind", type=_KINDS, help="What the policies are; left out, their elements tell.")
+@click.option("--kind", type=_KINDS, help="The type of the policies; by default their elements decide.")
 @json_option
 def lint_(files: tuple[Path, ...], kind: str | None, *, as_json: bool) -> None:
-    """Say what is wrong or questionable about policies in files.
+    """Report errors and warnings about policies in files.
 
-    What AWS refuses is refused here, with the place; beyond that there are findings of four levels, by the names that
-    IAM Access Analyzer gives them. Exit status: 1 where a policy is refused or a finding is an ERROR or a
-    SECURITY_WARNING.
+    Policies that AWS rejects are rejected here, with the place. Findings have four levels, named as in IAM Access
+    Analyzer. Exit status: 1 where a policy is rejected or a finding is an ERROR or a SECURITY_WARNING.
     """
     services = ServiceData()
     found = [one for file in files for one in _lint_file(file, kind, services)]

@@ -140,7 +140,7 @@ def test_a_case_that_fails_is_explained(cases, write):
     file = write("changed.toml", CASES.replace("= true", "= false"))
     told = fedgate("policy", "test", cases, file, status=1)
     assert f"FAILED {file}: s3:DeleteObject on arn:aws:s3:::ann/k: expected allow" in told
-    assert "BoolIfExists aws:MultiFactorAuthPresent: wants false; is false" in told
+    assert "BoolIfExists aws:MultiFactorAuthPresent: expected false, actual false" in told
     assert told.endswith("11 passed, 1 failed\n")
 
 
@@ -285,7 +285,10 @@ def test_what_is_not_known_is_told_and_can_be_given(admin):
     found = explained(admin, ann, "iam:ListUsers", *given)
     assert (found["decision"], found["unknownKeys"]) == ("allowed", [])
     told = fedgate("explain", "--principal", ann, "--action", "iam:ListUsers", status=3, env=admin.installation.environ)
-    assert "Not known here, and taken as absent: aws:MultiFactorAuthPresent. It could be allowed with others." in told
+    assert (
+        "Unknown, treated as absent: aws:MultiFactorAuthPresent. With other values the request could be allowed."
+        in told
+    )
     assert "--context aws:MultiFactorAuthPresent=..." in told
 
 
@@ -342,9 +345,57 @@ def test_what_no_policy_decides_is_told_as_the_rule_that_it_is(admin):
     assert "rule" not in explained(admin, ann, "sts:GetFederationToken", status=3)
     asked = ("explain", "--principal", root, "--action", "sts:AssumeRole")
     told = fedgate(*asked, status=3, env=admin.installation.environ)
-    assert told.startswith("DENIED  by a rule that no policy changes: Roles may not be assumed by root accounts.\n")
+    assert told.startswith("DENIED  by a fixed rule: Roles may not be assumed by root accounts.\n")
     assert who(admin, "sts:GetFederationToken").keys() == {"root"}
     assert who(admin, "sts:GetSessionToken") == {"root": ("yes", []), "user/ann": ("yes", []), "user/bob": ("yes", [])}
+
+
+RULES = [
+    ("user/ann", "sts:AssumeRoleWithSAML", "role/ops", "takes no signed requests"),
+    ("ldap-provider/corp", "sts:AssumeRole", "role/people", "can call only AssumeRoleWithLDAPIdentity"),
+    ("ldap-provider/corp", "sts:AssumeRoleWithSAML", "role/people", "can call only AssumeRoleWithLDAPIdentity"),
+    ("saml-provider/idp", "sts:AssumeRoleWithSAML", "", "only for roles of its own account"),
+    ("oidc-provider/id.example.com:8443/x", "sts:AssumeRoleWithWebIdentity", "", "only for roles of its own account"),
+    ("user/ann", "iam:GetUser", "", "only resources of the caller's own account"),
+]
+
+
+@pytest.mark.parametrize(("principal", "action", "resource", "rule"), RULES)
+def test_what_the_gate_never_puts_to_policies_is_denied_by_a_rule(admin, principal, action, resource, rule):
+    kind, _, name = principal.partition("/")
+    on = admin.arn(*resource.split("/")) if resource else "arn:aws:iam::999999999999:role/theirs"
+    assert rule in explained(admin, admin.arn(kind, name), action, "--resource", on, status=3)["rule"]
+
+
+def test_the_sessions_of_users_are_limited_as_at_the_gate(admin):
+    admin.do("PutUserPolicy", UserName="bob", PolicyName="p", PolicyDocument=allow("*"))
+    bob, at = admin.arn("user", "bob"), ("-c", "aws:TokenIssueTime=2026-01-01T00:00:00Z")
+    assert explained(admin, bob, "iam:ListUsers")["allowed"]
+    assert "only with MFA" in explained(admin, bob, "iam:ListUsers", *at, status=3)["rule"]
+    with_mfa = ("-c", "aws:MultiFactorAuthPresent=true")
+    assert explained(admin, bob, "iam:ListUsers", *with_mfa)["allowed"]
+    assert "GetFederationToken" in explained(admin, bob, "sts:GetFederationToken", *with_mfa, status=3)["rule"]
+    fay = f"arn:aws:sts::{admin.account_id}:federated-user/fay"
+    assert "GetUser" in explained(admin, fay, "iam:GetUser", status=3)["rule"]
+    assert explained(admin, fay, "sts:GetCallerIdentity")["allowed"]
+    assert "explain that user instead" in explain(admin, fay, "s3:GetObject", status=1)
+
+
+def test_a_role_that_does_not_exist_is_denied_and_a_role_must_be_named(admin):
+    admin.do("PutUserPolicy", UserName="bob", PolicyName="p", PolicyDocument=allow("*"))
+    bob, nobody = admin.arn("user", "bob"), admin.arn("role", "nobody")
+    found = explained(admin, bob, "sts:AssumeRole", "--resource", nobody, status=3)
+    assert (found["decision"], found["layer"]) == ("explicitDeny", "role trust policy")
+    assert "give the role's ARN" in explain(admin, bob, "sts:AssumeRole", status=1)
+
+
+def test_a_provider_that_is_known_by_its_name_alone_is_a_principal(admin):
+    mine = {"StringEquals": {"accounts.google.com:aud": "client"}}
+    trusted = trust({"Federated": "accounts.google.com"}, "sts:AssumeRoleWithWebIdentity", Condition=mine)
+    role = admin.role("google", trusted)
+    asked = ("sts:AssumeRoleWithWebIdentity", "--resource", role, "-c", "accounts.google.com:aud=client")
+    assert explained(admin, "accounts.google.com", *asked)["allowed"]
+    assert list(who(admin, "sts:AssumeRoleWithWebIdentity", role)) == ["oidc-provider/accounts.google.com"]
 
 
 def test_users_who_may_change_their_password_need_no_policy_for_it(admin):
@@ -375,7 +426,7 @@ cases = [
 ]
 """)  # fmt: skip
     told = fedgate("policy", "test", file, status=1, env=admin.installation.environ)
-    assert "by a rule that no policy changes: Cannot call GetSessionToken with session credentials." in told
+    assert "by a fixed rule: Cannot call GetSessionToken with session credentials." in told
     assert told.endswith("2 passed, 1 failed\n")
 
 
