@@ -362,7 +362,7 @@ def _redis_errors_as_unavailable() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise ServiceUnavailable("The service cannot sign anybody in now. Try again later.", log=str(error)) from error
+        raise ServiceUnavailable("Sign-in is not available now. Try again later.", log=str(error)) from error
 
 
 def _hash(text: str) -> str:

@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 SESSION, PERSON, ROLE, ACCOUNT = "session", "person", "role", "account"
 EVENT: Final = "RevokeSessions"
 
-_LIST_UNAVAILABLE: Final = "The list of credentials cannot be read now. Try again later."
-_NOT_A_PERSON: Final = "A person is written as PROVIDER|SUBJECT, as the list shows it."
+_LIST_UNAVAILABLE: Final = "The list of credentials is not available now. Try again later."
+_NOT_A_PERSON: Final = "Enter the person as PROVIDER|SUBJECT, as shown in the list."
 
 # Builds the record of an event from its name, account and parameters; of a page or of an operator.
 RecordBuilder = Callable[[str, str | None, dict[str, Any]], Record]

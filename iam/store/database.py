@@ -65,10 +65,12 @@ def translate_database_errors(unavailable: type[ServiceError]) -> Iterator[None]
     except DataError as error:
         raise InvalidInput("A value cannot be stored.", log=f"data: {error.orig}") from error
     except DBAPIError as error:
-        raise unavailable("The store cannot answer now. Try again later.", log=f"database: {error.orig}") from error
+        raise unavailable(
+            "The data store is not available now. Try again later.", log=f"database: {error.orig}"
+        ) from error
     except PoolTimeout as error:
         raise unavailable(
-            "The store cannot answer now. Try again later.", log="database: no free connection"
+            "The data store is not available now. Try again later.", log="database: no free connection"
         ) from error
 
 

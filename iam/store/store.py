@@ -171,7 +171,9 @@ class Store:
 
     def _acquire_write_lock(self, stack: ExitStack) -> None:
         if self._write_lock is not None and not stack.enter_context(self._write_lock.acquire(WAIT)):
-            raise ServiceFailure("The store cannot answer now. Try again later.", log="another writer holds the turn")
+            raise ServiceFailure(
+                "The data store is not available now. Try again later.", log="another writer holds the turn"
+            )
 
     def check(self) -> None:
         """Raise ServiceUnavailable where the database does not answer."""
@@ -215,7 +217,9 @@ class Store:
     def _fresh_cache(self) -> _Cache:
         self.refresh()
         if self._monotonic() - self._revision_read_at > self._poll + REVISION_GRACE:
-            raise ServiceUnavailable("The store cannot answer now. Try again later.", log="the revision is unknown")
+            raise ServiceUnavailable(
+                "The data store is not available now. Try again later.", log="the revision is unknown"
+            )
         return self._cache
 
     # --- the hot path -------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class SingleUse:
         finally:
             for use in batch:
                 if use.first is None and use.error is None:  # after an unexpected exception, no use may wait forever
-                    use.error = ServiceUnavailable("The service cannot answer now. Try again later.")
+                    use.error = ServiceUnavailable("The service is not available now. Try again later.")
                 use.turn.set()
             with self._guard:
                 self._writing = bool(self._waiting)

@@ -66,7 +66,7 @@ def who_am_i(house, credentials):
 
 def take(page, *, expected):
     page.get_by_role("button", name="Get credentials").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text(f"Credentials of {expected}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"Credentials for {expected}")
     return credentials_on(page)
 
 
@@ -81,7 +81,7 @@ def test_whoever_wants_a_role_signs_in_and_takes_it_with_enter(house, page):
     page.wait_for_url(f"**{portal('Developer')}")
     expect(chosen(page)).to_be_focused()
     chosen(page).press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Credentials of Developer")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Credentials for Developer")
     assert who_am_i(house, credentials_on(page)).endswith("assumed-role/Developer/alice")
 
 
@@ -132,7 +132,7 @@ def test_an_owner_must_set_up_a_second_factor_before_anything_else(house, page):
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
     set_up_app(page)
     assert len(set(page.locator(".codes code").all_inner_texts())) == 10
-    page.get_by_role("link", name="I have kept them").click()
+    page.get_by_role("link", name="I have saved the codes").click()
     page.wait_for_url("**/portal")
     house.forget_apps(ACCOUNT)
 
@@ -146,7 +146,7 @@ def test_a_newcomer_sets_a_password_of_their_own_first(page, scripts):
     expect(page.locator("#old")).to_be_focused()
     type_in(page, old=NEWCOMER_PASSWORD, new=new, repeated="something else")
     expect(alert(page)).to_be_focused()
-    expect(alert(page)).to_contain_text("The new passwords differ.")
+    expect(alert(page)).to_contain_text("The new passwords do not match.")
     type_in(page, old=NEWCOMER_PASSWORD, new=new, repeated=new)
     page.wait_for_url("**/portal")
     assert "no role trusts you yet" in page.locator("main").inner_text()
@@ -174,8 +174,8 @@ def test_a_form_that_a_double_click_sends_twice_signs_in_once(opened):
     page.goto("/sessions")
     browsers = page.get_by_role("table", name="Browsers in which you are signed in")
     expect(browsers.locator("tbody tr")).to_have_count(1)
-    page.get_by_role("button", name="End everything").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Everything has ended")
+    page.get_by_role("button", name="Revoke everything").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("All sessions revoked")
 
 
 # --- roles ------------------------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_a_search_leaves_what_fits_and_enter_takes_it(house, opened, scripts):
     expect(page.locator("li.role")).to_have_count(1)
     expect(chosen(page)).to_be_focused()
     chosen(page).press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Credentials of LabReader")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Credentials for LabReader")
     assert who_am_i(house, credentials_on(page)).endswith("assumed-role/LabReader/alice")
 
 
@@ -227,9 +227,9 @@ def test_a_click_anywhere_on_a_row_chooses_its_role(opened):
 def test_credentials_can_be_narrowed_to_reading(house, opened):
     page = opened("alice")
     page.goto(portal("Administrator"))
-    page.get_by_label("For how long").select_option("900")
-    page.get_by_text("Take less than the role may do").click()
-    page.get_by_label("To do").select_option("read")
+    page.get_by_label("Session duration").select_option("900")
+    page.get_by_text("Request fewer permissions than the role has").click()
+    page.get_by_label("Permissions", exact=True).select_option("read")
     iam = house.broker.client("iam", take(page, expected="Administrator"))
     iam.list_users()
     with pytest.raises(ClientError, match="AccessDenied"):
@@ -239,9 +239,9 @@ def test_credentials_can_be_narrowed_to_reading(house, opened):
 def test_a_policy_of_ones_own_is_checked_and_then_holds(house, opened):
     page = opened("alice")
     page.goto(portal("Administrator"))
-    page.get_by_text("Take less than the role may do").click()
-    page.get_by_label("To do").select_option("own")
-    policy = page.get_by_label("Policy in JSON")
+    page.get_by_text("Request fewer permissions than the role has").click()
+    page.get_by_label("Permissions", exact=True).select_option("own")
+    policy = page.get_by_label("Session policy (JSON)")
     policy.fill('{"Version": "2012-10-17"')
     page.get_by_role("button", name="Get credentials").click()
     expect(alert(page)).to_be_focused()
@@ -251,7 +251,7 @@ def test_a_policy_of_ones_own_is_checked_and_then_holds(house, opened):
     expect(page.locator(".checks")).to_contain_text("iam:ListUser")
     policy.fill(allow("iam:ListUsers"))
     page.get_by_role("button", name="Check the policy").click()
-    expect(page.get_by_text("Nothing is questionable about this policy.")).to_be_visible()
+    expect(page.get_by_text("No findings for this policy.")).to_be_visible()
     iam = house.broker.client("iam", take(page, expected="Administrator"))
     iam.list_users()
     with pytest.raises(ClientError, match="AccessDenied"):
@@ -265,7 +265,7 @@ def test_a_role_that_wants_a_ticket_asks_for_it(house, opened):
     type_in(page, **{"tag-1": "not a ticket"})
     expect(alert(page)).to_be_focused()
     type_in(page, **{"tag-1": "CHG-4711"})
-    expect(page.get_by_role("heading", level=1)).to_have_text("Credentials of ChangeDesk")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Credentials for ChangeDesk")
     assert who_am_i(house, credentials_on(page)).endswith("assumed-role/ChangeDesk/alice")
 
 
@@ -315,7 +315,7 @@ def test_why_a_role_is_closed_is_told_condition_by_condition(opened):
     page.get_by_role("link", name="Why not? Ledger").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Why not Ledger?")
     missed = page.locator(".checks .fail")
-    expect(missed).to_contain_text("does not fit:")
+    expect(missed).to_contain_text("not met:")
     expect(missed).to_contain_text("cn=finance,ou=groups,dc=corp,dc=example")
     expect(page.locator(".checks .pass")).to_contain_text("ldap-provider/corp")
 
@@ -344,12 +344,12 @@ def test_another_browser_is_signed_out_from_here(opened):
     here.goto("/sessions")
     rows = here.get_by_role("table", name="Browsers in which you are signed in").locator("tbody tr")
     expect(rows).to_have_count(2)
-    expect(rows.filter(has_text="this one")).to_contain_text("Firefox on Linux")
-    rows.filter(has_not_text="this one").get_by_role("button", name="Sign out").click()
+    expect(rows.filter(has_text="this browser")).to_contain_text("Firefox on Linux")
+    rows.filter(has_not_text="this browser").get_by_role("button", name="Sign out").click()
     expect(rows).to_have_count(1)
     there.goto("/portal")
     assert heading(there) == "Sign in"
-    here.get_by_role("button", name="End everything").click()
+    here.get_by_role("button", name="Revoke everything").click()
     here.goto("/portal")
     assert heading(here) == "Sign in"
 
@@ -384,7 +384,7 @@ def test_the_whole_way_can_be_gone_with_the_keyboard(opened):
     page = opened("alice")
     page.goto("/sessions")
     page.keyboard.press("Tab")
-    skip = page.get_by_role("link", name="Skip to the content")
+    skip = page.get_by_role("link", name="Skip to main content")
     expect(skip).to_be_focused()
     expect(skip).to_be_in_viewport()
     seen = []
@@ -411,4 +411,4 @@ def test_keys_move_through_roles_open_what_is_folded_and_take(opened):
     expect(chosen(page)).to_be_focused()
     role = chosen(page).get_attribute("value").rpartition("/")[2]
     chosen(page).press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_have_text(f"Credentials of {role}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"Credentials for {role}")

@@ -49,7 +49,7 @@ class Somebody:
         self.page.get_by_role("button", name="Add a passkey").click()
         expect(self.page.get_by_role("heading", name="Recovery codes")).to_be_visible()
         assert self.page.locator(".codes li").count() == 10
-        self.page.get_by_role("link", name="I have kept them").click()
+        self.page.get_by_role("link", name="I have saved the codes").click()
 
     def touch(self):
         self.page.get_by_role("button", name="Use a passkey").click()
@@ -233,4 +233,4 @@ def test_a_device_is_added_once(somebody):
     dave.page.wait_for_url(f"{dave.url}/security")
     dave.page.get_by_role("link", name="Add a second factor").click()
     dave.page.get_by_role("button", name="Add a passkey").click()
-    expect(dave.page.get_by_text("This device is added already.")).to_be_visible()
+    expect(dave.page.get_by_text("This device is already added.")).to_be_visible()

@@ -38,7 +38,7 @@ _TOKEN_CLAIMS = frozenset({
 # Back-Channel Logout 1.0, section 2.4, advises at most two minutes; providers' clocks and queues need some more. It
 # bounds how long a logout token that was used must be remembered.
 _LOGOUT_TOKEN_LIFETIME = timedelta(minutes=5)
-_UNAVAILABLE = "The provider cannot be asked now. Try again later."
+_UNAVAILABLE = "The provider cannot be reached now. Try again later."
 _UNREADABLE = "The provider's answer cannot be read."
 
 
@@ -165,7 +165,7 @@ class OidcClient:
             return _parse_object(self.fetcher.post(_endpoint(metadata, "token_endpoint"), form, **headers))
         except FetchError as error:
             if error.status in range(400, 500):
-                raise InvalidIdentityToken("The provider refused the code.", log=f"status {error.status}") from error
+                raise InvalidIdentityToken("The provider rejected the code.", log=f"status {error.status}") from error
             raise IDPCommunicationError(_UNAVAILABLE, log=str(error)) from error
 
     def _userinfo(self, metadata: Metadata, access_token: str, subject: str) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class GitHubClient:
         token = response.get("access_token")
         # GitHub answers a bad code with status 200 and a member "error".
         if not isinstance(token, str) or isinstance(token, Number) or not token:
-            raise InvalidIdentityToken("The provider refused the code.", log=f"{response.get('error')!s:.100}")
+            raise InvalidIdentityToken("The provider rejected the code.", log=f"{response.get('error')!s:.100}")
         return token, set(str(response.get("scope", "")).replace(" ", ",").split(","))
 
     def _claims(self, token: str, scopes: set[str]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _load(fetch: Callable[[], bytes]) -> Any:  # noqa: ANN401 - JSON
         return load(fetch().decode("utf-8"))
     except FetchError as error:
         if error.status in (400, 401):
-            raise InvalidIdentityToken("The provider refused the code.", log=str(error)) from error
+            raise InvalidIdentityToken("The provider rejected the code.", log=str(error)) from error
         raise IDPCommunicationError(_UNAVAILABLE, log=str(error)) from error
     except (ValueError, RecursionError) as error:
         raise IDPCommunicationError(_UNAVAILABLE, log="not JSON") from error

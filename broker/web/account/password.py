@@ -36,7 +36,7 @@ from iam.errors import AccessDenied, PasswordPolicyViolation, ServiceUnavailable
 from sts.identity import IamIdentity, Identity, ProviderUnavailable
 
 _LONGEST: Final = 1024
-_ELSEWHERE: Final = gettext_noop("Your password is with your identity provider: change it there.")
+_ELSEWHERE: Final = gettext_noop("Your identity provider manages your password. Change it there.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,9 @@ class Passwords:
 
             def answer() -> Response:
                 if new != repeated:
-                    return self._form(owner, FormMessage(_("The new passwords differ."), 400, wrong=True), new=True)
+                    return self._form(
+                        owner, FormMessage(_("The new passwords do not match."), 400, wrong=True), new=True
+                    )
                 return self._answer(PasswordChangeRequest(owner, old, new, self._current_session()))
 
             return self.forms.answer_once(lambda told: self._form(owner, told), answer, event=EVENT)
@@ -140,7 +142,7 @@ class Passwords:
                 PasswordNotChanged(FormMessage(policy_violation_message(error.message), 400, wrong=True), error),
             )
         except ProviderUnavailable as error:
-            text = _("The directory does not answer. Try again later.")
+            text = _("The directory is not responding. Try again later.")
             return self._reject(
                 change_request, PasswordNotChanged(FormMessage(text, 503, retry_after=error.retry_after), error)
             )

@@ -31,7 +31,7 @@ from sts.identity import IamIdentity, Identity, ProviderUnavailable, Refusal
 
 EVENT = "ChangePassword"
 _CHANGED_MEANWHILE: Final = IDPRejectedClaim("The password was changed at the same time.")
-_NO_DIRECTORY = gettext_noop("There is no such directory.")
+_NO_DIRECTORY = gettext_noop("Directory not found.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class AccountPasswords:
             and not proved.must_change
             and not self._is_allowed(identity, change_request.session_of(identity))
         ):
-            told = FormMessage(_("The account does not let its users change their passwords."), 403)
+            told = FormMessage(_("This account does not allow users to change their own passwords."), 403)
             raise PasswordNotChanged(told, AccessDenied("The user has no leave for iam:ChangePassword."))
         self._store_new_password(change_request, proved)
         return identity
@@ -197,7 +197,7 @@ class AccountPasswords:
 
 def wrong_old_password_message() -> FormMessage:
     """Return the one answer to whoever does not prove the old password."""
-    return FormMessage(_("The user name or the old password is wrong."), wrong=True)
+    return FormMessage(_("The user name or the current password is wrong."), wrong=True)
 
 
 def change_message(outcome: PasswordChangeResult) -> FormMessage:
@@ -207,17 +207,20 @@ def change_message(outcome: PasswordChangeResult) -> FormMessage:
     code, text = {
         PasswordChangeStatus.UNKNOWN: (
             503,
-            _("The directory did not say whether it took the new password. Try to sign in with it."),
+            _("The directory did not confirm the new password. Try to sign in with it."),
         ),
-        PasswordChangeStatus.UNUSABLE: (400, _("This cannot be a password. Choose another one.")),
+        PasswordChangeStatus.UNUSABLE: (400, _("This password is not allowed. Choose another one.")),
         PasswordChangeStatus.TOO_SHORT: (400, _("The new password is too short.")),
         PasswordChangeStatus.TOO_LONG: (400, _("The new password is too long.")),
         PasswordChangeStatus.TOO_WEAK: (400, _("The new password is too weak.")),
         PasswordChangeStatus.IN_HISTORY: (400, _("You have used this password before. Choose another one.")),
-        PasswordChangeStatus.TOO_YOUNG: (400, _("Your password was changed too short a time ago to be changed again.")),
+        PasswordChangeStatus.TOO_YOUNG: (400, _("Your password was changed too recently. Try again later.")),
         PasswordChangeStatus.AGAINST_RULES: (
             400,
-            _("The new password is against the rules of the directory: length, kinds of signs, or used before."),
+            _(
+                "The new password does not meet the directory's password policy: length, character types or password"
+                " history."
+            ),
         ),
-    }.get(outcome.change, (403, _("This password cannot be changed here. Ask your help desk.")))
+    }.get(outcome.change, (403, _("This password cannot be changed here. Contact your help desk.")))
     return FormMessage(text, code, wrong=outcome.rejected and outcome.change is not PasswordChangeStatus.TOO_YOUNG)

@@ -12,23 +12,28 @@ from flask_babel import ngettext
 
 _LENGTH: Final = re.compile(r"Password should have a minimum length of ([0-9]+)")
 _MESSAGES: Final[Mapping[str, Callable[[], str]]] = {
-    "Password should have at least one uppercase letter": lambda: _("The new password needs a capital letter."),
-    "Password should have at least one lowercase letter": lambda: _("The new password needs a small letter."),
-    "Password should have at least one number": lambda: _("The new password needs a digit."),
-    "Password should have at least one symbol": lambda: _("The new password needs a sign such as ! or #."),
+    "Password should have at least one uppercase letter": lambda: _(
+        "The new password must contain an uppercase letter."
+    ),
+    "Password should have at least one lowercase letter": lambda: _(
+        "The new password must contain a lowercase letter."
+    ),
+    "Password should have at least one number": lambda: _("The new password must contain a digit."),
+    "Password should have at least one symbol": lambda: _("The new password must contain a symbol such as ! or #."),
     "Password should have at least three of: uppercase letter, lowercase letter, number, symbol": lambda: _(
-        "The new password needs three of these: a capital letter, a small letter, a digit, a sign such as ! or #."
+        "The new password must contain three of these: uppercase letter, lowercase letter, digit, symbol such as ! or"
+        " #."
     ),
     "Password should not be the name of the user or of the account": lambda: _(
-        "The new password must not be your name or that of the account."
+        "The new password must not be your name or your account's name."
     ),
     "Password should not be one of the most common passwords": lambda: _(
-        "The new password is one of those that everybody tries first. Choose another one."
+        "The new password is too common. Choose another one."
     ),
     "Policy constraint violation with password reuse prevention during password change.": lambda: _(
         "You have used this password before. Choose another one."
     ),
-    "The new password should not be the present one": lambda: _("This is your present password. Choose another one."),
+    "The new password should not be the present one": lambda: _("This is your current password. Choose another one."),
 }
 
 
@@ -38,8 +43,8 @@ def policy_violation_message(message: str) -> str:
     if too_short:
         return str(
             ngettext(
-                "The new password needs at least %(num)d sign.",
-                "The new password needs at least %(num)d signs.",
+                "The new password must be at least %(num)d character long.",
+                "The new password must be at least %(num)d characters long.",
                 int(too_short[1]),
             )
         )

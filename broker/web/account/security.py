@@ -110,9 +110,9 @@ class SecurityPage:
             held = factors.factors_of(tx, identity.person)
             factor = next((one for one in held if one.id == factor_id), None)
             if factor is None:
-                raise NoSuchEntity(_("You have no such second factor."))
+                raise NoSuchEntity(_("Second factor not found."))
             if len(held) == 1 and self.completion.requires_mfa(identity):
-                raise DeleteConflict(_("You must have a second factor. Add another one first."))
+                raise DeleteConflict(_("A second factor is required. Add another one first."))
             factors.remove_factor(tx, identity.person, factor_id)
             told = {"kind": factor.kind, "factorName": factor.name, "factor": factor_id}
             self.site.audit.record("RemoveSecondFactor", identity.account_id, **told)
@@ -126,7 +126,7 @@ class SecurityPage:
         identity = session.identity
         with site.store.write(bump_revision=False) as tx:
             if not factors.factors_of(tx, identity.person):
-                raise AccessDenied(_("Recovery codes stand in for a second factor, and you have none."))
+                raise AccessDenied(_("Add a second factor before you create recovery codes."))
             codes = factors.replace_recovery_codes(tx, identity.person, site.request_state.now, site.gate.random)
             site.audit.record("NewRecoveryCodes", identity.account_id, recoveryCodes=len(codes))
         return codes_page(site, codes, SECURITY_PATH)

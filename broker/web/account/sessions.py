@@ -16,7 +16,7 @@ from broker.web.core.site import Site
 from iam.clock import iso8601_exact
 from iam.errors import NoSuchEntity
 
-_GONE = gettext_noop("This session has ended already.")
+_GONE = gettext_noop("This session has already ended.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

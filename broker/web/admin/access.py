@@ -35,7 +35,7 @@ READ_ACCOUNT: Final = Permission("iam:GetAccountAuthorizationDetails", "*")
 REVOKE_SESSIONS: Final = Permission("iam:PutRolePolicy", "arn:aws:iam::{account_id}:role/*")
 
 
-_NONE: Final = gettext_noop("You administer no account: none of the roles open to you allows it.")
+_NONE: Final = gettext_noop("Access denied. None of your roles lets you administer an account.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,9 +18,9 @@ _DAY: Final = 10  # characters of a date without a time of day
 _ID: Final = re.compile(r"[0-9A-Fa-f-]{1,36}")
 _EARLIEST, _LATEST = 1970, 9000  # years
 
-_NO_REFERENCE: Final = gettext_noop("A reference is made of the letters a to f, digits and hyphens.")
-_NO_ADDRESS: Final = gettext_noop("The source is no IP address and no network such as 10.0.0.0/8.")
-_NO_DATE: Final = gettext_noop("A date is written like 2026-01-31 or 2026-01-31T15:30, in UTC.")
+_NO_REFERENCE: Final = gettext_noop("A reference consists of the letters a to f, digits and hyphens.")
+_NO_ADDRESS: Final = gettext_noop("The source must be an IP address or a network such as 10.0.0.0/8.")
+_NO_DATE: Final = gettext_noop("Enter the date as 2026-01-31 or 2026-01-31T15:30, in UTC.")
 
 
 def form_values(fields: Mapping[str, str]) -> dict[str, str]:

@@ -27,11 +27,8 @@ from sts.store.sessions import LiveSession
 _MOST_BROWSERS: Final = 1000
 # Characters of what is named, by its kind: an id of ours, a person as the database takes one, an ARN, an id or alias.
 _LONGEST: Final[Mapping[str, int]] = {SESSION: 64, PERSON: 512, ROLE: 2048, ACCOUNT: 63}
-_NOT_YOURS: Final = gettext_noop(
-    "You may not end these sessions, or there is nothing of this name. It takes the leave for iam:PutRolePolicy on the"
-    " account's roles."
-)
-_NO_SESSION: Final = gettext_noop("This session has ended already, or is of an account that is not yours.")
+_NOT_YOURS: Final = gettext_noop("Not found, or you lack iam:PutRolePolicy on the account's roles.")
+_NO_SESSION: Final = gettext_noop("This session has already ended, or you do not administer its account.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +89,9 @@ class AdminSessions:
         kind = form_field("kind", 16)
         subject = form_field("subject", _LONGEST.get(kind, 0)).strip()
         if not subject:
-            raise ValidationError(gettext_noop("Say what to end."))
+            raise ValidationError(gettext_noop("Choose what to revoke."))
         if kind != SESSION and "sure" not in request.form:
-            raise ValidationError(gettext_noop("Say that you mean all of it: tick the box."))
+            raise ValidationError(gettext_noop("Select the check box to confirm."))
         target = self._resolve(session, kind, subject)
         self.revocation.revoke(target, partial(console_event_record, site.request_state))
         return site.responses.redirect_to_page("/admin/sessions")

@@ -83,7 +83,7 @@ def _short(group: str) -> str:
 def _iam_entity_text(one: PolicyPrincipal, present: Mapping[str, str]) -> str:
     arn = parse_arn(present.get(one.bound_id, "") if one.bound_id else one.value)
     if arn is None:
-        return str(_("Somebody who was deleted: %(arn)s", arn=one.value))
+        return str(_("Deleted principal: %(arn)s", arn=one.value))
     kind, _slash, name = arn.resource.partition("/")
     if kind == "role":
         return str(_("Role %(name)s of account %(account)s", name=name, account=arn.account))
@@ -99,9 +99,9 @@ def _provider_text(one: PolicyPrincipal, _present: Mapping[str, str]) -> str:
 
 
 _PRINCIPAL_NAMES: Final[Mapping[PrincipalType, Callable[[PolicyPrincipal, Mapping[str, str]], str]]] = {
-    PrincipalType.EVERYONE: lambda _one, _present: str(_("Everybody")),
+    PrincipalType.EVERYONE: lambda _one, _present: str(_("Everyone")),
     PrincipalType.ACCOUNT: lambda one, _present: str(
-        _("Account %(account)s: whoever its own policies allow it", account=one.value)
+        _("Account %(account)s: principals that its policies allow", account=one.value)
     ),
     PrincipalType.ENTITY: _iam_entity_text,
     PrincipalType.SESSION: lambda one, _present: str(_("Session %(arn)s", arn=one.value)),
@@ -131,30 +131,30 @@ def describe_finding(concern: SecurityFinding, accounts: Mapping[str, str]) -> F
 
 def _root_without_factor(_one: SecurityFinding, account: str) -> FindingText:
     return FindingText(
-        _("The root of account %(account)s has no second factor.", account=account),
-        _("Sign in as root and add one under Security."),
+        _("The root user of account %(account)s has no second factor.", account=account),
+        _("Sign in as the root user and add one on the Security page."),
         "CreateVirtualMFADevice, EnableMFADevice",
     )
 
 
 def _root_with_key(one: SecurityFinding, account: str) -> FindingText:
     return FindingText(
-        _("The root of account %(account)s has the access key %(key)s.", account=account, key=_masked_key(one)),
-        _("Give its work to a user or a role, then delete the key as root."),
+        _("The root user of account %(account)s has the access key %(key)s.", account=account, key=_masked_key(one)),
+        _("Move its workload to a user or a role, then delete the key as the root user."),
         f"aws iam delete-access-key --access-key-id {one.detail}",
-        _("Made:"),
+        _("Created:"),
     )
 
 
 def _trust_questionable(one: SecurityFinding, account: str) -> FindingText:
     return FindingText(
         _(
-            "The trust policy of role %(name)s in account %(account)s is questionable: %(finding)s",
+            "The trust policy of role %(name)s in account %(account)s needs review: %(finding)s",
             name=one.name,
             account=account,
             finding=one.detail,
         ),
-        _("Name whom you mean, and replace the trust policy."),
+        _("List the intended principals explicitly and replace the trust policy."),
         f"aws iam update-assume-role-policy --role-name {one.name} --policy-document file://trust.json",
     )
 
@@ -162,11 +162,11 @@ def _trust_questionable(one: SecurityFinding, account: str) -> FindingText:
 def _user_without_factor(one: SecurityFinding, account: str) -> FindingText:
     return FindingText(
         _(
-            "User %(name)s of account %(account)s has a password and no second factor.",
+            "User %(name)s of account %(account)s has a password but no second factor.",
             name=one.name,
             account=account,
         ),
-        _("Let the user add one under Security, or ask all users for one: pages.second_factor."),
+        _("Ask the user to add one on the Security page, or require one from all users: pages.second_factor."),
         "CreateVirtualMFADevice, EnableMFADevice",
     )
 
@@ -174,35 +174,40 @@ def _user_without_factor(one: SecurityFinding, account: str) -> FindingText:
 def _certificate_ends(one: SecurityFinding, account: str) -> FindingText:
     return FindingText(
         _(
-            "The certificate %(certificate)s of SAML provider %(name)s in account %(account)s ends soon, or has ended.",
+            "The certificate %(certificate)s of SAML provider %(name)s in account %(account)s expires soon or has"
+            " expired.",
             name=one.name,
             account=account,
             certificate=one.detail,
         ),
-        _("Get new metadata of the identity provider before that day."),
+        _("Get new metadata from the identity provider before that date."),
         f"fedgate saml set {one.name} --account {one.account_id} --metadata FILE-OR-URL",
-        _("Ends:"),
+        _("Expires:"),
     )
 
 
 def _metadata_ends(one: SecurityFinding, account: str) -> FindingText:
     return FindingText(
-        _("The metadata of SAML provider %(name)s in account %(account)s ends soon.", name=one.name, account=account),
-        _("Give the address of the metadata, so that it stays fresh."),
+        _(
+            "The metadata of SAML provider %(name)s in account %(account)s expires soon.",
+            name=one.name,
+            account=account,
+        ),
+        _("Set the metadata URL so that the metadata is refreshed automatically."),
         f"fedgate saml set {one.name} --account {one.account_id} --metadata URL",
-        _("Ends:"),
+        _("Expires:"),
     )
 
 
 def _metadata_failed(one: SecurityFinding, account: str) -> FindingText:
     return FindingText(
         _(
-            "The metadata of SAML provider %(name)s in account %(account)s could not be had: %(error)s",
+            "The metadata of SAML provider %(name)s in account %(account)s could not be fetched: %(error)s",
             name=one.name,
             account=account,
             error=one.detail,
         ),
-        _("Try again, and look at the address when it fails again."),
+        _("Try again. If it fails again, check the URL."),
         f"fedgate saml refresh {one.name} --account {one.account_id}",
         _("Last changed:"),
     )
@@ -211,7 +216,10 @@ def _metadata_failed(one: SecurityFinding, account: str) -> FindingText:
 def _role_abandoned(one: SecurityFinding, account: str) -> FindingText:
     return FindingText(
         _("Nobody can assume the role %(name)s of account %(account)s.", name=one.name, account=account),
-        _("Its trust policy names only who does not exist, or denies everybody. Change it, or delete the role."),
+        _(
+            "Its trust policy names only principals that do not exist, or denies everyone."
+            " Change it, or delete the role."
+        ),
         f"aws iam update-assume-role-policy --role-name {one.name} --policy-document file://trust.json",
     )
 
@@ -219,12 +227,12 @@ def _role_abandoned(one: SecurityFinding, account: str) -> FindingText:
 def _key_unused(one: SecurityFinding, account: str) -> FindingText:
     return FindingText(
         _(
-            "The access key %(key)s of user %(name)s in account %(account)s was not used for 90 days.",
+            "The access key %(key)s of user %(name)s in account %(account)s has not been used for 90 days.",
             key=_masked_key(one),
             name=one.name,
             account=account,
         ),
-        _("Switch it off, and delete it when nobody misses it."),
+        _("Deactivate it, then delete it if nothing depends on it."),
         f"aws iam update-access-key --user-name {one.name} --access-key-id {one.detail} --status Inactive",
         _("Last used:"),
     )
@@ -238,9 +246,9 @@ def _key_old(one: SecurityFinding, account: str) -> FindingText:
             name=one.name,
             account=account,
         ),
-        _("Make a new key, let the user change to it, then switch the old one off."),
+        _("Create a new key, have the user switch to it, then deactivate the old key."),
         f"aws iam create-access-key --user-name {one.name}",
-        _("Made:"),
+        _("Created:"),
     )
 
 

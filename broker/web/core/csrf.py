@@ -12,7 +12,7 @@ from broker.web.core.urls import origin_of
 from iam.errors import AccessDenied, ValidationError
 
 CSRF_REJECTED: Final = gettext_noop(
-    "This form is not from this site, or too old. Go back, load the page anew and try again."
+    "This form has expired or is not from this site. Go back, reload the page and try again."
 )
 _FORM_TYPES: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 

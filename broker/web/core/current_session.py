@@ -21,8 +21,8 @@ from sts.identity import Identity, ProviderUnavailable, Refusal
 
 log = logging.getLogger(__name__)
 
-NO_LONGER_ALLOWED: Final = gettext_noop("Your directory does not let you in any more.")
-UNDER_MAINTENANCE: Final = gettext_noop("This service is being maintained. Try again later.")
+NO_LONGER_ALLOWED: Final = gettext_noop("Your directory no longer allows you to sign in.")
+UNDER_MAINTENANCE: Final = gettext_noop("This service is under maintenance. Try again later.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,13 +21,13 @@ from iam.errors import InternalFailure, RequestTooLarge, ServiceError, ServiceUn
 log = logging.getLogger(__name__)
 
 _MESSAGES: Final = {
-    404: gettext_noop("There is no such page."),
-    405: gettext_noop("Nothing can be sent to this address in this way."),
-    421: gettext_noop("This page has another address."),
+    404: gettext_noop("Page not found."),
+    405: gettext_noop("This page does not accept this request method."),
+    421: gettext_noop("This page is at another address."),
 }
-_UNREADABLE: Final = gettext_noop("This request cannot be answered.")
+_UNREADABLE: Final = gettext_noop("This request could not be processed.")
 _TOO_LARGE: Final = gettext_noop("The form is too large.")
-_INTERNAL_ERROR: Final = gettext_noop("Something went wrong here.")
+_INTERNAL_ERROR: Final = gettext_noop("Something went wrong.")
 _KEPT_HEADERS: Final = ("Allow", "Retry-After")  # RFC 9110, sections 10.2.1 and 10.2.3
 
 

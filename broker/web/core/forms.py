@@ -108,7 +108,7 @@ class Forms:
 
     def _duplicate_message(self, event: str) -> FormMessage:
         self.site.audit.record_failure(event, "", ValidationError("The form was sent before."))
-        return FormMessage(_("This form was sent before. Please sign in again."), 409)
+        return FormMessage(_("This form was already submitted. Sign in again."), 409)
 
     def _transaction(self, browser: str) -> str:
         now = to_seconds(self.site.request_state.now)
@@ -118,7 +118,9 @@ class Forms:
         """Return message and error for a form that is too old or lacks its cookie; raise AccessDenied for others."""
         browser = self.site.cookies.token(_COOKIE)
         if browser is None:
-            text = _("Your browser sent no cookie with the form. Allow cookies for this site, then sign in again.")
+            text = _(
+                "Your browser did not send a cookie with the form. Allow cookies for this site, then sign in again."
+            )
             return FormMessage(text, 403), AccessDenied("The form came without its cookie.")
         try:
             rendered_at = int(self.vault.open(urlsafe_b64decode(transaction), f"form|{browser}"))
@@ -167,12 +169,14 @@ def throttling_message(error: Throttling) -> FormMessage:
     seconds = error.retry_after
     if seconds < 60:  # noqa: PLR2004 - a minute
         text = ngettext(
-            "Too many tries. Try again in %(num)d second.", "Too many tries. Try again in %(num)d seconds.", seconds
+            "Too many attempts. Try again in %(num)d second.",
+            "Too many attempts. Try again in %(num)d seconds.",
+            seconds,
         )
     else:
         text = ngettext(
-            "Too many tries. Try again in %(num)d minute.",
-            "Too many tries. Try again in %(num)d minutes.",
+            "Too many attempts. Try again in %(num)d minute.",
+            "Too many attempts. Try again in %(num)d minutes.",
             -(-seconds // 60),
         )
     return FormMessage(text, 429, retry_after=seconds)

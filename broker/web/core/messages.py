@@ -5,24 +5,24 @@ from typing import Final
 from broker.web.core.languages import gettext_noop
 
 MESSAGES: Final = (
-    gettext_noop("A person is written as PROVIDER|SUBJECT, as the list shows it."),
+    gettext_noop("Enter the person as PROVIDER|SUBJECT, as shown in the list."),
     gettext_noop("An internal error occurred."),
-    gettext_noop("Say that you mean all of it: tick the box."),
+    gettext_noop("Select the check box to confirm."),
     gettext_noop("The identity provider cannot be reached. Try again later."),
-    gettext_noop("The list of credentials cannot be read now. Try again later."),
-    gettext_noop("The provider cannot be asked now. Try again later."),
-    gettext_noop("The provider refused the code."),
-    gettext_noop("The request was answered before."),
-    gettext_noop("The service cannot answer now. Try again later."),
+    gettext_noop("The list of credentials is not available now. Try again later."),
+    gettext_noop("The provider cannot be reached now. Try again later."),
+    gettext_noop("The provider rejected the code."),
+    gettext_noop("This sign-in request was already used."),
+    gettext_noop("The service is not available now. Try again later."),
     gettext_noop("The service cannot record this request. Try again later."),
-    gettext_noop("The service cannot sign anybody in now. Try again later."),
-    gettext_noop("The store cannot answer now. Try again later."),
-    gettext_noop("This session has ended already, or is of an account that is not yours."),
-    gettext_noop("This sign-in was not begun here. Begin at the sign-in page."),
-    gettext_noop("This sign-in was not begun in this browser, or too long ago. Begin again at the sign-in page."),
+    gettext_noop("Sign-in is not available now. Try again later."),
+    gettext_noop("The data store is not available now. Try again later."),
+    gettext_noop("This session has already ended, or you do not administer its account."),
+    gettext_noop("This sign-in was not started here. Start at the sign-in page."),
+    gettext_noop("This sign-in was not started in this browser, or it has expired. Start again at the sign-in page."),
     gettext_noop("Too many failed sign-ins. Try again later."),
     gettext_noop("Too many sign-ins at once. Try again later."),
-    gettext_noop("You administer no account: none of the roles open to you allows it."),
+    gettext_noop("Access denied. None of your roles lets you administer an account."),
 )
 
 # The policy types of a decision (iam.policy.decide), and names of shells (broker.doors.credential_formats).

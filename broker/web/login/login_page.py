@@ -166,7 +166,7 @@ class Login:
             return self.render_form(blank, throttling_message(error))
         except ProviderUnavailable as error:  # the other doors are still open
             self.site.audit.record_failure("SignIn", "", error, directory=directory)
-            text = _("The directory does not answer. Try again later.")
+            text = _("The directory is not responding. Try again later.")
             return self.render_form(blank, FormMessage(text, 503, retry_after=error.retry_after))
 
     def _sign_in(self, form: LoginForm, blank: LoginForm, directory: str) -> Response:
@@ -219,16 +219,16 @@ def _refusal_message(found: Refusal, change_url: str) -> FormMessage:
     """Return what a refusal tells: the reason only to whoever knows the password."""
     if not found.password_correct:
         return FormMessage(_("The user name or the password is wrong."), wrong=True)
-    text = _reasons().get(found.reason, _("You may not sign in."))
+    text = _reasons().get(found.reason, _("You are not allowed to sign in."))
     return FormMessage(text, 403, link=change_url if found.changeable else "")
 
 
 def _reasons() -> dict[str, str]:
     return {
-        "account disabled": _("Your account is disabled. Ask your help desk."),
-        "account expired": _("Your account has expired. Ask your help desk."),
+        "account disabled": _("Your account is disabled. Contact your help desk."),
+        "account expired": _("Your account has expired. Contact your help desk."),
         "password expired": _("Your password has expired."),
         "password must be changed": _("Your password must be changed first."),
-        "outside logon hours": _("You may not sign in at this time of day."),
-        "not allowed from this workstation": _("You may not sign in from here."),
+        "outside logon hours": _("You are not allowed to sign in at this time of day."),
+        "not allowed from this workstation": _("You are not allowed to sign in from this location."),
     }

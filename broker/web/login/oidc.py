@@ -107,7 +107,7 @@ class OidcPages:
         pending = self._find_request(provider, parameters.get("state", ""))
         client.check_issuer(provider, parameters.get("iss"))
         if not site.sessions.consume_idp_request(pending.relay_state):
-            raise InvalidIdentityToken("The request was answered before.")
+            raise InvalidIdentityToken("This sign-in request was already used.")
         code = _code(parameters)
         result = client.redeem_code(
             provider, code, self._authorization_request(provider, pending), site.request_state.now
@@ -148,7 +148,7 @@ class OidcPages:
             or pending.browser != sessions.hash_browser_cookie(browser)
         ):
             raise InvalidIdentityToken(
-                "This sign-in was not begun in this browser, or too long ago. Begin again at the sign-in page."
+                "This sign-in was not started in this browser, or it has expired. Start again at the sign-in page."
             )
         return pending
 

@@ -120,7 +120,7 @@ class SamlPages:
         if assertion.in_response_to is not None:
             return self._complete_sp_initiated(identity, assertion.in_response_to)
         if not provider.idp_initiated:
-            raise InvalidIdentityToken("This sign-in was not begun here. Begin at the sign-in page.")
+            raise InvalidIdentityToken("This sign-in was not started here. Start at the sign-in page.")
         return self._handle_idp_initiated(identity, texts[0])
 
     def _complete_sp_initiated(self, identity: SamlIdentity, message_id: str) -> Response:
@@ -129,7 +129,7 @@ class SamlPages:
         pending = self._find_request(identity, message_id)
         roles = self.portal.choices(identity).open  # first: what cannot lead to a role opens no session
         if not site.sessions.consume_idp_request(message_id):
-            raise InvalidIdentityToken("The request was answered before.")
+            raise InvalidIdentityToken("This sign-in request was already used.")
         if identity.session_until is not None and identity.session_until <= site.request_state.now:
             raise ExpiredTokenException("Token has expired", log="SessionNotOnOrAfter: over, within the clocks' skew")
         site.gate.saml.consume(identity, site.request_state.now)
@@ -152,7 +152,7 @@ class SamlPages:
             or pending.relay_state != request.form.get("RelayState")
         ):
             raise InvalidIdentityToken(
-                "This sign-in was not begun in this browser, or too long ago. Begin again at the sign-in page.",
+                "This sign-in was not started in this browser, or it has expired. Start again at the sign-in page.",
                 log=f"InResponseTo {message_id[:100]}",
             )
         return pending

@@ -142,11 +142,11 @@ class Enrolment:
         code = normalize_digits(form_field("code", 64))
         if totp.accepted_step(seed.secret, code, now, None) is None:
             wrong = InvalidAuthenticationCode("The code is wrong.")
-            told = FormMessage(_("This code is wrong. Wait for the next one and type it."), 400, wrong=True)
+            told = FormMessage(_("This code is wrong. Wait for the next code and enter it."), 400, wrong=True)
             return self._reject(who, TOTP, wrong, told, seed=seed)
         if not self.seeds.consume(seed, now):  # two apps of one seed would take each code twice
             known = EntityAlreadyExists("The app is added already.")
-            told = FormMessage(_("This app is added already. Scan the new code for another one."), 409)
+            told = FormMessage(_("This app is already added. Scan the new code to add another one."), 409)
             return self._reject(who, TOTP, known, told)
         gate, name = site.gate, self._name(_("Authenticator app"))
 
@@ -196,7 +196,7 @@ class Enrolment:
         with site.store.write(bump_revision=False) as tx:
             held = factors.factors_of(tx, person)
             if held and not (who.session and has_fresh_mfa(who.session, now)):
-                raise AccessDenied(_("Give your second factor first."))
+                raise AccessDenied(_("Verify your second factor first."))
             factor = add(tx)
             if factor is None:
                 raise ValidationError("The code is wrong.")

@@ -145,7 +145,7 @@ class SecondFactor:
             proved = self._verify_passkey(who)
         except PasskeyRejected as error:
             refusal = InvalidAuthenticationCode("The passkey was not accepted.", log=str(error))
-            text = _("The passkey was not accepted. Try again, or use another way.")
+            text = _("The passkey was not accepted. Try again, or use another method.")
             return self._reject(who, BY_PASSKEY, refusal, FormMessage(text))
         return self._accept(who, BY_PASSKEY, passkey=proved.passkey.id, userVerified=proved.user_verified)
 
@@ -181,8 +181,8 @@ class SecondFactor:
 
 # What a form says above itself where a code was wrong.
 _WRONG: Final[Mapping[str, Callable[[], str]]] = {
-    CODE: lambda: str(_("This code is wrong or was used before. Wait for the next one and type it.")),
-    RECOVERY: lambda: str(_("This recovery code is wrong or was used before.")),
+    CODE: lambda: str(_("This code is wrong or was already used. Wait for the next code and enter it.")),
+    RECOVERY: lambda: str(_("This recovery code is wrong or was already used.")),
 }
 
 

@@ -306,14 +306,16 @@ class Portal:
             if tagged is None or wants_json():
                 raise
             return self._render_reason_form(
-                session, tagged, asked, told=_("The role did not take this. Look how it is written.")
+                session, tagged, asked, told=_("The role does not accept this value. Check how it is written.")
             )
 
     def _error_text(self, error: ServiceError, role_arn: str) -> str:
         """Return what an error of the STS says to people."""
         role = self.site.store.role(role_arn)
         if role is not None and "MaxSessionDuration" in error.message:
-            return str(_("This role lasts %(time)s at most.", time=length_of_time(role.max_session)))
+            return str(
+                _("The maximum session duration of this role is %(time)s.", time=length_of_time(role.max_session))
+            )
         return str(_(error.message))
 
     def _render_reason_form(

@@ -22,7 +22,7 @@ from iam.store.records import RoleRecord
 
 _SHOWN: Final = 5  # statements that do not apply, of each layer
 _MOST: Final = 200  # roles on one page
-_NO_ROLE: Final = gettext_noop("No role of this name names your identity provider.")
+_NO_ROLE: Final = gettext_noop("No role with this name trusts your identity provider.")
 
 
 class Verdict(Enum):

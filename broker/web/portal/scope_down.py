@@ -12,8 +12,8 @@ from iam.policy.lint import Finding
 # Seconds that a page offers; a role's own maximum may be less.
 DURATIONS: Final = (900, 3600, 7200, 14_400, 28_800, 43_200)
 READ, OWN_POLICY = "read", "own"
-_READ_ONLY_OR_POLICY: Final = gettext_noop("Choose read only, or a policy of your own: not both.")
-_NO_POLICY: Final = gettext_noop("Write a policy, or choose something else to do.")
+_READ_ONLY_OR_POLICY: Final = gettext_noop("Choose read only or your own policy, not both.")
+_NO_POLICY: Final = gettext_noop("Enter a policy, or choose another option.")
 _READ_ONLY: Final = "arn:aws:iam::aws:policy/ReadOnlyAccess"
 
 

@@ -86,7 +86,7 @@ def test_what_can_be_no_account_is_asked_for_again(browser, typed):
     answer = browser.get(f"/signin?account={urllib.parse.quote(typed, safe='')}")
     assert (answer.status, told(answer)) == (
         400,
-        "An account is named by the twelve digits of its id, or by its alias.",
+        "Enter the 12-digit account ID or the account alias.",
     )
     assert b"<script>" not in answer.body
 
@@ -217,7 +217,7 @@ def test_five_wrong_passwords_from_one_address_lock_the_name_there(house):
     for number in range(PER_NAME):
         assert sign_in(browser, "Ann", f"wrong-{number}").status == 401
     locked = sign_in(browser, "Ann")
-    assert (locked.status, told(locked)) == (429, "Too many tries. Try again in 15 minutes.")
+    assert (locked.status, told(locked)) == (429, "Too many attempts. Try again in 15 minutes.")
     assert 890 <= int(locked.headers["Retry-After"]) <= 900
     assert sign_in(house.browser("192.0.2.2"), "Ann").status == 303
     house.clock.advance(minutes=15, seconds=1)

@@ -210,7 +210,7 @@ def test_leave_that_is_taken_away_is_gone_at_the_next_request(house, alice):
 
 def test_nobody_s_page_says_that_there_is_nothing_to_see(alice):
     answer = alice.get("/admin/sessions")
-    text = "You administer no account: none of the roles open to you allows it."
+    text = "Access denied. None of your roles lets you administer an account."
     assert (answer.status, text in answer.body.decode()) == (403, True)
     said = json.loads(alice.get("/admin/sessions", Accept="application/json").body)
     assert (said["code"], said["message"]) == ("AccessDenied", text)

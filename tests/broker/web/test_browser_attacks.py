@@ -97,7 +97,7 @@ def test_what_changes_something_cannot_be_got(world):
         assert (answer.status, set(answer.headers["Allow"].split(", "))) == (405, {"POST", "OPTIONS"}), address
         page = browser.get(address, **PAGES)
         assert (page.status, page.headers["Allow"]) == (405, answer.headers["Allow"])
-        assert alert(page) == "Nothing can be sent to this address in this way."
+        assert alert(page) == "This page does not accept this request method."
 
 
 def test_looking_at_a_page_changes_nothing(world):
@@ -352,8 +352,8 @@ def test_a_page_asked_for_by_another_name_tells_the_right_one(world, headers):
     browser = browser_of(world)
     for address in ("/login", "/portal", "/signin", "/security"):
         page = browser.get(address, **headers, **PAGES)
-        assert (page.status, alert(page)) == (421, "This page has another address.")
-        assert links(page)["To the sign-in page"] == f"{PUBLIC}/login?local=1"
+        assert (page.status, alert(page)) == (421, "This page is at another address.")
+        assert links(page)["Go to the sign-in page"] == f"{PUBLIC}/login?local=1"
         assert "evil" not in page.body.decode()
         assert browser.get(address, **headers).headers["Content-Type"].startswith("text/plain")
     assert send(browser, browser.get("/login"), headers=headers).status == 421

@@ -45,7 +45,7 @@ from support.timing import alike, fastest
 from broker.wsgi import Application
 
 WRONG = "The user name or the password is wrong."
-DOWN = "The directory does not answer. Try again later."
+DOWN = "The directory is not responding. Try again later."
 DOMAINS = ("CORP", "corp.example")
 
 
@@ -110,7 +110,7 @@ def test_a_notice_stands_above_the_form_as_it_was_written(tmp_path, redis_url, s
 def test_without_directory_and_provider_the_page_says_so(installation):
     page = Browser(installation).get("/login")
     assert page.status == 200
-    assert "No directory and no identity provider is set up yet." in words(page)
+    assert "No directory or identity provider is configured yet." in words(page)
     assert b"<form" not in page.body
 
 
@@ -278,12 +278,12 @@ def test_after_five_failures_one_waits_and_no_word_is_said_about_the_account(wor
     world.clock.advance(seconds=30)
     page = sign_in(browser, name, "ledger-balances-42")
     assert (page.status, page.headers["Retry-After"]) == (429, "870")
-    assert alert(page) == "Too many tries. Try again in 15 minutes."
+    assert alert(page) == "Too many attempts. Try again in 15 minutes."
     assert value_of(page, "username") == name
     assert "Continue with Corp" in words(page)
     assert failures(world, before) == [("SignIn", "Throttling")], "and no directory was asked"
     world.clock.advance(seconds=850)
-    assert alert(sign_in(browser, name, "wrong")) == "Too many tries. Try again in 20 seconds."
+    assert alert(sign_in(browser, name, "wrong")) == "Too many attempts. Try again in 20 seconds."
     assert sign_in(browser_of(world), "alice").status == 303
 
 
@@ -311,7 +311,7 @@ def test_without_redis_nobody_gets_in_and_the_page_says_try_again(tmp_path, slap
         with Redis.from_url(url) as client:
             client.shutdown(nosave=True)
         answer = send(browser, page)
-        assert (answer.status, alert(answer)) == (503, "The service cannot sign anybody in now. Try again later.")
+        assert (answer.status, alert(answer)) == (503, "Sign-in is not available now. Try again later.")
         assert answer.headers["Retry-After"] == "5"
         assert failures(world) == [("SignIn", "ServiceUnavailable")]
         assert SESSION not in browser.cookies
@@ -376,7 +376,7 @@ def test_a_fault_of_ours_is_recorded_too_and_tells_nothing(tmp_path, redis_url, 
         world.installation.application = Application(with_login(services, broken))
         page = send(browser, form, headers={"Accept": "text/html"})
         assert page.status == 500
-        assert alert(page) == "Something went wrong here."
+        assert alert(page) == "Something went wrong."
         assert "Traceback" not in page.body.decode()
         assert failures(world) == [("SignIn", "InternalFailure")]
         assert records(world)[-1]["requestID"].startswith(reference(page))
@@ -403,7 +403,7 @@ def test_where_not_even_the_page_of_an_error_can_be_made_there_is_a_line(tmp_pat
         for address in ("/login", "/nowhere", "/portal"):
             answer = browser_of(world).get(address, Accept="text/html")
             assert (answer.status, answer.headers["Content-Type"]) == (500, "text/plain; charset=utf-8")
-            assert re.fullmatch(r"Something went wrong here. Reference: \w{8}\n", answer.body.decode())
+            assert re.fullmatch(r"Something went wrong. Reference: \w{8}\n", answer.body.decode())
 
 
 def test_without_a_store_the_pages_say_try_again(tmp_path, redis_url, slapd):
@@ -421,7 +421,7 @@ def test_without_a_store_the_pages_say_try_again(tmp_path, redis_url, slapd):
         ):
             answer = ask()
             assert (answer.status, answer.headers["Retry-After"]) == (503, "5"), words(answer)
-            assert re.search(r"cannot answer now. Try again later\. Reference: \w{8}", words(answer))
+            assert re.search(r"is not available now. Try again later\. Reference: \w{8}", words(answer))
         assert failures(world) == [("PageRequest", "ServiceUnavailable")] * 2 + [("SignIn", "ServiceUnavailable")]
 
 

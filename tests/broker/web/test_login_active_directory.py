@@ -19,10 +19,10 @@ __all__ = ["active_directory"]
 
 WRONG = "The user name or the password is wrong."
 TOLD = {
-    "leaver": "Your account is disabled. Ask your help desk.",
-    "temp": "Your account has expired. Ask your help desk.",
-    "night": "You may not sign in at this time of day.",
-    "desk": "You may not sign in from here.",
+    "leaver": "Your account is disabled. Contact your help desk.",
+    "temp": "Your account has expired. Contact your help desk.",
+    "night": "You are not allowed to sign in at this time of day.",
+    "desk": "You are not allowed to sign in from this location.",
 }
 
 

@@ -22,9 +22,9 @@ from support.login_world import (
 from support.servers import free_port
 
 OLD = "This page was open too long, please sign in again."
-NO_COOKIE = "Your browser sent no cookie with the form. Allow cookies for this site, then sign in again."
-SENT_BEFORE = "This form was sent before. Please sign in again."
-NOT_OURS = "This form is not from this site, or too old. Go back, load the page anew and try again."
+NO_COOKIE = "Your browser did not send a cookie with the form. Allow cookies for this site, then sign in again."
+SENT_BEFORE = "This form was already submitted. Sign in again."
+NOT_OURS = "This form has expired or is not from this site. Go back, reload the page and try again."
 WRONG = "The user name or the password is wrong."
 
 

@@ -22,7 +22,7 @@ from iam.store.schema import sign_in_client
 
 PUBLIC = "http://127.0.0.1:8080"
 SECRET = "s3cret:&=%"
-OTHER_BROWSER = "This sign-in was not begun in this browser, or too long ago."
+OTHER_BROWSER = "This sign-in was not started in this browser, or it has expired."
 EVENT = {"http://schemas.openid.net/event/backchannel-logout": {}}
 
 
@@ -273,7 +273,7 @@ def test_f01_a_state_of_another_browser_or_used_twice_or_over_is_refused(world, 
 def test_f02_a_code_that_the_provider_refuses_is_an_end(world, browser):
     asked = begin(world, browser)
     world.idp.given = {"error": "invalid_grant"}
-    refused(back(world, browser, asked), 400, "The provider refused the code.")
+    refused(back(world, browser, asked), 400, "The provider rejected the code.")
     refused(back(world, browser, asked), 400, OTHER_BROWSER)  # the state is used up
 
 
@@ -363,7 +363,7 @@ def test_f12_a_provider_that_hangs_is_given_up(world, browser):
     client = world.installation.services.pages.login.oidc.clients["oidc"]
     object.__setattr__(client.fetcher, "within", 0.3)
     world.idp.server.answers["/idp/token"] = lambda _handler: time.sleep(2)
-    refused(back(world, browser, asked), 400, "The provider cannot be asked now.")
+    refused(back(world, browser, asked), 400, "The provider cannot be reached now.")
 
 
 HOSTILE = {
@@ -571,7 +571,7 @@ def test_while_the_provider_is_away_nobody_gets_credentials_by_old_groups(world,
     with_refresh(world, browser)
     world.idp.server.answers.pop("/idp/token")
     world.idp.server.answers["/idp/token"] = lambda handler: answer(handler, b"", 500)
-    refused(take(world, browser), 400, "The provider cannot be asked now.")
+    refused(take(world, browser), 400, "The provider cannot be reached now.")
     assert signed_in(browser)
 
 

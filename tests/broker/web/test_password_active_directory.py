@@ -33,10 +33,12 @@ def test_whoever_must_change_the_password_does_and_is_in(house, name):
     browser = house.browser()
     there = sign_in_to_directory(browser, name, PASSWORD, to="/sessions").headers["Location"]
     weak = send(browser, there, {"username": name, "old": PASSWORD, "new": "weak", "repeated": "weak"})
-    text = "The new password is against the rules of the directory: length, kinds of signs, or used before."
+    text = (
+        "The new password does not meet the directory's password policy: length, character types or password history."
+    )
     assert (weak.status, told(weak)) == (400, text)
     wrong = send(browser, there, {"username": name, "old": "wrong", "new": NEW, "repeated": NEW})
-    assert (wrong.status, told(wrong)) == (401, "The user name or the old password is wrong.")
+    assert (wrong.status, told(wrong)) == (401, "The user name or the current password is wrong.")
     assert not is_in(browser)
     done = send(browser, there, {"username": name, "old": PASSWORD, "new": NEW, "repeated": NEW})
     assert (done.status, done.headers["Location"]) == (303, "/sessions")

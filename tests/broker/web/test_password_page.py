@@ -40,7 +40,7 @@ from iam.errors import PasswordPolicyViolation
 
 PEOPLE = f"ou=people,{BASE}"
 OLD, NEXT = "old-and-well-known", "new-and-still-secret"
-WRONG = "The user name or the old password is wrong."
+WRONG = "The user name or the current password is wrong."
 NUMBERS = itertools.count()
 POLICIES = {
     "graceful": {"pwdMaxAge": 1, "pwdGraceAuthNLimit": 5},
@@ -174,10 +174,10 @@ OUTCOMES = {
     "too short": ("picky", "short", 400, "The new password is too short."),
     "too long": ("picky", "x" * 41, 400, "The new password is too long."),
     "cannot be judged": ("picky", "{SSHA}cannot-be-judged", 400, "The new password is too weak."),
-    "too young": ("patient", NEXT, 400, "Your password was changed too short a time ago to be changed again."),
-    "not by its owner": ("frozen", NEXT, 403, "This password cannot be changed here. Ask your help desk."),
+    "too young": ("patient", NEXT, 400, "Your password was changed too recently. Try again later."),
+    "not by its owner": ("frozen", NEXT, 403, "This password cannot be changed here. Contact your help desk."),
     "the same": ("", OLD, 400, "You have used this password before. Choose another one."),
-    "empty": ("", "", 400, "This cannot be a password. Choose another one."),
+    "empty": ("", "", 400, "This password is not allowed. Choose another one."),
 }
 
 
@@ -206,7 +206,7 @@ def test_an_expired_password_without_grace_cannot_be_changed_and_only_its_owner_
     deadline = threading.Event()
     deadline.wait(2.1)  # the password's second of life, and that in which it ends
     answer = change(house.browser(), name, OLD, NEXT, directory="corp")
-    assert (answer.status, told(answer)) == (403, "This password cannot be changed here. Ask your help desk.")
+    assert (answer.status, told(answer)) == (403, "This password cannot be changed here. Contact your help desk.")
     wrong = change(house.browser(), name, "wrong", NEXT, directory="corp")
     assert (wrong.status, told(wrong)) == (401, WRONG)
 
@@ -240,7 +240,7 @@ def test_wrong_old_passwords_count_with_wrong_sign_ins_and_lock(house, hired):
         assert change(browser, name, f"wrong-{number}", NEXT, directory="corp").status == 401
     assert sign_in_to_directory(browser, name, "wrong-again").status == 401
     locked = change(browser, name, OLD, NEXT, directory="corp")
-    assert (locked.status, told(locked)) == (429, "Too many tries. Try again in 15 minutes.")
+    assert (locked.status, told(locked)) == (429, "Too many attempts. Try again in 15 minutes.")
     assert int(locked.headers["Retry-After"]) > 800
     assert sign_in_to_directory(browser, name, OLD).status == 429
     assert change(house.browser("192.0.2.2"), name, OLD, NEXT, directory="corp").status == 303
@@ -250,7 +250,7 @@ def test_a_directory_that_is_away_changes_nothing_and_counts_nothing(houses, sla
     house = houses(slapd.config(urls=(f"ldap://127.0.0.1:{free_port()}",), connect_timeout=0.4))
     for _ in range(PER_NAME + 1):
         answer = change(house.browser(), "alice", OLD, NEXT, directory="corp")
-        assert (answer.status, told(answer)) == (503, "The directory does not answer. Try again later.")
+        assert (answer.status, told(answer)) == (503, "The directory is not responding. Try again later.")
         assert int(answer.headers["Retry-After"]) > 0
 
 
@@ -333,7 +333,7 @@ def test_a_user_needs_the_leave_for_it(account, case):
     answer = change_here(browser, username="Ann", old=PASSWORD, new=NEW, repeated=NEW)
     assert answer.status == status, told(answer)
     if status == 403:
-        assert told(answer) == "The account does not let its users change their passwords."
+        assert told(answer) == "This account does not allow users to change their own passwords."
         assert sign_in(account.browser(), "Ann").status == 303
 
 
@@ -378,12 +378,20 @@ def test_somebody_else_s_session_lends_nothing_to_whoever_changes_a_password(acc
 
 
 RULES = {
-    "short": ({"MinimumPasswordLength": 14}, "Ab1!", "The new password needs at least 14 signs."),
-    "no capital": ({"RequireUppercaseCharacters": "true"}, "abc-def-1", "The new password needs a capital letter."),
-    "no small one": ({"RequireLowercaseCharacters": "true"}, "ABC-DEF-1", "The new password needs a small letter."),
-    "no digit": ({"RequireNumbers": "true"}, "abc-DEF-x", "The new password needs a digit."),
-    "no sign": ({"RequireSymbols": "true"}, "abcDEF123", "The new password needs a sign such as ! or #."),
-    "common": ({}, "Password-123", "The new password is one of those that everybody tries first. Choose another one."),
+    "short": ({"MinimumPasswordLength": 14}, "Ab1!", "The new password must be at least 14 characters long."),
+    "no capital": (
+        {"RequireUppercaseCharacters": "true"},
+        "abc-def-1",
+        "The new password must contain an uppercase letter.",
+    ),
+    "no small one": (
+        {"RequireLowercaseCharacters": "true"},
+        "ABC-DEF-1",
+        "The new password must contain a lowercase letter.",
+    ),
+    "no digit": ({"RequireNumbers": "true"}, "abc-DEF-x", "The new password must contain a digit."),
+    "no sign": ({"RequireSymbols": "true"}, "abcDEF123", "The new password must contain a symbol such as ! or #."),
+    "common": ({}, "Password-123", "The new password is too common. Choose another one."),
     "used": ({"PasswordReusePrevention": 3}, PASSWORD, "You have used this password before. Choose another one."),
 }
 
@@ -413,7 +421,7 @@ def test_new_passwords_that_differ_are_neither_tried_nor_counted(account, repeat
     browser = account.browser()
     for _ in range(PER_NAME + 1):
         answer = change(browser, "Ann", "wrong", NEW, repeated, account=HOME)
-        assert (answer.status, told(answer)) == (400, "The new passwords differ.")
+        assert (answer.status, told(answer)) == (400, "The new passwords do not match.")
     assert sign_in(browser, "Ann").status == 303
 
 
@@ -468,9 +476,9 @@ def test_an_owner_changes_the_password_and_stays_in_with_the_second_factor(accou
     for one in (browser, elsewhere):
         sign_in_as_owner(account, one)
     same = change_here(browser, username=EMAIL, old=PASSWORD, new=PASSWORD, repeated=PASSWORD)
-    assert (same.status, told(same)) == (400, "This is your present password. Choose another one.")
+    assert (same.status, told(same)) == (400, "This is your current password. Choose another one.")
     named = change_here(browser, username=EMAIL, old=PASSWORD, new=EMAIL, repeated=EMAIL)
-    assert (named.status, told(named).startswith("The new password needs three of these:")) == (400, True)
+    assert (named.status, told(named).startswith("The new password must contain three of these:")) == (400, True)
     answer = change_here(browser, username=EMAIL, old=PASSWORD, new=NEW, repeated=NEW)
     assert (answer.status, answer.headers["Location"]) == (303, "/security")
     assert is_in(browser)

@@ -113,7 +113,7 @@ def test_whom_no_role_trusts_reads_their_groups_and_a_reference(world, browser):
     assert status == 200
     assert "You are signed in, but no role trusts you yet." in text
     assert "Your groups: engineering, platform, staff" in text
-    reference = re.search(r"tell them this reference. ([0-9a-f]{8})", text)[1]
+    reference = re.search(r"Give them this reference: ([0-9a-f]{8})", text)[1]
     records = [json.loads(line) for line in world.installation.services.storage.audit.path.read_text().splitlines()]
     assert [one["eventName"] for one in records if one["requestID"].startswith(reference)] == ["NoRoleOpen"]
 
@@ -124,7 +124,7 @@ def test_a_search_finds_by_name_account_and_description(world, browser):
     assert names(browser.get("/portal?q=INVOICES")) == ["reader"]
     assert names(browser.get("/portal?q=111122223333+wri")) == ["writer"]
     page = browser.get("/portal?q=%3Cscript%3E")
-    assert (names(page), "No role fits." in page.body.decode(), b"<script>" in page.body) == ([], True, False)
+    assert (names(page), "No matching roles." in page.body.decode(), b"<script>" in page.body) == ([], True, False)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_they_last_as_long_as_was_chosen_and_no_longer_than_the_role_allows(worl
     page = code(take(browser, role, seconds="900"))[1]
     assert (world.clock() + timedelta(seconds=900)).strftime("%Y-%m-%dT%H:%M:%SZ") in page
     status, text = code(take(browser, role, seconds="7200"))
-    assert (status, "This role lasts 1 hour at most." in text) == (400, True)
+    assert (status, "The maximum session duration of this role is 1 hour." in text) == (400, True)
 
 
 def test_only_lengths_that_a_role_allows_are_offered(world, browser):
@@ -265,14 +265,14 @@ def test_what_is_typed_counts_whatever_is_chosen(world, browser, narrow):
 def test_read_only_and_an_own_policy_are_not_both(world, browser):
     role = world.admin.role("a", trusting())
     status, text = code(take(browser, role, narrow="read", policy="{}"))
-    assert (status, "Choose read only, or a policy of your own: not both." in text) == (400, True)
+    assert (status, "Choose read only or your own policy, not both." in text) == (400, True)
 
 
 def test_an_own_policy_that_nobody_wrote_is_asked_for(world, browser):
     role = world.admin.role("a", trusting())
     for more in ({}, {"check": "1"}):
         status, text = code(take(browser, role, narrow="own", **more))
-        assert (status, "Write a policy, or choose something else to do." in text) == (400, True)
+        assert (status, "Enter a policy, or choose another option." in text) == (400, True)
 
 
 def test_beside_credentials_stands_where_programs_find_the_service(world, browser):
@@ -297,7 +297,7 @@ def test_the_check_of_a_policy_says_what_is_questionable_and_takes_nothing(world
     status, text = code(take(browser, role, narrow="own", policy=policy, check="1"))
     assert (status, "iam:ListRolez" in text, "AWS_SECRET_ACCESS_KEY" in text) == (200, True, False)
     fine = policy.replace("Rolez", "Roles")
-    assert "Nothing is questionable" in code(take(browser, role, narrow="own", policy=fine, check="1"))[1]
+    assert "No findings for this policy." in code(take(browser, role, narrow="own", policy=fine, check="1"))[1]
 
 
 def test_a_role_that_does_not_trust_the_person_gives_nothing_and_a_record(world, browser):
@@ -329,7 +329,7 @@ FRESH = {"NumericLessThan": {"aws:MultiFactorAuthAge": "300"}}
 @pytest.mark.parametrize("condition", [BOOL, FRESH, {"BoolIfExists": {"aws:MultiFactorAuthPresent": "true"}}])
 def test_a_role_that_asks_for_a_second_factor_is_shown_and_leads_there_first(world, browser, condition):
     role = world.admin.role("a", trusting(**condition))
-    assert "asks for a second factor" in browser.get("/portal").body.decode()
+    assert "requires a second factor" in browser.get("/portal").body.decode()
     answer = take(browser, role)
     assert answer.status == 303
     assert answer.headers["Location"].startswith("/mfa?to=%2Fportal%3Frole%3D")
@@ -361,9 +361,9 @@ def test_a_role_that_asks_for_a_ticket_gets_it_and_the_session_bears_it(world, b
     granted = {"Effect": "Allow", "Action": "iam:ListRoles", "Resource": "*",
                "Condition": {"StringEquals": {"aws:PrincipalTag/Ticket": "CHG-7"}}}  # fmt: skip
     role = world.admin.role("a", trusting(**TICKET), json.dumps({"Version": "2012-10-17", "Statement": granted}))
-    assert "asks for a reason" in browser.get("/portal").body.decode()
+    assert "requires a reason" in browser.get("/portal").body.decode()
     status, text = code(take(browser, role, seconds="900"))
-    assert (status, "A reason for a" in text, "AWS_SECRET" in text) == (200, True, False)
+    assert (status, "Information required for a" in text, "AWS_SECRET" in text) == (200, True, False)
     got = credentials_of(take(browser, role, seconds="900", **{"tag-Ticket": "CHG-7"}))
     assert world.installation.call("ListRoles", got).status == 200
 
@@ -372,14 +372,14 @@ def test_a_reason_that_the_role_does_not_take_is_told_and_not_lost(world, browse
     role = world.admin.role("a", trusting(**TICKET))
     answer = take(browser, role, **{"tag-Ticket": "<b>because"})
     status, text = code(answer)
-    assert (status, "did not take this" in text, b"<b>because" in answer.body) == (403, True, False)
+    assert (status, "does not accept this value" in text, b"<b>because" in answer.body) == (403, True, False)
     assert 'value="&lt;b&gt;because"' in answer.body.decode()
 
 
 def test_a_reason_does_not_open_what_is_closed_for_another_cause(world, browser):
     world.admin.role("closed", trusting(ADMINS, **TICKET))
     page = browser.get("/portal").body.decode()
-    assert ("asks for a reason" in page, "1 other role: why not?" in page) == (False, True)
+    assert ("requires a reason" in page, "1 other role: why not?" in page) == (False, True)
 
 
 def test_a_second_factor_comes_before_the_reason(world, browser):
@@ -392,7 +392,7 @@ def test_a_second_factor_comes_before_the_reason(world, browser):
 def test_a_second_factor_that_grew_old_is_asked_for_before_the_reason(world):
     role = world.admin.role("a", trusting(**TICKET, **FRESH))
     proved = signed_in(world, "alice", mfa_at=world.clock())
-    assert "A reason for a" in take(proved, role).body.decode()
+    assert "Information required for a" in take(proved, role).body.decode()
     world.clock.advance(seconds=301)
     assert take(proved, role, **{"tag-Ticket": "CHG-1"}).headers["Location"].startswith("/mfa?")
 

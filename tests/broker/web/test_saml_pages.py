@@ -38,8 +38,8 @@ ACS = f"{PUBLIC}{BASE}/acs"
 SLO = f"{PUBLIC}{BASE}/slo"
 IDP_SLO = "https://idp.example.com/slo?realm=a&b=c"
 ADDRESSES = {"SingleSignOnService": "https://idp.example.com/sso", "SingleLogoutService": IDP_SLO}
-NOT_BEGUN = "This sign-in was not begun here."
-OTHER_BROWSER = "This sign-in was not begun in this browser, or too long ago."
+NOT_BEGUN = "This sign-in was not started here."
+OTHER_BROWSER = "This sign-in was not started in this browser, or it has expired."
 
 
 @pytest.fixture
@@ -458,8 +458,12 @@ def test_a_form_of_somebody_elses_site_gets_nothing(world, browser, form, header
     sign_in(world, browser)
     token = field_of(browser.get("/portal"), "form_token")
     given = {"form_token": token} if form is None else form
-    refused(browser.post("/portal", {"roleIndex": world.role, **given}, **headers), 403, "This form is not from")
-    refused(browser.post("/sign-out", given, **headers), 403, "This form is not from")
+    refused(
+        browser.post("/portal", {"roleIndex": world.role, **given}, **headers),
+        403,
+        "This form has expired or is not from",
+    )
+    refused(browser.post("/sign-out", given, **headers), 403, "This form has expired or is not from")
     assert "developer" in browser.get("/portal").body.decode()
 
 
@@ -843,7 +847,7 @@ def test_nobody_chooses_a_role_for_somebody_else(world, browser, headers):
     allow(world, idp_initiated=True)
     text = encoded(signed(for_us(world, subject="mallory")))
     fields = {"SAMLResponse": text, "roleIndex": world.role}
-    refused(browser.post(f"{BASE}/acs", fields, **headers), 403, "This form is not from this site")
+    refused(browser.post(f"{BASE}/acs", fields, **headers), 403, "This form has expired or is not from this site")
     assert not browser.cookies
 
 
@@ -891,7 +895,7 @@ def test_a_logout_is_not_used_up_while_redis_is_away(world, browser):
     site = world.installation.services.pages.site
     there = site.sessions
     object.__setattr__(site, "sessions", away)
-    refused(browser.get(target), 503, "cannot sign anybody in now")
+    refused(browser.get(target), 503, "Sign-in is not available now")
     object.__setattr__(site, "sessions", there)
     assert browser.get(target).status == 303
     assert not signed_in(browser)

@@ -287,7 +287,7 @@ def test_a_wrong_code_says_so_with_a_reference_and_is_not_shown_again(proved):
     wrong = proved.wrong()
     answer = proved.give(wrong)
     assert answer.status == 401
-    assert "This code is wrong or was used before" in alert(answer)
+    assert "This code is wrong or was already used" in alert(answer)
     assert wrong not in answer.body.decode()
     assert root_of(answer).xpath("//title")[0].text.startswith("Error: ")
     assert not proved.signed_in()
@@ -445,7 +445,7 @@ def test_a_recovery_code_lets_in_once(proved):
     other.sign_in()
     answer = other.give(code, target="/mfa?use=recovery")
     assert answer.status == 401
-    assert "This recovery code is wrong or was used before." in alert(answer)
+    assert "This recovery code is wrong or was already used." in alert(answer)
     assert [one["requestParameters"]["use"] for one in proved.records("SecondFactor")] == ["recovery", "recovery"]
 
 
@@ -520,7 +520,7 @@ def test_a_seed_is_added_once_however_often_its_form_is_sent(desk):
     old = form(again, "totp") | {"transaction": form(later, "totp")["transaction"], "code": desk.code()}
     answer = desk.browser.post("/mfa/enrol", old)
     assert answer.status == 409
-    assert "This app is added already" in alert(answer)
+    assert "This app is already added" in alert(answer)
     assert len(desk.factors()) == 2
 
 
@@ -666,7 +666,7 @@ def test_the_page_lists_what_somebody_has(proved):
     assert "phone" in text
     assert "10 recovery codes are left." in text
     assert root.xpath("//nav//a[@aria-current='page']")[0].text == "Security"
-    assert "You must have one." in text  # the last one of somebody who must have one
+    assert "At least one is required." in text  # the last one of somebody who must have one
 
 
 def test_what_somebody_has_is_changed_only_after_a_fresh_factor(desk):
@@ -709,7 +709,7 @@ def test_the_way_back_from_a_fresh_factor_asks_once_more_and_then_removes(desk):
     assert back.startswith("/security?remove=")
     page = desk.browser.get(back)
     assert "Remove phone?" in page.body.decode()
-    assert "your recovery codes end with it" in page.body.decode()
+    assert "Your recovery codes will also stop working" in page.body.decode()
     done = desk.browser.post("/security/remove", form(page, "/security/remove"))
     assert (done.status, done.headers["Location"]) == (303, "/security")
     assert (desk.factors(), desk.left()) == ([], 0)
@@ -1026,7 +1026,7 @@ def test_an_address_of_numbers_has_no_passkeys_and_says_so(tmp_path, redis_url):
         eve = Desk(world, Browser(world.installation))
         assert eve.sign_in_with_password(f"/signin/{ACCOUNT}", "eve", ALICE) == "/mfa/enrol"
         text = eve.browser.get("/mfa/enrol").body.decode()
-    assert "There are no passkeys at this address" in text
+    assert "Passkeys are not available at this address" in text
     assert "passkey.js" not in text
 
 

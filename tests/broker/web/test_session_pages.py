@@ -127,7 +127,7 @@ def test_everything_ends_here_and_everywhere(house, role, alice):
     sign_in_to_directory(bob, "bob", BOB)
     mine, theirs = [take(alice, role), take(other, role)], take(bob, role)
     answer = end(alice, "/sessions/all")
-    assert (answer.status, "Everything has ended" in answer.body.decode()) == (200, True)
+    assert (answer.status, "All sessions revoked" in answer.body.decode()) == (200, True)
     assert [code(house, one) for one in mine] == [REVOKED] * 2
     assert code(house, theirs) is None
     assert (is_in(alice), is_in(other), is_in(bob)) == (False, False, True)
@@ -147,7 +147,7 @@ def test_what_is_not_one_s_own_is_not_there(house, role, alice, path):
     theirs = end(alice, path, **fields)
     nobodys = end(alice, path, session="0" * 32, browser="0" * 16)
     assert (theirs.status, nobodys.status) == (404, 404)
-    assert b"This session has ended already." in theirs.body
+    assert b"This session has already ended." in theirs.body
     assert (code(house, got), is_in(bob)) == (None, True)
 
 

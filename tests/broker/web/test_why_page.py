@@ -20,7 +20,7 @@ from support.signed_in_world import HOME, house_in, is_in, sign_in, sign_in_to_d
 from iam.policy.document import PolicyKind
 
 ALICE = "wonderland-1865"
-NOBODYS = "No role of this name names your identity provider."
+NOBODYS = "No role with this name trusts your identity provider."
 SAML = f"/saml/{HOME}/Corp"
 PUBLIC = "http://127.0.0.1:8080"
 
@@ -111,12 +111,12 @@ def test_a_role_that_a_group_opens_tells_which(house, alice):
         ["engineering", "platform"],
     )
     text = page(alice, closed)
-    for part in ("Why not closed?", "security", "engineering", "platform", "does not fit:", "Who can change that",
+    for part in ("Why not closed?", "security", "engineering", "platform", "not met:", "Who can change this",
                  "or your groups in the directory"):  # fmt: skip
         assert part in text, part
     assert explained(alice, opened)["verdict"] == "open"
-    assert "This role is open to you." in page(alice, opened)
-    assert "Who can change that" not in page(alice, opened)
+    assert "You can assume this role." in page(alice, opened)
+    assert "Who can change this" not in page(alice, opened)
 
 
 def test_a_statement_that_denies_is_told(house, alice):
@@ -126,7 +126,7 @@ def test_a_statement_that_denies_is_told(house, alice):
     denied = house.admin.role("denied", statements(trust(me, [action]), deny_trust(me, action, Condition=contractors)))
     said = explained(alice, denied)
     assert (said["allowed"], said["verdict"]) == (False, "denied by a statement")
-    assert "A statement denies it to you. It stands below." in page(alice, denied)
+    assert "A policy statement denies access. It is shown below." in page(alice, denied)
     assert try_to_take(alice, denied).status == 403
 
 
@@ -134,7 +134,7 @@ def test_a_second_factor_that_is_missing_is_told(house, alice):
     role = house.directory_role("mfa", Condition={"Bool": {"aws:MultiFactorAuthPresent": "true"}})
     said = explained(alice, role)
     assert (said["allowed"], said["verdict"]) == (False, "after a second factor")
-    assert "This role is open to you with a second factor." in page(alice, role)
+    assert "You can assume this role with a second factor." in page(alice, role)
     assert try_to_take(alice, role).headers["Location"].startswith("/mfa?")
 
 
@@ -143,7 +143,7 @@ def test_what_a_role_asks_for_is_told(house, alice):
     actions = ["sts:AssumeRoleWithLDAPIdentity", "sts:TagSession"]
     role = house.admin.role("ticket", trust(me, actions, Condition={"StringLike": {"aws:RequestTag/ticket": "*"}}))
     assert explained(alice, role)["verdict"] == "after what it asks for is told"
-    assert "once you tell what it asks for" in page(alice, role)
+    assert "after you enter the information that it requires" in page(alice, role)
 
 
 def test_keys_that_nobody_knows_fit_nothing(house, alice):
@@ -164,8 +164,8 @@ def test_what_a_policy_says_is_escaped(house, alice):
     [
         (None, "the own policies do not allow it", "but your own policies do not allow it"),
         (allow("sts:AssumeRole", f"arn:aws:iam::{HOME}:role/other"), "the own policies do not allow it", "role/other"),
-        (deny("sts:AssumeRole"), "denied by a statement", "A statement denies it to you."),
-        (allow("sts:AssumeRole"), "open", "This role is open to you."),
+        (deny("sts:AssumeRole"), "denied by a statement", "A policy statement denies access."),
+        (allow("sts:AssumeRole"), "open", "You can assume this role."),
     ],
 )
 def test_a_user_hears_which_of_the_two_sides_is_missing(house, own, verdict, text):
@@ -224,7 +224,7 @@ def test_where_other_roles_are_not_shown_nothing_is_told_of_them(tmp_path, redis
     sign_in_to_directory(browser, "alice", ALICE)
     assert explained(browser, closed, 404)["message"] == NOBODYS
     assert explained(browser, opened)["allowed"] is True
-    assert "There are no other roles that you could be told about." in browser.get("/why").body.decode()
+    assert "There are no other roles to show." in browser.get("/why").body.decode()
     assert "closed" not in browser.get("/portal").body.decode()
     house.close()
 
@@ -279,6 +279,6 @@ def test_a_role_of_another_account_that_an_assertion_names_is_never_open_and_dis
     assert is_in(browser)
     said = explained(browser, theirs)
     assert (said["allowed"], said["verdict"], said["questions"]) == (False, "the provider did not name it", [])
-    assert "Your identity provider did not name this role" in page(browser, theirs)
+    assert "Your identity provider did not include this role" in page(browser, theirs)
     assert try_to_take(browser, theirs).status == 403
     assert try_to_take(browser, mine).status == 200
