@@ -89,7 +89,7 @@ class Passwords:
         """Return the form; ``new``: where something is wrong it is the new password, and not the old one."""
         provider = self.ldap.providers.get(owner.directory)
         return self.forms.render(
-            "password.html",
+            "account/password.html",
             told,
             owner=owner,
             must=must,
@@ -147,7 +147,7 @@ class Passwords:
                 change_request, PasswordNotChanged(FormMessage(text, 503, retry_after=error.retry_after), error)
             )
         if identity is None:
-            return self.site.responses.render("password_changed.html", to=change_request.owner.to)
+            return self.site.responses.render("account/password_changed.html", to=change_request.owner.to)
         return self._sign_in_anew(change_request, identity)
 
     def _change_password(self, change_request: PasswordChangeRequest) -> Identity | None:

@@ -65,7 +65,7 @@ class SecurityPage:
     ) -> Response:
         must = self.completion.requires_mfa(session.identity)
         return self.site.responses.render(
-            "security.html",
+            "account/security.html",
             session=session,
             administrator=self.admin_access.is_administrator(session),
             held=held,

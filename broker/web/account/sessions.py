@@ -56,7 +56,7 @@ class OwnSessions:
                 }
             )
         return site.responses.render(
-            "sessions.html",
+            "account/sessions.html",
             session=session,
             administrator=self.admin_access.is_administrator(session),
             browsers=browsers,
@@ -92,7 +92,7 @@ class OwnSessions:
         """End everything of one's own: all credentials and all browser sessions, this one among them."""
         site, session = self.site, self.site.current_session.check_csrf()
         self._revoke(RevocationTarget(PERSON, session.identity.person, session.identity.account_id))
-        response = site.responses.render("all_sessions_ended.html")
+        response = site.responses.render("account/all_sessions_ended.html")
         site.cookies.clear_session(response)
         return response
 

@@ -109,7 +109,7 @@ class AuditPages:
             called = names(tx, tuple(sorted(view.accounts)))
         search = {name: value for name, value in given.items() if value}
         return self.site.responses.render(
-            "admin_audit.html",
+            "admin/audit.html",
             code=400 if wrong else 200,
             session=session,
             administrator=True,

@@ -78,7 +78,7 @@ class AdminPages:
         if wants_json():
             warnings = [_concern_json(one, words) for one, words in words]
             return self._json(shown, "warnings", warnings, accounts=[asdict(one) for one in found.rows])
-        return self._page("admin.html", session, scope, accounts=found, concerns=shown, words=words)
+        return self._page("admin/overview.html", session, scope, accounts=found, concerns=shown, words=words)
 
     # --- roles --------------------------------------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ class AdminPages:
         if wants_json():
             return self._json(found, "roles", [_role_json(one, used.get(one.id)) for one in found.rows])
         shown = [(one, trust_statements(one), used.get(one.id), last_used(one, used.get(one.id))) for one in found.rows]
-        return self._page("admin_roles.html", session, scope, listing=found, shown=shown, stale=stale)
+        return self._page("admin/roles.html", session, scope, listing=found, shown=shown, stale=stale)
 
     def _role_usage(self, found: Page[Role]) -> tuple[Mapping[str, RoleUse], bool]:
         """Return who uses these roles just now, and whether that cannot be told."""
@@ -111,7 +111,7 @@ class AdminPages:
         if wants_json():
             return self._json(found, "users", [_user_json(one) for one in found.rows])
         now = to_milliseconds(self.site.request_state.now)
-        return self._page("admin_users.html", session, scope, listing=found, now=now)
+        return self._page("admin/users.html", session, scope, listing=found, now=now)
 
     # --- providers ----------------------------------------------------------------------------------------------------
 
@@ -133,7 +133,7 @@ class AdminPages:
         shown: dict[str, Any] = {"states": states, "urls": urls, "saml": saml, "oidc": oidc, "known": known}
         longer: Page[Any] = saml if saml.pages >= oidc.pages else oidc
         now = self.site.request_state.now
-        return self._page("admin_providers.html", session, scope, listing=longer, now=now, **shown)
+        return self._page("admin/providers.html", session, scope, listing=longer, now=now, **shown)
 
     def _cached_keys(self, provider: OidcProvider) -> JwksStatus | None:
         """Return what this process knows of an issuer's keys; nobody is asked for them."""

@@ -60,7 +60,7 @@ class AdminSessions:
                 told | {"browsers": list(map(_browser_json, browsers)), "form_token": session.form_token}
             )
         return site.responses.render(
-            "admin_sessions.html",
+            "admin/sessions.html",
             session=session,
             administrator=True,
             accounts=accounts,

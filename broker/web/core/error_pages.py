@@ -83,7 +83,7 @@ class ErrorPages:
     def _render(self, message: str, code: int, *, elsewhere: str = "") -> Response:
         """Return the error page; ``elsewhere`` is the address at which the page asked for is."""
         return self.site.responses.render(
-            "error.html",
+            "core/error.html",
             code=code,
             message=message,
             reference=self.site.reference,

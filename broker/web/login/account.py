@@ -100,7 +100,9 @@ class AccountLogin:
         typed, to = request.args.get("account", "").strip().lower(), return_to(request.args.get("to"))
         if _ACCOUNT.fullmatch(typed):
             return self.site.responses.redirect_to_page(f"/signin/{typed}?{urlencode({'to': to})}")
-        return self.site.responses.render("account_chooser.html", code=400 if typed else 200, account=typed, to=to)
+        return self.site.responses.render(
+            "login/account_chooser.html", code=400 if typed else 200, account=typed, to=to
+        )
 
     def show(self, account: str) -> Response:
         """Show the form of an account, whether or not there is such an account; of owners where none is named."""
@@ -108,7 +110,7 @@ class AccountLogin:
         return self._form(AccountLoginForm(account, "", return_to(request.args.get("to"))))
 
     def _form(self, login_form: AccountLoginForm, told: FormMessage | None = None) -> Response:
-        return self.forms.render("account_login.html", told, login_form=login_form, kept={"to": login_form.to})
+        return self.forms.render("login/account_login.html", told, login_form=login_form, kept={"to": login_form.to})
 
     def _check_not_in_maintenance(self) -> None:
         if self.site.maintenance:

@@ -68,7 +68,7 @@ class Login:
         site, to = self.site, return_to(request.args.get("to"))
         session = None if "switch" in request.args else site.current_session.find()
         if session is not None:
-            return site.responses.render("already_signed_in.html", session=session, to=to)
+            return site.responses.render("login/already_signed_in.html", session=session, to=to)
         form = LoginForm(username=_login_hint(), to=to, local="local" in request.args)
         login_option = None if form.local else self.home_realms.find_login_option(request.args.get("idp", ""))
         if login_option is not None and not site.cookies.preference(_REDIRECTED):
@@ -85,7 +85,7 @@ class Login:
 
     def render_maintenance(self) -> Response:
         """Return the page of a service that lets nobody in for now."""
-        response = self.site.responses.render("maintenance.html", code=503)
+        response = self.site.responses.render("core/maintenance.html", code=503)
         response.headers["Retry-After"] = "300"
         return response
 
@@ -113,7 +113,7 @@ class Login:
         last = self.site.cookies.preference(_LAST_LOGIN_OPTION)
         more = {"kept": _language_link_fields(form)} if request.method == "POST" else {}
         return self.forms.render(
-            "login.html",
+            "login/login.html",
             told,
             code,
             purpose=_purpose(form.to),

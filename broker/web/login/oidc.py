@@ -164,7 +164,7 @@ class OidcPages:
         if provider is None or provider.sign_in is None:
             return None
         url = self._client(provider).logout_url(provider, self._url(provider, "signed-out"))
-        return self.site.responses.render("provider_logout.html", address=url) if url is not None else None
+        return self.site.responses.render("login/provider_logout.html", address=url) if url is not None else None
 
     def signed_out(self, provider_id: str) -> Response:
         """Answer somebody who comes back from the provider's logout."""

@@ -253,7 +253,7 @@ class SamlPages:
         # By a page and not by a redirect: browsers apply a page's form-action to every redirect that follows its form,
         # wherever the identity provider then leads.
         return site.responses.render(
-            "provider_logout.html", address=messages.redirect_url(message, self.keys.signing_key())
+            "login/provider_logout.html", address=messages.redirect_url(message, self.keys.signing_key())
         )
 
     # --- small parts --------------------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ class SamlPages:
             return self.site.responses.redirect(messages.redirect_url(message, key))
         fields = messages.post_fields(message, key)
         # Any host: browsers apply form-action to redirects too, and the identity provider may lead on to another host.
-        return self.site.responses.render("saml_post.html", forms_to="*", address=message.address, fields=fields)
+        return self.site.responses.render("login/saml_post.html", forms_to="*", address=message.address, fields=fields)
 
 
 def login_options(store: Store, limit: int = 20) -> tuple[LoginOption, ...]:

@@ -96,7 +96,7 @@ class Enrolment:
         secret = seed.secret if seed else site.gate.random(_SEED_BYTES)
         address = otpauth_uri(secret, who.identity.name, site.responses.appearance.organisation)
         return self.forms.render(
-            "mfa_enrol.html",
+            "mfa/enrolment.html",
             told,
             who=who,
             must=who.session is None,
@@ -220,7 +220,7 @@ _HANDLERS: Final[Mapping[str, Callable[[Enrolment, MfaSubject], Response]]] = {
 
 def codes_page(site: Site, codes: Sequence[str], to: str) -> Response:
     """Return the page that shows recovery codes this once: no link to another language leads away from it."""
-    return site.responses.render("mfa_recovery_codes.html", codes=codes, to=to, languages={})
+    return site.responses.render("mfa/recovery_codes.html", codes=codes, to=to, languages={})
 
 
 def otpauth_uri(seed: bytes, name: str, organisation: str) -> str:

@@ -87,7 +87,7 @@ class SecondFactor:
         kept = {"to": who.to} if who.session else {}
         recovering = use == RECOVERY
         return self.forms.render(
-            "mfa.html",
+            "mfa/second_factor.html",
             told,
             who=who,
             mfa_options=self._mfa_options(who),

@@ -157,7 +157,7 @@ class Portal:
         scope = PageRequest.of((), request.args.get("q", ""), request.args.get("page", ""))
         listing = _listing(rows, scope, stale=stale)
         return site.responses.render(
-            "roles.html",
+            "portal/roles.html",
             code=code,
             session=session,
             administrator=self.admin_access.is_administrator(session),
@@ -202,7 +202,7 @@ class Portal:
         rows = [_row(role, self.account(role.account_id)) for role in roles]
         accounts = [(account, list(found)) for account, found in groupby(rows, lambda one: one.account)]
         return self.site.responses.render(
-            "role_choice.html",
+            "portal/role_choice.html",
             identity=identity,
             accounts=accounts,
             action=action,
@@ -324,7 +324,7 @@ class Portal:
         """Ask for what a role wants to know in session tags, such as a ticket."""
         site = self.site
         return site.responses.render(
-            "session_tags.html",
+            "portal/session_tags.html",
             code=403 if told else 200,
             session=session,
             administrator=self.admin_access.is_administrator(session),
@@ -371,7 +371,7 @@ class Portal:
                 pinned_roles.record_role_use(tx, identity.person, role.id, site.request_state.now)
         profile = role.name if role else identity.name
         return site.responses.render(
-            "credentials.html",
+            "portal/credentials.html",
             session=session,
             administrator=session is not None and self.admin_access.is_administrator(session),
             role=profile,
@@ -401,7 +401,7 @@ class Portal:
 
     def signed_out(self, *, everywhere: bool = True) -> Response:
         """Return the page of somebody who has just been signed out."""
-        response = self.site.responses.render("signed_out.html", everywhere=everywhere)
+        response = self.site.responses.render("login/signed_out.html", everywhere=everywhere)
         self.site.cookies.clear_session(response)
         return response
 

@@ -87,11 +87,11 @@ class RoleExplanationPages:
         if not arn:
             roles = site.available_roles(session.identity).closed if self.other_roles else []
             return site.responses.render(
-                "other_roles.html", roles=roles[:_MOST], more=max(0, len(roles) - _MOST), **shared
+                "portal/other_roles.html", roles=roles[:_MOST], more=max(0, len(roles) - _MOST), **shared
             )
         role, found = self._explain_role(session, arn)
         return site.responses.render(
-            "role_explanation.html",
+            "portal/role_explanation.html",
             role=role,
             account=site.store.account(role.account_id),
             verdict=self._verdict(session, role, found),
