@@ -1,6 +1,6 @@
-"""/password: somebody replaces their own password, of a directory or of an account, by proving the old one.
+"""/password: change one's own password, in a directory or an account, by entering the current one.
 
-The old password is asked for even of whoever has just signed in: a browser left open is not its owner. Where a password
+The current password is required even right after sign-in: an unattended browser must not be enough. Where a password
 has expired this is the way back in, so nobody needs a session for it. Afterwards every other browser of the person is
 signed out.
 """
@@ -41,7 +41,7 @@ _ELSEWHERE: Final = gettext_noop("Your identity provider manages your password. 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passwords:
-    """The page on which passwords are changed."""
+    """The page for changing a password."""
 
     site: Site
     completion: LoginCompletion
@@ -51,15 +51,15 @@ class Passwords:
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
-        made = Blueprint("passwords", __name__)
-        made.get("/password")(self.show)
-        made.post("/password")(self.post)
-        return made
+        blueprint = Blueprint("passwords", __name__)
+        blueprint.get("/password")(self.show)
+        blueprint.post("/password")(self.post)
+        return blueprint
 
     # --- showing ------------------------------------------------------------------------------------------------------
 
     def show(self) -> Response:
-        """Show the form, for whoever a link names or is signed in; raise NotSignedIn where that is nobody."""
+        """Show the form for the user in the link or the session; raise NotSignedIn if there is neither."""
         self._check_not_in_maintenance()
         named = {name: request.args.get(name, "")[:256] for name in ("username", "directory", "account")}
         if named["username"]:
@@ -71,7 +71,7 @@ class Passwords:
             raise ServiceUnavailable(UNDER_MAINTENANCE)
 
     def _password_owner(self, identity: Identity) -> PasswordOwner:
-        """Return whose password somebody signed in changes; raise AccessDenied where it is not kept here."""
+        """Return whose password a signed-in user changes; raise AccessDenied if it is not stored here."""
         if isinstance(identity, IamIdentity):
             if not identity.is_root:
                 return PasswordOwner(identity.name, account=identity.account_id, to="/security")
@@ -102,7 +102,7 @@ class Passwords:
     # --- taking -------------------------------------------------------------------------------------------------------
 
     def post(self) -> Response:
-        """Take the old and the new password."""
+        """Process the submitted form with the current and the new password."""
         self._check_not_in_maintenance()
         with self.site.audit.record_failures(EVENT):
             owner = PasswordOwner(
@@ -123,10 +123,10 @@ class Passwords:
             return self.forms.answer_once(lambda told: self._form(owner, told), answer, event=EVENT)
 
     def _current_session(self) -> BrowserSession | None:
-        """Return the session of this browser; who proves the old password may be somebody else."""
-        found = self.site.current_session.find()
+        """Return the browser's session; its identity may differ from the owner of the password."""
+        session = self.site.current_session.find()
         self.site.request_state.identity = self.site.request_state.mfa_at = None
-        return found
+        return session
 
     def _answer(self, change_request: PasswordChangeRequest) -> Response:
         self.site.gate.audit.check()  # a change that could not be recorded is not made
@@ -151,7 +151,7 @@ class Passwords:
         return self._sign_in_anew(change_request, identity)
 
     def _change_password(self, change_request: PasswordChangeRequest) -> Identity | None:
-        """Change the password and return whose it is; None where the new one could not be tried yet."""
+        """Change the password and return its owner; None if the new password could not be verified yet."""
         if change_request.owner.directory:
             return DirectoryPasswords(self.site, self.ldap).change(change_request)
         return AccountPasswords(self.site, self.accounts).change(change_request)
@@ -176,7 +176,7 @@ class Passwords:
         return self._form(change_request.owner, told, new=told.code == HTTPStatus.BAD_REQUEST)
 
     def _sign_in_anew(self, change_request: PasswordChangeRequest, identity: Identity) -> Response:
-        """Sign the person out everywhere, and in here: as they were signed in before, or as anybody who comes."""
+        """End all sessions of the person and sign them in here again."""
         site, sessions = self.site, self.site.sessions
         sessions.end_all(identity.provider, identity.subject, sessions.keys_of(identity.provider, identity.subject, ()))
         sessions.end_pending_logins_of(identity.person)  # also those who are half in, by the old one

@@ -1,4 +1,4 @@
-"""How a password is changed by proving the old one: in a directory, or of an account's user or owner."""
+"""Change a password after verifying the current one: in a directory, or of an IAM user or a root user."""
 
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -36,7 +36,7 @@ _NO_DIRECTORY = gettext_noop("Directory not found.")
 
 @dataclass(frozen=True, slots=True)
 class PasswordOwner:
-    """Whose password it is: of somebody of a directory, of a user of an account, or (neither named) of an owner."""
+    """The owner of a password: a directory user, an IAM user, or (neither directory nor account) a root user."""
 
     username: str
     directory: str = ""
@@ -45,14 +45,14 @@ class PasswordOwner:
 
     @property
     def audit_details(self) -> dict[str, str]:
-        """Return what the audit log says of it; the name stands there as userIdentity."""
+        """Return the details for the audit log; the name is in userIdentity."""
         told = {"directory": self.directory, "account": self.account}
         return {name: value for name, value in told.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
 class PasswordChangeRequest:
-    """A change that somebody wishes for; ``before`` is the session of the browser, where it has one."""
+    """A requested password change; ``before`` is the browser's session, if it has one."""
 
     owner: PasswordOwner
     old: str = field(repr=False)
@@ -60,13 +60,13 @@ class PasswordChangeRequest:
     current_session: BrowserSession | None
 
     def session_of(self, identity: Identity) -> BrowserSession | None:
-        """Return the session in which somebody changes their own password, where they are signed in here."""
+        """Return the session that changes the user's own password, if the user is signed in here."""
         own = self.current_session is not None and self.current_session.identity.person == identity.person
         return self.current_session if own else None
 
 
 class PasswordNotChanged(Exception):
-    """What the form tells instead, and what the audit log says: of whom, and why."""
+    """A refused password change: the message for the form, and the identity and reason for the audit log."""
 
     def __init__(self, told: FormMessage, error: ServiceError, who: dict[str, Any] | None = None) -> None:
         super().__init__(told.text)
@@ -81,7 +81,7 @@ class DirectoryPasswords:
     ldap: LdapSignIn
 
     def change(self, change_request: PasswordChangeRequest) -> Identity | None:
-        """Change a password, then sign in with it; None where the directory does not take the new one yet.
+        """Change a password, then sign in with it; return None if the directory does not accept the new one yet.
 
         Raise NotChanged, Throttling, ProviderUnavailable, AccessDenied.
         """
@@ -108,7 +108,7 @@ class DirectoryPasswords:
     def _change_in_directory(
         self, change_request: PasswordChangeRequest, provider: LdapProvider
     ) -> PasswordChangeResult:
-        """Ask the directory, in turn, and count a wrong old password as a failed sign-in."""
+        """Change the password in the directory; count a wrong current password as a failed sign-in."""
         owner, state, throttle = change_request.owner, self.site.request_state, self.ldap.throttle
         subject, source = (
             self.ldap.throttle_subject(owner.directory, owner.username),
@@ -124,13 +124,13 @@ class DirectoryPasswords:
 
 @dataclass(frozen=True, slots=True)
 class AccountPasswords:
-    """Changes passwords of users and owners, each with its record in one transaction."""
+    """Changes passwords of IAM users and root users, with the audit record in the same transaction."""
 
     site: Site
     accounts: AccountLogin
 
     def change(self, change_request: PasswordChangeRequest) -> Identity:
-        """Change a password and return whose it is; raise NotChanged, Throttling, PasswordPolicyViolation."""
+        """Change a password and return its owner; raise PasswordNotChanged, Throttling, PasswordPolicyViolation."""
         proved = self._verify_old_password(change_request)
         identity = self.site.request_state.identity = proved.identity
         if (
@@ -157,7 +157,7 @@ class AccountPasswords:
         return attempt.proved
 
     def _is_allowed(self, identity: IamIdentity, session: BrowserSession | None) -> bool:
-        """Return whether a user has the leave; whoever must change the password is not asked for it."""
+        """Return whether a user may change the password; a required change needs no permission."""
         site = self.site
         site.request_state.mfa_at = to_milliseconds(session.mfa_at) if session and session.mfa_at else None
         with site.store.read() as tx:
@@ -172,7 +172,7 @@ class AccountPasswords:
         return Call(tx, principal, identity.account_id, state.now, gate.random, gate.vault, gate.limits)
 
     def _store_new_password(self, change_request: PasswordChangeRequest, proved: VerifiedPassword) -> None:
-        """Put the new password in the place of the one that was proved, unless somebody else was quicker."""
+        """Replace the verified password, unless it was changed concurrently."""
         site, state, random = self.site, self.site.request_state, self.site.gate.random
         present = self._current_password(proved.identity)
         if present is None or present.hash != proved.hash:
@@ -196,12 +196,12 @@ class AccountPasswords:
 
 
 def wrong_old_password_message() -> FormMessage:
-    """Return the one answer to whoever does not prove the old password."""
+    """Return the single message for any failed verification of the current password."""
     return FormMessage(_("The user name or the current password is wrong."), wrong=True)
 
 
 def change_message(outcome: PasswordChangeResult) -> FormMessage:
-    """Return what a directory's answer means to the person; why the old password did not do, only where it is right."""
+    """Return the message for a directory's result; the reason for a refusal only if the current password was right."""
     if outcome.change is PasswordChangeStatus.REFUSED:
         return wrong_old_password_message()
     code, text = {

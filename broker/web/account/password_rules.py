@@ -1,4 +1,4 @@
-"""What is wrong with a new password, in whole sentences that can be translated.
+"""Translatable messages for violations of the password policy.
 
 The IAM API says it in AWS's words, of which one has a number in it (iam.operations.credentials.password_policy).
 """
@@ -38,7 +38,7 @@ _MESSAGES: Final[Mapping[str, Callable[[], str]]] = {
 
 
 def policy_violation_message(message: str) -> str:
-    """Return what somebody reads whose new password was not taken, by the message of PasswordPolicyViolation."""
+    """Return the translated message for a message of PasswordPolicyViolation."""
     too_short = _LENGTH.fullmatch(message)
     if too_short:
         return str(

@@ -1,4 +1,4 @@
-"""/security: the second factors of somebody signed in, and what stands in for a lost one.
+"""/security: the second factors and recovery codes of the signed-in user.
 
 Whatever takes a factor away or makes new codes asks for a second factor of the last five minutes: a session that
 somebody else got hold of loses its owner nothing.
@@ -31,7 +31,7 @@ _LONGEST_ID = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecurityPage:
-    """The page of what proves somebody."""
+    """The page for second factors and recovery codes."""
 
     site: Site
     completion: LoginCompletion
@@ -39,26 +39,26 @@ class SecurityPage:
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
-        made = Blueprint("security", __name__)
-        made.get(SECURITY_PATH)(self.show)
-        made.post(f"{SECURITY_PATH}/remove")(self.remove)
-        made.post(f"{SECURITY_PATH}/codes")(self.new_codes)
-        return made
+        blueprint = Blueprint("security", __name__)
+        blueprint.get(SECURITY_PATH)(self.show)
+        blueprint.post(f"{SECURITY_PATH}/remove")(self.remove)
+        blueprint.post(f"{SECURITY_PATH}/codes")(self.new_codes)
+        return blueprint
 
     # --- showing ------------------------------------------------------------------------------------------------------
 
     def show(self) -> Response:
-        """Show the factors; ``?remove=`` and ``?codes=`` ask whether that is really meant, after a fresh factor."""
+        """Show the factors; ``?remove=`` and ``?codes=`` ask for confirmation, after a recent second factor."""
         session = self.site.current_session.require()
         removing, renewing = request.args.get("remove", ""), "codes" in request.args
         if removing or renewing:
             detour = self._redirect_to_mfa(session, {"remove": removing} if removing else {"codes": "new"})
             if detour is not None:
                 return detour
-        held, left = self._factors(session.identity)
+        factors, codes_left = self._factors(session.identity)
         if wants_json():
-            return self.site.responses.json(_factors_json(held, left))
-        return self._page(session, held, left, removing=removing, renewing=renewing and bool(held))
+            return self.site.responses.json(_factors_json(factors, codes_left))
+        return self._page(session, factors, codes_left, removing=removing, renewing=renewing and bool(factors))
 
     def _page(
         self, session: BrowserSession, held: Sequence[Factor], left: int, *, removing: str, renewing: bool
@@ -72,7 +72,7 @@ class SecurityPage:
             left=left,
             must=must,
             removable=len(held) > 1 or not must,
-            removing=next((one for one in held if one.id == removing), None),
+            removing=next((factor for factor in held if factor.id == removing), None),
             renewing=renewing,
             password=_has_password(session.identity),
         )
@@ -82,7 +82,7 @@ class SecurityPage:
             return factors.factors_of(tx, identity.person), factors.recovery_codes_left(tx, identity.person)
 
     def _redirect_to_mfa(self, session: BrowserSession, query: dict[str, str]) -> Response | None:
-        """Return the way to a second factor, and back here, for who has given none lately."""
+        """Redirect to the second-factor page and back if the last verification is too old."""
         if has_fresh_mfa(session, self.site.request_state.now):
             return None
         back = f"{SECURITY_PATH}?{urlencode(query)}"
@@ -91,7 +91,7 @@ class SecurityPage:
     # --- changing -----------------------------------------------------------------------------------------------------
 
     def remove(self) -> Response:
-        """Take a factor away."""
+        """Remove a factor."""
         session, factor_id = self.site.current_session.check_csrf(), form_field("factor", _LONGEST_ID)
         detour = self._redirect_to_mfa(session, {"remove": factor_id})
         if detour is not None:
@@ -105,20 +105,20 @@ class SecurityPage:
         return self.site.responses.redirect_to_page(SECURITY_PATH)
 
     def _remove_factor(self, identity: Identity, factor_id: str) -> None:
-        """Take a factor away, and record it with that; raise DeleteConflict, NoSuchEntity."""
+        """Remove a factor and record it; raise DeleteConflict, NoSuchEntity."""
         with self.site.store.write(bump_revision=False) as tx:
             held = factors.factors_of(tx, identity.person)
-            factor = next((one for one in held if one.id == factor_id), None)
+            factor = next((candidate for candidate in held if candidate.id == factor_id), None)
             if factor is None:
                 raise NoSuchEntity(_("Second factor not found."))
             if len(held) == 1 and self.completion.requires_mfa(identity):
                 raise DeleteConflict(_("A second factor is required. Add another one first."))
             factors.remove_factor(tx, identity.person, factor_id)
-            told = {"kind": factor.kind, "factorName": factor.name, "factor": factor_id}
-            self.site.audit.record("RemoveSecondFactor", identity.account_id, **told)
+            details = {"kind": factor.kind, "factorName": factor.name, "factor": factor_id}
+            self.site.audit.record("RemoveSecondFactor", identity.account_id, **details)
 
     def new_codes(self) -> Response:
-        """Make recovery codes in the place of the earlier ones, and show them this once."""
+        """Replace the recovery codes and show the new ones once."""
         site, session = self.site, self.site.current_session.check_csrf()
         detour = self._redirect_to_mfa(session, {"codes": "new"})
         if detour is not None:
@@ -133,13 +133,19 @@ class SecurityPage:
 
 
 def _has_password(identity: Identity) -> bool:
-    """Return whether somebody's password is known here or in a directory; others' providers have it."""
+    """Return whether the password is stored here or in a directory, and not with an identity provider."""
     return isinstance(identity, IamIdentity) or identity.provider.startswith("ldap-provider/")
 
 
-def _factors_json(held: Sequence[Factor], left: int) -> dict[str, Any]:
-    shown = [
-        {"id": one.id, "kind": one.kind, "name": one.name, "created": one.created, "last_used": one.last_used}
-        for one in held
+def _factors_json(factors: Sequence[Factor], codes_left: int) -> dict[str, Any]:
+    rows = [
+        {
+            "id": factor.id,
+            "kind": factor.kind,
+            "name": factor.name,
+            "created": factor.created,
+            "last_used": factor.last_used,
+        }
+        for factor in factors
     ]
-    return {"factors": shown, "recovery_codes_left": left}
+    return {"factors": rows, "recovery_codes_left": codes_left}

@@ -1,4 +1,4 @@
-"""/sessions: the browsers in which somebody is signed in and the credentials they took, each with a way to end it."""
+"""/sessions: list and revoke one's own browser sessions and credentials."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +37,7 @@ class OwnSessions:
         return routes
 
     def show(self) -> Response:
-        """Show one's own sessions."""
+        """Show the user's own sessions."""
         site, session = self.site, self.site.current_session.require()
         live = self._list_credentials(session)
         browsers = [
@@ -68,7 +68,7 @@ class OwnSessions:
         return listing.list_live(listing.accounts(), session.identity.person)
 
     def end_credentials(self) -> Response:
-        """End credentials of one's own."""
+        """Revoke one of the user's credentials."""
         session, session_id = self.site.current_session.check_csrf(), form_field("session", 64)
         live = next((live for live in self._list_credentials(session).sessions if live.id == session_id), None)
         if live is None:
@@ -77,7 +77,7 @@ class OwnSessions:
         return self._back()
 
     def end_browser(self) -> Response:
-        """End the session of a browser of one's own."""
+        """Sign out one of the user's browsers."""
         site, session = self.site, self.site.current_session.check_csrf()
         handle = form_field("browser", 64)
         browsers = [browser for browser in site.sessions.of_person(session.identity.person) if browser.handle == handle]
@@ -89,7 +89,7 @@ class OwnSessions:
         return self._back()
 
     def end_all(self) -> Response:
-        """End everything of one's own: all credentials and all browser sessions, this one among them."""
+        """Revoke all of the user's credentials and browser sessions, including this one."""
         site, session = self.site, self.site.current_session.check_csrf()
         self._revoke(RevocationTarget(PERSON, session.identity.person, session.identity.account_id))
         response = site.responses.render("account/all_sessions_ended.html")
@@ -103,13 +103,13 @@ class OwnSessions:
         return self.site.responses.redirect_to_page("/sessions")
 
 
-def _browser_json(one: BrowserSession, here: BrowserSession) -> dict[str, object]:
+def _browser_json(session: BrowserSession, current: BrowserSession) -> dict[str, object]:
     return {
-        "session": one.handle,
-        "this_one": one.key == here.key,
-        "opened_at": iso8601_exact(one.opened_at),
-        "ends_at": iso8601_exact(one.ends_at),
-        "source_ip": one.client.source_ip,
-        "user_agent": one.client.user_agent,
-        "second_factor_at": iso8601_exact(one.mfa_at) if one.mfa_at else None,
+        "session": session.handle,
+        "this_one": session.key == current.key,
+        "opened_at": iso8601_exact(session.opened_at),
+        "ends_at": iso8601_exact(session.ends_at),
+        "source_ip": session.client.source_ip,
+        "user_agent": session.client.user_agent,
+        "second_factor_at": iso8601_exact(session.mfa_at) if session.mfa_at else None,
     }

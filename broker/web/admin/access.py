@@ -1,4 +1,4 @@
-"""Who administers which account: whoever may read all of it, by a role that is open to them or by their own policies.
+"""Which accounts a user administers: those that a role or the user's own policies allow to be read completely.
 
 There is no list of administrators to keep beside the policies. To see everything of an account takes the leave for
 ``iam:GetAccountAuthorizationDetails``, which is what the IAM API asks for the same; to end sessions takes that for
@@ -25,7 +25,7 @@ from sts.identity import IamIdentity, Identity
 
 
 class Permission(NamedTuple):
-    """What somebody needs the leave for, and on what; ``resource`` is written with the account's id."""
+    """A required action and its resource; ``resource`` contains a placeholder for the account ID."""
 
     action: str
     resource: str
@@ -40,32 +40,32 @@ _NONE: Final = gettext_noop("Access denied. None of your roles lets you administ
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminAccess:
-    """Asks the policies what somebody signed in may administer."""
+    """Evaluates which accounts a signed-in user may administer."""
 
     site: Site
 
     def is_administrator(self, session: BrowserSession) -> bool:
-        """Return whether somebody administers an account."""
+        """Return whether the user administers any account."""
         return next(self._accounts(session, READ_ACCOUNT), None) is not None
 
     def accounts(self, session: BrowserSession, permission: Permission = READ_ACCOUNT) -> tuple[str, ...]:
-        """Return the ids of the accounts that somebody may see, or has another leave for; found once for a request."""
-        known: dict[tuple[str, Permission], tuple[str, ...]] = g.setdefault("administered", {})
-        if (session.key, permission) not in known:
-            known[session.key, permission] = tuple(sorted(self._accounts(session, permission)))
-        return known[session.key, permission]
+        """Return the IDs of the accounts for which the user has a permission; evaluated once per request."""
+        cache: dict[tuple[str, Permission], tuple[str, ...]] = g.setdefault("administered", {})
+        if (session.key, permission) not in cache:
+            cache[session.key, permission] = tuple(sorted(self._accounts(session, permission)))
+        return cache[session.key, permission]
 
     def require_accounts(self, session: BrowserSession, permission: Permission = READ_ACCOUNT) -> tuple[str, ...]:
-        """Return these accounts; raise AccessDenied where there is none."""
-        found = self.accounts(session, permission)
-        if not found:
+        """Return the accounts; raise AccessDenied if there are none."""
+        accounts = self.accounts(session, permission)
+        if not accounts:
             raise AccessDenied(_NONE)
-        return found
+        return accounts
 
     def is_operator(self, session: BrowserSession, permission: Permission = READ_ACCOUNT) -> bool:
-        """Return whether somebody has this leave for every account, and so also for what belongs to none."""
+        """Return whether the user has the permission for every account, and so for data of no account."""
         with self.site.store.read() as tx:
-            return {one.id for one in list_accounts(tx)} <= set(self.accounts(session, permission))
+            return {account.id for account in list_accounts(tx)} <= set(self.accounts(session, permission))
 
     def _accounts(self, session: BrowserSession, permission: Permission) -> Iterator[str]:
         done: set[str] = set()
@@ -75,7 +75,7 @@ class AdminAccess:
                 yield account_id
 
     def _identities_and_roles(self, identity: Identity) -> Iterator[tuple[str, RoleRecord | None]]:
-        """Yield how somebody can act, and in which account: as a user or owner, and by each role open to them."""
+        """Yield each account with the role that the user can assume there, or None for the user's own identity."""
         if isinstance(identity, IamIdentity):
             yield identity.account_id, None
         for role in self._open_roles(identity):
@@ -101,4 +101,4 @@ class AdminAccess:
 
 
 def _mentions_action(policies: PolicySet, action: str) -> bool:
-    return any(not one.denies for policy in policies for one in policy.statements_about(action.lower()))
+    return any(not statement.denies for policy in policies for statement in policy.statements_about(action.lower()))

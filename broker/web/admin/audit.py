@@ -1,4 +1,4 @@
-"""/admin/audit: a search of the audit log of this machine, and its results as files; whoever looks is recorded.
+"""/admin/audit: search and download of this server's audit log; every search is recorded.
 
 Records of accounts that somebody may not see are never shown. Those of no account, such as sign-ins that failed in a
 directory, are for those who administer every account.
@@ -35,7 +35,7 @@ _FORMATS: Final[Mapping[str, tuple[Callable[[Any], str], str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """One record on the page."""
+    """One record in the results."""
 
     line: RecordSummary
     text: str
@@ -43,7 +43,7 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditPages:
-    """The page that searches, and its files."""
+    """The search page and its downloads."""
 
     site: Site
     admin_access: AdminAccess
@@ -51,75 +51,77 @@ class AuditPages:
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
-        made = Blueprint("admin_audit", __name__)
-        made.get("/admin/audit")(self.show)
-        return made
+        blueprint = Blueprint("admin_audit", __name__)
+        blueprint.get("/admin/audit")(self.show)
+        return blueprint
 
     def show(self) -> Response:
-        """Show or hand out what a search finds; raise NotSignedIn, AccessDenied, ValidationError, AuditUnavailable."""
+        """Return the results; raise NotSignedIn, AccessDenied, ValidationError, AuditUnavailable."""
         site, session = self.site, self.site.current_session.require()
         accounts = self.admin_access.require_accounts(session)
         view = AuditAccess(frozenset(accounts), all_accounts=self.admin_access.is_operator(session))
         if not all(is_valid_form_text(value) for value in request.args.values()):
             raise ValidationError("The search cannot be read.")
-        given, form = form_values(request.args), request.args.get("format", "")
+        form_fields, form = form_values(request.args), request.args.get("format", "")
         try:
-            asked = parse_query(given)
+            query = parse_query(form_fields)
         except ValidationError as error:
             if form or wants_json():
                 raise
-            return self._page(session, view, given, None, gettext(error.message))
-        found = self._search(asked, view, form)
+            return self._page(session, view, form_fields, None, gettext(error.message))
+        result = self._search(query, view, form)
         if form in _FORMATS:
-            return self._file(found, form)
+            return self._file(result, form)
         if wants_json():
             return site.responses.json(
-                {"records": found.records, "before": _text(found.next_cursor), "cut": found.searched_back_to}
+                {"records": result.records, "before": _text(result.next_cursor), "cut": result.searched_back_to}
             )
-        return self._page(session, view, given, found)
+        return self._page(session, view, form_fields, result)
 
-    def _search(self, asked: AuditFilter, view: AuditAccess, form: str) -> SearchPage:
-        """Search, and record who has looked for what before they see it."""
+    def _search(self, query: AuditFilter, view: AuditAccess, form: str) -> SearchPage:
+        """Search the log, and record the search before its results are returned."""
         before = LogCursor.parse(request.args.get("before", "")[:64])
-        found = self.search.find(asked, view, most=MAX_EXPORTED if form in _FORMATS else PAGE, before=before)
-        told = asked.active_filters() | {"found": len(found.records)} | ({"format": form} if form in _FORMATS else {})
+        result = self.search.find(query, view, most=MAX_EXPORTED if form in _FORMATS else PAGE, before=before)
+        details = (
+            query.active_filters() | {"found": len(result.records)} | ({"format": form} if form in _FORMATS else {})
+        )
         seen = "all" if view.all_accounts else sorted(view.accounts)
-        self.site.audit.record(_EVENT, _account(asked, view), accounts=seen, **told)
-        return found
+        self.site.audit.record(_EVENT, _account(query, view), accounts=seen, **details)
+        return result
 
-    def _file(self, found: SearchPage, form: str) -> Response:
-        """Return the records as a file, whose name says where some are missing."""
+    def _file(self, result: SearchPage, form: str) -> Response:
+        """Return the records as a file; its name says if it is incomplete."""
         written, kind = _FORMATS[form]
-        incomplete = "-incomplete" if found.next_cursor else ""
+        incomplete = "-incomplete" if result.next_cursor else ""
         name = f"audit-{iso8601_basic(self.site.request_state.now)}{incomplete}.{form}"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return self.site.responses.add_security_headers(
-            Response(written(found.records), content_type=kind, headers=headers)
+            Response(written(result.records), content_type=kind, headers=headers)
         )
 
     def _page(
         self,
         session: BrowserSession,
         view: AuditAccess,
-        given: Mapping[str, str],
-        found: SearchPage | None,
+        form_fields: Mapping[str, str],
+        result: SearchPage | None,
         wrong: str = "",
     ) -> Response:
         with self.site.store.read() as tx:
-            called = names(tx, tuple(sorted(view.accounts)))
-        search = {name: value for name, value in given.items() if value}
+            account_names = names(tx, tuple(sorted(view.accounts)))
+        search = {name: value for name, value in form_fields.items() if value}
         return self.site.responses.render(
             "admin/audit.html",
             code=400 if wrong else 200,
             session=session,
             administrator=True,
-            given=given,
+            given=form_fields,
             search=search,
-            names=called,
+            names=account_names,
             all_accounts=view.all_accounts,
-            shown=[AuditRow(summarize(one), to_pretty_json(one)) for one in found.records] if found else [],
-            found=found,
-            older=_text(found.next_cursor) if found else None,
+            shown=[AuditRow(summarize(record), to_pretty_json(record)) for record in result.records] if result else [],
+            found=result,
+            older=_text(result.next_cursor) if result else None,
             here_before=request.args.get("before", ""),
             exported=MAX_EXPORTED,
             wrong=wrong,
@@ -127,9 +129,9 @@ class AuditPages:
         )
 
 
-def _account(asked: AuditFilter, view: AuditAccess) -> str:
-    """Return the account whose record a search is: the one that was looked at, or none where there are several."""
-    looked_at = {asked.account} & view.accounts if asked.account else view.accounts
+def _account(query: AuditFilter, view: AuditAccess) -> str:
+    """Return the account for the record of a search: the searched account, or "" if there are several."""
+    looked_at = {query.account} & view.accounts if query.account else view.accounts
     return next(iter(looked_at)) if len(looked_at) == 1 else ""
 
 

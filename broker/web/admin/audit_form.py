@@ -1,4 +1,4 @@
-"""The form that searches the audit log: its fields, and what each may be."""
+"""The search form of the audit log: its fields and their validation."""
 
 import re
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ _NO_DATE: Final = gettext_noop("Enter the date as 2026-01-31 or 2026-01-31T15:30
 
 
 def form_values(fields: Mapping[str, str]) -> dict[str, str]:
-    """Return what somebody typed in each field."""
+    """Return the value of each field."""
     return {name: fields.get(name, "").strip()[:_LONGEST] for name in FIELDS}
 
 
 def parse_query(given: Mapping[str, str]) -> AuditFilter:
-    """Return the search that was typed; raise ValidationError for what is no reference, address or date."""
+    """Return the filter for the form's values; raise ValidationError for an invalid reference, address or date."""
     return AuditFilter(
         **{name: given[name] for name in _UNPARSED_FIELDS},
         reference=_reference(given["reference"]),

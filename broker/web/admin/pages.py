@@ -1,4 +1,4 @@
-"""/admin: accounts and what to look after, roles, users and identity providers, for whoever may read all of them.
+"""/admin: accounts, security findings, roles, users and identity providers, for administrators.
 
 Everything is limited to the accounts that somebody administers. Of the directories, which belong to no account, every
 administrator sees name and state, and whoever administers all accounts the address as well.
@@ -33,7 +33,7 @@ _LONGEST: Final = 200  # characters of a search
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminPages:
-    """The pages of those who administer; ``directories`` are those that are configured."""
+    """The administration pages; ``directories`` are the configured directories."""
 
     site: Site
     admin_access: AdminAccess
@@ -43,15 +43,15 @@ class AdminPages:
 
     def blueprint(self) -> Blueprint:
         """Return the routes; none of them changes anything."""
-        made = Blueprint("admin", __name__)
-        made.get("/admin")(self.overview)
-        made.get("/admin/roles")(self.roles)
-        made.get("/admin/users")(self.users)
-        made.get("/admin/providers")(self.providers)
-        return made
+        blueprint = Blueprint("admin", __name__)
+        blueprint.get("/admin")(self.overview)
+        blueprint.get("/admin/roles")(self.roles)
+        blueprint.get("/admin/users")(self.users)
+        blueprint.get("/admin/providers")(self.providers)
+        return blueprint
 
     def _require_scope(self) -> tuple[BrowserSession, PageRequest]:
-        """Return who asks, and for what of the accounts that they may see; raise NotSignedIn, AccessDenied."""
+        """Return the session and the requested page of its accounts; raise NotSignedIn, AccessDenied."""
         session = self.site.current_session.require()
         found = self.admin_access.require_accounts(session)
         query = request.args.get("q", "").replace("\0", "")[:_LONGEST]
@@ -59,64 +59,68 @@ class AdminPages:
 
     def _page(self, template: str, session: BrowserSession, scope: PageRequest, **values: Any) -> Response:  # noqa: ANN401 - as Site.render
         with self.site.store.read() as tx:
-            called = names(tx, scope.accounts)
+            account_names = names(tx, scope.accounts)
         return self.site.responses.render(
-            template, session=session, administrator=True, query=scope.query, names=called, **values
+            template, session=session, administrator=True, query=scope.query, names=account_names, **values
         )
 
     # --- overview -----------------------------------------------------------------------------------------------------
 
     def overview(self) -> Response:
-        """Show the accounts, and what to look after in them."""
+        """Show the accounts and their security findings."""
         session, scope = self._require_scope()
         with self.site.store.read() as tx:
-            found = accounts(tx, PageRequest(scope.accounts, scope.query))
-            worries = concerns(tx, scope.accounts, self.directories, self.site.request_state.now)
-            called = names(tx, scope.accounts)
-        shown = paginate(worries, scope, lambda one: f"{one.text} {called.get(one.account_id, '')}")
-        words = [(one, describe_finding(one, called)) for one in shown.rows]
+            account_page = accounts(tx, PageRequest(scope.accounts, scope.query))
+            findings = concerns(tx, scope.accounts, self.directories, self.site.request_state.now)
+            account_names = names(tx, scope.accounts)
+        shown = paginate(findings, scope, lambda finding: f"{finding.text} {account_names.get(finding.account_id, '')}")
+        finding_texts = [(finding, describe_finding(finding, account_names)) for finding in shown.rows]
         if wants_json():
-            warnings = [_concern_json(one, words) for one, words in words]
-            return self._json(shown, "warnings", warnings, accounts=[asdict(one) for one in found.rows])
-        return self._page("admin/overview.html", session, scope, accounts=found, concerns=shown, words=words)
+            warnings = [_concern_json(finding, text) for finding, text in finding_texts]
+            return self._json(shown, "warnings", warnings, accounts=[asdict(account) for account in account_page.rows])
+        return self._page(
+            "admin/overview.html", session, scope, accounts=account_page, concerns=shown, words=finding_texts
+        )
 
     # --- roles --------------------------------------------------------------------------------------------------------
 
     def roles(self) -> Response:
-        """Show the roles, whom each lets in, and when it was last used."""
+        """Show the roles with their trusted entities and last use."""
         session, scope = self._require_scope()
         with self.site.store.read() as tx:
-            found = roles(tx, scope, self.directories)
-        used, stale = self._role_usage(found)
+            page = roles(tx, scope, self.directories)
+        used, stale = self._role_usage(page)
         if wants_json():
-            return self._json(found, "roles", [_role_json(one, used.get(one.id)) for one in found.rows])
-        shown = [(one, trust_statements(one), used.get(one.id), last_used(one, used.get(one.id))) for one in found.rows]
-        return self._page("admin/roles.html", session, scope, listing=found, shown=shown, stale=stale)
+            return self._json(page, "roles", [_role_json(role, used.get(role.id)) for role in page.rows])
+        shown = [
+            (role, trust_statements(role), used.get(role.id), last_used(role, used.get(role.id))) for role in page.rows
+        ]
+        return self._page("admin/roles.html", session, scope, listing=page, shown=shown, stale=stale)
 
-    def _role_usage(self, found: Page[Role]) -> tuple[Mapping[str, RoleUse], bool]:
-        """Return who uses these roles just now, and whether that cannot be told."""
-        wanted = sorted({one.account_id for one in found.rows})
+    def _role_usage(self, page: Page[Role]) -> tuple[Mapping[str, RoleUse], bool]:
+        """Return the current use of these roles, and whether it is unavailable."""
+        account_ids = sorted({role.account_id for role in page.rows})
         try:
-            return uses(self.site.gate.sessions, wanted, to_milliseconds(self.site.request_state.now)), False
+            return uses(self.site.gate.sessions, account_ids, to_milliseconds(self.site.request_state.now)), False
         except RedisError:
             return {}, True
 
     # --- users --------------------------------------------------------------------------------------------------------
 
     def users(self) -> Response:
-        """Show the users, with what they prove themselves and when they last did."""
+        """Show the users with their credentials and last activity."""
         session, scope = self._require_scope()
         with self.site.store.read() as tx:
-            found = users(tx, scope)
+            page = users(tx, scope)
         if wants_json():
-            return self._json(found, "users", [_user_json(one) for one in found.rows])
+            return self._json(page, "users", [_user_json(user) for user in page.rows])
         now = to_milliseconds(self.site.request_state.now)
-        return self._page("admin/users.html", session, scope, listing=found, now=now)
+        return self._page("admin/users.html", session, scope, listing=page, now=now)
 
     # --- providers ----------------------------------------------------------------------------------------------------
 
     def providers(self) -> Response:
-        """Show who proves people: directories and whether they answer, SAML and OpenID Connect providers."""
+        """Show directories with their status, and the SAML and OpenID Connect providers."""
         session, scope = self._require_scope()
         states = check_directories(self.directories, self.monotonic)
         operator = self.admin_access.is_operator(session)
@@ -136,7 +140,7 @@ class AdminPages:
         return self._page("admin/providers.html", session, scope, listing=longer, now=now, **shown)
 
     def _cached_keys(self, provider: OidcProvider) -> JwksStatus | None:
-        """Return what this process knows of an issuer's keys; nobody is asked for them."""
+        """Return the status of an issuer's keys in this process's cache; never fetches them."""
         return self.jwks_cache.status(provider.issuer) or self.jwks_cache.status(f"{provider.issuer}/")
 
     def _json(self, page: Page[Any], name: str, rows: list[Any], **more: object) -> Response:
@@ -148,74 +152,79 @@ class AdminPages:
 # --- as JSON ----------------------------------------------------------------------------------------------------------
 
 
-def _concern_json(one: SecurityFinding, words: FindingText) -> dict[str, Any]:
-    return asdict(one) | {"what": words.what, "todo": words.remedy, "command": words.command}
+def _concern_json(finding: SecurityFinding, text: FindingText) -> dict[str, Any]:
+    return asdict(finding) | {"what": text.what, "todo": text.remedy, "command": text.command}
 
 
-def _role_json(one: Role, use: RoleUse | None) -> dict[str, Any]:
+def _role_json(role: Role, use: RoleUse | None) -> dict[str, Any]:
     return {
-        "arn": one.arn,
-        "account_id": one.account_id,
-        "description": one.description,
-        "max_session_duration": one.max_session,
-        "created": one.created,
-        "last_used": last_used(one, use),
+        "arn": role.arn,
+        "account_id": role.account_id,
+        "description": role.description,
+        "max_session_duration": role.max_session,
+        "created": role.created,
+        "last_used": last_used(role, use),
         "running_sessions": use.running if use else 0,
-        "nobody_can_assume": one.unassumable,
-        "trust_policy": one.document,
-        "findings": [str(finding) for finding in one.findings],
+        "nobody_can_assume": role.unassumable,
+        "trust_policy": role.document,
+        "findings": [str(finding) for finding in role.findings],
     }
 
 
 def last_used(role: Role, use: RoleUse | None) -> int | None:
-    """Return when a role was last used as far as anybody knows, in milliseconds."""
+    """Return when a role was last used, in milliseconds, or None if that is unknown."""
     return max((role.taken or 0, use.last if use else 0)) or None
 
 
-def _user_json(one: User) -> dict[str, Any]:
+def _user_json(user: User) -> dict[str, Any]:
     keys = [
         {"ending": key.id_suffix, "active": key.active, "created": key.created, "last_used": key.last_used}
-        for key in one.keys
+        for key in user.keys
     ]
     return {
-        "arn": one.arn,
-        "account_id": one.account_id,
-        "created": one.created,
-        "groups": one.groups,
-        "has_password": one.has_password,
-        "password_last_used": one.password_last_used,
+        "arn": user.arn,
+        "account_id": user.account_id,
+        "created": user.created,
+        "groups": user.groups,
+        "has_password": user.has_password,
+        "password_last_used": user.password_last_used,
         "access_keys": keys,
-        "second_factors": [{"kind": f.kind, "name": f.name, "last_used": f.last_used} for f in one.factors],
-        "last_activity": one.last_activity,
+        "second_factors": [{"kind": f.kind, "name": f.name, "last_used": f.last_used} for f in user.factors],
+        "last_activity": user.last_activity,
     }
 
 
-def _directory_json(one: DirectoryHealth, urls: tuple[str, ...] | None) -> dict[str, Any]:
-    told_of = {"name": one.name, "state": one.state, "error": one.error, "milliseconds": one.took}
-    return told_of | ({"urls": urls} if urls else {})
+def _directory_json(health: DirectoryHealth, urls: tuple[str, ...] | None) -> dict[str, Any]:
+    status = {"name": health.name, "state": health.state, "error": health.error, "milliseconds": health.took}
+    return status | ({"urls": urls} if urls else {})
 
 
-def _saml_json(one: SamlProvider) -> dict[str, Any]:
+def _saml_json(provider: SamlProvider) -> dict[str, Any]:
     certificates = [
-        {"subject": c.subject, "fingerprint": c.fingerprint, "until": iso8601_exact(c.until)} for c in one.certificates
+        {
+            "subject": certificate.subject,
+            "fingerprint": certificate.fingerprint,
+            "until": iso8601_exact(certificate.until),
+        }
+        for certificate in provider.certificates
     ]
     return {
-        "arn": one.arn,
-        "entity_id": one.entity_id,
+        "arn": provider.arn,
+        "entity_id": provider.entity_id,
         "certificates": certificates,
-        "updated": one.updated,
-        "refresh_at": one.refresh_at,
-        "metadata_url": one.metadata_url,
-        "error": one.error,
-        "door": one.door,
+        "updated": provider.updated,
+        "refresh_at": provider.refresh_at,
+        "metadata_url": provider.metadata_url,
+        "error": provider.error,
+        "door": provider.door,
     }
 
 
-def _oidc_json(one: OidcProvider, known: JwksStatus | None) -> dict[str, Any]:
+def _oidc_json(provider: OidcProvider, keys: JwksStatus | None) -> dict[str, Any]:
     return {
-        "arn": one.arn,
-        "issuer": one.issuer,
-        "client_ids": one.client_ids,
-        "door": one.door,
-        "keys": asdict(known) if known else None,
+        "arn": provider.arn,
+        "issuer": provider.issuer,
+        "client_ids": provider.client_ids,
+        "door": provider.door,
+        "keys": asdict(keys) if keys else None,
     }

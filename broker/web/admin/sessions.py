@@ -1,4 +1,4 @@
-"""/admin/sessions: live credentials and browsers of everybody, for those who administer; search, and revocation.
+"""/admin/sessions: search and revocation of all users' credentials and browser sessions, for administrators.
 
 Whoever sees an account sees its credentials; ending them takes another leave (broker.web.admin.access). Browsers of
 everybody, and a person of a directory as a whole, are the business of those who administer every account.
@@ -33,7 +33,7 @@ _NO_SESSION: Final = gettext_noop("This session has already ended, or you do not
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminSessions:
-    """The page of everybody's sessions."""
+    """The page of all users' sessions."""
 
     site: Site
     admin_access: AdminAccess
@@ -41,13 +41,13 @@ class AdminSessions:
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
-        made = Blueprint("everyones_sessions", __name__)
-        made.get("/admin/sessions")(self.show)
-        made.post("/admin/sessions")(self.end)
-        return made
+        blueprint = Blueprint("everyones_sessions", __name__)
+        blueprint.get("/admin/sessions")(self.show)
+        blueprint.post("/admin/sessions")(self.end)
+        return blueprint
 
     def show(self) -> Response:
-        """Show the sessions that a search finds."""
+        """Show the sessions that match the search."""
         site, session = self.site, self.site.current_session.require()
         accounts = self.admin_access.require_accounts(session)
         scope = PageRequest.of(accounts, request.args.get("q", ""), request.args.get("page", ""))
@@ -55,9 +55,9 @@ class AdminSessions:
         page = paginate(live.sessions, scope, _text)
         browsers = self._browsers(session, scope)
         if wants_json():
-            told = {"credentials": [one._asdict() for one in page.rows], "found": page.found}
+            body = {"credentials": [row._asdict() for row in page.rows], "found": page.found}
             return site.responses.json(
-                told | {"browsers": list(map(_browser_json, browsers)), "form_token": session.form_token}
+                body | {"browsers": list(map(_browser_json, browsers)), "form_token": session.form_token}
             )
         return site.responses.render(
             "admin/sessions.html",
@@ -75,7 +75,7 @@ class AdminSessions:
         )
 
     def _browsers(self, session: BrowserSession, scope: PageRequest) -> Sequence[BrowserSession]:
-        """Return the browsers that a search finds, for those who see every account: people sign in to none alone."""
+        """Return the matching browser sessions, only for operators: a browser session belongs to no single account."""
         if not self.admin_access.is_operator(session):
             return ()
         site = self.site
@@ -83,7 +83,7 @@ class AdminSessions:
         return [browser for browser in page.rows if site.session_validity.is_valid(browser, site.request_state.now)]
 
     def end(self) -> Response:
-        """End what is named: credentials, or all of a person, a role or an account."""
+        """Revoke one session, or all sessions of a person, a role or an account."""
         site, session = self.site, self.site.current_session.check_csrf()
         self.admin_access.require_accounts(session)
         kind = form_field("kind", 16)
@@ -97,7 +97,7 @@ class AdminSessions:
         return site.responses.redirect_to_page("/admin/sessions")
 
     def _resolve(self, session: BrowserSession, kind: str, subject: str) -> RevocationTarget:
-        """Return what the form names, if this administrator may revoke it; raise AccessDenied, NoSuchEntity.
+        """Return the target of the form if this administrator may revoke it; raise AccessDenied, NoSuchEntity.
 
         What does not exist is answered like what belongs to another account, so that nobody can probe for it.
         """
@@ -116,25 +116,26 @@ class AdminSessions:
         return target
 
     def _may_revoke(self, session: BrowserSession, account_id: str, allowed: Sequence[str]) -> bool:
-        """Return whether an account is among the allowed ones; a person of no account takes all of them."""
+        """Return whether an account is among the allowed ones; a person of no account needs all of them."""
         return account_id in allowed if account_id else self.admin_access.is_operator(session, REVOKE_SESSIONS)
 
 
-def _browser_json(one: BrowserSession) -> dict[str, object]:
+def _browser_json(session: BrowserSession) -> dict[str, object]:
     return {
-        "person": one.identity.person,
-        "name": one.identity.name,
-        "opened_at": iso8601_exact(one.opened_at),
-        "ends_at": iso8601_exact(one.ends_at),
-        "source_ip": one.client.source_ip,
-        "user_agent": one.client.user_agent,
+        "person": session.identity.person,
+        "name": session.identity.name,
+        "opened_at": iso8601_exact(session.opened_at),
+        "ends_at": iso8601_exact(session.ends_at),
+        "source_ip": session.client.source_ip,
+        "user_agent": session.client.user_agent,
     }
 
 
-def _text(one: LiveSession) -> str:
-    return f"{one.arn} {one.person} {one.source_ip} {one.access_key_id} {one.made_by} {one.user_agent}"
+def _text(session: LiveSession) -> str:
+    texts = (session.arn, session.person, session.source_ip, session.access_key_id, session.made_by, session.user_agent)
+    return " ".join(map(str, texts))
 
 
-def _browser_text(one: BrowserSession) -> str:
-    identity, client = one.identity, one.client
+def _browser_text(session: BrowserSession) -> str:
+    identity, client = session.identity, session.client
     return f"{identity.name} {identity.person} {client.source_ip} {client.user_agent}"

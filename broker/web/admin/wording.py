@@ -1,4 +1,4 @@
-"""What administration pages say: whom a trust policy lets in, and what to do about each concern."""
+"""Texts of the administration pages: trusted entities in words, and a remedy for each security finding."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,8 +35,8 @@ class TrustStatement:
 
 
 def trust_statements(role: Role) -> tuple[TrustStatement, ...]:
-    """Return what each statement of a role's trust policy says."""
-    return tuple(_trust_statement(one, role.present) for one in role.trust.statements)
+    """Return each statement of a role's trust policy in words."""
+    return tuple(_trust_statement(statement, role.present) for statement in role.trust.statements)
 
 
 def _trust_statement(statement: Statement, present: Mapping[str, str]) -> TrustStatement:
@@ -49,10 +49,10 @@ def _trust_statement(statement: Statement, present: Mapping[str, str]) -> TrustS
 
 
 def _groups(statement: Statement) -> Iterator[str]:
-    """Yield the groups of a directory that a statement asks for; what it asks by a Not is told as a condition."""
-    for one in statement.conditions:
-        if one.key in _GROUPS and _is_positive(one):
-            yield from one.values
+    """Yield the directory groups that a statement requires; negated operators are shown as conditions instead."""
+    for condition in statement.conditions:
+        if condition.key in _GROUPS and _is_positive(condition):
+            yield from condition.values
 
 
 def _is_positive(condition: Condition) -> bool:
@@ -60,16 +60,16 @@ def _is_positive(condition: Condition) -> bool:
     return operator.startswith("String") and "Not" not in operator and not operator.endswith("IfExists")
 
 
-def _principal_texts(one: PolicyPrincipal, present: Mapping[str, str], groups: tuple[str, ...]) -> Iterator[str]:
-    arn = parse_arn(one.value)
-    if one.principal_type is PrincipalType.PROVIDER and arn and arn.resource.startswith(_DIRECTORY):
+def _principal_texts(principal: PolicyPrincipal, present: Mapping[str, str], groups: tuple[str, ...]) -> Iterator[str]:
+    arn = parse_arn(principal.value)
+    if principal.principal_type is PrincipalType.PROVIDER and arn and arn.resource.startswith(_DIRECTORY):
         name = arn.resource.removeprefix(_DIRECTORY)
         for group in groups:
             yield _("Directory %(name)s, group %(group)s", name=name, group=_short(group))
         if not groups:
             yield _("Directory %(name)s", name=name)
     else:
-        yield _PRINCIPAL_NAMES[one.principal_type](one, present)
+        yield _PRINCIPAL_NAMES[principal.principal_type](principal, present)
 
 
 def _short(group: str) -> str:
@@ -80,34 +80,34 @@ def _short(group: str) -> str:
         return group
 
 
-def _iam_entity_text(one: PolicyPrincipal, present: Mapping[str, str]) -> str:
-    arn = parse_arn(present.get(one.bound_id, "") if one.bound_id else one.value)
+def _iam_entity_text(principal: PolicyPrincipal, present: Mapping[str, str]) -> str:
+    arn = parse_arn(present.get(principal.bound_id, "") if principal.bound_id else principal.value)
     if arn is None:
-        return str(_("Deleted principal: %(arn)s", arn=one.value))
+        return str(_("Deleted principal: %(arn)s", arn=principal.value))
     kind, _slash, name = arn.resource.partition("/")
     if kind == "role":
         return str(_("Role %(name)s of account %(account)s", name=name, account=arn.account))
     return str(_("User %(name)s of account %(account)s", name=name, account=arn.account))
 
 
-def _provider_text(one: PolicyPrincipal, _present: Mapping[str, str]) -> str:
-    arn = parse_arn(one.value)
-    kind, _slash, name = (arn.resource if arn else f"oidc-provider/{one.value}").partition("/")
+def _provider_text(principal: PolicyPrincipal, _present: Mapping[str, str]) -> str:
+    arn = parse_arn(principal.value)
+    kind, _slash, name = (arn.resource if arn else f"oidc-provider/{principal.value}").partition("/")
     if kind == "saml-provider":
         return str(_("SAML provider %(name)s", name=name))
     return str(_("OpenID Connect issuer %(name)s", name=name))
 
 
 _PRINCIPAL_NAMES: Final[Mapping[PrincipalType, Callable[[PolicyPrincipal, Mapping[str, str]], str]]] = {
-    PrincipalType.EVERYONE: lambda _one, _present: str(_("Everyone")),
-    PrincipalType.ACCOUNT: lambda one, _present: str(
-        _("Account %(account)s: principals that its policies allow", account=one.value)
+    PrincipalType.EVERYONE: lambda _principal, _present: str(_("Everyone")),
+    PrincipalType.ACCOUNT: lambda principal, _present: str(
+        _("Account %(account)s: principals that its policies allow", account=principal.value)
     ),
     PrincipalType.ENTITY: _iam_entity_text,
-    PrincipalType.SESSION: lambda one, _present: str(_("Session %(arn)s", arn=one.value)),
+    PrincipalType.SESSION: lambda principal, _present: str(_("Session %(arn)s", arn=principal.value)),
     PrincipalType.PROVIDER: _provider_text,
-    PrincipalType.SERVICE: lambda one, _present: str(_("AWS service %(name)s", name=one.value)),
-    PrincipalType.CANONICAL_USER: lambda one, _present: str(_("Canonical user %(id)s", id=one.value)),
+    PrincipalType.SERVICE: lambda principal, _present: str(_("AWS service %(name)s", name=principal.value)),
+    PrincipalType.CANONICAL_USER: lambda principal, _present: str(_("Canonical user %(id)s", id=principal.value)),
 }
 
 
@@ -116,7 +116,7 @@ _PRINCIPAL_NAMES: Final[Mapping[PrincipalType, Callable[[PolicyPrincipal, Mappin
 
 @dataclass(frozen=True, slots=True)
 class FindingText:
-    """A concern in words: what it is, what to do, the command or the operations that do it, and what its time is."""
+    """A security finding in words: description, remedy, command, and the label of its time."""
 
     what: str
     remedy: str
@@ -124,9 +124,9 @@ class FindingText:
     time_label: str = ""
 
 
-def describe_finding(concern: SecurityFinding, accounts: Mapping[str, str]) -> FindingText:
-    """Return a concern in the reader's language; ``accounts`` has the names of accounts."""
-    return _FINDING_TEXTS[concern.kind](concern, accounts.get(concern.account_id, concern.account_id))
+def describe_finding(finding: SecurityFinding, accounts: Mapping[str, str]) -> FindingText:
+    """Return a finding in the reader's language; ``accounts`` maps account IDs to names."""
+    return _FINDING_TEXTS[finding.kind](finding, accounts.get(finding.account_id, finding.account_id))
 
 
 def _root_without_factor(_one: SecurityFinding, account: str) -> FindingText:

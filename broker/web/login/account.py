@@ -1,4 +1,4 @@
-"""/signin: users of an account with their names, and the owner with an e-mail address; both with a password.
+"""/signin: password sign-in of IAM users by name and of root users by email address.
 
 Passwords open pages and never the API, access keys the API and never a page. An unknown account, an unknown name and a
 wrong password get one answer after one time. Source: IAM User Guide, "How IAM users sign in to AWS".
@@ -53,7 +53,7 @@ class LoginAttempt(NamedTuple):
 
 
 class AccountLoginForm(NamedTuple):
-    """What somebody typed but the password; without an account it is the address of an owner."""
+    """The submitted form without the password; without an account, the user name is a root user's email address."""
 
     account: str
     username: str
@@ -75,7 +75,7 @@ class _Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountLogin:
-    """The sign-in of users and owners."""
+    """The sign-in pages of IAM users and root users."""
 
     site: Site
     completion: LoginCompletion
@@ -84,18 +84,18 @@ class AccountLogin:
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
-        made = Blueprint("account_sign_in", __name__)
-        made.get("/signin")(self.start)
-        made.get("/signin/<account>")(self.show)
-        made.post("/signin/<account>")(self.post)
-        made.get("/root", endpoint="show_root")(lambda: self.show(""))
-        made.post("/root", endpoint="post_root")(lambda: self.post(""))
-        return made
+        blueprint = Blueprint("account_sign_in", __name__)
+        blueprint.get("/signin")(self.start)
+        blueprint.get("/signin/<account>")(self.show)
+        blueprint.post("/signin/<account>")(self.post)
+        blueprint.get("/root", endpoint="show_root")(lambda: self.show(""))
+        blueprint.post("/root", endpoint="post_root")(lambda: self.post(""))
+        return blueprint
 
     # --- showing ------------------------------------------------------------------------------------------------------
 
     def start(self) -> Response:
-        """Ask which account, and go to its own page."""
+        """Ask for the account and redirect to its sign-in page."""
         self._check_not_in_maintenance()
         typed, to = request.args.get("account", "").strip().lower(), return_to(request.args.get("to"))
         if _ACCOUNT.fullmatch(typed):
@@ -105,7 +105,7 @@ class AccountLogin:
         )
 
     def show(self, account: str) -> Response:
-        """Show the form of an account, whether or not there is such an account; of owners where none is named."""
+        """Show the form of an account, whether or not it exists; without an account, the form for root users."""
         self._check_not_in_maintenance()
         return self._form(AccountLoginForm(account, "", return_to(request.args.get("to"))))
 
@@ -119,7 +119,7 @@ class AccountLogin:
     # --- taking -------------------------------------------------------------------------------------------------------
 
     def post(self, account: str) -> Response:
-        """Take the name and password of a user, or of an owner where no account is named."""
+        """Process the submitted form of an IAM user, or of a root user if no account is named."""
         self._check_not_in_maintenance()
         with self.site.audit.record_failures("ConsoleLogin"):
             login_form = AccountLoginForm(
@@ -144,7 +144,7 @@ class AccountLogin:
         return self.completion.complete_login(identity, login_form.to)
 
     def _record_failure(self, attempt: LoginAttempt, to: str) -> FormMessage | None:
-        """Record why somebody does not get in, and return what they are told; None where they may."""
+        """Record why a sign-in failed and return its message; None if it succeeded."""
         if attempt.throttling is not None:
             console_login.record_failed_login(self.site, attempt.login_target, attempt.throttling, to)
             return throttling_message(attempt.throttling)
@@ -230,12 +230,12 @@ class AccountLogin:
 
 
 def wrong_credentials_message() -> FormMessage:
-    """Return the one answer to whoever proved nothing."""
+    """Return the single message for every failed sign-in."""
     return FormMessage(_("The account, the user name or the password is wrong."), wrong=True)
 
 
 def expired_message() -> FormMessage:
-    """Return what somebody reads whose password has expired for good."""
+    """Return the message for a password that only an administrator can replace."""
     return FormMessage(_("Your password has expired. An administrator of the account can set a new one."), 403)
 
 

@@ -1,4 +1,4 @@
-"""What lies between a proof and a session: a second factor where there is one or must be one, and a new id."""
+"""Complete a sign-in: from the verified identity, through the second factor if required, to a new session."""
 
 import re
 from collections.abc import Container, Mapping
@@ -25,7 +25,7 @@ HOME: Final = "/portal"
 
 
 class LoginStep(StrEnum):
-    """What somebody has still to do before a session begins."""
+    """A step that is required before the session begins."""
 
     VERIFY = "prove"  # a second factor
     ENROL = "enrol"  # a first second factor
@@ -35,13 +35,13 @@ _PAGES = {LoginStep.VERIFY: "/mfa", LoginStep.ENROL: "/mfa/enrol"}
 
 
 def return_to(wish: str | None) -> str:
-    """Return where a sign-in leads: to the page that was wished for, where it is one of ours."""
+    """Return the page to open after sign-in: the requested one if it is ours, otherwise the portal."""
     return wish if wish and _RETURN_TO.fullmatch(wish) else HOME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoginCompletion:
-    """Lets people in; ``demanding`` names the providers whose people must have a second factor."""
+    """Completes sign-ins; ``demanding`` names the providers that require a second factor."""
 
     site: Site
     providers_requiring_mfa: Container[str]
@@ -49,7 +49,7 @@ class LoginCompletion:
     def complete_login(
         self, identity: Identity, to: str, *, refresh_state: str = "", told: Mapping[str, Any] | None = None
     ) -> Response:
-        """Return the answer to somebody just proved: on to a page, or to a second factor first.
+        """Return the response to a verified identity: a redirect to the page, or to the second factor first.
 
         Programs that ask for JSON get what is ``told`` instead of being sent on.
         """
@@ -62,11 +62,11 @@ class LoginCompletion:
         if isinstance(identity, IamIdentity):
             site.audit.record("CheckPassword", identity.account_id)
         token, _ = site.sessions.start_pending_login(step, identity, return_to(to), refresh_state)
-        more = site.responses.url_path(_PAGES[step])
+        next_page = site.responses.url_path(_PAGES[step])
         response = (
-            site.responses.json({"code": "SecondFactorNeeded", "address": more}, 401)
+            site.responses.json({"code": "SecondFactorNeeded", "address": next_page}, 401)
             if as_json
-            else site.responses.redirect(more)
+            else site.responses.redirect(next_page)
         )
         site.cookies.set_token(response, "step", token, same_site="Lax")
         return response
@@ -80,40 +80,40 @@ class LoginCompletion:
         return LoginStep.ENROL if demanded else None
 
     def requires_mfa(self, identity: Identity) -> bool:
-        """Return whether this person must have a second factor; the owner of an account always must."""
+        """Return whether this identity must use a second factor; root users always must."""
         if isinstance(identity, IamIdentity):
             return identity.is_root or "iam" in self.providers_requiring_mfa
         return identity.provider.removeprefix("ldap-provider/") in self.providers_requiring_mfa
 
     def require_pending_login(self, *steps: LoginStep) -> PendingLogin:
-        """Return who waits in this browser for one of these steps, as long as their proof stands; raise NotSignedIn."""
-        found = self.site.sessions.find_pending_login(self.site.cookies.token("step"))
+        """Return this browser's pending sign-in if it waits for one of these steps and is valid; raise NotSignedIn."""
+        pending = self.site.sessions.find_pending_login(self.site.cookies.token("step"))
         if (
-            found is None
-            or found.step not in steps
-            or not self.site.session_validity.is_valid(found, self.site.request_state.now)
+            pending is None
+            or pending.step not in steps
+            or not self.site.session_validity.is_valid(pending, self.site.request_state.now)
         ):
             raise NotSignedIn("You are not signed in.")
-        self.site.request_state.identity = found.identity
-        return found
+        self.site.request_state.identity = pending.identity
+        return pending
 
-    def finish_pending_login(self, waiting: PendingLogin, response: Response, mfa_at: datetime) -> None:
-        """Open the session of somebody who has done what was missing; raise NotSignedIn where it was done before."""
-        if not self.site.sessions.consume_pending_login(waiting):
+    def finish_pending_login(self, pending: PendingLogin, response: Response, mfa_at: datetime) -> None:
+        """Start the session of a pending sign-in; raise NotSignedIn if it was already completed."""
+        if not self.site.sessions.consume_pending_login(pending):
             raise NotSignedIn("You are not signed in.")
         self.site.cookies.clear(response, "step")
-        self._start_session(response, waiting.identity, waiting.refresh_state, waiting.return_to, mfa_at)
+        self._start_session(response, pending.identity, pending.refresh_state, pending.return_to, mfa_at)
 
     def _start_session(
         self, response: Response, identity: Identity, refresh_state: str, to: str, mfa_at: datetime | None
     ) -> None:
-        """Open the session of somebody who has done all that is asked."""
+        """Start a session after all steps are completed."""
         if isinstance(identity, IamIdentity):
             console_login.record_login(self.site, identity, to, mfa=mfa_at is not None)
         self.site.current_session.start(response, identity, refresh_state, mfa_at=mfa_at)
 
     def step_up(self, session: BrowserSession, response: Response, mfa_at: datetime) -> None:
-        """Give the session a new id, now that a second factor was given; raise NotSignedIn where it ended meanwhile."""
+        """Give the session a new ID after a second factor; raise NotSignedIn if it has ended."""
         stepped = self.site.sessions.step_up(session, mfa_at)
         if stepped is None:
             raise NotSignedIn("You are not signed in.")

@@ -1,4 +1,4 @@
-"""Home-realm discovery: which directory, or which identity provider, the people of a name belong to."""
+"""Home-realm discovery: the directory or identity provider for a user name."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from iam.arn import parse_arn
 
 
 class LoginOption(NamedTuple):
-    """A way to sign in elsewhere: what it is called, where it begins, and the ARN of the provider behind it."""
+    """A sign-in option of an identity provider: its name, start URL and provider ARN."""
 
     name: str
     address: str
@@ -17,7 +17,7 @@ class LoginOption(NamedTuple):
 
 
 class Realm(NamedTuple):
-    """A domain whose people sign in through a door."""
+    """A domain whose users sign in with an identity provider."""
 
     domain: str
     login_option: LoginOption
@@ -25,38 +25,38 @@ class Realm(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HomeRealms:
-    """Knows the directories and the doors; ``realms`` has the ARN of the provider of each domain's people."""
+    """Maps user names to directories and identity providers; ``realms`` has the provider ARN of each domain."""
 
     directories: Mapping[str, LdapProvider]
     login_options: Callable[[], tuple[LoginOption, ...]]
     realms: Mapping[str, str]
 
     def realm(self, username: str) -> Realm | None:
-        """Return the door for people of the name's domain."""
+        """Return the realm of the user name's domain, if there is one."""
         domain = _domain(username)
         arn = self.realms.get(domain, "")
-        login_option = next((one for one in self.login_options() if arn and one.provider == arn), None)
+        login_option = next((option for option in self.login_options() if arn and option.provider == arn), None)
         return Realm(domain, login_option) if login_option else None
 
     def find_login_option(self, name: str) -> LoginOption | None:
-        """Return the door that a link names: by its name, or its provider's ARN or short name."""
-        found = (one for one in self.login_options() if name and name.casefold() in _names(one))
-        return next(found, None)
+        """Return the sign-in option with this name, provider ARN or short provider name."""
+        options = (option for option in self.login_options() if name and name.casefold() in _names(option))
+        return next(options, None)
 
     def directories_of(self, username: str) -> tuple[str, ...]:
-        """Return the directories that may be meant: those of the name's domain, else the one without, else all."""
+        """Return the possible directories: those of the name's domain, else those without domains, else all."""
         of_domain = tuple(
-            name for name, one in self.directories.items() if one.strip_login_domain(username) != username
+            name for name, provider in self.directories.items() if provider.strip_login_domain(username) != username
         )
-        without = tuple(name for name, one in self.directories.items() if not one.config.login_domains)
+        without = tuple(name for name, provider in self.directories.items() if not provider.config.login_domains)
         return of_domain or (without if len(without) == 1 else tuple(self.directories))
 
     def directory(self, username: str, chosen: str) -> str | None:
-        """Return the directory to ask: the only one that may be meant, or the one that was chosen of several."""
-        meant = self.directories_of(username)
-        if len(meant) == 1:
-            return meant[0]
-        return chosen if chosen in meant else None
+        """Return the directory to use: the only possible one, or the chosen one of several."""
+        candidates = self.directories_of(username)
+        if len(candidates) == 1:
+            return candidates[0]
+        return chosen if chosen in candidates else None
 
 
 def _domain(username: str) -> str:

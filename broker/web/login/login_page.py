@@ -1,4 +1,4 @@
-"""/login: name and password for a directory, or the way to another identity provider.
+"""/login: directory sign-in with user name and password, and links to the identity providers.
 
 A form is tied to the browser that got it, and answered once however often it is sent. Whoever is unknown and whoever
 typed a wrong password read the same sentence after the same time; why a right password opens nothing, only those learn
@@ -32,7 +32,7 @@ _LONGEST_PASSWORD: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class LoginForm:
-    """What somebody typed; ``local``: whatever the domain of the name, a directory is meant."""
+    """The submitted form; ``local``: use a directory whatever the domain of the name."""
 
     username: str = ""
     password: str = field(default="", repr=False)
@@ -43,7 +43,7 @@ class LoginForm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """The sign-in page; ``identifier_first``: it asks for the name alone, and then for what that name needs."""
+    """The sign-in page; ``identifier_first``: it asks for the user name first."""
 
     site: Site
     completion: LoginCompletion
@@ -54,15 +54,15 @@ class Login:
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
-        made = Blueprint("login", __name__)
-        made.get("/login")(self.show)
-        made.post("/login")(self.post)
-        return made
+        blueprint = Blueprint("login", __name__)
+        blueprint.get("/login")(self.show)
+        blueprint.post("/login")(self.post)
+        return blueprint
 
     # --- showing ------------------------------------------------------------------------------------------------------
 
     def show(self) -> Response:
-        """Show the form, or the way on for somebody who is signed in."""
+        """Show the form, or a link to continue if the user is already signed in."""
         if self.site.maintenance:
             return self.render_maintenance()
         site, to = self.site, return_to(request.args.get("to"))
@@ -80,17 +80,17 @@ class Login:
         return self.render_form(form, realm=self._realm(form))
 
     def _realm(self, form: LoginForm) -> Realm | None:
-        """Return the door for people of the name's domain, unless they said that they want none."""
+        """Return the realm of the user name's domain, unless the user chose a directory."""
         return None if form.local else self.home_realms.realm(form.username)
 
     def render_maintenance(self) -> Response:
-        """Return the page of a service that lets nobody in for now."""
+        """Return the maintenance page."""
         response = self.site.responses.render("core/maintenance.html", code=503)
         response.headers["Retry-After"] = "300"
         return response
 
     def handle_not_signed_in(self) -> Response:
-        """Return the form to somebody who wanted a page and is not signed in (THREATS H03)."""
+        """Return the sign-in form for a page that needs a session (THREATS H03)."""
         site = self.site
         if wants_json():
             told = {one.name: site.responses.url_path(one.address) for one in self.home_realms.login_options()}
@@ -130,7 +130,7 @@ class Login:
     # --- taking -------------------------------------------------------------------------------------------------------
 
     def post(self) -> Response:
-        """Take the form, once."""
+        """Process the submitted form, once."""
         if self.site.maintenance:
             return self.render_maintenance()
         with self.site.audit.record_failures("SignIn"):
@@ -181,7 +181,7 @@ class Login:
 
 
 def remember_login_option(site: Site, response: Response, address: str) -> None:
-    """Let a browser remember the door through which somebody went: it is shown first the next time."""
+    """Store the used sign-in option in a cookie, so that it is shown first next time."""
     site.cookies.set_preference(response, _LAST_LOGIN_OPTION, address, _LAST_LOGIN_OPTION_SECONDS)
 
 
@@ -195,20 +195,20 @@ def _login_hint() -> str:
 
 
 def _missing_field_message(form: LoginForm) -> FormMessage:
-    """Return what a form lacks."""
+    """Return the message for a missing field, or None."""
     if not form.username:
         return FormMessage(_("Enter your user name."), 400, wrong=True)
     return FormMessage(_("Choose your directory."), 400)
 
 
 def _language_link_fields(form: LoginForm) -> dict[str, str]:
-    """Return what the links to other languages keep of a form that was sent."""
+    """Return the form fields that the language links keep."""
     told = {"to": form.to, "login_hint": form.username, "local": "1" if form.local else ""}
     return {name: value for name, value in told.items() if value}
 
 
 def _purpose(to: str) -> str:
-    """Return the sentence that says why somebody is here."""
+    """Return the line that says why the user is asked to sign in."""
     role = parse_qs(urlsplit(to).query).get("role", [""])[0]
     if role:
         return str(_("To open the role %(name)s.", name=role.rpartition("/")[2]))
@@ -216,7 +216,7 @@ def _purpose(to: str) -> str:
 
 
 def _refusal_message(found: Refusal, change_url: str) -> FormMessage:
-    """Return what a refusal tells: the reason only to whoever knows the password."""
+    """Return the message for a refused sign-in; the reason only if the password was right."""
     if not found.password_correct:
         return FormMessage(_("The user name or the password is wrong."), wrong=True)
     text = _reasons().get(found.reason, _("You are not allowed to sign in."))

@@ -1,1 +1,1 @@
-"""Second factors: giving one, and setting one up."""
+"""Second factors: verification and enrolment."""

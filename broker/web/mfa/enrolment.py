@@ -54,7 +54,7 @@ AddFactor = Callable[[Connection], Factor | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """The page on which second factors are set up."""
+    """The page for adding a second factor."""
 
     site: Site
     completion: LoginCompletion
@@ -64,15 +64,15 @@ class Enrolment:
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
-        made = Blueprint("enrolment", __name__)
-        made.get("/mfa/enrol")(self.show)
-        made.post("/mfa/enrol")(self.post)
-        return made
+        blueprint = Blueprint("enrolment", __name__)
+        blueprint.get("/mfa/enrol")(self.show)
+        blueprint.post("/mfa/enrol")(self.post)
+        return blueprint
 
     # --- showing ------------------------------------------------------------------------------------------------------
 
     def show(self) -> Response:
-        """Show an app's QR code and a passkey's button, or the way to the factor that must be given first."""
+        """Show the QR code and the passkey button, or redirect to the second factor that must be verified first."""
         who = self._subject()
         return self._redirect_to_mfa(who) or self._form(who)
 
@@ -80,7 +80,7 @@ class Enrolment:
         return require_mfa_subject(self.completion, LoginStep.ENROL)
 
     def _redirect_to_mfa(self, who: MfaSubject) -> Response | None:
-        """Return where somebody must go first who has a factor already; raise NotSignedIn for who only waits."""
+        """Redirect users who already have a factor to its verification; raise NotSignedIn during a pending sign-in."""
         with self.site.store.read() as tx:
             held = factors.factors_of(tx, who.identity.person)
         if not held or (who.session and has_fresh_mfa(who.session, self.site.request_state.now)):
@@ -91,7 +91,7 @@ class Enrolment:
         return self.site.responses.redirect_to_page(f"/mfa?{urlencode({'to': back})}")
 
     def _form(self, who: MfaSubject, told: FormMessage | None = None, seed: OpenedField | None = None) -> Response:
-        """Return the page; ``seed`` is what an earlier one had, so that nobody scans twice because of a wrong code."""
+        """Return the page; ``seed`` is kept after a wrong code, so that the QR code need not be scanned again."""
         site, now = self.site, self.site.request_state.now
         secret = seed.secret if seed else site.gate.random(_SEED_BYTES)
         address = otpauth_uri(secret, who.identity.name, site.responses.appearance.organisation)
@@ -119,7 +119,7 @@ class Enrolment:
     # --- taking -------------------------------------------------------------------------------------------------------
 
     def post(self) -> Response:
-        """Take the form, once."""
+        """Process the submitted form, once."""
         return self.forms.answer_once(lambda told: self._form(self._subject(), told), self._answer, event=_EVENT)
 
     def _answer(self) -> Response:
@@ -131,7 +131,7 @@ class Enrolment:
         return self._redirect_to_mfa(who) or take(self, who)
 
     def _add_totp(self, who: MfaSubject) -> Response:
-        """Add an app that shows a code of the seed in the form."""
+        """Add an authenticator app after verifying a code of the seed in the form."""
         site, now = self.site, self.site.request_state.now
         seed = self.seeds.open(form_field("seed"), who.owner, now)
         if seed is None:
@@ -158,7 +158,7 @@ class Enrolment:
         return self._add(who, TOTP, add)
 
     def _add_passkey(self, who: MfaSubject) -> Response:
-        """Add a passkey that the browser has just made."""
+        """Add the passkey that the browser created."""
         gate, now = self.site.gate, self.site.request_state.now
         answer = PasskeyResponse(form_field("credential", LONGEST_CREDENTIAL), form_field("challenge"), who.owner)
         try:
@@ -191,7 +191,7 @@ class Enrolment:
         return response
 
     def _store_factor(self, who: MfaSubject, kind: str, add: AddFactor) -> AddedFactor:
-        """Add a factor, and its record with it; raise AccessDenied where another one came first."""
+        """Store a factor and its record; raise AccessDenied if another factor was added first."""
         site, person, now = self.site, who.identity.person, self.site.request_state.now
         with site.store.write(bump_revision=False) as tx:
             held = factors.factors_of(tx, person)
@@ -219,12 +219,12 @@ _HANDLERS: Final[Mapping[str, Callable[[Enrolment, MfaSubject], Response]]] = {
 
 
 def codes_page(site: Site, codes: Sequence[str], to: str) -> Response:
-    """Return the page that shows recovery codes this once: no link to another language leads away from it."""
+    """Return the page that shows recovery codes once; without language links, which would lose the codes."""
     return site.responses.render("mfa/recovery_codes.html", codes=codes, to=to, languages={})
 
 
 def otpauth_uri(seed: bytes, name: str, organisation: str) -> str:
-    """Return the address that authenticator apps read (Google Authenticator, "Key Uri Format")."""
+    """Return the otpauth URI for authenticator apps (Google Authenticator, "Key Uri Format")."""
     query: dict[str, Any] = {"secret": base64.b32encode(seed).decode(), "issuer": organisation}
     # The colon stands between organisation and name, and so in neither.
     label = f"{organisation.replace(':', ' ')}:{name.replace(':', ' ')}"
@@ -232,5 +232,5 @@ def otpauth_uri(seed: bytes, name: str, organisation: str) -> str:
 
 
 def _grouped_base32(seed: bytes) -> str:
-    """Return a seed as people type it: base32 in groups of four."""
+    """Return a seed for manual entry: base32 in groups of four."""
     return " ".join(re.findall("....", base64.b32encode(seed).decode()))

@@ -47,18 +47,18 @@ _AUTHENTICATOR_SELECTION: Final = AuthenticatorSelectionCriteria(
 
 
 class PasskeyRejected(Exception):
-    """What a browser sent proves no passkey; the text is for the audit log."""
+    """The browser's response is not valid for a passkey; the text is for the audit log."""
 
 
 class Ceremony(NamedTuple):
-    """What a page needs to ask for a passkey: the options as JSON, and their challenge, sealed for the form."""
+    """The data for a WebAuthn call: the options as JSON, and the challenge, sealed for the form."""
 
     options: str
     challenge: str
 
 
 class PasskeyResponse(NamedTuple):
-    """What a form brings back: the credential as JSON and the sealed challenge, from whose form."""
+    """The submitted credential as JSON, the sealed challenge, and the owner of the form."""
 
     credential: str
     challenge: str
@@ -66,7 +66,7 @@ class PasskeyResponse(NamedTuple):
 
 
 class VerifiedPasskey(NamedTuple):
-    """A passkey that signed, what it now counts, and whether it asked its holder for a PIN or the like."""
+    """A verified passkey: its ID, signature counter, and whether it verified the user (PIN, biometrics)."""
 
     passkey: Passkey
     sign_count: int
@@ -75,7 +75,7 @@ class VerifiedPasskey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passkeys:
-    """Makes challenges and reads answers; keys are bound to the host of ``public_url``."""
+    """Creates challenges and verifies responses; passkeys are bound to the host of ``public_url``."""
 
     public_url: str
     organisation: str
@@ -88,7 +88,7 @@ class Passkeys:
 
     @property
     def available(self) -> bool:
-        """Return whether browsers can have passkeys for this site: by a name, over TLS or on the same machine.
+        """Return whether browsers support passkeys for this site: a domain name, over TLS or on localhost.
 
         Source: WebAuthn Level 3, 5.1.3 step 8 (a valid domain); Secure Contexts, section 3.1.
         """
@@ -100,7 +100,7 @@ class Passkeys:
     # --- asking -------------------------------------------------------------------------------------------------------
 
     def authentication_options(self, known: Sequence[Passkey], owner: str, now: datetime) -> Ceremony:
-        """Return how a page asks for one of a person's passkeys; ``owner`` is whose form it is in."""
+        """Return the options for verifying one of a person's passkeys; ``owner`` is the owner of the form."""
         challenge = self.challenges.random(_CHALLENGE_BYTES)
         options = generate_authentication_options(
             rp_id=self.rp_id,
@@ -112,7 +112,7 @@ class Passkeys:
         return Ceremony(options_to_json(options), self.challenges.seal(challenge, f"get|{owner}", now))
 
     def registration_options(self, identity: Identity, known: Sequence[Passkey], owner: str, now: datetime) -> Ceremony:
-        """Return how a page offers to make a passkey, on a device that has none of these."""
+        """Return the options for creating a passkey, on a device that has none of the existing ones."""
         challenge = self.challenges.random(_CHALLENGE_BYTES)
         options = generate_registration_options(
             rp_id=self.rp_id,
@@ -131,7 +131,7 @@ class Passkeys:
     def verify_authentication(
         self, answer: PasskeyResponse, person: str, known: Sequence[Passkey], now: datetime
     ) -> VerifiedPasskey:
-        """Return which of a person's passkeys signed, and use the challenge up; raise NotProved."""
+        """Return the passkey that signed, and consume the challenge; raise PasskeyRejected."""
         opened = self._open_challenge(answer, "get", now)
         try:
             found = self._verify_signature(answer.credential, opened, person, known)
@@ -164,7 +164,7 @@ class Passkeys:
         return VerifiedPasskey(passkey, verified.new_sign_count, verified.user_verified)
 
     def verify_registration(self, answer: PasskeyResponse, now: datetime) -> VerifiedRegistration:
-        """Return the passkey that was made, and use the challenge up; raise NotProved."""
+        """Return the passkey that was created, and consume the challenge; raise PasskeyRejected."""
         opened = self._open_challenge(answer, "create", now)
         try:
             given = parse_registration_credential_json(answer.credential)

@@ -1,4 +1,4 @@
-"""/mfa: a second factor is given, after the password and before the session, or later by somebody who steps up.
+"""/mfa: verify a second factor, during sign-in or later to step up a session.
 
 A code counts once, five wrong ones stop all codes for a quarter of an hour, and a passkey answers a challenge of this
 very form (THREATS H08). A passkey that only asks for a touch counts as well: the password has been given before.
@@ -41,7 +41,7 @@ _CONSUME: Final[Mapping[str, ConsumeCode]] = {
 
 
 class MfaOptions(NamedTuple):
-    """By what somebody can prove themselves; ``ceremony`` is None where they have no passkey that works here."""
+    """The available second factors; ``ceremony`` is None if no passkey works here."""
 
     app: bool
     recovery: bool
@@ -51,7 +51,7 @@ class MfaOptions(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecondFactor:
-    """The page on which a second factor is given."""
+    """The page for verifying a second factor."""
 
     site: Site
     completion: LoginCompletion
@@ -60,15 +60,15 @@ class SecondFactor:
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
-        made = Blueprint("second_factor", __name__)
-        made.get("/mfa")(self.show)
-        made.post("/mfa")(self.post)
-        return made
+        blueprint = Blueprint("second_factor", __name__)
+        blueprint.get("/mfa")(self.show)
+        blueprint.post("/mfa")(self.post)
+        return blueprint
 
     # --- showing ------------------------------------------------------------------------------------------------------
 
     def show(self) -> Response:
-        """Show the form, or the way to a first factor for somebody signed in who has none; raise NotSignedIn."""
+        """Show the form, or redirect to enrolment if the user has no second factor; raise NotSignedIn."""
         who = self._subject()
         if not self._factors(who):
             if who.session is None:  # they were reset meanwhile
@@ -109,7 +109,7 @@ class SecondFactor:
     # --- taking -------------------------------------------------------------------------------------------------------
 
     def post(self) -> Response:
-        """Take the form, once."""
+        """Process the submitted form, once."""
         use = form_field("use", 16)
 
         def again(told: FormMessage) -> Response:
@@ -191,5 +191,5 @@ def _purpose(who: MfaSubject) -> str:
 
 
 def normalize_digits(code: str) -> str:
-    """Return a code without spaces, and with the digits that every keyboard may write as ASCII has them."""
+    """Return a code without spaces and with ASCII digits, whatever digits the keyboard produced."""
     return "".join(str(digit(sign, sign)) for sign in code if not sign.isspace())

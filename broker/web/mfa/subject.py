@@ -1,4 +1,4 @@
-"""Whose second factor a page asks for: somebody who waits to be let in, or somebody signed in who steps up."""
+"""The user whose second factor is verified: of a pending sign-in, or of a session that steps up."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,34 +18,34 @@ MFA_FRESHNESS: Final = timedelta(minutes=5)  # for so long after a second factor
 
 @dataclass(frozen=True, slots=True)
 class MfaSubject:
-    """Somebody who proves a second factor; ``known`` is what this browser has of them, ``to`` where it goes then."""
+    """A user who verifies a second factor; ``known``: the pending sign-in or session, ``to``: the next page."""
 
     login_state: PendingLogin | BrowserSession
     to: str
 
     @property
     def identity(self) -> Identity:
-        """Return who it is."""
+        """Return the identity."""
         return self.login_state.identity
 
     @property
     def session(self) -> BrowserSession | None:
-        """Return the session of somebody signed in."""
+        """Return the session, or None during a pending sign-in."""
         return self.login_state if isinstance(self.login_state, BrowserSession) else None
 
     @property
     def form_fields(self) -> Mapping[str, str]:
-        """Return what each form of theirs brings back."""
+        """Return the hidden fields for each form."""
         fields = {"form_token": self.login_state.form_token}
         return fields if self.session is None else fields | {"to": self.to}
 
     @property
     def owner(self) -> str:
-        """Return what the sealed fields of their forms are sealed for: this person, in this browser."""
+        """Return the owner for sealed form fields: this person in this browser."""
         return f"{self.identity.person}|{self.login_state.form_token}"
 
     def complete(self, completion: LoginCompletion, response: Response, mfa_at: datetime) -> None:
-        """Open the session, or give it a new id, now that a second factor was given; raise NotSignedIn."""
+        """Start the session, or give it a new ID, after the second factor; raise NotSignedIn."""
         if isinstance(self.login_state, BrowserSession):
             completion.step_up(self.login_state, response, mfa_at)
         else:
@@ -53,7 +53,7 @@ class MfaSubject:
 
 
 def require_mfa_subject(completion: LoginCompletion, step: LoginStep) -> MfaSubject:
-    """Return who is to prove themselves in this browser; raise NotSignedIn.
+    """Return the user who has to verify a second factor in this browser; raise NotSignedIn.
 
     A page that says where it leads is for somebody signed in, whoever else has begun to sign in here.
     """
@@ -66,5 +66,5 @@ def require_mfa_subject(completion: LoginCompletion, step: LoginStep) -> MfaSubj
 
 
 def has_fresh_mfa(session: BrowserSession, now: datetime) -> bool:
-    """Return whether somebody signed in gave a second factor so lately that they may change what proves them."""
+    """Return whether the last second factor is recent enough to change second factors."""
     return session.mfa_at is not None and now - session.mfa_at <= MFA_FRESHNESS

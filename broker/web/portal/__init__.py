@@ -1,1 +1,1 @@
-"""The roles of a person, credentials for one of them, and why a role is refused."""
+"""The portal: roles, credentials, and explanations of refused roles."""

@@ -1,4 +1,4 @@
-"""The roles of somebody who is signed in, the credentials of the one that they choose, and the way out."""
+"""/portal: the roles of a signed-in user, credentials for the chosen role, and sign-out."""
 
 import json
 from base64 import b64encode
@@ -56,7 +56,7 @@ RefreshIdentity = Callable[[BrowserSession], Identity | None]
 
 @dataclass(frozen=True, slots=True)
 class RoleRow:
-    """One role in the list; ``running`` is when credentials of it that are still good expire, in milliseconds."""
+    """One role in the list; ``running`` is when its valid credentials expire, in milliseconds."""
 
     arn: str
     name: str
@@ -71,12 +71,12 @@ class RoleRow:
 
     @property
     def text(self) -> str:
-        """Return what a search looks through."""
+        """Return the text that a search matches."""
         return f"{self.name} {self.account} {self.description} {self.arn}".lower()
 
 
 class FormattedCredentials(NamedTuple):
-    """Credentials in one format; ``beside`` says in the same words where programs find us, which is no secret."""
+    """Credentials in one format, and the endpoint in the same format, which is no secret."""
 
     key: str
     title: str
@@ -86,7 +86,7 @@ class FormattedCredentials(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RoleListing:
-    """What the page of roles shows: those that a search found, a page of them, and those that stand first."""
+    """The roles to show: one page of the search results, and the pinned and recent roles."""
 
     rows: Sequence[RoleRow]
     marked: Sequence[RoleRow]
@@ -99,12 +99,12 @@ class RoleListing:
     @property
     def accounts(self) -> list[tuple[str, list[RoleRow]]]:
         """Return the rows of this page by account."""
-        return [(account, list(rows)) for account, rows in groupby(self.rows, lambda one: one.account)]
+        return [(account, list(rows)) for account, rows in groupby(self.rows, lambda row: row.account)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Portal:
-    """The pages of somebody who is signed in; ``other_roles``: people may see which roles trust only their provider."""
+    """The portal pages; ``other_roles``: users may see roles that trust their provider but not them."""
 
     site: Site
     admin_access: AdminAccess
@@ -116,20 +116,20 @@ class Portal:
         ``leave`` leads from here to the provider's own logout. ``renew`` tells who somebody is by now, before they get
         credentials: None where their provider knows them no more.
         """
-        made = Blueprint("portal", __name__)
-        made.get("/portal")(self.show)
-        made.post("/portal/pin", endpoint="pin")(lambda: self._pin(pinned=True))
-        made.post("/portal/unpin", endpoint="unpin")(lambda: self._pin(pinned=False))
+        blueprint = Blueprint("portal", __name__)
+        blueprint.get("/portal")(self.show)
+        blueprint.post("/portal/pin", endpoint="pin")(lambda: self._pin(pinned=True))
+        blueprint.post("/portal/unpin", endpoint="unpin")(lambda: self._pin(pinned=False))
 
-        @made.post("/portal")
+        @blueprint.post("/portal")
         def take() -> Response:
             return self._handle_take(refresh_identity)
 
-        @made.post("/sign-out")
+        @blueprint.post("/sign-out")
         def sign_out() -> Response:
             return self._sign_out(provider_logout)
 
-        return made
+        return blueprint
 
     # --- roles --------------------------------------------------------------------------------------------------------
 
@@ -176,11 +176,11 @@ class Portal:
         )
 
     def choices(self, identity: Identity) -> AvailableRoles:
-        """Return the roles that could be a person's; raise InvalidIdentityToken."""
+        """Return the roles that an identity could assume; raise InvalidIdentityToken."""
         return self.site.available_roles(identity)
 
     def roles_json(self, identity: Identity, roles: Sequence[RoleRecord]) -> dict[str, Any]:
-        """Return the roles as programs read them."""
+        """Return the roles as JSON data."""
         return {
             "subject": identity.subject,
             "provider": identity.provider,
@@ -198,9 +198,9 @@ class Portal:
     def render_role_choice(
         self, identity: Identity, roles: Sequence[RoleRecord], *, action: str, hidden: Mapping[str, str]
     ) -> Response:
-        """Return the page on which somebody without a session chooses; programs that pick roles can read it too."""
+        """Return the role selection page without a session, which command-line SAML clients can also read."""
         rows = [_row(role, self.account(role.account_id)) for role in roles]
-        accounts = [(account, list(found)) for account, found in groupby(rows, lambda one: one.account)]
+        accounts = [(account, list(account_rows)) for account, account_rows in groupby(rows, lambda row: row.account)]
         return self.site.responses.render(
             "portal/role_choice.html",
             identity=identity,
@@ -211,7 +211,7 @@ class Portal:
         )
 
     def _rows(self, identity: Identity, choices: AvailableRoles) -> tuple[list[RoleRow], bool]:
-        """Return the rows by account and name, and whether what runs could not be asked for."""
+        """Return the rows by account and name, and whether running sessions are unavailable."""
         with self.site.store.read() as tx:
             marks = pinned_roles.role_usage_of(tx, identity.person)
         roles = choices.open + choices.after_mfa + choices.after_tags
@@ -229,41 +229,41 @@ class Portal:
             )
             for role in roles
         ]
-        rows.sort(key=lambda one: (one.account.casefold(), one.name.casefold()))
+        rows.sort(key=lambda row: (row.account.casefold(), row.name.casefold()))
         return [*self._own_row(identity), *rows], stale
 
     def _own_row(self, identity: Identity) -> Iterator[RoleRow]:
-        """Yield the row of a user or owner, who can have a session of their own."""
+        """Yield the row for an IAM user's or root user's own permissions."""
         if isinstance(identity, IamIdentity):
             arn = self.own_arn(identity)
             account = self.account(identity.account_id)
-            about = _("Your own permissions, without a role")
+            description = _("Your own permissions, without a role")
             longest = ROOT_MAX if identity.is_root else TOKEN_DEFAULT
-            yield RoleRow(arn, identity.name, account, identity.account_id, about, longest, _UNMARKED, None)
+            yield RoleRow(arn, identity.name, account, identity.account_id, description, longest, _UNMARKED, None)
 
     def own_arn(self, identity: IamIdentity) -> str:
-        """Return the ARN of a user or owner."""
+        """Return the ARN of an IAM user or root user."""
         user = None if identity.is_root else self.site.store.user(identity.subject)
         return user.arn if user else root_arn(identity.account_id)
 
     def _latest_expiries(self, identity: Identity, accounts: set[str]) -> tuple[dict[str, int], bool]:
-        """Return until when each role's newest credentials of a person are good, by the role's unique id."""
-        now_ms, found = to_milliseconds(self.site.request_state.now), dict[str, int]()
+        """Return when a person's newest credentials of each role expire, by the role's unique ID."""
+        now_ms, expiries = to_milliseconds(self.site.request_state.now), dict[str, int]()
         try:
             for account_id in accounts:
-                for one in self.site.gate.sessions.of_person(account_id, identity.person, now_ms):
-                    found[one.entity_id] = max(one.expires_at, found.get(one.entity_id, 0))
+                for session in self.site.gate.sessions.of_person(account_id, identity.person, now_ms):
+                    expiries[session.entity_id] = max(session.expires_at, expiries.get(session.entity_id, 0))
         except RedisError:
-            return found, True
-        return found, False
+            return expiries, True
+        return expiries, False
 
     def account(self, account_id: str) -> str:
-        """Return an account's alias and id, as pages write it."""
+        """Return an account's alias and ID for display."""
         account = self.site.store.account(account_id)
         return f"{account.alias} ({account_id})" if account and account.alias else account_id
 
     def _pin(self, *, pinned: bool) -> Response:
-        """Let a role stand first, or no longer."""
+        """Pin or unpin a role."""
         session = self.site.current_session.check_csrf()
         role = self.site.store.role(form_field("role", _LONGEST_ARN))
         if role is not None:
@@ -274,19 +274,19 @@ class Portal:
     # --- credentials --------------------------------------------------------------------------------------------------
 
     def _handle_take(self, refresh_identity: RefreshIdentity) -> Response:
-        """Answer with credentials of the role that was chosen."""
+        """Return credentials for the chosen role."""
         site, session = self.site, self.site.current_session.check_csrf()
-        chosen = form_field("roleIndex", 2 * _LONGEST_ARN)
+        role_arn = form_field("roleIndex", 2 * _LONGEST_ARN)
         identity = refresh_identity(session)
         if identity is None:
             site.sessions.end(session)
             raise NotSignedIn("You are not signed in.")
         choices = self.choices(identity)
-        tagged = next((role for role in choices.after_tags if role.arn == chosen), None)
-        if chosen in {role.arn for role in choices.after_mfa}:
-            back = urlencode({"role": chosen})
+        tagged = next((role for role in choices.after_tags if role.arn == role_arn), None)
+        if role_arn in {role.arn for role in choices.after_mfa}:
+            back = urlencode({"role": role_arn})
             return site.responses.redirect_to_page(f"/mfa?{urlencode({'to': f'{HOME}?{back}'})}")
-        asked = ScopeDown(
+        scope_down = ScopeDown(
             form_field("seconds", 10),
             form_field("narrow", 10),
             form_field("policy", _LONGEST_POLICY),
@@ -294,23 +294,23 @@ class Portal:
         )
         try:
             if "check" in request.form:
-                return self._render_roles(session, chosen, asked, findings=asked.findings)
-            if tagged is not None and not all(value for _tag, value in asked.tags):
-                return self._render_reason_form(session, tagged, asked)
-            return self.issue_credentials(identity, chosen, session=session, sts_parameters=asked.parameters)
+                return self._render_roles(session, role_arn, scope_down, findings=scope_down.findings)
+            if tagged is not None and not all(value for _tag, value in scope_down.tags):
+                return self._render_reason_form(session, tagged, scope_down)
+            return self.issue_credentials(identity, role_arn, session=session, sts_parameters=scope_down.parameters)
         except (ValidationError, MalformedPolicyDocument) as error:
             if wants_json():
                 raise
-            return self._render_roles(session, chosen, asked, told=self._error_text(error, chosen), code=400)
+            return self._render_roles(session, role_arn, scope_down, told=self._error_text(error, role_arn), code=400)
         except AccessDenied:
             if tagged is None or wants_json():
                 raise
             return self._render_reason_form(
-                session, tagged, asked, told=_("The role does not accept this value. Check how it is written.")
+                session, tagged, scope_down, told=_("The role does not accept this value. Check how it is written.")
             )
 
     def _error_text(self, error: ServiceError, role_arn: str) -> str:
-        """Return what an error of the STS says to people."""
+        """Return the message for an STS error."""
         role = self.site.store.role(role_arn)
         if role is not None and "MaxSessionDuration" in error.message:
             return str(
@@ -321,7 +321,7 @@ class Portal:
     def _render_reason_form(
         self, session: BrowserSession, role: RoleRecord, asked: ScopeDown, told: str = ""
     ) -> Response:
-        """Ask for what a role wants to know in session tags, such as a ticket."""
+        """Return the form for the session tags that a role requires, such as a ticket."""
         site = self.site
         return site.responses.render(
             "portal/session_tags.html",
@@ -343,7 +343,7 @@ class Portal:
         session: BrowserSession | None = None,
         sts_parameters: Mapping[str, Any] | None = None,
     ) -> Response:
-        """Return credentials of a role, or why not; without a session, what proved the person is not used up yet."""
+        """Return credentials for a role, or an error; without a session, the proof is consumed here."""
         site = self.site
         if not _SHORTEST_ARN <= len(role_arn) <= _LONGEST_ARN:
             raise ValidationError("roleIndex must be the ARN of a role")
@@ -386,7 +386,7 @@ class Portal:
     # --- out ----------------------------------------------------------------------------------------------------------
 
     def _sign_out(self, provider_logout: ProviderLogout) -> Response:
-        """End the session here, whatever comes of the way to the identity provider's own logout."""
+        """End the session, whether or not the logout at the identity provider succeeds."""
         site = self.site
         session = site.current_session.find()
         if session is None:
@@ -400,7 +400,7 @@ class Portal:
         return response
 
     def signed_out(self, *, everywhere: bool = True) -> Response:
-        """Return the page of somebody who has just been signed out."""
+        """Return the signed-out page."""
         response = self.site.responses.render("login/signed_out.html", everywhere=everywhere)
         self.site.cookies.clear_session(response)
         return response
@@ -415,13 +415,20 @@ _WITH_ADDRESS: Final = frozenset({"file", "terraform"})
 
 
 def _format_credentials(credentials: Mapping[str, Any], profile: str, endpoint: str) -> list[FormattedCredentials]:
-    """Return the credentials in every format; the address beside them where the format is that of the AWS CLI."""
-    found = []
-    for key, one in FORMATS.items():
-        plain, whole = one.text(credentials, Target(profile)), one.text(credentials, Target(profile, endpoint))
-        endpoint_text = "" if key in _WITH_ADDRESS else whole.removeprefix(plain)
-        found.append(FormattedCredentials(key, one.title, whole if key in _WITH_ADDRESS else plain, endpoint_text))
-    return found
+    """Return the credentials in every format; the endpoint separately if the format is that of the AWS CLI."""
+    formatted = []
+    for key, format_ in FORMATS.items():
+        text, text_with_endpoint = (
+            format_.text(credentials, Target(profile)),
+            format_.text(credentials, Target(profile, endpoint)),
+        )
+        endpoint_text = "" if key in _WITH_ADDRESS else text_with_endpoint.removeprefix(text)
+        formatted.append(
+            FormattedCredentials(
+                key, format_.title, text_with_endpoint if key in _WITH_ADDRESS else text, endpoint_text
+            )
+        )
+    return formatted
 
 
 # --- the list -----------------------------------------------------------------------------------------------------
@@ -436,8 +443,8 @@ def _row(
     mfa: bool = False,
     reason: bool = False,
 ) -> RoleRow:
-    about, longest = role.description, role.max_session
-    return RoleRow(role.arn, role.name, account, role.account_id, about, longest, mark, running, mfa, reason)
+    description, longest = role.description, role.max_session
+    return RoleRow(role.arn, role.name, account, role.account_id, description, longest, mark, running, mfa, reason)
 
 
 def _listing(rows: Sequence[RoleRow], scope: PageRequest, *, stale: bool) -> RoleListing:
@@ -447,13 +454,13 @@ def _listing(rows: Sequence[RoleRow], scope: PageRequest, *, stale: bool) -> Rol
 
 
 def _offered_durations(listing: RoleListing) -> list[int]:
-    """Return the lengths that one of the roles in the list allows."""
+    """Return the session durations that at least one role in the list allows."""
     longest = max((row.max_session for row in (*listing.rows, *listing.marked)), default=0)
     return [seconds for seconds in DURATIONS if seconds <= longest]
 
 
 def _pinned_and_recent(rows: Sequence[RoleRow]) -> list[RoleRow]:
-    """Return the pinned roles, then the ones taken last."""
+    """Return the pinned roles, then the most recently used ones."""
     pinned = [row for row in rows if row.mark.pinned]
     taken = [row for row in rows if row.mark.taken and not row.mark.pinned]
     recent = sorted(taken, key=lambda row: row.mark.taken or 0, reverse=True)
@@ -461,14 +468,14 @@ def _pinned_and_recent(rows: Sequence[RoleRow]) -> list[RoleRow]:
 
 
 def _preselected(listing: RoleListing, wish: str) -> str:
-    """Return the role that Enter takes: the one wished for, the one that stands first, or the first of all."""
+    """Return the preselected role: the requested one, else the first pinned or recent one, else the first."""
     rows = [*listing.marked, *listing.rows]
     wished = [row.arn for row in rows if row.arn == wish]
     return next(iter([*wished, *(row.arn for row in rows)]), "")
 
 
 def _machine_readable(rows: Sequence[RoleRow]) -> str:
-    """Return the roles by account as programs that pick roles from such pages expect them."""
+    """Return the roles by account in the format that command-line SAML clients expect."""
     accounts: dict[str, list[str]] = {}
     for row in rows:
         accounts.setdefault(row.account, []).append(row.arn)

@@ -1,4 +1,4 @@
-"""Why a role is not open to somebody: each condition of its trust policy, with what it wants and what it found.
+"""/why: why a user can or cannot assume a role, with each condition's required and actual values.
 
 The same engine that refuses explains; the page and the JSON under ``/api/v1/explain`` are two readings of it.
 """
@@ -26,7 +26,7 @@ _NO_ROLE: Final = gettext_noop("No role with this name trusts your identity prov
 
 
 class Verdict(Enum):
-    """Why a role is open to somebody or not, in a word."""
+    """The result of an explanation."""
 
     OPEN = "open"
     AFTER_MFA = "after a second factor"
@@ -39,7 +39,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ConditionCheck:
-    """One line of the checklist: what is wanted, what is there, and whether it fits (None: nobody can know)."""
+    """One line of the checklist: required values, actual values, and whether they match (None: unknown)."""
 
     kind: str
     name: str
@@ -50,7 +50,7 @@ class ConditionCheck:
 
 @dataclass(frozen=True, slots=True)
 class StatementExplanation:
-    """One statement of a layer: whose it is, what it does, whether it applies, and its checklist."""
+    """One policy statement: its layer, name, effect, whether it applies, and its checklist."""
 
     layer: str
     name: str
@@ -61,7 +61,7 @@ class StatementExplanation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleExplanationPages:
-    """The pages that explain; ``other_roles``: people may see the roles that do not trust them."""
+    """The explanation pages; ``other_roles``: users may see the roles that do not trust them."""
 
     site: Site
     admin_access: AdminAccess
@@ -69,13 +69,13 @@ class RoleExplanationPages:
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
-        made = Blueprint("why", __name__)
-        made.get("/why")(self.show)
-        made.get("/api/v1/explain")(self.explain)
-        return made
+        blueprint = Blueprint("why", __name__)
+        blueprint.get("/why")(self.show)
+        blueprint.get("/api/v1/explain")(self.explain)
+        return blueprint
 
     def show(self) -> Response:
-        """Explain the role that is named, or list those that could be."""
+        """Explain the requested role, or list the roles that can be explained."""
         site, session = self.site, self.site.current_session.require()
         arn = request.args.get("role", "")
         shared: dict[str, Any] = {
@@ -89,35 +89,36 @@ class RoleExplanationPages:
             return site.responses.render(
                 "portal/other_roles.html", roles=roles[:_MOST], more=max(0, len(roles) - _MOST), **shared
             )
-        role, found = self._explain_role(session, arn)
+        role, explanations = self._explain_role(session, arn)
         return site.responses.render(
             "portal/role_explanation.html",
             role=role,
             account=site.store.account(role.account_id),
-            verdict=self._verdict(session, role, found),
+            verdict=self._verdict(session, role, explanations),
             of_directory=site.directory_refresh.is_directory_identity(session.identity),
-            explanations=[(one, list(_explain_statements(one))) for one in found],
+            explanations=[(explanation, list(_explain_statements(explanation))) for explanation in explanations],
             **shared,
         )
 
     def explain(self) -> Response:
-        """Answer with the same as JSON."""
+        """Return the explanation as JSON."""
         session, arn = self.site.current_session.require(), request.args.get("role", "")
         if not arn:
             raise ValidationError("Name a role by its ARN: /api/v1/explain?role=ARN")
-        role, found = self._explain_role(session, arn)
-        verdict = self._verdict(session, role, found)
-        told = {"role": role.arn, "allowed": verdict is Verdict.OPEN, "verdict": verdict.value}
+        role, explanations = self._explain_role(session, arn)
+        verdict = self._verdict(session, role, explanations)
+        body = {"role": role.arn, "allowed": verdict is Verdict.OPEN, "verdict": verdict.value}
         return self.site.responses.json(
-            told | {"reference": self.site.reference, "questions": [as_json(one) for one in found]}
+            body
+            | {"reference": self.site.reference, "questions": [as_json(explanation) for explanation in explanations]}
         )
 
-    def _verdict(self, session: BrowserSession, role: RoleRecord, found: tuple[Explanation, ...]) -> Verdict:
-        """Return in a word why a role is open or not."""
-        refused = [one for one in found if not one.decision.allowed]
+    def _verdict(self, session: BrowserSession, role: RoleRecord, explanations: tuple[Explanation, ...]) -> Verdict:
+        """Return the result of the explanations of a role."""
+        refused = [one for one in explanations if not one.decision.allowed]
         choices = self.site.available_roles(session.identity)
         verdicts = {
-            Verdict.NOT_NAMED: not found,
+            Verdict.NOT_NAMED: not explanations,
             Verdict.OPEN: not refused,
             Verdict.AFTER_MFA: role in choices.after_mfa,
             Verdict.AFTER_TAGS: role in choices.after_tags,
@@ -127,10 +128,10 @@ class RoleExplanationPages:
         return next((one for one, applies in verdicts.items() if applies), Verdict.NOT_TRUSTED)
 
     def _explain_role(self, session: BrowserSession, arn: str) -> tuple[RoleRecord, tuple[Explanation, ...]]:
-        """Return a role and why it is open or not; raise NoSuchEntity for all that this person may not see."""
+        """Return a role and its explanations; raise NoSuchEntity for roles that the user may not see."""
         choices = self.site.available_roles(session.identity)
         visible = choices.open + choices.after_mfa + choices.after_tags + (choices.closed if self.other_roles else [])
-        role = next((one for one in visible if one.arn == arn), None)
+        role = next((candidate for candidate in visible if candidate.arn == arn), None)
         if role is None:
             raise NoSuchEntity(_NO_ROLE)
         self.site.audit.record("ExplainRole", role.account_id, roleArn=role.arn)
@@ -140,40 +141,46 @@ class RoleExplanationPages:
             return role, ()
 
 
-def _trust_policy_allows(found: Explanation) -> bool:
-    """Return whether the role's trust policy lets somebody in, so that what is missing stands elsewhere."""
-    return any(one.layer == TRUST and one.answer == "allows" for one in found.layers)
+def _trust_policy_allows(explanation: Explanation) -> bool:
+    """Return whether the trust policy allows the user, so that the denial comes from another policy."""
+    return any(layer.layer == TRUST and layer.answer == "allows" for layer in explanation.layers)
 
 
-def _explain_statements(found: Explanation) -> Iterator[StatementExplanation]:
-    for layer in found.layers:
-        for read in _nearest(layer):
-            name = str(read.statement.sid or read.statement.index)
+def _explain_statements(explanation: Explanation) -> Iterator[StatementExplanation]:
+    for layer in explanation.layers:
+        for evaluated in _nearest(layer):
+            name = str(evaluated.statement.sid or evaluated.statement.index)
             yield StatementExplanation(
-                layer.layer, name, read.statement.effect.value, read.applies, tuple(_checks(read, found))
+                layer.layer,
+                name,
+                evaluated.statement.effect.value,
+                evaluated.applies,
+                tuple(_checks(evaluated, explanation)),
             )
 
 
 def _nearest(layer: EvaluatedLayer) -> list[EvaluatedStatement]:
-    """Return the statements that apply, and of the others those that miss least."""
-    near = sorted(layer.statements, key=lambda one: (not one.applies, one.mismatches))
-    applying = sum(one.applies for one in near)
-    return near[: max(applying, _SHOWN)]
+    """Return the statements that apply, then those with the fewest mismatches."""
+    by_distance = sorted(layer.statements, key=lambda statement: (not statement.applies, statement.mismatches))
+    applying = sum(statement.applies for statement in by_distance)
+    return by_distance[: max(applying, _SHOWN)]
 
 
-def _checks(read: EvaluatedStatement, found: Explanation) -> Iterator[ConditionCheck]:
-    statement = read.statement
+def _checks(evaluated: EvaluatedStatement, explanation: Explanation) -> Iterator[ConditionCheck]:
+    statement = evaluated.statement
     named = tuple(one.text for one in statement.all_principals())
     if named:
         element = "NotPrincipal" if statement.not_principals else "Principal"
-        yield ConditionCheck("principal", element, named, (found.context.principal.arn,), read.names_principal)
-    if not read.reaches_resource:
+        yield ConditionCheck(
+            "principal", element, named, (explanation.context.principal.arn,), evaluated.names_principal
+        )
+    if not evaluated.reaches_resource:
         element = "NotResource" if statement.not_resources else "Resource"
         wanted = statement.resources + statement.not_resources
-        yield ConditionCheck("resource", element, wanted, (found.context.resource,), fits=False)
-    for one in read.conditions:
+        yield ConditionCheck("resource", element, wanted, (explanation.context.resource,), fits=False)
+    for one in evaluated.conditions:
         condition = one.condition
         name = f"{condition.operator} {condition.name}"
         yield ConditionCheck("condition", name, tuple(condition.values), one.actual, one.holds)
-    if statement.effect is Effect.DENY and not read.conditions and not named:
+    if statement.effect is Effect.DENY and not evaluated.conditions and not named:
         yield ConditionCheck("always", "", (), (), fits=True)

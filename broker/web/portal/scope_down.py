@@ -1,4 +1,4 @@
-"""What somebody asks of the credentials they take: how long they last, and what less than the role they may do."""
+"""Restrictions that a user chooses for credentials: session duration, session policy and session tags."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,7 +19,7 @@ _READ_ONLY: Final = "arn:aws:iam::aws:policy/ReadOnlyAccess"
 
 @dataclass(frozen=True, slots=True)
 class ScopeDown:
-    """As the form has it: seconds, "" or READ or OWN, the text of an own policy, and tags that a role wants to see."""
+    """The submitted values: seconds; "", READ or OWN; the text of an own policy; and required session tags."""
 
     seconds: str = ""
     narrow: str = ""
@@ -28,7 +28,7 @@ class ScopeDown:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters of the STS that say the same; raise ValidationError for what no form of ours sends."""
+        """Return the STS parameters; raise ValidationError for values that the form cannot send."""
         found: dict[str, Any] = {"DurationSeconds": self._seconds()} if self.seconds else {}
         if self.tags:
             found["Tags"] = [{"Key": key, "Value": value} for key, value in self.tags]
@@ -44,12 +44,12 @@ class ScopeDown:
 
     @property
     def policy_text(self) -> str:
-        """Return the own policy: what is typed is never ignored, whatever is chosen."""
+        """Return the user's policy; a policy that was entered is never ignored."""
         return self.policy.replace("\r\n", "\n").strip()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Return what is questionable about an own policy; raise ValidationError, MalformedPolicyDocument."""
+        """Return the findings about the user's policy; raise ValidationError, MalformedPolicyDocument."""
         if not self.policy_text:
             raise ValidationError(_NO_POLICY)
         return lint_policy(self.policy_text, PolicyKind.SESSION)
