@@ -303,7 +303,7 @@ def test_the_sixth_wrong_code_is_told_to_wait_and_so_is_a_right_one(proved):
         answer = proved.give(code)
         assert answer.status == 429
         assert 800 < int(answer.headers["Retry-After"]) <= 900
-        assert "Too many tries" in alert(answer)
+        assert "Too many attempts" in alert(answer)
     assert proved.records("SecondFactor")[-1]["errorCode"] == "Throttling"
     proved.clock.advance(seconds=int(answer.headers["Retry-After"]) + 1)
     again = proved.elsewhere()
@@ -1052,7 +1052,7 @@ def test_passkeys_need_a_name_and_a_secure_connection(desk, url, possible):
 def test_without_scripts_the_page_says_what_passkeys_need(keyed):
     (box,) = root_of(keyed.browser.get("/mfa")).xpath("//form[@data-passkey]")
     assert not box.xpath(".//button")
-    assert "Passkeys need scripts" in "".join(box.itertext())
+    assert "Passkeys need JavaScript" in "".join(box.itertext())
     assert box.xpath(".//*[@role='status']")
 
 

@@ -346,7 +346,7 @@ def test_many_end_only_where_the_box_is_ticked(house, carol, alice, administrato
     person = listed(carol)["credentials"][0]["person"]
     subject = {"person": person, "role": f"arn:aws:iam::{HOME}:role/r", "account": HOME}[kind]
     answer = end(alice, "/admin/sessions", kind=kind, subject=subject)
-    assert (answer.status, b"tick the box" in answer.body) == (400, True)
+    assert (answer.status, b"Select the check box" in answer.body) == (400, True)
     assert code(house, house.carols[HOME]) is None
 
 

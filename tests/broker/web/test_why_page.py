@@ -112,7 +112,7 @@ def test_a_role_that_a_group_opens_tells_which(house, alice):
     )
     text = page(alice, closed)
     for part in ("Why not closed?", "security", "engineering", "platform", "not met:", "Who can change this",
-                 "or your groups in the directory"):  # fmt: skip
+                 "or of your groups in the directory"):  # fmt: skip
         assert part in text, part
     assert explained(alice, opened)["verdict"] == "open"
     assert "You can assume this role." in page(alice, opened)
@@ -162,7 +162,7 @@ def test_what_a_policy_says_is_escaped(house, alice):
 @pytest.mark.parametrize(
     ("own", "verdict", "text"),
     [
-        (None, "the own policies do not allow it", "but your own policies do not allow it"),
+        (None, "the own policies do not allow it", "but your own policies do not allow access"),
         (allow("sts:AssumeRole", f"arn:aws:iam::{HOME}:role/other"), "the own policies do not allow it", "role/other"),
         (deny("sts:AssumeRole"), "denied by a statement", "A policy statement denies access."),
         (allow("sts:AssumeRole"), "open", "You can assume this role."),
