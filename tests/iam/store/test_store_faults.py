@@ -18,7 +18,7 @@ from iam.operations.users import create_user, list_users
 from iam.store.database import open_engine
 from iam.store.store import Store
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_only_the_owner_may_read_the_file_and_its_log(account):
