@@ -10,7 +10,7 @@ from playwright.sync_api import Browser
 from support.broker_process import ACCOUNT, Broker, allow, document, running_demo, trusting
 from support.directories import RunningDirectory, slapd
 from support.http_browser import chromium_browser
-from support.pages import House, running_house
+from support.pages import ServedPages, running_house
 from support.servers import redis_server
 
 __all__ = ["slapd"]
@@ -95,7 +95,7 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory, slapd: RunningDirectory) -> Iterator[House]:
+def house(tmp_path_factory: pytest.TempPathFactory, slapd: RunningDirectory) -> Iterator[ServedPages]:
     """A broker whose pages have something to show; tests leave it as it was."""
     with running_house(tmp_path_factory.mktemp("house"), slapd) as running:
         yield running

@@ -21,7 +21,7 @@ from support.pages import (
     USER_PASSWORD,
     USER_WITH_APP,
     WITH_APP,
-    House,
+    ServedPages,
     browsing,
     open_tab,
     partners_answer,
@@ -44,7 +44,7 @@ WIDE = {"width": 1280, "height": 800}
 NARROW = {"width": 320, "height": 256}
 
 
-def stay(page: Page, _house: House) -> None:
+def stay(page: Page, _house: ServedPages) -> None:
     """Do nothing more."""
 
 
@@ -54,48 +54,48 @@ class State:
 
     path: str
     who: str = ""
-    then: Callable[[Page, House], None] = stay
+    then: Callable[[Page, ServedPages], None] = stay
 
 
-def wrong_password(page: Page, _house: House) -> None:
+def wrong_password(page: Page, _house: ServedPages) -> None:
     type_in(page, username="nobody", password="wrong")
     page.get_by_role("alert").wait_for()
 
 
-def throttled(page: Page, _house: House) -> None:
+def throttled(page: Page, _house: ServedPages) -> None:
     for _try in range(6):
         type_in(page, username="somebody", password="wrong")
         page.get_by_role("alert").wait_for()
 
 
-def password_must_change(page: Page, _house: House) -> None:
+def password_must_change(page: Page, _house: ServedPages) -> None:
     type_in(page, username="iris", password=NEWCOMER_PASSWORD)
     page.wait_for_url("**/password?**")
 
 
-def password_differs(page: Page, _house: House) -> None:
+def password_differs(page: Page, _house: ServedPages) -> None:
     password_must_change(page, _house)
     type_in(page, old="x", new="y", repeated="z")
     page.get_by_role("alert").wait_for()
 
 
-def second_factor(page: Page, _house: House) -> None:
+def second_factor(page: Page, _house: ServedPages) -> None:
     type_in(page, username=USER_WITH_APP, password=USER_PASSWORD)
     page.wait_for_url("**/mfa")
 
 
-def recovery(page: Page, _house: House) -> None:
+def recovery(page: Page, _house: ServedPages) -> None:
     second_factor(page, _house)
     page.goto("/mfa?use=recovery")
 
 
-def wrong_code(page: Page, _house: House) -> None:
+def wrong_code(page: Page, _house: ServedPages) -> None:
     type_in(page, code="000000")
     page.get_by_role("alert").wait_for()
 
 
-def own_policy(policy: str, button: str) -> Callable[[Page, House], None]:
-    def do(page: Page, _house: House) -> None:
+def own_policy(policy: str, button: str) -> Callable[[Page, ServedPages], None]:
+    def do(page: Page, _house: ServedPages) -> None:
         page.locator(".take summary").click()
         page.locator("#narrow").select_option("own")
         page.locator("#policy").fill(policy)
@@ -105,32 +105,32 @@ def own_policy(policy: str, button: str) -> Callable[[Page, House], None]:
     return do
 
 
-def take(page: Page, _house: House) -> None:
+def take(page: Page, _house: ServedPages) -> None:
     page.locator(".take > button").click()
     page.locator(".tabs").wait_for()
 
 
-def shown(page: Page, _house: House) -> None:
+def shown(page: Page, _house: ServedPages) -> None:
     take(page, _house)
     page.locator("#bash summary").click()
 
 
-def give_reason(page: Page, _house: House) -> None:
+def give_reason(page: Page, _house: ServedPages) -> None:
     page.locator(".take > button").click()
     page.locator("#tag-1").wait_for()
 
 
-def new_codes(page: Page, _house: House) -> None:
+def new_codes(page: Page, _house: ServedPages) -> None:
     page.locator("main form button").click()
     page.locator(".codes").wait_for()
 
 
-def remove(page: Page, _house: House) -> None:
+def remove(page: Page, _house: ServedPages) -> None:
     page.locator("td .danger").click()
     page.locator("form .danger").wait_for()
 
 
-def sign_out(page: Page, _house: House) -> None:
+def sign_out(page: Page, _house: ServedPages) -> None:
     page.goto("/login?switch=1")
     type_in(page, username="erin", password=PASSWORDS["erin"])
     page.wait_for_url("**/portal")
@@ -138,7 +138,7 @@ def sign_out(page: Page, _house: House) -> None:
     page.wait_for_url("**/sign-out")
 
 
-def end_everything(page: Page, _house: House) -> None:
+def end_everything(page: Page, _house: ServedPages) -> None:
     page.goto("/login?switch=1")
     type_in(page, username="erin", password=PASSWORDS["erin"])
     page.wait_for_url("**/portal")
@@ -147,7 +147,7 @@ def end_everything(page: Page, _house: House) -> None:
     page.wait_for_url("**/sessions/all")
 
 
-def sent_by_partner(page: Page, house: House) -> None:
+def sent_by_partner(page: Page, house: ServedPages) -> None:
     page.evaluate(
         """({address, response}) => {
           const form = Object.assign(document.createElement("form"), {method: "post", action: address});
@@ -242,7 +242,7 @@ def ring(page: Page) -> float:
     )
 
 
-def reach(page: Page, house: House, state: State) -> None:
+def reach(page: Page, house: ServedPages, state: State) -> None:
     page.goto(state.path)
     state.then(page, house)
 

@@ -35,7 +35,7 @@ NOT_ALLOWED = "is not authorized to perform: sts:AssumeRole on resource: "
 
 
 @dataclass(frozen=True)
-class World:
+class AttackSetup:
     """Two accounts and their people; the refusals of this module change nothing in it."""
 
     installation: Installation
@@ -62,13 +62,13 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[AttackSetup]:
     folder, clock = tmp_path_factory.mktemp("world"), Clock()
     installation = Installation(folder, environment(folder, redis_url), clock)
     admin = Administrator.of_a_new_account(installation, "123456789012")
     other = Administrator.of_a_new_account(installation, "210987654321")
     anybody = trust({"AWS": "*"}, ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"])
-    yield World(
+    yield AttackSetup(
         installation,
         clock,
         admin,

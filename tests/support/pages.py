@@ -102,7 +102,7 @@ ARNS = {role.name: role.arn for role in ROLES}
 
 
 @dataclass
-class House:
+class ServedPages:
     """The broker, its directory, the seed of one user's app, and the cookies of those who signed in once."""
 
     broker: Broker
@@ -125,7 +125,7 @@ class House:
 
 
 @contextlib.contextmanager
-def running_house(folder: Path, slapd: RunningDirectory, port: int = 0) -> Iterator[House]:
+def running_house(folder: Path, slapd: RunningDirectory, port: int = 0) -> Iterator[ServedPages]:
     """Serve a furnished broker; its Redis is its own."""
     port = port or free_port()
     # By this name, since browsers have passkeys for names alone.
@@ -136,7 +136,7 @@ def running_house(folder: Path, slapd: RunningDirectory, port: int = 0) -> Itera
     roots = {ACCOUNT: broker.root, LAB: Credentials(lab["access_key_id"], lab["secret_access_key"])}
     give_password(broker, ACCOUNT, OWNER)
     try:
-        house = House(broker.start(), slapd, roots)
+        house = ServedPages(broker.start(), slapd, roots)
         furnish(house)
         yield house
     finally:
@@ -151,7 +151,7 @@ def give_password(broker: Broker, account: str, address: str) -> None:
     subprocess.run(command, input=OWNER_PASSWORD, env=home, text=True, capture_output=True, timeout=HANG, check=True)
 
 
-def furnish(house: House) -> None:
+def furnish(house: ServedPages) -> None:
     """Make the roles, the users, the newcomers and the door of a partner."""
     iams = {account: house.broker.client("iam", keys) for account, keys in house.roots.items()}
     for role in ROLES:
@@ -181,7 +181,7 @@ def open_door(broker: Broker, iam: Any) -> dict[str, str]:
     return facts
 
 
-def partners_answer(house: House) -> dict[str, str]:
+def partners_answer(house: ServedPages) -> dict[str, str]:
     """Return where the partner's page sends somebody, and the form that it sends along."""
     roles = tuple(f"arn:aws:iam::{ACCOUNT}:role/{name},{PARTNER}" for name in PARTNER_ROLES)
     attributes = {f"{ATTRIBUTES}Role": roles, f"{ATTRIBUTES}RoleSessionName": ("ann",)}
@@ -253,7 +253,7 @@ class Tab:
 
 
 @contextlib.contextmanager
-def open_tab(chromium: Browser, house: House, who: str = "", **options: Any) -> Iterator[Tab]:
+def open_tab(chromium: Browser, house: ServedPages, who: str = "", **options: Any) -> Iterator[Tab]:
     """Open a browser of its own; whoever signs in with one for the first time does so at this moment."""
     if who and who not in house.cookies:
         with browsing(chromium, house) as page:
@@ -274,7 +274,7 @@ def open_tab(chromium: Browser, house: House, who: str = "", **options: Any) -> 
 
 
 @contextlib.contextmanager
-def browsing(chromium: Browser, house: House, who: str = "", **options: Any) -> Iterator[Page]:
+def browsing(chromium: Browser, house: ServedPages, who: str = "", **options: Any) -> Iterator[Page]:
     """Open a browser of its own, in which nothing may be complained about."""
     with open_tab(chromium, house, who, **options) as tab:
         yield tab.page

@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, Page  # noqa: E402
 
 from support.directories import running_slapd  # noqa: E402 - found through the path above
 from support.http_browser import chromium_browser  # noqa: E402
-from support.pages import ARNS, WITH_APP, House, browsing, portal, running_house, sign_in  # noqa: E402 - as above
+from support.pages import ARNS, WITH_APP, ServedPages, browsing, portal, running_house, sign_in  # noqa: E402 - as above
 
 PORT = 8080  # it is to be read in some of them
 WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
@@ -87,7 +87,7 @@ def made(folder: Path) -> Path:
     return folder
 
 
-def live_in(house: House, chromium: Browser) -> None:
+def live_in(house: ServedPages, chromium: Browser) -> None:
     """Let people have come and gone: roles taken and pinned, browsers elsewhere."""
     for agent in OTHER_BROWSERS:
         with browsing(chromium, house, user_agent=agent) as page:
@@ -100,7 +100,7 @@ def live_in(house: House, chromium: Browser) -> None:
         page.get_by_role("button", name="Pin ReadOnly").click()
 
 
-def taken(house: House, chromium: Browser, picture: Picture) -> bytes:
+def taken(house: ServedPages, chromium: Browser, picture: Picture) -> bytes:
     options = {"viewport": WIDE, **picture.options}
     with browsing(chromium, house, picture.who, **options) as page:
         page.goto(picture.path)

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 from lxml import etree
 from sqlalchemy import update
+from support.saml_fixtures import open_setup
 from support.saml_idp import NOW, encoded, iso, key_pair, metadata, signed
-from support.saml_world import world_in
 from support.web_server import web_server
 
 from broker.cli import main
@@ -32,7 +32,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def world(tmp_path, redis_url, server):
-    made = world_in(tmp_path, redis_url, FEDGATE_OUTBOUND_ALLOWED_NETWORKS="127.0.0.0/8,::1/128",
+    made = open_setup(tmp_path, redis_url, FEDGATE_OUTBOUND_ALLOWED_NETWORKS="127.0.0.0/8,::1/128",
                     FEDGATE_OUTBOUND_CA_FILE=str(server.ca_file))  # fmt: skip
     yield made
     made.installation.close()

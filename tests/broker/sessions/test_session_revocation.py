@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from redis import Redis
 from sqlalchemy import select
-from support.saml_world import Still
+from support.saml_fixtures import Still
 from support.servers import free_port
 
 from broker import wiring

@@ -2,8 +2,8 @@
 
 import pytest
 from support.directories import RunningDirectory, demo_directory, slapd
-from support.saml_world import Browser
-from support.signed_in_world import House, sign_in_to_directory
+from support.saml_fixtures import Browser
+from support.signed_in_fixtures import BrowserSetup, sign_in_to_directory
 
 __all__ = ["demo_directory", "slapd"]
 
@@ -15,7 +15,7 @@ def directory(demo_directory: RunningDirectory) -> RunningDirectory:
 
 
 @pytest.fixture
-def alice(house: House) -> Browser:
+def alice(house: BrowserSetup) -> Browser:
     """A browser in which alice of the directory is signed in."""
     browser = house.browser()
     assert sign_in_to_directory(browser, "alice", "wonderland-1865").status == 303

@@ -10,8 +10,8 @@ from botocore.credentials import Credentials
 from redis import Redis
 from sqlalchemy import select
 from support.administrator import allow, deny, refused, statements, trust
-from support.saml_world import Browser
-from support.signed_in_world import (
+from support.saml_fixtures import Browser
+from support.signed_in_fixtures import (
     AWAY,
     EMAIL,
     HOME,

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 from redis import Redis
 from sqlalchemy import select
-from support import web_identity_world as issuers
-from support.admin_world import A, B, admin_world, trusting
+from support import web_identity_setup as issuers
+from support.admin_fixtures import A, B, admin_setup, trusting
 from support.administrator import allow, deny_trust, statements, trust
+from support.saml_fixtures import Browser
 from support.saml_idp import metadata
-from support.saml_world import Browser
 from support.web_server import web_server
 
 from broker.wsgi import Application
@@ -30,7 +30,7 @@ def world(tmp_path_factory, redis_url, slapd):
     """What these tests look at; none of them changes it, beyond what is recorded."""
     with Redis.from_url(redis_url) as client:
         client.flushall()
-    made = admin_world(tmp_path_factory.mktemp("admin"), redis_url, slapd)
+    made = admin_setup(tmp_path_factory.mktemp("admin"), redis_url, slapd)
     fill(made)
     yield made
     made.installation.close()
@@ -52,7 +52,7 @@ def fill(world):
 @pytest.fixture
 def fresh(tmp_path, redis_url, slapd):
     """A world that a test may change."""
-    made = admin_world(tmp_path, redis_url, slapd)
+    made = admin_setup(tmp_path, redis_url, slapd)
     yield made
     made.installation.close()
 
@@ -317,7 +317,7 @@ def test_saml_and_openid_connect_providers_are_shown_with_their_doors(world):
 def test_the_keys_of_an_issuer_are_told_once_somebody_has_asked_for_them(tmp_path, redis_url):
     (tmp_path / "tls").mkdir()
     with web_server(tmp_path / "tls") as server:
-        made = issuers.world_in(tmp_path, redis_url, server)
+        made = issuers.open_setup(tmp_path, redis_url, server)
         boss = user_browser(made, "boss", "AdministratorAccess")
 
         def keys():

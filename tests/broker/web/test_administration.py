@@ -5,7 +5,7 @@ import json
 import pytest
 from redis import Redis
 from support.administrator import allow, deny, statements, trust
-from support.signed_in_world import (
+from support.signed_in_fixtures import (
     AWAY,
     HOME,
     give_code,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.installation import Installation, environment
-from support.login_world import browser_of, links, login_world, sign_in, signed_in, words
-from support.saml_world import Browser
+from support.login_fixtures import browser_of, links, login_setup, sign_in, signed_in, words
+from support.saml_fixtures import Browser
 
 from broker.config import checks
 from broker.config.settings import Settings, SettingsError
@@ -40,7 +40,7 @@ def branded(tmp_path, redis_url):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, redis_url, slapd):
-    with login_world(tmp_path_factory.mktemp("looks"), redis_url, slapd.config()) as made:
+    with login_setup(tmp_path_factory.mktemp("looks"), redis_url, slapd.config()) as made:
         yield made
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from redis import Redis
 from support.administrator import allow
 from support.installation import FORM, Installation
-from support.login_world import (
+from support.login_fixtures import (
     ALICE,
     BOB,
     DOOR,
@@ -22,7 +22,7 @@ from support.login_world import (
     failures,
     hidden_fields,
     links,
-    login_world,
+    login_setup,
     records,
     send,
     sign_in,
@@ -31,7 +31,7 @@ from support.login_world import (
     value_of,
     words,
 )
-from support.saml_world import Browser, field_of
+from support.saml_fixtures import Browser, field_of
 
 from broker.sessions.browser import BrowserSessions
 from iam.store.store import revoke
@@ -49,7 +49,7 @@ OF_PROGRAMS = ("token_exchange", "issuer", "brand", "static", "healthz", "readyz
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory, redis_url, slapd):
-    with login_world(tmp_path_factory.mktemp("h"), redis_url, slapd.config()) as made:
+    with login_setup(tmp_path_factory.mktemp("h"), redis_url, slapd.config()) as made:
         made.admin.do("PutRolePolicy", RoleName="developer", PolicyName="all", PolicyDocument=allow("*"))
         yield made
 
@@ -63,7 +63,7 @@ def world(shared):
 @pytest.fixture(scope="module")
 def behind_tls(tmp_path_factory, redis_url, slapd):
     folder = tmp_path_factory.mktemp("tls")
-    with login_world(folder, redis_url, slapd.config(), FEDGATE_PUBLIC_URL=SECURE) as made:
+    with login_setup(folder, redis_url, slapd.config(), FEDGATE_PUBLIC_URL=SECURE) as made:
         yield made
 
 
@@ -189,7 +189,7 @@ ENDS = {
 
 @pytest.mark.parametrize("case", ENDS)
 def test_a_session_that_has_ended_has_ended_everywhere(tmp_path, redis_url, slapd, case):
-    with login_world(tmp_path, redis_url, slapd.config()) as world:
+    with login_setup(tmp_path, redis_url, slapd.config()) as world:
         browser = signed_in(world)
         assert is_in(browser, world)
         ENDS[case](browser, world)
@@ -200,7 +200,7 @@ def test_a_session_that_has_ended_has_ended_everywhere(tmp_path, redis_url, slap
 
 def test_a_session_lives_until_its_absolute_limit_and_idles_as_long_as_the_settings_say(tmp_path, redis_url, slapd):
     more = {"FEDGATE_PAGES_IDLE": "900", "FEDGATE_PAGES_LIFETIME": "3600"}
-    with login_world(tmp_path, redis_url, slapd.config(), **more) as world, Redis.from_url(redis_url) as client:
+    with login_setup(tmp_path, redis_url, slapd.config(), **more) as world, Redis.from_url(redis_url) as client:
         client.flushall()
         browser = signed_in(world)
         (key,) = client.keys("fedgate:web:session:*")
@@ -328,7 +328,7 @@ def test_behind_tls_browsers_are_told_to_stay_there(behind_tls, world):
 
 
 def test_one_password_for_many_names_ends_after_fifty_whatever_address_is_claimed(tmp_path, redis_url, slapd):
-    with login_world(tmp_path, redis_url, slapd.config()) as world:
+    with login_setup(tmp_path, redis_url, slapd.config()) as world:
         browser = browser_of(world)
         page = browser.get("/login")
         told = [

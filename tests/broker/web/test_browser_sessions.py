@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.saml_world import Still
+from support.saml_fixtures import Still
 from support.servers import eventually, free_port
 
 from broker import wiring

@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 from support.administrator import allow
 from support.directories import as_toml, free_port, running_slapd
-from support.signed_in_world import house_in, is_in, sign_in_to_directory, take, try_to_take
+from support.signed_in_fixtures import house_in, is_in, sign_in_to_directory, take, try_to_take
 
 from broker.demo.people import BASE
 

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 from redis import Redis
 from support.administrator import trust
-from support.saml_world import Browser
-from support.web_identity_world import ACCOUNT, world_in
+from support.saml_fixtures import Browser
+from support.web_identity_fixtures import ACCOUNT, open_setup
 from support.web_server import web_server
 
 from broker.cli import main
@@ -26,7 +26,7 @@ def server(tmp_path_factory):
 def world(tmp_path, redis_url, server):
     with Redis.from_url(redis_url) as client:
         client.flushall()
-    made = world_in(tmp_path, redis_url, server)
+    made = open_setup(tmp_path, redis_url, server)
     made.admin.do("CreateOpenIDConnectProvider", Url="https://github.com")
     secret = tmp_path / "secret"
     secret.write_text("github-secret")

@@ -3,7 +3,7 @@
 from urllib.parse import urlencode
 
 import pytest
-from support.login_world import (
+from support.login_fixtures import (
     ALICE,
     BOB,
     CONTINUE,
@@ -14,7 +14,7 @@ from support.login_world import (
     failures,
     hidden_fields,
     links,
-    login_world,
+    login_setup,
     records,
     send,
     sign_in,
@@ -31,7 +31,7 @@ REALM = "People of partner.example sign in with Corp (111122223333)."
 def shared(tmp_path_factory, redis_url, slapd):
     realms = f"partner.example={CORP},PARTNER={CORP},gone.example={CORP}2"
     config = slapd.config(user_filter="(&(objectClass=person)(|(uid={username})(mail={username})))")
-    with login_world(tmp_path_factory.mktemp("realms"), redis_url, config, FEDGATE_PAGES_REALMS=realms) as made:
+    with login_setup(tmp_path_factory.mktemp("realms"), redis_url, config, FEDGATE_PAGES_REALMS=realms) as made:
         yield made
 
 
@@ -142,7 +142,7 @@ def several(tmp_path_factory, redis_url, slapd):
         slapd.config(name="beta", login_domains=("BETA", "beta.example")),
         slapd.config(name="gamma", login_domains=("BETA",)),
     )
-    with login_world(tmp_path_factory.mktemp("several"), redis_url, *configs) as made:
+    with login_setup(tmp_path_factory.mktemp("several"), redis_url, *configs) as made:
         yield made
 
 
@@ -197,7 +197,7 @@ def test_the_choice_is_kept_after_a_wrong_password(several):
 
 def test_one_directory_is_for_everybody_without_a_domain(tmp_path, redis_url, slapd):
     configs = slapd.config(name="main"), slapd.config(name="other", login_domains=("OTHER",))
-    with login_world(tmp_path, redis_url, *configs) as world:
+    with login_setup(tmp_path, redis_url, *configs) as world:
         assert b'id="directory"' not in browser_of(world).get("/login").body
         for name, asked in (("alice", "main"), ("OTHER\\alice", "other"), ("UNKNOWN\\alice", "main")):
             sign_in(browser_of(world), name)
@@ -214,7 +214,7 @@ def test_one_directory_is_never_a_choice(browser):
 def test_the_name_can_be_asked_for_first(tmp_path, redis_url, slapd):
     configs = slapd.config(name="alpha", login_domains=("A",)), slapd.config(name="beta", login_domains=("B",))
     more = {"FEDGATE_PAGES_IDENTIFIER_FIRST": "true", "FEDGATE_PAGES_REALMS": f"partner.example={CORP}"}
-    with login_world(tmp_path, redis_url, *configs, **more) as world:
+    with login_setup(tmp_path, redis_url, *configs, **more) as world:
         browser = browser_of(world)
         page = browser.get("/login?to=/security")
         assert (b'id="password"' in page.body, b'id="directory"' in page.body) == (False, False)

@@ -6,14 +6,14 @@ import re
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.login_world import alert, browser_of, hidden_fields, links, login_world, send, sign_in, value_of
+from support.login_fixtures import alert, browser_of, hidden_fields, links, login_setup, send, sign_in, value_of
 
 from broker.web.core.languages import LANGUAGES, load_catalogue, load_translations
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory, redis_url, slapd):
-    with login_world(tmp_path_factory.mktemp("languages"), redis_url, slapd.config()) as made:
+    with login_setup(tmp_path_factory.mktemp("languages"), redis_url, slapd.config()) as made:
         yield made
 
 

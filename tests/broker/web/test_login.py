@@ -17,7 +17,7 @@ from lxml import etree
 from redis import Redis
 from support.directories import SLOW_PASSWORD
 from support.installation import Installation
-from support.login_world import (
+from support.login_fixtures import (
     ALICE,
     BOB,
     CONTINUE,
@@ -28,7 +28,7 @@ from support.login_world import (
     failures,
     hidden_fields,
     links,
-    login_world,
+    login_setup,
     records,
     reference,
     send,
@@ -37,8 +37,8 @@ from support.login_world import (
     value_of,
     words,
 )
+from support.saml_fixtures import Browser
 from support.saml_idp import encoded, signed
-from support.saml_world import Browser
 from support.servers import free_port, postgresql_database, postgresql_server, redis_server
 from support.timing import alike, fastest
 
@@ -52,7 +52,7 @@ DOMAINS = ("CORP", "corp.example")
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory, redis_url, slapd):
     config = slapd.config(login_domains=DOMAINS)
-    with login_world(tmp_path_factory.mktemp("login"), redis_url, config) as made:
+    with login_setup(tmp_path_factory.mktemp("login"), redis_url, config) as made:
         yield made
 
 
@@ -101,7 +101,7 @@ def test_the_fields_are_labelled_and_known_to_password_managers(browser):
 
 def test_a_notice_stands_above_the_form_as_it_was_written(tmp_path, redis_url, slapd):
     notice = "Sign in with <b>care</b> & attention"
-    with login_world(tmp_path, redis_url, slapd.config(), FEDGATE_PAGES_NOTICE=notice) as world:
+    with login_setup(tmp_path, redis_url, slapd.config(), FEDGATE_PAGES_NOTICE=notice) as world:
         text = browser_of(world).get("/login").body.decode()
     assert '<p class="notice">Sign in with &lt;b&gt;care&lt;/b&gt; &amp; attention</p>' in text
     assert text.index("notice") < text.index("<form")
@@ -247,14 +247,14 @@ def test_whoever_must_change_the_password_is_led_to_where_that_is_done(browser):
 
 def test_where_passwords_are_changed_elsewhere_there_is_a_link(tmp_path, redis_url, slapd):
     config = slapd.config(password_change_url="https://id.example.com/change?a=b&c=d")
-    with login_world(tmp_path, redis_url, config) as world:
+    with login_setup(tmp_path, redis_url, config) as world:
         page = sign_in(browser_of(world), "fresh", "change-me-first")
     assert (page.status, alert(page)) == (403, "Your password must be changed first.")
     assert '<a href="https://id.example.com/change?a=b&amp;c=d">Change your password</a>' in page.body.decode()
 
 
 def test_where_nobody_changes_passwords_there_is_a_word(tmp_path, redis_url, slapd):
-    with login_world(tmp_path, redis_url, slapd.config(password_change=False)) as world:
+    with login_setup(tmp_path, redis_url, slapd.config(password_change=False)) as world:
         page = sign_in(browser_of(world), "fresh", "change-me-first")
     assert (page.status, alert(page)) == (403, "Your password must be changed first.")
     assert "Change your password" not in words(page)
@@ -292,7 +292,7 @@ def test_after_five_failures_one_waits_and_no_word_is_said_about_the_account(wor
 
 def test_while_the_directory_is_down_the_other_doors_are_open(tmp_path, redis_url, slapd):
     config = slapd.config(urls=(f"ldap://127.0.0.1:{free_port()}",))
-    with login_world(tmp_path, redis_url, config) as world:
+    with login_setup(tmp_path, redis_url, config) as world:
         browser = browser_of(world)
         since = len(records(world))
         for _ in range(6):
@@ -305,7 +305,7 @@ def test_while_the_directory_is_down_the_other_doors_are_open(tmp_path, redis_ur
 
 
 def test_without_redis_nobody_gets_in_and_the_page_says_try_again(tmp_path, slapd):
-    with redis_server() as url, login_world(tmp_path, url, slapd.config()) as world:
+    with redis_server() as url, login_setup(tmp_path, url, slapd.config()) as world:
         browser = browser_of(world)
         page = browser.get("/login")
         with Redis.from_url(url) as client:
@@ -319,7 +319,7 @@ def test_without_redis_nobody_gets_in_and_the_page_says_try_again(tmp_path, slap
 
 
 def test_a_sign_in_that_cannot_be_recorded_is_none(tmp_path, redis_url, slapd):
-    with login_world(tmp_path, redis_url, slapd.config()) as world:
+    with login_setup(tmp_path, redis_url, slapd.config()) as world:
         browser = browser_of(world)
         world.installation.services.storage.audit.close()
         answer = sign_in(browser)
@@ -368,7 +368,7 @@ def with_login(services, login, **parts):
 
 
 def test_a_fault_of_ours_is_recorded_too_and_tells_nothing(tmp_path, redis_url, slapd):
-    with login_world(tmp_path, redis_url, slapd.config()) as world:
+    with login_setup(tmp_path, redis_url, slapd.config()) as world:
         browser, services = browser_of(world), world.installation.services
         form = browser.get("/login")
         login = services.pages.login.login
@@ -392,7 +392,7 @@ class Unwritable:
 
 
 def test_where_not_even_the_page_of_an_error_can_be_made_there_is_a_line(tmp_path, redis_url, slapd):
-    with login_world(tmp_path, redis_url, slapd.config()) as world:
+    with login_setup(tmp_path, redis_url, slapd.config()) as world:
         services = world.installation.services
         site = services.pages.site
         look = replace(site.responses.appearance, organisation=Unwritable())
@@ -410,7 +410,7 @@ def test_without_a_store_the_pages_say_try_again(tmp_path, redis_url, slapd):
     with contextlib.ExitStack() as until, contextlib.ExitStack() as afterwards:
         folder = until.enter_context(postgresql_server())
         more = {"FEDGATE_DATABASE_URL": postgresql_database(folder, "pages")}
-        world = afterwards.enter_context(login_world(tmp_path, redis_url, slapd.config(), **more))
+        world = afterwards.enter_context(login_setup(tmp_path, redis_url, slapd.config(), **more))
         browser = signed_in(world)
         form = browser.get("/login?switch=1")
         until.close()
@@ -429,7 +429,7 @@ def test_without_a_store_the_pages_say_try_again(tmp_path, redis_url, slapd):
 
 
 def test_during_maintenance_nobody_gets_in_by_any_way_and_whoever_is_in_stays(tmp_path, redis_url, slapd):
-    with login_world(tmp_path, redis_url, slapd.config()) as world:
+    with login_setup(tmp_path, redis_url, slapd.config()) as world:
         inside, outside = signed_in(world), browser_of(world)
         form = outside.get("/login")
         closed = {**world.installation.environ, "FEDGATE_PAGES_MAINTENANCE": "true",
@@ -483,7 +483,7 @@ def test_whatever_is_wished_for_a_sign_in_leads_to_a_page_of_ours(shared, wish):
 
 def test_under_a_path_of_a_public_address_every_link_has_that_path(tmp_path, redis_url, slapd):
     public = "http://127.0.0.1:8080/fed"
-    with login_world(tmp_path, redis_url, slapd.config(), FEDGATE_PUBLIC_URL=public) as world:
+    with login_setup(tmp_path, redis_url, slapd.config(), FEDGATE_PUBLIC_URL=public) as world:
         browser = browser_of(world)
         page = browser.get("/login")
         own = re.findall(r'(?:href|src|action)="(/[^"]*)"', page.body.decode())

@@ -2,14 +2,14 @@
 
 import pytest
 from support.active_directory import PASSWORD, active_directory
-from support.login_world import (
+from support.login_fixtures import (
     CONTINUE,
     SESSION,
     alert,
     browser_of,
     failures,
     links,
-    login_world,
+    login_setup,
     records,
     sign_in,
     value_of,
@@ -28,7 +28,7 @@ TOLD = {
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, redis_url, active_directory):
-    with login_world(tmp_path_factory.mktemp("ad"), redis_url, active_directory.config()) as made:
+    with login_setup(tmp_path_factory.mktemp("ad"), redis_url, active_directory.config()) as made:
         yield made
 
 

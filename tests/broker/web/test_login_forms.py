@@ -5,14 +5,14 @@ import threading
 import pytest
 from redis import Redis
 from support.directories import SLOW_PASSWORD
-from support.login_world import (
+from support.login_fixtures import (
     ALICE,
     SESSION,
     alert,
     browser_of,
     failures,
     hidden_fields,
-    login_world,
+    login_setup,
     records,
     send,
     sign_in,
@@ -30,7 +30,7 @@ WRONG = "The user name or the password is wrong."
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory, redis_url, slapd):
-    with login_world(tmp_path_factory.mktemp("forms"), redis_url, slapd.config()) as made:
+    with login_setup(tmp_path_factory.mktemp("forms"), redis_url, slapd.config()) as made:
         yield made
 
 
@@ -148,7 +148,7 @@ def test_the_mark_of_a_form_outlives_the_form_and_its_answer_does_not(browser, r
 
 def test_what_the_outage_answered_can_be_asked_again_soon(tmp_path, redis_url, slapd):
     config = slapd.config(urls=(f"ldap://127.0.0.1:{free_port()}",))
-    with login_world(tmp_path, redis_url, config) as world:
+    with login_setup(tmp_path, redis_url, config) as world:
         browser = browser_of(world)
         with Redis.from_url(redis_url) as client:
             client.flushall()

@@ -13,8 +13,8 @@ from redis import Redis
 from sqlalchemy import select
 from support.administrator import trust
 from support.oidc_issuer import Issuer, b64, compact, signature
-from support.saml_world import Browser, field_of
-from support.web_identity_world import ACCOUNT, world_in
+from support.saml_fixtures import Browser, field_of
+from support.web_identity_fixtures import ACCOUNT, open_setup
 from support.web_server import web_server
 
 from broker.cli import main
@@ -69,7 +69,7 @@ def server(tmp_path_factory):
 def world(tmp_path, redis_url, server):
     with Redis.from_url(redis_url) as client:
         client.flushall()
-    made = world_in(tmp_path, redis_url, server)
+    made = open_setup(tmp_path, redis_url, server)
     made.idp = Provider(server, made.clock, "/idp")
     made.registered(made.idp, "mobile")
     file = tmp_path / "secret"

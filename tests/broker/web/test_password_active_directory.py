@@ -3,7 +3,7 @@
 import pytest
 from redis import Redis
 from support.active_directory import PASSWORD, active_directory, person
-from support.signed_in_world import hidden, house_in, is_in, send, sign_in_to_directory, told
+from support.signed_in_fixtures import hidden, house_in, is_in, send, sign_in_to_directory, told
 
 __all__ = ["active_directory"]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from redis import Redis
 from support.administrator import allow, deny
 from support.directories import free_port, running_slapd
-from support.signed_in_world import (
+from support.signed_in_fixtures import (
     EMAIL,
     HOME,
     NEW,

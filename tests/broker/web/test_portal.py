@@ -10,7 +10,7 @@ import pytest
 from botocore.credentials import Credentials
 from support.administrator import allow
 from support.directories import as_toml
-from support.saml_world import Browser, world_in
+from support.saml_fixtures import Browser, open_setup
 
 from broker.demo.people import BASE
 from iam.policy import managed
@@ -23,7 +23,7 @@ PASSWORDS = {"alice": "wonderland-1865", "bob": "builder-can-we-fix-it"}
 def world_of(folder, redis_url, slapd, **settings):
     config = folder / "fedgate.toml"
     config.write_text(as_toml(slapd.config(nested_groups=True)))
-    made = world_in(folder, redis_url, FEDGATE_CONFIG=str(config), **settings)
+    made = open_setup(folder, redis_url, FEDGATE_CONFIG=str(config), **settings)
     try:
         yield made
     finally:

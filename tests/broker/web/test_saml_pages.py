@@ -17,9 +17,9 @@ from lxml import etree
 from redis import Redis
 from sqlalchemy import update
 from support.administrator import trust
+from support.saml_fixtures import OUR_CERTIFICATE, Browser, field_of, open_setup
 from support.saml_hostile import FAULTS, REJECTED, encrypted_faults, encrypting
 from support.saml_idp import ATTRIBUTES, DS, NS, SAML, SAMLP, Response, encoded, iso, key_pair, metadata, sign, signed
-from support.saml_world import OUR_CERTIFICATE, Browser, field_of, world_in
 from support.servers import redis_server
 
 from broker import wiring
@@ -46,7 +46,7 @@ OTHER_BROWSER = "This sign-in was not started in this browser, or it has expired
 def world(tmp_path, redis_url):
     with Redis.from_url(redis_url) as client:
         client.flushall()
-    made = world_in(tmp_path, redis_url)
+    made = open_setup(tmp_path, redis_url)
     made.admin.do(
         "UpdateSAMLProvider", SAMLProviderArn=made.provider, SAMLMetadataDocument=metadata(addresses=ADDRESSES)
     )
@@ -57,7 +57,7 @@ def world(tmp_path, redis_url):
 @pytest.fixture(scope="module")
 def opted_in(tmp_path_factory, redis_url):
     """A world whose provider may sign people in unasked; nothing in it is used up by these tests."""
-    made = world_in(tmp_path_factory.mktemp("opted"), redis_url)
+    made = open_setup(tmp_path_factory.mktemp("opted"), redis_url)
     allow(made, idp_initiated=True)
     yield made
     made.installation.close()
@@ -310,7 +310,7 @@ def test_listing_uses_nothing_up_and_choosing_does(world, browser):
 
 
 def test_credentials_that_nobody_asked_for_open_no_session_for_whom_a_second_factor_is_demanded(tmp_path, redis_url):
-    world = world_in(tmp_path, redis_url, FEDGATE_PAGES_SECOND_FACTOR="arn:aws:iam::111122223333:saml-provider/Corp")
+    world = open_setup(tmp_path, redis_url, FEDGATE_PAGES_SECOND_FACTOR="arn:aws:iam::111122223333:saml-provider/Corp")
     allow(world, idp_initiated=True)
     browser, text = Browser(world.installation), encoded(signed(for_us(world)))
     chosen = browser.post(f"{BASE}/acs", {"SAMLResponse": text, "roleIndex": world.role})

@@ -18,8 +18,8 @@ from redis import Redis
 from support.administrator import trust
 from support.directories import RunningDirectory, as_toml, demo_ldif, running_demo_directory
 from support.passkey_device import Device
+from support.saml_fixtures import Browser, SamlSetup, Still, field_of, open_setup
 from support.saml_idp import encoded, signed
-from support.saml_world import Browser, Still, World, field_of, world_in
 
 from broker import wiring
 from broker.demo.people import BASE, LDIF, service_password
@@ -43,7 +43,7 @@ ROOT_PASSWORD = "A root's pass phrase, 1 of a kind"
 class Desk:
     """Somebody in front of a browser, with an authenticator app and a security key."""
 
-    world: World
+    world: SamlSetup
     browser: Browser
     name: str = "ann"
     since: int = 0  # as many audit records there were before
@@ -187,9 +187,9 @@ def session_of(browser):
 
 
 @contextmanager
-def world_with(folder, redis_url, **more):
+def setup_with(folder, redis_url, **more):
     folder.mkdir(exist_ok=True)
-    world = world_in(folder, redis_url, **{"FEDGATE_PUBLIC_URL": PUBLIC} | more)
+    world = open_setup(folder, redis_url, **{"FEDGATE_PUBLIC_URL": PUBLIC} | more)
     yield world
     world.installation.close()
 
@@ -197,7 +197,7 @@ def world_with(folder, redis_url, **more):
 @pytest.fixture(scope="module")
 def leaving(tmp_path_factory, redis_url):
     """A world whose provider leaves second factors to its people."""
-    with world_with(tmp_path_factory.mktemp("leaving"), redis_url) as world:
+    with setup_with(tmp_path_factory.mktemp("leaving"), redis_url) as world:
         furnish(world)
         yield world
 
@@ -205,7 +205,7 @@ def leaving(tmp_path_factory, redis_url):
 @pytest.fixture(scope="module")
 def demanding(tmp_path_factory, redis_url):
     """A world whose provider's people must have a second factor."""
-    with world_with(tmp_path_factory.mktemp("demanding"), redis_url, FEDGATE_PAGES_SECOND_FACTOR=CORP) as world:
+    with setup_with(tmp_path_factory.mktemp("demanding"), redis_url, FEDGATE_PAGES_SECOND_FACTOR=CORP) as world:
         furnish(world)
         yield world
 
@@ -1020,7 +1020,7 @@ def test_a_passkey_has_one_owner(keyed):
 
 def test_an_address_of_numbers_has_no_passkeys_and_says_so(tmp_path, redis_url):
     numbers = {"FEDGATE_PUBLIC_URL": "http://127.0.0.1:8080", "FEDGATE_PAGES_SECOND_FACTOR": "iam"}
-    with world_with(tmp_path, redis_url, **numbers) as world:
+    with setup_with(tmp_path, redis_url, **numbers) as world:
         world.admin.do("CreateUser", UserName="eve")
         world.admin.do("CreateLoginProfile", UserName="eve", Password=ALICE)
         eve = Desk(world, Browser(world.installation))
@@ -1108,7 +1108,7 @@ def directory(tmp_path_factory):
 def test_somebody_of_a_directory_who_has_a_factor_is_asked_for_it_at_every_sign_in(tmp_path, redis_url, directory):
     file = tmp_path / "fedgate.toml"
     file.write_text(as_toml(directory.config()))
-    with world_with(tmp_path, redis_url, FEDGATE_CONFIG=str(file)) as world:
+    with setup_with(tmp_path, redis_url, FEDGATE_CONFIG=str(file)) as world:
         role = {"Federated": world.admin.arn("ldap-provider", "corp")}
         condition = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
         world.admin.role("secure", trust(role, ["sts:AssumeRoleWithLDAPIdentity"], Condition=condition))

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from redis import Redis
 from support.administrator import allow, assumed, trust
 from support.servers import eventually, free_port, redis_server
-from support.signed_in_world import (
+from support.signed_in_fixtures import (
     AWAY,
     HOME,
     house_in,

@@ -9,9 +9,9 @@ import pytest
 from botocore.credentials import Credentials
 from joserfc import jwt
 from joserfc.jwk import KeySet
+from support.saml_fixtures import Browser, open_setup
 from support.saml_idp import encoded, signed
-from support.saml_world import Browser, world_in
-from support.web_identity_world import world_in as web_world_in
+from support.web_identity_fixtures import open_setup as web_world_in
 from support.web_server import web_server
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -34,7 +34,7 @@ def web(tmp_path_factory, redis_url, server):
 
 @pytest.fixture(scope="module")
 def saml(tmp_path_factory, redis_url):
-    made = world_in(tmp_path_factory.mktemp("saml"), redis_url)
+    made = open_setup(tmp_path_factory.mktemp("saml"), redis_url)
     yield made
     made.installation.close()
 

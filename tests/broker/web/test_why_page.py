@@ -13,9 +13,9 @@ from support.administrator import Administrator, allow, deny, deny_trust, statem
 from support.policies import AWAY as OTHER
 from support.policies import HOME as THEIRS
 from support.policy_strategies import LAW, policies
+from support.saml_fixtures import Browser, open_setup
 from support.saml_idp import encoded, signed
-from support.saml_world import Browser, world_in
-from support.signed_in_world import HOME, house_in, is_in, sign_in, sign_in_to_directory, try_to_take
+from support.signed_in_fixtures import HOME, house_in, is_in, sign_in, sign_in_to_directory, try_to_take
 
 from iam.policy.document import PolicyKind
 
@@ -70,7 +70,7 @@ def saml_person(world, *roles):
 @pytest.fixture(scope="module")
 def people(tmp_path_factory, redis_url):
     """A world with a role, and two who may want it: vouched for by the provider, and a user who has leave for it."""
-    world = world_in(tmp_path_factory.mktemp("world"), redis_url)
+    world = open_setup(tmp_path_factory.mktemp("world"), redis_url)
     Administrator.of_a_new_account(world.installation, OTHER)
     world.admin.role("r")
     world.admin.user("ann", allow("sts:AssumeRole"))
@@ -259,7 +259,7 @@ def test_whoever_is_not_signed_in_is_told_so_as_json(house):
 
 @pytest.fixture
 def world(tmp_path, redis_url):
-    made = world_in(tmp_path, redis_url)
+    made = open_setup(tmp_path, redis_url)
     yield made
     made.installation.close()
 

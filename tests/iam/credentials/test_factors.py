@@ -39,7 +39,7 @@ SEED = b"12345678901234567890"
 
 
 @dataclass
-class World:
+class FactorSetup:
     """An account on a database, a clock that moves, and calls as the pages make them."""
 
     account: object
@@ -100,7 +100,7 @@ class World:
 
 
 def world_of(account):
-    return World(account, account.now)
+    return FactorSetup(account, account.now)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def world(account):
 
 
 @pytest.fixture
-def any_world(any_account):
+def any_setup(any_account):
     return world_of(any_account)
 
 
@@ -205,21 +205,21 @@ def test_the_app_of_somebody_else_proves_nothing(world, person):
 
 
 @pytest.mark.parametrize("who", ["directory", "user"])
-def test_of_two_connections_at_once_one_spends_the_code(any_world, who):
-    person = PAT if who == "directory" else any_world.user()
-    any_world.app(person)
-    code, now, vault = any_world.code(), any_world.now, any_world.account.vault
+def test_of_two_connections_at_once_one_spends_the_code(any_setup, who):
+    person = PAT if who == "directory" else any_setup.user()
+    any_setup.app(person)
+    code, now, vault = any_setup.code(), any_setup.now, any_setup.account.vault
     consume = [lambda tx: factors.consume_totp(tx, person, code, now, vault)] * 2
-    with at_once(any_world, consume) as answers:
+    with at_once(any_setup, consume) as answers:
         assert sorted(answers) == [False, True]
-    assert not any_world.consume(person, code)
+    assert not any_setup.consume(person, code)
 
 
-def test_of_many_requests_at_once_one_spends_the_code(any_world):
-    any_world.app(PAT)
-    code = any_world.code()
+def test_of_many_requests_at_once_one_spends_the_code(any_setup):
+    any_setup.app(PAT)
+    code = any_setup.code()
     with ThreadPoolExecutor(4) as pool:
-        assert sorted(pool.map(lambda _: any_world.consume(PAT, code), range(4))) == [False, False, False, True]
+        assert sorted(pool.map(lambda _: any_setup.consume(PAT, code), range(4))) == [False, False, False, True]
 
 
 @given(offsets=st.lists(st.integers(-2, 2), min_size=1, max_size=12))
@@ -402,11 +402,11 @@ def test_a_passkey_is_kept_and_opened(world, person):
 
 
 @pytest.mark.parametrize("other", [PAT, "ldap-provider/corp|other"])
-def test_a_passkey_belongs_to_one_person(any_world, other):
-    any_world.passkey(PAT)
+def test_a_passkey_belongs_to_one_person(any_setup, other):
+    any_setup.passkey(PAT)
     with pytest.raises(EntityAlreadyExists):
-        any_world.passkey(other)
-    assert len(any_world.rows(second_factor)) == 1
+        any_setup.passkey(other)
+    assert len(any_setup.rows(second_factor)) == 1
 
 
 @given(counts=st.lists(st.integers(0, 5), min_size=1, max_size=10))
@@ -421,11 +421,11 @@ def test_the_counter_of_a_passkey_grows_unless_it_stays_at_nought(account, count
         kept = count if wanted else kept
 
 
-def test_of_two_connections_at_once_one_uses_a_state_of_the_counter(any_world):
-    made, now = any_world.passkey(PAT), any_world.now
-    with at_once(any_world, [lambda tx: factors.record_passkey_use(tx, made.id, 1, now)] * 2) as answers:
+def test_of_two_connections_at_once_one_uses_a_state_of_the_counter(any_setup):
+    made, now = any_setup.passkey(PAT), any_setup.now
+    with at_once(any_setup, [lambda tx: factors.record_passkey_use(tx, made.id, 1, now)] * 2) as answers:
         assert sorted(answers) == [False, True]
-    (used,) = any_world.of(PAT)
+    (used,) = any_setup.of(PAT)
     assert used.last_used == int(now.timestamp() * 1000)
 
 
@@ -508,19 +508,19 @@ def report_lines(world):
     return [dict(zip(columns, line, strict=True)) for line in lines]
 
 
-def test_passkeys_count_in_the_report_and_in_the_summary(any_world):
-    ann = any_world.user()
-    any_world.user("bob")
-    any_world.passkey(PAT, b"of the directory")
-    any_world.passkey(ann)
-    lines = {line["user"]: line["mfa_active"] for line in report_lines(any_world)}
+def test_passkeys_count_in_the_report_and_in_the_summary(any_setup):
+    ann = any_setup.user()
+    any_setup.user("bob")
+    any_setup.passkey(PAT, b"of the directory")
+    any_setup.passkey(ann)
+    lines = {line["user"]: line["mfa_active"] for line in report_lines(any_setup)}
     assert lines == {"<root_account>": "false", "ann": "true", "bob": "false"}
-    summary = any_world.run(account_operations.get_account_summary)["SummaryMap"]
+    summary = any_setup.run(account_operations.get_account_summary)["SummaryMap"]
     assert [summary[name] for name in ("MFADevices", "MFADevicesInUse", "AccountMFAEnabled")] == [1, 1, 0]
-    any_world.passkey(ROOT, b"of root")
-    any_world.later(hours=4)
-    assert report_lines(any_world)[0]["mfa_active"] == "true"
-    summary = any_world.run(account_operations.get_account_summary)["SummaryMap"]
+    any_setup.passkey(ROOT, b"of root")
+    any_setup.later(hours=4)
+    assert report_lines(any_setup)[0]["mfa_active"] == "true"
+    summary = any_setup.run(account_operations.get_account_summary)["SummaryMap"]
     assert [summary[name] for name in ("MFADevices", "MFADevicesInUse", "AccountMFAEnabled")] == [2, 2, 1]
 
 
@@ -562,9 +562,9 @@ def test_what_looks_like_an_i_is_read_as_one(world):
     assert world.recover(PAT, code.replace("i", "l").replace("l", "1", 1).upper())
 
 
-def test_of_two_connections_at_once_one_spends_the_recovery_code(any_world):
-    code, now = any_world.codes(PAT)[0], any_world.now
-    with at_once(any_world, [lambda tx: factors.consume_recovery_code(tx, PAT, code, now)] * 2) as answers:
+def test_of_two_connections_at_once_one_spends_the_recovery_code(any_setup):
+    code, now = any_setup.codes(PAT)[0], any_setup.now
+    with at_once(any_setup, [lambda tx: factors.consume_recovery_code(tx, PAT, code, now)] * 2) as answers:
         assert sorted(answers) == [False, True]
 
 

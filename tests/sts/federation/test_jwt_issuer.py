@@ -9,7 +9,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 from support.administrator import Administrator, allow, assumed, refused, trust
 from support.installation import Installation, environment
-from support.saml_world import Still
+from support.saml_fixtures import Still
 from support.web_server import web_server
 
 from broker import wiring
@@ -20,7 +20,7 @@ ACCOUNT = "111122223333"
 AUDIENCE = {"Audience.member.1": "https://api.example.com"}
 
 
-class World:
+class JwtIssuerSetup:
     """An installation whose pages a real web server shows to others, over TLS."""
 
     def __init__(self, folder, redis_url, server):
@@ -80,7 +80,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def world(tmp_path, redis_url, server):
-    made = World(tmp_path, redis_url, server)
+    made = JwtIssuerSetup(tmp_path, redis_url, server)
     yield made
     made.installation.close()
 

@@ -10,6 +10,7 @@ from lxml import etree
 from redis import Redis
 from sqlalchemy import func, select
 from support.administrator import Administrator, allow, assume, deny, refused, trust
+from support.saml_fixtures import OUR_CERTIFICATE, open_setup
 from support.saml_hostile import FAULTS, REJECTED, encrypted_faults, encrypting
 from support.saml_idp import (
     ATTRIBUTES,
@@ -22,7 +23,6 @@ from support.saml_idp import (
     metadata,
     signed,
 )
-from support.saml_world import OUR_CERTIFICATE, world_in
 
 from broker.providers.saml.provider import SamlServiceProvider
 from iam.store.schema import used_marker
@@ -32,14 +32,14 @@ NOT_ALLOWED = "Not authorized to perform sts:AssumeRoleWithSAML"
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, redis_url):
-    made = world_in(tmp_path_factory.mktemp("saml"), redis_url)
+    made = open_setup(tmp_path_factory.mktemp("saml"), redis_url)
     yield made
     made.installation.close()
 
 
 @pytest.fixture
 def fresh(tmp_path, redis_url):
-    made = world_in(tmp_path, redis_url)
+    made = open_setup(tmp_path, redis_url)
     yield made
     made.installation.close()
 

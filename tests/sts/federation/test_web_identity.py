@@ -17,7 +17,7 @@ from sqlalchemy import update
 from support.administrator import Administrator, allow, assume, deny, refused, trust
 from support.oidc_issuer import Issuer, b64, compact, hmac_sign, jwk, number, private_key, signature
 from support.servers import HANG
-from support.web_identity_world import ACCOUNT, world_in
+from support.web_identity_fixtures import ACCOUNT, open_setup
 from support.web_server import web_server
 
 from broker.providers.oidc.keys import _POWERS, _ROCA_PRIMES
@@ -37,14 +37,14 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, redis_url, server):
-    made = world_in(tmp_path_factory.mktemp("web"), redis_url, server)
+    made = open_setup(tmp_path_factory.mktemp("web"), redis_url, server)
     yield made
     made.installation.close()
 
 
 @pytest.fixture
 def fresh(tmp_path, redis_url, server):
-    made = world_in(tmp_path, redis_url, server)
+    made = open_setup(tmp_path, redis_url, server)
     server.asked.clear()
     yield made
     made.installation.close()

@@ -29,7 +29,7 @@ class Still:
 
 
 @dataclass
-class World:
+class SamlSetup:
     """An account with a SAML provider and a role that trusts it."""
 
     installation: Installation
@@ -63,14 +63,14 @@ class World:
         return self.admin.role(role_name, self.trusting(**more))
 
 
-def world_in(folder, redis_url, **settings) -> World:
+def open_setup(folder, redis_url, **settings) -> SamlSetup:
     clock = Still()
     installation = Installation(folder, environment(folder, redis_url, **settings), clock)
     admin = Administrator.of_a_new_account(installation, "111122223333")
     pem = OUR_KEY.decode()
     arn = admin.do("CreateSAMLProvider", Name="Corp", SAMLMetadataDocument=metadata(), AddPrivateKey=pem,
                    AssertionEncryptionMode="Allowed").text("SAMLProviderArn")  # fmt: skip
-    made = World(installation, clock, admin, arn, admin.arn("role", "developer"))
+    made = SamlSetup(installation, clock, admin, arn, admin.arn("role", "developer"))
     made.admin.role("developer", made.trusting(**AUD), allow(["iam:*", "sts:*"]), MaxSessionDuration=7200)
     return made
 
@@ -109,4 +109,4 @@ def field_of(answer: Answer, name: str) -> str:
     return html.unescape(re.search(rf'name="{name}" value="([^"]*)"', answer.body.decode())[1])
 
 
-__all__ = ["Answer", "Browser", "Still", "World", "field_of", "world_in"]
+__all__ = ["Answer", "Browser", "SamlSetup", "Still", "field_of", "open_setup"]

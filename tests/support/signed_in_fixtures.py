@@ -17,7 +17,7 @@ from iam.credentials.root_login import set_root_login
 from support.administrator import Administrator, trust
 from support.directories import as_toml
 from support.installation import Answer, Installation, environment
-from support.saml_world import Browser, Still
+from support.saml_fixtures import Browser, Still
 
 HOME, AWAY = "111122223333", "444455556666"
 PASSWORD, NEW = "Correct horse, battery & staple 4", "Quite another one, 5 words long"
@@ -26,7 +26,7 @@ SEED = bytes(range(20))
 
 
 @dataclass
-class House:
+class BrowserSetup:
     """The installation; ``admin`` is of the account HOME, ``other`` of AWAY."""
 
     installation: Installation
@@ -94,13 +94,13 @@ class House:
         return b"\n".join(path.read_bytes() for path in paths)
 
 
-def house_in(folder: Path, redis_url: str, *directories: LdapConfig, **settings: str) -> House:
+def house_in(folder: Path, redis_url: str, *directories: LdapConfig, **settings: str) -> BrowserSetup:
     file = folder / "fedgate.toml"
     file.write_text("".join(as_toml(one) for one in directories))
     clock = Still()
     installation = Installation(folder, environment(folder, redis_url, FEDGATE_CONFIG=str(file), **settings), clock)
     admins = [Administrator.of_a_new_account(installation, account_id) for account_id in (HOME, AWAY)]
-    return House(installation, clock, *admins)
+    return BrowserSetup(installation, clock, *admins)
 
 
 # --- what a browser does ----------------------------------------------------------------------------------------------
@@ -124,14 +124,14 @@ def sign_in(browser: Browser, username: str, password: str = PASSWORD, account: 
     return send(browser, path + query, {"username": username, "password": password})
 
 
-def sign_in_as_owner(house: House, browser: Browser, email: str = EMAIL, password: str = PASSWORD) -> Answer:
-    """Sign in with the password and with a code of the app that `House.enrol` gave."""
+def sign_in_as_owner(house: BrowserSetup, browser: Browser, email: str = EMAIL, password: str = PASSWORD) -> Answer:
+    """Sign in with the password and with a code of the app that `BrowserSetup.enrol` gave."""
     answer = sign_in(browser, email, password, account="")
     assert answer.headers.get("Location") == "/mfa", answer.body.decode()
     return give_code(house, browser)
 
 
-def give_code(house: House, browser: Browser, path: str = "/mfa") -> Answer:
+def give_code(house: BrowserSetup, browser: Browser, path: str = "/mfa") -> Answer:
     """Give the code of the app; it counts once, so that the clock goes on to the next one."""
     answer = send(browser, path, {"use": "code", "code": totp.code_at(SEED, totp.step_at(house.clock()))})
     house.clock.advance(seconds=totp.STEP)

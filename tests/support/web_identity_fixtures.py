@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from support.administrator import Administrator, allow, trust
 from support.installation import Answer, Installation, environment
 from support.oidc_issuer import Issuer
-from support.saml_world import Still
+from support.saml_fixtures import Still
 from support.web_server import WebServer
 
 ACCOUNT = "111122223333"
 
 
 @dataclass
-class World:
+class WebIdentitySetup:
     installation: Installation
     clock: Still
     admin: Administrator
@@ -40,7 +40,7 @@ class World:
         return issuer
 
 
-def world_in(folder, redis_url, server: WebServer, **more: str) -> World:
+def open_setup(folder, redis_url, server: WebServer, **more: str) -> WebIdentitySetup:
     clock = Still()
     here = server.url("").rstrip("/")
     installation = Installation(
@@ -56,7 +56,7 @@ def world_in(folder, redis_url, server: WebServer, **more: str) -> World:
     )  # fmt: skip
     admin = Administrator.of_a_new_account(installation, ACCOUNT)
     issuer = Issuer(server, clock, "/main")
-    made = World(installation, clock, admin, issuer, admin.arn("role", "app"))
+    made = WebIdentitySetup(installation, clock, admin, issuer, admin.arn("role", "app"))
     made.registered(issuer)
     made.trusts("app", None, allow(["iam:*", "sts:*"]))
     return made

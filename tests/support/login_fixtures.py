@@ -8,28 +8,28 @@ from collections.abc import Iterator
 
 from support.directories import as_toml
 from support.installation import Answer
-from support.saml_world import Browser, World, world_in
+from support.saml_fixtures import Browser, SamlSetup, open_setup
 
 ALICE, BOB, CAROL = "wonderland-1865", "builder-can-we-fix-it", "ledger-balances-42"
 CORP = "arn:aws:iam::111122223333:saml-provider/Corp"
-DOOR = "/saml/111122223333/Corp/login"  # of the world's own identity provider
+DOOR = "/saml/111122223333/Corp/login"  # of the installation's own identity provider
 CONTINUE = "Continue with Corp (111122223333)"
 SESSION = "fedgate-session"
 
 
 @contextlib.contextmanager
-def login_world(folder, redis_url, *configs, **settings) -> Iterator[World]:
-    """Yield a world whose people come from these directories too; its clock stands."""
+def login_setup(folder, redis_url, *configs, **settings) -> Iterator[SamlSetup]:
+    """Yield an installation whose people come from these directories too; its clock stands still."""
     file = folder / "fedgate.toml"
     file.write_text("".join(as_toml(config) for config in configs))
-    made = world_in(folder, redis_url, FEDGATE_CONFIG=str(file), **settings)
+    made = open_setup(folder, redis_url, FEDGATE_CONFIG=str(file), **settings)
     try:
         yield made
     finally:
         made.installation.close()
 
 
-def browser_of(world: World) -> Browser:
+def browser_of(world: SamlSetup) -> Browser:
     return Browser(world.installation)
 
 
@@ -56,7 +56,7 @@ def sign_in(browser: Browser, username="alice", password=ALICE, at="/login", **m
     return send(browser, browser.get(at), username, password, **more)
 
 
-def signed_in(world: World, username="alice", password=ALICE, **more: str) -> Browser:
+def signed_in(world: SamlSetup, username="alice", password=ALICE, **more: str) -> Browser:
     """Return a browser in which somebody is signed in."""
     made = browser_of(world)
     answer = sign_in(made, username, password, **more)
@@ -97,11 +97,11 @@ def links(answer: Answer) -> dict[str, str]:
     }
 
 
-def records(world: World, since: int = 0) -> list[dict]:
+def records(world: SamlSetup, since: int = 0) -> list[dict]:
     path = world.installation.services.storage.audit.path
     return [json.loads(line) for line in path.read_text().splitlines()][since:]
 
 
-def failures(world: World, since: int = 0) -> list[tuple[str, str]]:
+def failures(world: SamlSetup, since: int = 0) -> list[tuple[str, str]]:
     """Return event and code of each refusal that was recorded."""
     return [(one["eventName"], one["errorCode"]) for one in records(world, since) if "errorCode" in one]

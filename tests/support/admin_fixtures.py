@@ -8,7 +8,7 @@ from sts.identity import Identity
 from support.administrator import Administrator
 from support.directories import as_toml, free_port
 from support.installation import Clock, Installation, environment
-from support.saml_world import Browser
+from support.saml_fixtures import Browser
 
 A, B = "111122223333", "444455556666"
 # Who may take which role: the account, the role's name, the managed policy, and the people.
@@ -21,7 +21,7 @@ ROLES = (
 
 
 @dataclass
-class AdminWorld:
+class AdminSetup:
     """An installation with the directories ``corp``, which answers, and ``gone``, which does not."""
 
     installation: Installation
@@ -48,7 +48,7 @@ class AdminWorld:
         return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
 
 
-def admin_world(folder: Path, redis_url: str, slapd, **settings: str) -> AdminWorld:
+def admin_setup(folder: Path, redis_url: str, slapd, **settings: str) -> AdminSetup:
     config = folder / "fedgate.toml"
     gone = slapd.config(name="gone", urls=(f"ldap://127.0.0.1:{free_port()}",), bind_password="hunter2-of-gone")
     config.write_text(as_toml(slapd.config()) + as_toml(gone))
@@ -59,7 +59,7 @@ def admin_world(folder: Path, redis_url: str, slapd, **settings: str) -> AdminWo
         admin = a if account_id == A else b
         admin.role(name, trusting(account_id, people))
         admin.do("AttachRolePolicy", RoleName=name, PolicyArn=f"arn:aws:iam::aws:policy/{policy}")
-    return AdminWorld(installation, clock, a, b)
+    return AdminSetup(installation, clock, a, b)
 
 
 def trusting(account_id: str, people, **conditions) -> str:
