@@ -47,34 +47,57 @@ def unready(broker: Broker) -> set[str]:
     return failed
 
 
-def test_a_worker_killed_under_load_loses_nothing_that_was_acknowledged(sturdy):
+def kill_a_worker_under_load(broker: Broker, prefix: str) -> list[str]:
+    """Kill a worker while four clients make users; return the users whose making was acknowledged."""
     acknowledged, stop = [], threading.Event()
 
-    def work(mine: int) -> None:
-        iam, number = sturdy.client("iam"), 0
+    def make_users(client: int) -> None:
+        iam, number = broker.client("iam"), 0
         while not stop.is_set():
             number += 1
             # What the dying worker did not answer may or may not be there.
             with contextlib.suppress(ClientError, BotoCoreError):
-                iam.create_user(UserName=f"load-{mine}-{number}")
-                acknowledged.append(f"load-{mine}-{number}")
+                iam.create_user(UserName=f"{prefix}-{client}-{number}")
+                acknowledged.append(f"{prefix}-{client}-{number}")
 
-    before = sturdy.workers()
+    before = broker.workers()
     with ThreadPoolExecutor(4) as pool:
-        for mine in range(4):
-            pool.submit(work, mine)
-        eventually(lambda: len(acknowledged) > 20)
-        os.kill(before[0], signal.SIGKILL)
-        at_death = len(acknowledged)
-        eventually(lambda: len(acknowledged) > at_death + 20)
-        stop.set()
-    after = eventually(lambda: len(now := sturdy.workers()) == 2 and before[0] not in now and now)
+        for client in range(4):
+            pool.submit(make_users, client)
+        try:
+            eventually(lambda: len(acknowledged) > 20)
+            os.kill(before[0], signal.SIGKILL)
+            at_death = len(acknowledged)
+            eventually(lambda: len(acknowledged) > at_death + 20)
+        finally:
+            stop.set()
+    after = eventually(lambda: len(now := broker.workers()) == 2 and before[0] not in now and now)
     assert before[1] in after
-    pages = sturdy.client("iam").get_paginator("list_users").paginate()
-    stored = {user["UserName"] for page in pages for user in page["Users"]}
+    return acknowledged
+
+
+def stored_users(broker: Broker, prefix: str) -> set[str]:
+    pages = broker.client("iam").get_paginator("list_users").paginate()
+    return {user["UserName"] for page in pages for user in page["Users"] if user["UserName"].startswith(f"{prefix}-")}
+
+
+def check_nothing_was_lost(broker: Broker, prefix: str, acknowledged: list[str]) -> None:
+    stored = stored_users(broker, prefix)
     assert set(acknowledged) <= stored
-    assert {name for name in stored if name.startswith("load-")} == recorded(sturdy, "CreateUser")
-    assert sturdy.run("audit", "verify").returncode == 0
+    assert stored == {name for name in recorded(broker, "CreateUser") if name.startswith(f"{prefix}-")}
+    assert broker.run("audit", "verify").returncode == 0
+
+
+def test_a_worker_killed_under_load_loses_nothing_that_was_acknowledged(sturdy):
+    check_nothing_was_lost(sturdy, "load", kill_a_worker_under_load(sturdy, "load"))
+
+
+@pytest.mark.long
+def test_forty_workers_killed_one_after_another_lose_nothing(new_broker):
+    broker, acknowledged = new_broker(server={"workers": 2}), []
+    for number in range(40):
+        acknowledged += kill_a_worker_under_load(broker, f"soak-{number}")
+    check_nothing_was_lost(broker, "soak", acknowledged)
 
 
 def recorded(broker: Broker, event: str) -> set[str]:

@@ -215,6 +215,8 @@ class Authority:
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: tuple[int, int]
     ) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC)
+        issuer = self._key.public_key()
+        # Python 3.13 demands key identifiers of all certificates (RFC 5280 4.2.1.1, 4.2.1.2).
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -223,6 +225,8 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now + dt.timedelta(days=days[0] - 30))
             .not_valid_after(now + dt.timedelta(days=days[1]))
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False)
         )
 
 

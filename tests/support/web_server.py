@@ -102,6 +102,9 @@ def certificates(folder: Path) -> tuple[Path, Path]:
 def _certificate(name, key, issuer, issuer_key, *, ca):
     now = datetime.now(UTC)
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    key_cert_sign, crl_sign = ca, ca
+    usage = x509.KeyUsage(True, *[False] * 4, key_cert_sign, crl_sign, False, False)  # noqa: FBT003 - in the standard's order
+    # Python 3.13 demands key identifiers of all and the key's usage of an authority (RFC 5280 4.2.1.1 to 4.2.1.3).
     return (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
@@ -111,6 +114,9 @@ def _certificate(name, key, issuer, issuer_key, *, ca):
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(issuer_key, SHA256())
     )
