@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from redis import Redis
 from sqlalchemy import select
-from support import web_identity_setup as issuers
+from support import web_identity_fixtures as issuers
 from support.admin_fixtures import A, B, admin_setup, trusting
 from support.administrator import allow, deny_trust, statements, trust
 from support.saml_fixtures import Browser
