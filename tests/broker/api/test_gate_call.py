@@ -8,7 +8,7 @@ from botocore.credentials import Credentials as Signer
 from redis import Redis
 from support.administrator import Administrator, allow, assumed
 from support.installation import Installation, environment
-from support.saml_world import Still
+from support.saml_fixtures import Still
 
 from broker.api.http import HttpRequest
 from iam.clock import to_milliseconds
