@@ -123,7 +123,7 @@ def test_users_are_found_by_words_and_a_sign_means_itself(mine, words, found):
 def test_a_user_is_found_by_the_end_of_a_key(mine):
     (ann,) = read(mine, users, PageRequest((mine.id,), "ann")).rows
     (key,) = ann.keys
-    assert read(mine, users, PageRequest((mine.id,), key.ending.lower())).rows == (ann,)
+    assert read(mine, users, PageRequest((mine.id,), key.id_suffix.lower())).rows == (ann,)
     assert (ann.groups, ann.has_password, ann.factors, ann.last_activity) == (("Ops",), False, (), None)
 
 
