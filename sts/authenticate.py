@@ -1,7 +1,8 @@
-"""Who signed this request: from a presented signature to a Caller with everything a decision needs.
+"""Authenticate a request: from a presented signature to a Caller with everything that authorization needs.
 
-The order of the checks is THREATS B04: scope, time, key status, token opens and belongs to the key, expiry,
-revocation and the principal still being there, signature. Whoever fails one learns only the AWS code for it.
+The checks have a fixed order (THREATS B04): scope, time, status of the key, the token opens and belongs to the key,
+expiry, revocation, the principal still exists, signature. A client learns only the AWS error code of the first check
+that fails; the reason is in the log.
 """
 
 import hmac
@@ -26,14 +27,16 @@ from sts.token import Sealer, TokenUnreadable
 
 _INVALID = "The security token included in the request is invalid."
 _EXPIRED = "The security token included in the request is expired"
+# Entries of each cache. Only tokens that our own keys sealed are cached, so strangers cannot displace them.
 _MAX_CACHED = 50_000
-# Whoever names an unknown key pays for one HMAC like everybody else (THREATS A06).
+# An unknown key costs one signature check as well, or the response time would tell which keys exist (THREATS A06). As
+# long as a real secret: 40 characters.
 _NO_SECRET = "0" * 40
 V = TypeVar("V")
 
 
 class Authenticator:
-    """Turns presented signatures into callers; remembers opened tokens and built callers of this process."""
+    """Turns presented signatures into callers; caches opened tokens and built callers of this process."""
 
     def __init__(
         self,
@@ -59,19 +62,20 @@ class Authenticator:
 
     def _long_term(self, presented: PresentedSignature) -> Caller:
         key = self._store.access_key(presented.access_key_id)
+        # An inactive key is refused as an unknown one is, whatever the signature (THREATS A29).
         if key is None or not key.active:
             self._refuse_unknown_key(presented)
         check_signature(presented, key.secret, self._derived_keys)
-        if presented.token:
+        if presented.token:  # after the signature (THREATS A30)
             raise InvalidClientTokenId(_INVALID, log="a long-term key with a session token")
         if key.user_id is None:
-            return self._remember(
+            return self._cached_caller(
                 key.id, key, lambda: callers.root(key.account_id, key.id, None, self._permission_limits(key.account_id))
             )
         user = self._store.user(key.user_id)
         if user is None:
             raise InvalidClientTokenId(_INVALID, log="the key's user is gone")
-        return self._remember(
+        return self._cached_caller(
             key.id, user, lambda: callers.user(user, key.id, None, self._permission_limits(user.account_id))
         )
 
@@ -80,13 +84,16 @@ class Authenticator:
             self._refuse_unknown_key(presented)
         session = self._open(presented.token, presented.access_key_id)
         caller = self._session_caller(session, now_ms)
+        # Last: an expired or revoked session says so even with a wrong secret (THREATS B01, B03). The caller is
+        # returned to nobody before this line.
         check_signature(presented, session.secret, self._derived_keys)
         return caller
 
     def session(self, credentials: Credentials, now: datetime) -> Caller:
-        """Return the caller of a session whose credentials are at hand, so that a signature would prove no more.
+        """Return the caller of a session whose complete credentials are given, secret included.
 
-        The checks and their order are those of a signed request; raise InvalidClientTokenId, ExpiredToken.
+        The checks and their order are those of a signed request, with the secret compared instead of a signature;
+        raise InvalidClientTokenId, ExpiredToken.
         """
         session = self._open(credentials.session_token, credentials.access_key_id)
         caller = self._session_caller(session, to_milliseconds(now))
@@ -95,9 +102,11 @@ class Authenticator:
         return caller
 
     def _session_caller(self, session: Session, now_ms: int) -> Caller:
+        """Return the caller of a session that has not expired, is not revoked, and whose principal still exists."""
         if session.expires_at <= now_ms:
             raise ExpiredToken(_EXPIRED)
         grant = session.grant
+        # By unique id: a new role of the same name does not inherit the sessions of a deleted one (THREATS B05).
         role = self._store.role_by_id(grant.entity_id) if grant.kind is SessionKind.ROLE else None
         refused = self._store.revocations().refuses(
             session_id=session.id,
@@ -111,9 +120,9 @@ class Authenticator:
         return self._role_session(session, role) if grant.kind is SessionKind.ROLE else self._user_session(session)
 
     def signed_in_caller(self, identity: IamIdentity, mfa_at: int | None) -> Caller:
-        """Return the user or owner who is signed in to the pages, as a session of their own would make them a caller.
+        """Return the user or root user who is signed in to the console, as the caller of a session of their own.
 
-        Raise InvalidClientTokenId where the user has gone.
+        Raise InvalidClientTokenId where the user was deleted.
         """
         account_id, at = identity.account_id, to_milliseconds(identity.authenticated_at)
         grant = Grant(
@@ -126,13 +135,13 @@ class Authenticator:
         return self._build_user_session(session, user)
 
     def role_caller(self, session: Session, role: RoleRecord) -> Caller:
-        """Return as whom a session of a role asks, whether or not anybody has its credentials."""
+        """Return the caller of a role session, also of one for which no credentials were issued."""
         return callers.role_session(role, session, self._permission_limits(role.account_id, session.grant))
 
     def _open(self, token: str, access_key_id: str) -> Session:
         sealer = self._sealer()
         if sealer is not self._opened_with:
-            # A sealing key was added or removed: what the old set opened counts no longer.
+            # A sealing key was added or removed: sessions that a removed key sealed must be refused (THREATS I11).
             self._opened.clear()
             self._opened_with = sealer
         session = self._opened.get(token)
@@ -142,6 +151,7 @@ class Authenticator:
             except TokenUnreadable as error:
                 raise InvalidClientTokenId(_INVALID, log=f"session token: {error}") from error
             _cache(self._opened, token, session)
+        # A cached token was not opened again, so that nothing else compares its access key (THREATS B01).
         elif not hmac.compare_digest(session.access_key_id, access_key_id):
             raise InvalidClientTokenId(_INVALID, log="the token of another key")
         return session
@@ -149,17 +159,17 @@ class Authenticator:
     def _role_session(self, session: Session, role: RoleRecord | None) -> Caller:
         if role is None:
             raise InvalidClientTokenId(_INVALID, log="the session's role is gone")
-        return self._remember(session.id, role, lambda: self.role_caller(session, role))
+        return self._cached_caller(session.id, role, lambda: self.role_caller(session, role))
 
     def _user_session(self, session: Session) -> Caller:
         grant = session.grant
         if grant.entity_id == grant.account_id:
             account = self._store.account(grant.account_id)
-            return self._remember(session.id, account, lambda: self._build_user_session(session, None))
+            return self._cached_caller(session.id, account, lambda: self._build_user_session(session, None))
         user = self._store.user(grant.entity_id)
         if user is None:
             raise InvalidClientTokenId(_INVALID, log="the session's user is gone")
-        return self._remember(session.id, user, lambda: self._build_user_session(session, user))
+        return self._cached_caller(session.id, user, lambda: self._build_user_session(session, user))
 
     def _build_user_session(self, session: Session, user: UserRecord | None) -> Caller:
         limits = self._permission_limits(session.grant.account_id, session.grant)
@@ -179,15 +189,20 @@ class Authenticator:
         if grant.policy is None and not grant.policy_arns:
             return None
         inline = (Policy.parse(grant.policy, PolicyKind.SESSION),) if grant.policy else ()
-        # A managed policy that was deleted since grants nothing, and so narrows to the rest.
+        # A managed policy that was deleted since allows nothing, so the session keeps what the others allow. The set
+        # stays, even when it is empty: without session policies the role's permissions would apply in full.
         managed = [self._store.managed_policy(arn) for arn in grant.policy_arns]
         return PolicySet((*inline, *(policy for policy in managed if policy is not None)))
 
-    def _remember(self, key: str, source: object, build: Callable[[], Caller]) -> Caller:
-        """Return the caller built before from the same record; the store gives a new one when anything changed."""
-        known = self._callers.get(key)
-        if known is not None and known[0] is source:
-            return known[1]
+    def _cached_caller(self, key: str, source: object, build: Callable[[], Caller]) -> Caller:
+        """Return the caller that was built from this very record object, or build it.
+
+        The store makes a new record object for every change, so a change of permissions applies to the next request
+        (THREATS B07).
+        """
+        cached = self._callers.get(key)
+        if cached is not None and cached[0] is source:
+            return cached[1]
         caller = build()
         _cache(self._callers, key, (source, caller))
         return caller

@@ -1,17 +1,18 @@
 """Verify a request that was signed with AWS Signature Version 4, in its headers or in its query (presigned).
 
-Pure: bytes as they were received go in, a refusal comes out or nothing. The clock and the cache of derived keys are
-arguments. Call ``read``, ``check_scope``, ``check_time``, find the secret, and then ``check_signature``: THREATS B04 is
-about that order.
+Pure: it reads the request exactly as it was received, and raises an error or returns. The clock and the cache of
+derived keys are arguments. Call ``read``, ``check_scope``, ``check_time``, look the secret up, and then
+``check_signature``: with several faults at once, the order decides which one is reported (THREATS B04).
 
 Source: IAM User Guide, "AWS Signature Version 4 for API requests", "Create a signed AWS API request" and "Troubleshoot
-Signature Version 4 signing". Texts are those that AWS answers. Three decisions are our own:
+Signature Version 4 signing". Messages are those of AWS. Three decisions are our own:
 
 * Besides ``host``, the headers that verification itself reads (``x-amz-date``, ``x-amz-security-token``) must be
-  signed. Other ``x-amz-*`` headers need not be: proxies add some (``x-amz-cf-id``) and nothing acts on them; see Rules.
+  signed: unsigned, whoever captured a request could give it a new date or another session. Other ``x-amz-*`` headers
+  need not be signed: proxies add some (``x-amz-cf-id``) and nothing acts on them; see Rules.
 * A plain ``+`` in the query stands for itself in the canonical query, neither for ``%2B`` nor for ``%20``: whichever
-  way the parameters are decoded later, exchanging one for the other breaks the signature.
-* The time of a request is X-Amz-Date; a Date header does not count.
+  way the parameters are decoded later, exchanging one for the other breaks the signature (THREATS A17).
+* The time of a request is X-Amz-Date; a Date header is ignored.
 """
 
 import hmac
@@ -40,25 +41,32 @@ Parameters = tuple[tuple[str, str], ...]
 ALGORITHM = "AWS4-HMAC-SHA256"
 TERMINATOR = "aws4_request"
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
+# How far the clock of a client may be off (THREATS A10, A11). A captured request can be sent again for
+# that long: no list of used signatures is kept.
 WINDOW = timedelta(minutes=15)
-LONGEST_EXPIRES = 604_800  # seconds: a week
+LONGEST_EXPIRES = 604_800  # seconds, a week: the limit that the S3 API reference sets for X-Amz-Expires (THREATS A22)
 
+# The region may be the client's choice, so the cache needs a limit: at a few hundred bytes for each key it stays within
+# some megabytes (THREATS J10).
 _CACHED_KEYS = 16_384
 _MISMATCH = (
     "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key"
     " and signing method. Consult the service documentation for details."
 )
-_ONE_KIND = (
+_ONE_MECHANISM = (
     "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter or the Authorization header should be"
     " specified."
 )
+# Digits are [0-9]: \d would take those of every script, and int() reads them (THREATS A12).
 _ISO_BASIC = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
-# The service model's accessKeyIdType is \w{16,128}; ours have neither underscores nor letters beyond ASCII.
+# The service model's accessKeyIdType is \w{16,128}; ours have neither underscores nor letters beyond ASCII. Whatever
+# passes is safe in a Redis key, an SQL parameter and a log line (THREATS A07).
 _ACCESS_KEY_ID = re.compile(r"[A-Za-z0-9]{1,128}")
 _REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SPACES = re.compile(r"[ \t]+")
+# What every AWS SDK sends, read in one step; ``_authorization`` reads the rest and names what is wrong.
 _COMMON_AUTHORIZATION = re.compile(
     ALGORITHM + r" +Credential=([^,=\s]+), *SignedHeaders=([^,=\s]*), *Signature=([^,=\s]*)"
 )
@@ -71,6 +79,7 @@ _PRESIGNED = (
     "X-Amz-SignedHeaders",
     "X-Amz-Signature",
 )
+# All parameters that belong to a presigned request's signature; each may be given once (THREATS A23).
 _SIGNATURE_PARAMETERS = frozenset((*_PRESIGNED, "X-Amz-Security-Token"))
 _MUST_BE_SIGNED = ("x-amz-date", "x-amz-security-token")
 _UNRESERVED = "-_.~"
@@ -83,7 +92,7 @@ class Rules:
     encodes_path_twice: bool = True
     allows_unsigned_payload: bool = False
     every_amz_header_signed: bool = False
-    longest: timedelta = WINDOW  # that a presigned request can be valid
+    longest: timedelta = WINDOW  # maximum lifetime of a presigned request, whatever X-Amz-Expires says (THREATS A21)
 
 
 QUERY_API = Rules()
@@ -97,10 +106,10 @@ S3 = Rules(
 
 
 class PresentedSignature(NamedTuple):
-    """What a request says about who signed it, nothing of which is verified yet, and the request itself.
+    """The signature of a request and the request itself; nothing in it is verified yet.
 
-    ``token`` is empty where none came; ``expires`` is in seconds and None for a request signed in its headers.
-    ``parameters`` are those of the query which are signed, encoded as the canonical query has them.
+    ``token`` is empty where the request has none; ``expires`` is in seconds, and None for a request signed in its
+    headers. ``parameters`` are those of the query which are signed, encoded as in the canonical query.
     """
 
     access_key_id: str
@@ -125,10 +134,10 @@ class PresentedSignature(NamedTuple):
 
 
 class KeyCache:
-    """Remembers derived signing keys, the newest ``size`` of them; a key serves one secret, day, region and service.
+    """Caches the newest ``size`` derived signing keys; a key is for one secret, day, region and service.
 
-    A stranger's wrong guess is remembered like any other key: who asks for an unknown access key must not be told by
-    the time that the answer takes.
+    The key of the secret that stands in for an unknown access key's is cached like any other: otherwise the response
+    time would tell whether an access key exists (THREATS A06).
     """
 
     def __init__(self, size: int = _CACHED_KEYS) -> None:
@@ -140,41 +149,42 @@ class KeyCache:
 
     def key(self, secret: str, date: str, region: str, service: str) -> bytes:
         """Return the signing key (IAM User Guide, "Create a signed AWS API request", step 4)."""
-        name = (secret, date, region, service)
-        derived = self._keys.get(name)
+        cache_key = (secret, date, region, service)
+        derived = self._keys.get(cache_key)
         if derived is None:
-            derived = self._keys[name] = _derive(secret, date, region, service)
+            derived = self._keys[cache_key] = _derive(secret, date, region, service)
             if len(self._keys) > self._size:
                 self._keys.popitem(last=False)
         return derived
 
 
 def read(method: str, path: str, query: str, headers: Headers, body: bytes) -> PresentedSignature:
-    """Return what the request presents.
+    """Return the signature that a request presents, from its Authorization header or its query.
 
-    ``path`` and ``query`` are raw, header names in lower case, text is latin-1 as WSGI gives it. Raise
+    ``path`` and ``query`` are raw, header names in lower case, text is latin-1 as in WSGI. Raise
     MissingAuthenticationToken, IncompleteSignature, MalformedQueryString, AuthorizationQueryParametersError,
     InvalidClientTokenId (an access key id which cannot be one) or SignatureDoesNotMatch (a parameter given twice).
     """
     parameters = _canonical_parameters(query) if query else ()
     sent = _merge_headers(headers)
-    stated = _signature_parameters(parameters) if parameters else {}
+    signature_parameters = _signature_parameters(parameters) if parameters else {}
     authorization = sent.get("authorization")
-    if "X-Amz-Algorithm" in stated:
+    if "X-Amz-Algorithm" in signature_parameters:
+        # With both, one part of the program could verify the header and another act on the query (THREATS A19).
         if authorization is not None:
-            raise IncompleteSignature(_ONE_KIND)
-        return _presigned(stated, method, path, parameters, sent, body)
+            raise IncompleteSignature(_ONE_MECHANISM)
+        return _presigned(signature_parameters, method, path, parameters, sent, body)
     if authorization is None:
         raise MissingAuthenticationToken("Request is missing Authentication Token")
-    if "X-Amz-Signature" in stated or "X-Amz-Credential" in stated:
-        raise IncompleteSignature(_ONE_KIND)
+    if "X-Amz-Signature" in signature_parameters or "X-Amz-Credential" in signature_parameters:
+        raise IncompleteSignature(_ONE_MECHANISM)
     return _header_signed(authorization, method, path, parameters, sent, body)
 
 
 def check_scope(presented: PresentedSignature, *, service: str, regions: frozenset[str] | None) -> None:
     """Raise SignatureDoesNotMatch where the credential scope names another service, region or date.
 
-    ``regions`` None admits every well-formed region.
+    All faults are in one message (THREATS A14). ``regions`` None admits every well-formed region.
     """
     region, day = presented.region, presented.timestamp[:8]
     region_fits = region in regions if regions is not None else _REGION.fullmatch(region) is not None
@@ -197,8 +207,9 @@ def check_scope(presented: PresentedSignature, *, service: str, regions: frozens
 def check_time(presented: PresentedSignature, now: datetime, rules: Rules = QUERY_API) -> None:
     """Raise SignatureDoesNotMatch where the request was signed too long ago or too far ahead.
 
-    Both limits are 15 minutes; a presigned request lives as long as it says, and no longer than ``rules.longest``.
+    Both limits are 15 minutes; a presigned request is valid as long as it says, and no longer than ``rules.longest``.
     """
+    # X-Amz-Date has whole seconds: with fractions a request would expire up to a second early.
     now = now.replace(microsecond=0)
     age = now - presented.amz_date
     life = WINDOW if presented.expires is None else min(timedelta(seconds=presented.expires), rules.longest)
@@ -215,9 +226,13 @@ def check_time(presented: PresentedSignature, now: datetime, rules: Rules = QUER
 
 
 def check_signature(presented: PresentedSignature, secret: str, keys: KeyCache, rules: Rules = QUERY_API) -> None:
-    """Raise SignatureDoesNotMatch where the signature was not made over this very request with this secret."""
+    """Raise SignatureDoesNotMatch where the signature was not made over exactly this request with this secret.
+
+    The expected signature is in no message and no log: it would be valid for the request that it belongs to
+    (THREATS A08).
+    """
     names = _signed_names(presented, rules)
-    # One string and one encoding: what is no latin-1 never came over the wire (and lone surrogates never leave Python).
+    # WSGI text is latin-1, so what cannot be encoded in it never came over HTTP.
     try:
         canonical = _canonical_request(presented, names, rules).encode("latin-1")
     except UnicodeEncodeError as error:
@@ -225,16 +240,20 @@ def check_signature(presented: PresentedSignature, secret: str, keys: KeyCache, 
     scope = f"{presented.scope_date}/{presented.region}/{presented.service}/{presented.terminator}"
     to_sign = f"{ALGORITHM}\n{presented.timestamp}\n{scope}\n{sha256(canonical).hexdigest()}"
     key = keys.key(secret, presented.scope_date, presented.region, presented.service)
-    # A scope beyond ASCII has not passed check_scope: it need only not raise.
+    # check_scope refuses a scope beyond ASCII before; if it was not called, "replace" keeps this from raising.
     expected = hmac.digest(key, to_sign.encode("utf-8", "replace"), "sha256").hex()
-    given = presented.signature
-    # In bytes, and after the pattern: compare_digest raises TypeError for text beyond ASCII (THREATS A09).
-    if not _HEX_SHA256.fullmatch(given) or not hmac.compare_digest(expected.encode(), given.encode()):
+    signature = presented.signature
+    # Constant time, or the response time would tell how many digits of a guess are right. In bytes, and after the
+    # pattern: compare_digest raises TypeError for text beyond ASCII (THREATS A09).
+    if not _HEX_SHA256.fullmatch(signature) or not hmac.compare_digest(expected.encode(), signature.encode()):
         raise SignatureDoesNotMatch(_MISMATCH)
 
 
 def canonical_path(path: str) -> str:
-    """Return a raw path without empty and dot segments, the path that is signed."""
+    """Return a raw path without empty and dot segments: the path that is signed, and must be the path that is routed.
+
+    Otherwise ``/a/../b`` could be signed as one path and handled as another (THREATS A28).
+    """
     segments: list[str] = []
     for segment in path.split("/"):
         if segment == "..":
@@ -244,7 +263,7 @@ def canonical_path(path: str) -> str:
     return "/" + "/".join(segments) + ("/" if segments and path.endswith("/") else "")
 
 
-# Reading
+# Parsing
 
 
 def _header_signed(
@@ -256,15 +275,15 @@ def _header_signed(
     body: bytes,
 ) -> PresentedSignature:
     timestamp = sent.get("x-amz-date")
-    usual = _COMMON_AUTHORIZATION.fullmatch(authorization)
-    if usual is None or timestamp is None:
+    common = _COMMON_AUTHORIZATION.fullmatch(authorization)
+    if common is None or timestamp is None:
         credential, signed_headers, signature = _authorization(authorization, dated=timestamp is not None)
     else:
-        credential, signed_headers, signature = usual.groups()
+        credential, signed_headers, signature = common.groups()
     timestamp = timestamp or ""
     return PresentedSignature(
         *_credential(credential),
-        _moment(timestamp),
+        _parse_timestamp(timestamp),
         timestamp,
         sent.get("x-amz-security-token", ""),
         signature,
@@ -279,29 +298,30 @@ def _header_signed(
 
 
 def _presigned(
-    stated: Mapping[str, str],
+    signature_parameters: Mapping[str, str],
     method: str,
     path: str,
     parameters: Parameters,
     sent: Mapping[str, str],
     body: bytes,
 ) -> PresentedSignature:
-    missing = [name for name in _PRESIGNED if name not in stated]
+    missing = [name for name in _PRESIGNED if name not in signature_parameters]
     if missing:
         texts = (f"AWS query-string parameters must include '{name}'. " for name in missing)
         raise IncompleteSignature("".join(texts) + "Re-examine the query-string parameters.")
-    if sum(name in _SIGNATURE_PARAMETERS for name, _ in parameters) != len(stated):
+    # Of two values, verification could read one and the service another.
+    if sum(name in _SIGNATURE_PARAMETERS for name, _ in parameters) != len(signature_parameters):
         raise SignatureDoesNotMatch(_MISMATCH, log="a parameter of the signature is given twice")
-    if stated["X-Amz-Algorithm"] != ALGORITHM:
+    if signature_parameters["X-Amz-Algorithm"] != ALGORITHM:
         raise IncompleteSignature("Unsupported AWS 'algorithm'.")
     return PresentedSignature(
-        *_credential(stated["X-Amz-Credential"]),
-        _moment(stated["X-Amz-Date"]),
-        stated["X-Amz-Date"],
-        stated.get("X-Amz-Security-Token", ""),
-        stated["X-Amz-Signature"],
-        stated["X-Amz-SignedHeaders"],
-        _expires(stated["X-Amz-Expires"]),
+        *_credential(signature_parameters["X-Amz-Credential"]),
+        _parse_timestamp(signature_parameters["X-Amz-Date"]),
+        signature_parameters["X-Amz-Date"],
+        signature_parameters.get("X-Amz-Security-Token", ""),
+        signature_parameters["X-Amz-Signature"],
+        signature_parameters["X-Amz-SignedHeaders"],
+        _expires(signature_parameters["X-Amz-Expires"]),
         method,
         path,
         tuple(pair for pair in parameters if pair[0] != "X-Amz-Signature"),
@@ -311,7 +331,10 @@ def _presigned(
 
 
 def _authorization(text: str, *, dated: bool) -> tuple[str, str, str]:
-    """Return credential, signed headers and signature in whatever order they came, or say what is wrong."""
+    """Return credential, signed headers and signature, in any order; raise an error that names what is missing.
+
+    Two Authorization headers arrive joined by a comma, so the second algorithm is an unknown part (THREATS A19).
+    """
     algorithm, _, rest = text.strip().partition(" ")
     if not algorithm.startswith("AWS"):
         raise MissingAuthenticationToken("Request is missing Authentication Token")
@@ -345,7 +368,7 @@ def _credential(text: str) -> tuple[str, str, str, str, str]:
     return key_id, date, region, service, terminator
 
 
-def _moment(timestamp: str) -> datetime:
+def _parse_timestamp(timestamp: str) -> datetime:
     if _ISO_BASIC.fullmatch(timestamp):
         try:
             return parse_iso8601(timestamp)
@@ -386,11 +409,11 @@ def _trim(value: str) -> str:
 
 def _signature_parameters(parameters: Parameters) -> dict[str, str]:
     """Return the decoded parameters of a query which are part of its signature."""
-    stated: dict[str, str] = {}
+    signature_parameters: dict[str, str] = {}
     for name, value in parameters:
         if name in _SIGNATURE_PARAMETERS:
-            stated[name] = unquote_to_bytes(value).decode("latin-1")
-    return stated
+            signature_parameters[name] = unquote_to_bytes(value).decode("latin-1")
+    return signature_parameters
 
 
 def _canonical_parameters(query: str) -> Parameters:
@@ -399,6 +422,7 @@ def _canonical_parameters(query: str) -> Parameters:
         raise MalformedQueryString("The query string contains a malformed escape sequence.")
     pairs = (part.partition("=") for part in query.split("&"))
     try:
+        # Decoded and encoded again, so that %7E and ~, or %2f and %2F, are signed as the same text.
         return tuple((_encode(name), _encode(value)) for name, _, value in pairs)
     except UnicodeEncodeError as error:
         raise MalformedQueryString("The query string contains a character that is not encoded.") from error
@@ -421,6 +445,7 @@ def _signed_names(presented: PresentedSignature, rules: Rules) -> list[str]:
     for name in needed:
         if name in sent and name not in names:
             raise SignatureDoesNotMatch(_MISMATCH, log=f"sent and not signed: {name}")
+    # Only one spelling of the list is canonical; a header named twice could hide one that is missing.
     if names != sorted(set(names)):
         raise SignatureDoesNotMatch(_MISMATCH, log="SignedHeaders are not sorted, or name one twice")
     return names
@@ -448,13 +473,17 @@ def _signed_path(path: str, rules: Rules) -> str:
 
 
 def _payload_hash(presented: PresentedSignature, rules: Rules) -> str:
-    stated = presented.headers.get("x-amz-content-sha256")
+    """Return the hash of the body, or the word that replaces it in S3; the header alone is never believed.
+
+    Elsewhere ``UNSIGNED-PAYLOAD`` would let anybody between client and server replace the body (THREATS A18).
+    """
+    declared = presented.headers.get("x-amz-content-sha256")
     if rules.allows_unsigned_payload and (
-        stated == UNSIGNED_PAYLOAD or (stated is None and presented.expires is not None)
+        declared == UNSIGNED_PAYLOAD or (declared is None and presented.expires is not None)
     ):
         return UNSIGNED_PAYLOAD
     actual = sha256(presented.body).hexdigest()
-    if stated is not None and stated != actual:
+    if declared is not None and declared != actual:
         raise SignatureDoesNotMatch(_MISMATCH, log="x-amz-content-sha256 is not the hash of the body")
     return actual
 
@@ -466,7 +495,7 @@ def _derive(secret: str, date: str, region: str, service: str) -> bytes:
     return key
 
 
-# Words
+# Messages
 
 
 def _duration(length: timedelta) -> str:

@@ -1,8 +1,9 @@
-"""The sealed session token: an AES-256-GCM envelope that any worker opens without asking anybody.
+"""The sealed session token: an AES-256-GCM envelope that any worker opens without SQL or Redis.
 
 Version byte, key id (4 bytes), nonce (12 bytes), ciphertext and tag (16 bytes), in standard base64. The associated data
-is version, key id and access key id, so a token opens only beside the access key that it was minted for. Pure: keys and
-randomness are arguments.
+is version, key id and access key id, so a token opens only together with the access key that it was minted for
+(THREATS B01), and a changed version or key id does not authenticate (THREATS B35). Pure: keys and randomness are
+arguments.
 """
 
 import base64
@@ -18,19 +19,22 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from iam.arn import Random
 
+# Bytes of JSON. Sessions hold a few kilobytes; the limit bounds the memory that a small compressed text can claim.
 UNPACKED_LIMIT = 65_536
 
 _VERSION = b"\x01"
-_ID, _NONCE, _TAG = 4, 12, 16
+_ID, _NONCE, _TAG = 4, 12, 16  # bytes; nonce and tag as NIST SP 800-38D recommends for GCM
 _HEAD = len(_VERSION) + _ID
 _KEY_ID = re.compile(r"[0-9a-f]{8}")
 _KEY_BYTES = 32
 
-# Deflate needs no window larger than what it packs; the small one costs a quarter of the default to set up.
+# 8 KB (negative: without header and checksum, which GCM makes superfluous). Deflate needs no larger window than what it
+# packs, and the small one costs a quarter of the default to set up.
 _WINDOW = -13
 _MEMORY = 5
 
-# Text that most sessions share, the likeliest last. It belongs to version 1: to change one letter is a new version.
+# Text that most sessions share, the most frequent last. It is part of version 1: with one letter changed, tokens of
+# running sessions would no longer unpack, so a change needs a new version byte.
 _DICTIONARY = (
     rb"\"NotAction\":[\"\"NotResource\":\"StringNotEquals\":{\"StringLike\":{\"StringEquals\":{\"IpAddress\":{\"aws:SourceIp\":"
     rb"\"Bool\":{\"aws:SecureTransport\":\"true\"\"false\"}}dynamodb:ec2:Describe*kms:Decryptlogs:lambda:InvokeFunctionsqs:sns:"
@@ -48,7 +52,10 @@ _DICTIONARY = (
 
 
 class TokenUnreadable(Exception):
-    """A token was not sealed here, belongs to another access key, or was changed; the text is for the log."""
+    """A token was not sealed with our keys, belongs to another access key, or was changed.
+
+    The text is for the log: a caller who learned the reason could tell a forged token from an old one.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,8 @@ class SealingKey:
 class Sealer:
     """Seals with the first of its keys and opens with all of them.
 
-    Nonces are random: a key should be replaced before it sealed 2**32 tokens (NIST SP 800-38D, 8.3).
+    Nonces are random: replace a key before it has sealed 2**32 tokens (NIST SP 800-38D, 8.3). Two tokens with one nonce
+    would reveal GCM's authentication key, and with it any token could be forged.
     """
 
     def __init__(self, keys: tuple[SealingKey, ...]) -> None:
@@ -90,6 +98,8 @@ class Sealer:
         """Return the bytes that were sealed for this access key; raise TokenUnreadable."""
         envelope = _decode(token)
         head, nonce, sealed = envelope[:_HEAD], envelope[_HEAD : _HEAD + _NONCE], envelope[_HEAD + _NONCE :]
+        # The key id selects the key; version and key id are authenticated with the rest, so a token cannot be moved to
+        # another key or, one day, to an older version.
         aead = self._by_head.get(head)
         if aead is None:
             raise TokenUnreadable("unknown version or key id")
@@ -104,7 +114,7 @@ class Sealer:
 
 
 def pack(fields: Mapping[str, Any]) -> bytes:
-    """Return a mapping of JSON values as few bytes; raise ValueError where they exceed UNPACKED_LIMIT as JSON."""
+    """Return a mapping of JSON values, compressed; raise ValueError where its JSON exceeds UNPACKED_LIMIT."""
     text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
         "utf-8", "surrogatepass"
     )
@@ -115,10 +125,10 @@ def pack(fields: Mapping[str, Any]) -> bytes:
 
 
 def unpack(packed: bytes) -> dict[str, Any]:
-    """Return the mapping that was packed; raise TokenUnreadable for anything else, however large it would become."""
+    """Return the mapping that was packed; raise TokenUnreadable for anything else, without unpacking all of it."""
     try:
         fields = json.loads(_inflate(packed))
-    # RecursionError: JSON nested thousands deep is not ours either.
+    # RecursionError: JSON nested thousands of levels deep.
     except (ValueError, RecursionError) as error:
         raise TokenUnreadable("no JSON") from error
     if not isinstance(fields, dict):
@@ -131,7 +141,8 @@ def _decode(token: str) -> bytes:
         envelope = base64.b64decode(token, validate=True)
     except ValueError as error:
         raise TokenUnreadable("no base64") from error
-    # RFC 4648, 3.5: the unused bits of the last digit could be anything. Two texts must not be one token.
+    # RFC 4648, 3.5: a decoder may ignore the unused bits of the last digit, so that several texts decode to one token.
+    # Callers cache opened tokens by their text, which must therefore be the only one (THREATS B35).
     if base64.b64encode(envelope).decode("ascii") != token:
         raise TokenUnreadable("base64 with stray bits")
     return envelope
@@ -140,7 +151,7 @@ def _decode(token: str) -> bytes:
 def _inflate(packed: bytes) -> bytes:
     inflate = zlib.decompressobj(_WINDOW, _DICTIONARY)
     try:
-        # One byte more than may be: a stream that fills the limit exactly still reaches its end.
+        # One byte above the limit: a stream that fills the limit exactly still reaches its end, a larger one does not.
         text = inflate.decompress(packed, UNPACKED_LIMIT + 1)
     except zlib.error as error:
         raise TokenUnreadable("cannot be inflated") from error

@@ -1,7 +1,8 @@
-"""One connection to one directory server: the only file that touches ldap3, and where its unsafe defaults end.
+"""One connection to one directory server: the only module that uses ldap3, and that replaces its unsafe defaults.
 
-ldap3 would validate no certificate, follow a referral to any host with the person's password, wait for ever and send
-each request in two packets. So the socket is opened, encrypted and metered here, and ldap3 only encodes and decodes.
+By default ldap3 validates no certificate (THREATS E05), follows a referral to any host with the person's password
+(THREATS E04), waits without limit (THREATS E13) and sends each request in two packets. So this module opens, encrypts
+and limits the socket, and ldap3 only encodes and decodes.
 """
 
 import ipaddress
@@ -25,20 +26,24 @@ from broker.providers.ldap.bind_errors import policy_error
 _START_TLS: Final = "1.3.6.1.4.1.1466.20037"  # RFC 4511 4.14.1
 _PASSWORD_MODIFY: Final = "1.3.6.1.4.1.4203.1.11.1"  # noqa: S105 - RFC 3062
 _PASSWORD_POLICY: Final = "1.3.6.1.4.1.42.2.27.8.5.1"  # noqa: S105 - an object identifier
-_MAX_ANSWER: Final = 4 * 1024 * 1024
+# Bytes of one whole response. Thousands of groups with long names fit; a hostile or broken server must not fill our
+# memory (THREATS E13).
+_MAX_RESPONSE: Final = 4 * 1024 * 1024
 _RECEIVE: Final = 64 * 1024
 _PORTS: Final = {"ldap": 389, "ldaps": 636, "ldapi": 0}
 _SIZE_LIMIT_EXCEEDED: Final = 4
 _NO_SUCH_OBJECT: Final = 32
 _INSUFFICIENT_ACCESS: Final = 50
-_ASK_POLICY: Final = [build_control(_PASSWORD_POLICY, False, None)]  # noqa: FBT003 - ldap3's own order: criticality
+# draft-behera-ldap-password-policy-10, section 6.1: asks for the reason of a refusal. Not critical, so that a server
+# without the control still binds.
+_PASSWORD_POLICY_CONTROL: Final = [build_control(_PASSWORD_POLICY, False, None)]  # noqa: FBT003 - ldap3's own order: criticality
 
 BASE: Final = ldap3.BASE
 SUBTREE: Final = ldap3.SUBTREE
 
 
 class LdapConnectionError(Exception):
-    """The server did not answer as a directory must; ``security`` says that somebody may be in between."""
+    """The server did not answer as a directory must; ``security`` marks a possible attack on the connection."""
 
     def __init__(self, reason: str, *, security: bool = False) -> None:
         super().__init__(reason)
@@ -46,7 +51,7 @@ class LdapConnectionError(Exception):
 
 
 class ChangeUnconfirmed(Exception):
-    """The server may have made a change before it fell silent, so nobody may be asked for it again."""
+    """The connection failed after a change was sent: it may have been made, so it must not be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ class Address:
 
     @property
     def local(self) -> bool:
-        """Say whether nobody else can listen on the way."""
+        """Return whether the connection stays on this machine, where no one can listen (THREATS E07)."""
         if self.scheme == "ldapi" or self.host == "localhost":
             return True
         try:
@@ -83,7 +88,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """How to speak to every server of one directory; time-outs are in seconds."""
+    """How to connect to every server of one directory; timeouts are in seconds."""
 
     tls: ssl.SSLContext
     start_tls: bool
@@ -94,7 +99,7 @@ class Transport:
 
 @dataclass(frozen=True, slots=True)
 class LdapResult:
-    """What a server said: RFC 4511's resultCode, its diagnosticMessage, and the password policy's error."""
+    """The result of a request: RFC 4511's resultCode, its diagnosticMessage, and the password policy's error."""
 
     result: int
     message: str
@@ -103,7 +108,7 @@ class LdapResult:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry as found; the names of attributes are in lower case."""
+    """One entry of a directory; the names of attributes are in lower case."""
 
     dn: str
     attributes: Mapping[str, tuple[bytes, ...]]
@@ -111,14 +116,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a search found; ``complete`` is False where the server stopped at the size limit."""
+    """The entries that a search returned; ``complete`` is False where the server stopped at the size limit."""
 
     entries: tuple[Entry, ...]
     complete: bool
 
 
 def tls_context(ca_file: str, *, insecure_skip_tls_verify: bool) -> ssl.SSLContext:
-    """Return a context that checks chain and host name and refuses TLS below 1.2; slow, so made once."""
+    """Return a context that checks chain and host name and refuses TLS below 1.2 (THREATS E05).
+
+    It reads the CA file, so callers create it once for each directory.
+    """
     context = ssl.create_default_context(cafile=ca_file or None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if insecure_skip_tls_verify:
@@ -128,17 +136,21 @@ def tls_context(ca_file: str, *, insecure_skip_tls_verify: bool) -> ssl.SSLConte
 
 
 class _DeadlineSocket:
-    """A socket as ldap3 uses one, with a deadline and a size for each whole answer instead of each packet."""
+    """A socket for ldap3, with a deadline and a maximum size for each whole response.
+
+    A plain socket timeout starts again with every packet: a server that sends one byte at a time would never reach it
+    (THREATS E13).
+    """
 
     def __init__(self, sock: socket.socket, monotonic: Callable[[], float]) -> None:
         self._sock = sock
         self._monotonic = monotonic
         self._deadline = 0.0
-        self._left = 0
+        self._remaining_bytes = 0
 
     def expect(self, seconds: float) -> None:
         self._deadline = self._monotonic() + seconds
-        self._left = _MAX_ANSWER
+        self._remaining_bytes = _MAX_RESPONSE
 
     def _set_timeout(self) -> None:
         remaining = self._deadline - self._monotonic()
@@ -152,11 +164,10 @@ class _DeadlineSocket:
 
     def recv(self, size: int) -> bytes:
         self._set_timeout()
-        octets = self._sock.recv(
-            max(size, _RECEIVE)
-        )  # ldap3's 4 KiB at a time would copy a large answer a thousand times
-        self._left -= len(octets)
-        if self._left < 0:
+        # ldap3 asks for 4 KiB at a time, and would copy a large response a thousand times.
+        octets = self._sock.recv(max(size, _RECEIVE))
+        self._remaining_bytes -= len(octets)
+        if self._remaining_bytes < 0:
             raise OSError("the answer is too large")
         return octets
 
@@ -172,7 +183,7 @@ class _DeadlineSocket:
 
 
 class LdapConnection:
-    """An open connection, for one caller at a time; every method may raise Broken."""
+    """An open connection, for one caller at a time; every method may raise LdapConnectionError."""
 
     def __init__(self, address: Address, transport: Transport) -> None:
         self.address = address
@@ -187,28 +198,29 @@ class LdapConnection:
             raise
 
     def bind(self, dn: str, password: str) -> LdapResult:
-        """Ask whether this is the DN's password; afterwards the connection has that DN's rights, or none."""
+        """Bind with a DN and its password; afterwards the connection has that DN's rights, or none after a refusal."""
         if not dn or not password:
-            # RFC 4513 5.1.2: a bind with an empty name or password succeeds and proves nothing.
+            # RFC 4513 5.1.2: a bind with an empty name or password succeeds as anonymous, whoever it is (THREATS E01).
             raise LdapConnectionError("a bind needs a name and a password")
-        # Octets, not text: ldap3 would change the password by SASLprep, which the directory that set it may not have
-        # done.
-        return self._answer("bindRequest", bind_operation(3, ldap3.SIMPLE, dn, password.encode()))
+        # Bytes, not text: ldap3 would apply SASLprep, which the directory may not have done when the password was set.
+        return self._request("bindRequest", bind_operation(3, ldap3.SIMPLE, dn, password.encode()))
 
     def bind_anonymously(self) -> LdapResult:
-        """Give up all rights."""
-        return self._answer("bindRequest", bind_operation(3, ldap3.ANONYMOUS, "", ""))
+        """Bind without a name, which gives up all rights of the connection."""
+        return self._request("bindRequest", bind_operation(3, ldap3.ANONYMOUS, "", ""))
 
     def modify_own_password(self, old: str, new: str) -> LdapResult:
-        """Change the password of whoever is bound (RFC 3062) and to octets, as with bind; raises Unanswered."""
+        """Change the password of the bound entry (RFC 3062), as bytes as in ``bind``; raise ChangeUnconfirmed."""
         value = PasswdModifyRequestValue()
         value["oldPasswd"], value["newPasswd"] = old.encode(), new.encode()
         return self._change("extendedReq", extended_operation(_PASSWORD_MODIFY, value))
 
     def replace_unicode_password(self, dn: str, old: str, new: str) -> LdapResult:
-        """Change anybody's password in Active Directory, which compares the old one; raises Unanswered.
+        """Change a password in Active Directory, which compares the old one; raise ChangeUnconfirmed.
 
-        Source: MS-ADTS 3.1.1.3.1.5: to delete one unicodePwd and add another is a change, to replace it is a reset.
+        Source: MS-ADTS 3.1.1.3.1.5: deleting one unicodePwd and adding another is a change, for which the server
+        checks the old password. Replacing the value would be a reset: with the rights of a service account it could
+        succeed whatever the old password is.
         """
         changes = [(ldap3.MODIFY_DELETE, [_unicode_password(old)]), (ldap3.MODIFY_ADD, [_unicode_password(new)])]
         return self._change("modifyRequest", modify_operation(dn, {"unicodePwd": changes}, auto_encode=False))
@@ -216,8 +228,8 @@ class LdapConnection:
     def search(
         self, base: str, filter_: str, attributes: Sequence[str], *, limit: int, scope: str = SUBTREE
     ) -> SearchResult:
-        """Return what matches, at most ``limit`` entries, references to other servers left out."""
-        self._ask(
+        """Return the matching entries, at most ``limit``, without references to other servers (THREATS E04)."""
+        self._send(
             self._ldap.search,
             base,
             filter_,
@@ -228,7 +240,8 @@ class LdapConnection:
             time_limit=max(1, int(self._transport.receive_timeout)),
         )
         result = int(self._ldap.result["result"])
-        # A root DSE that is kept from us tells as little as none; any other entry could be one that matters.
+        # An unreadable root DSE is treated as an empty one; any other entry that may not be read could be one that a
+        # decision needs, and is an error.
         if scope == BASE and (result == _NO_SUCH_OBJECT or (not base and result == _INSUFFICIENT_ACCESS)):
             return SearchResult((), complete=True)
         if result not in {0, _SIZE_LIMIT_EXCEEDED}:
@@ -237,30 +250,37 @@ class LdapConnection:
         return SearchResult(entries, complete=result == 0)
 
     def close(self) -> None:
-        """Close without a word: an unbind request would only be one more thing to wait for."""
+        """Close the socket without an unbind request, which could block."""
         self._socket.close()
 
     def _change(self, kind: str, request: Any) -> LdapResult:  # noqa: ANN401 - ldap3 publishes no types
+        # Checked here too, not only in the settings: no new password crosses the network in clear text (THREATS E06).
         if not (self.address.local or self.address.scheme == "ldaps" or self._transport.start_tls):
             raise LdapConnectionError("a new password is sent over an encrypted connection alone", security=True)
         self._ldap.fast_decoder = False  # it cannot read the referral in an extended response
         try:
-            return self._answer(kind, request)
+            return self._request(kind, request)
         except LdapConnectionError as error:
             raise ChangeUnconfirmed(str(error)) from error
         finally:
             self._ldap.fast_decoder = True
 
-    def _answer(self, kind: str, request: Any) -> LdapResult:  # noqa: ANN401 - ldap3 publishes no types
-        self._ask(lambda: self._ldap.post_send_single_response(self._ldap.send(kind, request, _ASK_POLICY)))
-        self._ldap.request = None  # ldap3 keeps the last request, password and all
+    def _request(self, kind: str, request: Any) -> LdapResult:  # noqa: ANN401 - ldap3 publishes no types
+        self._send(
+            lambda: self._ldap.post_send_single_response(self._ldap.send(kind, request, _PASSWORD_POLICY_CONTROL))
+        )
+        self._ldap.request = None  # ldap3 keeps the last request, with the password in it
         result: dict[str, Any] = self._ldap.result
         control = result.get("controls", {}).get(_PASSWORD_POLICY, {})
         return LdapResult(int(result["result"]), result["message"], policy_error(control.get("value")))
 
     def _start_tls(self) -> None:
+        """Encrypt the connection, or raise; it never continues in clear text (THREATS E06).
+
+        Whoever can change packets can remove or refuse StartTLS, to read the password that follows.
+        """
         try:
-            self._ask(self._ldap.extended, _START_TLS)
+            self._send(self._ldap.extended, _START_TLS)
             refused = self._ldap.result["result"] != 0
         except LdapConnectionError as error:
             raise LdapConnectionError(f"StartTLS: {error}", security=True) from error
@@ -269,11 +289,12 @@ class LdapConnection:
         self._socket.expect(self._transport.connect_timeout)
         self._socket.encrypt(self._transport.tls, self.address.host)
 
-    def _ask(self, request: Callable[..., object], *arguments: object, **options: object) -> None:
+    def _send(self, request: Callable[..., object], *arguments: object, **options: object) -> None:
         self._socket.expect(self._transport.receive_timeout)
         try:
             request(*arguments, **options)
         except Exception as error:  # noqa: BLE001 - ldap3's decoder raises anything at all for octets that are no BER
+            # "from None": a traceback into ldap3 has the request, password included, in its frames.
             raise LdapConnectionError(f"{type(error).__name__}: {error}"[:300]) from None
 
 
@@ -282,15 +303,15 @@ def _connect(address: Address, transport: Transport) -> _DeadlineSocket:
         sock = _dial(address, transport.connect_timeout)
     except OSError as error:
         raise LdapConnectionError(f"connect: {error}") from error
-    metered = _DeadlineSocket(sock, transport.monotonic)
+    limited = _DeadlineSocket(sock, transport.monotonic)
     if address.scheme == "ldaps":
-        metered.expect(transport.connect_timeout)
+        limited.expect(transport.connect_timeout)
         try:
-            metered.encrypt(transport.tls, address.host)
+            limited.encrypt(transport.tls, address.host)
         except BaseException:
             sock.close()
             raise
-    return metered
+    return limited
 
 
 def _dial(address: Address, timeout: float) -> socket.socket:
@@ -323,13 +344,13 @@ def _attach(address: Address, sock: _DeadlineSocket) -> Any:  # noqa: ANN401 - l
     connection = ldap3.Connection(
         server,
         client_strategy=ldap3.SYNC,
-        auto_referrals=False,
+        auto_referrals=False,  # THREATS E04
         check_names=False,
-        auto_escape=False,
+        auto_escape=False,  # dn.escape_filter_value escapes; twice would change the value
         return_empty_attributes=False,
         read_only=True,
     )
-    # What the strategy's own open() would set after it had opened a socket of its own.
+    # What the strategy's own open() sets after it has opened a socket.
     connection.strategy._outstanding = {}  # noqa: SLF001 - see above
     connection.socket = sock
     connection.closed = False

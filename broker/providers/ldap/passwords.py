@@ -1,4 +1,8 @@
-"""Proving a password by a bind, and changing it: how each kind of directory is asked, and what its answers mean."""
+"""Verify a password by a bind, and change it: the request for each kind of directory, and the meaning of its results.
+
+A wrong old password, an unknown user and a locked account all become one status, REFUSED: a caller who could tell them
+apart could list the users of the directory (THREATS E08, E09).
+"""
 
 import re
 from dataclasses import dataclass
@@ -10,25 +14,26 @@ from broker.providers.ldap.connection import LdapConnection, LdapConnectionError
 from broker.providers.ldap.vendors import DirectoryVendor, detect_vendor
 from sts.identity import Refusal
 
+# Characters; limits what a stranger can have the directory hash.
 MAX_PASSWORD: Final = 1024
 _LONGEST_DETAIL: Final = 300
 
 
 class PasswordChangeStatus(Enum):
-    """What became of a new password; only CHANGED and perhaps UNKNOWN replaced the old one."""
+    """The outcome of a password change; only CHANGED, and possibly UNKNOWN, replaced the old password."""
 
     CHANGED = "changed"
-    UNKNOWN = "may have been changed"  # the directory fell silent after it was asked
+    UNKNOWN = "may have been changed"  # the connection failed after the request was sent
     REFUSED = "the old password proves nobody"
     IMPOSSIBLE = "cannot be changed here"
-    # Why this one is not taken.
+    # Why the new password is rejected.
     UNUSABLE = "cannot be a password"
     TOO_SHORT = "too short"
     TOO_LONG = "too long"
     TOO_WEAK = "too weak"
     IN_HISTORY = "used before"
     TOO_YOUNG = "the old one is too young to be changed"
-    AGAINST_RULES = "against the rules of the directory"  # which of the above, it does not say
+    AGAINST_RULES = "against the rules of the directory"  # the directory does not say which of the above
 
 
 _REJECTED: Final = frozenset(PasswordChangeStatus) - {
@@ -41,11 +46,11 @@ _REJECTED: Final = frozenset(PasswordChangeStatus) - {
 
 @dataclass(frozen=True, slots=True)
 class PasswordChangeResult:
-    """What became of a request to change a password.
+    """The result of a request to change a password.
 
-    ``refusal`` says why the old password did not do, where ``change`` is REFUSED, and where it is IMPOSSIBLE because
-    the directory lets this person in for nothing any more. Its reason is for the audit log, unless it is ``proved``.
-    ``detail`` is what the directory said, for the audit log; no password is in it.
+    ``refusal`` says why the old password was refused, where ``change`` is REFUSED, and where it is IMPOSSIBLE because
+    the directory does not admit this person even to change the password. Its reason is for the audit log, unless
+    ``password_correct`` is set. ``detail`` is the directory's message, for the audit log; it contains no password.
     """
 
     change: PasswordChangeStatus
@@ -54,7 +59,7 @@ class PasswordChangeResult:
 
     @classmethod
     def refused(cls, refusal: Refusal) -> "PasswordChangeResult":
-        """Return the outcome for somebody whose old password does not do."""
+        """Return the result for a refused old password."""
         return cls(
             PasswordChangeStatus.IMPOSSIBLE if refusal.no_change_possible else PasswordChangeStatus.REFUSED,
             refusal,
@@ -63,19 +68,22 @@ class PasswordChangeResult:
 
     @property
     def rejected(self) -> bool:
-        """Say whether another new password, or the same one later, may do."""
+        """Return whether another new password, or the same one later, may be accepted."""
         return self.change in _REJECTED
 
 
 def is_sendable_text(text: str) -> bool:
-    """Say whether this is text that a directory reads to its end."""
+    """Return whether a directory reads this text to its end.
+
+    A server in C may stop at a NUL and so compare only the beginning; lone surrogates have no UTF-8.
+    """
     return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def validate_new_password(old: str, new: str) -> PasswordChangeStatus | None:
-    """Return why no directory needs to be asked about this new password."""
+    """Return why this new password is rejected without asking the directory, or None."""
     wrong = {
-        # RFC 3062 section 2: where there is no new password, the server makes one up.
+        # RFC 3062 section 2: without a new password the server generates one, which nobody would know.
         PasswordChangeStatus.UNUSABLE: not new or len(new) > MAX_PASSWORD or not is_sendable_text(new),
         PasswordChangeStatus.IN_HISTORY: new == old,
     }
@@ -83,35 +91,41 @@ def validate_new_password(old: str, new: str) -> PasswordChangeStatus | None:
 
 
 def bind_as_user(connection: LdapConnection, dn: str, password: str) -> Refusal | None:
-    """Return why this password does not prove this entry, or None where it does; raises Broken."""
+    """Return why the directory refuses this password, or None where it is right; raise LdapConnectionError."""
     return _bind_refusal(connection.bind(dn, password))
 
 
 def change_own_password(
-    connection: LdapConnection, kind: DirectoryVendor, dn: str, old: str, new: str
+    connection: LdapConnection, vendor: DirectoryVendor, dn: str, old: str, new: str
 ) -> PasswordChangeResult:
-    """Bind and change in one go, so that a grace login is used up only once; raises Broken and Unanswered."""
-    answer = connection.bind(dn, old)
-    refused = _bind_refusal(answer)
-    if refused is not None and (answer.result != SUCCESS or not refused.changeable):
-        return PasswordChangeResult.refused(refused)
-    if kind is DirectoryVendor.ACTIVE_DIRECTORY:
+    """Bind and change on one connection, so that a grace login is used up only once.
+
+    The change is made with the person's own rights, so the directory's own rules for passwords apply. Raise
+    LdapConnectionError, ChangeUnconfirmed.
+    """
+    bound = connection.bind(dn, old)
+    refusal = _bind_refusal(bound)
+    if refusal is not None and (bound.result != SUCCESS or not refusal.changeable):
+        return PasswordChangeResult.refused(refusal)
+    if vendor is DirectoryVendor.ACTIVE_DIRECTORY:
         return _change_result(connection.replace_unicode_password(dn, old, new), old, new)
     return _change_result(connection.modify_own_password(old, new), old, new)
 
 
 def change_password_as_service(connection: LdapConnection, dn: str, old: str, new: str) -> PasswordChangeResult:
-    """Change a password in Active Directory for somebody whom it lets in for nothing else; raises as above.
+    """Change an expired password in Active Directory, where the person cannot bind; raise as above.
 
-    With the old password in the request everybody has the right to (MS-ADTS 5.1.3.2.1, User-Change-Password).
+    Everybody has the right to, with the old password in the request (MS-ADTS 5.1.3.2.1, User-Change-Password): the
+    service account needs no right to reset passwords, and must not use it (see ``replace_unicode_password``).
     """
-    # Asked once more, because a kept connection that died must be found out before the new password is sent.
+    # Detect the vendor again on this connection: a pooled connection that died must fail before the password is sent,
+    # or the result would be UNKNOWN.
     if detect_vendor(connection) is not DirectoryVendor.ACTIVE_DIRECTORY:
         raise LdapConnectionError("the servers of this directory are of different kinds")
     return _change_result(connection.replace_unicode_password(dn, old, new), old, new)
 
 
-# --- what the answers mean --------------------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------------------------
 
 # draft-behera-ldap-password-policy-10 section 6.2, and 9 as OpenLDAP has it.
 _BY_POLICY: Final = {
@@ -124,10 +138,10 @@ _BY_POLICY: Final = {
     9: PasswordChangeStatus.TOO_LONG,
 }
 
-# RFC 4511 appendix A.2. What is not here is an outage that changed nothing.
+# RFC 4511 appendix A.2. Any other code is an outage that changed nothing.
 _BY_RESULT: Final = {
     2: PasswordChangeStatus.IMPOSSIBLE,  # protocolError: the extended operation is unknown
-    10: PasswordChangeStatus.IMPOSSIBLE,  # referral, from a copy that takes no changes; passwords go to no other host
+    10: PasswordChangeStatus.IMPOSSIBLE,  # referral, from a read-only replica; not followed (THREATS E04)
     13: PasswordChangeStatus.IMPOSSIBLE,  # confidentialityRequired
     19: PasswordChangeStatus.AGAINST_RULES,  # constraintViolation
     49: PasswordChangeStatus.REFUSED,  # invalidCredentials
@@ -145,22 +159,23 @@ _WINDOWS_ERROR: Final = re.compile(r"[0-9A-Fa-f]{8}(?=:)")
 _LOCKED_OUT: Final = "00000775"
 
 
-def _bind_refusal(answer: LdapResult) -> Refusal | None:
-    if answer.result == SUCCESS:
-        return policy_refusal(answer.policy_error)
-    refused = bind_refusal(answer.result, answer.message, answer.policy_error)
-    if refused is None:
-        raise LdapConnectionError(f"bind ended with result {answer.result}: {answer.message}")
-    return refused
+def _bind_refusal(bound: LdapResult) -> Refusal | None:
+    """Return why a bind is refused, or None; an outage raises, so that it never counts as a wrong password."""
+    if bound.result == SUCCESS:
+        return policy_refusal(bound.policy_error)
+    refusal = bind_refusal(bound.result, bound.message, bound.policy_error)
+    if refusal is None:
+        raise LdapConnectionError(f"bind ended with result {bound.result}: {bound.message}")
+    return refusal
 
 
-def _change_result(answer: LdapResult, old: str, new: str) -> PasswordChangeResult:
-    if answer.result == SUCCESS:
+def _change_result(result: LdapResult, old: str, new: str) -> PasswordChangeResult:
+    if result.result == SUCCESS:
         return PasswordChangeResult(PasswordChangeStatus.CHANGED)
-    change = _status_of(answer)
-    # A module that judges passwords may quote what it judges.
-    message = answer.message.replace(new, "…").replace(old, "…")
-    detail = f"result {answer.result}: {message}"[:_LONGEST_DETAIL]
+    change = _status_of(result)
+    # The server's password checker may quote the password, and the message goes to the audit log.
+    message = result.message.replace(new, "…").replace(old, "…")
+    detail = f"result {result.result}: {message}"[:_LONGEST_DETAIL]
     if change is None:
         raise LdapConnectionError(f"the change of a password ended with {detail}")
     if change is PasswordChangeStatus.REFUSED:
@@ -169,10 +184,13 @@ def _change_result(answer: LdapResult, old: str, new: str) -> PasswordChangeResu
     return PasswordChangeResult(change, detail=detail)
 
 
-def _status_of(answer: LdapResult) -> PasswordChangeStatus | None:
-    """Return what an answer other than success means: the most exact of the three that it may hold."""
-    if answer.policy_error is not None and answer.policy_error in _BY_POLICY:
-        return _BY_POLICY[answer.policy_error]
-    windows = _WINDOWS_ERROR.match(answer.message)
-    by_result = _BY_RESULT.get(answer.result)
+def _status_of(result: LdapResult) -> PasswordChangeStatus | None:
+    """Return the status of a result other than success: by policy error, else by Windows error, else by resultCode.
+
+    In this order, because each is more exact than the next.
+    """
+    if result.policy_error is not None and result.policy_error in _BY_POLICY:
+        return _BY_POLICY[result.policy_error]
+    windows = _WINDOWS_ERROR.match(result.message)
+    by_result = _BY_RESULT.get(result.result)
     return _BY_WINDOWS_ERROR.get(windows[0].lower(), by_result) if windows else by_result

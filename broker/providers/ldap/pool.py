@@ -1,4 +1,4 @@
-"""Kept connections to the servers of one directory, with failover."""
+"""Connection pools for the servers of one directory, with failover."""
 
 import logging
 import threading
@@ -12,12 +12,12 @@ from sts.identity import ProviderUnavailable
 
 _T = TypeVar("_T")
 _LOG: Final = logging.getLogger(__name__)
-_RETRY_AFTER: Final = 30.0  # seconds for which a server that failed is asked last
+_RETRY_AFTER: Final = 30.0  # seconds for which a server that failed is tried last
 _MAX_IDLE: Final = 60.0  # seconds; firewalls forget a quiet connection without telling either side
 
 
 class ServerList:
-    """The servers of one directory in the order of preference; remembers for a while which of them failed."""
+    """The servers of one directory in order of preference, with those that failed recently at the end."""
 
     def __init__(self, addresses: tuple[Address, ...], monotonic: Callable[[], float]) -> None:
         self._addresses = addresses
@@ -25,12 +25,12 @@ class ServerList:
         self._failed: dict[Address, float] = {}
 
     def in_order(self) -> list[Address]:
-        """Return all servers, those that failed lately last."""
+        """Return all servers, those that failed recently last."""
         now = self._monotonic()
         return sorted(self._addresses, key=lambda address: now < self._failed.get(address, now))
 
     def mark_failed(self, address: Address, error: LdapConnectionError) -> None:
-        """Remember and log that a server failed."""
+        """Log that a server failed, and try it last for a while."""
         self._failed[address] = self._monotonic() + _RETRY_AFTER
         _LOG.log(
             logging.ERROR if error.security else logging.WARNING,
@@ -42,10 +42,11 @@ class ServerList:
 
 
 class ConnectionPool:
-    """Connections of one kind, lent to one caller at a time, between threads or greenlets.
+    """Connections for one purpose, each used by one caller at a time; safe between threads or greenlets.
 
-    ``open_`` connects to one address and makes the connection ready. A connection that failed is closed, never lent
-    again.
+    ``open_`` connects to one address and prepares the connection. ``keep`` limits the idle connections, ``in_flight``
+    those in use; ``patience`` is how many seconds a caller waits for one. A connection that failed is closed and never
+    used again: it may still deliver the response to an earlier request.
     """
 
     def __init__(
@@ -67,15 +68,15 @@ class ConnectionPool:
         self._idle: deque[tuple[float, LdapConnection]] = deque()
 
     def run(self, use: Callable[[LdapConnection], _T]) -> _T:
-        """Return what ``use`` makes of a connection, on the next server if one breaks; raises ProviderUnavailable."""
+        """Call ``use`` with a connection, on the next server if one fails; raise ProviderUnavailable."""
         if not self._slots.acquire(timeout=self._patience):
             raise ProviderUnavailable("too many requests to the directory are in flight")
         try:
-            kept = self._take_idle()
-            if kept is not None:
-                # A kept connection may have died unnoticed, which says nothing about the server.
+            idle = self._take_idle()
+            if idle is not None:
+                # An idle connection may have been closed by a firewall, which says nothing about the server.
                 with suppress(LdapConnectionError):
-                    return self._run_on(kept, use)
+                    return self._run_on(idle, use)
                 self.close()
             return self._run_on_new_connection(use)
         finally:
@@ -84,7 +85,7 @@ class ConnectionPool:
     def close(self) -> None:
         """Close the idle connections; the pool stays usable."""
         while self._idle:
-            with suppress(IndexError):  # somebody else took the last one
+            with suppress(IndexError):  # another thread took the last one
                 self._idle.pop()[1].close()
 
     def _run_on_new_connection(self, use: Callable[[LdapConnection], _T]) -> _T:

@@ -44,33 +44,33 @@ __all__ = ["LdapConfig", "LdapProvider", "escape_dn_value", "escape_filter_value
 
 _SAFE_URL: Final = re.compile(r"https://\S|http://(localhost|127\.[0-9.]+|\[::1\])([:/]|\Z)")
 _NAME: Final = re.compile(r"[\w._-]{1,128}", re.ASCII)
-_MAX_USERNAME: Final = 256
+_MAX_USERNAME: Final = 256  # characters: limits the filter that a stranger can have the directory evaluate
 _LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LdapConfig:
-    r"""How to reach one directory and how to find people and groups in it.
+    r"""The settings of one directory: how to reach it and how to find people and groups in it.
 
     ``urls`` are ``ldap://host:port``, ``ldaps://host:port`` or ``ldapi://%2Fpath``, tried in order; beyond loopback
     ``ldap`` needs ``start_tls``. ``ca_file`` is a PEM bundle (empty: the system's). An empty ``bind_dn`` searches
     anonymously.
 
     ``user_filter`` holds ``{username}``. ``login_domains`` are the domains whose ``DOMAIN\name`` and ``name@domain``
-    mean plain ``name``; other names go into the filter as typed. An empty ``id_attribute`` takes the first of
+    mean plain ``name``; other names go into the filter as typed. With an empty ``id_attribute``, the id is the first of
     objectGUID, entryUUID, ipaUniqueID and nsUniqueId that the entry has.
 
-    Groups are the values of ``member_of_attribute`` (empty: not read) and, where ``group_base`` is set, what
-    ``group_filter`` finds; it holds ``{dn}`` or ``{username}``. ``nested_groups`` follows the groups of groups in the
-    same two ways. Active Directory does that by itself with ``(member:1.2.840.113556.1.4.1941:={dn})`` as
+    Groups are the values of ``member_of_attribute`` (empty: not read) and, where ``group_base`` is set, the entries
+    that ``group_filter`` finds; it holds ``{dn}`` or ``{username}``. ``nested_groups`` follows the groups of groups in
+    the same two ways. Active Directory does that by itself with ``(member:1.2.840.113556.1.4.1941:={dn})`` as
     ``group_filter``.
 
-    ``attributes`` are copied into the Identity. Time-outs are in seconds, ``receive_timeout`` for a whole answer.
+    ``attributes`` are copied into the Identity. Timeouts are in seconds, ``receive_timeout`` for a whole response.
     ``pool_size`` is how many idle connections of each of the two kinds are kept, ``max_in_flight`` how many may be in
     use at once.
 
-    ``password_change`` lets people change their password through Fedgate, unless ``password_change_url`` names the
-    place where they do it instead.
+    ``password_change`` lets people change their password through Fedgate, unless ``password_change_url`` is the page
+    where they do it instead.
     """
 
     name: str
@@ -99,7 +99,7 @@ class LdapConfig:
 
     def __post_init__(self) -> None:
         addresses = [Address.parse(url) for url in self.urls]
-        wrong = {
+        errors = {
             "name: letters, digits and ._- only": not _NAME.fullmatch(self.name),
             "urls: at least one": not addresses,
             "urls: ldap:// beyond this machine needs start_tls = true, or use ldaps://": any(
@@ -119,18 +119,18 @@ class LdapConfig:
             )
             <= 0,
         }
-        for sentence, applies in wrong.items():
+        for message, applies in errors.items():
             if applies:
-                raise ValueError(f"directory {self.name!r}: {sentence}")
+                raise ValueError(f"directory {self.name!r}: {message}")
 
     @property
     def changes_passwords(self) -> bool:
-        """Whether people may change their password here, and not elsewhere or nowhere."""
+        """Whether people may change their password through Fedgate."""
         return self.password_change and not self.password_change_url
 
     @property
     def provider(self) -> str:
-        """What Identity.provider says of people from here."""
+        """The value of Identity.provider for people of this directory."""
         return f"ldap-provider/{self.name}"
 
     def open(
@@ -140,12 +140,12 @@ class LdapConfig:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> "LdapProvider":
-        """Return a provider, which connects on first use; raises OSError where ``ca_file`` cannot be read."""
+        """Return a provider, which connects on first use; raise OSError where ``ca_file`` cannot be read."""
         return LdapProvider(self, now=now, monotonic=monotonic, sleep=sleep)
 
 
 class LdapProvider:
-    """One directory, asked over kept connections; safe to share between threads and greenlets."""
+    """One directory, with pooled connections; safe to share between threads and greenlets."""
 
     def __init__(
         self,
@@ -178,9 +178,9 @@ class LdapProvider:
                 monotonic=monotonic,
             )
 
-        # Two kinds of connection that never mix: one has the service account's rights and searches (and changes a
-        # password that it is given), the other is bound as whoever signed in last and asked for nothing before the next
-        # bind.
+        # Two pools that never mix. The connections of one are bound as the service account, and search. Those of the
+        # other are bound as the person who signed in last: nothing but a bind may be their next request, or it would
+        # have a stranger's rights.
         self._service = pool(lambda address: _service_connection(address, transport, config))
         self._binds = pool(lambda address: LdapConnection(address, transport))
         self._groups = GroupResolver(
@@ -190,67 +190,67 @@ class LdapProvider:
             filter_=config.group_filter,
             nested=config.nested_groups,
         )
-        self._attributes = _asked_attributes(config)
+        self._attributes = _requested_attributes(config)
 
     def authenticate(self, username: str, password: str) -> Identity | Refusal:
-        """Return who this is, or for the audit log why nobody; raises ProviderUnavailable.
+        """Return the identity of the person, or the refusal for the audit log; raise ProviderUnavailable.
 
         An unknown name costs a bind as a wrong password does, and every refusal by the directory takes at least as long
-        as wrong passwords lately took.
+        as wrong passwords recently took, so that the time does not tell which names exist (THREATS E09).
         """
         name = self.strip_login_domain(username)
-        unaskable = _validate_credentials(name, password)
-        if unaskable:
-            return unaskable
+        invalid = _validate_credentials(name, password)
+        if invalid:
+            return invalid
         entry = self._find_entry_by_name(name, password)
         if isinstance(entry, Refusal):
             return entry
         return self._verify_password(entry.dn, password) or self._identity(entry)
 
     def refresh_identity(self, identity: Identity) -> Identity | Refusal:
-        """Return who somebody proved earlier is by now, with the groups of now; raises ProviderUnavailable.
+        """Return the current identity, groups included, of somebody who signed in earlier; raise ProviderUnavailable.
 
-        Whoever is not there any more, or whose account is disabled, expired or locked, is refused. A new name changes
-        nothing: the stable id says who it is (THREATS E11, E12).
+        A deleted, disabled, expired or locked account is refused. A new name changes nothing, because the entry is
+        found by its stable id (THREATS E11, E12).
         """
         entry = self._find_entry_by_id(identity)
         if entry is None:
             return Refusal("unknown user", counts_as_failure=False)
-        found = account_refusal(entry, self._now()) or self._identity(entry)
-        return replace(found, authenticated_at=identity.authenticated_at) if isinstance(found, Identity) else found
+        result = account_refusal(entry, self._now()) or self._identity(entry)
+        return replace(result, authenticated_at=identity.authenticated_at) if isinstance(result, Identity) else result
 
     def change_password(self, username: str, old: str, new: str) -> PasswordChangeResult:
-        """Prove who this is by the old password and change it as that person; raises ProviderUnavailable.
+        """Verify the old password and change it with the person's own rights; raise ProviderUnavailable.
 
-        Wrong old passwords and unknown names are one outcome, REFUSED, whose ``refusal`` is as of ``authenticate``. No
-        request is sent twice: the outcome is UNKNOWN where the directory fell silent after it got the new password.
+        Wrong old passwords and unknown names have one result, REFUSED, with the ``refusal`` of ``authenticate``. No
+        change is sent twice: the result is UNKNOWN where the connection failed after the new password was sent.
         """
         if not self.config.changes_passwords:
             return PasswordChangeResult(PasswordChangeStatus.IMPOSSIBLE, detail="the settings say so")
         name = self.strip_login_domain(username)
-        unaskable = _validate_credentials(name, old)
-        if unaskable:
-            return PasswordChangeResult.refused(unaskable)
-        objected = validate_new_password(old, new)
-        if objected:
-            return PasswordChangeResult(objected)
-        kind = self._service.run(detect_vendor)
+        invalid = _validate_credentials(name, old)
+        if invalid:
+            return PasswordChangeResult.refused(invalid)
+        rejected = validate_new_password(old, new)
+        if rejected:
+            return PasswordChangeResult(rejected)
+        vendor = self._service.run(detect_vendor)
         entry = self._find_entry_by_name(name, old)
         if isinstance(entry, Refusal):
             return PasswordChangeResult.refused(entry)
         try:
-            return self._change(kind, entry.dn, old, new)
+            return self._change(vendor, entry.dn, old, new)
         except ChangeUnconfirmed as error:
             _LOG.warning("ldap directory %s: whether a password was changed is not known: %s", self.config.name, error)
             return PasswordChangeResult(PasswordChangeStatus.UNKNOWN, detail=str(error))
 
     def check(self) -> None:
-        """Return when the directory answers the service account; raises ProviderUnavailable."""
+        """Check that the service account can read the base of the users; raise ProviderUnavailable."""
         base = self.config.user_base
-        found = self._service.run(
+        result = self._service.run(
             lambda connection: connection.search(base, "(objectClass=*)", (), limit=1, scope=BASE)
         )
-        if not found.entries:
+        if not result.entries:
             raise ProviderUnavailable(f"{base!r} does not exist or may not be read")
 
     def close(self) -> None:
@@ -259,7 +259,7 @@ class LdapProvider:
         self._binds.close()
 
     def strip_login_domain(self, username: str) -> str:
-        """Return the name that is looked for: without its domain, where that is one of ``login_domains``."""
+        """Return the name to search for: without its domain, where that is one of ``login_domains``."""
         domains = {domain.casefold() for domain in self.config.login_domains}
         domain, slash, name = username.partition("\\")
         if slash and domain.casefold() in domains:
@@ -268,20 +268,20 @@ class LdapProvider:
         return name if at and domain.casefold() in domains else username
 
     def _find_entry_by_name(self, name: str, password: str) -> Entry | Refusal:
-        """Return the one entry of this name; whoever has none is refused as a wrong password is."""
+        """Return the only entry of this name; without one, refuse like a wrong password."""
         filter_ = self.config.user_filter.replace("{username}", escape_filter_value(name))
-        # Two are as many as it takes to know that the name is ambiguous.
-        found = self._service.run(
+        # Two are enough to know that the name is ambiguous, which is refused (THREATS E03).
+        result = self._service.run(
             lambda connection: connection.search(self.config.user_base, filter_, self._attributes, limit=2)
         )
-        if len(found.entries) != 1 or not found.complete or not found.entries[0].dn:
-            return self._refuse_unknown_user(password, "ambiguous user name" if found.entries else "unknown user")
-        return found.entries[0]
+        if len(result.entries) != 1 or not result.complete or not result.entries[0].dn:
+            return self._refuse_unknown_user(password, "ambiguous user name" if result.entries else "unknown user")
+        return result.entries[0]
 
     def _find_entry_by_id(self, identity: Identity) -> Entry | None:
-        """Return the entry of somebody whose stable id is known, wherever it was moved and whatever it is called."""
+        """Return the entry with a stable id, also after it was moved or renamed; None where there is none."""
         by_id = stable_id_filter(identity.subject, self.config.id_attribute)
-        # By name first: directories keep an index of names, and not always one of ids.
+        # By name first: directories index names, and not always ids.
         filters = (
             self.config.user_filter.replace("{username}", escape_filter_value(identity.name)),
             f"(&{self.config.user_filter.replace('{username}', '*')}{by_id})",
@@ -293,17 +293,17 @@ class LdapProvider:
         return None
 
     def _search_one(self, filter_: str, attributes: tuple[str, ...]) -> tuple[Entry, ...]:
-        # Two are as many as it takes to know that a name is ambiguous.
+        # Two are enough to know that a name is ambiguous.
         base = self.config.user_base
-        found = self._service.run(lambda connection: connection.search(base, filter_, attributes, limit=2))
-        return found.entries if found.complete and len(found.entries) == 1 and found.entries[0].dn else ()
+        result = self._service.run(lambda connection: connection.search(base, filter_, attributes, limit=2))
+        return result.entries if result.complete and len(result.entries) == 1 and result.entries[0].dn else ()
 
     def _refuse_unknown_user(self, password: str, reason: str) -> Refusal:
-        """Refuse after a bind that cannot succeed, so that the answer takes as long as for a wrong password."""
+        """Refuse after a bind that cannot succeed, so that it takes as long as a wrong password (THREATS E09)."""
         dn = f"cn={escape_dn_value(uuid.UUID(int=0).hex)},{self.config.user_base}"
         started = self._timing.start()
         self._binds.run(lambda connection: bind_as_user(connection, dn, password))
-        self._timing.keep(started)
+        self._timing.wait(started)
         return Refusal(reason)
 
     def _verify_password(self, dn: str, password: str) -> Refusal | None:
@@ -312,21 +312,21 @@ class LdapProvider:
         return None if refusal is None else self._complete_refusal(refusal, started)
 
     def _complete_refusal(self, refusal: Refusal, started: float) -> Refusal:
-        """Return a refusal by the directory when it is due, with what its kind adds to it."""
+        """Return a refusal by the directory, completed by vendor, not before a wrong password would be refused."""
         if refusal.reason == WRONG_PASSWORD:
             self._timing.learn(started)
         if needs_vendor_to_judge(refusal) and self._service.run(detect_vendor) is DirectoryVendor.OPENLDAP:
             refusal = as_openldap_means(refusal)
-        self._timing.keep(started)
+        self._timing.wait(started)
         return refusal
 
-    def _change(self, kind: DirectoryVendor, dn: str, old: str, new: str) -> PasswordChangeResult:
+    def _change(self, vendor: DirectoryVendor, dn: str, old: str, new: str) -> PasswordChangeResult:
         started = self._timing.start()
-        outcome = self._binds.run(lambda connection: change_own_password(connection, kind, dn, old, new))
+        outcome = self._binds.run(lambda connection: change_own_password(connection, vendor, dn, old, new))
         if outcome.refusal is None:
             return outcome
         refusal = self._complete_refusal(outcome.refusal, started)
-        if kind is not DirectoryVendor.ACTIVE_DIRECTORY or not refusal.changeable:
+        if vendor is not DirectoryVendor.ACTIVE_DIRECTORY or not refusal.changeable:
             return PasswordChangeResult.refused(refusal)
         if not self.config.bind_dn:
             return PasswordChangeResult(PasswordChangeStatus.IMPOSSIBLE, refusal, "needs a service account")
@@ -351,9 +351,10 @@ class LdapProvider:
 
 
 class _ResponseTiming:
-    """How long a wrong password takes here, and the patience to let no other refusal be quicker.
+    """Delays refusals until a wrong password would have been refused, whose usual time it measures.
 
-    Without it a directory with a slow password hash would answer for names that it does not know at once.
+    Without it, a directory with a slow password hash would refuse unknown names faster than wrong passwords, and so
+    tell which names exist (THREATS E09).
     """
 
     def __init__(self, monotonic: Callable[[], float], sleep: Callable[[float], None]) -> None:
@@ -365,12 +366,13 @@ class _ResponseTiming:
         return self._monotonic()
 
     def learn(self, started: float) -> None:
-        took = min(self._monotonic() - started, 2.0)
-        self._usual = took if not self._usual else 0.8 * self._usual + 0.2 * took
+        # A moving average: one slow response, which is capped at two seconds, does not delay all refusals after it.
+        seconds = min(self._monotonic() - started, 2.0)
+        self._usual = seconds if not self._usual else 0.8 * self._usual + 0.2 * seconds
 
-    def keep(self, started: float) -> None:
+    def wait(self, started: float) -> None:
         missing = self._usual - (self._monotonic() - started)
-        # Below a millisecond the scheduler's own noise is larger.
+        # Less than a millisecond cannot be measured: the scheduler's noise is larger.
         if missing > 0.001:  # noqa: PLR2004 - see above
             self._sleep(missing)
 
@@ -386,16 +388,19 @@ def _service_connection(address: Address, transport: Transport, config: LdapConf
     return connection
 
 
-def _require_success(answer: LdapResult) -> None:
-    if answer.result != SUCCESS:
-        raise LdapConnectionError(f"the service account may not bind: result {answer.result}: {answer.message}")
+def _require_success(bound: LdapResult) -> None:
+    if bound.result != SUCCESS:
+        raise LdapConnectionError(f"the service account may not bind: result {bound.result}: {bound.message}")
 
 
 def _validate_credentials(name: str, password: str) -> Refusal | None:
-    """Return why this needs no request at all; no password is tried, so a lockout need not count it."""
+    """Return why these credentials are refused without asking the directory, or None.
+
+    No password is tried, so the refusal does not count towards a lockout.
+    """
     wrong = {
         "empty user name": not name.strip(),
-        # RFC 4513 5.1.2: an empty password binds anonymously.
+        # RFC 4513 5.1.2: an empty password binds anonymously, which would sign in anybody (THREATS E01).
         "empty password": not password,
         "impossible user name": len(name) > _MAX_USERNAME or not name.isprintable(),
         "impossible password": len(password) > MAX_PASSWORD or not is_sendable_text(password),
@@ -403,11 +408,12 @@ def _validate_credentials(name: str, password: str) -> Refusal | None:
     return next((Refusal(reason, counts_as_failure=False) for reason, applies in wrong.items() if applies), None)
 
 
-def _asked_attributes(config: LdapConfig) -> tuple[str, ...]:
-    asked = (
+def _requested_attributes(config: LdapConfig) -> tuple[str, ...]:
+    """Return the attributes to read from a person's entry, each once."""
+    attributes = (
         config.username_attribute,
         *stable_id_attributes(config.id_attribute),
         config.member_of_attribute,
         *config.attributes,
     )
-    return tuple(dict.fromkeys(attribute for attribute in asked if attribute))
+    return tuple(dict.fromkeys(attribute for attribute in attributes if attribute))

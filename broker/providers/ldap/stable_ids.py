@@ -1,4 +1,7 @@
-"""The id that never passes to somebody else, as each kind of directory keeps it: read from an entry, and looked for."""
+"""The stable id of a person, as each kind of directory stores it: read from an entry, and as a search filter.
+
+A name can be deleted and given to somebody else, an id cannot (THREATS E11).
+"""
 
 from typing import Final
 from uuid import UUID
@@ -13,12 +16,12 @@ _OCTETS: Final = 16  # of a GUID
 
 
 def stable_id_attributes(configured: str) -> tuple[str, ...]:
-    """Return the attributes that may hold it: the one that is configured, or the usual ones, the first one first."""
+    """Return the attributes that may hold the id: the configured one, or the usual ones in order of preference."""
     return (configured,) if configured else _STABLE_IDS
 
 
 def stable_id(entry: Entry, configured: str) -> str:
-    """Return the id that an entry has, or nothing."""
+    """Return the id of an entry, or an empty text."""
     for attribute in stable_id_attributes(configured):
         values = entry.attributes.get(attribute.lower(), ())
         if values and attribute.lower() == _GUID and len(values[0]) == _OCTETS:
@@ -31,7 +34,7 @@ def stable_id(entry: Entry, configured: str) -> str:
 def stable_id_filter(subject: str, configured: str) -> str:
     """Return the filter that finds an entry by its id.
 
-    To a server, an attribute that it does not know, or a value that the attribute cannot have, fits nothing (RFC 4511
+    An attribute that the server does not know, or a value that the attribute cannot have, matches no entry (RFC 4511
     4.5.1.7).
     """
     return (
