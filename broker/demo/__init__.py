@@ -1,1 +1,1 @@
-"""A directory to try Fedgate with: a handful of people in one file, served over real LDAP on loopback."""
+"""The demo: a directory of a few people in one LDIF file, served over LDAP on loopback, and a sample account."""

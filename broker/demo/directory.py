@@ -1,7 +1,7 @@
-"""The demonstration directory as a program: real LDAP on loopback, served from one LDIF file.
+"""The demo directory: an LDAP server on loopback that serves one LDIF file.
 
-ldaptor encodes and decodes the messages; the rest is here, since it is little: simple bind, search, a person's own
-password, and no for all else.
+ldaptor encodes and decodes the messages. Simple bind, search and a change of one's own password are implemented here;
+all other requests are refused.
 """
 
 import argparse
@@ -31,8 +31,8 @@ _INVALID_CREDENTIALS, _INSUFFICIENT_RIGHTS, _UNWILLING = 49, 50, 53
 _SECRET: Final = "userpassword"  # noqa: S105 - an attribute's name
 _DN_VALUED: Final = frozenset({"member", "memberof", "uniquemember", "owner", "manager", "seealso"})
 _OPERATIONAL: Final = frozenset({"entryuuid", "memberof", "pwdreset"})
-_MAX_REQUEST: Final = 256 * 1024
-_PR_SET_PDEATHSIG: Final = 1
+_MAX_REQUEST: Final = 256 * 1024  # bytes
+_PR_SET_PDEATHSIG: Final = 1  # Linux, prctl(2)
 _STANDARD_ERROR: Final = 2
 
 _DECODER: Final = pureldap.LDAPBERDecoderContext_TopLevel(
@@ -41,7 +41,7 @@ _DECODER: Final = pureldap.LDAPBERDecoderContext_TopLevel(
         inherit=pureldap.LDAPBERDecoderContext(fallback=pureber.BERDecoderContext()),
     )
 )
-# What a request that changes something is answered with.
+# The responses to requests that are not implemented, all refused.
 _REFUSED: Final = {
     pureldap.LDAPAddRequest: pureldap.LDAPAddResponse,
     pureldap.LDAPDelRequest: pureldap.LDAPDelResponse,
@@ -61,7 +61,7 @@ class Directory:
         self._read()
 
     def refresh(self) -> None:
-        """Read the file again if it was saved; a file that cannot be read leaves everything as it was."""
+        """Read the file again if it has changed; if that fails, the entries stay as they were."""
         try:
             self._read()
         except (OSError, ValueError) as error:
@@ -76,24 +76,24 @@ class Directory:
             self.entries = {entry.dn.casefold(): entry for entry in entries}
 
     def verify_password(self, dn: str, password: bytes) -> bool:
-        """Say whether this is the entry's password; an unknown entry takes as long."""
+        """Return whether this is the entry's password; an unknown entry takes as long."""
         entry = self.entries.get(dn.casefold())
         passwords = entry.attributes.get(_SECRET, ()) if entry else ()
-        equal = [hmac.compare_digest(password, known) for known in passwords or (b"\0",)]
+        equal = [hmac.compare_digest(password, stored) for stored in passwords or (b"\0",)]
         return any(equal) and bool(passwords)
 
     def must_change(self, dn: str) -> bool:
-        """Say whether this person has to change the password before anything else, as ``pwdReset`` says."""
+        """Return whether ``pwdReset`` requires a new password before any other request."""
         entry = self.entries.get(dn.casefold())
         return entry is not None and entry.texts("pwdReset") == ("TRUE",)
 
     def change_password(self, dn: str, password: bytes) -> None:
-        """Write a new password into the file; raises OSError and ValueError."""
+        """Write a new password into the file; raise OSError, ValueError."""
         text = with_password(self._path.read_text(encoding="utf-8"), dn, password)
-        written = self._path.with_suffix(".new")
-        written.touch(mode=0o600)
-        written.write_text(text, encoding="utf-8")
-        written.replace(self._path)
+        new_file = self._path.with_suffix(".new")
+        new_file.touch(mode=0o600)  # before the text: the passwords are in clear text
+        new_file.write_text(text, encoding="utf-8")
+        new_file.replace(self._path)
         self._read()
 
     def within(self, base: str, scope: int) -> Iterator[LdifEntry]:
@@ -107,7 +107,7 @@ class Directory:
 
 
 def matches(filter_: Any, entry: LdifEntry) -> bool:  # noqa: ANN401 - ldaptor publishes no types
-    """Say whether an entry passes a search filter; what is undefined in RFC 4511 4.5.1.7 does not match."""
+    """Return whether an entry matches a search filter; Undefined (RFC 4511 4.5.1.7) does not match."""
     matcher = _MATCHERS.get(type(filter_))
     return matcher is not None and matcher(filter_, entry)
 
@@ -115,14 +115,14 @@ def matches(filter_: Any, entry: LdifEntry) -> bool:  # noqa: ANN401 - ldaptor p
 def _values(entry: LdifEntry, attribute: bytes) -> tuple[str, ...]:
     name = attribute.decode().lower()
     if name == _SECRET:
-        return ()  # a filter would be a way to guess it
+        return ()  # otherwise passwords could be guessed by filters, without a bind
     if name in {"dn", "distinguishedname", "entrydn"}:
         return (_folded("member", entry.dn),)
     return tuple(_folded(name, value) for value in entry.texts(name))
 
 
 def _folded(attribute: str, value: str) -> str:
-    """Return what equality compares: caseIgnoreMatch, or distinguishedNameMatch (RFC 4517 4.2.11 and 4.2.15)."""
+    """Return a value in the form that is compared, for caseIgnoreMatch or distinguishedNameMatch (RFC 4517 4.2)."""
     if attribute in _DN_VALUED:
         with suppress(ValueError):
             value = normalise_dn(value)
@@ -131,8 +131,8 @@ def _folded(attribute: str, value: str) -> str:
 
 def _equal(filter_: Any, entry: LdifEntry) -> bool:  # noqa: ANN401 - ldaptor publishes no types
     attribute = filter_.attributeDesc.value
-    wanted = filter_.assertionValue.value.decode()
-    return _folded(attribute.decode().lower(), wanted) in _values(entry, attribute)
+    value = filter_.assertionValue.value.decode()
+    return _folded(attribute.decode().lower(), value) in _values(entry, attribute)
 
 
 def _like(filter_: Any, entry: LdifEntry) -> bool:  # noqa: ANN401 - ldaptor publishes no types
@@ -145,10 +145,10 @@ def _contains(value: str, parts: list[Any]) -> bool:
         text = part.value.decode().casefold()
         if isinstance(part, pureldap.LDAPFilter_substrings_final):
             return value.endswith(text) and len(value) - len(text) >= position
-        found = value.find(text, position)
-        if found < 0 or (isinstance(part, pureldap.LDAPFilter_substrings_initial) and found):
+        start = value.find(text, position)
+        if start < 0 or (isinstance(part, pureldap.LDAPFilter_substrings_initial) and start):
             return False
-        position = found + len(text)
+        position = start + len(text)
     return True
 
 
@@ -166,14 +166,14 @@ _MATCHERS: Final[Mapping[type, Callable[[Any, LdifEntry], bool]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What one request comes to: the answers to send and, after a bind, who is bound now."""
+class _BindOutcome:
+    """The responses to a bind, and the DN that is bound afterwards, or None."""
 
-    answers: tuple[Any, ...]
+    responses: tuple[Any, ...]
     bound: str | None = None
 
 
-def _bind(directory: Directory, request: Any) -> _Outcome:  # noqa: ANN401 - ldaptor publishes no types
+def _bind(directory: Directory, request: Any) -> _BindOutcome:  # noqa: ANN401 - ldaptor publishes no types
     wrong = {
         _PROTOCOL_ERROR: request.version != 3,  # noqa: PLR2004 - LDAP's version
         _AUTH_METHOD: bool(request.sasl),
@@ -187,17 +187,17 @@ def _bind(directory: Directory, request: Any) -> _Outcome:  # noqa: ANN401 - lda
             bound = normalise_dn(request.dn.decode())
         if bound is None or not directory.verify_password(bound, request.auth):
             code, bound = _INVALID_CREDENTIALS, None
-    return _Outcome((pureldap.LDAPBindResponse(resultCode=code),), bound)
+    return _BindOutcome((pureldap.LDAPBindResponse(resultCode=code),), bound)
 
 
 def _modify_password(directory: Directory, request: PasswordModify, bound: str | None) -> int:
-    """Change a password as its owner, and return the result code."""
+    """Change the password of the bound entry, and return the result code."""
     if bound is None or request.identity.decode(errors="replace") not in {"", bound}:
         return _INSUFFICIENT_RIGHTS
     if not directory.verify_password(bound, request.old):
         return _INVALID_CREDENTIALS
     if not request.new:
-        return _UNWILLING  # RFC 3062 section 2: it would have to make one up
+        return _UNWILLING  # RFC 3062 section 2: the server would have to generate one
     try:
         directory.change_password(bound, request.new)
     except (OSError, ValueError) as error:
@@ -219,34 +219,36 @@ def _search(directory: Directory, request: Any, bound: str | None) -> Iterator[A
         except ValueError:
             code = _INVALID_DN
     if code == _SUCCESS:
-        found = [entry for entry in directory.within(base, request.scope) if matches(request.filter, entry)]
-        limit = request.sizeLimit or len(found)
-        for entry in found[:limit]:
-            yield pureldap.LDAPSearchResultEntry(
-                objectName=entry.dn, attributes=_shown(entry, request.attributes, types_only=bool(request.typesOnly))
-            )
-        code = _SUCCESS if len(found) <= limit else _SIZE_LIMIT
+        entries = [entry for entry in directory.within(base, request.scope) if matches(request.filter, entry)]
+        limit = request.sizeLimit or len(entries)
+        for entry in entries[:limit]:
+            attributes = _selected_attributes(entry, request.attributes, types_only=bool(request.typesOnly))
+            yield pureldap.LDAPSearchResultEntry(objectName=entry.dn, attributes=attributes)
+        code = _SUCCESS if len(entries) <= limit else _SIZE_LIMIT
     yield pureldap.LDAPSearchResultDone(resultCode=code)
 
 
-def _shown(entry: LdifEntry, asked: list[bytes], *, types_only: bool) -> list[tuple[str, list[bytes]]]:
-    wanted = {name.decode().lower() for name in asked} or {"*"}
-    shown: list[tuple[str, list[bytes]]] = []
+def _selected_attributes(
+    entry: LdifEntry, requested: list[bytes], *, types_only: bool
+) -> list[tuple[str, list[bytes]]]:
+    """Return the requested attributes: ``*`` selects all user attributes, ``+`` all operational ones (RFC 3673)."""
+    selectors = {name.decode().lower() for name in requested} or {"*"}
+    selected: list[tuple[str, list[bytes]]] = []
     for name, values in entry.attributes.items():
-        kind = "+" if name in _OPERATIONAL else "*"
-        if name != _SECRET and (name in wanted or kind in wanted):
-            shown.append((entry.names[name], [] if types_only else list(values)))
-    return shown
+        group = "+" if name in _OPERATIONAL else "*"
+        if name != _SECRET and (name in selectors or group in selectors):
+            selected.append((entry.names[name], [] if types_only else list(values)))
+    return selected
 
 
 class _LdapProtocol(asyncio.Protocol):
-    """One client's connection."""
+    """The connection of one client."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._buffer = b""
         self._bound: str | None = None
-        self._restricted = False  # to changing the password
+        self._restricted = False  # after a bind of an entry with pwdReset: only the password may be changed
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -271,36 +273,39 @@ class _LdapProtocol(asyncio.Protocol):
             if message is None:
                 return
             self._buffer = self._buffer[length:]
-            self._answer(message)
+            self._handle(message)
 
-    def _answer(self, message: Any) -> None:  # noqa: ANN401 - ldaptor publishes no types
+    def _handle(self, message: Any) -> None:  # noqa: ANN401 - ldaptor publishes no types
         request = message.value
         self._directory.refresh()
         if isinstance(request, pureldap.LDAPUnbindRequest):
             self._close()
         elif isinstance(request, pureldap.LDAPAbandonRequest):
-            return  # every answer is sent before the next request is read
+            return  # every response is sent before the next request is read
         else:
             octets = b"".join(
-                pureldap.LDAPMessage(answer, controls=self._policy(answer, message.controls), id=message.id).toWire()
-                for answer in self._answers(request, message.controls)
+                pureldap.LDAPMessage(
+                    response, controls=self._response_controls(response, message.controls), id=message.id
+                ).toWire()
+                for response in self._responses(request, message.controls)
             )
             if self._transport is not None:
                 self._transport.write(octets)
 
-    def _policy(self, answer: Any, asked: Any) -> list[Any] | None:  # noqa: ANN401 - ldaptor publishes no types
-        """Return the control that tells whoever asked for it that the password must be changed."""
-        told = self._restricted and isinstance(answer, pureldap.LDAPBindResponse)
-        return [CHANGE_AFTER_RESET] if told and any(kind == PASSWORD_POLICY for kind, *_ in asked or ()) else None
+    def _response_controls(self, response: Any, controls: Any) -> list[Any] | None:  # noqa: ANN401 - ldaptor publishes no types
+        """Return the password policy control where the password must be changed and the request has the control."""
+        must_change = self._restricted and isinstance(response, pureldap.LDAPBindResponse)
+        requested = any(control_type == PASSWORD_POLICY for control_type, *_ in controls or ())
+        return [CHANGE_AFTER_RESET] if must_change and requested else None
 
-    def _answers(self, request: Any, controls: Any) -> Iterator[Any]:  # noqa: ANN401 - ldaptor publishes no types
+    def _responses(self, request: Any, controls: Any) -> Iterator[Any]:  # noqa: ANN401 - ldaptor publishes no types
         critical = any(criticality for _, criticality, _ in controls or ())
         if isinstance(request, pureldap.LDAPBindRequest):
-            self._bound = None  # RFC 4511 4.2.1: whatever comes of the bind, the rights from before are gone
+            self._bound = None  # RFC 4511 4.2.1: a bind ends earlier rights, even if it fails
             outcome = _bind(self._directory, request)
             self._bound = outcome.bound
             self._restricted = self._bound is not None and self._directory.must_change(self._bound)
-            yield from outcome.answers
+            yield from outcome.responses
         elif isinstance(request, pureldap.LDAPSearchRequest):
             if critical:
                 yield pureldap.LDAPSearchResultDone(resultCode=_UNAVAILABLE_CRITICAL_EXTENSION)
@@ -309,8 +314,8 @@ class _LdapProtocol(asyncio.Protocol):
         elif type(request) in _REFUSED:
             yield _REFUSED[type(request)](resultCode=_UNWILLING, errorMessage="change the LDIF file instead")
         elif isinstance(request, pureldap.LDAPExtendedRequest) and request.requestName == PASSWORD_MODIFY:
-            asked = PasswordModify.decode(request.requestValue)
-            code = _modify_password(self._directory, asked, self._bound)
+            change = PasswordModify.decode(request.requestValue)
+            code = _modify_password(self._directory, change, self._bound)
             self._restricted = self._restricted and code != _SUCCESS
             yield pureldap.LDAPExtendedResponse(resultCode=code)
         else:
@@ -323,15 +328,15 @@ class _LdapProtocol(asyncio.Protocol):
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel end this process when the thread that started it ends; a no-op outside Linux."""
+    """Have the kernel end this process when the thread that started it ends; does nothing outside Linux."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended before the kernel was told
+    if os.getppid() != parent:  # the parent ended before prctl
         sys.exit(0)
 
 
 async def serve(directory: Directory, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; ``ready`` gets the URL as soon as connections are accepted; raises OSError."""
+    """Serve until SIGTERM or SIGINT; call ``ready`` with the URL when connections are accepted; raise OSError."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for signal_ in (signal.SIGTERM, signal.SIGINT):
@@ -343,7 +348,7 @@ async def serve(directory: Directory, host: str, port: int, ready: Callable[[str
 
 
 def announce(fd: int) -> Callable[[str], None]:
-    """Return what tells the starter the URL, as one line, and closes the descriptor unless it is standard output."""
+    """Return a function that writes the URL as one line, and closes the descriptor unless it is a standard stream."""
 
     def ready(url: str) -> None:
         os.write(fd, f"{url}\n".encode())

@@ -1,4 +1,4 @@
-"""Changing a password in the demonstration directory: RFC 3062, and the line of the LDIF file that it comes to."""
+"""Change a password in the demo directory: the request of RFC 3062, and the changed line of the LDIF file."""
 
 import base64
 import re
@@ -16,13 +16,13 @@ CHANGE_AFTER_RESET: Final = (PASSWORD_POLICY, False, bytes.fromhex("3003810102")
 
 _DECODER: Final = pureldap.LDAPBERDecoderContext_LDAPPasswordModifyRequest(fallback=pureber.BERDecoderContext())
 _REPLACED: Final = ("userpassword:", "pwdreset:")
-# RFC 2849: what may stand in a line as it is.
+# RFC 2849, SAFE-STRING: values that need no base64.
 _SAFE: Final = re.compile(r"[!-9;=-~][!-~]*(?: [!-~]+)*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class PasswordModify:
-    """What RFC 3062 asks for; each is empty where the request leaves it out."""
+    """The request of RFC 3062; absent parts are empty."""
 
     identity: bytes = b""
     old: bytes = field(default=b"", repr=False)
@@ -30,18 +30,18 @@ class PasswordModify:
 
     @classmethod
     def decode(cls, value: bytes | None) -> "PasswordModify":
-        """Return what a request value says; raises whatever ldaptor's decoder does for octets that are none."""
+        """Return the decoded request value; raise whatever ldaptor's decoder raises for malformed BER."""
         parts: Any = pureber.berDecodeObject(_DECODER, value)[0] if value else ()
-        found = {type(part): bytes(part.value) for part in parts}
+        values = {type(part): bytes(part.value) for part in parts}
         return cls(
-            found.get(pureldap.LDAPPasswordModifyRequest_userIdentity, b""),
-            found.get(pureldap.LDAPPasswordModifyRequest_oldPasswd, b""),
-            found.get(pureldap.LDAPPasswordModifyRequest_newPasswd, b""),
+            values.get(pureldap.LDAPPasswordModifyRequest_userIdentity, b""),
+            values.get(pureldap.LDAPPasswordModifyRequest_oldPasswd, b""),
+            values.get(pureldap.LDAPPasswordModifyRequest_newPasswd, b""),
         )
 
 
 def with_password(text: str, dn: str, password: bytes) -> str:
-    """Return an LDIF file in which one entry has this password and no ``pwdReset``; raises ValueError for no LDIF."""
+    """Return an LDIF text in which one entry has this password and no ``pwdReset``; raise ValueError."""
     blocks = text.split("\n\n")
     return "\n\n".join(_with_new_password(block, password) if _is_of(block, dn) else block for block in blocks)
 
@@ -52,8 +52,8 @@ def _is_of(block: str, dn: str) -> bool:
 
 def _with_new_password(block: str, password: bytes) -> str:
     lines = block.replace("\n ", "").splitlines()
-    kept = [line for line in lines if not line.lower().startswith(_REPLACED)]
-    return "\n".join([*kept, _line(password)]) + ("\n" if block.endswith("\n") else "")
+    other_lines = [line for line in lines if not line.lower().startswith(_REPLACED)]
+    return "\n".join([*other_lines, _line(password)]) + ("\n" if block.endswith("\n") else "")
 
 
 def _line(password: bytes) -> str:

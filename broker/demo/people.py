@@ -1,4 +1,4 @@
-"""The demonstration's people, read from their LDIF file."""
+"""The people of the demo, read from an LDIF file."""
 
 import base64
 import uuid
@@ -16,20 +16,20 @@ SERVICE: Final = f"cn=fedgate,ou=services,{BASE}"
 
 @dataclass(frozen=True, slots=True)
 class LdifEntry:
-    """One entry; the names of attributes are in lower case, ``names`` has them as written."""
+    """One entry; the names of attributes are in lower case, ``names`` maps them to their original spelling."""
 
     dn: str
     attributes: Mapping[str, tuple[bytes, ...]] = field(repr=False)
     names: Mapping[str, str] = field(repr=False)
 
     def texts(self, attribute: str) -> tuple[str, ...]:
-        """Return an attribute's values as text."""
+        """Return the values of an attribute as text."""
         return tuple(value.decode() for value in self.attributes.get(attribute.lower(), ()))
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who can sign in: login name, password, and the normalised DNs of all groups, nested ones included."""
+    """A person who can sign in; ``groups`` are the normalised DNs of all groups, nested ones included."""
 
     name: str
     password: str = field(repr=False)
@@ -38,7 +38,7 @@ class Person:
 
 
 def read_ldif(text: str) -> list[LdifEntry]:
-    """Return the entries of an LDIF file with entryUUID and memberOf (direct groups) filled in; raises ValueError.
+    """Return the entries of an LDIF file with entryUUID and memberOf (direct groups) filled in; raise ValueError.
 
     Source: RFC 2849, content records only, no URLs.
     """
@@ -48,7 +48,7 @@ def read_ldif(text: str) -> list[LdifEntry]:
 
 
 def people(path: Path) -> list[Person]:
-    """Return those who can sign in with this LDIF file, in its order; raises OSError and ValueError."""
+    """Return the people of an LDIF file who can sign in, in its order; raise OSError, ValueError."""
     entries = read_ldif(path.read_text(encoding="utf-8"))
     parents = _parents(entries)
     return [
@@ -59,7 +59,7 @@ def people(path: Path) -> list[Person]:
 
 
 def service_password(path: Path) -> str:
-    """Return the password of the account that looks people up; raises OSError and ValueError."""
+    """Return the password of the service account; raise OSError, ValueError."""
     for entry in read_ldif(path.read_text(encoding="utf-8")):
         if entry.dn == SERVICE and entry.texts("userPassword"):
             return entry.texts("userPassword")[0]
@@ -70,11 +70,11 @@ def _records(text: str) -> Iterator[list[str]]:
     lines: list[str] = []
     for line in [*text.splitlines(), ""]:
         if line.startswith(" ") and lines:
-            lines[-1] += line[1:]  # RFC 2849 note 2: a line that begins with a space goes on with the one before
+            lines[-1] += line[1:]  # RFC 2849 note 2: a line that begins with a space continues the previous one
         elif line:
             lines.append(line)
         else:
-            record = [kept for kept in lines if not kept.startswith(("#", "version:"))]
+            record = [written for written in lines if not written.startswith(("#", "version:"))]
             lines = []
             if record:
                 yield record
@@ -100,7 +100,7 @@ def _pair(line: str) -> tuple[str, bytes]:
 
 
 def _parents(entries: list[LdifEntry]) -> dict[str, tuple[str, ...]]:
-    """Return which groups list each member, by the member's case-folded DN."""
+    """Return the groups that list each member, by the member's case-folded DN."""
     parents: dict[str, tuple[str, ...]] = {}
     for entry in entries:
         for member in entry.texts("member"):
@@ -110,12 +110,12 @@ def _parents(entries: list[LdifEntry]) -> dict[str, tuple[str, ...]]:
 
 
 def _all_groups(dn: str, parents: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    found: set[str] = set()
-    fresh = set(parents.get(dn.casefold(), ()))
-    while fresh:
-        found |= fresh
-        fresh = {parent for group in fresh for parent in parents.get(group.casefold(), ())} - found
-    return tuple(sorted(found))
+    groups: set[str] = set()
+    added = set(parents.get(dn.casefold(), ()))
+    while added:
+        groups |= added
+        added = {parent for group in added for parent in parents.get(group.casefold(), ())} - groups
+    return tuple(sorted(groups))
 
 
 def _with_operational_attributes(entry: LdifEntry, groups: tuple[str, ...]) -> LdifEntry:

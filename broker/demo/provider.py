@@ -1,4 +1,4 @@
-"""How Fedgate reaches its demonstration directory."""
+"""The settings of the demo directory, as Fedgate connects to it."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from broker.providers.ldap.provider import LdapConfig
 
 
 def demo_config(ldif: Path, url: str, name: str = "demo") -> LdapConfig:
-    """Return how to reach the directory that serves this file at this URL; raises OSError and ValueError."""
+    """Return the settings of the directory that serves this file at this URL; raise OSError, ValueError."""
     return LdapConfig(
         name=name,
         urls=(url,),

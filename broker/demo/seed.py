@@ -1,4 +1,4 @@
-"""What the demonstration begins with: one account, an administrator, and roles that trust groups of the directory."""
+"""The initial data of the demo: one account, an administrator, and roles that trust groups of the directory."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from iam.principal import Principal, PrincipalKind
 from iam.store.schema import account, login_profile, user
 from iam.store.vault import Vault
 
-ACCOUNT_ID: Final = "111122223333"  # the id that AWS's own documentation uses
+ACCOUNT_ID: Final = "111122223333"  # an example id of AWS's documentation
 ALIAS: Final = "demo"
 ADMIN: Final = "admin"
 ROOT_EMAIL: Final = "root@demo.example"
@@ -29,7 +29,7 @@ DIRECTORY: Final = "demo"
 
 @dataclass(frozen=True, slots=True)
 class DemoRole:
-    """A role, the group that it trusts and the AWS-managed policy that it has."""
+    """A role, the group that it trusts and the AWS managed policy that is attached to it."""
 
     name: str
     group: str
@@ -38,12 +38,12 @@ class DemoRole:
 
     @property
     def arn(self) -> str:
-        """Return the role's ARN in the demonstration account."""
+        """Return the ARN of the role in the demo account."""
         return iam_arn(ACCOUNT_ID, "role", self.name)
 
     @property
     def trusted_groups(self) -> tuple[str, ...]:
-        """Return the distinguished names that its trust policy asks for."""
+        """Return the distinguished names of the groups that its trust policy admits."""
         return (f"cn={self.group},ou=groups,{BASE}",)
 
 
@@ -66,9 +66,9 @@ class ShownKey:
 
 @dataclass(frozen=True, slots=True)
 class SeedResult:
-    """How the account's owner and its administrator get in; a password is None where it was shown before.
+    """The credentials of the root user and the administrator; a password is None where it was shown before.
 
-    ``root_email`` is None where somebody has an account from before there was a page to sign in to.
+    ``root_email`` is None for an account that was created before sign-in pages existed.
     """
 
     root: ShownKey
@@ -81,32 +81,34 @@ class SeedResult:
 def seed(
     tx: Connection, *, now: datetime, random: Random, vault: Vault, limits: Limits, new_keys: bool = False
 ) -> SeedResult:
-    """Make the demonstration account if it is not there; ``new_keys`` replaces keys and passwords of one that is."""
+    """Create the demo account if it does not exist; ``new_keys`` replaces the keys and passwords of one that does."""
     root = Principal(
         PrincipalKind.ROOT, ACCOUNT_ID, root_arn(ACCOUNT_ID), ACCOUNT_ID, root_arn(ACCOUNT_ID), ACCOUNT_ID, "root"
     )
     call = Call(tx, root, ACCOUNT_ID, now, random, vault, limits)
     if tx.execute(select(account.c.id).where(account.c.id == ACCOUNT_ID)).one_or_none() is None:
         new = create_account(tx, account_id=ACCOUNT_ID, alias=ALIAS, now=now, random=random, vault=vault)
-        return _with_passwords(call, ShownKey(new.root_access_key_id, new.root_secret), _fill(call))
+        return _with_passwords(call, ShownKey(new.root_access_key_id, new.root_secret), _create_users_and_roles(call))
     if new_keys:
         return _replace_keys(call)
-    kept = root_login_of(tx, ACCOUNT_ID)
+    root_login = root_login_of(tx, ACCOUNT_ID)
     root_key, admin_key = _first_key(call, {}), _first_key(call, {"UserName": ADMIN})
-    return SeedResult(ShownKey(root_key, None), ShownKey(admin_key, None), kept.email if kept else None)
+    return SeedResult(ShownKey(root_key, None), ShownKey(admin_key, None), root_login.email if root_login else None)
 
 
 def _with_passwords(call: Call, root: ShownKey, admin: ShownKey) -> SeedResult:
-    """Return the keys with new passwords of both, for the page."""
-    made = [random_password(policy_of(call.tx, ACCOUNT_ID), call.random) for _ in range(2)]
-    set_root_login(call.tx, ACCOUNT_ID, ROOT_EMAIL, made[0], now=call.now, random=call.random, reset_required=False)
-    mine = (user.c.account_id == ACCOUNT_ID, user.c.name == ADMIN)
-    has_one = call.tx.execute(select(login_profile.c.user_id).join(user).where(*mine)).first()
-    _run(call, "UpdateLoginProfile" if has_one else "CreateLoginProfile", UserName=ADMIN, Password=made[1])
-    return SeedResult(root, admin, ROOT_EMAIL, *made)
+    """Set new passwords of both users, and return them with the keys."""
+    passwords = [random_password(policy_of(call.tx, ACCOUNT_ID), call.random) for _ in range(2)]
+    set_root_login(
+        call.tx, ACCOUNT_ID, ROOT_EMAIL, passwords[0], now=call.now, random=call.random, reset_required=False
+    )
+    is_admin = (user.c.account_id == ACCOUNT_ID, user.c.name == ADMIN)
+    has_profile = call.tx.execute(select(login_profile.c.user_id).join(user).where(*is_admin)).first()
+    _run(call, "UpdateLoginProfile" if has_profile else "CreateLoginProfile", UserName=ADMIN, Password=passwords[1])
+    return SeedResult(root, admin, ROOT_EMAIL, *passwords)
 
 
-def _fill(call: Call) -> ShownKey:
+def _create_users_and_roles(call: Call) -> ShownKey:
     _run(call, "CreateUser", UserName=ADMIN)
     _run(call, "AttachUserPolicy", UserName=ADMIN, PolicyArn=_managed("AdministratorAccess"))
     for role in ROLES:
@@ -157,10 +159,10 @@ def _key_ids(call: Call, owner: Params) -> list[str]:
 
 
 def _first_key(call: Call, owner: Params) -> str:
-    """Return the id of the owner's first key; somebody may have deleted them all, or the user."""
+    """Return the id of the first key of a user, or an empty text where all keys were deleted."""
     return next(iter(_key_ids(call, owner)), "")
 
 
 def _run(call: Call, operation: str, **parameters: object) -> Result:
-    """Call an operation as the gate does, but without asking: this is the operator at work."""
+    """Run an IAM operation without authorization: the operator of the machine runs this, not a caller of the API."""
     return OPERATIONS[operation].run(call, parameters)

@@ -21,12 +21,12 @@ from iam.clock import duration_milliseconds, iso8601_exact, parse_iso8601, to_fr
 from iam.errors import ServiceUnavailable
 from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 
-_SIGN_IN_WITHIN = 600  # seconds from the first page to the response of the identity provider
-_ANSWER_KEPT = 30  # seconds in which a form sent twice gets the first response again
-_BEING_ANSWERED, _ANSWERED = "", "1"
+_SIGN_IN_TIMEOUT = 600  # seconds from the first page to the response of the identity provider
+_FORM_RESPONSE_TTL = 30  # seconds in which a form sent twice gets the first response again
+_IN_PROGRESS, _COMPLETED = "", "1"  # values of the marker of a form
 _CLEAN_UP_ABOVE = 50  # sessions of one person above which expired ones are removed from the index
 _TIMES = ("authenticated_at", "usable_until", "session_until")
-_LONGEST_AGENT = 200
+_MAX_USER_AGENT = 200  # characters: the client chooses it, and it is stored with every session
 
 
 class Client(NamedTuple):
@@ -43,9 +43,8 @@ _NO_CLIENT = Client()
 class BrowserSession:
     """One person in one browser. ``key`` is the Redis key; ``form_token`` protects forms against CSRF.
 
-    ``renewal`` is what the provider is asked with, sealed, whether what it said of the person still holds; of a
-    directory, when it was last asked; or nothing.
-    ``mfa_at`` is when the person last gave a second factor.
+    ``refresh_state`` is what a refresh of the identity needs: for a web identity the sealed refresh token, for a
+    directory the time of the last refresh, or empty. ``mfa_at`` is when the person last gave a second factor.
     """
 
     key: str
@@ -65,9 +64,9 @@ class BrowserSession:
 
 @dataclass(frozen=True, slots=True)
 class PendingLogin:
-    """Somebody whose password was right, and who must do one thing more before a session begins.
+    """A sign-in with a correct password that needs one more step before a session begins.
 
-    ``step`` says what: give a second factor, or enrol one. ``opened_at`` is when the password was right.
+    ``step`` names it: give a second factor, or enrol one. ``opened_at`` is when the password was verified.
     """
 
     key: str
@@ -81,9 +80,9 @@ class PendingLogin:
 
 @dataclass(frozen=True, slots=True)
 class IdpRequest:
-    """A sign-in or sign-out that waits for the identity provider's answer; ``browser`` is the hash of its cookie.
+    """A sign-in or sign-out that waits for the identity provider's response; ``browser`` is the hash of its cookie.
 
-    ``nonce`` and ``verifier`` are those of OpenID Connect and PKCE.
+    ``nonce`` and ``verifier`` are those of OpenID Connect and PKCE (THREATS F01-F03).
     """
 
     provider: str
@@ -124,7 +123,7 @@ class BrowserSessions:
         ends = now + self.lifetime
         if identity.session_until is not None:
             ends = min(ends, identity.session_until)
-        client = Client(client.source_ip, client.user_agent[:_LONGEST_AGENT])
+        client = Client(client.source_ip, client.user_agent[:_MAX_USER_AGENT])
         return self._store(BrowserSession("", identity, "", now, ends, refresh_state, mfa_at, client))
 
     def step_up(self, session: BrowserSession, mfa_at: datetime) -> tuple[str, BrowserSession] | None:
@@ -136,26 +135,26 @@ class BrowserSessions:
 
     def _store(self, session: BrowserSession) -> tuple[str, BrowserSession]:
         token, now = self.new_token(), self.now()
-        made = replace(session, key=self._session_key(token), form_token=self.new_token())
-        person = self._person_key(made.identity.person)
+        stored = replace(session, key=self._session_key(token), form_token=self.new_token())
+        person = self._person_key(stored.identity.person)
         with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
-            pipe.set(made.key, _serialize(made), px=self._ttl(made, now))
-            pipe.hset(person, made.key, json.dumps(made.identity.session_index))
+            pipe.set(stored.key, _serialize(stored), px=self._ttl(stored, now))
+            pipe.hset(person, stored.key, json.dumps(stored.identity.session_index))
             pipe.pexpire(person, duration_milliseconds(self.lifetime))
             pipe.zremrangebyscore(self._all_key, "-inf", to_fractional_seconds(now))
-            pipe.zadd(self._all_key, {made.key: to_fractional_seconds(made.ends_at)})
+            pipe.zadd(self._all_key, {stored.key: to_fractional_seconds(stored.ends_at)})
             pipe.hlen(person)
             if pipe.execute()[-1] > _CLEAN_UP_ABOVE:
-                self._tidy(person)
-        return token, made
+                self._remove_expired(person)
+        return token, stored
 
-    def _tidy(self, person: str) -> None:
+    def _remove_expired(self, person: str) -> None:
         """Remove expired sessions from a person's index: programs sign in many times."""
         keys: list[str] = self.redis.hkeys(person)  # type: ignore[assignment]  # decode_responses
-        gone = [key for key, text in zip(keys, self.redis.mget(keys), strict=True) if text is None]
-        if gone:
-            self.redis.hdel(person, *gone)
+        expired = [key for key, text in zip(keys, self.redis.mget(keys), strict=True) if text is None]
+        if expired:
+            self.redis.hdel(person, *expired)
 
     def find(self, token: str | None) -> BrowserSession | None:
         """Return the session of a cookie, and extend its idle timeout."""
@@ -164,12 +163,12 @@ class BrowserSessions:
         key, now = self._session_key(token), self.now()
         with _redis_errors_as_unavailable():
             text = self.redis.get(key)
-            found = None if text is None else _parse(key, str(text))
-            if found is None or found.ends_at <= now:
+            session = None if text is None else _parse(key, str(text))
+            if session is None or session.ends_at <= now:
                 self.redis.delete(key)
                 return None
-            self.redis.pexpire(key, self._ttl(found, now))
-        return found
+            self.redis.pexpire(key, self._ttl(session, now))
+        return session
 
     def update(self, session: BrowserSession) -> None:
         """Store a changed session; one that has ended meanwhile is not created again."""
@@ -183,8 +182,8 @@ class BrowserSessions:
     def keys_of(self, provider: str, subject: str, indexes: tuple[str, ...]) -> tuple[str, ...]:
         """Return the keys of a person's sessions: those with these SAML session indexes, or all if none are given."""
         with _redis_errors_as_unavailable():
-            found: dict[str, str] = self.redis.hgetall(self._person_key(f"{provider}|{subject}"))  # type: ignore[assignment]  # decode_responses
-        return tuple(key for key, index in found.items() if not indexes or json.loads(index) in (None, *indexes))
+            index_by_key: dict[str, str] = self.redis.hgetall(self._person_key(f"{provider}|{subject}"))  # type: ignore[assignment]  # decode_responses
+        return tuple(key for key, index in index_by_key.items() if not indexes or json.loads(index) in (None, *indexes))
 
     def of_person(self, person: str) -> tuple[BrowserSession, ...]:
         """Return a person's sessions, the newest first."""
@@ -199,12 +198,12 @@ class BrowserSessions:
                 keys: list[str] = self.redis.zrevrangebyscore(  # type: ignore[assignment]  # decode_responses
                     self._all_key, "+inf", to_fractional_seconds(self.now()), start=0, num=most
                 )
-            found = self._load(keys)
-            idle = set(keys) - {one.key for one in found}
-            if not idle:
-                return found
+            sessions = self._load(keys)
+            expired = set(keys) - {session.key for session in sessions}
+            if not expired:
+                return sessions
             with _redis_errors_as_unavailable():  # otherwise expired sessions would displace others
-                self.redis.zrem(self._all_key, *idle)
+                self.redis.zrem(self._all_key, *expired)
 
     def _load(self, keys: list[str]) -> tuple[BrowserSession, ...]:
         if not keys:
@@ -212,8 +211,8 @@ class BrowserSessions:
         with _redis_errors_as_unavailable():
             texts = self.redis.mget(keys)
         parsed = [_parse(key, str(text)) for key, text in zip(keys, texts, strict=True) if text is not None]
-        live = [one for one in parsed if one is not None and one.ends_at > self.now()]
-        return tuple(sorted(live, key=lambda one: one.opened_at, reverse=True))
+        live = [session for session in parsed if session is not None and session.ends_at > self.now()]
+        return tuple(sorted(live, key=lambda session: session.opened_at, reverse=True))
 
     def end_all(self, provider: str, subject: str, keys: tuple[str, ...]) -> int:
         """End these sessions of a person; return how many still existed."""
@@ -233,54 +232,56 @@ class BrowserSessions:
     ) -> tuple[str, PendingLogin]:
         """Store a sign-in with one step left; return the value of its cookie, and the pending sign-in."""
         token, now = self.new_token(), self.now()
-        made = PendingLogin(self._waiting_key(token), step, identity, self.new_token(), now, return_to, refresh_state)
-        told = {"step": step, "form_token": made.form_token, "return_to": return_to, "memo": refresh_state}
-        told["opened_at"] = iso8601_exact(now)
-        mine = self._waiting_of_key(identity.person)
+        pending = PendingLogin(
+            self._pending_key(token), step, identity, self.new_token(), now, return_to, refresh_state
+        )
+        fields = {"step": step, "form_token": pending.form_token, "return_to": return_to, "memo": refresh_state}
+        fields["opened_at"] = iso8601_exact(now)
+        index = self._pending_of_key(identity.person)
         with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
-            pipe.set(made.key, json.dumps(told | _identity(identity)), ex=_SIGN_IN_WITHIN)
-            pipe.sadd(mine, made.key)
-            pipe.expire(mine, _SIGN_IN_WITHIN)
+            pipe.set(pending.key, json.dumps(fields | _identity_fields(identity)), ex=_SIGN_IN_TIMEOUT)
+            pipe.sadd(index, pending.key)
+            pipe.expire(index, _SIGN_IN_TIMEOUT)
             pipe.execute()
-        return token, made
+        return token, pending
 
     def find_pending_login(self, token: str | None) -> PendingLogin | None:
         """Return the pending sign-in of a cookie, or None."""
         if not token:
             return None
         with _redis_errors_as_unavailable():
-            text = self.redis.get(self._waiting_key(token))
+            text = self.redis.get(self._pending_key(token))
         try:
-            found = json.loads(str(text)) if text is not None else None
-            return None if found is None else _parse_waiting(self._waiting_key(token), found)
+            fields = json.loads(str(text)) if text is not None else None
+            return None if fields is None else _parse_pending(self._pending_key(token), fields)
         except (ValueError, TypeError, KeyError, AttributeError):  # stored by another version
             return None
 
-    def consume_pending_login(self, waiting: PendingLogin) -> bool:
+    def consume_pending_login(self, pending: PendingLogin) -> bool:
         """Delete a pending sign-in; return whether it still existed: of concurrent callers, one gets True."""
         with _redis_errors_as_unavailable():
-            return bool(self.redis.delete(waiting.key))
+            return bool(self.redis.delete(pending.key))
 
     def end_pending_logins_of(self, person: str) -> None:
-        """Delete all pending sign-ins of a person, whose proof is no longer valid."""
-        mine = self._waiting_of_key(person)
+        """Delete all pending sign-ins of a person, after a change of the password (THREATS J02)."""
+        index = self._pending_of_key(person)
         with _redis_errors_as_unavailable():
-            keys: set[str] = self.redis.smembers(mine)  # type: ignore[assignment]  # decode_responses
+            keys: set[str] = self.redis.smembers(index)  # type: ignore[assignment]  # decode_responses
             if keys:
-                self.redis.delete(*keys, mine)
+                self.redis.delete(*keys, index)
 
     # --- requests to identity providers -------------------------------------------------------------------------------
 
-    def save_idp_request(self, message_id: str, begun: IdpRequest) -> None:
+    def save_idp_request(self, message_id: str, request: IdpRequest) -> None:
         """Store a request that was sent to an identity provider."""
         with _redis_errors_as_unavailable():
-            self.redis.set(self._begun_key(message_id), json.dumps(asdict(begun)), ex=_SIGN_IN_WITHIN)
+            self.redis.set(self._idp_request_key(message_id), json.dumps(asdict(request)), ex=_SIGN_IN_TIMEOUT)
 
     def find_idp_request(self, message_id: str) -> IdpRequest | None:
         """Return the request with an id, without consuming it."""
         with _redis_errors_as_unavailable():
-            text = self.redis.get(self._begun_key(message_id))
+            text = self.redis.get(self._idp_request_key(message_id))
         try:
             return None if text is None else IdpRequest(**json.loads(str(text)))
         except (ValueError, TypeError):  # stored by another version
@@ -289,7 +290,7 @@ class BrowserSessions:
     def consume_idp_request(self, message_id: str) -> bool:
         """Delete a request; return whether it still existed: of concurrent callers, one gets True."""
         with _redis_errors_as_unavailable():
-            return self.redis.getdel(self._begun_key(message_id)) is not None
+            return self.redis.getdel(self._idp_request_key(message_id)) is not None
 
     def hash_browser_cookie(self, cookie: str | None) -> str:
         """Return the hash of a browser cookie, which is stored instead of the cookie."""
@@ -298,35 +299,38 @@ class BrowserSessions:
     # --- forms that are sent twice ------------------------------------------------------------------------------------
 
     def claim_form(self, form: str, seconds: int) -> bool:
-        """Return whether a form is sent for the first time in so many seconds: of concurrent callers, one gets True."""
+        """Return whether a form was not sent in the last ``seconds``: of concurrent callers, one gets True."""
         with _redis_errors_as_unavailable():
-            return bool(self.redis.set(self._sent_key(form), _BEING_ANSWERED, nx=True, ex=seconds))
+            return bool(self.redis.set(self._form_key(form), _IN_PROGRESS, nx=True, ex=seconds))
 
     def store_form_response(self, form: str, text: str, *, anew: bool) -> None:
-        """Keep the answer to a form, sealed by the caller, for whoever sent it twice; ``anew``: for later tries not."""
+        """Store the response to a form, sealed by the caller, for a form that is sent twice.
+
+        ``anew`` allows the form to be sent again when the stored response expires.
+        """
         with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
-            pipe.set(self._answer_key(form), text, ex=_ANSWER_KEPT)
+            pipe.set(self._form_response_key(form), text, ex=_FORM_RESPONSE_TTL)
             if anew:
-                pipe.expire(self._sent_key(form), _ANSWER_KEPT)
+                pipe.expire(self._form_key(form), _FORM_RESPONSE_TTL)
             else:
-                pipe.set(self._sent_key(form), _ANSWERED, xx=True, keepttl=True)
+                pipe.set(self._form_key(form), _COMPLETED, xx=True, keepttl=True)
             pipe.execute()
 
     def find_form_response(self, form: str) -> str | None:
-        """Return the answer to a form that was sent before: empty while there is none, None once it is kept no more."""
+        """Return the response to a form that was sent before: empty while it is processed, None after it expired."""
         with _redis_errors_as_unavailable():
-            mark, text = self.redis.mget(self._sent_key(form), self._answer_key(form))
+            marker, text = self.redis.mget(self._form_key(form), self._form_response_key(form))
         if text is not None:
             return str(text)
-        return "" if mark == _BEING_ANSWERED else None
+        return "" if marker == _IN_PROGRESS else None
 
     def release_form(self, form: str) -> None:
         """Allow a form to be sent again, after its processing failed."""
         with _redis_errors_as_unavailable():
-            self.redis.delete(self._sent_key(form))
+            self.redis.delete(self._form_key(form))
 
-    # --- small parts --------------------------------------------------------------------------------------------------
+    # --- Redis keys ---------------------------------------------------------------------------------------------------
 
     @property
     def _all_key(self) -> str:
@@ -338,22 +342,22 @@ class BrowserSessions:
     def _session_key(self, token: str) -> str:
         return f"{self.prefix}session:{_hash(token)}"
 
-    def _waiting_key(self, token: str) -> str:
+    def _pending_key(self, token: str) -> str:
         return f"{self.prefix}waiting:{_hash(token)}"
 
-    def _waiting_of_key(self, person: str) -> str:
+    def _pending_of_key(self, person: str) -> str:
         return f"{self.prefix}waiting-of:{_hash(person)}"
 
     def _person_key(self, person: str) -> str:
         return f"{self.prefix}person:{_hash(person)}"
 
-    def _begun_key(self, message_id: str) -> str:
+    def _idp_request_key(self, message_id: str) -> str:
         return f"{self.prefix}begun:{_hash(message_id)}"
 
-    def _sent_key(self, form: str) -> str:
+    def _form_key(self, form: str) -> str:
         return f"{self.prefix}sent:{_hash(form)}"
 
-    def _answer_key(self, form: str) -> str:
+    def _form_response_key(self, form: str) -> str:
         return f"{self.prefix}answer:{_hash(form)}"
 
 
@@ -369,64 +373,67 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-# --- as text ----------------------------------------------------------------------------------------------------------
+# --- serialization ----------------------------------------------------------------------------------------------------
 
 
 def _serialize(session: BrowserSession) -> str:
-    times = {name: _stamp(getattr(session, name)) for name in ("opened_at", "ends_at", "mfa_at")}
-    more = {"form_token": session.form_token, "renewal": session.refresh_state, "client": session.client, **times}
-    return json.dumps(_identity(session.identity) | more)
+    times = {name: _format_time(getattr(session, name)) for name in ("opened_at", "ends_at", "mfa_at")}
+    fields = {"form_token": session.form_token, "renewal": session.refresh_state, "client": session.client, **times}
+    return json.dumps(_identity_fields(session.identity) | fields)
 
 
-def _identity(identity: Identity) -> dict[str, Any]:
-    told: dict[str, Any] = {name: getattr(identity, name) for name in type(identity).__dataclass_fields__}
-    told["attributes"] = dict(identity.attributes)
-    told |= {name: _stamp(told[name]) for name in _TIMES if name in told}
-    return {"kind": type(identity).__name__, "identity": told}
+def _identity_fields(identity: Identity) -> dict[str, Any]:
+    fields: dict[str, Any] = {name: getattr(identity, name) for name in type(identity).__dataclass_fields__}
+    fields["attributes"] = dict(identity.attributes)
+    fields |= {name: _format_time(fields[name]) for name in _TIMES if name in fields}
+    return {"kind": type(identity).__name__, "identity": fields}
 
 
-_KINDS: dict[str, type[Identity]] = {kind.__name__: kind for kind in (Identity, IamIdentity, SamlIdentity, WebIdentity)}
+_IDENTITY_TYPES: dict[str, type[Identity]] = {
+    kind.__name__: kind for kind in (Identity, IamIdentity, SamlIdentity, WebIdentity)
+}
 _TUPLES = ("groups", "group_names", "transitive", "audiences")
 
 
 def _parse(key: str, text: str) -> BrowserSession | None:
     """Return a session, or None where another version stored it: the person signs in again."""
     try:
-        found = json.loads(text)
-        opened_at, ends_at = (parse_iso8601(found[name]) for name in ("opened_at", "ends_at"))
+        fields = json.loads(text)
+        opened_at, ends_at = (parse_iso8601(fields[name]) for name in ("opened_at", "ends_at"))
         return BrowserSession(
             key,
-            _parse_identity(found),
-            found["form_token"],
+            _parse_identity(fields),
+            fields["form_token"],
             opened_at,
             ends_at,
-            found["renewal"],
-            _moment(found["mfa_at"]),
-            Client(*found["client"]),
+            fields["renewal"],
+            _parse_time(fields["mfa_at"]),
+            Client(*fields["client"]),
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def _parse_waiting(key: str, found: dict[str, Any]) -> PendingLogin:
-    opened_at = parse_iso8601(found["opened_at"])
-    more = found["return_to"], found["memo"]
-    return PendingLogin(key, found["step"], _parse_identity(found), found["form_token"], opened_at, *more)
+def _parse_pending(key: str, fields: dict[str, Any]) -> PendingLogin:
+    opened_at, identity = parse_iso8601(fields["opened_at"]), _parse_identity(fields)
+    return PendingLogin(
+        key, fields["step"], identity, fields["form_token"], opened_at, fields["return_to"], fields["memo"]
+    )
 
 
-def _parse_identity(found: dict[str, Any]) -> Identity:
-    told = found["identity"]
-    told |= {name: _moment(told[name]) for name in _TIMES if name in told}
-    told["attributes"] = {name: tuple(values) for name, values in told["attributes"].items()}
-    told |= {name: tuple(told[name]) for name in _TUPLES if name in told}
-    if "tags" in told:
-        told["tags"] = tuple((key, value) for key, value in told["tags"])
-    return _KINDS[found["kind"]](**told)
+def _parse_identity(session_fields: dict[str, Any]) -> Identity:
+    fields = session_fields["identity"]
+    fields |= {name: _parse_time(fields[name]) for name in _TIMES if name in fields}
+    fields["attributes"] = {name: tuple(values) for name, values in fields["attributes"].items()}
+    fields |= {name: tuple(fields[name]) for name in _TUPLES if name in fields}
+    if "tags" in fields:
+        fields["tags"] = tuple((key, value) for key, value in fields["tags"])
+    return _IDENTITY_TYPES[session_fields["kind"]](**fields)
 
 
-def _stamp(moment: datetime | None) -> str | None:
-    return None if moment is None else iso8601_exact(moment)
+def _format_time(time: datetime | None) -> str | None:
+    return None if time is None else iso8601_exact(time)
 
 
-def _moment(text: str | None) -> datetime | None:
+def _parse_time(text: str | None) -> datetime | None:
     return None if text is None else parse_iso8601(text)

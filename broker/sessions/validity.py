@@ -1,4 +1,4 @@
-"""Whether what a browser's session rests on still stands: the person, the provider, the password (THREATS H03)."""
+"""Whether a browser session is still valid: the person, the provider and the password are unchanged (THREATS H03)."""
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 
 @dataclass(frozen=True, slots=True)
 class SessionValidity:
-    """Knows providers, people and revocations; ``directories`` are the names of those that are configured."""
+    """Checks sessions against the store; ``directories`` are the names of the configured directories."""
 
     store: Store
     directories: Container[str]
 
     def is_valid(self, session: BrowserSession | PendingLogin, now: datetime) -> bool:
-        """Return whether neither the person was revoked, nor what proved them changed or went, since the sign-in.
+        """Return whether, since the sign-in, the person was not revoked and their provider or password not changed.
 
-        Whoever still has a second factor to give is judged as if the session had begun with the password.
+        For a pending sign-in, which still needs a second factor, the time of the password counts.
         """
         identity = session.identity
         check = _CHECKS.get(type(identity))
@@ -41,9 +41,10 @@ class SessionValidity:
         return identity.provider.removeprefix("ldap-provider/") in self.directories
 
     def _iam(self, identity: Identity, _opened_at: datetime, _now: datetime) -> bool:
-        """Return whether the password is the one that was proved: whoever changes it means all browsers but their own.
+        """Return whether the password was not changed since it was verified: a change signs other browsers out.
 
-        Between the proof and the session lies perhaps a second factor.
+        The time of the password counts, not that of the session, which may begin later with a second factor
+        (THREATS J02).
         """
         with self.store.read() as tx:
             of_user = select(login_profile.c.changed).where(login_profile.c.user_id == identity.subject)

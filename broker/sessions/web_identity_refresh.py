@@ -1,6 +1,6 @@
-"""Whether an OpenID Connect provider still knows somebody who is signed in, and what it says of them by now.
+"""Web identity refresh: asks an OpenID Connect provider again about a signed-in person (THREATS E12).
 
-It is asked before credentials are given, where it gave a refresh token at the sign-in (THREATS E12).
+It happens before credentials are issued, if the provider issued a refresh token at the sign-in.
 """
 
 from base64 import b64decode, b64encode
@@ -19,7 +19,7 @@ from sts.identity import Identity, WebIdentity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebIdentityRefresh:
-    """Asks providers with the refresh tokens of sessions; ``clients`` are by kind of provider."""
+    """Refreshes identities with the refresh tokens of sessions; ``clients`` are by kind of provider."""
 
     store: Store
     sessions: BrowserSessions
@@ -28,15 +28,18 @@ class WebIdentityRefresh:
     random: Random
 
     def refresh_state(self, provider: OidcProviderRecord, result: SignInResult) -> str:
-        """Return what a session keeps in Redis: the refresh token, sealed for this provider, or nothing."""
+        """Return the refresh token as a session stores it in Redis, sealed for this provider, or an empty text.
+
+        Sealed, because a dump of Redis must not give access to anybody's account (THREATS G09).
+        """
         if not result.refresh_token:
             return ""
         return b64encode(self.vault.seal(result.refresh_token.encode(), provider.id, self.random)).decode()
 
     def refresh_identity(self, session: BrowserSession, now: datetime) -> Identity | None:
-        """Return the person as the provider knows them now, and keep that in the session; None where it refuses.
+        """Return the current identity and store it in the session; None where the provider refuses.
 
-        Without a refresh token, what was said at the sign-in stands until the session ends. Raise
+        Without a refresh token, the identity of the sign-in is valid until the session ends. Raise
         IDPCommunicationError, InvalidIdentityToken, ServiceUnavailable.
         """
         identity = session.identity
@@ -49,7 +52,7 @@ class WebIdentityRefresh:
         result = self.clients[provider.sign_in.kind].refresh(provider, identity, refresh_token, now)
         if result is None:
             return None
-        # A provider may give a new refresh token each time, or let the old one go on (RFC 6749, section 6).
+        # A provider may issue a new refresh token, or leave the old one valid (RFC 6749, section 6).
         refresh_state = self.refresh_state(provider, result) or session.refresh_state
         self.sessions.update(replace(session, identity=result.identity, refresh_state=refresh_state))
         return result.identity

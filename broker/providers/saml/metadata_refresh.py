@@ -1,7 +1,7 @@
-"""Keeps the metadata of SAML identity providers fresh where it has an address, and warns before certificates end.
+"""Refreshes the metadata of SAML identity providers that have a metadata URL, and warns before certificates expire.
 
-One worker fetches for all: the one that moves ``refresh_at`` on. If that fails, the stored metadata stays until its
-own validUntil. Source: SAML 2.0 Metadata, section 2.3 (validUntil, cacheDuration).
+One worker fetches for all: the one that updates ``refresh_at``. If that fails, the stored metadata is used until its
+own validUntil (THREATS I10). Source: SAML 2.0 Metadata, section 2.3 (validUntil, cacheDuration).
 """
 
 import logging
@@ -28,8 +28,8 @@ from sts.store.single_use import SingleUse
 log = logging.getLogger(__name__)
 
 _COLUMNS = saml_provider.c
-# A provider's own cacheDuration is taken between these: not so short that it costs, nor so long that a key which was
-# withdrawn goes on signing.
+# Limits of the provider's own cacheDuration: at least minutes, so that refreshes stay cheap, and at most a day, so that
+# a withdrawn key does not stay trusted.
 _MIN_INTERVAL, _MAX_INTERVAL, _DEFAULT_INTERVAL = timedelta(minutes=5), timedelta(days=1), timedelta(hours=6)
 _RETRY = timedelta(minutes=5)
 _WARN_BEFORE = timedelta(days=30)
@@ -53,7 +53,7 @@ class UpcomingExpiry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetadataRefresh:
-    """Fetches the metadata of providers that are due."""
+    """Fetches the metadata of providers that are due for a refresh."""
 
     store: Store
     fetcher: Fetcher
@@ -63,7 +63,7 @@ class MetadataRefresh:
     random: Random
 
     def run(self) -> int:
-        """Refresh every provider that is due, and warn of what expires; return how many were fetched. Never raises.
+        """Refresh every provider that is due, and log upcoming expiries; return how many were fetched. Never raises.
 
         An outage of the store ends a run; the next one continues.
         """
@@ -87,7 +87,7 @@ class MetadataRefresh:
             log.exception("metadata of %s in account %s was not refreshed", row.name, row.account_id)
 
     def refresh(self, row: Row[Any]) -> str:
-        """Fetch one provider's metadata and store it; return what was wrong, or nothing."""
+        """Fetch one provider's metadata and store it; return the error message, or an empty text."""
         arn = iam_arn(row.account_id, "saml-provider/", row.name, "")
         try:
             text, metadata = self._fetch(row)
@@ -101,7 +101,10 @@ class MetadataRefresh:
         return ""
 
     def _fetch(self, row: Row[Any]) -> tuple[str, IdpMetadata]:
-        """Return new metadata of the same identity provider; raise InvalidMetadata for that of another one."""
+        """Return the new metadata; raise InvalidMetadata for that of another identity provider.
+
+        Whoever controls the URL must not be able to replace the provider that an administrator registered.
+        """
         text = self.fetcher.get(row.metadata_url).decode()
         metadata = read_metadata(text.encode(), now=self.now())
         if metadata.entity_id != parse_metadata(row.metadata.encode()).entity_id:
@@ -135,10 +138,14 @@ class MetadataRefresh:
             values["updated"] = to_milliseconds(now)
             record = self._record(row, arn, metadata)
             self.audit.check()
-        # Only over what was stored when the fetch began: an administrator may have changed it since.
-        same = (_COLUMNS.id == row.id, _COLUMNS.metadata_url == row.metadata_url, _COLUMNS.metadata == row.metadata)
+        # Only where nothing changed since the fetch began: an administrator may have stored other metadata.
+        unchanged = (
+            _COLUMNS.id == row.id,
+            _COLUMNS.metadata_url == row.metadata_url,
+            _COLUMNS.metadata == row.metadata,
+        )
         with self.store.write(bump_revision=changed) as tx:
-            saved = tx.execute(update(saml_provider).where(*same).values(values)).rowcount
+            saved = tx.execute(update(saml_provider).where(*unchanged).values(values)).rowcount
             if saved and record is not None:
                 store_record(tx, record)
         if saved and record is not None:
@@ -157,7 +164,7 @@ class MetadataRefresh:
         )
 
     def _warn(self) -> None:
-        """Log what expires within thirty days, once a day and once for all workers."""
+        """Log upcoming expiries once a day, by one of the workers."""
         now = self.now()
         with self.store.read() as tx:
             expiries = list(upcoming_expiries(tx, now))
@@ -169,7 +176,7 @@ class MetadataRefresh:
 
 
 def upcoming_expiries(tx: Connection, now: datetime) -> Iterator[UpcomingExpiry]:
-    """Yield what expires within thirty days: signing certificates of identity providers, and metadata."""
+    """Yield the signing certificates and metadata of identity providers that expire within thirty days."""
     for row in tx.execute(select(saml_provider).order_by(_COLUMNS.account_id, _COLUMNS.name_key)):
         arn = iam_arn(row.account_id, "saml-provider/", row.name, "")
         try:
@@ -180,13 +187,13 @@ def upcoming_expiries(tx: Connection, now: datetime) -> Iterator[UpcomingExpiry]
             if certificate.until - now <= _WARN_BEFORE:
                 name = f"the certificate {certificate.fingerprint[:16]} ({certificate.subject})"
                 yield UpcomingExpiry(arn, name, certificate.until)
-        # What is fetched again will be replaced before it expires.
+        # Metadata with a refresh will be replaced before it expires.
         if metadata.valid_until is not None and metadata.valid_until - now <= _WARN_BEFORE and row.refresh_at is None:
             yield UpcomingExpiry(arn, "its metadata", metadata.valid_until)
 
 
 def refresh_interval(metadata: IdpMetadata, now: datetime) -> timedelta:
-    """Return how long to keep metadata: as long as it says, and at most half of the time until it expires."""
+    """Return the time until the next refresh: the cacheDuration, and at most half of the time until it expires."""
     interval = _DEFAULT_INTERVAL if metadata.cache_duration is None else timedelta(seconds=metadata.cache_duration)
     if metadata.valid_until is not None:
         interval = min(interval, (metadata.valid_until - now) / 2)

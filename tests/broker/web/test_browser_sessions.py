@@ -317,9 +317,9 @@ def test_an_answer_is_kept_for_a_while_and_the_mark_as_long_as_it_was_asked_for(
     for form, anew, least in (("lasting", False, 3590), ("passing", True, 20)):
         sessions.claim_form(form, 3600)
         sessions.store_form_response(form, "sealed", anew=anew)
-        assert least < redis.ttl(sessions._sent_key(form)) <= (30 if anew else 3600)
-        assert 20 < redis.ttl(sessions._answer_key(form)) <= 30
-    redis.delete(sessions._answer_key("lasting"))
+        assert least < redis.ttl(sessions._form_key(form)) <= (30 if anew else 3600)
+        assert 20 < redis.ttl(sessions._form_response_key(form)) <= 30
+    redis.delete(sessions._form_response_key("lasting"))
     assert sessions.find_form_response("lasting") is None
 
 
