@@ -14,7 +14,7 @@ from iam import guardrails
 from iam.arn import ACCOUNT_ID, parse_arn, root_arn
 from iam.call import Call, Params, Result
 from iam.errors import InvalidInput, MalformedPolicyDocument
-from iam.operations.named_entities import GROUP, PAGE, USER, paginate_list
+from iam.operations.named_entities import PAGE, USER, paginate_list
 from iam.operations.policies.effective import (
     EffectivePolicy,
     PolicyHolder,
@@ -27,8 +27,6 @@ from iam.operations.request_context import (
     SimulatedRequester,
     account_in_arn,
     build_request,
-    every_request_keys,
-    principal_keys,
     simulated_permission,
 )
 from iam.operations.required_permission import ContextKeys
@@ -51,7 +49,6 @@ from iam.policy.statement import Statement
 from iam.principal import Principal, PrincipalKind, principal_from_arn
 from iam.service_data import ServiceData
 from iam.store.records import parse_stored_policy
-from iam.store.tags import tags_of
 
 _SERVICES = ServiceData()
 # How the simulator calls the two kinds of policies whose statements it names.
@@ -72,12 +69,11 @@ _Place = tuple[Policy, Span]
 class _Simulation:
     """What is simulated: the requester, the condition keys of the request, and the statements' places.
 
-    ``given_keys`` are the ContextEntries, which replace whatever is known otherwise. ``owner`` is the account of
-    resources whose ARN names none. ``places`` tell where each statement stands, by the statement's `id`.
+    ``given_keys`` are the ContextEntries. ``owner`` is the account of resources whose ARN names none. ``places`` tell
+    where each statement stands, by the statement's `id`.
     """
 
     requester: SimulatedRequester
-    request_keys: ContextKeys
     given_keys: ContextKeys
     owner: str
     places: Mapping[int, _Place]
@@ -92,7 +88,7 @@ def simulate_custom_policy(call: Call, p: Params) -> Result:
     if "ResourcePolicy" in p and "CallerArn" not in p:
         raise InvalidInput("CallerArn is required when a ResourcePolicy is given.")
     caller = _caller_by_arn(p, layers) if "CallerArn" in p else _anonymous_caller(call.account_id, layers)
-    return _simulate(p, caller, {})
+    return _simulate(p, caller)
 
 
 def simulate_principal_policy(call: Call, p: Params) -> Result:
@@ -109,8 +105,8 @@ def simulate_principal_policy(call: Call, p: Params) -> Result:
         boundary=boundary,
         guardrails=None if _is_excluded_kind(p, "scp") else _guardrails(call),
     )
-    caller = _caller_by_arn(p, layers) if "CallerArn" in p else _holder_as_caller(call, holder, layers)
-    return _simulate(p, caller, every_request_keys(call.now))
+    caller = _caller_by_arn(p, layers) if "CallerArn" in p else _holder_as_caller(holder, layers)
+    return _simulate(p, caller)
 
 
 def get_context_keys_for_custom_policy(_call: Call, p: Params) -> Result:
@@ -258,23 +254,19 @@ def _is_excluded_kind(p: Params, kind: str) -> bool:
 
 def _caller_by_arn(p: Params, layers: Layers) -> SimulatedRequester:
     """Return the caller of CallerArn, of whom only the ARN is known."""
-    entity_type, _, _ = split_entity_arn(p["CallerArn"])
-    principal = principal_from_arn(p["CallerArn"])
-    return SimulatedRequester(principal, layers, {} if entity_type is GROUP else principal_keys(principal))
+    split_entity_arn(p["CallerArn"])  # raises where it is no ARN of a user, group or role
+    return SimulatedRequester(principal_from_arn(p["CallerArn"]), layers, {})
 
 
-def _holder_as_caller(call: Call, holder: PolicyHolder, layers: Layers) -> SimulatedRequester:
-    """Return the entity of PolicySourceArn as a caller, with the condition keys that the gate would fill for it.
+def _holder_as_caller(holder: PolicyHolder, layers: Layers) -> SimulatedRequester:
+    """Return the entity of PolicySourceArn as a caller.
 
-    A group calls nothing, so no key describes it. A role calls through sessions, whose ``aws:userid`` has their name.
+    No condition key is filled in for it: as in AWS, a simulation knows the keys that the request gives
+    (IAM API Reference, SimulatePrincipalPolicy, ContextEntries and MissingContextValues).
     """
-    entity_id = holder.row.id
-    user_id = entity_id if holder.entity_type is USER else ""
-    principal = replace(principal_from_arn(holder.arn), entity_id=entity_id, user_id=user_id)
-    if holder.entity_type is GROUP:
-        return SimulatedRequester(principal, layers, {})
-    tags = tuple((tag["Key"], tag["Value"]) for tag in tags_of(call.tx, entity_id))
-    return SimulatedRequester(principal, layers, principal_keys(principal, tags))
+    user_id = holder.row.id if holder.entity_type is USER else ""
+    principal = replace(principal_from_arn(holder.arn), entity_id=holder.row.id, user_id=user_id)
+    return SimulatedRequester(principal, layers, {})
 
 
 def _anonymous_caller(account_id: str, layers: Layers) -> SimulatedRequester:
@@ -296,7 +288,7 @@ _SCENARIOS = (
 # --- deciding ---------------------------------------------------------------------------------------------------------
 
 
-def _simulate(p: Params, requester: SimulatedRequester, request_keys: ContextKeys) -> Result:
+def _simulate(p: Params, requester: SimulatedRequester) -> Result:
     layers = requester.layers
     option = p.get("ResourceHandlingOption", _SCENARIOS[0])
     if option not in _SCENARIOS:
@@ -318,7 +310,7 @@ def _simulate(p: Params, requester: SimulatedRequester, request_keys: ContextKey
         )
     places = _places((*layers.identity, *(layers.resource or ())))
     simulation = _Simulation(
-        requester._replace(layers=layers), request_keys, _context_keys(p), _owner(p, requester.principal), places
+        requester._replace(layers=layers), _context_keys(p), _owner(p, requester.principal), places
     )
     shown, paging = paginate_list(list(enumerate(p["ActionNames"])), p, lambda one: f"{one[0]:06}")
     results, named = [], 0
@@ -403,14 +395,14 @@ def _decide_on_resource(simulation: _Simulation, action: str, resource: str) -> 
     requester = simulation.requester
     owner = account_in_arn(resource) or simulation.owner
     permission = simulated_permission(resource, requester.layers.resource, owner, simulation.given_keys)
-    context, layers = build_request(requester, permission, action, simulation.request_keys)
+    context, layers = build_request(requester, permission, action, {})
     decision = decide(context, layers)
     is_cross_account = layers.resource_account not in ("", requester.principal.account_id)
     return _ResourceResult(
         resource,
         decision,
         list(_matched_statements(decision, simulation.places)),
-        _missing_keys(action, layers, context.keys),
+        _missing_keys(action, layers, simulation.given_keys),
         _details(decision) if is_cross_account else {},
     )
 
@@ -436,7 +428,7 @@ def _merge_statements(lists: Iterable[list[Result]]) -> list[Result]:
 
 
 def _missing_keys(action: str, layers: Layers, keys: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the keys that the statements about an action ask about, and that were not given."""
+    """Return the keys that the statements about an action use and that no ContextEntries gave."""
     statements_about = [
         key
         for policy in (*layers.identity, *(layers.resource or ()))
