@@ -1,1 +1,1 @@
-"""Identity in, temporary credentials out."""
+"""The security token service: exchanges a verified identity for temporary credentials."""

@@ -32,8 +32,8 @@ _NO_POLICIES = PolicySet()
 class Caller:
     """A principal that makes a request, with the policies that limit it and the condition keys that describe it.
 
-    ``layers`` lacks what only a request knows: the resource's policy and its account. ``tags`` are the principal's
-    effective tags: the session's over the role's.
+    ``layers`` does not have the policy and account of the resource, which depend on the request. ``tags`` are the
+    principal's effective tags: those of the session replace those of the role.
     """
 
     principal: Principal
@@ -51,14 +51,14 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class PermissionLimits:
-    """What limits a caller besides its own boundary: the account's guardrails, and what its session passed."""
+    """What limits a caller besides its boundary: the guardrails of the account, and the session policies."""
 
     guardrails: PolicySet | None = None
     session: PolicySet | None = None
 
 
 def root(account_id: str, key_id: str, session: Session | None, limits: PermissionLimits) -> Caller:
-    """Return the owner of an account."""
+    """Return the root user of an account."""
     arn = root_arn(account_id)
     principal = Principal(PrincipalKind.ROOT, account_id, arn, account_id, arn, account_id, "root")
     layers = Layers(guardrails=limits.guardrails)
@@ -66,7 +66,7 @@ def root(account_id: str, key_id: str, session: Session | None, limits: Permissi
 
 
 def user(record: UserRecord, key_id: str, session: Session | None, limits: PermissionLimits) -> Caller:
-    """Return a user, signing with its own key or with that of GetSessionToken."""
+    """Return a user, with a long-term key or a session of GetSessionToken."""
     principal = Principal(
         PrincipalKind.USER, record.account_id, record.arn, record.id, record.arn, record.id, record.name
     )
@@ -100,7 +100,8 @@ def role_session(record: RoleRecord, session: Session, limits: PermissionLimits)
 def federated_user(creator: UserRecord | None, session: Session, limits: PermissionLimits) -> Caller:
     """Return the caller of GetFederationToken's credentials.
 
-    The user's policies, or everything where root made it, narrowed by the passed ones.
+    It has the policies of the user who called GetFederationToken, or all permissions if root did, limited by the
+    session policies. Without session policies it may do nothing: an empty set is not the same as none.
     """
     account_id, name = session.grant.account_id, session.grant.name
     arn = federated_user_arn(account_id, name)
@@ -119,17 +120,17 @@ def federated_user(creator: UserRecord | None, session: Session, limits: Permiss
 
 
 def unsigned(principal: Principal) -> Caller:
-    """Return a person whom an identity provider proved, or a service: without a key, and without policies of its own.
+    """Return a person verified by an identity provider, or a service: neither has a key or policies of its own.
 
-    Only a role's trust policy can admit these, and only by naming them.
+    So only a role's trust policy can admit them, and only by naming their provider or service.
     """
     return Caller(principal, "", Layers(), (), {})
 
 
-def _merge_tags(below: Tags, above: Tags) -> Tags:
-    """Return both sets of tags, ``above`` winning; tag keys are compared without regard to case."""
-    tags = {key.lower(): (key, value) for key, value in below}
-    tags.update({key.lower(): (key, value) for key, value in above})
+def _merge_tags(role_tags: Tags, session_tags: Tags) -> Tags:
+    """Return both sets of tags; session tags replace role tags with the same key, compared without regard to case."""
+    tags = {key.lower(): (key, value) for key, value in role_tags}
+    tags.update({key.lower(): (key, value) for key, value in session_tags})
     return tuple(tags.values())
 
 
@@ -138,7 +139,8 @@ def _keys(principal: Principal, tags: Tags, session: Session | None) -> dict[str
     if session is not None:
         grant = session.grant
         keys["aws:tokenissuetime"] = (iso8601(from_milliseconds(session.issued_at)),)
-        # Long-term keys lack this key altogether; sessions always have it (IAM User Guide, aws:MultiFactorAuthPresent).
+        # Requests with long-term keys do not have this key at all, all others do (IAM User Guide,
+        # aws:MultiFactorAuthPresent).
         keys["aws:multifactorauthpresent"] = ("true" if grant.mfa_at is not None else "false",)
         if grant.source_identity is not None:
             keys["aws:sourceidentity"] = (grant.source_identity,)

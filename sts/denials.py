@@ -1,7 +1,7 @@
 """Encoded authorization messages: the reasons of a denial, readable only through DecodeAuthorizationMessage.
 
-Pure. The form of the decoded message follows the STS API reference, "DecodeAuthorizationMessage"; under ``failures``,
-which AWS leaves empty, stand the grants that were missing.
+Pure. The form of the decoded message follows the STS API reference, "DecodeAuthorizationMessage"; ``failures``, which
+AWS leaves empty, has the grants that were missing.
 """
 
 import json
@@ -18,34 +18,34 @@ from iam.policy.grammar import VERSION_WITH_VARIABLES
 from iam.policy.statement import Statement
 from sts.token import Sealer, TokenUnreadable
 
-# Takes the place of the access key id in the envelope, so that a message never opens as a session token, nor the
-# reverse.
+# Takes the place of the access key id in the associated data, so that a message never opens as a session token, nor a
+# token as a message.
 _PURPOSE = "authorization-message"
-_FIXED_LENGTH = 1536  # bytes, packed, of a message whose length must not tell what is in it
-_LONGEST = 7_500  # bytes, packed, of any: sealed and in base64 they stay within EncodedMessage's 10,240 characters
-_LONGEST_VALUE = 256  # characters of a condition key's value
-_LARGEST = 256 * 1024  # bytes of any message, unpacked
+_FIXED_LENGTH = 1536  # bytes, packed, of a message whose length must not reveal its content
+_MAX_LENGTH = 7_500  # bytes, packed: sealed and in base64 within the 10,240 characters of EncodedMessage
+_MAX_VALUE = 256  # characters of a condition key's value
+_MAX_UNPACKED = 256 * 1024  # bytes; limits what a message can make of our memory
 
 _INVALID = "The specified authorization message is invalid."
 
 Message = dict[str, Any]
 
 
-def encode(found: Explanation, account_id: str, *, fixed_length: bool, sealer: Sealer, random: Random) -> str:
-    """Return a denial as a text that is opaque to the caller; those of the account who may, read it.
+def encode(explanation: Explanation, account_id: str, *, fixed_length: bool, sealer: Sealer, random: Random) -> str:
+    """Return a denial as a text that is opaque to the caller, and that permitted callers of the account can decode.
 
-    Where the account is not the caller's own, its people read what their own policies said, and of the caller's
-    policies only which layer withheld. ``untelling``: all such texts have one length, so that it does not tell whether
-    a role exists (THREATS B09). What does not fit is left out, context first.
+    An account that is not the caller's own learns what its own policies decided, and of the caller's policies only the
+    layer that did not allow. With ``fixed_length`` all texts have one length, so that it does not reveal whether a role
+    exists (THREATS B09). What does not fit is left out, the context first.
     """
-    room = _FIXED_LENGTH if fixed_length else _LONGEST
-    packed = (_pack({"account": account_id, "message": message}) for message in _messages(found, account_id))
-    plain = next(one for one in packed if len(one) <= room)
-    return sealer.seal(plain.ljust(room, b"\0") if fixed_length else plain, _PURPOSE, random)
+    limit = _FIXED_LENGTH if fixed_length else _MAX_LENGTH
+    candidates = (_pack({"account": account_id, "message": message}) for message in _messages(explanation, account_id))
+    packed = next(candidate for candidate in candidates if len(candidate) <= limit)
+    return sealer.seal(packed.ljust(limit, b"\0") if fixed_length else packed, _PURPOSE, random)
 
 
 def decode(encoded: str, account_id: str, *, sealer: Sealer) -> str:
-    """Return the JSON of a denial that this account may know of; raise InvalidAuthorizationMessage."""
+    """Return the JSON of a denial that was encoded for this account; raise InvalidAuthorizationMessage."""
     try:
         opened = _unpack(sealer.open(encoded, _PURPOSE))
     except TokenUnreadable as error:
@@ -60,49 +60,55 @@ def _pack(message: Message) -> bytes:
 
 
 def _unpack(packed: bytes) -> Message:
-    """Return what was packed here; what follows the end of the packed stream is padding."""
+    """Return the packed message; whatever follows the compressed stream is padding."""
     inflate = zlib.decompressobj()
     try:
-        found: Message = json.loads(inflate.decompress(packed, _LARGEST))
+        message: Message = json.loads(inflate.decompress(packed, _MAX_UNPACKED))
     except (zlib.error, ValueError) as error:  # sealed by an older version
         raise TokenUnreadable("of another form") from error
-    return found
+    return message
 
 
-def _messages(found: Explanation, account_id: str) -> Iterator[Message]:
-    """Yield the message, then what remains of it when less and less fits."""
-    decision, context = found.decision, found.context
+def _messages(explanation: Explanation, account_id: str) -> Iterator[Message]:
+    """Yield the whole message, then shorter and shorter versions of it."""
+    decision, context = explanation.decision, explanation.context
     explicit = decision.decision_type is DecisionType.EXPLICIT_DENY
     own = account_id == context.principal.account_id
     matched = [
-        _matched_statement(one.layer, one.statement)
-        if own or one.layer in _RESOURCE_SIDE
-        else {"effect": one.statement.effect.value.upper(), "policyType": one.layer}
-        for one in decision.statements
+        _matched_statement(match.layer, match.statement)
+        if own or match.layer in _RESOURCE_SIDE
+        else {"effect": match.statement.effect.value.upper(), "policyType": match.layer}
+        for match in decision.statements
     ]
-    missing_grants = [] if explicit else found.missing_grants
-    layers = [{"layer": one.layer} for one in missing_grants]
+    missing_grants = [] if explicit else explanation.missing_grants
+    layers = [{"layer": grant.layer} for grant in missing_grants]
     failures = [
-        missing_grant_json(one) if own or one.layer in _RESOURCE_SIDE else {"layer": one.layer}
-        for one in missing_grants
+        missing_grant_json(grant) if own or grant.layer in _RESOURCE_SIDE else {"layer": grant.layer}
+        for grant in missing_grants
     ]
-    bare = {"allowed": decision.allowed, "explicitDeny": explicit}
-    whole = {**bare, "matchedStatements": _items(matched), "failures": _items(failures)}
-    yield {**whole, "context": _context(context, context.keys if own else _keys_of_resource_policy(found))}
-    yield {**whole, "context": _context(context, {})}
-    yield {**bare, "matchedStatements": _items([]), "failures": _items(layers), "context": _context(context, {})}
-    yield bare
+    decision_only = {"allowed": decision.allowed, "explicitDeny": explicit}
+    full = {**decision_only, "matchedStatements": _items(matched), "failures": _items(failures)}
+    yield {**full, "context": _context(context, context.keys if own else _keys_of_resource_policy(explanation))}
+    yield {**full, "context": _context(context, {})}
+    yield {
+        **decision_only,
+        "matchedStatements": _items([]),
+        "failures": _items(layers),
+        "context": _context(context, {}),
+    }
+    yield decision_only
 
 
-# Whose policies these are, where caller and resource have two accounts.
+# The layers that belong to the account of the resource, where that is not the caller's.
 _RESOURCE_SIDE = frozenset({TRUST, RESOURCE})
 
 
-def _keys_of_resource_policy(found: Explanation) -> Mapping[str, tuple[str, ...]]:
-    """Return the condition keys about which the resource's own policy asks."""
-    own = [read.statement for layer in found.layers if layer.layer in _RESOURCE_SIDE for read in layer.statements]
-    names = [name.lower() for name in context_keys_in(own, VERSION_WITH_VARIABLES)]
-    return {name: found.context.keys[name] for name in names if name in found.context.keys}
+def _keys_of_resource_policy(explanation: Explanation) -> Mapping[str, tuple[str, ...]]:
+    """Return the condition keys that the resource's own policy uses; others would reveal facts of the caller."""
+    layers = [layer for layer in explanation.layers if layer.layer in _RESOURCE_SIDE]
+    statements = [evaluated.statement for layer in layers for evaluated in layer.statements]
+    names = [name.lower() for name in context_keys_in(statements, VERSION_WITH_VARIABLES)]
+    return {name: explanation.context.keys[name] for name in names if name in explanation.context.keys}
 
 
 def _context(context: RequestContext, keys: Mapping[str, tuple[str, ...]]) -> Message:
@@ -119,19 +125,19 @@ def _matched_statement(layer: str, statement: Statement) -> Message:
     return {
         "statementId": statement.sid,
         "effect": statement.effect.value.upper(),
-        "principals": _values(one.text for one in statement.principals),
+        "principals": _values(principal.text for principal in statement.principals),
         "principalGroups": _items([]),
         "actions": _values(statement.actions),
         "resources": _values(statement.resources),
-        "conditions": _items({"key": one.name, "values": _values(one.values)} for one in statement.conditions),
+        "conditions": _items({"key": test.name, "values": _values(test.values)} for test in statement.conditions),
         "policyType": layer,
         "policy": statement.policy,
     }
 
 
 def _values(values: Iterable[str]) -> Message:
-    return _items({"value": value[:_LONGEST_VALUE]} for value in values)
+    return _items({"value": value[:_MAX_VALUE]} for value in values)
 
 
-def _items(found: Iterable[Message]) -> Message:
-    return {"items": list(found)}
+def _items(messages: Iterable[Message]) -> Message:
+    return {"items": list(messages)}

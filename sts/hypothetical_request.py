@@ -1,7 +1,7 @@
-"""A request that nobody has made, built as the gate would build it: for explaining decisions, never for granting.
+"""Build the context and policies of a hypothetical request, to explain a decision; never to allow a real request.
 
-The request context comes from the same builder as the gate's, and the trust policy of a role from the same function as
-that of AssumeRole. What the gate refuses before it evaluates policies is a `FixedRule` here.
+The request context comes from the same builder as that of real requests, and the trust policy of a role from the same
+function as in AssumeRole. What the API refuses before it evaluates policies is a `FixedRule` here.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +30,7 @@ from sts.operations import NEED_NO_PERMISSION, OPERATIONS, session_may_call
 from sts.operations.roles import role_permissions
 
 _TRUST_ACTIONS = frozenset(action.lower() for action in TRUST_ACTIONS)
-# The operations that nobody signs: an identity provider proves the caller, who is that provider's principal.
+# The unsigned operations: an identity provider verifies the caller, who is a principal of that provider.
 _UNSIGNED_BY_PROVIDER = {
     "ldap-provider": "AssumeRoleWithLDAPIdentity",
     "saml-provider": "AssumeRoleWithSAML",
@@ -39,8 +39,8 @@ _UNSIGNED_BY_PROVIDER = {
 _UNSIGNED = frozenset(_UNSIGNED_BY_PROVIDER.values())
 # Only temporary credentials have these keys.
 _TEMPORARY_CREDENTIALS_KEYS = frozenset({"aws:tokenissuetime", "aws:multifactorauthpresent"})
-# Keys that are known to be absent where they have no value: of every principal, of the resources of this API, and of
-# principals whose credentials carry no session tags and no claims.
+# Condition keys that are known to be absent where they have no value: for every principal, for the resources of this
+# API, and for principals whose credentials have no session tags and no claims.
 _ABSENT_FOR_ALL = ("aws:username",)
 _ABSENT_FOR_OWN_RESOURCES = ("aws:resourcetag/", "iam:resourcetag/")
 _ABSENT_WITHOUT_ROLE_SESSION = ("aws:principaltag/", "aws:sourceidentity", "aws:federatedprovider", "ldap:", "saml:")
@@ -57,9 +57,9 @@ class FixedRule(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HypotheticalRequest:
-    """A request and the policies that apply to it; ``known`` tells whether a condition key's value is known.
+    """A request and the policies that apply to it; ``known`` returns whether a condition key's value is known.
 
-    Where there is a ``rule``, policies are not evaluated.
+    With a ``rule``, policies are not evaluated.
     """
 
     context: RequestContext
@@ -68,13 +68,13 @@ class HypotheticalRequest:
     rule: FixedRule | None = None
 
     def decision(self, layers: Layers | None = None) -> DecisionType:
-        """Return the gate's decision, or what it would be with other ``layers``."""
+        """Return the decision, or what it would be with other ``layers``."""
         return self.rule.decision_type if self.rule else decide(self.context, layers or self.layers).decision_type
 
 
 @dataclass(frozen=True, slots=True)
 class _Parameters:
-    """What somebody asks about; condition keys are in lower case, ``session_policy`` is that of a role session."""
+    """The parameters of the request; condition keys are in lower case, ``session_policy`` is that of a role session."""
 
     action: str
     resource: str
@@ -86,12 +86,12 @@ class _Parameters:
     def __post_init__(self) -> None:
         service, _, name = self.action.partition(":")
         object.__setattr__(self, "service", service.lower())
-        spelt = _STS_NAMES.get(name.lower(), name) if service.lower() == "sts" else name
-        object.__setattr__(self, "operation", spelt)
+        operation = _STS_NAMES.get(name.lower(), name) if service.lower() == "sts" else name
+        object.__setattr__(self, "operation", operation)
 
     @property
     def is_sts_operation(self) -> bool:
-        """Return whether the STS has such an operation; sts:TagSession, for one, is only a permission."""
+        """Return whether the STS has such an operation; sts:TagSession, for example, is only a permission."""
         return self.service == "sts" and self.operation in OPERATIONS
 
     @property
@@ -189,10 +189,10 @@ class RequestSimulator:
         return self._role(record, session_name, parameters) if record and session_name else None
 
     def _find_federated_user(self, arn: Arn, rest: str, parameters: _Parameters) -> Caller:
-        """Return a federated user, as far as its ARN tells: not who called GetFederationToken for it.
+        """Return a federated user, without the user who called GetFederationToken, which its ARN does not show.
 
-        This API lets federated users call GetCallerIdentity alone, whatever their policies say. For other services
-        those policies would count, and they are not known here.
+        In this API federated users can call only GetCallerIdentity, whatever their policies say. For other services
+        the policies of that user would decide, and they are not known here.
         """
         if parameters.service not in _OWN_SERVICES:
             raise InvalidInput(
@@ -225,9 +225,9 @@ class RequestSimulator:
         return callers.role_session(record, self._session(grant), limits)
 
     def _own_session(self, account_id: str, entity_id: str, parameters: _Parameters) -> Session | None:
-        """Return a session from GetSessionToken, where the condition keys tell of one.
+        """Return a session of GetSessionToken, where the condition keys imply one.
 
-        ``aws:MultiFactorAuthPresent=false`` alone tells of none: people write it for a long-term key as well.
+        ``aws:MultiFactorAuthPresent=false`` alone implies none: people write it for a long-term key as well.
         """
         with_mfa = parameters.keys.get("aws:multifactorauthpresent") == ("true",)
         if not with_mfa and "aws:tokenissuetime" not in parameters.keys:
@@ -246,7 +246,7 @@ class RequestSimulator:
     # --- the request --------------------------------------------------------------------------------------------------
 
     def _build(self, caller: Caller, parameters: _Parameters) -> HypotheticalRequest:
-        """Return the request with what is known of caller, resource and time; the given keys replace what is known."""
+        """Return the request with the known keys of caller, resource and time; the given keys replace them."""
         rule = _fixed_rule(caller, parameters)
         permission = self._permission(caller, parameters) if rule is None else RequiredPermission(parameters.resource)
         permission = replace(permission, keys={**permission.keys, **parameters.keys})
@@ -257,7 +257,7 @@ class RequestSimulator:
         return HypotheticalRequest(context, layers, lambda key: key in context.keys or key.startswith(absent), rule)
 
     def _permission(self, caller: Caller, parameters: _Parameters) -> RequiredPermission:
-        """Return what the operation would require; raise InvalidInput where a role is needed and none is named."""
+        """Return the permission that the operation requires; raise InvalidInput where it needs a role's ARN."""
         resource = parameters.resource
         if parameters.asks_trust_policy:
             if parse_arn(resource) is None:
@@ -296,7 +296,7 @@ def _caller_by_name(text: str, resource: str) -> Caller:
 
 
 def _unsigned_caller(kind: PrincipalKind, text: str, resource: str) -> Caller:
-    """Return a service, or a person whom an identity provider proved; consumer issuers are providers by name."""
+    """Return a service, or a person verified by an identity provider; consumer issuers are providers by name."""
     arn = iam_arn(account_in_arn(resource), "oidc-provider/", text, "") if text in CONSUMER_ISSUERS else text
     return callers.unsigned(Principal(kind, account_in_arn(arn), arn, arn))
 
@@ -307,15 +307,15 @@ def _is_self_service(principal: Principal, parameters: _Parameters) -> bool:
     return parameters.service == "iam" and own.get(parameters.operation.lower()) == parameters.resource
 
 
-# --- what is known ----------------------------------------------------------------------------------------------------
+# --- known condition keys ---------------------------------------------------------------------------------------------
 
 
 def _without_unknown_keys(caller: Caller) -> Caller:
-    """Return a caller without the keys that come from a session which was made up here."""
+    """Return a caller without the keys of its placeholder session, whose values are unknown."""
     if caller.session is None:
         return caller
-    nameless = caller.principal.arn.endswith(f"/{ANY_SESSION_NAME}")
-    unknown = _TEMPORARY_CREDENTIALS_KEYS | ({"aws:userid"} if nameless else set())
+    any_name = caller.principal.arn.endswith(f"/{ANY_SESSION_NAME}")
+    unknown = _TEMPORARY_CREDENTIALS_KEYS | ({"aws:userid"} if any_name else set())
     return replace(caller, keys={name: values for name, values in caller.keys.items() if name not in unknown})
 
 
@@ -333,7 +333,7 @@ def _absent_prefixes(caller: Caller, parameters: _Parameters) -> tuple[str, ...]
 
 
 def _fixed_rule(caller: Caller, parameters: _Parameters) -> FixedRule | None:
-    """Return the first rule by which the gate decides without policies, in the gate's order."""
+    """Return the first rule that decides without policies, in the order of a real request."""
     return next(filter(None, (rule(caller, parameters) for rule in _FIXED_RULES)), None)
 
 
@@ -359,7 +359,7 @@ def _provider_has_one_operation(caller: Caller, parameters: _Parameters) -> Fixe
 
 
 def _provider_serves_its_account(caller: Caller, parameters: _Parameters) -> FixedRule | None:
-    """Refuse a provider of another account: the gate looks for a provider in the role's account only."""
+    """Refuse a provider of another account: real requests look for a provider only in the role's account."""
     if caller.principal.kind is not PrincipalKind.FEDERATED or not parameters.asks_trust_policy:
         return None
     same = account_in_arn(parameters.resource) in ("", caller.principal.account_id)
@@ -385,7 +385,7 @@ def _operation_needs_no_permission(caller: Caller, parameters: _Parameters) -> F
 
 
 def _iam_reaches_own_account(caller: Caller, parameters: _Parameters) -> FixedRule | None:
-    """Refuse a resource of another account: every operation of IAM looks for it in the caller's."""
+    """Refuse a resource of another account: every operation of IAM looks for it in the caller's account."""
     if parameters.service != "iam" or account_in_arn(parameters.resource) in ("", caller.principal.account_id):
         return None
     return _deny("The operations of IAM find only resources of the caller's own account.")

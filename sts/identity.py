@@ -1,4 +1,4 @@
-"""Who the outside says you are; the one thing that every provider returns and that trust decisions read."""
+"""The verified identity of a person or program, which every provider returns and trust policies are evaluated with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,14 +13,15 @@ _NONE: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One person or program, just proved by one provider.
+    """A person or program that a provider has just verified.
 
     ``provider`` is kind and name, such as ``ldap-provider/corp``. ``subject`` is the provider's stable id (objectGUID,
-    entryUUID, NameID, ``sub``): it never passes to somebody else, as a name may. ``name`` is the login name as the
-    provider writes it, not as it was typed. ``groups`` are distinguished names as ``normalise_dn`` spells them, or
-    claim values; ``group_names`` are their short names, in the same order. ``authenticated_at`` is aware and in UTC.
-    ``account_id`` is empty for a directory, which the roles of every account may trust. ``session_until`` ends whatever
-    begins with the proof, and ``session_index`` is what the provider calls the session.
+    entryUUID, NameID, ``sub``): it is never given to somebody else, as a name may be. ``name`` is the login name as the
+    provider writes it, not as it was typed (THREATS E10). ``groups`` are distinguished names in the form of
+    ``normalise_dn``, or claim values; ``group_names`` are their short names, in the same order. ``authenticated_at`` is
+    aware and in UTC. ``account_id`` is empty for a directory, which the roles of every account may trust.
+    ``session_until`` is the latest end of sessions that begin with this identity, and ``session_index`` is the
+    provider's id of its own session.
     """
 
     provider: str
@@ -36,34 +37,34 @@ class Identity:
 
     @property
     def person(self) -> str:
-        """Return the one name under which everything of a person is kept and revoked: ``provider|subject``."""
+        """Return the id by which the sessions of a person are stored and revoked: ``provider|subject``."""
         return f"{self.provider}|{self.subject}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IamIdentity(Identity):
-    """A user of an account, or its owner, proved by a password on the sign-in page.
+    """An IAM user, or the root user of an account, verified by a password on the sign-in page.
 
-    ``provider`` is ``iam``; ``subject`` is the user's unique id, or for the owner the account's id.
+    ``provider`` is ``iam``; ``subject`` is the user's unique id, or for root the account's id.
     """
 
     account_id: str
 
     @property
     def is_root(self) -> bool:
-        """Return whether this is the account's owner."""
+        """Return whether this is the root user of the account."""
         return self.subject == self.account_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamlIdentity(Identity):
-    """A person whom a SAML identity provider has just vouched for.
+    """A person whom a SAML identity provider has just verified.
 
-    ``provider`` is the ARN of the provider, for its name is unique in its account alone; ``provider_id``
-    never passes to another one. ``subject`` is the NameID and
-    ``name_format`` its format; ``attributes`` are those of the assertion, by Name. ``assertion`` is issuer and id of
-    the proof, which counts once until ``usable_until``. ``session_until`` ends whatever begins with it. What is asked
-    of the provider's people, ``map_by_trust`` says: whether those without Role attributes may have a role.
+    ``provider`` is the ARN of the provider, because its name is unique only in its account; ``provider_id`` is never
+    given to another one. ``subject`` is the NameID and ``name_format`` its format; ``attributes`` are those of the
+    assertion, by Name. ``assertion`` is issuer and id of the assertion, which can be used once until ``usable_until``
+    (THREATS D19). ``map_by_trust`` is a setting of the provider: whether people without Role attributes may assume the
+    roles whose trust policies admit them.
     """
 
     account_id: str
@@ -79,13 +80,12 @@ class SamlIdentity(Identity):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebIdentity(Identity):
-    """A person or program whom a web identity provider has just vouched for, by a token.
+    """A person or program whom a web identity provider has just verified, by a token.
 
-    ``provider`` is the ARN of the provider as policies of the role's account name it, ``issuer`` what the token or the
-    service calls it and ``key_prefix`` what condition keys begin with. ``attributes`` are the claims, by name;
-    ``audience`` is the client that the token was issued to, and ``audiences`` what the
-    token says of it; an access token says nothing. ``token`` names it where it counts once, until
-    ``usable_until``.
+    ``provider`` is the ARN of the provider in the role's account, ``issuer`` its name in the token or the service, and
+    ``key_prefix`` the prefix of its condition keys. ``attributes`` are the claims, by name; ``audience`` is the client
+    that the token was issued to, and ``audiences`` the token's own audience claim, empty for an access token. ``token``
+    identifies a token that can be used once, until ``usable_until`` (THREATS C30).
     """
 
     account_id: str
@@ -101,21 +101,18 @@ class WebIdentity(Identity):
     usable_until: datetime | None = None
 
 
-FederatedIdentity = SamlIdentity | WebIdentity  # who comes from elsewhere, and leaves for there
-
-
-# What a person can mend who still knows the old password.
+# Reasons that end when a person who knows the old password sets a new one.
 _CHANGEABLE: Final = frozenset({"password expired", "password must be changed"})
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a provider proved nobody: for the audit log, since a caller reads one sentence for every reason.
+    """Why a provider refused a sign-in, for the audit log: clients get one message for every reason (THREATS E08, E09).
 
-    ``reason`` is one of a provider's short list; ``detail`` is what the directory said, free of secrets. ``counted``
-    says whether a password was really tried and was wrong, so that a lockout should count it. ``proved`` says that the
-    password was right all the same: whoever sent it may be told the reason. ``final`` says that the directory lets this
-    person in for nothing any more, not even to change the password.
+    ``reason`` is one of a provider's short list; ``detail`` is the directory's message, without secrets.
+    ``counts_as_failure`` says that a password was tried and was wrong, so that a lockout counts it.
+    ``password_correct`` says that the password was right nevertheless, so that its sender may learn the reason.
+    ``no_change_possible`` says that the directory does not admit this person even to change the password.
     """
 
     reason: str
@@ -126,12 +123,12 @@ class Refusal:
 
     @property
     def changeable(self) -> bool:
-        """Say whether a new password is all that is missing and the directory may take one from this person."""
+        """Return whether a new password is all that is missing, and this person can set one."""
         return self.password_correct and not self.no_change_possible and self.reason in _CHANGEABLE
 
 
 class ProviderUnavailable(ServiceUnavailable):
-    """The provider could not be asked, so nobody was proved and nobody refused.
+    """The provider did not respond, so the person is neither verified nor refused.
 
     ``security`` marks an outage that may be an attack, such as a certificate that does not verify; ``retry_after`` is
     in seconds.

@@ -1,7 +1,8 @@
-"""Session and Credentials from who, what and how long.
+"""Mint sessions and their credentials, and open the session token of a request.
 
-Pure: the clock, the randomness and the sealing keys are arguments. A session seals what was decided at its beginning
-(identity, session policies, tags, times); permissions are read live at each call and are never part of it.
+Pure: the clock, the randomness and the sealing keys are arguments. A token seals what was decided when the session
+began (identity, session policies, tags, times). Permissions are never part of it: they are read at each request, so
+that a changed policy applies to running sessions (THREATS B07).
 """
 
 import base64
@@ -16,8 +17,8 @@ from iam.clock import SECOND, from_milliseconds, to_milliseconds
 from iam.errors import PackedPolicyTooLarge
 from sts.token import Sealer, TokenUnreadable, pack, unpack
 
-# What session policies and tags may take of a token, packed. AWS keeps its own figure to itself; ours leaves the whole
-# token under 8 KB in a header.
+# Bytes of packed session policies and tags in a token. AWS does not publish its limit; with ours the whole token stays
+# under 8 KB, the size that servers and proxies commonly accept for a header (THREATS B25).
 PACKED_LIMIT = 4096
 _SECRET_BYTES = 30  # 40 characters of base64, as AWS's secrets
 
@@ -25,7 +26,7 @@ Tags = tuple[tuple[str, str], ...]
 
 
 class SessionKind(StrEnum):
-    """Which operation began a session, which decides what it may call.
+    """The operation that created a session, which decides which operations it may call.
 
     Source: IAM User Guide, "Compare AWS STS credentials".
     """
@@ -37,11 +38,11 @@ class SessionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a session shall be, decided, before it gets its keys.
+    """What was decided about a session, before it has an id, keys and times.
 
     ``entity_id`` is the unique id of the role (ROLE), of the user, or for root the account id. ``provider`` and
-    ``subject`` say who stands behind it, over every hop of a role chain. ``claims`` are context keys that live as
-    long as the session.
+    ``subject`` are the person behind the session, unchanged by role chaining, so that a revocation of the person ends
+    chained sessions as well (THREATS J01). ``claims`` are condition keys that stay with the session.
     """
 
     kind: SessionKind
@@ -61,13 +62,13 @@ class Grant:
 
     @property
     def person(self) -> str:
-        """Return the one name under which all sessions of a person are revoked: ``provider|subject``."""
+        """Return the id by which all sessions of a person are revoked: ``provider|subject``."""
         return f"{self.provider}|{self.subject}"
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A grant with its identity and its term; ``issued_at`` and ``expires_at`` are milliseconds since 1970."""
+    """A grant with id, access key and times; ``issued_at`` and ``expires_at`` are milliseconds since 1970."""
 
     id: str
     access_key_id: str
@@ -79,7 +80,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Three strings and an expiry."""
+    """The temporary credentials of a session, as the API returns them."""
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
@@ -105,7 +106,7 @@ def mint(grant: Grant, seconds: int, *, now: datetime, random: Random, sealer: S
         access_key_id=access_key_id(TEMPORARY_KEY, grant.account_id, random),
         secret=base64.b64encode(random(_SECRET_BYTES)).decode("ascii"),
         issued_at=issued,
-        expires_at=(issued // SECOND + seconds) * SECOND,  # whole seconds: the answer cannot say more
+        expires_at=(issued // SECOND + seconds) * SECOND,  # whole seconds, as in the response
         grant=grant,
     )
     credentials = Credentials(
@@ -136,7 +137,7 @@ def open_token(sealed: str, key_id: str, sealer: Sealer) -> Session:
     try:
         return _session(fields, key_id)
     except (KeyError, TypeError, ValueError) as error:
-        # Only our own key can have sealed this: another version wrote it.
+        # Our own key sealed this, so another version of Fedgate wrote it.
         raise TokenUnreadable("fields") from error
 
 
@@ -162,7 +163,7 @@ def _fields(session: Session) -> dict[str, Any]:
         "h": grant.chained,
         "l": grant.claims,
     }
-    # What is absent reads back as absent; 0 is a moment, though it equals False.
+    # Defaults are left out, to keep the token short. "is not False", because mfa_at may be 0, which equals False.
     return {name: value for name, value in fields.items() if value is not None and value is not False and value != ()}
 
 

@@ -1,7 +1,7 @@
-"""How an identity looks to a role's trust policy: a principal, condition keys, and a session name.
+"""The principal, condition keys and session name of an identity, for the trust policy of a role.
 
-Pure. It is fixed here, because stored trust policies name it: a directory is the principal
-``{"Federated": "arn:aws:iam::<account>:ldap-provider/<directory>"}``, and the directory's facts are ``ldap:*``
+Pure. Do not change these names, which stored trust policies use: a directory is the principal
+``{"Federated": "arn:aws:iam::<account>:ldap-provider/<directory>"}``, and its attributes and groups are ``ldap:*``
 condition keys.
 """
 
@@ -15,16 +15,16 @@ from sts.identity import Identity
 
 # AssumeRole API reference, RoleSessionName: 2 to 64 of these characters.
 _NOT_IN_A_SESSION_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
-_SHORTEST, _LONGEST = 2, 64
+_MIN_LENGTH, _MAX_LENGTH = 2, 64
 
 
 def session_name(login_name: str) -> str:
     """Return a login name as a RoleSessionName: other characters become ``-``, padded or cut to 2-64."""
-    return _NOT_IN_A_SESSION_NAME.sub("-", login_name)[:_LONGEST].ljust(_SHORTEST, "-")
+    return _NOT_IN_A_SESSION_NAME.sub("-", login_name)[:_MAX_LENGTH].ljust(_MIN_LENGTH, "-")
 
 
 def federated_principal(identity: Identity, account_id: str) -> Principal:
-    """Return the identity as a principal of the provider that an account's policies name."""
+    """Return the principal of an identity, by the provider's ARN in an account."""
     kind, _, name = identity.provider.partition("/")
     provider = identity.provider if parse_arn(identity.provider) else iam_arn(account_id, kind, name)
     return Principal(
@@ -43,7 +43,7 @@ def ldap_keys(identity: Identity) -> dict[str, tuple[str, ...]]:
 
 
 def asks_for_mfa(trust: Iterable[Policy]) -> bool:
-    """Return whether a trust policy asks about a second factor anywhere."""
+    """Return whether any condition of a trust policy is about MFA."""
     return any(
         condition.key in _MFA_KEYS
         for policy in trust
@@ -53,7 +53,7 @@ def asks_for_mfa(trust: Iterable[Policy]) -> bool:
 
 
 def demanded_tags(trust: Iterable[Policy]) -> tuple[str, ...]:
-    """Return the session tags that a trust policy lets somebody in by, as it writes them: a ticket, a reason."""
+    """Return the session tags in the conditions of a trust policy's Allow statements, such as a ticket or a reason."""
     names = (
         condition.name[len(_REQUEST_TAG) :]
         for policy in trust

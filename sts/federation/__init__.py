@@ -1,1 +1,1 @@
-"""What SAML assertions, web identity tokens and our own tokens mean to the STS."""
+"""Session parameters and condition keys from SAML assertions and web identity tokens, and the issuer of our tokens."""

@@ -1,7 +1,7 @@
-"""Our own issuer: tokens about callers that any system can verify that trusts an OpenID Connect issuer.
+"""The issuer of web identity tokens about callers, which systems that trust an OpenID Connect issuer can verify.
 
-Its keys are kept in SQL under the master key, one line for each algorithm. All are published; a new one signs an hour
-later, when whoever keeps our keys has fetched them anew.
+Private keys are stored in SQL, encrypted with the master key. All keys are published at once, and a new one signs an
+hour later: by then every verifier that caches our key set has fetched it again.
 """
 
 import json
@@ -25,7 +25,7 @@ from iam.store.store import Store
 from iam.store.vault import Vault
 
 ALGORITHMS = ("RS256", "ES384")  # STS API Reference, GetWebIdentityToken, SigningAlgorithm
-PROPAGATION = timedelta(hours=1)
+PROPAGATION = timedelta(hours=1)  # longer than verifiers commonly cache a key set
 _RSA_BITS = 2048
 _COLUMNS = issuer_key.c
 
@@ -67,32 +67,34 @@ class JwtIssuer:
         return issuer_address(self._public_url, issuer_id) if enabled else None
 
     def address(self, issuer_id: str) -> str | None:
-        """Return the address of the issuer of an id, enabled or not: what it has signed can still be verified."""
+        """Return the address of an issuer, enabled or not: tokens that it has signed can still be verified."""
         self._reload()
-        known = any(one == issuer_id for one, _ in self._issuers.values())
+        known = any(existing_id == issuer_id for existing_id, _ in self._issuers.values())
         return issuer_address(self._public_url, issuer_id) if known else None
 
     def keys(self) -> tuple[IssuerKey, ...]:
-        """Return every key; those that are missing are made."""
+        """Return every key; create a key for an algorithm that has none."""
         self._reload()
-        if {one.algorithm for one in self._keys} != set(ALGORITHMS):
+        if {key.algorithm for key in self._keys} != set(ALGORITHMS):
             with self._store.write() as tx:
-                have = {one.algorithm for one in load(tx, self._vault)}
+                existing = {key.algorithm for key in load(tx, self._vault)}  # another worker may have been first
                 for algorithm in ALGORITHMS:
-                    if algorithm not in have:
+                    if algorithm not in existing:
                         make_key(tx, self._vault, algorithm, now=self._now(), random=self._random, at=self._now())
                 self._keys = load(tx, self._vault)
         return self._keys
 
     def public_jwks(self) -> list[Mapping[str, Any]]:
-        """Return every key as others may know it."""
+        """Return every public key as a JSON Web Key."""
         return [key.public_jwk() for key in self.keys()]
 
     def sign(self, algorithm: str, claims: Mapping[str, Any]) -> str:
-        """Return a compact token of these claims."""
+        """Return the claims as a signed token in compact form."""
         now = to_milliseconds(self._now())
-        mine = [one for one in self.keys() if one.algorithm == algorithm]
-        key = next((one for one in mine if one.signs_from <= now), mine[-1] if mine else None)
+        candidates = [key for key in self.keys() if key.algorithm == algorithm]
+        # Newest first. If none signs yet (a clock that went back), the oldest is the one that verifiers are most likely
+        # to know.
+        key = next((key for key in candidates if key.signs_from <= now), candidates[-1] if candidates else None)
         if key is None:
             raise InternalFailure("An internal error occurred.", log=f"no key of the issuer signs by {algorithm}")
         header = {"typ": "JWT", "alg": algorithm, "kid": key.kid}
@@ -111,12 +113,12 @@ class JwtIssuer:
 
 
 def encode_claims(claims: Mapping[str, Any]) -> bytes:
-    """Return claims as they are signed."""
+    """Return the claims as the bytes that are signed."""
     return json.dumps(claims, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def load(tx: Connection, vault: Vault) -> tuple[IssuerKey, ...]:
-    """Return all keys, of each algorithm the one that signs latest first."""
+    """Return all keys, those that sign from the latest time first."""
     rows = tx.execute(select(issuer_key).order_by(_COLUMNS.signs_from.desc(), _COLUMNS.id)).all()
     return tuple(
         IssuerKey(
@@ -131,7 +133,7 @@ _TYPES: Mapping[str, type[RSAKey] | type[ECKey]] = {"RS256": RSAKey, "ES384": EC
 
 
 def make_key(tx: Connection, vault: Vault, algorithm: str, *, now: datetime, random: Random, at: datetime) -> str:
-    """Make a key, which is published at once and signs from ``at``; return its id."""
+    """Create a key, which is published at once and signs from ``at``; return its id."""
     key_id = random(8).hex()
     key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey = (
         rsa.generate_private_key(65537, _RSA_BITS) if algorithm == "RS256" else ec.generate_private_key(ec.SECP384R1())
@@ -149,12 +151,12 @@ def make_key(tx: Connection, vault: Vault, algorithm: str, *, now: datetime, ran
 
 
 def remove_key(tx: Connection, key_id: str, now: datetime) -> None:
-    """Remove a key: raise NoSuchEntity, or DeleteConflict where no other of its algorithm signs already."""
+    """Remove a key; raise NoSuchEntity, or DeleteConflict where no other key of its algorithm signs yet."""
     rows = tx.execute(select(_COLUMNS.id, _COLUMNS.algorithm, _COLUMNS.signs_from)).all()
-    mine = next((row for row in rows if row.id == key_id), None)
-    if mine is None:
+    key = next((row for row in rows if row.id == key_id), None)
+    if key is None:
         raise NoSuchEntity(f"There is no key {key_id} of the issuer.")
     at = to_milliseconds(now)
-    if not any(row.id != key_id and row.algorithm == mine.algorithm and row.signs_from <= at for row in rows):
+    if not any(row.id != key_id and row.algorithm == key.algorithm and row.signs_from <= at for row in rows):
         raise DeleteConflict("No other key of its algorithm signs yet: rotate first, wait until the new one signs.")
     tx.execute(delete(issuer_key).where(_COLUMNS.id == key_id))

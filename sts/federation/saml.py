@@ -1,4 +1,4 @@
-"""What a SAML assertion asks of a session, and how it looks to a trust policy.
+"""The session that a SAML assertion requests, and its condition keys for a trust policy.
 
 Pure. Source: IAM User Guide, "Configure SAML assertions for the authentication response" (attributes, and which of them
 become condition keys) and "IAM and AWS STS condition context keys"; STS API reference, "AssumeRoleWithSAML".
@@ -21,7 +21,7 @@ _TAG = f"{ATTRIBUTES}PrincipalTag:"
 _NAME_ID_FORMATS = "urn:oasis:names:tc:SAML:2.0:nameid-format:"
 SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{3,5}", re.ASCII)
-_SHORTEST, _LONGEST = 900, 43_200
+_MIN_SECONDS, _MAX_SECONDS = 900, 43_200
 # [\p{L}\p{Z}\p{N}_.:/=+\-@]: STS API reference, "Tag".
 TAG_KEY = re.compile(r"(?:[\w.:/=+\-@]|[^\S\t-\r\x1c-\x1f\x85]){1,128}")
 TAG_VALUE = re.compile(r"(?:[\w.:/=+\-@]|[^\S\t-\r\x1c-\x1f\x85]){0,256}")
@@ -68,7 +68,7 @@ KEYS: Mapping[str, str] = MappingProxyType(
 
 
 class RequestedSession(NamedTuple):
-    """What the identity provider wants a session to be; ``seconds`` is None where it does not say."""
+    """The session that the identity provider requests; ``seconds`` is None where the assertion has no duration."""
 
     name: str
     seconds: int | None
@@ -77,14 +77,14 @@ class RequestedSession(NamedTuple):
     source_identity: str | None
 
     def parameters(self) -> dict[str, Any]:
-        """Return tags and source identity as other operations get them as parameters."""
-        found: dict[str, Any] = {"Tags": self.tags} if self.tags else {}
-        found |= {"TransitiveTagKeys": self.transitive} if self.transitive else {}
-        return found | ({"SourceIdentity": self.source_identity} if self.source_identity else {})
+        """Return tags and source identity in the form of API parameters."""
+        parameters: dict[str, Any] = {"Tags": self.tags} if self.tags else {}
+        parameters |= {"TransitiveTagKeys": self.transitive} if self.transitive else {}
+        return parameters | ({"SourceIdentity": self.source_identity} if self.source_identity else {})
 
 
 def role_pairs(identity: SamlIdentity) -> tuple[tuple[str, str], ...]:
-    """Return role and provider of each Role value, in whichever order the two are written."""
+    """Return role and provider ARN of each Role value; AWS accepts them in either order."""
     pairs = []
     for value in identity.attributes.get(f"{ATTRIBUTES}Role", ()):
         parts = [part.strip() for part in value.split(",")]
@@ -95,7 +95,7 @@ def role_pairs(identity: SamlIdentity) -> tuple[tuple[str, str], ...]:
 
 
 def names_roles(identity: SamlIdentity) -> bool:
-    """Return whether the assertion has a Role attribute, of whatever value."""
+    """Return whether the assertion has a Role attribute, even one without a valid value."""
     return f"{ATTRIBUTES}Role" in identity.attributes
 
 
@@ -105,7 +105,7 @@ def _kind(text: str) -> str:
 
 
 def requested_session(identity: SamlIdentity) -> RequestedSession:
-    """Return what the attributes ask of the session; raise InvalidIdentityToken."""
+    """Return the session that the attributes request; raise InvalidIdentityToken."""
     tags = _tags(identity)
     transitive = tuple(dict.fromkeys(identity.attributes.get(f"{ATTRIBUTES}TransitiveTagKeys", ())))
     if not set(transitive) <= {tag["Key"] for tag in tags}:
@@ -128,9 +128,9 @@ def _seconds(identity: SamlIdentity) -> int | None:
     text = _single(identity, "SessionDuration")
     if text is None:
         return None
-    if not _SECONDS.fullmatch(text) or not _SHORTEST <= int(text) <= _LONGEST:
+    if not _SECONDS.fullmatch(text) or not _MIN_SECONDS <= int(text) <= _MAX_SECONDS:
         raise InvalidIdentityToken(
-            f"SessionDuration in AuthnResponse must be a number of seconds from {_SHORTEST} to {_LONGEST}"
+            f"SessionDuration in AuthnResponse must be a number of seconds from {_MIN_SECONDS} to {_MAX_SECONDS}"
         )
     return int(text)
 
@@ -168,7 +168,7 @@ def _single(identity: SamlIdentity, name: str) -> str | None:
 
 
 def name_qualifier(identity: SamlIdentity) -> str:
-    """Return what makes a subject unique among all providers: the hash that AWS documents, in base64."""
+    """Return saml:namequalifier, which makes a subject unique among all providers: the hash that AWS documents."""
     text = f"{identity.issuer}{identity.account_id}/{identity.provider_name}"
     return b64encode(hashlib.sha1(text.encode(), usedforsecurity=False).digest()).decode("ascii")
 
@@ -195,8 +195,9 @@ def saml_keys(identity: SamlIdentity) -> dict[str, tuple[str, ...]]:
     keys: dict[str, tuple[str, ...]] = {}
     for name, values in identity.attributes.items():
         if values:
-            own = f"saml:attribute/{name.lower()}"
-            keys[own] = keys.get(own, ()) + values  # keys have no case: names that differ in it alone are one
+            attribute_key = f"saml:attribute/{name.lower()}"
+            # Condition keys have no case, so the values of names that differ only in case are combined.
+            keys[attribute_key] = keys.get(attribute_key, ()) + values
             if name in KEYS:
                 keys.setdefault(f"saml:{KEYS[name]}", values)  # "only one claim will be mapped"
     keys |= {key: (value,) for key, value in session_claims(identity).items()}

@@ -1,4 +1,4 @@
-"""What a web identity token asks of a session, and how it looks to a trust policy.
+"""The session that a web identity token requests, and its condition keys for a trust policy.
 
 Pure. Source: IAM User Guide, "Pass session tags in AWS STS" (AssumeRoleWithWebIdentity), "Monitor and control actions
 taken with assumed roles" (source identity) and "Available keys for AWS OIDC federation".
@@ -16,25 +16,26 @@ TAGS = "https://aws.amazon.com/tags"
 SOURCE_IDENTITY = "https://aws.amazon.com/source_identity"
 _FLAT = f"{TAGS}/principal_tags/"
 _FLAT_TRANSITIVE = f"{TAGS}/transitive_tag_keys"
-# Of the claims those that AWS gives names of their own stay with the session, for policies of what it reaches.
-_LASTING, _LASTING_OF_ACCESS_TOKENS = ("aud", "sub", "amr"), ("aud", "app_id", "id", "user_id")
-_LONGEST_LASTING = 255
+# Claims for which AWS documents a condition key of its own stay with the session, for the policies of resources.
+_SESSION_CLAIMS, _SESSION_CLAIMS_OF_ACCESS_TOKENS = ("aud", "sub", "amr"), ("aud", "app_id", "id", "user_id")
+_MAX_SESSION_CLAIM = 255  # characters; a subject has at most as many (OpenID Connect Core, section 2)
 
 
 def claim_values(claims: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Return each claim that a policy can ask about as texts: texts, numbers, truth values, and those in lists.
+    """Return the claims that a policy can use, as texts: strings, numbers, booleans, and lists of them.
 
-    Raise InvalidIdentityToken where two names differ in case alone: keys have no case, one could pass for the other.
+    Raise InvalidIdentityToken where two names differ only in case: condition keys have no case, so that a claim which
+    the person may choose could stand in for one that the issuer verified.
     """
     if len({name.lower() for name in claims}) != len(claims):
         raise InvalidIdentityToken("The token has claims whose names differ in case alone")
-    found: dict[str, tuple[str, ...]] = {}
+    values_by_claim: dict[str, tuple[str, ...]] = {}
     for name, value in claims.items():
-        texts = (_text(one) for one in (value if isinstance(value, list) else [value]))
-        values = tuple(one for one in texts if one is not None)
+        texts = (_text(item) for item in (value if isinstance(value, list) else [value]))
+        values = tuple(text for text in texts if text is not None)
         if values:
-            found[name] = values
-    return found
+            values_by_claim[name] = values
+    return values_by_claim
 
 
 def _text(value: object) -> str | None:
@@ -54,22 +55,23 @@ def source_identity(claims: Mapping[str, Any]) -> str | None:
 
 
 def session_tags(claims: Mapping[str, Any]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """Return tags and the keys of transitive ones, nested or flat as AWS takes both; raise InvalidIdentityToken."""
+    """Return the tags and the transitive tag keys, from nested or flat claims; raise InvalidIdentityToken."""
     nested = claims.get(TAGS, {})
     if not isinstance(nested, dict):
         raise InvalidIdentityToken(f"The claim {TAGS} must be an object")
     principal = nested.get("principal_tags", {})
     if not isinstance(principal, dict):
         raise InvalidIdentityToken("principal_tags must be an object")
-    given = principal | {name.removeprefix(_FLAT): value for name, value in claims.items() if name.startswith(_FLAT)}
-    tags = tuple((key, _tag(key, value)) for key, value in given.items())
+    flat = {name.removeprefix(_FLAT): value for name, value in claims.items() if name.startswith(_FLAT)}
+    values = principal | flat
+    tags = tuple((key, _tag(key, value)) for key, value in values.items())
     if len(tags) > MOST_TAGS:
         raise InvalidIdentityToken(f"The token has more than {MOST_TAGS} principal tags")
     if len({key.lower() for key, _ in tags}) != len(tags):
         raise InvalidIdentityToken("Duplicate tag keys found. Please note that Tag keys are case insensitive.")
     transitive = nested.get("transitive_tag_keys", claims.get(_FLAT_TRANSITIVE, []))
     keys = transitive if isinstance(transitive, list) else [transitive]
-    if not all(_is_text(key) and key in given for key in keys):
+    if not all(_is_text(key) and key in values for key in keys):
         raise InvalidIdentityToken("The specified transitive tag key must be included in the requested tags.")
     return tags, tuple(dict.fromkeys(keys))
 
@@ -78,10 +80,10 @@ def _tag(key: str, value: object) -> str:
     values: list[object] = value if isinstance(value, list) else [value]
     if key.lower().startswith("aws:"):
         raise InvalidIdentityToken("Tag keys that begin with aws: are reserved for internal use.")
-    one = values[0] if len(values) == 1 else None
-    if not _is_text(one) or not TAG_KEY.fullmatch(key) or not TAG_VALUE.fullmatch(one):
+    text = values[0] if len(values) == 1 else None
+    if not _is_text(text) or not TAG_KEY.fullmatch(key) or not TAG_VALUE.fullmatch(text):
         raise InvalidIdentityToken(f"The principal tag {key[:128]} must be a tag with one value")
-    return one
+    return text
 
 
 def _is_text(value: object) -> TypeGuard[str]:
@@ -89,10 +91,10 @@ def _is_text(value: object) -> TypeGuard[str]:
 
 
 def web_keys(identity: WebIdentity) -> dict[str, tuple[str, ...]]:
-    """Return the condition keys of a proved person or program, names in lower case.
+    """Return the condition keys of a verified person or program, names in lower case.
 
     ``aud`` is the client that the token was issued to (``azp`` where the token has it), ``oaud`` its audience. These
-    and ``sub`` are what was verified, whatever else the token claims.
+    and ``sub`` are the verified values, and replace claims of the same names.
     """
     prefix = identity.key_prefix.lower()
     keys = {f"{prefix}:{name.lower()}": values for name, values in identity.attributes.items()}
@@ -104,13 +106,13 @@ def web_keys(identity: WebIdentity) -> dict[str, tuple[str, ...]]:
 
 
 def session_claims(identity: WebIdentity) -> dict[str, str]:
-    """Return the condition keys, each of one value that is no longer than a name, that stay with the session."""
+    """Return the condition keys that stay with the session: those with one value, which is not too long for a token."""
     keys = web_keys(identity)
-    own = _LASTING if identity.audiences else _LASTING_OF_ACCESS_TOKENS
-    found = {name: keys.get(f"{identity.key_prefix.lower()}:{name}", ()) for name in own}
+    names = _SESSION_CLAIMS if identity.audiences else _SESSION_CLAIMS_OF_ACCESS_TOKENS
     prefix = identity.key_prefix.lower()
+    values_by_key = {f"{prefix}:{name}": keys.get(f"{prefix}:{name}", ()) for name in names}
     return {
-        f"{prefix}:{name}": values[0]
-        for name, values in found.items()
-        if len(values) == 1 and len(values[0]) <= _LONGEST_LASTING
+        key: values[0]
+        for key, values in values_by_key.items()
+        if len(values) == 1 and len(values[0]) <= _MAX_SESSION_CLAIM
     }

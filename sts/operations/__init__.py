@@ -1,7 +1,7 @@
-"""The operations of the STS: one table, from the name to what it asks leave for and what it then does.
+"""The operations of the STS: one table, from the name to the permissions that it requires and the function that runs.
 
-The gate authenticates, decides every Ask, and only then runs the operation. Nothing here sees HTTP, a password or an
-assertion: for the unsigned operations the gate hands in the Identity that a provider has just proved.
+The API authenticates the caller, authorizes every RequiredPermission, and only then runs the operation. Nothing here
+handles HTTP, passwords or assertions: unsigned operations get the Identity that a provider has just verified.
 """
 
 from iam.operations.required_permission import RequiredPermission
@@ -10,7 +10,7 @@ from sts.mint import Session, SessionKind
 from sts.operations import caller, federated, roles, web_identity_token
 from sts.operations.call import Outcome, StsCall, StsOperation
 
-__all__ = ["NEED_NO_LEAVE", "OPERATIONS", "Outcome", "StsCall", "StsOperation", "session_may_call"]
+__all__ = ["NEED_NO_PERMISSION", "OPERATIONS", "Outcome", "StsCall", "StsOperation", "session_may_call"]
 
 
 def _no_permission(_call: StsCall, _p: Params) -> tuple[RequiredPermission, ...]:
@@ -42,19 +42,19 @@ OPERATIONS = {
     "GetSessionToken": StsOperation(caller.get_session_token, _no_permission),
 }
 
-# What everybody may call who signs, whatever the policies say.
+# Operations that every signed request may call, whatever the policies say.
 NEED_NO_PERMISSION = frozenset(
     name for name, operation in OPERATIONS.items() if operation.required_permissions is _no_permission
 )
 
-# What a session may not call whatever its policies say (STS API reference, "Compare AWS STS credentials";
-# THREATS B27, B28).
+# What sessions may call, whatever their policies say (STS API reference, "Compare AWS STS credentials"; THREATS B27,
+# B28). Without these rules a session could renew itself without end.
 _USER_SESSION_MAY = {"AssumeRole", "GetCallerIdentity"}
 _ROLE_SESSION_MAY_NOT = {"GetSessionToken", "GetFederationToken"}
 
 
 def session_may_call(session: Session, service: str, operation: str) -> bool:
-    """Return whether sessions of this kind may call the operation at all."""
+    """Return whether sessions of this kind may call the operation, before policies are evaluated."""
     kind = session.grant.kind
     if kind is SessionKind.ROLE:
         return operation not in _ROLE_SESSION_MAY_NOT

@@ -1,4 +1,4 @@
-"""What a caller asks about itself or for itself: who am I, GetSessionToken, GetFederationToken, and two look-ups.
+"""GetCallerIdentity, GetSessionToken, GetFederationToken, GetAccessKeyInfo and DecodeAuthorizationMessage.
 
 Source: STS API Reference.
 """
@@ -21,18 +21,18 @@ from sts.operations.session_inputs import (
     session_tags,
 )
 
-TOKEN_DEFAULT = 43_200
-ROOT_MAX = 3600
+TOKEN_DEFAULT = 43_200  # seconds, the default of both operations
+ROOT_MAX = 3600  # seconds
 
 
 def get_caller_identity(call: StsCall, _p: Params) -> Outcome:
-    """Say who signed; needs no permission, so that it also works under an explicit deny."""
+    """Return the caller; needs no permission, so it works under an explicit Deny as well, as in AWS."""
     principal = call.signer.principal
     return Outcome({"UserId": principal.user_id, "Account": principal.account_id, "Arn": principal.arn})
 
 
 def get_session_token(call: StsCall, p: Params) -> Outcome:
-    """Mint a session of the calling user or root itself; needs no permission (STS API reference, "GetSessionToken")."""
+    """Mint a session of the calling user or root user; needs no permission (STS API reference, "GetSessionToken")."""
     caller = call.signer
     principal = caller.principal
     grant = Grant(
@@ -49,7 +49,7 @@ def get_session_token(call: StsCall, p: Params) -> Outcome:
 
 
 def get_federation_token_permissions(call: StsCall, p: Params) -> tuple[RequiredPermission, ...]:
-    """Ask for sts:GetFederationToken on the federated user, and sts:TagSession where tags come along."""
+    """Require sts:GetFederationToken on the federated user, and sts:TagSession if tags are passed."""
     check_tags(p)
     arn = federated_user_arn(call.signer.principal.account_id, p["Name"])
     keys = session_request_keys(p, None)
@@ -62,7 +62,7 @@ def get_federation_token_permissions(call: StsCall, p: Params) -> tuple[Required
 
 
 def get_federation_token(call: StsCall, p: Params) -> Outcome:
-    """Mint a federated user's session, which the passed policies narrow; without any it may do nothing by itself."""
+    """Mint the session of a federated user, limited by the session policies; without any it has no permissions."""
     principal = call.signer.principal
     grant = Grant(
         kind=SessionKind.FEDERATED,
@@ -85,7 +85,7 @@ def get_federation_token(call: StsCall, p: Params) -> Outcome:
 
 
 def get_access_key_info(_call: StsCall, p: Params) -> Outcome:
-    """Return the account that an access key id names; it says nothing of whether the key exists."""
+    """Return the account in an access key id, whether or not the key exists."""
     account_id = account_of_access_key(p["AccessKeyId"])
     if account_id is None:
         raise ValidationError(f"Invalid access key ID: {p['AccessKeyId']}")
@@ -93,12 +93,12 @@ def get_access_key_info(_call: StsCall, p: Params) -> Outcome:
 
 
 def decode_authorization_message(call: StsCall, p: Params) -> Outcome:
-    """Open the reasons of a denial for somebody who may read them."""
+    """Return the decoded reasons of a denial in the caller's account."""
     account_id = call.signer.principal.account_id
     return Outcome({"DecodedMessage": decode(p["EncodedMessage"], account_id, sealer=call.sealer)})
 
 
 def _token_seconds(p: Params, kind: PrincipalKind) -> int:
-    """Return the term; an account owner's is an hour at most, whatever was asked (API reference, DurationSeconds)."""
+    """Return the duration; for root at most an hour, whatever was requested (API reference, DurationSeconds)."""
     seconds: int = p.get("DurationSeconds", TOKEN_DEFAULT)
     return min(seconds, ROOT_MAX) if kind is PrincipalKind.ROOT else seconds

@@ -1,4 +1,4 @@
-"""What a request passes into a session (policies, tags), checked, and how an answer shows the credentials."""
+"""Session policies and tags of a request, validated, and the credentials of a response."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,8 @@ from iam.store.store import Store
 from sts.mint import MintedSession, Tags
 from sts.operations.call import StsCall
 
-_POLICY_MAX = 2048
+# STS API reference, AssumeRole, Policy and PolicyArns (THREATS B24).
+_POLICY_MAX = 2048  # characters
 _POLICY_ARNS_MAX = 10
 
 
@@ -20,7 +21,7 @@ def session_tags(p: Params) -> Tags:
 
 
 def session_request_keys(p: Params, name: str | None) -> dict[str, tuple[str, ...]]:
-    """Return the condition keys of what a request passes; ``name`` is the role session's."""
+    """Return the condition keys of the parameters that a request passes; ``name`` is the role session name."""
     keys: dict[str, tuple[str, ...]] = {
         f"aws:requesttag/{tag['Key'].lower()}": (tag["Value"],) for tag in p.get("Tags", ())
     }
@@ -36,7 +37,11 @@ def session_request_keys(p: Params, name: str | None) -> dict[str, tuple[str, ..
 
 
 def check_tags(p: Params) -> None:
-    """Raise ValidationError for tags that the model lets through (IAM User Guide, "Pass session tags in AWS STS")."""
+    """Raise ValidationError for tags that pass the service model (IAM User Guide, "Pass session tags in AWS STS").
+
+    Policies compare tag keys without regard to case: two keys that differ only in case would have two values for one
+    condition key (THREATS B21).
+    """
     keys = [tag["Key"] for tag in p.get("Tags", ())]
     if len({key.lower() for key in keys}) != len(keys):
         raise ValidationError("Duplicate tag keys found. Please note that Tag keys are case insensitive.")
@@ -80,14 +85,14 @@ def _check_policy_arns(store: Store, arns: Iterable[str], account_id: str) -> No
 
 
 def add_packed_policy_size(result: Result, minted: MintedSession) -> Result:
-    """Add PackedPolicySize where policies or tags were passed."""
+    """Add PackedPolicySize to a response, if policies or tags were passed."""
     if minted.packed_policy_size is not None:
         result["PackedPolicySize"] = minted.packed_policy_size
     return result
 
 
 def credentials_member(minted: MintedSession) -> Result:
-    """Return the credentials as an answer shows them."""
+    """Return the Credentials member of a response."""
     credentials = minted.credentials
     return {
         "AccessKeyId": credentials.access_key_id,

@@ -1,4 +1,4 @@
-"""GetWebIdentityToken: the caller's identity as a token that others can verify.
+"""GetWebIdentityToken: a signed token with the identity of the caller, for external services.
 
 Source: STS API Reference, "GetWebIdentityToken"; IAM User Guide, "Federating AWS identities to external services".
 """
@@ -24,15 +24,15 @@ from sts.operations.call import Outcome, StsCall
 from sts.operations.session_inputs import check_tags
 
 _DEFAULT = 300  # seconds
-_LARGEST = 8192  # bytes of claims
+_MAX_CLAIMS = 8192  # bytes of claims
 _NAMESPACE = "https://sts.amazonaws.com/"
 
 
 def get_web_identity_token_permissions(call: StsCall, p: Params) -> tuple[RequiredPermission, ...]:
-    """Ask for leave, with what the token shall be; for a scope also sts:SetWebIdentityTokenScope.
+    """Require the permission, with the parameters as condition keys; for a scope also sts:SetWebIdentityTokenScope.
 
-    sts:TagSession is not needed, since the tags are the token's alone. AWS takes a scope for the origin's identity
-    alone, which no session here bears; ours goes with the caller's own.
+    sts:TagSession is not required, because the tags are only in the token. AWS allows a scope only with the origin
+    identity, which sessions here do not have; here a scope goes with the identity of the caller.
     """
     if call.signer.principal.kind is PrincipalKind.ROOT:
         raise AccessDenied("Root of an account gets no web identity token: call as a user or a role.")
@@ -69,6 +69,7 @@ def get_web_identity_token(call: StsCall, p: Params) -> Outcome:
         )
     now = to_seconds(call.now)
     expires = now + p.get("DurationSeconds", _DEFAULT)
+    # Otherwise a session could extend its life outside, where its expiry and revocation are not checked.
     if session is not None and expires * SECOND > session.expires_at:
         raise SessionDurationEscalation("The token would outlive the session that asks for it.")
     audience = list(dict.fromkeys(p["Audience"]))
@@ -82,35 +83,35 @@ def get_web_identity_token(call: StsCall, p: Params) -> Outcome:
         **({"scope": p["Scope"]} if "Scope" in p else {}),
         _NAMESPACE: _aws_claims(call, p),
     }
-    if len(encode_claims(claims)) > _LARGEST:
+    if len(encode_claims(claims)) > _MAX_CLAIMS:
         raise JWTPayloadSizeExceeded(
-            f"The claims of the token would have more than {_LARGEST} bytes: pass fewer tags or audiences."
+            f"The claims of the token would have more than {_MAX_CLAIMS} bytes: pass fewer tags or audiences."
         )
     token = call.issuer.sign(p["SigningAlgorithm"], claims)
     return Outcome({"WebIdentityToken": token, "Expiration": from_seconds(expires)})
 
 
 def _aws_claims(call: StsCall, p: Params) -> dict[str, Any]:
-    """Return what the token says of the caller under AWS's own name for it."""
+    """Return the claims about the caller, which AWS puts under its own namespace."""
     principal, session = call.signer.principal, call.signer.session
-    about: dict[str, Any] = {"aws_account": principal.account_id, "principal_id": principal.entity_arn}
+    claims: dict[str, Any] = {"aws_account": principal.account_id, "principal_id": principal.entity_arn}
     if call.region:
-        about["source_region"] = call.region
+        claims["source_region"] = call.region
     if session is not None:
-        about |= _session_claims(session, principal.arn)
+        claims |= _session_claims(session, principal.arn)
     if call.signer.tags:
-        about["principal_tags"] = dict(call.signer.tags)
+        claims["principal_tags"] = dict(call.signer.tags)
     if p.get("Tags"):
-        about["request_tags"] = {tag["Key"]: tag["Value"] for tag in p["Tags"]}
-    return about
+        claims["request_tags"] = {tag["Key"]: tag["Value"] for tag in p["Tags"]}
+    return claims
 
 
 def _session_claims(session: Session, arn: str) -> dict[str, str]:
     grant = session.grant
-    about = {"original_session_exp": iso8601(from_milliseconds(session.expires_at))}
+    claims = {"original_session_exp": iso8601(from_milliseconds(session.expires_at))}
     if grant.kind is SessionKind.ROLE:
-        about["session_arn"] = arn
+        claims["session_arn"] = arn
     if grant.source_identity is not None:
-        about["source_identity"] = grant.source_identity
+        claims["source_identity"] = grant.source_identity
     provider = next((value for key, value in grant.claims if key == "aws:federatedprovider"), None)
-    return about | ({"federated_provider": provider} if provider is not None else {})
+    return claims | ({"federated_provider": provider} if provider is not None else {})

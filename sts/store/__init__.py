@@ -1,1 +1,1 @@
-"""What the STS keeps: live sessions, single-use markers, sealing keys."""
+"""The storage of the STS: live sessions, single-use markers, sealing keys."""

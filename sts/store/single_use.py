@@ -19,7 +19,7 @@ from iam.errors import ServiceError, ServiceUnavailable
 from iam.store.schema import used_marker
 from iam.store.store import Store
 
-_REMEMBERED = 20_000
+_MAX_KNOWN = 20_000  # markers; the table decides, so forgetting them is safe and bounds memory
 _SWEEP_EVERY = 600  # seconds
 
 
@@ -78,7 +78,7 @@ class SingleUse:
             with self._store.write(bump_revision=False) as tx:
                 self._sweep(tx, batch[0].now)
                 new = _insert_new(tx, batch)
-            self._remember(batch)
+            self._add_known(batch)
             for use in batch:
                 use.first = use.marker in new
                 new.discard(use.marker)  # of two uses of the same proof in a batch, one is the first
@@ -100,9 +100,9 @@ class SingleUse:
             self._swept = self._monotonic()
             tx.execute(delete(used_marker).where(used_marker.c.expires < to_milliseconds(now)))
 
-    def _remember(self, batch: list[_PendingUse]) -> None:
+    def _add_known(self, batch: list[_PendingUse]) -> None:
         with self._guard:
-            if len(self._known) >= _REMEMBERED:
+            if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
             self._known.update(use.marker for use in batch)
 

@@ -64,7 +64,7 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> "Address":
-        """Return the address in an LDAP URL without a path; raises ValueError."""
+        """Return the address in an LDAP URL without a path; raise ValueError."""
         parts = urlsplit(url)
         if parts.scheme not in _PORTS or not parts.netloc or parts.path.strip("/") or parts.query or parts.username:
             raise ValueError(f"not an LDAP URL of scheme and host alone: {url!r}")
