@@ -294,7 +294,7 @@ def test_directories_are_shown_with_their_state_and_never_with_their_password(wo
     for name in ("alice", "olga"):
         page = world.browser(name).get("/admin/providers")
         states = text(page).partition("SAML")[0]
-        assert "corp answers" in states
+        assert "corp responding" in states
         assert "gone not responding ProviderUnavailable" in states
         assert b"hunter2" not in page.body
 
