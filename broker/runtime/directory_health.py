@@ -20,7 +20,7 @@ class HealthCheckable(Protocol):
     """A directory that can be checked."""
 
     def check(self) -> None:
-        """Return if the directory answers; raise ProviderUnavailable or any other exception otherwise."""
+        """Return if the directory responds; raise ProviderUnavailable or any other exception otherwise."""
 
 
 class DirectoryState(StrEnum):

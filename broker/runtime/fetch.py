@@ -16,7 +16,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import SplitResult, urlencode, urlsplit
 
-_LARGEST = 1_000_000  # bytes
+_MAX_RESPONSE = 1_000_000  # bytes: a server must not fill our memory (THREATS F09)
 _CHUNK = 65_536
 # The public range of IPv6 ("IANA IPv6 Global Unicast Address Assignments"), and ranges that are not public or embed an
 # IPv4 address to which a gateway would forward.
@@ -69,6 +69,7 @@ class Fetcher:
         if time.monotonic() - start > self.within:
             raise FetchError(f"{host} cannot be asked: its name is not resolved in time")
         connection = _Pinned(host, port, address, tls, self.within)
+        # The timeout of a socket is for each read: a server that sends one byte at a time would never reach it.
         alarm = threading.Timer(self.within, connection.hang_up)
         alarm.daemon = True
         alarm.start()
@@ -103,7 +104,10 @@ class Fetcher:
         return parts
 
     def _resolve_allowed_address(self, host: str, port: int) -> Address:
-        """Return the first address of a host; all its addresses must be allowed."""
+        """Return the first address of a host; all its addresses must be allowed.
+
+        Otherwise a name with a public and a private address would reach the private one by chance.
+        """
         try:
             entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
@@ -130,13 +134,14 @@ class Fetcher:
 def _body(response: HTTPResponse) -> bytes:
     if response.status != 200:  # noqa: PLR2004 - redirects are not followed
         raise FetchError(f"the answer has status {response.status}", response.status)
+    # Compressed data could inflate beyond the limit (THREATS D24).
     if response.getheader("Content-Encoding", "identity").lower() not in ("identity", ""):
         raise FetchError("the answer is compressed, which was not asked for")
     data = b""
     while chunk := response.read(_CHUNK):
         data += chunk
-        if len(data) > _LARGEST:
-            raise FetchError(f"the answer is larger than {_LARGEST} bytes")
+        if len(data) > _MAX_RESPONSE:
+            raise FetchError(f"the answer is larger than {_MAX_RESPONSE} bytes")
     return data
 
 

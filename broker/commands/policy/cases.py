@@ -83,41 +83,41 @@ def test(files: tuple[Path, ...], config: Path | None, data: Path | None, *, as_
     file contains policies, only they apply and no installation is needed; otherwise the installation's policies apply.
     Exit status: 1 where a case fails.
     """
-    cases = [(file, case) for file in files for case in _some_cases(file)]
+    cases = [(file, case) for file in files for case in _require_cases(file)]
     with ExitStack() as stack:
-        asker = None
+        simulator = None
         if any(case.layers is None for _, case in cases):
             store = open_store(load_settings(config, data))
             stack.callback(store.close)
-            asker = RequestSimulator(store, now())
-        outcomes = [(file, case, _question(case, asker)) for file, case in cases]
-    failed = [one for one in outcomes if not _passes(*one[1:])]
+            simulator = RequestSimulator(store, now())
+        outcomes = [(file, case, _hypothetical_request(case, simulator)) for file, case in cases]
+    failed = [(file, case, request) for file, case, request in outcomes if not _passes(case, request)]
     if as_json:
-        print_json([_outcome(*one) for one in outcomes])
+        print_json([_outcome(file, case, request) for file, case, request in outcomes])
     else:
-        for file, case, asked in failed:
+        for file, case, request in failed:
             click.echo(escape_unprintable(f"FAILED {file}: {case.name}: expected {case.expect}"))
-            for line in format_decision(asked):
+            for line in format_decision(request):
                 click.echo(escape_unprintable(f"    {line}"))
         click.echo(f"{len(outcomes) - len(failed)} passed, {len(failed)} failed")
     if failed:
         raise SystemExit(1)
 
 
-def _some_cases(file: Path) -> list[Case]:
-    found = list(read_cases(file))
-    if not found:  # a file that tests nothing must not look like one that passes
+def _require_cases(file: Path) -> list[Case]:
+    cases = list(read_cases(file))
+    if not cases:  # a file that tests nothing must not look like one that passes
         raise _Malformed(f"{file}: there are no cases")
-    return found
+    return cases
 
 
-def _question(case: Case, asker: RequestSimulator | None) -> HypotheticalRequest:
+def _hypothetical_request(case: Case, simulator: RequestSimulator | None) -> HypotheticalRequest:
     if case.layers is not None:
         return HypotheticalRequest(*_request_for_own_policies(case, case.layers), lambda _key: True)
-    if asker is None:
+    if simulator is None:
         raise click.ClickException("No installation was opened.")
     try:
-        return asker.build(case.principal, case.action, case.resource, case.keys)
+        return simulator.build(case.principal, case.action, case.resource, case.keys)
     except (InvalidInput, NoSuchEntity) as error:
         raise _Malformed(f"{case.name}: {error}") from error
 
@@ -131,18 +131,18 @@ def _request_for_own_policies(case: Case, layers: Layers) -> AuthorizationReques
     return build_request(requester, permission, case.action, every_request_keys(now()))
 
 
-def _passes(case: Case, asked: HypotheticalRequest) -> bool:
-    return asked.decision() in _EXPECTED[case.expect]
+def _passes(case: Case, request: HypotheticalRequest) -> bool:
+    return request.decision() in _EXPECTED[case.expect]
 
 
-def _outcome(file: Path, case: Case, asked: HypotheticalRequest) -> dict[str, Any]:
+def _outcome(file: Path, case: Case, request: HypotheticalRequest) -> dict[str, Any]:
     return {
         "file": str(file),
         "name": case.name,
         "expect": case.expect,
-        "decision": asked.decision().value,
-        "layer": "" if asked.rule else decide(asked.context, asked.layers).layer,
-        "passed": _passes(case, asked),
+        "decision": request.decision().value,
+        "layer": "" if request.rule else decide(request.context, request.layers).layer,
+        "passed": _passes(case, request),
     }
 
 
@@ -150,36 +150,36 @@ def _outcome(file: Path, case: Case, asked: HypotheticalRequest) -> dict[str, An
 
 
 def read_cases(file: Path) -> Iterator[Case]:
-    """Yield the cases of a TOML or YAML file; an action or resource that is a list makes several of one."""
+    """Yield the cases of a TOML or YAML file; a list of actions or resources is one case for each."""
     document = _load_file(file)
     _check_known_keys(document, _OF_A_FILE, str(file))
-    for number, found in enumerate(_list(document.get("cases")), 1):
+    for number, entry in enumerate(_list(document.get("cases")), 1):
         place = f"{file}: case {number}"
-        if not isinstance(found, dict):
+        if not isinstance(entry, dict):
             raise _Malformed(f"{place}: a case is a table")
-        _check_known_keys(found, _OF_A_CASE, place)
-        missing = {"principal", "action", "expect"} - found.keys()
+        _check_known_keys(entry, _OF_A_CASE, place)
+        missing = {"principal", "action", "expect"} - entry.keys()
         if missing:
             raise _Malformed(f"{place}: {', '.join(sorted(missing))} is missing")
-        if not isinstance(found["expect"], str) or found["expect"] not in _EXPECTED:
+        if not isinstance(entry["expect"], str) or entry["expect"] not in _EXPECTED:
             raise _Malformed(f"{place}: expect is one of {', '.join(_EXPECTED)}")
-        policies = {**_table(document, "policies", place), **_table(found, "policies", place)}
-        yield from _cases(file, place, found, policies)
+        policies = {**_table(document, "policies", place), **_table(entry, "policies", place)}
+        yield from _cases(file, place, entry, policies)
 
 
-def _cases(file: Path, place: str, found: Mapping[str, Any], policies: Mapping[str, Any]) -> Iterator[Case]:
-    keys = {name.lower(): tuple(map(_text, _list(value))) for name, value in _table(found, "context", place).items()}
-    for action in map(_text, _list(found["action"])):
+def _cases(file: Path, place: str, entry: Mapping[str, Any], policies: Mapping[str, Any]) -> Iterator[Case]:
+    keys = {name.lower(): tuple(map(_text, _list(value))) for name, value in _table(entry, "context", place).items()}
+    for action in map(_text, _list(entry["action"])):
         if ":" not in action:
             raise _Malformed(f"{place}: {action} is no action: it begins with a service, as in s3:GetObject")
-        for resource in map(_text, _list(found.get("resource", "*"))):
+        for resource in map(_text, _list(entry.get("resource", "*"))):
             yield Case(
-                name=found.get("name") or f"{action} on {resource}",
-                principal=_text(found["principal"]),
+                name=entry.get("name") or f"{action} on {resource}",
+                principal=_text(entry["principal"]),
                 action=action,
                 resource=resource,
                 keys=keys,
-                expect=found["expect"],
+                expect=entry["expect"],
                 layers=_layers(file, place, policies) if policies else None,
             )
 
@@ -187,65 +187,65 @@ def _cases(file: Path, place: str, found: Mapping[str, Any], policies: Mapping[s
 def _load_file(file: Path) -> dict[str, Any]:
     text = read_text(file)
     try:
-        # BaseLoader makes nothing but texts, lists and tables: no dates, no objects.
-        found = tomllib.loads(text) if file.suffix == ".toml" else yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506
+        # BaseLoader makes only strings, lists and dicts: a YAML file cannot create Python objects.
+        document = tomllib.loads(text) if file.suffix == ".toml" else yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506
     except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
         raise _Malformed(f"{file}: {error}") from error
     except RecursionError as error:
         raise _Malformed(f"{file}: the file is nested too deeply") from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise _Malformed(f"{file}: there are no cases")
-    return found
+    return document
 
 
-def _check_known_keys(found: Mapping[str, Any], known: frozenset[str], place: str) -> None:
-    unknown = sorted(set(found) - known)
+def _check_known_keys(table: Mapping[str, Any], known: frozenset[str], place: str) -> None:
+    unknown = sorted(set(table) - known)
     if unknown:
         raise _Malformed(f"{place}: unknown: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
 
 
-def _table(found: Mapping[str, Any], name: str, place: str) -> Mapping[str, Any]:
-    table = found.get(name, {})
+def _table(parent: Mapping[str, Any], name: str, place: str) -> Mapping[str, Any]:
+    table = parent.get(name, {})
     if not isinstance(table, dict):
         raise _Malformed(f"{place}: {name} is a table")
     return table
 
 
-def _list(found: Any) -> Sequence[Any]:  # noqa: ANN401 - whatever the file has
-    return found if isinstance(found, list) else [] if found is None else [found]
+def _list(value: Any) -> Sequence[Any]:  # noqa: ANN401 - whatever the file has
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _text(found: Any) -> str:  # noqa: ANN401 - whatever the file has
-    return str(found).lower() if isinstance(found, bool) else str(found)
+def _text(value: Any) -> str:  # noqa: ANN401 - whatever the file has
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _layers(file: Path, place: str, policies: Mapping[str, Any]) -> Layers:
     _check_known_keys(policies, frozenset(_LAYERS), f"{place}: policies")
     sets = {
-        layer: PolicySet(_policy(file, place, one, kind) for one in _list(policies[layer]))
+        layer: PolicySet(_policy(file, place, item, kind) for item in _list(policies[layer]))
         for layer, kind in _LAYERS.items()
         if layer in policies
     }
     return Layers(**sets, resource_account="")  # the account follows from the resource, where its policy is given
 
 
-def _policy(file: Path, place: str, found: Any, kind: PolicyKind | None) -> Policy:  # noqa: ANN401 - as the file has it
-    """Return a policy that stands in the file, or in a file that it names, relative to itself."""
-    if isinstance(found, str) and not found.lstrip().startswith("{"):
-        label, text = found, read_text(file.parent / found)
+def _policy(file: Path, place: str, value: Any, kind: PolicyKind | None) -> Policy:  # noqa: ANN401 - as the file has it
+    """Return a policy of the file, or of a file that it names, relative to itself."""
+    if isinstance(value, str) and not value.lstrip().startswith("{"):
+        label, text = value, read_text(file.parent / value)
     else:
-        label, text = "policy of the case", found if isinstance(found, str) else json.dumps(found, default=_date)
+        label, text = "policy of the case", value if isinstance(value, str) else json.dumps(value, default=_date)
     try:
         return Policy.parse(text, kind or _kind_with_principal(text), label=label)
     except MalformedPolicyDocument as error:
         raise _Malformed(f"{place}: {label}: {error.log}") from error
 
 
-def _date(found: Any) -> str:  # noqa: ANN401 - what JSON lacks; of TOML these are dates and times
-    return str(iso8601_exact(found))
+def _date(value: Any) -> str:  # noqa: ANN401 - what JSON lacks; of TOML these are dates and times
+    return str(iso8601_exact(value))
 
 
 def _kind_with_principal(text: str) -> PolicyKind:
-    """Return what the policy of a resource is: without a Principal it is malformed, and no identity's."""
-    found = guess_policy_kind(text)
-    return PolicyKind.RESOURCE if found is PolicyKind.IDENTITY else found
+    """Return the kind of a resource's policy; without a Principal it is a malformed resource policy."""
+    kind = guess_policy_kind(text)
+    return PolicyKind.RESOURCE if kind is PolicyKind.IDENTITY else kind

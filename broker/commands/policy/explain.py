@@ -1,4 +1,4 @@
-"""``fedgate explain`` and ``fedgate who-can``: decisions and their reasons, from the engine that makes them."""
+"""``fedgate explain`` and ``fedgate who-can``: decisions and their reasons, from the policy engine of the API."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,7 +34,7 @@ _ANSWERS = {
     DecisionType.EXPLICIT_DENY: "DENIED, explicitly",
     DecisionType.IMPLICIT_DENY: "DENIED",
 }
-_SHOWN = 5  # statements that do not apply, of each layer
+_MAX_NOT_APPLYING = 5  # statements of a layer that are listed although they do not apply
 
 _context = click.option(
     "--context", "-c", "pairs", multiple=True, metavar="KEY=VALUE", help="A condition key; repeat for several values."
@@ -90,79 +90,79 @@ def explain_(  # noqa: PLR0913 - one argument for each option
         else PolicySet([Policy.parse(session_policy, PolicyKind.SESSION, label="passed")])
     )
     with closing(open_store(load_settings(config, data))) as store:
-        asked = RequestSimulator(store, now()).build(principal, action, resource, _keys(pairs), session)
+        request = RequestSimulator(store, now()).build(principal, action, resource, _keys(pairs), session)
     if as_json:
-        print_json(_to_json(asked))
+        print_json(_to_json(request))
     else:
-        for line in format_decision(asked):
+        for line in format_decision(request):
             click.echo(escape_unprintable(line))
-    raise SystemExit(0 if asked.decision() is DecisionType.ALLOWED else 3)
+    raise SystemExit(0 if request.decision() is DecisionType.ALLOWED else 3)
 
 
-def _to_json(asked: HypotheticalRequest) -> dict[str, Any]:
-    found = in_json(explain(asked.context, asked.layers))
-    found |= {"unknownKeys": _unknown_keys(asked), "couldBeAllowed": _could_be_allowed(asked)}
-    if asked.rule is None:
-        return found
-    settled = {
-        "allowed": asked.rule.decision_type is DecisionType.ALLOWED,
-        "decision": asked.rule.decision_type.value,
-        "rule": asked.rule.text,
+def _to_json(request: HypotheticalRequest) -> dict[str, Any]:
+    explanation = in_json(explain(request.context, request.layers))
+    explanation |= {"unknownKeys": _unknown_keys(request), "couldBeAllowed": _could_be_allowed(request)}
+    if request.rule is None:
+        return explanation
+    fixed = {
+        "allowed": request.rule.decision_type is DecisionType.ALLOWED,
+        "decision": request.rule.decision_type.value,
+        "rule": request.rule.text,
     }
-    return found | settled | {"layer": "", "layers": [], "needed": [], "unknownKeys": []}
+    return explanation | fixed | {"layer": "", "layers": [], "needed": [], "unknownKeys": []}
 
 
-def _unknown_keys(asked: HypotheticalRequest) -> list[str]:
-    """Return the keys that statements about the action ask about, and that nobody has told."""
-    names = [one.name for one in _open_conditions(asked)]
+def _unknown_keys(request: HypotheticalRequest) -> list[str]:
+    """Return the condition keys that statements for the action use and whose values are not known."""
+    names = [condition.name for condition in _unknown_conditions(request)]
     return list({name.lower(): name for name in names}.values())
 
 
-def _open_conditions(asked: HypotheticalRequest) -> Iterator[Condition]:
-    layers = asked.layers
+def _unknown_conditions(request: HypotheticalRequest) -> Iterator[Condition]:
+    layers = request.layers
     for policies in (layers.guardrails, layers.resource, layers.identity, layers.boundary, layers.session):
         for policy in policies or ():
-            for statement in policy.statements_about(asked.context.action.lower()):
-                yield from unknown_conditions(statement, asked.known)
+            for statement in policy.statements_about(request.context.action.lower()):
+                yield from unknown_conditions(statement, request.known)
 
 
-def _could_be_allowed(asked: HypotheticalRequest) -> bool:
-    return asked.decision(most_permissive(asked.layers, asked.known)) is DecisionType.ALLOWED
+def _could_be_allowed(request: HypotheticalRequest) -> bool:
+    return request.decision(most_permissive(request.layers, request.known)) is DecisionType.ALLOWED
 
 
-def format_decision(asked: HypotheticalRequest) -> Iterator[str]:
-    """Yield the answer to a question and its reasons, as people read them."""
-    if asked.rule is not None:
-        yield f"{_ANSWERS[asked.rule.decision_type]}  by a fixed rule: {asked.rule.text}"
-        yield from _request(asked.context)
+def format_decision(request: HypotheticalRequest) -> Iterator[str]:
+    """Yield the decision about a request and its reasons as text."""
+    if request.rule is not None:
+        yield f"{_ANSWERS[request.rule.decision_type]}  by a fixed rule: {request.rule.text}"
+        yield from _request(request.context)
         return
-    yield from format_explanation(explain(asked.context, asked.layers))
-    unknown = _unknown_keys(asked)
+    yield from format_explanation(explain(request.context, request.layers))
+    unknown = _unknown_keys(request)
     if unknown:
         yield ""
-        denied = asked.decision() is not DecisionType.ALLOWED
-        hint = " With other values the request could be allowed." if denied and _could_be_allowed(asked) else ""
+        denied = request.decision() is not DecisionType.ALLOWED
+        hint = " With other values the request could be allowed." if denied and _could_be_allowed(request) else ""
         yield f"Unknown, treated as absent: {', '.join(unknown)}.{hint}"
         yield f"To set them: {' '.join(f'--context {name}=...' for name in unknown)}"
 
 
-def format_explanation(found: Explanation) -> Iterator[str]:
-    """Yield an explanation as people read it."""
-    context, decision = found.context, found.decision
+def format_explanation(explanation: Explanation) -> Iterator[str]:
+    """Yield an explanation as text."""
+    context, decision = explanation.context, explanation.decision
     yield f"{_ANSWERS[decision.decision_type]}  by the {decision.layer}"
     yield from _request(context)
-    for layer in found.layers:
+    for layer in explanation.layers:
         yield ""
         yield from _layer(layer)
-    if found.missing_grants:
+    if explanation.missing_grants:
         yield ""
         yield (
             "Missing besides, once nothing denies:"
             if decision.decision_type is DecisionType.EXPLICIT_DENY
             else "Missing:"
         )
-        for need in found.missing_grants:
-            yield from _need(need)
+        for grant in explanation.missing_grants:
+            yield from _missing_grant(grant)
 
 
 def _request(context: RequestContext) -> Iterator[str]:
@@ -172,46 +172,46 @@ def _request(context: RequestContext) -> Iterator[str]:
 
 def _layer(layer: EvaluatedLayer) -> Iterator[str]:
     yield f"{layer.layer}: {layer.answer}"
-    near = sorted(layer.statements, key=lambda one: (not one.applies, one.mismatches))
-    applying = sum(one.applies for one in near)
-    for one in near[: max(applying, _SHOWN)]:
-        yield from _statement(one)
-    left = len(near) - max(applying, _SHOWN)
-    if left > 0:
-        yield f"    and {left} more statements for this action that do not apply"
-    if not near:
+    statements = sorted(layer.statements, key=lambda statement: (not statement.applies, statement.mismatches))
+    applying = sum(statement.applies for statement in statements)
+    listed = max(applying, _MAX_NOT_APPLYING)
+    for statement in statements[:listed]:
+        yield from _statement(statement)
+    if len(statements) > listed:
+        yield f"    and {len(statements) - listed} more statements for this action that do not apply"
+    if not statements:
         yield "    no statement for this action"
 
 
-def _statement(read: EvaluatedStatement) -> Iterator[str]:
-    statement = read.statement
+def _statement(evaluated: EvaluatedStatement) -> Iterator[str]:
+    statement = evaluated.statement
     name = f"{statement.policy or 'policy'}, statement {statement.sid or statement.index}"
-    yield f"  {'✓' if read.applies else '✗'} {statement.effect} {name}"
-    if not read.names_principal:
-        listed = ", ".join(one.text for one in statement.all_principals())
+    yield f"  {'✓' if evaluated.applies else '✗'} {statement.effect} {name}"
+    if not evaluated.names_principal:
+        listed = ", ".join(principal.text for principal in statement.all_principals())
         yield f"      principal must {'not ' if statement.not_principals else ''}be {listed}"
-    if not read.reaches_resource:
+    if not evaluated.reaches_resource:
         listed = ", ".join((*statement.resources, *statement.not_resources))
         yield f"      resource must {'not ' if statement.not_resources else ''}match {listed}"
-    for one in read.conditions:
-        yield f"      {_condition(one)}"
+    for condition in evaluated.conditions:
+        yield f"      {_condition(condition)}"
 
 
-def _condition(tested: EvaluatedCondition) -> str:
-    condition = tested.condition
-    sign = {True: "✓", False: "✗", None: "?"}[tested.holds]
-    actual = ", ".join(tested.actual) if tested.actual else "absent"
+def _condition(evaluated: EvaluatedCondition) -> str:
+    condition = evaluated.condition
+    sign = {True: "✓", False: "✗", None: "?"}[evaluated.holds]
+    actual = ", ".join(evaluated.actual) if evaluated.actual else "absent"
     return f"{sign} {condition.operator} {condition.name}: expected {', '.join(condition.values)}, actual {actual}"
 
 
-def _need(need: MissingGrant) -> Iterator[str]:
-    yield f"  an Allow in the {need.layer}"
-    if need.nearest is not None:
-        statement = need.nearest.statement
+def _missing_grant(grant: MissingGrant) -> Iterator[str]:
+    yield f"  an Allow in the {grant.layer}"
+    if grant.nearest is not None:
+        statement = grant.nearest.statement
         name = f"{statement.policy or 'policy'}, statement {statement.sid or statement.index}"
-        yield f"    the closest is {name}: {need.nearest.mismatches} of its elements do not match"
-    if "Federated" not in need.statement.get("Principal", {}) or "Condition" in need.statement:
-        yield f"    this would allow it: {json.dumps(need.statement)}"
+        yield f"    the closest is {name}: {grant.nearest.mismatches} of its elements do not match"
+    if "Federated" not in grant.statement.get("Principal", {}) or "Condition" in grant.statement:
+        yield f"    this would allow it: {json.dumps(grant.statement)}"
 
 
 # --- who-can ----------------------------------------------------------------------------------------------------------
@@ -240,46 +240,47 @@ def who_can(  # noqa: PLR0913 - one argument for each option
     """
     keys = _keys(pairs)
     with closing(open_store(load_settings(config, data))) as store:
-        found = list(_who_can(store, account_id, action, resource, keys))
+        principals = list(_who_can(store, account_id, action, resource, keys))
     if as_json:
-        print_json(found)
+        print_json(principals)
     else:
-        rows = [(one["principal"], one["answer"], "; ".join(one["if"])) for one in found]
+        rows = [(row["principal"], row["answer"], "; ".join(row["if"])) for row in principals]
         print_table(["principal", "allowed", "if"], rows)
 
 
 def _who_can(
     store: Store, account_id: str | None, action: str, resource: str, keys: Mapping[str, tuple[str, ...]]
 ) -> Iterator[dict[str, Any]]:
-    asker = RequestSimulator(store, now())
+    simulator = RequestSimulator(store, now())
     with store.read() as tx:
-        accounts = [account_id] if account_id else [one.id for one in list_accounts(tx)]
-    questions = [one for account in accounts for one in asker.for_account(account, action, resource, keys)]
-    for asked in (*questions, *asker.for_federated(action, resource, keys)):
-        if _could_be_allowed(asked):
-            surely = asked.decision(least_permissive(asked.layers, asked.known)) is DecisionType.ALLOWED
+        accounts = [account_id] if account_id else [account.id for account in list_accounts(tx)]
+    requests = [request for account in accounts for request in simulator.for_account(account, action, resource, keys)]
+    for request in (*requests, *simulator.for_federated(action, resource, keys)):
+        if _could_be_allowed(request):
+            certain = request.decision(least_permissive(request.layers, request.known)) is DecisionType.ALLOWED
             yield {
-                "principal": _shown(asked),
-                "answer": "yes" if surely else "if",
-                "if": [] if surely else list(_conditions(asked)),
+                "principal": _principal_arn(request),
+                "answer": "yes" if certain else "if",
+                "if": [] if certain else list(_conditions(request)),
             }
 
 
-def _shown(asked: HypotheticalRequest) -> str:
-    """Return the ARN of a role rather than of a session that nobody began."""
-    principal = asked.context.principal
+def _principal_arn(request: HypotheticalRequest) -> str:
+    """Return the ARN of the principal: for a role its own, not that of the hypothetical session."""
+    principal = request.context.principal
     return principal.entity_arn or principal.arn
 
 
-def _conditions(asked: HypotheticalRequest) -> Iterator[str]:
-    """Yield the conditions on which it depends: those of the allows that would grant, and of the denies that might."""
-    best = decide(asked.context, most_permissive(asked.layers, asked.known))
-    granting = {(one.layer, one.statement.policy, one.statement.index) for one in best.statements}
-    for layer in explain(asked.context, asked.layers).layers:
-        for read in layer.statements:
-            statement = read.statement
-            mine = (layer.layer, statement.policy, statement.index) in granting
-            if not (mine or (statement.denies and read.names_principal and read.reaches_resource)):
+def _conditions(request: HypotheticalRequest) -> Iterator[str]:
+    """Yield the conditions that decide: those of Allow statements that would allow, and of Deny statements that may."""
+    best = decide(request.context, most_permissive(request.layers, request.known))
+    granting = {(match.layer, match.statement.policy, match.statement.index) for match in best.statements}
+    for layer in explain(request.context, request.layers).layers:
+        for evaluated in layer.statements:
+            statement = evaluated.statement
+            grants = (layer.layer, statement.policy, statement.index) in granting
+            if not (grants or (statement.denies and evaluated.names_principal and evaluated.reaches_resource)):
                 continue
-            for one in unknown_conditions(statement, asked.known):
-                yield f"{'unless ' if statement.denies else ''}{one.operator} {one.name} {', '.join(one.values)}"
+            for condition in unknown_conditions(statement, request.known):
+                values = ", ".join(condition.values)
+                yield f"{'unless ' if statement.denies else ''}{condition.operator} {condition.name} {values}"
