@@ -1,1 +1,1 @@
-"""Passwords, second factors, and who they belong to."""
+"""Passwords, MFA factors and recovery codes of users, account roots and federated people."""

@@ -1,4 +1,4 @@
-"""Wrong passwords and codes of one user or device, counted durably: five lock it for fifteen minutes (G12, H08)."""
+"""Counts wrong passwords and codes of a user or device in the database: five lock it for 15 minutes (G12, H08)."""
 
 from datetime import datetime
 
@@ -7,36 +7,38 @@ from sqlalchemy import Connection, delete, select, update
 from iam.clock import SECOND, to_milliseconds, to_seconds
 from iam.store.schema import failed_attempt
 
+# Six digits with three accepted steps: five guesses in 15 minutes at one device succeed with a chance of 1 in 67,000.
 TRIES = 5
-WINDOW = 15 * 60  # seconds since the newest failure
+WINDOW = 15 * 60  # seconds since the last failure
 
-# What stands in the place of a network address: these failures count wherever they come from.
+# Used instead of a network address: these failures count from every address together.
 PASSWORD, MFA_CODE = "password", "mfa-code"
 
 
 def seconds_locked(tx: Connection, subject: str, source: str, now: datetime) -> int:
-    """Return for how many seconds more nothing is tried for a subject; 0 while it is not locked."""
+    """Return for how many more seconds a subject is locked; 0 if it is not."""
     column = failed_attempt.c
     query = select(column.failures, column.since).where(column.subject == subject, column.source == source)
-    found = tx.execute(query).one_or_none()
-    if found is None or found.failures < TRIES:
+    row = tx.execute(query).one_or_none()
+    if row is None or row.failures < TRIES:
         return 0
-    passed = to_seconds(now) - int(found.since) // SECOND
-    return max(0, WINDOW - passed)
+    elapsed = to_seconds(now) - int(row.since) // SECOND
+    return max(0, WINDOW - elapsed)
 
 
 def count(tx: Connection, subject: str, source: str, now: datetime) -> None:
-    """Add one failure; a window that has passed starts anew."""
-    at = to_milliseconds(now)
+    """Count a failure; the count restarts when the window has passed."""
+    now_ms = to_milliseconds(now)
     column = failed_attempt.c
-    mine = (column.subject == subject, column.source == source)
-    tx.execute(delete(failed_attempt).where(*mine, column.since <= at - WINDOW * SECOND))
-    changed = tx.execute(update(failed_attempt).where(*mine).values(failures=column.failures + 1, since=at))
+    matches = (column.subject == subject, column.source == source)
+    tx.execute(delete(failed_attempt).where(*matches, column.since <= now_ms - WINDOW * SECOND))
+    # The database adds one, so that simultaneous failures are all counted.
+    changed = tx.execute(update(failed_attempt).where(*matches).values(failures=column.failures + 1, since=now_ms))
     if not changed.rowcount:
-        tx.execute(failed_attempt.insert().values(subject=subject, source=source, failures=1, since=at))
+        tx.execute(failed_attempt.insert().values(subject=subject, source=source, failures=1, since=now_ms))
 
 
 def forget(tx: Connection, subject: str, source: str) -> None:
-    """Drop the failures of a subject that has now proved itself."""
+    """Delete the failures of a subject that has now authenticated."""
     column = failed_attempt.c
     tx.execute(delete(failed_attempt).where(column.subject == subject, column.source == source))

@@ -1,4 +1,4 @@
-"""The login profile of a user: the password that signs in on the pages, and never at the API."""
+"""The login profile of a user: the password for the web pages, never valid for API requests."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +15,7 @@ from iam.store.schema import login_profile, user
 
 @dataclass(frozen=True, slots=True)
 class StoredPassword:
-    """A user's password as it is kept; times in milliseconds, ``expires`` None: never."""
+    """The stored password of a user; times are in milliseconds, ``expires`` is None if it never expires."""
 
     account_id: str
     user_id: str
@@ -25,11 +25,11 @@ class StoredPassword:
     changed: int
     reset_required: bool
     expires: int | None
-    hard_expiry: bool  # once expired, only an administrator sets a new one
+    hard_expiry: bool  # after it expires, only an administrator can set a new one
 
 
 def load_password(tx: Connection, account_id: str, user_name: str) -> StoredPassword | None:
-    """Return the password record of a user who signs in to the page, or None for an unknown name or one without."""
+    """Return the stored password of a user, or None if the user does not exist or has no password."""
     query = (
         select(user.c.id, user.c.name, user.c.path, login_profile)
         .join(login_profile, login_profile.c.user_id == user.c.id)
@@ -53,16 +53,16 @@ def load_password(tx: Connection, account_id: str, user_name: str) -> StoredPass
 
 
 def verify_password(stored: StoredPassword | None, password: str) -> bool:
-    """Return whether this is the password; takes as long for a user who does not exist (ASVS 6.3.8)."""
+    """Return whether the password is correct; takes the same time for an unknown user (ASVS 6.3.8)."""
     return verify_hash(stored.hash if stored else None, password)
 
 
 def record_sign_in(tx: Connection, user_id: str, now: datetime) -> None:
-    """Keep when a password was last used, for GetUser and the credential report."""
-    used = to_milliseconds(now)
-    tx.execute(update(user).where(user.c.id == user_id).values(password_last_used=used))
+    """Record when a password was last used, for GetUser and the credential report."""
+    last_used = to_milliseconds(now)
+    tx.execute(update(user).where(user.c.id == user_id).values(password_last_used=last_used))
 
 
 def record_wrong_password(tx: Connection, user_id: str, now: datetime) -> None:
-    """Count one WrongPassword, in a transaction of its own that commits."""
+    """Count a wrong password; use a transaction of its own, because a rollback would allow unlimited guesses."""
     failed_attempts.count(tx, user_id, failed_attempts.PASSWORD, now)

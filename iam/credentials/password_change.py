@@ -1,7 +1,7 @@
-"""A new password in the place of the one that was proved, of a user or of an owner.
+"""Changes the password of a user or an account root, after the current one was verified.
 
-Judging and hashing take a tenth of a second for each password that is remembered, so they hold no transaction; what is
-written then is one conditional change, which fails where the password has been replaced meanwhile.
+Hashing takes about 0.1 s per remembered password, so it runs outside the transaction. The write is one conditional
+update that does nothing if the password was changed in the meantime.
 """
 
 import json
@@ -27,7 +27,7 @@ from iam.store.schema import account, login_profile, root_login, user
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurrentPassword:
-    """The password that is there, and what its successor is judged by; ``owner`` is a user's id or the account's."""
+    """The current password and the rules for a new one; ``owner`` is the id of a user, or of a root's account."""
 
     owner: str
     of_root: bool
@@ -38,7 +38,7 @@ class CurrentPassword:
 
 
 def of_user(tx: Connection, account_id: str, user_id: str, now: datetime) -> CurrentPassword | None:
-    """Return the password of a user, or None where there is none; raise Throttling where it is locked for the API."""
+    """Return the current password of a user, or None; raise Throttling if wrong passwords have locked it."""
     columns = (user.c.name, login_profile.c.hash, login_profile.c.previous)
     row = tx.execute(select(*columns).join(user).where(user.c.id == user_id)).one_or_none()
     if row is None:
@@ -57,7 +57,7 @@ def of_user(tx: Connection, account_id: str, user_id: str, now: datetime) -> Cur
 
 
 def of_root(tx: Connection, account_id: str) -> CurrentPassword | None:
-    """Return the password of an account's owner, or None where the operator gave none."""
+    """Return the current password of an account's root, or None if it has none."""
     row = tx.execute(select(root_login).where(root_login.c.account_id == account_id)).one_or_none()
     if row is None:
         return None
@@ -72,25 +72,28 @@ def of_root(tx: Connection, account_id: str) -> CurrentPassword | None:
 
 
 def hash_new_password(present: CurrentPassword, password: str, random: Random) -> str:
-    """Return the hash of a new password; raise PasswordPolicyViolation for one that the account's policy refuses."""
+    """Return the hash of a new password; raise PasswordPolicyViolation if the password policy does not allow it."""
     require_strong(present.policy, password, present.names)
     if present.of_root and verify_hash(present.hash, password):
-        raise PasswordPolicyViolation("The new password should not be the present one")
-    barred = (present.hash, *present.previous)[: present.policy.PasswordReusePrevention or 0]
-    if not present.of_root and any(verify_hash(one, password) for one in barred):
+        raise PasswordPolicyViolation("The new password must be different from the current one")
+    remembered = (present.hash, *present.previous)[: present.policy.PasswordReusePrevention or 0]
+    if not present.of_root and any(verify_hash(old_hash, password) for old_hash in remembered):
         raise PasswordPolicyViolation(REUSE_MESSAGE)
     return hash_password(password, random)
 
 
 def write(tx: Connection, present: CurrentPassword, new: str, now: datetime) -> bool:
-    """Put the new password in the place of the present one; return whether that was still there."""
+    """Replace the current password; return False if it was changed in the meantime.
+
+    The hash is part of the condition: of two simultaneous changes that verified the same password, one succeeds.
+    """
     values = {"hash": new, "changed": to_milliseconds(now), "reset_required": False}
     if present.of_root:
-        mine = (root_login.c.account_id == present.owner, root_login.c.hash == present.hash)
-        return bool(tx.execute(update(root_login).where(*mine).values(values)).rowcount)
+        matches = (root_login.c.account_id == present.owner, root_login.c.hash == present.hash)
+        return bool(tx.execute(update(root_login).where(*matches).values(values)).rowcount)
     values["previous"] = json.dumps((present.hash, *present.previous)[:LONGEST_PASSWORD_HISTORY])
-    mine = (login_profile.c.user_id == present.owner, login_profile.c.hash == present.hash)
-    changed = bool(tx.execute(update(login_profile).where(*mine).values(values)).rowcount)
+    matches = (login_profile.c.user_id == present.owner, login_profile.c.hash == present.hash)
+    changed = bool(tx.execute(update(login_profile).where(*matches).values(values)).rowcount)
     if changed:
         failed_attempts.forget(tx, present.owner, failed_attempts.PASSWORD)
     return changed

@@ -1,22 +1,25 @@
-"""Password hashes: argon2id, with the second parameters that RFC 9106, section 4, recommends (64 MiB, 3 passes)."""
+"""Password hashes: argon2id with the second recommended parameters of RFC 9106, section 4 (64 MiB, 3 passes)."""
 
 import argon2
 
 from iam.arn import Random
 
+# The low-memory profile: each verification needs 64 MiB; the first recommended profile would need 2 GiB. OWASP's
+# minimum for argon2id is 19 MiB and 2 passes.
 _HASHER = argon2.PasswordHasher.from_parameters(argon2.profiles.RFC_9106_LOW_MEMORY)
-# Made over random bytes that nobody kept: an unknown name costs the same time as a wrong password.
+# The hash of random bytes that were thrown away, with the parameters above. It is verified for unknown names, so that
+# the response time does not reveal whether a name exists. Whoever changes the parameters makes a new one.
 _DUMMY_HASH = "$argon2id$v=19$m=65536,t=3,p=4$jtvwQAqxA4mJrlOW6qg0qQ$P4KK811eoBNhPjXTURLPt2Odk8Vsv15SbWESN5pTe1Q"
-_SALT = 16
+_SALT = 16  # bytes: RFC 9106, section 3.1
 
 
 def hash_password(password: str, random: Random) -> str:
-    """Return how a password is kept, as a PHC string."""
+    """Return the hash of a password as a PHC string."""
     return _HASHER.hash(password, salt=random(_SALT))
 
 
 def verify_hash(stored: str | None, password: str) -> bool:
-    """Return whether a kept hash is this password's; nobody's, None, is no password's and takes as long."""
+    """Return whether a stored hash matches a password; None never matches, and takes the same time."""
     try:
         return _HASHER.verify(stored or _DUMMY_HASH, password) and stored is not None
     except argon2.exceptions.VerifyMismatchError:

@@ -1,4 +1,4 @@
-"""What a password must be like: the account's policy, AWS's default, and what is too common to be a secret.
+"""Password policies: the account's own, AWS's default, and the list of common passwords.
 
 Source: IAM User Guide, "Set an account password policy for IAM users".
 """
@@ -26,10 +26,11 @@ _CLASSES = {
     "symbol": re.compile(r"[!@#$%^&*()_+\-=\[\]{}|']"),
 }
 _DEFAULT_MINIMUM, _DEFAULT_CLASSES = 8, 3
-# People put a year and a sign behind a common word: so much is cut off before the word is looked up.
+# People append digits and symbols to a common word, such as a year: up to five are removed before the lookup.
 _TAIL = re.compile(r"[^a-z]{1,5}$")
 
-# A password of ours: groups of four signs with hyphens between them, and chance for the longest that a policy asks for.
+# Generated passwords: groups of four characters joined by hyphens; random bytes for the longest that a policy requires.
+# Characters that look alike (I, L, O, 0, 1) are left out.
 _ALPHABETS = ("ABCDEFGHJKMNPQRSTUVWXYZ", "abcdefghjkmnpqrstuvwxyz", "23456789")
 _GROUP, _GROUPS, _ENTROPY_BYTES = 4, 5, 80
 
@@ -62,38 +63,38 @@ class PasswordPolicy:
             self.RequireNumbers,
             self.RequireSymbols,
         )
-        for (name, pattern), asked in zip(_CLASSES.items(), required, strict=True):
-            if asked and not pattern.search(password):
+        for (name, pattern), is_required in zip(_CLASSES.items(), required, strict=True):
+            if is_required and not pattern.search(password):
                 return f"Password should have at least one {name}"
         return ""
 
 
 @dataclass(frozen=True, slots=True)
 class DefaultPasswordPolicy(PasswordPolicy):
-    """What holds while the account has no policy of its own: eight characters, three of four classes."""
+    """AWS's policy for accounts without their own: eight characters, three of four character classes."""
 
     MinimumPasswordLength: int = _DEFAULT_MINIMUM
 
     def weakness(self, password: str) -> str:
         """Return what the password lacks, or an empty text."""
-        lacking = PasswordPolicy.weakness(self, password)
+        weakness = PasswordPolicy.weakness(self, password)
         present = sum(bool(pattern.search(password)) for pattern in _CLASSES.values())
-        if lacking or present >= _DEFAULT_CLASSES:
-            return lacking
+        if weakness or present >= _DEFAULT_CLASSES:
+            return weakness
         return "Password should have at least three of: uppercase letter, lowercase letter, number, symbol"
 
 
 def policy_of(tx: Connection, account_id: str) -> PasswordPolicy:
-    """Return the password policy that holds in an account."""
+    """Return the password policy of an account."""
     stored = tx.execute(select(account.c.password_policy).where(account.c.id == account_id)).scalar_one_or_none()
     return PasswordPolicy(**json.loads(stored)) if stored else DefaultPasswordPolicy()
 
 
 def require_strong(policy: PasswordPolicy, password: str, names: Iterable[str | None]) -> None:
-    """Raise PasswordPolicyViolation for a password that is weak, common, or a name of its user or account."""
-    lacking = policy.weakness(password)
-    if lacking:
-        raise PasswordPolicyViolation(lacking)
+    """Raise PasswordPolicyViolation for a password that is weak, common, or the name of its user or account."""
+    weakness = policy.weakness(password)
+    if weakness:
+        raise PasswordPolicyViolation(weakness)
     folded = password.lower()
     if folded in {name.lower() for name in names if name}:
         raise PasswordPolicyViolation("Password should not be the name of the user or of the account")
@@ -102,22 +103,22 @@ def require_strong(policy: PasswordPolicy, password: str, names: Iterable[str | 
 
 
 def random_password(policy: PasswordPolicy, random: Random) -> str:
-    """Return a password with signs of every class, as long as the policy asks, and with 84 bits of chance at least.
+    """Return a random password that satisfies the policy, with at least 84 bits of entropy.
 
-    It is made to be read and typed: no sign looks like another one.
+    It has characters of every class and none that look alike, so that it can be read and typed.
     """
-    chance, groups = int.from_bytes(random(_ENTROPY_BYTES), "big"), []
+    entropy, groups = int.from_bytes(random(_ENTROPY_BYTES), "big"), []
     for number in range(max(_GROUPS, (policy.MinimumPasswordLength + _GROUP + 1) // (_GROUP + 1))):
-        group, signs = "", _ALPHABETS[number % len(_ALPHABETS)]
+        group, alphabet = "", _ALPHABETS[number % len(_ALPHABETS)]
         for _ in range(_GROUP):
-            chance, at = divmod(chance, len(signs))
-            group += signs[at]
+            entropy, index = divmod(entropy, len(alphabet))
+            group += alphabet[index]
         groups.append(group)
     return "-".join(groups)
 
 
 def is_common(password: str) -> bool:
-    """Return whether everybody's first guesses contain the password, also with up to five digits or signs behind it."""
+    """Return whether a password is a common one, also with up to five digits or symbols appended."""
     folded = password.lower()
     return folded in _common() or _TAIL.sub("", folded) in _common()
 

@@ -1,7 +1,7 @@
-"""People who sign in to the pages, each one text: ``provider|subject``.
+"""Identifiers of people who sign in to the web pages: ``provider|subject``.
 
-A user's provider is ``iam`` and its subject the unique id; an account's root has the account id there. A person of a
-directory or of an identity provider is ``ldap-provider/corp|…``, with the subject that the provider gave.
+For an IAM user this is ``iam|`` and the user's unique id; for an account's root, ``iam|`` and the account id. For a
+person of a directory or identity provider it is ``ldap-provider/corp|…`` with the subject that the provider gave.
 """
 
 from sqlalchemy import Connection, delete
@@ -12,22 +12,22 @@ IAM_PREFIX = "iam|"
 
 
 def iam_person_id(account_id: str, user_id: str | None) -> str:
-    """Return the person who is a user, or an account's root for None."""
+    """Return the person id of a user, or of the account's root if ``user_id`` is None."""
     return IAM_PREFIX + (user_id or account_id)
 
 
 def iam_subject(person: str) -> str | None:
-    """Return the unique id of the user that a person is, or the account id of a root; None for everybody else."""
+    """Return the unique id of an IAM user or the account id of a root; None for federated people."""
     return person.removeprefix(IAM_PREFIX) if person.startswith(IAM_PREFIX) else None
 
 
 def delete_recovery_codes(tx: Connection, person: str) -> None:
-    """Drop the recovery codes of a person: they stand in for a factor, and so end with the last of them."""
+    """Delete the recovery codes of a person, which replace a lost factor and are useless without one."""
     tx.execute(delete(recovery_code).where(recovery_code.c.person == person))
 
 
 def delete_person_data(tx: Connection, person: str) -> None:
-    """Delete all that is kept of a person beside virtual MFA devices: passkeys, apps, codes, marks, failures."""
+    """Delete all data of a person except virtual MFA devices: factors, recovery codes, roles used, failed attempts."""
     for table in (second_factor, recovery_code, role_mark):
         tx.execute(delete(table).where(table.c.person == person))
     tx.execute(delete(failed_attempt).where(failed_attempt.c.subject == person))

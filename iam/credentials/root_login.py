@@ -1,6 +1,6 @@
-"""How the owner of an account signs in to the page: an e-mail address and a password, which the operator gives first.
+"""Sign-in of an account's root user to the web pages, with an e-mail address and a password set by the operator.
 
-Source: IAM User Guide, "AWS account root user". The password is kept and judged as those of users are.
+Source: IAM User Guide, "AWS account root user". The password policy and the hash are the same as for users.
 """
 
 import re
@@ -19,13 +19,13 @@ from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
 from iam.store.schema import account, root_login
 
 _COLUMNS = root_login.c
-# No more than tells a typing error: who owns an address is shown by nothing but mail (RFC 5321 4.1.2, in rough form).
+# Finds typing errors only: a pattern cannot tell whether an address exists (RFC 5321 4.1.2, simplified).
 _EMAIL = re.compile(r"(?=.{3,256}\Z)[^\s@]+@[^\s@]+")
 
 
 @dataclass(frozen=True, slots=True)
 class RootLogin:
-    """The sign-in of an account's root as it is kept; ``changed`` is in milliseconds."""
+    """The stored sign-in of an account's root; ``changed`` is in milliseconds."""
 
     account_id: str
     email: str
@@ -35,12 +35,12 @@ class RootLogin:
 
 
 def root_login_by_email(tx: Connection, email: str) -> RootLogin | None:
-    """Return the sign-in that has this address, in capitals or not, or None."""
+    """Return the root sign-in with this e-mail address, compared without regard to case, or None."""
     return _load(tx, _COLUMNS.email_key == _email_key(email))
 
 
 def root_login_of(tx: Connection, account_id: str) -> RootLogin | None:
-    """Return the sign-in of an account's root, or None where the operator gave none."""
+    """Return the sign-in of an account's root, or None if the operator has not set one."""
     return _load(tx, _COLUMNS.account_id == account_id)
 
 
@@ -54,13 +54,13 @@ def set_root_login(  # noqa: PLR0913 - facts, each from somewhere else
     random: Random,
     reset_required: bool,
 ) -> None:
-    """Give the root of an account an address and a password, in the place of those that it may have.
+    """Set the e-mail address and password of an account's root, replacing existing ones.
 
-    Raises NoSuchEntity for an unknown account, ValidationError for what is no address, EntityAlreadyExists for the
-    address of another account, PasswordPolicyViolation.
+    Raises NoSuchEntity for an unknown account, ValidationError for an invalid address, EntityAlreadyExists for the
+    address of another account's root, PasswordPolicyViolation.
     """
     if not _EMAIL.fullmatch(email.strip()):
-        raise ValidationError("An e-mail address looks like root@example.com.")
+        raise ValidationError("The e-mail address is not valid. Use the form root@example.com.")
     _require_strong(tx, account_id, email, password)
     values = {
         "email": email.strip(),
@@ -74,18 +74,21 @@ def set_root_login(  # noqa: PLR0913 - facts, each from somewhere else
         if not changed.rowcount:
             tx.execute(insert(root_login).values(account_id=account_id, **values))
     except IntegrityError as error:
-        raise EntityAlreadyExists(f"The root of another account signs in as {email.strip()}.") from error
+        # The unique index on email_key decides: two roots with one address could not be told apart at sign-in.
+        raise EntityAlreadyExists(
+            f"The e-mail address {email.strip()} is already used by the root of another account."
+        ) from error
 
 
 def verify_root_password(stored: RootLogin | None, password: str) -> bool:
-    """Return whether this is the password; takes as long for an address that nobody has (ASVS 6.3.8)."""
+    """Return whether the password is correct; takes the same time for an unknown address (ASVS 6.3.8)."""
     return verify_hash(stored.hash if stored else None, password)
 
 
 def change_root_password(tx: Connection, account_id: str, password: str, *, now: datetime, random: Random) -> None:
-    """Replace the password of a root that signs in; the new one is its owner's choice, and so no longer to be changed.
+    """Change the password of a root that has signed in; a required reset is then done.
 
-    Raises NoSuchEntity where the root has none, PasswordPolicyViolation also for the password that it has.
+    Raises NoSuchEntity if the root has no password, PasswordPolicyViolation also for the current password.
     """
     present = password_change.of_root(tx, account_id)
     if present is None:
@@ -94,7 +97,7 @@ def change_root_password(tx: Connection, account_id: str, password: str, *, now:
 
 
 def record_root_sign_in(tx: Connection, account_id: str, now: datetime) -> None:
-    """Keep when the password was last used, for the credential report."""
+    """Record when the password was last used, for the credential report."""
     tx.execute(update(root_login).where(_COLUMNS.account_id == account_id).values(last_used=to_milliseconds(now)))
 
 
@@ -104,10 +107,10 @@ def _load(tx: Connection, where: ColumnElement[bool]) -> RootLogin | None:
 
 
 def _require_strong(tx: Connection, account_id: str, email: str, password: str) -> None:
-    found = tx.execute(select(account.c.alias).where(account.c.id == account_id)).one_or_none()
-    if found is None:
+    row = tx.execute(select(account.c.alias).where(account.c.id == account_id)).one_or_none()
+    if row is None:
         raise NoSuchEntity(f"There is no account {account_id}.")
-    names = (email, email.partition("@")[0], account_id, found.alias)
+    names = (email, email.partition("@")[0], account_id, row.alias)
     require_strong(policy_of(tx, account_id), password, names)
 
 

@@ -1,4 +1,4 @@
-"""The virtual MFA devices of a person who is a user or an account's root: the authenticator apps that the API shows."""
+"""Virtual MFA devices of IAM users and account roots: the authenticator apps that the IAM API lists."""
 
 import itertools
 import re
@@ -25,14 +25,14 @@ _NOT_IN_A_NAME = re.compile(r"[^\w+=,.@-]+", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class DeviceOwner:
-    """Whose devices a person's are; ``user_id`` is None for the account's root."""
+    """The user or root that owns devices; ``user_id`` is None for the account's root."""
 
     account_id: str
     user_id: str | None
 
     @property
     def owns_device(self) -> ColumnElement[bool]:
-        """Return the condition that a device is in the owner's use."""
+        """Return the SQL condition that a device is assigned to this owner."""
         if self.user_id is not None:
             return _COLUMNS.user_id == self.user_id
         return (_COLUMNS.account_id == self.account_id) & _COLUMNS.root.is_(True)
@@ -40,7 +40,7 @@ class DeviceOwner:
 
 @dataclass(frozen=True, slots=True)
 class NewVirtualMfaDevice:
-    """An app that shall be a device: its wanted name, its seed, and the step that was spent to prove it."""
+    """A device to add: the requested name, the seed, and the time step of the code that proved possession."""
 
     name: str
     seed: bytes = field(repr=False)
@@ -48,7 +48,7 @@ class NewVirtualMfaDevice:
 
 
 def owner_of(tx: Connection, person: str) -> DeviceOwner | None:
-    """Return the user or root that a person is; None for people from elsewhere and for users who are gone."""
+    """Return the user or root that a person is; None for federated people and deleted users."""
     subject = iam_subject(person)
     if subject is None:
         return None
@@ -68,9 +68,9 @@ def virtual_mfa_devices_of(tx: Connection, person: str, *, for_update: bool = Fa
 
 
 def consume(tx: Connection, device: Entity, code: str, now: datetime, vault: Vault) -> bool:
-    """Return whether a code is this device's, and use it up; one that wrong codes of API calls have locked proves none.
+    """Return whether a code is valid for this device, and use it up; a locked device accepts no code.
 
-    A wrong code is counted by the caller, under the person.
+    The caller counts wrong codes for the person; wrong codes in API calls are counted for the device.
     """
     if failed_attempts.seconds_locked(tx, device.serial, failed_attempts.MFA_CODE, now):
         return False
@@ -90,20 +90,20 @@ def add(  # noqa: PLR0913 - facts, each from somewhere else
     random: Random,
     limits: Limits,
 ) -> str:
-    """Make an enabled device and return its serial number; its name is as near to the wanted one as may be.
+    """Create an enabled device and return its serial number; the name is made valid and unique.
 
-    Raises LimitExceeded where the account has too many devices.
+    Raises LimitExceeded if the account has too many devices.
     """
     check_account_quota(tx, owner.account_id, limits)
-    serial, at = _unused_serial(tx, owner.account_id, new.name), to_milliseconds(now)
+    serial, created = _unused_serial(tx, owner.account_id, new.name), to_milliseconds(now)
     row = {
         "serial": serial,
         "account_id": owner.account_id,
         "seed": vault.seal(new.seed, serial, random),
         "user_id": owner.user_id,
         "root": owner.user_id is None,
-        "created": at,
-        "enabled": at,
+        "created": created,
+        "enabled": created,
         "last_step": new.step,
         "drift": 0,
     }
@@ -112,25 +112,25 @@ def add(  # noqa: PLR0913 - facts, each from somewhere else
 
 
 def remove(tx: Connection, owner: DeviceOwner, serial: str) -> bool:
-    """Deactivate and delete a device; return False where the owner has no such one."""
-    gone = tx.execute(delete(mfa_device).where(_COLUMNS.serial == serial, owner.owns_device)).rowcount
-    if gone:
+    """Deactivate and delete a device; return False if the owner has no such device."""
+    deleted = tx.execute(delete(mfa_device).where(_COLUMNS.serial == serial, owner.owns_device)).rowcount
+    if deleted:
         delete_tags(tx, serial)
         failed_attempts.forget(tx, serial, failed_attempts.MFA_CODE)
-    return bool(gone)
+    return bool(deleted)
 
 
-def _unused_serial(tx: Connection, account_id: str, wanted: str) -> str:
-    name = _NOT_IN_A_NAME.sub("-", wanted).strip("-") or "app"
+def _unused_serial(tx: Connection, account_id: str, requested: str) -> str:
+    name = _NOT_IN_A_NAME.sub("-", requested).strip("-") or "app"
     first = iam_arn(account_id, "mfa", name)
     folded = func.lower(_COLUMNS.serial)
-    near = select(folded).where(_COLUMNS.account_id == account_id, folded.startswith(first.lower(), autoescape=True))
-    taken = set(tx.scalars(near))
+    similar = select(folded).where(_COLUMNS.account_id == account_id, folded.startswith(first.lower(), autoescape=True))
+    taken = set(tx.scalars(similar))
     serials = itertools.chain([first], (f"{first}-{number}" for number in itertools.count(2)))
-    return next(one for one in serials if one.lower() not in taken)
+    return next(serial for serial in serials if serial.lower() not in taken)
 
 
-# --- codes and quotas, of the API and of the pages alike
+# --- codes and quotas, for the API and the web pages
 
 
 def consume_code(  # noqa: PLR0913, PLR0917 - facts, each from somewhere else
@@ -142,17 +142,17 @@ def consume_code(  # noqa: PLR0913, PLR0917 - facts, each from somewhere else
     now: datetime,
     vault: Vault,
 ) -> bool:
-    """Return whether a code proves possession of an enabled device of this user (None: root), and use the code up.
+    """Return whether a code is valid for an enabled device of this user (None: root), and use it up.
 
-    The transaction must commit whatever the answer: a wrong code is counted in it, and after five nothing is tried for
-    a quarter of an hour. A step is marked by a conditional update, so two requests at once cannot both spend it.
+    Commit the transaction whatever the result: it counts wrong codes, and a rollback would allow unlimited guesses.
+    After five wrong codes, codes are refused for 15 minutes.
     """
-    mine = _COLUMNS.root.is_(True) if user_id is None else _COLUMNS.user_id == user_id
-    query = select(mfa_device).where(_COLUMNS.serial == serial, _COLUMNS.account_id == account_id, mine)
-    found = tx.execute(query.where(_COLUMNS.enabled.is_not(None)).with_for_update()).one_or_none()
-    if found is None or failed_attempts.seconds_locked(tx, serial, failed_attempts.MFA_CODE, now):
+    assigned = _COLUMNS.root.is_(True) if user_id is None else _COLUMNS.user_id == user_id
+    query = select(mfa_device).where(_COLUMNS.serial == serial, _COLUMNS.account_id == account_id, assigned)
+    device = tx.execute(query.where(_COLUMNS.enabled.is_not(None)).with_for_update()).one_or_none()
+    if device is None or failed_attempts.seconds_locked(tx, serial, failed_attempts.MFA_CODE, now):
         return False
-    if not consume_step(tx, found, code, now, vault):
+    if not consume_step(tx, device, code, now, vault):
         failed_attempts.count(tx, serial, failed_attempts.MFA_CODE, now)
         return False
     failed_attempts.forget(tx, serial, failed_attempts.MFA_CODE)
@@ -160,27 +160,30 @@ def consume_code(  # noqa: PLR0913, PLR0917 - facts, each from somewhere else
 
 
 def consume_step(tx: Connection, device: Entity, code: str, now: datetime, vault: Vault) -> bool:
-    """Return whether a code is one of an enabled device, and use its step up; what is wrong is for others to count."""
+    """Return whether a code is valid for an enabled device, and use up its step; the caller counts wrong codes."""
     step = totp.accepted_step(vault.open(device.seed, device.serial), code, now, device.last_step, device.drift)
     return step is not None and record_step(tx, device.serial, step)
 
 
 def record_step(tx: Connection, serial: str, step: int, **more: object) -> bool:
-    """Mark a step as used, with further columns; return False where it or a later one was used before."""
-    unspent = or_(_COLUMNS.last_step.is_(None), _COLUMNS.last_step < step)
-    query = update(mfa_device).where(_COLUMNS.serial == serial, unspent).values(last_step=step, **more)
+    """Mark a step as used and set further columns; return False if it or a later step was used before.
+
+    The update is conditional, so two simultaneous requests cannot both use a step (RFC 6238 5.2).
+    """
+    unused = or_(_COLUMNS.last_step.is_(None), _COLUMNS.last_step < step)
+    query = update(mfa_device).where(_COLUMNS.serial == serial, unused).values(last_step=step, **more)
     return bool(tx.execute(query).rowcount)
 
 
 def check_account_quota(tx: Connection, account_id: str, limits: Limits) -> None:
-    """Raise LimitExceeded where an account has as many virtual devices as it may have users."""
+    """Raise LimitExceeded if an account has as many virtual MFA devices as it may have users."""
     quota = limits.users_per_account
-    held = select(func.count()).select_from(mfa_device).where(_COLUMNS.account_id == account_id)
-    if (tx.scalar(held) or 0) >= quota:
+    count = select(func.count()).select_from(mfa_device).where(_COLUMNS.account_id == account_id)
+    if (tx.scalar(count) or 0) >= quota:
         raise LimitExceeded(f"Cannot exceed quota for MFADevicesPerAccount: {quota}")
 
 
-def check_device_quota(held: int, limits: Limits) -> None:
-    """Raise LimitExceeded where somebody holds as many devices and passkeys as one may."""
-    if held >= limits.mfa_devices_per_user:
+def check_device_quota(device_count: int, limits: Limits) -> None:
+    """Raise LimitExceeded if a user or root has the maximum number of MFA devices and passkeys."""
+    if device_count >= limits.mfa_devices_per_user:
         raise LimitExceeded(f"Cannot exceed quota for MFADevicesPerUser: {limits.mfa_devices_per_user}")

@@ -33,7 +33,9 @@ _MESSAGES: Final[Mapping[str, Callable[[], str]]] = {
     "Policy constraint violation with password reuse prevention during password change.": lambda: _(
         "You have used this password before. Choose another one."
     ),
-    "The new password should not be the present one": lambda: _("This is your current password. Choose another one."),
+    "The new password must be different from the current one": lambda: _(
+        "This is your current password. Choose another one."
+    ),
 }
 
 
