@@ -40,6 +40,8 @@ from broker.sessions.refresh import DirectoryRefresh
 from broker.sessions.revocation import SessionListing, SessionRevocation
 from broker.sessions.validity import SessionValidity
 from broker.sessions.web_identity_refresh import WebIdentityRefresh
+from broker.signin.built_in import SignIns, built_in_kinds
+from broker.signin.kinds import IdentityKinds
 from broker.signin.ldap import LdapSignIn
 from broker.signin.saml import SamlSignIn
 from broker.signin.throttle import SignInThrottle
@@ -80,6 +82,7 @@ from iam.store.store import Store
 from iam.store.vault import Vault
 from sts.authenticate import Authenticator
 from sts.federation.jwt_issuer import JwtIssuer
+from sts.identity_kinds import STS_IDENTITY_KINDS
 from sts.store.sealing_keys import SealerCache
 from sts.store.sessions import LiveSessions
 from sts.store.single_use import SingleUse
@@ -195,6 +198,7 @@ class Services:
 
     storage: Storage
     providers: Providers
+    sign_ins: SignIns
     api: Api
     pages: Pages
 
@@ -266,10 +270,15 @@ def build_services(settings: Settings, *, now: Callable[[], datetime] = now) -> 
     """Build one worker's services from the settings; tests pass a clock of their own."""
     storage = _build_storage(settings, now)
     providers = _build_providers(settings, storage, now)
-    api = _build_api(settings, storage, providers, now)
+    sign_ins = _build_sign_ins(settings, storage, providers)
+    api = _build_api(settings, storage, providers, sign_ins, now)
     site = _build_site(settings, storage, providers, api, now)
     return Services(
-        storage=storage, providers=providers, api=api, pages=_build_pages(settings, storage, providers, site)
+        storage=storage,
+        providers=providers,
+        sign_ins=sign_ins,
+        api=api,
+        pages=_build_pages(settings, storage, providers, sign_ins, site),
     )
 
 
@@ -328,50 +337,19 @@ def _issuer_urls(settings: Settings) -> dict[str, str]:
     }
 
 
-def _build_api(settings: Settings, storage: Storage, providers: Providers, now: Callable[[], datetime]) -> Api:
-    return Api(
-        gate=_build_gate(settings, storage, providers, now),
-        exchange_clients=ExchangeClients(settings.token_exchange_clients, only=settings.token_exchange_registered_only),
-        trusted_proxies=tuple(map(ip_network, settings.trusted_proxies)),
-        region=next(iter(settings.regions), _DEFAULT_REGION),
-        health_checks={
-            "sql": storage.store.check,
-            "redis": storage.live_sessions.check,
-            "audit": storage.audit.check,
-            **{f"directory {name}": provider.check for name, provider in providers.directories.items()},
-        },
-    )
-
-
-def _build_gate(settings: Settings, storage: Storage, providers: Providers, now: Callable[[], datetime]) -> Gate:
-    store, sealers = storage.store, storage.sealers
-    return Gate(
-        api=model.load_models(),
-        store=store,
-        vault=storage.vault,
-        limits=settings.limits,
-        authenticate=Authenticator(store, sealers.current, frozenset(settings.regions) or None),
-        sealer=sealers.current,
-        sessions=storage.live_sessions,
-        audit=storage.audit,
-        ldap=_build_ldap_sign_in(settings, storage, providers),
-        saml=SamlSignIn(store=store, service_provider=providers.saml_service_provider, single_use=storage.single_use),
-        web=_build_web_identity_sign_in(settings, storage, providers),
-        jwt_issuer=JwtIssuer(store, storage.vault, public_url=settings.public_url, now=now, random=random),
-        public_url=settings.public_url,
-        key_use=AccessKeyUsage(store),
-        now=now,
-        random=random,
-    )
-
-
-def _build_ldap_sign_in(settings: Settings, storage: Storage, providers: Providers) -> LdapSignIn:
-    return LdapSignIn(
-        providers=providers.directories,
-        throttle=storage.throttle,
-        audit=storage.audit,
-        store=storage.store,
-        password_in_query=settings.allow_password_in_query,
+def _build_sign_ins(settings: Settings, storage: Storage, providers: Providers) -> SignIns:
+    return SignIns(
+        ldap=LdapSignIn(
+            providers=providers.directories,
+            throttle=storage.throttle,
+            audit=storage.audit,
+            store=storage.store,
+            password_in_query=settings.allow_password_in_query,
+        ),
+        saml=SamlSignIn(
+            store=storage.store, service_provider=providers.saml_service_provider, single_use=storage.single_use
+        ),
+        web_identity=_build_web_identity_sign_in(settings, storage, providers),
     )
 
 
@@ -384,6 +362,43 @@ def _build_web_identity_sign_in(settings: Settings, storage: Storage, providers:
         ),
         single_use=storage.single_use,
         skew=providers.web_identity_skew,
+    )
+
+
+def _build_api(
+    settings: Settings, storage: Storage, providers: Providers, sign_ins: SignIns, now: Callable[[], datetime]
+) -> Api:
+    return Api(
+        gate=_build_gate(settings, storage, sign_ins, now),
+        exchange_clients=ExchangeClients(settings.token_exchange_clients, only=settings.token_exchange_registered_only),
+        trusted_proxies=tuple(map(ip_network, settings.trusted_proxies)),
+        region=next(iter(settings.regions), _DEFAULT_REGION),
+        health_checks={
+            "sql": storage.store.check,
+            "redis": storage.live_sessions.check,
+            "audit": storage.audit.check,
+            **{f"directory {name}": provider.check for name, provider in providers.directories.items()},
+        },
+    )
+
+
+def _build_gate(settings: Settings, storage: Storage, sign_ins: SignIns, now: Callable[[], datetime]) -> Gate:
+    store, sealers = storage.store, storage.sealers
+    return Gate(
+        api=model.load_models(),
+        store=store,
+        vault=storage.vault,
+        limits=settings.limits,
+        authenticate=Authenticator(store, sealers.current, frozenset(settings.regions) or None),
+        sealer=sealers.current,
+        sessions=storage.live_sessions,
+        audit=storage.audit,
+        kinds=IdentityKinds(STS_IDENTITY_KINDS, built_in_kinds(sign_ins)),
+        jwt_issuer=JwtIssuer(store, storage.vault, public_url=settings.public_url, now=now, random=random),
+        public_url=settings.public_url,
+        key_use=AccessKeyUsage(store),
+        now=now,
+        random=random,
     )
 
 
@@ -440,21 +455,24 @@ def build_appearance(settings: Settings) -> Appearance:
     )
 
 
-def _build_pages(settings: Settings, storage: Storage, providers: Providers, site: Site) -> Pages:
+def _build_pages(settings: Settings, storage: Storage, providers: Providers, sign_ins: SignIns, site: Site) -> Pages:
     access, revocation = AdminAccess(site=site), _build_revocation(storage, site)
     completion = LoginCompletion(site=site, providers_requiring_mfa=frozenset(settings.pages_second_factor))
-    forms = Forms(site=site, vault=storage.vault, pause=time.sleep)
     roles = RolePages(
         portal=Portal(site=site, admin_access=access, other_roles=settings.pages_other_roles),
         explanation=RoleExplanationPages(site=site, admin_access=access, other_roles=settings.pages_other_roles),
     )
-    login = _build_login_pages(settings, storage, providers, completion, forms, roles.portal)
+    login = _build_login_pages(settings, storage, providers, sign_ins, completion, roles.portal)
     return Pages(
         site=site,
         login=login,
         account=AccountPages(
             passwords=Passwords(
-                site=site, completion=completion, forms=forms, ldap=site.gate.ldap, accounts=login.accounts
+                site=site,
+                completion=completion,
+                forms=_build_forms(storage, site),
+                ldap=sign_ins.ldap,
+                accounts=login.accounts,
             ),
             security=SecurityPage(site=site, completion=completion, admin_access=access),
             sessions=OwnSessions(site=site, admin_access=access, revocation=revocation),
@@ -468,17 +486,18 @@ def _build_login_pages(
     settings: Settings,
     storage: Storage,
     providers: Providers,
+    sign_ins: SignIns,
     completion: LoginCompletion,
-    forms: Forms,
     portal: Portal,
 ) -> LoginPages:
     site, passkeys = completion.site, _build_passkeys(settings, storage)
+    forms = _build_forms(storage, site)
     return LoginPages(
         login=Login(
             site=site,
             completion=completion,
             forms=forms,
-            ldap=site.gate.ldap,
+            ldap=sign_ins.ldap,
             home_realms=_build_home_realms(settings, storage, providers),
             identifier_first=settings.pages_identifier_first,
         ),
@@ -487,6 +506,7 @@ def _build_login_pages(
             site=site,
             completion=completion,
             portal=portal,
+            sign_in=sign_ins.saml,
             service_provider=providers.saml_service_provider,
             keys=providers.saml_keys,
         ),
@@ -513,6 +533,10 @@ def _build_login_pages(
             seeds=_build_sealed_fields(storage, "totp-seed", _SEED_LIFETIME),
         ),
     )
+
+
+def _build_forms(storage: Storage, site: Site) -> Forms:
+    return Forms(site=site, vault=storage.vault, pause=time.sleep)
 
 
 def _build_home_realms(settings: Settings, storage: Storage, providers: Providers) -> HomeRealms:

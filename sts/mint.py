@@ -97,6 +97,16 @@ class MintedSession:
     packed_policy_size: int | None
 
 
+def unminted_session(grant: Grant, seconds: int, *, now: datetime) -> Session:
+    """Return what a session would be, without keys: nobody can sign with it; raise PackedPolicyTooLarge.
+
+    It is for asking what somebody could do with a role.
+    """
+    packed_policy_size(grant)
+    issued = to_milliseconds(now)
+    return Session("", "", "", issued, _expires_at(issued, seconds), grant)
+
+
 def mint(grant: Grant, seconds: int, *, now: datetime, random: Random, sealer: Sealer) -> MintedSession:
     """Return a session of that many seconds and the credentials for it; raise PackedPolicyTooLarge."""
     packed = packed_policy_size(grant)
@@ -106,7 +116,7 @@ def mint(grant: Grant, seconds: int, *, now: datetime, random: Random, sealer: S
         access_key_id=access_key_id(TEMPORARY_KEY, grant.account_id, random),
         secret=base64.b64encode(random(_SECRET_BYTES)).decode("ascii"),
         issued_at=issued,
-        expires_at=(issued // SECOND + seconds) * SECOND,  # whole seconds, as in the response
+        expires_at=_expires_at(issued, seconds),
         grant=grant,
     )
     credentials = Credentials(
@@ -116,6 +126,10 @@ def mint(grant: Grant, seconds: int, *, now: datetime, random: Random, sealer: S
         expiration=from_milliseconds(session.expires_at),
     )
     return MintedSession(session, credentials, packed)
+
+
+def _expires_at(issued: int, seconds: int) -> int:
+    return (issued // SECOND + seconds) * SECOND  # whole seconds: the answer cannot say more
 
 
 def packed_policy_size(grant: Grant) -> int | None:

@@ -8,7 +8,7 @@ checks.
 import logging
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -23,9 +23,7 @@ from broker.audit import record as audit_record
 from broker.audit.log import AuditLog
 from broker.audit.transaction import store_record
 from broker.sessions.key_usage import AccessKeyUsage
-from broker.signin.ldap import LdapSignIn
-from broker.signin.saml import SamlSignIn
-from broker.signin.web_identity import WebIdentitySignIn
+from broker.signin.kinds import IdentityKinds
 from iam.arn import Random
 from iam.call import Call, Params, Result
 from iam.clock import to_milliseconds
@@ -56,9 +54,7 @@ from iam.store.vault import Vault
 from sts import sigv4
 from sts.authenticate import Authenticator
 from sts.federation.jwt_issuer import JwtIssuer
-from sts.identity import Identity, SamlIdentity, WebIdentity
 from sts.mint import Credentials, Session
-from sts.operations import OPERATIONS as STS
 from sts.operations import StsCall, StsOperation, session_may_call
 from sts.store.sessions import LiveSession, LiveSessions
 from sts.token import Sealer
@@ -68,8 +64,6 @@ log = logging.getLogger(__name__)
 _FINDINGS_HEADER, _MAX_FINDINGS_HEADER = "x-fedgate-policy-findings", 1024
 _MAX_USER_AGENT = 120  # characters of its user agent: enough to tell a browser from a program, and which
 STS_VERSION = "2011-06-15"
-_WITH_WEB_IDENTITY = "AssumeRoleWithWebIdentity"
-_WITH_LDAP, _WITH_SAML = "AssumeRoleWithLDAPIdentity", "AssumeRoleWithSAML"
 _MAX_ECHOED = 128  # characters of a name that nobody knows: an answer stays short however long the request is
 
 
@@ -85,9 +79,7 @@ class Gate:
     sealer: Callable[[], Sealer]
     sessions: LiveSessions
     audit: AuditLog
-    ldap: LdapSignIn
-    saml: SamlSignIn
-    web: WebIdentitySignIn
+    kinds: IdentityKinds
     jwt_issuer: JwtIssuer
     public_url: str
     key_use: AccessKeyUsage
@@ -234,31 +226,33 @@ class Gate:
     # --- STS ----------------------------------------------------------------------------------------------------------
 
     def _run_sts(self, state: RequestState, model: OperationModel, p: Params) -> Result:
-        operation = STS.get(model.name)
+        operation = self.kinds.sts_operations.get(model.name)
         if operation is None:
             raise _not_implemented(model)
-        call = StsCall(
+        authenticate, mfa_at = self.kinds.proof_of(model.name), None
+        if authenticate is not None:
+            state.identity, state.params = authenticate(state, p)
+        elif "TokenCode" in p or "SerialNumber" in p:
+            mfa_at = self._verify_mfa(state, p)
+        call = self.sts_call(state, mfa_at)
+        if authenticate is not None and "RoleArn" not in state.params:
+            state.params = self._select_role(state, model, operation, call)
+        return self.authorize_and_run(state, model, operation, call, proof=True)
+
+    def sts_call(self, state: RequestState, mfa_at: int | None, *, keeps_mfa: bool = False) -> StsCall:
+        """Return the call of the caller who signed, or of the identity that a provider proved."""
+        return StsCall(
             self.store,
             state.sealer,
             self.random,
             state.now,
             state.caller,
+            identity=None if state.caller else state.identity,
+            mfa_at=mfa_at,
             jwt_issuer=self.jwt_issuer,
             region=state.region,
+            role_session_keeps_mfa=keeps_mfa,
         )
-        if model.name == _WITH_LDAP:
-            identity, p = self.ldap.authenticate(state, p)
-            call = StsCall(self.store, call.sealer, self.random, state.now, identity=identity)
-            state.params = self._select_role(state, operation, call, p)
-        elif model.name == _WITH_WEB_IDENTITY:
-            attested, state.params = self.web.authenticate(state, p)
-            call = StsCall(self.store, call.sealer, self.random, state.now, identity=attested)
-        elif model.name == _WITH_SAML:
-            vouched, state.params = self.saml.authenticate(state, p)
-            call = StsCall(self.store, call.sealer, self.random, state.now, identity=vouched)
-        elif "TokenCode" in p or "SerialNumber" in p:
-            call = self._verify_mfa(state, call, p)
-        return self.authorize_and_run(state, model, operation, call, proof=True)
 
     def authorize_and_run(
         self, state: RequestState, model: OperationModel, operation: StsOperation, call: StsCall, *, proof: bool
@@ -275,39 +269,32 @@ class Gate:
                 hide_reasons=operation.hide_reasons,
             )
         outcome = operation.run(call, p)
-        if proof:  # last of all: what was refused for another reason is not used up
-            self._consume_proof(state, call.identity)
+        if proof and call.identity is not None:  # last of all: what was refused for another reason is not used up
+            self.kinds.of(call.identity).broker.consume(state, call.identity)
         state.result = outcome.result
         self.audit.append(audit_record.request_record(state))
         if outcome.session is not None:
             self.sessions.add(_live_session(outcome.session, outcome.arn, model.name, state.request))
         return outcome.result
 
-    def _consume_proof(self, state: RequestState, identity: Identity | None) -> None:
-        """Use up what proved an identity, where it counts once."""
-        if isinstance(identity, SamlIdentity):
-            self.saml.consume(identity, state.now)
-        elif isinstance(identity, WebIdentity):
-            self.web.consume(identity, state)
-
-    def _select_role(self, state: RequestState, operation: StsOperation, call: StsCall, p: Params) -> Params:
-        """Return the parameters with the one role that trusts the person, where the request names none."""
-        if "RoleArn" in p:
-            return p
-        provider = call.proven_identity.provider
-        named = [p | {"RoleArn": role.arn} for role in self.store.roles_trusting(provider)]
-        open_to = [choice for choice in named if is_authorized(state, operation, _WITH_LDAP, call, choice)]
-        if not open_to:
-            raise AccessDenied(
-                "Not authorized to perform sts:AssumeRoleWithLDAPIdentity", log="no role trusts this person"
-            )
-        if len(open_to) > 1:
-            arns = ", ".join(sorted(choice["RoleArn"] for choice in open_to))
+    def _select_role(
+        self, state: RequestState, model: OperationModel, operation: StsOperation, call: StsCall
+    ) -> Params:
+        """Return the parameters with the one role that trusts the person, for the request names none."""
+        identity = call.proven_identity
+        candidates = self.kinds.of(identity).sts.candidate_roles(identity, self.store)
+        choices = [state.params | {"RoleArn": role_arn} for role_arn in candidates]
+        allowed = [choice for choice in choices if is_authorized(state, operation, model.name, call, choice)]
+        if not allowed:
+            raise AccessDenied(f"Not authorized to perform sts:{model.name}", log="no role trusts this person")
+        if len(allowed) > 1:
+            arns = ", ".join(sorted(choice["RoleArn"] for choice in allowed))
             raise ValidationError(f"Several roles trust this identity; name one of them with RoleArn: {arns}")
-        return open_to[0]
+        return allowed[0]
 
-    def _verify_mfa(self, state: RequestState, call: StsCall, p: Params) -> StsCall:
-        principal = call.signer.principal
+    def _verify_mfa(self, state: RequestState, p: Params) -> int:
+        """Use up the MFA code of a request and return when it was given, in milliseconds; raise AccessDenied."""
+        principal = state.signer.principal
         user_id = principal.entity_id if principal.kind is PrincipalKind.USER else None
         serial, code = p.get("SerialNumber"), p.get("TokenCode")
         if serial is None or code is None or principal.kind not in (PrincipalKind.USER, PrincipalKind.ROOT):
@@ -318,7 +305,7 @@ class Gate:
             good = consume_code(tx, user_id, principal.account_id, serial, code, state.now, self.vault)
         if not good:
             raise AccessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code.")
-        return replace(call, mfa_at=to_milliseconds(state.now))
+        return to_milliseconds(state.now)
 
     # --- IAM ----------------------------------------------------------------------------------------------------------
 

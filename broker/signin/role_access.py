@@ -5,6 +5,7 @@ It asks the same operations and the same policies as the API; nothing is granted
 
 from copy import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 from broker.api.authorization import authorization_request, is_authorized
 from broker.api.dispatch import STS_VERSION, Gate
@@ -18,21 +19,16 @@ from iam.policy.explain import Explanation, explain
 from iam.policy.partial import most_permissive
 from iam.store.records import RoleRecord
 from sts.callers import Caller
-from sts.federation.saml import requested_session
-from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
+from sts.identity import Identity
+from sts.identity_kinds import StsIdentityKind
+from sts.mint import unminted_session
 from sts.operations import OPERATIONS as STS
 from sts.operations import StsCall
-from sts.operations.federated import candidate_roles
 from sts.operations.roles import ROLE_DEFAULT
-from sts.trust import asks_for_mfa, demanded_tags, session_name
+from sts.trust import asks_for_mfa, demanded_tags
 
-_WITH_LDAP, _SESSION_TOKEN = "AssumeRoleWithLDAPIdentity", "GetSessionToken"
+_SESSION_TOKEN = "GetSessionToken"  # noqa: S105 - the name of an operation
 _FOR_AN_HOUR: Params = {"DurationSeconds": ROLE_DEFAULT}  # as a role without further wishes; the API gives half a day
-_OPERATION_BY_IDENTITY = {
-    SamlIdentity: "AssumeRoleWithSAML",
-    WebIdentity: "AssumeRoleWithWebIdentity",
-    IamIdentity: "AssumeRole",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,30 +52,30 @@ class RoleAccess:
 
     def available_roles(self, state: RequestState, identity: Identity) -> AvailableRoles:
         """Return the roles that could be a person's, by ARN, as they stand; raise InvalidIdentityToken."""
-        if isinstance(identity, SamlIdentity):
-            requested_session(identity)  # what the assertion asks of a session must make sense, whatever the role
-        call, name, store = self._call(state, identity), _operation_for(identity), self.gate.store
-        proving = replace(call, mfa_at=to_milliseconds(state.now))
-        found = AvailableRoles([], [], [], [])
-        for role in filter(None, map(store.role, sorted(candidate_roles(identity, store)))):
-            if _can_assume(state, call, name, role):
-                found.open.append(role)
-            elif _can_assume_with_tags(state, call, name, role):
-                found.after_tags.append(role)
+        kind, store = self._kind(identity), self.gate.store
+        kind.check_requested_session(identity)  # it must be valid whatever the role
+        call = self._call(state, identity)
+        with_mfa = replace(call, mfa_at=to_milliseconds(state.now))
+        roles = AvailableRoles([], [], [], [])
+        for role in filter(None, map(store.role, sorted(kind.candidate_roles(identity, store)))):
+            if _can_assume(state, kind, call, role):
+                roles.open.append(role)
+            elif _can_assume_with_tags(state, kind, call, role):
+                roles.after_tags.append(role)
             elif asks_for_mfa(role.trust) and (
-                _can_assume(state, proving, name, role) or _can_assume_with_tags(state, proving, name, role)
+                _can_assume(state, kind, with_mfa, role) or _can_assume_with_tags(state, kind, with_mfa, role)
             ):
-                found.after_mfa.append(role)
+                roles.after_mfa.append(role)
             else:
-                found.closed.append(role)
-        return found
+                roles.closed.append(role)
+        return roles
 
     def explain_access(self, state: RequestState, identity: Identity, role_arn: str) -> tuple[Explanation, ...]:
         """Return why a role is or is not open to a person: an explanation of each thing that is asked."""
-        call, name = self._call(state, identity), _operation_for(identity)
+        call, kind = self._call(state, identity), self._kind(identity)
         return tuple(
-            explain(*authorization_request(state, ask, ask.action or f"sts:{name}", call.mfa_at))
-            for ask in STS[name].required_permissions(call, _parameters(identity, role_arn))
+            explain(*authorization_request(state, ask, ask.action or f"sts:{kind.operation}", call.mfa_at))
+            for ask in kind.run.required_permissions(call, kind.parameters(identity, role_arn))
         )
 
     def assume_role(
@@ -96,16 +92,16 @@ class RoleAccess:
         ``narrowed`` are DurationSeconds, Policy and PolicyArns, as the operation takes them. ``proof``: what proved the
         person counts once, and has not been used up yet. Users and owners who name themselves get their own session.
         """
-        call, name = self._call(state, identity), _operation_for(identity)
+        call, kind = self._call(state, identity), self._kind(identity)
         own = call.caller is not None and role_arn == call.caller.principal.arn
-        name = _SESSION_TOKEN if own else name
+        name = _SESSION_TOKEN if own else kind.operation
         model = state.model = self.gate.api.find(name, STS_VERSION)
         if model is None:
             raise InternalFailure("An internal error occurred.", log=f"the model has no {name}")
-        state.params = (_FOR_AN_HOUR if own else _parameters(identity, role_arn)) | (session_limits or {})
+        state.params = (_FOR_AN_HOUR if own else kind.parameters(identity, role_arn)) | (session_limits or {})
         if own:
             _check_not_narrowed(state.params)
-        return self.gate.authorize_and_run(state, model, STS[name], call, proof=proof)
+        return self.gate.authorize_and_run(state, model, STS[name] if own else kind.run, call, proof=proof)
 
     def is_allowed(
         self,
@@ -125,70 +121,54 @@ class RoleAccess:
 
     def _caller(self, state: RequestState, identity: Identity, role: RoleRecord | None) -> Caller:
         """Return as whom somebody would ask the API: with a session of the role, or of their own."""
-        call, authenticate = self._call(state, identity), self.gate.authenticate
+        call, kind = self._call(state, identity), self._kind(identity)
         if role is None:
             return call.signer
-        session = STS[_operation_for(identity)].run(call, _parameters(identity, role.arn)).session
-        if session is None:
-            raise InternalFailure("An internal error occurred.", log="a role without a session")
-        return authenticate.role_caller(session, role)
+        if kind.run.plan is None:
+            raise InternalFailure("An internal error occurred.", log=f"{kind.operation} plans no session of a role")
+        planned = kind.run.plan(call, kind.parameters(identity, role.arn))
+        # Without a token: nobody can sign with what is only asked about.
+        session = unminted_session(planned.grant, planned.seconds, now=state.now)
+        return self.gate.authenticate.role_caller(session, planned.role)
 
     def _call(self, state: RequestState, identity: Identity) -> StsCall:
-        gate = self.gate
         state.identity = identity
         state.is_interactive = True
-        if isinstance(identity, IamIdentity):
-            state.caller = gate.authenticate.signed_in_caller(identity, state.mfa_at)
-        return StsCall(
-            gate.store,
-            state.sealer,
-            gate.random,
-            state.now,
-            state.caller,
-            identity=None if state.caller else identity,
-            mfa_at=state.mfa_at,
-            role_session_keeps_mfa=True,
-        )
+        as_caller = self._kind(identity).as_caller
+        if as_caller is not None:
+            state.caller = as_caller(self.gate.authenticate, identity, state.mfa_at)
+        return self.gate.sts_call(state, state.mfa_at, keeps_mfa=True)
+
+    def _kind(self, identity: Identity) -> StsIdentityKind[Any]:
+        return self.gate.kinds.of(identity).sts
 
 
-def _can_assume(state: RequestState, call: StsCall, name: str, role: RoleRecord) -> bool:
+def _can_assume(state: RequestState, kind: StsIdentityKind[Any], call: StsCall, role: RoleRecord) -> bool:
+    p = kind.parameters(state.proven_identity, role.arn)
     try:
-        return is_authorized(state, STS[name], name, call, _parameters(state.proven_identity, role.arn))
+        return is_authorized(state, kind.run, kind.operation, call, p)
     except AccessDenied:  # by a rule that no policy changes: an assertion that names a role of another account
         return False
 
 
-def _can_assume_with_tags(state: RequestState, call: StsCall, name: str, role: RoleRecord) -> bool:
-    """Return whether a role could open to somebody who tells what its trust policy asks for in session tags.
+def _can_assume_with_tags(state: RequestState, kind: StsIdentityKind[Any], call: StsCall, role: RoleRecord) -> bool:
+    """Return whether somebody could take a role by entering the session tags that its trust policy asks for.
 
-    Whom another provider vouches for brings the tags that it gave, and can tell none.
+    Where tags come with the proof, nobody can enter any.
     """
     tags = demanded_tags(role.trust)
-    if not tags or isinstance(state.identity, SamlIdentity | WebIdentity):
+    if not tags or kind.brings_session_tags:
         return False
-    p = _parameters(state.proven_identity, role.arn) | {"Tags": [{"Key": tag, "Value": "-"} for tag in tags]}
+    p = kind.parameters(state.proven_identity, role.arn) | {"Tags": [{"Key": tag, "Value": "-"} for tag in tags]}
     questions = (
-        authorization_request(state, ask, ask.action or f"sts:{name}", call.mfa_at)
-        for ask in STS[name].required_permissions(call, p)
+        authorization_request(state, ask, ask.action or f"sts:{kind.operation}", call.mfa_at)
+        for ask in kind.run.required_permissions(call, p)
     )
     return all(decide(context, most_permissive(layers, _is_known_key)).allowed for context, layers in questions)
 
 
 def _is_known_key(key: str) -> bool:
     return not key.startswith(("aws:requesttag/", "aws:tagkeys"))
-
-
-def _operation_for(identity: Identity) -> str:
-    return next((name for kind, name in _OPERATION_BY_IDENTITY.items() if isinstance(identity, kind)), _WITH_LDAP)
-
-
-def _parameters(identity: Identity, role_arn: str) -> Params:
-    """Return the parameters with which somebody takes a role from a page."""
-    if isinstance(identity, SamlIdentity):
-        return {"RoleArn": role_arn, "PrincipalArn": identity.provider}
-    if isinstance(identity, WebIdentity | IamIdentity):
-        return {"RoleArn": role_arn, "RoleSessionName": session_name(identity.name)}
-    return {"RoleArn": role_arn}
 
 
 def _check_not_narrowed(p: Params) -> None:

@@ -36,11 +36,11 @@ class SamlSignIn:
         state.identity = found
         return found, rest
 
-    def consume(self, saml_identity: SamlIdentity, now: datetime) -> None:
+    def consume(self, state: RequestState, identity: SamlIdentity) -> None:
         """Use the assertion up; raise InvalidIdentityToken where it has been used before."""
-        if not self.single_use.consume(_PROOF_KIND, saml_identity.assertion, saml_identity.usable_until, now):
+        if not self.single_use.consume(_PROOF_KIND, identity.assertion, identity.usable_until, state.now):
             raise InvalidIdentityToken(
-                "The assertion has been used before", log=f"replayed: {saml_identity.assertion[:500]}"
+                "The assertion has been used before", log=f"replayed: {identity.assertion[:500]}"
             )
 
     def consume_logout_message(self, message: str, until: datetime, now: datetime) -> bool:

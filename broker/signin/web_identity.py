@@ -61,7 +61,7 @@ class WebIdentitySignIn:
         state.identity = found
         return found, rest
 
-    def consume(self, identity: WebIdentity, state: RequestState) -> None:
+    def consume(self, state: RequestState, identity: WebIdentity) -> None:
         """Use a token up where it counts once; raise IDPRejectedClaim where it has been used before."""
         if identity.token is None or identity.usable_until is None:
             return

@@ -22,15 +22,26 @@ def _on_any_resource(_call: StsCall, _p: Params) -> tuple[RequiredPermission, ..
 
 
 OPERATIONS = {
-    "AssumeRole": StsOperation(roles.assume_role, roles.assume_role_permissions, hide_reasons=True),
+    "AssumeRole": StsOperation(
+        roles.assume_role, roles.assume_role_permissions, hide_reasons=True, plan=roles.plan_assume_role
+    ),
     "AssumeRoleWithLDAPIdentity": StsOperation(
-        federated.assume_role_with_ldap, federated.assume_role_with_ldap_permissions, hide_reasons=True
+        federated.assume_role_with_ldap,
+        federated.assume_role_with_ldap_permissions,
+        hide_reasons=True,
+        plan=federated.plan_ldap_session,
     ),
     "AssumeRoleWithSAML": StsOperation(
-        federated.assume_role_with_saml, federated.assume_role_with_saml_permissions, hide_reasons=True
+        federated.assume_role_with_saml,
+        federated.assume_role_with_saml_permissions,
+        hide_reasons=True,
+        plan=federated.plan_saml_session,
     ),
     "AssumeRoleWithWebIdentity": StsOperation(
-        federated.assume_role_with_web_identity, federated.assume_role_with_web_identity_permissions, hide_reasons=True
+        federated.assume_role_with_web_identity,
+        federated.assume_role_with_web_identity_permissions,
+        hide_reasons=True,
+        plan=federated.plan_web_identity_session,
     ),
     "DecodeAuthorizationMessage": StsOperation(caller.decode_authorization_message, _on_any_resource),
     "GetAccessKeyInfo": StsOperation(caller.get_access_key_info, _on_any_resource),

@@ -3,17 +3,21 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from iam.arn import Random
 from iam.errors import AccessDenied, InternalFailure
 from iam.operations.required_permission import RequiredPermission
 from iam.params import Params, Result
+from iam.store.records import RoleRecord
 from iam.store.store import Store
 from sts.callers import Caller
 from sts.federation.jwt_issuer import JwtIssuer
-from sts.identity import Identity, SamlIdentity, WebIdentity
-from sts.mint import Session
+from sts.identity import Identity
+from sts.mint import Grant, Session
 from sts.token import Sealer
+
+AnyIdentity = TypeVar("AnyIdentity", bound=Identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +65,10 @@ class StsCall:
             raise AccessDenied("This operation needs a proof of identity.")
         return self.identity
 
-    @property
-    def saml_identity(self) -> SamlIdentity:
-        """Return the identity of an operation that a SAML identity provider vouches for."""
-        if not isinstance(self.identity, SamlIdentity):
-            raise AccessDenied("This operation needs a SAML assertion.")
-        return self.identity
-
-    @property
-    def web_identity(self) -> WebIdentity:
-        """Return the identity of an operation that a web identity provider vouches for."""
-        if not isinstance(self.identity, WebIdentity):
-            raise AccessDenied("This operation needs a web identity token.")
+    def identity_of(self, identity_type: type[AnyIdentity]) -> AnyIdentity:
+        """Return the proven identity of an operation that takes one type of identity alone; raise AccessDenied."""
+        if not isinstance(self.identity, identity_type):
+            raise AccessDenied("This operation needs a proof of identity.")
         return self.identity
 
 
@@ -86,9 +82,22 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedSession:
+    """A session of a role, decided and not minted: nobody has credentials of it."""
+
+    grant: Grant
+    role: RoleRecord
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class StsOperation:
-    """One row of the table. ``opaque``: a denial never says why, nor whether the role exists."""
+    """One row of the table. ``hide_reasons``: a denial never says why, nor whether the role exists.
+
+    ``plan`` is what an operation that begins a session of a role would mint.
+    """
 
     run: Callable[[StsCall, Params], Outcome]
     required_permissions: Callable[[StsCall, Params], tuple[RequiredPermission, ...]]
     hide_reasons: bool = False
+    plan: Callable[[StsCall, Params], PlannedSession] | None = None

@@ -23,12 +23,19 @@ from sts.federation.saml import (
 )
 from sts.federation.web_identity import session_claims as web_session_claims
 from sts.federation.web_identity import web_keys
-from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
+from sts.identity import Identity, SamlIdentity, WebIdentity
 from sts.mint import Grant, SessionKind
-from sts.operations.call import Outcome, StsCall
+from sts.operations.call import Outcome, PlannedSession, StsCall
 from sts.operations.roles import mint_role_session, require_role, role_permissions, session_seconds
 from sts.operations.session_inputs import check_tags, policy_arns, session_policy, session_request_keys, session_tags
 from sts.trust import ldap_keys, session_name
+
+
+def roles_trusting_provider(identity: Identity, store: Store) -> tuple[str, ...]:
+    """Return the roles that trust a provider: a directory's in every account, another provider's in its own."""
+    account_id = identity.account_id
+    return tuple(role.arn for role in store.roles_trusting(identity.provider) if account_id in ("", role.account_id))
+
 
 # --- AssumeRoleWithLDAPIdentity ---------------------------------------------------------------------------------------
 
@@ -49,6 +56,15 @@ def assume_role_with_ldap_permissions(call: StsCall, p: Params) -> tuple[Require
 
 def assume_role_with_ldap(call: StsCall, p: Params) -> Outcome:
     """Mint a session of a role for a person whom the directory has just proved."""
+    planned, identity = plan_ldap_session(call, p), call.proven_identity
+    outcome = mint_role_session(call, planned)
+    outcome.result["Provider"] = f"arn:aws:iam::{planned.role.account_id}:{identity.provider}"
+    outcome.result["Subject"] = identity.subject
+    return outcome
+
+
+def plan_ldap_session(call: StsCall, p: Params) -> PlannedSession:
+    """Return the session that AssumeRoleWithLDAPIdentity would mint; raise ValidationError and its kin."""
     identity = call.proven_identity
     role = require_role(call, p["RoleArn"])
     grant = Grant(
@@ -70,10 +86,7 @@ def assume_role_with_ldap(call: StsCall, p: Params) -> Outcome:
             ("aws:federatedprovider", f"arn:aws:iam::{role.account_id}:{identity.provider}"),
         ),
     )
-    outcome = mint_role_session(call, grant, role, session_seconds(p, role, chained=False))
-    outcome.result["Provider"] = f"arn:aws:iam::{role.account_id}:{identity.provider}"
-    outcome.result["Subject"] = identity.subject
-    return outcome
+    return PlannedSession(grant, role, session_seconds(p, role, chained=False))
 
 
 # --- AssumeRoleWithSAML -----------------------------------------------------------------------------------------------
@@ -84,7 +97,7 @@ def assume_role_with_saml_permissions(call: StsCall, p: Params) -> tuple[Require
 
     Where the provider's people are mapped by trust, an assertion without Role attributes leaves it to the policy.
     """
-    identity = call.saml_identity
+    identity = call.identity_of(SamlIdentity)
     asked = requested_session(identity)
     if names_roles(identity) or not identity.map_by_trust:
         _check_assertion_names_role(identity, p["RoleArn"])
@@ -101,27 +114,30 @@ def assume_role_with_saml_permissions(call: StsCall, p: Params) -> tuple[Require
     )
 
 
-def candidate_roles(identity: Identity, store: Store) -> tuple[str, ...]:
-    """Return the ARNs of the roles that a person can ask for: those of the assertion, or those that may trust them.
-
-    A directory vouches in every account, other providers in their own; users are trusted by name or by account.
-    """
-    if isinstance(identity, SamlIdentity) and (names_roles(identity) or not identity.map_by_trust):
+def roles_of_assertion(identity: SamlIdentity, store: Store) -> tuple[str, ...]:
+    """Return the roles that an assertion names, or where it leaves that to the trust policies, those that trust it."""
+    if names_roles(identity) or not identity.map_by_trust:
         return tuple(role for role, provider in role_pairs(identity) if provider == identity.provider)
-    if isinstance(identity, IamIdentity):
-        return () if identity.is_root else _roles_trusting_users(identity.account_id, store)
-    own = identity.account_id
-    return tuple(role.arn for role in store.roles_trusting(identity.provider) if own in ("", role.account_id))
-
-
-def _roles_trusting_users(account_id: str, store: Store) -> tuple[str, ...]:
-    found = (*store.roles_trusting(f"account/{account_id}"), *store.roles_trusting("account/*"))
-    return tuple(dict.fromkeys(role.arn for role in found))
+    return roles_trusting_provider(identity, store)
 
 
 def assume_role_with_saml(call: StsCall, p: Params) -> Outcome:
     """Mint a session of a role for a person whom a SAML identity provider has just vouched for."""
-    identity = call.saml_identity
+    identity = call.identity_of(SamlIdentity)
+    outcome = mint_role_session(call, plan_saml_session(call, p))
+    outcome.result.update(
+        Subject=identity.subject,
+        SubjectType=subject_type(identity),
+        Issuer=identity.issuer,
+        Audience=identity.recipient,
+        NameQualifier=name_qualifier(identity),
+    )
+    return outcome
+
+
+def plan_saml_session(call: StsCall, p: Params) -> PlannedSession:
+    """Return the session that AssumeRoleWithSAML would mint; raise ExpiredTokenException, ValidationError."""
+    identity = call.identity_of(SamlIdentity)
     asked = requested_session(identity)
     role = require_role(call, p["RoleArn"])
     grant = Grant(
@@ -140,15 +156,7 @@ def assume_role_with_saml(call: StsCall, p: Params) -> Outcome:
         claims=(*session_claims(identity).items(), ("aws:federatedprovider", identity.provider)),
     )
     seconds = session_seconds(p, role, chained=False)
-    outcome = mint_role_session(call, grant, role, _limit_duration(seconds, identity, asked, call.now))
-    outcome.result.update(
-        Subject=identity.subject,
-        SubjectType=subject_type(identity),
-        Issuer=identity.issuer,
-        Audience=identity.recipient,
-        NameQualifier=name_qualifier(identity),
-    )
-    return outcome
+    return PlannedSession(grant, role, _limit_duration(seconds, identity, asked, call.now))
 
 
 def _check_assertion_names_role(identity: SamlIdentity, role_arn: str) -> None:
@@ -185,7 +193,7 @@ def _limit_duration(seconds: int, identity: SamlIdentity, asked: RequestedSessio
 
 def assume_role_with_web_identity_permissions(call: StsCall, p: Params) -> tuple[RequiredPermission, ...]:
     """Ask the trust policy of the role, with the claims of the token as its keys."""
-    identity = call.web_identity
+    identity = call.identity_of(WebIdentity)
     passed = {**p, **_web_parameters(identity)}
     return role_permissions(
         call.store,
@@ -198,8 +206,18 @@ def assume_role_with_web_identity_permissions(call: StsCall, p: Params) -> tuple
 
 
 def assume_role_with_web_identity(call: StsCall, p: Params) -> Outcome:
-    """Mint a session of a role for whom a web identity provider has just vouched for."""
-    identity = call.web_identity
+    """Mint a session of a role for somebody whom a web identity provider has just vouched for."""
+    identity = call.identity_of(WebIdentity)
+    outcome = mint_role_session(call, plan_web_identity_session(call, p))
+    outcome.result.update(
+        SubjectFromWebIdentityToken=identity.subject, Provider=identity.issuer, Audience=identity.audience
+    )
+    return outcome
+
+
+def plan_web_identity_session(call: StsCall, p: Params) -> PlannedSession:
+    """Return the session that AssumeRoleWithWebIdentity would mint; raise ValidationError and its kin."""
+    identity = call.identity_of(WebIdentity)
     role = require_role(call, p["RoleArn"])
     grant = Grant(
         kind=SessionKind.ROLE,
@@ -216,11 +234,7 @@ def assume_role_with_web_identity(call: StsCall, p: Params) -> Outcome:
         source_identity=identity.source_identity,
         claims=(*web_session_claims(identity).items(), ("aws:federatedprovider", _principal_name(identity))),
     )
-    outcome = mint_role_session(call, grant, role, session_seconds(p, role, chained=False))
-    outcome.result.update(
-        SubjectFromWebIdentityToken=identity.subject, Provider=identity.issuer, Audience=identity.audience
-    )
-    return outcome
+    return PlannedSession(grant, role, session_seconds(p, role, chained=False))
 
 
 def _web_parameters(identity: WebIdentity) -> Params:

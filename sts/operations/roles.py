@@ -15,7 +15,7 @@ from iam.principal import PrincipalKind
 from iam.store.store import RoleRecord, Store
 from sts.callers import Caller
 from sts.mint import Grant, SessionKind, Tags, mint
-from sts.operations.call import Outcome, StsCall
+from sts.operations.call import Outcome, PlannedSession, StsCall
 from sts.operations.session_inputs import (
     add_packed_policy_size,
     check_tags,
@@ -73,6 +73,11 @@ def assume_role_permissions(call: StsCall, p: Params) -> tuple[RequiredPermissio
 
 def assume_role(call: StsCall, p: Params) -> Outcome:
     """Mint a session of a role for a caller that its trust policy admits (STS API reference, "AssumeRole")."""
+    return mint_role_session(call, plan_assume_role(call, p))
+
+
+def plan_assume_role(call: StsCall, p: Params) -> PlannedSession:
+    """Return the session that AssumeRole would mint; raise ValidationError, MalformedPolicyDocument."""
     caller = call.signer
     role = require_role(call, p["RoleArn"])
     session = caller.session
@@ -95,7 +100,7 @@ def assume_role(call: StsCall, p: Params) -> Outcome:
         source_identity=_source_identity(call, p),
         chained=chained,
     )
-    return mint_role_session(call, grant, role, seconds)
+    return PlannedSession(grant, role, seconds)
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
@@ -162,9 +167,10 @@ def session_seconds(p: Params, role: RoleRecord, *, chained: bool) -> int:
     return seconds
 
 
-def mint_role_session(call: StsCall, grant: Grant, role: RoleRecord, seconds: int) -> Outcome:
+def mint_role_session(call: StsCall, planned: PlannedSession) -> Outcome:
     """Mint the session, and answer with its credentials."""
-    minted = mint(grant, seconds, now=call.now, random=call.random, sealer=call.sealer)
+    grant, role = planned.grant, planned.role
+    minted = mint(grant, planned.seconds, now=call.now, random=call.random, sealer=call.sealer)
     arn = assumed_role_arn(role.account_id, role.name, grant.name)
     result: Result = {
         "Credentials": credentials_member(minted),

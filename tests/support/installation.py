@@ -149,7 +149,7 @@ class Installation:
         return self.services.storage.store
 
     def close(self) -> None:
-        for provider in self.services.api.gate.ldap.providers.values():
+        for provider in self.services.sign_ins.ldap.providers.values():
             provider.close()
         self.services.storage.live_sessions.flush()
         self.services.storage.store.close()

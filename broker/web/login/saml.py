@@ -17,6 +17,7 @@ from broker.providers.saml.messages import Message
 from broker.providers.saml.provider import SamlServiceProvider, require_valid_metadata, verify_response
 from broker.providers.saml.service_keys import ServiceKeys
 from broker.sessions.browser import IdpRequest
+from broker.signin.saml import SamlSignIn
 from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
 from broker.web.login.completion import LoginCompletion, return_to
@@ -47,6 +48,7 @@ class SamlPages:
     site: Site
     completion: LoginCompletion
     portal: Portal
+    sign_in: SamlSignIn
     service_provider: SamlServiceProvider
     keys: ServiceKeys
 
@@ -132,7 +134,7 @@ class SamlPages:
             raise InvalidIdentityToken("This sign-in request was already used.")
         if identity.session_until is not None and identity.session_until <= site.request_state.now:
             raise ExpiredTokenException("Token has expired", log="SessionNotOnOrAfter: over, within the clocks' skew")
-        site.gate.saml.consume(identity, site.request_state.now)
+        self.sign_in.consume(site.request_state, identity)
         site.audit.record("SamlSignIn", identity.account_id, provider=identity.provider)
         roles_json = self.portal.roles_json(identity, roles)
         return self.completion.complete_login(identity, pending.return_to, told=roles_json)
@@ -207,7 +209,7 @@ class SamlPages:
         # First: while Redis is away this raises, and the message is not used up.
         keys = site.sessions.keys_of(provider.arn, subject, message.indexes)
         proof = f"{provider.arn}|{message.id}"
-        if not site.gate.saml.consume_logout_message(proof, message.usable_until, site.request_state.now):
+        if not self.sign_in.consume_logout_message(proof, message.usable_until, site.request_state.now):
             raise InvalidIdentityToken("The logout message has been used before")
         ended = site.sessions.end_all(provider.arn, subject, keys)
         site.audit.record("SamlSignOut", provider.account_id, provider=provider.arn, subject=subject, ended=ended)

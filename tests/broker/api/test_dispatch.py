@@ -277,7 +277,7 @@ def test_a_name_with_control_characters_forges_no_line_of_the_log(corp, caplog, 
     caplog.set_level(logging.INFO)
     subject = "corp|" + " ".join(name.split())
     for _ in range(5):
-        corp.services.api.gate.ldap.throttle.record_failure(subject, "127.0.0.1", wiring.now())
+        corp.services.sign_ins.ldap.throttle.record_failure(subject, "127.0.0.1", wiring.now())
     answer = sign_in(corp, name, "x")
     assert (answer.status, answer.code) == (429, "Throttling")
     assert int(answer.headers["Retry-After"]) > 0

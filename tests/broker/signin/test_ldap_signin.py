@@ -83,7 +83,7 @@ def desks(tmp_path: Path, redis_url: str, clock: Clock) -> Iterator[Desks]:
 
 
 def close(installation: Installation) -> None:
-    for provider in installation.services.api.gate.ldap.providers.values():
+    for provider in installation.services.sign_ins.ldap.providers.values():
         provider.close()
     installation.close()
 

@@ -166,7 +166,7 @@ def sign_out(browser, _world):
 
 
 def revoke_person(_browser, world):
-    provider = world.installation.services.api.gate.ldap.providers["corp"]
+    provider = world.installation.services.sign_ins.ldap.providers["corp"]
     now = int(world.clock().timestamp() * 1000)
     with world.installation.store.write() as tx:
         revoke(tx, "person", provider.authenticate("alice", ALICE).person, now, now)

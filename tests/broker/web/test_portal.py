@@ -44,7 +44,7 @@ def browser(world):
 
 def signed_in(world, name, mfa_at=None):
     services = world.installation.services
-    identity = services.api.gate.ldap.providers["corp"].authenticate(name, PASSWORDS[name])
+    identity = services.sign_ins.ldap.providers["corp"].authenticate(name, PASSWORDS[name])
     token, _ = services.pages.site.sessions.open(identity, mfa_at=mfa_at)
     made = Browser(world.installation)
     made.cookies["fedgate-session"] = token

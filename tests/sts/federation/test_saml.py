@@ -491,7 +491,7 @@ def test_what_is_over_is_swept_out_and_what_is_not_stays(fresh):
     assert fresh.assume(fresh.response()).status == 200
     assert markers() == 1
     fresh.clock.advance(minutes=7)
-    single_use = fresh.installation.services.api.gate.saml.single_use
+    single_use = fresh.installation.services.sign_ins.saml.single_use
     single_use._swept -= 601
     assert fresh.assume(fresh.response()).status == 200
     assert markers() == 1

@@ -502,7 +502,7 @@ def test_the_roca_fingerprint_is_known():
 
 def counting(world):
     """Let the monotonic clock of the key sets stand, and return what moves it."""
-    jwks_cache = world.installation.services.api.gate.web.jwks_cache
+    jwks_cache = world.installation.services.sign_ins.web_identity.jwks_cache
     moment = [jwks_cache._monotonic()]
     jwks_cache._monotonic = lambda: moment[0]
 
@@ -569,7 +569,7 @@ def test_while_an_issuer_hangs_only_one_waits(fresh):
         given_up.wait(HANG)
 
     fresh.issuer.server.answers[f"{fresh.issuer.path}/jwks"] = hang
-    jwks_cache = fresh.installation.services.api.gate.web.jwks_cache
+    jwks_cache = fresh.installation.services.sign_ins.web_identity.jwks_cache
     object.__setattr__(jwks_cache._fetcher, "within", HANG)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(lambda: fresh.assume(fresh.issuer.token()).status)
@@ -777,7 +777,7 @@ PAGES = {
 def test_the_trust_policy_of_a_page_lets_in_whom_it_says_and_nobody_else(world, server, page):
     host, claims, others = PAGES[page]
     issuer = Issuer(server, world.clock, f"/{page}", url=f"https://{host}")
-    world.installation.services.api.gate.web.jwks_cache._url_overrides[issuer.url] = server.url(f"/{page}")
+    world.installation.services.sign_ins.web_identity.jwks_cache._url_overrides[issuer.url] = server.url(f"/{page}")
     text = (Path(__file__).parents[3] / f"docs/how-to/web-identity-{page}.md").read_text()
     policy = textwrap.dedent(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
     aud = claims["aud"] if isinstance(claims["aud"], str) else claims["aud"][0]

@@ -1,0 +1,108 @@
+"""The kinds of identity, as the STS knows them: one row for each way in which somebody can be proved.
+
+A row is one half of a kind: it says how an identity becomes a session of a role. The other half, how the kind is
+proved, recorded, refreshed and signed out, is `broker.signin.kinds`; both halves have the same name.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from iam.params import Params
+from iam.store.store import Store
+from sts.authenticate import Authenticator
+from sts.callers import Caller
+from sts.federation.saml import requested_session
+from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
+from sts.operations import OPERATIONS
+from sts.operations.call import StsOperation
+from sts.operations.federated import roles_of_assertion, roles_trusting_provider
+from sts.trust import session_name
+
+AnyIdentity = TypeVar("AnyIdentity", bound=Identity)
+
+
+def _check_nothing(_identity: Identity) -> None:
+    """Accept whatever an identity asks of its sessions: it asks nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StsIdentityKind(Generic[AnyIdentity]):
+    """How identities of one type take roles.
+
+    ``operation`` is the STS operation that gives them a role, ``run`` what that does, and ``parameters`` forms its
+    parameters for a page, from an identity and the ARN of a role. ``candidate_roles`` are the ARNs of the roles that
+    may be theirs; the trust policies then decide. ``check_requested_session`` raises InvalidIdentityToken where the
+    proof asks for a session that no role can give. ``brings_session_tags``: tags come with the proof, so a person
+    cannot enter any. ``as_caller``: a principal of its account, which signs requests and has permissions of its own.
+    """
+
+    name: str
+    identity_type: type[AnyIdentity]
+    operation: str
+    run: StsOperation
+    parameters: Callable[[AnyIdentity, str], Params]
+    candidate_roles: Callable[[AnyIdentity, Store], tuple[str, ...]]
+    check_requested_session: Callable[[AnyIdentity], object] = _check_nothing
+    brings_session_tags: bool = False
+    as_caller: Callable[[Authenticator, AnyIdentity, int | None], Caller] | None = None
+
+
+def _role_arn(_identity: Identity, role_arn: str) -> Params:
+    return {"RoleArn": role_arn}
+
+
+def _saml_parameters(identity: SamlIdentity, role_arn: str) -> Params:
+    return {"RoleArn": role_arn, "PrincipalArn": identity.provider}
+
+
+def _named_session_parameters(identity: Identity, role_arn: str) -> Params:
+    return {"RoleArn": role_arn, "RoleSessionName": session_name(identity.name)}
+
+
+def _roles_trusting_user(identity: IamIdentity, store: Store) -> tuple[str, ...]:
+    """Return the roles that trust users by name or by account; the owner of an account cannot assume a role."""
+    if identity.is_root:
+        return ()
+    roles = (*store.roles_trusting(f"account/{identity.account_id}"), *store.roles_trusting("account/*"))
+    return tuple(dict.fromkeys(role.arn for role in roles))
+
+
+LDAP: Final = StsIdentityKind(
+    name="ldap",
+    identity_type=Identity,
+    operation="AssumeRoleWithLDAPIdentity",
+    run=OPERATIONS["AssumeRoleWithLDAPIdentity"],
+    parameters=_role_arn,
+    candidate_roles=roles_trusting_provider,
+)
+SAML: Final = StsIdentityKind(
+    name="saml",
+    identity_type=SamlIdentity,
+    operation="AssumeRoleWithSAML",
+    run=OPERATIONS["AssumeRoleWithSAML"],
+    parameters=_saml_parameters,
+    candidate_roles=roles_of_assertion,
+    check_requested_session=requested_session,
+    brings_session_tags=True,
+)
+WEB_IDENTITY: Final = StsIdentityKind(
+    name="web-identity",
+    identity_type=WebIdentity,
+    operation="AssumeRoleWithWebIdentity",
+    run=OPERATIONS["AssumeRoleWithWebIdentity"],
+    parameters=_named_session_parameters,
+    candidate_roles=roles_trusting_provider,
+    brings_session_tags=True,
+)
+IAM: Final = StsIdentityKind(
+    name="iam",
+    identity_type=IamIdentity,
+    operation="AssumeRole",
+    run=OPERATIONS["AssumeRole"],
+    parameters=_named_session_parameters,
+    candidate_roles=_roles_trusting_user,
+    as_caller=Authenticator.signed_in_caller,
+)
+
+STS_IDENTITY_KINDS: Final[tuple[StsIdentityKind[Any], ...]] = (LDAP, SAML, WEB_IDENTITY, IAM)
