@@ -10,7 +10,6 @@ from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
 from broker.runtime.health import liveness, readiness
-from broker.sessions.browser import BrowserSession
 from broker.web.core.brand import init_branding
 from broker.web.core.error_pages import ErrorPages, text_response
 from broker.web.core.form_fields import MAX_FORM_BYTES
@@ -23,7 +22,6 @@ from broker.web.login.completion import HOME
 from broker.web.oauth import issuer, token_exchange
 from broker.wiring import Api, Pages, Services
 from iam.errors import NotSignedIn, ServiceError
-from sts.identity import Identity, SamlIdentity, WebIdentity
 
 _WELCOME = """Fedgate is running.
 
@@ -84,26 +82,13 @@ def _register_page_blueprints(app: Flask, pages: Pages) -> None:
         account.passwords,
         account.security,
         account.sessions,
+        roles.portal,
         roles.explanation,
         administration.accounts,
         administration.sessions,
         administration.audit,
     ):
         app.register_blueprint(page.blueprint())
-
-    def provider_logout(identity: Identity) -> Response | None:
-        if isinstance(identity, SamlIdentity):
-            return login.saml.provider_logout(identity)
-        return login.oidc.provider_logout(identity) if isinstance(identity, WebIdentity) else None
-
-    def refresh_identity(session: BrowserSession) -> Identity | None:
-        site = pages.site
-        if not site.directory_refresh.is_directory_identity(session.identity):
-            return login.oidc.refresh_identity(session)
-        refreshed = site.current_session.refresh_identity(session)
-        return refreshed.identity if refreshed else None
-
-    app.register_blueprint(roles.portal.blueprint(provider_logout, refresh_identity))
 
 
 def _register_welcome(app: Flask, site: Site) -> None:

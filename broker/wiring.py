@@ -7,11 +7,12 @@ import secrets
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from ipaddress import ip_network
+from typing import Final
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -40,9 +41,10 @@ from broker.sessions.refresh import DirectoryRefresh
 from broker.sessions.revocation import SessionListing, SessionRevocation
 from broker.sessions.validity import SessionValidity
 from broker.sessions.web_identity_refresh import WebIdentityRefresh
-from broker.signin.built_in import SignIns, built_in_kinds
-from broker.signin.kinds import IdentityKinds
+from broker.signin.built_in import SignedIn, SignIns, built_in_kinds
+from broker.signin.kinds import IdentityKind, IdentityKinds
 from broker.signin.ldap import LdapSignIn
+from broker.signin.logout import SamlLogout, WebIdentityLogout
 from broker.signin.saml import SamlSignIn
 from broker.signin.throttle import SignInThrottle
 from broker.signin.web_identity import COGNITO, GOOGLE, WebIdentitySignIn
@@ -82,6 +84,7 @@ from iam.store.store import Store
 from iam.store.vault import Vault
 from sts.authenticate import Authenticator
 from sts.federation.jwt_issuer import JwtIssuer
+from sts.identity import Identity
 from sts.identity_kinds import STS_IDENTITY_KINDS
 from sts.store.sealing_keys import SealerCache
 from sts.store.sessions import LiveSessions
@@ -92,6 +95,7 @@ _REDIS_TIMEOUT = 0.5  # seconds; Redis is never worth waiting for, tokens verify
 _GATHER = 0.001  # seconds in which the uses of single-use proofs gather for one commit
 _SEED_LIFETIME = timedelta(hours=1)  # between the page that shows a TOTP seed and the first code
 _DEFAULT_REGION = "us-east-1"
+BUILT_IN_TYPES: Final = tuple(half.identity_type for half in STS_IDENTITY_KINDS)
 
 
 def now() -> datetime:
@@ -114,6 +118,7 @@ class Storage:
     sealers: SealerCache
     audit: AuditLog
     live_sessions: LiveSessions
+    browser_sessions: BrowserSessions
     single_use: SingleUse
     throttle: SignInThrottle
 
@@ -239,10 +244,16 @@ def open_live_sessions(redis_url: str) -> LiveSessions:
     return LiveSessions(open_redis(redis_url), monotonic=time.monotonic, pause=time.sleep, spawn=_in_background)
 
 
-def open_browser_sessions(settings: Settings, *, now: Callable[[], datetime] = now) -> BrowserSessions:
+def open_browser_sessions(
+    settings: Settings,
+    *,
+    now: Callable[[], datetime] = now,
+    identity_types: tuple[type[Identity], ...] = BUILT_IN_TYPES,
+) -> BrowserSessions:
     """Return the browser sessions in an installation's Redis."""
     idle, lifetime = timedelta(seconds=settings.pages_idle), timedelta(seconds=settings.pages_lifetime)
-    return BrowserSessions(open_redis(settings.redis_url), now, random, idle, lifetime)
+    redis = open_redis(settings.redis_url)
+    return BrowserSessions(redis, now, random, idle, lifetime, identity_types=identity_types)
 
 
 def _in_background(work: Callable[[], None]) -> None:
@@ -266,13 +277,26 @@ def _system_ca_context() -> ssl.SSLContext:
 # --- building, in the order of the groups -----------------------------------------------------------------------------
 
 
-def build_services(settings: Settings, *, now: Callable[[], datetime] = now) -> Services:
-    """Build one worker's services from the settings; tests pass a clock of their own."""
-    storage = _build_storage(settings, now)
+def build_services(
+    settings: Settings,
+    *,
+    now: Callable[[], datetime] = now,
+    additional_kinds: Sequence[IdentityKind] = (),
+    additional_models: Sequence[bytes] = (),
+) -> Services:
+    """Build one worker's services from the settings; tests pass a clock of their own.
+
+    ``additional_kinds`` are kinds of identity beside the built-in ones, ``additional_models`` service models of the STS
+    with their operations, in the format of ``broker/api/models/sts-extra.json``.
+    """
+    added_types = tuple(kind.sts.identity_type for kind in additional_kinds)
+    storage = _build_storage(settings, now, (*BUILT_IN_TYPES, *added_types))
     providers = _build_providers(settings, storage, now)
     sign_ins = _build_sign_ins(settings, storage, providers)
-    api = _build_api(settings, storage, providers, sign_ins, now)
-    site = _build_site(settings, storage, providers, api, now)
+    kinds = _build_kinds(settings, storage, providers, sign_ins, additional_kinds)
+    gate = _build_gate(settings, storage, kinds, model.load_models(additional_models), now)
+    api = _build_api(settings, storage, providers, gate)
+    site = _build_site(settings, storage, api)
     return Services(
         storage=storage,
         providers=providers,
@@ -282,7 +306,9 @@ def build_services(settings: Settings, *, now: Callable[[], datetime] = now) -> 
     )
 
 
-def _build_storage(settings: Settings, now: Callable[[], datetime]) -> Storage:
+def _build_storage(
+    settings: Settings, now: Callable[[], datetime], identity_types: tuple[type[Identity], ...]
+) -> Storage:
     vault = Vault(settings.master_key)
     store = open_store(settings)
     return Storage(
@@ -291,6 +317,7 @@ def _build_storage(settings: Settings, now: Callable[[], datetime]) -> Storage:
         sealers=SealerCache(store, vault, now=now),
         audit=AuditLog(settings.audit_dir, sync=settings.audit_sync, flush_ms=settings.audit_flush_ms),
         live_sessions=open_live_sessions(settings.redis_url),
+        browser_sessions=open_browser_sessions(settings, now=now, identity_types=identity_types),
         single_use=SingleUse(store, monotonic=time.monotonic, gather=lambda: time.sleep(_GATHER)),
         throttle=SignInThrottle(store),
     )
@@ -365,11 +392,53 @@ def _build_web_identity_sign_in(settings: Settings, storage: Storage, providers:
     )
 
 
-def _build_api(
-    settings: Settings, storage: Storage, providers: Providers, sign_ins: SignIns, now: Callable[[], datetime]
-) -> Api:
+def _build_kinds(
+    settings: Settings,
+    storage: Storage,
+    providers: Providers,
+    sign_ins: SignIns,
+    additional_kinds: Sequence[IdentityKind],
+) -> IdentityKinds:
+    """Return the table of the kinds of identity."""
+    signed_in = _build_signed_in(settings, storage, providers)
+    built_in = built_in_kinds(sign_ins, signed_in, storage.store, providers.directories)
+    return IdentityKinds(
+        (*STS_IDENTITY_KINDS, *(kind.sts for kind in additional_kinds)),
+        (*built_in, *(kind.broker for kind in additional_kinds)),
+    )
+
+
+def _build_signed_in(settings: Settings, storage: Storage, providers: Providers) -> SignedIn:
+    store, sessions = storage.store, storage.browser_sessions
+    return SignedIn(
+        directory_refresh=DirectoryRefresh(sessions, providers.directories, timedelta(seconds=settings.pages_recheck)),
+        web_identity_refresh=_build_web_identity_refresh(storage, providers),
+        saml_logout=SamlLogout(
+            store=store,
+            sessions=sessions,
+            service_provider=providers.saml_service_provider,
+            keys=providers.saml_keys,
+            random=random,
+        ),
+        web_identity_logout=WebIdentityLogout(
+            store=store, clients=providers.sign_in_clients, public_url=settings.public_url
+        ),
+    )
+
+
+def _build_web_identity_refresh(storage: Storage, providers: Providers) -> WebIdentityRefresh:
+    return WebIdentityRefresh(
+        store=storage.store,
+        sessions=storage.browser_sessions,
+        clients=providers.sign_in_clients,
+        vault=storage.vault,
+        random=random,
+    )
+
+
+def _build_api(settings: Settings, storage: Storage, providers: Providers, gate: Gate) -> Api:
     return Api(
-        gate=_build_gate(settings, storage, sign_ins, now),
+        gate=gate,
         exchange_clients=ExchangeClients(settings.token_exchange_clients, only=settings.token_exchange_registered_only),
         trusted_proxies=tuple(map(ip_network, settings.trusted_proxies)),
         region=next(iter(settings.regions), _DEFAULT_REGION),
@@ -382,10 +451,12 @@ def _build_api(
     )
 
 
-def _build_gate(settings: Settings, storage: Storage, sign_ins: SignIns, now: Callable[[], datetime]) -> Gate:
+def _build_gate(
+    settings: Settings, storage: Storage, kinds: IdentityKinds, api: model.Api, now: Callable[[], datetime]
+) -> Gate:
     store, sealers = storage.store, storage.sealers
     return Gate(
-        api=model.load_models(),
+        api=api,
         store=store,
         vault=storage.vault,
         limits=settings.limits,
@@ -393,7 +464,7 @@ def _build_gate(settings: Settings, storage: Storage, sign_ins: SignIns, now: Ca
         sealer=sealers.current,
         sessions=storage.live_sessions,
         audit=storage.audit,
-        kinds=IdentityKinds(STS_IDENTITY_KINDS, built_in_kinds(sign_ins)),
+        kinds=kinds,
         jwt_issuer=JwtIssuer(store, storage.vault, public_url=settings.public_url, now=now, random=random),
         public_url=settings.public_url,
         key_use=AccessKeyUsage(store),
@@ -405,12 +476,8 @@ def _build_gate(settings: Settings, storage: Storage, sign_ins: SignIns, now: Ca
 # --- building the pages -----------------------------------------------------------------------------------------------
 
 
-def _build_site(
-    settings: Settings, storage: Storage, providers: Providers, api: Api, now: Callable[[], datetime]
-) -> Site:
-    sessions = open_browser_sessions(settings, now=now)
-    validity = SessionValidity(storage.store, providers.directories)
-    refresh = DirectoryRefresh(sessions, providers.directories, timedelta(seconds=settings.pages_recheck))
+def _build_site(settings: Settings, storage: Storage, api: Api) -> Site:
+    sessions, validity = storage.browser_sessions, SessionValidity(storage.store, api.gate.kinds)
     requests = RequestStates(api.gate, api.trusted_proxies)
     cookies = Cookies(is_https(settings.public_url))
     csrf = CsrfProtection(settings.public_url)
@@ -419,7 +486,6 @@ def _build_site(
         gate=api.gate,
         sessions=sessions,
         session_validity=validity,
-        directory_refresh=refresh,
         public_url=settings.public_url,
         maintenance=settings.pages_maintenance,
         requests=requests,
@@ -429,7 +495,6 @@ def _build_site(
         current_session=CurrentSession(
             sessions=sessions,
             validity=validity,
-            directory_refresh=refresh,
             cookies=cookies,
             csrf=csrf,
             requests=requests,
@@ -515,13 +580,7 @@ def _build_login_pages(
             completion=completion,
             portal=portal,
             clients=providers.sign_in_clients,
-            refresh=WebIdentityRefresh(
-                store=storage.store,
-                sessions=site.sessions,
-                clients=providers.sign_in_clients,
-                vault=storage.vault,
-                random=random,
-            ),
+            refresh=_build_web_identity_refresh(storage, providers),
             single_use=storage.single_use,
         ),
         second_factor=SecondFactor(site=site, completion=completion, forms=forms, passkeys=passkeys),

@@ -9,6 +9,7 @@ from typing import Final
 from iam.errors import ServiceUnavailable
 
 _NONE: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+_DIRECTORY: Final = "ldap-provider/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,21 @@ class Identity:
     def person(self) -> str:
         """Return the id by which the sessions of a person are stored and revoked: ``provider|subject``."""
         return f"{self.provider}|{self.subject}"
+
+    @property
+    def directory(self) -> str:
+        """Return the name of the directory that proved the identity; empty where another provider did."""
+        return self.provider.removeprefix(_DIRECTORY) if self.provider.startswith(_DIRECTORY) else ""
+
+    @property
+    def provider_in_settings(self) -> str:
+        """Return the provider as settings name it: a directory by its name alone, others as policies do."""
+        return self.directory or self.provider
+
+    @property
+    def is_root(self) -> bool:
+        """Return whether this is the owner of an account."""
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

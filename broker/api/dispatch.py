@@ -88,7 +88,7 @@ class Gate:
 
     def handle(self, request: HttpRequest) -> HttpResponse:
         """Return the answer to one request; never raises."""
-        state = RequestState(request, self.now(), self._new_id)
+        state = RequestState(request, self.now(), self._new_id, self.kinds.describe)
         try:
             return self._render_result(state, self._run(state))
         except ServiceError as error:
@@ -114,7 +114,7 @@ class Gate:
         body; ``parameters`` are named and spelled as in the query protocol. An operation that must be signed runs as
         the session of ``credentials``, in ``region``.
         """
-        state = RequestState(request, self.now(), self._new_id)
+        state = RequestState(request, self.now(), self._new_id, self.kinds.describe)
         try:
             self._refresh(state)
             model = self._find_operation(state, operation, STS_VERSION)
@@ -130,7 +130,7 @@ class Gate:
 
     def refuse(self, request: HttpRequest, error: ServiceError) -> HttpResponse:
         """Return the answer to a request that the edge could not read, recorded like every other refusal."""
-        return self._render_refusal(RequestState(request, self.now(), self._new_id), error)
+        return self._render_refusal(RequestState(request, self.now(), self._new_id, self.kinds.describe), error)
 
     def _new_id(self) -> str:
         return str(uuid.UUID(bytes=self.random(16), version=4))
@@ -139,7 +139,7 @@ class Gate:
 
     def new_request_state(self, request: HttpRequest) -> RequestState:
         """Return an exchange in which a page proves somebody and takes roles for them."""
-        state = RequestState(request, self.now(), self._new_id)
+        state = RequestState(request, self.now(), self._new_id, self.kinds.describe)
         self.store.refresh()
         state.sealer = self.sealer()
         return state

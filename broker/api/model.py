@@ -49,9 +49,11 @@ class Api:
         return tuple(self._operations.values())
 
 
-def load_models() -> Api:
+def load_models(additional_sts_models: Iterable[bytes] = ()) -> Api:
     """Read and compile all models; takes tens of milliseconds, so call it once at startup."""
     models = {service: _read(service) for service in _VERSIONS}
+    for text in additional_sts_models:
+        _add(models["sts"], text)
     operations = [operation for service, model in models.items() for operation in _operations(service, model)]
     statuses = {code: status for model in models.values() for code, status in _statuses(model)}
     return Api(operations, statuses, models["sts"]["metadata"]["xmlNamespace"])
@@ -61,10 +63,15 @@ def _read(service: str) -> dict[str, Any]:
     packed = resources.files(botocore).joinpath("data", service, _VERSIONS[service], "service-2.json.gz").read_bytes()
     model: dict[str, Any] = json.loads(gzip.decompress(packed))
     if service in _ADDITIONS:
-        more = json.loads(resources.files("broker.api").joinpath("models", f"{service}-extra.json").read_bytes())
-        for part in ("operations", "shapes"):
-            model[part].update(more[part])
+        _add(model, resources.files("broker.api").joinpath("models", f"{service}-extra.json").read_bytes())
     return model
+
+
+def _add(model: dict[str, Any], text: bytes) -> None:
+    """Add the operations and shapes of another model in the same format."""
+    added = json.loads(text)
+    for part in ("operations", "shapes"):
+        model[part].update(added[part])
 
 
 def _operations(service: str, model: dict[str, Any]) -> Iterator[OperationModel]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, NamedTuple
 
 from broker.api.http import HttpRequest
 from broker.api.model import OperationModel
@@ -16,6 +17,17 @@ from sts.identity import Identity
 from sts.token import Sealer
 
 
+class IdentityRecord(NamedTuple):
+    """How an identity is recorded: its ``userIdentity``, and members of ``additionalEventData`` about its proof."""
+
+    user_identity: dict[str, Any]
+    details: dict[str, Any]
+
+
+def _describe_unknown(_identity: Identity) -> IdentityRecord:
+    return IdentityRecord({"type": "Unknown"}, {})
+
+
 @dataclass(slots=True)
 class RequestState:
     """One request in progress; filled in step by step, so that a refusal at any step leaves what was known."""
@@ -23,6 +35,7 @@ class RequestState:
     request: HttpRequest
     now: datetime
     new_id: Callable[[], str]
+    describe_identity: Callable[[Identity], IdentityRecord] = _describe_unknown
     id: str = ""
     sealer: Sealer = field(init=False)  # the keys of this moment, for the whole request
     model: OperationModel | None = None

@@ -11,7 +11,7 @@ from broker.web.core.site import Site
 from iam.arn import root_arn
 from iam.credentials import login_profile, root_login
 from iam.errors import IDPRejectedClaim, ServiceError
-from sts.identity import IamIdentity
+from sts.identity import Identity
 
 IAM_USER, ROOT = "IAMUser", "Root"
 
@@ -33,7 +33,7 @@ def record_failed_login(site: Site, login_target: ClaimedPrincipal, error: Servi
     site.request_state.refusal_recorded = True
 
 
-def record_login(site: Site, identity: IamIdentity, to: str, *, mfa: bool) -> None:
+def record_login(site: Site, identity: Identity, to: str, *, mfa: bool) -> None:
     """Record a completed sign-in, and when the password was last used; raise AuditUnavailable."""
     user = None if identity.is_root else site.store.user(identity.subject)
     arn = user.arn if user else root_arn(identity.account_id)
@@ -52,7 +52,7 @@ def record_login(site: Site, identity: IamIdentity, to: str, *, mfa: bool) -> No
         _record_last_use(site, identity)
 
 
-def _record_last_use(site: Site, identity: IamIdentity) -> None:
+def _record_last_use(site: Site, identity: Identity) -> None:
     """Store when the password was last used, for GetUser and the credential report."""
     with site.store.write(bump_revision=False) as tx:
         if identity.is_root:

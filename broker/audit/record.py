@@ -12,14 +12,13 @@ from broker.api.request_state import RequestState
 from broker.api.shape import Shape
 from broker.audit import envelope
 from broker.audit.envelope import Event, Origin, Record
-from iam.arn import ACCOUNT_ID, parse_arn, root_arn
+from iam.arn import ACCOUNT_ID, parse_arn
 from iam.clock import iso8601
 from iam.errors import IDPRejectedClaim, ServiceError
 from iam.policy.decide import Decision
 from iam.policy.explain import missing_grant_json
 from sts.callers import Caller
-from sts.federation.saml import name_qualifier
-from sts.identity import IamIdentity, Identity, Refusal, SamlIdentity, WebIdentity
+from sts.identity import Refusal
 from sts.mint import SessionKind
 
 Value = Any  # of the type that its shape says
@@ -186,46 +185,10 @@ def _user_identity(state: RequestState) -> Record:
     if state.caller is not None:
         return _signer_identity(state.caller)
     if state.identity is not None:
-        return _federated_identity(state.identity)
+        return state.describe_identity(state.identity).user_identity
     if state.access_key_id is not None:
         return {"type": "Unknown", "accessKeyId": state.access_key_id[:_LONGEST]}
     return _NOBODY
-
-
-def _federated_identity(identity: Identity) -> Record:
-    if isinstance(identity, IamIdentity):
-        named = {"arn": root_arn(identity.account_id)} if identity.is_root else {"userName": identity.name}
-        return {
-            "type": "Root" if identity.is_root else "IAMUser",
-            "principalId": identity.subject,
-            "accountId": identity.account_id,
-            **named,
-            "sessionContext": {"person": identity.person},
-        }
-    if isinstance(identity, SamlIdentity):
-        return {
-            "type": "SAMLUser",
-            "principalId": f"{name_qualifier(identity)}:{identity.subject}",
-            "userName": identity.subject,
-            "identityProvider": identity.issuer,
-            "sessionContext": {"person": f"{identity.provider}|{identity.subject}"},
-        }
-    if isinstance(identity, WebIdentity):
-        return {
-            "type": "WebIdentityUser",
-            "principalId": f"{identity.key_prefix}:{identity.audience}:{identity.subject}",
-            "userName": identity.subject,
-            "identityProvider": identity.issuer,
-            "sessionContext": {"person": f"{identity.provider}|{identity.subject}"},
-        }
-    return {
-        "type": "DirectoryUser",
-        "principalId": f"{identity.provider}:{identity.subject}",
-        "userName": identity.name,
-        "identityProvider": identity.provider,
-        # The form that `fedgate sessions revoke --person` takes.
-        "sessionContext": {"person": f"{identity.provider}|{identity.subject}"},
-    }
 
 
 def _signer_identity(caller: Caller) -> Record:
@@ -332,8 +295,8 @@ def _facts_of_request(state: RequestState) -> Record:
     facts: Record = {}
     if state.request.client:
         facts["client"] = state.request.client
-    if isinstance(state.identity, SamlIdentity):
-        facts["assertion"] = state.identity.assertion
+    if state.identity is not None:
+        facts |= state.describe_identity(state.identity).details
     if state.findings:
         facts["policyFindings"] = [str(finding) for finding in state.findings[:_MOST_FINDINGS]]
         left_out = len(state.findings) - _MOST_FINDINGS

@@ -19,7 +19,8 @@ from redis.exceptions import RedisError
 from iam.arn import Random
 from iam.clock import duration_milliseconds, iso8601_exact, parse_iso8601, to_fractional_seconds
 from iam.errors import ServiceUnavailable
-from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
+from sts.identity import Identity
+from sts.identity_kinds import STS_IDENTITY_KINDS
 
 _SIGN_IN_TIMEOUT = 600  # seconds from the first page to the response of the identity provider
 _FORM_RESPONSE_TTL = 30  # seconds in which a form sent twice gets the first response again
@@ -37,6 +38,7 @@ class Client(NamedTuple):
 
 
 _NO_CLIENT = Client()
+IdentityTypes = tuple[type[Identity], ...]  # those that a session may be of
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class BrowserSessions:
     idle: timedelta
     lifetime: timedelta
     prefix: str = field(default="fedgate:web:")
+    identity_types: tuple[type[Identity], ...] = tuple(half.identity_type for half in STS_IDENTITY_KINDS)
 
     def new_token(self) -> str:
         """Return 256 random bits as text for a cookie or a form."""
@@ -163,7 +166,7 @@ class BrowserSessions:
         key, now = self._session_key(token), self.now()
         with _redis_errors_as_unavailable():
             text = self.redis.get(key)
-            session = None if text is None else _parse(key, str(text))
+            session = None if text is None else _parse(key, str(text), self.identity_types)
             if session is None or session.ends_at <= now:
                 self.redis.delete(key)
                 return None
@@ -210,7 +213,8 @@ class BrowserSessions:
             return ()
         with _redis_errors_as_unavailable():
             texts = self.redis.mget(keys)
-        parsed = [_parse(key, str(text)) for key, text in zip(keys, texts, strict=True) if text is not None]
+        stored = [(key, str(text)) for key, text in zip(keys, texts, strict=True) if text is not None]
+        parsed = [_parse(key, text, self.identity_types) for key, text in stored]
         live = [session for session in parsed if session is not None and session.ends_at > self.now()]
         return tuple(sorted(live, key=lambda session: session.opened_at, reverse=True))
 
@@ -254,7 +258,7 @@ class BrowserSessions:
             text = self.redis.get(self._pending_key(token))
         try:
             fields = json.loads(str(text)) if text is not None else None
-            return None if fields is None else _parse_pending(self._pending_key(token), fields)
+            return None if fields is None else _parse_pending(self._pending_key(token), fields, self.identity_types)
         except (ValueError, TypeError, KeyError, AttributeError):  # stored by another version
             return None
 
@@ -389,20 +393,17 @@ def _identity_fields(identity: Identity) -> dict[str, Any]:
     return {"kind": type(identity).__name__, "identity": fields}
 
 
-_IDENTITY_TYPES: dict[str, type[Identity]] = {
-    kind.__name__: kind for kind in (Identity, IamIdentity, SamlIdentity, WebIdentity)
-}
 _TUPLES = ("groups", "group_names", "transitive", "audiences")
 
 
-def _parse(key: str, text: str) -> BrowserSession | None:
+def _parse(key: str, text: str, types: IdentityTypes) -> BrowserSession | None:
     """Return a session, or None where another version stored it: the person signs in again."""
     try:
         fields = json.loads(text)
         opened_at, ends_at = (parse_iso8601(fields[name]) for name in ("opened_at", "ends_at"))
         return BrowserSession(
             key,
-            _parse_identity(fields),
+            _parse_identity(fields, types),
             fields["form_token"],
             opened_at,
             ends_at,
@@ -414,21 +415,22 @@ def _parse(key: str, text: str) -> BrowserSession | None:
         return None
 
 
-def _parse_pending(key: str, fields: dict[str, Any]) -> PendingLogin:
-    opened_at, identity = parse_iso8601(fields["opened_at"]), _parse_identity(fields)
+def _parse_pending(key: str, fields: dict[str, Any], types: IdentityTypes) -> PendingLogin:
+    opened_at, identity = parse_iso8601(fields["opened_at"]), _parse_identity(fields, types)
     return PendingLogin(
         key, fields["step"], identity, fields["form_token"], opened_at, fields["return_to"], fields["memo"]
     )
 
 
-def _parse_identity(session_fields: dict[str, Any]) -> Identity:
+def _parse_identity(session_fields: dict[str, Any], types: IdentityTypes) -> Identity:
     fields = session_fields["identity"]
     fields |= {name: _parse_time(fields[name]) for name in _TIMES if name in fields}
     fields["attributes"] = {name: tuple(values) for name, values in fields["attributes"].items()}
     fields |= {name: tuple(fields[name]) for name in _TUPLES if name in fields}
     if "tags" in fields:
         fields["tags"] = tuple((key, value) for key, value in fields["tags"])
-    return _IDENTITY_TYPES[session_fields["kind"]](**fields)
+    identity_type = {known.__name__: known for known in types}[session_fields["kind"]]
+    return identity_type(**fields)
 
 
 def _format_time(time: datetime | None) -> str | None:

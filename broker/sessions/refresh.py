@@ -22,24 +22,23 @@ class DirectoryRefresh:
     directories: Mapping[str, LdapProvider]
     interval: timedelta
 
-    def is_directory_identity(self, identity: Identity) -> bool:
-        """Return whether an identity is from a directory; those of other providers are refreshed elsewhere."""
-        return type(identity) is Identity
+    @property
+    def failure_event(self) -> str:
+        """Return the event that records whom a directory refuses."""
+        return "DirectoryLookUp"
 
     def is_due(self, session: BrowserSession, now: datetime) -> bool:
         """Return whether the last refresh, or the sign-in, was at least ``interval`` ago."""
-        if not self.is_directory_identity(session.identity):  # ``refresh_state`` of others is a refresh token
-            return False
         last = parse_iso8601(session.refresh_state) if session.refresh_state else session.opened_at
         return now - last >= self.interval
 
-    def refresh_identity(self, session: BrowserSession, now: datetime) -> BrowserSession | Refusal:
+    def refresh(self, session: BrowserSession, now: datetime) -> BrowserSession | Refusal:
         """Read the identity again and store it in the session; raise ProviderUnavailable.
 
         A refusal ends every session of the person.
         """
         identity = session.identity
-        provider = self.directories.get(identity.provider.removeprefix("ldap-provider/"))
+        provider = self.directories.get(identity.directory)
         current = provider.refresh_identity(identity) if provider else Refusal("no such directory")
         if isinstance(current, Refusal):
             self.sessions.end_all(identity.provider, identity.subject, self._session_keys(identity))

@@ -7,6 +7,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import cast
 
 from broker.providers.oidc.relying_party import RelyingParty, SignInResult
 from broker.sessions.browser import BrowserSession, BrowserSessions
@@ -14,7 +15,7 @@ from iam.arn import Random
 from iam.store.records import OidcProviderRecord
 from iam.store.store import Store
 from iam.store.vault import Vault
-from sts.identity import Identity, WebIdentity
+from sts.identity import Refusal, WebIdentity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,23 +37,37 @@ class WebIdentityRefresh:
             return ""
         return b64encode(self.vault.seal(result.refresh_token.encode(), provider.id, self.random)).decode()
 
-    def refresh_identity(self, session: BrowserSession, now: datetime) -> Identity | None:
-        """Return the current identity and store it in the session; None where the provider refuses.
+    @property
+    def failure_event(self) -> str:
+        """Return no event: the refusal of a refresh token is not recorded."""
+        return ""
+
+    def is_due(self, _session: BrowserSession, _now: datetime) -> bool:
+        """Return False: the provider is asked before credentials are issued, and not for pages."""
+        return False
+
+    def postpone(self, session: BrowserSession, _now: datetime) -> BrowserSession:
+        """Return the session as it is."""
+        return session
+
+    def refresh(self, session: BrowserSession, now: datetime) -> BrowserSession | Refusal:
+        """Return the session with the current identity, and store it; or the refusal of the provider.
 
         Without a refresh token, the identity of the sign-in is valid until the session ends. Raise
         IDPCommunicationError, InvalidIdentityToken, ServiceUnavailable.
         """
-        identity = session.identity
-        if not session.refresh_state or not isinstance(identity, WebIdentity):
-            return identity
-        provider = self.store.oidc_provider(identity.provider)
+        if not session.refresh_state:
+            return session
+        provider = self.store.oidc_provider(session.identity.provider)
         if provider is None or provider.sign_in is None:
-            return None
+            return Refusal("no such provider")
         refresh_token = self.vault.open(b64decode(session.refresh_state), provider.id).decode()
+        identity = cast("WebIdentity", session.identity)  # the table of kinds asks this for web identities alone
         result = self.clients[provider.sign_in.kind].refresh(provider, identity, refresh_token, now)
         if result is None:
-            return None
+            return Refusal("the provider refuses the refresh token")
         # A provider may issue a new refresh token, or leave the old one valid (RFC 6749, section 6).
         refresh_state = self.refresh_state(provider, result) or session.refresh_state
-        self.sessions.update(replace(session, identity=result.identity, refresh_state=refresh_state))
-        return result.identity
+        refreshed = replace(session, identity=result.identity, refresh_state=refresh_state)
+        self.sessions.update(refreshed)
+        return refreshed

@@ -6,16 +6,54 @@ here says how it is proved, and what becomes of the proof. Whatever depends on h
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic
+from datetime import datetime
+from typing import Any, Generic, NamedTuple, Protocol
 
-from broker.api.request_state import RequestState
+from broker.api.request_state import IdentityRecord, RequestState
+from broker.sessions.browser import BrowserSession
 from iam.errors import InternalFailure
 from iam.params import Params
-from sts.identity import Identity
+from sts.identity import Identity, Refusal
 from sts.identity_kinds import AnyIdentity, StsIdentityKind
 from sts.operations import OPERATIONS, StsOperation
 
 Authenticate = Callable[[RequestState, Params], tuple[AnyIdentity, Params]]
+
+
+class SessionRefresh(Protocol):
+    """Asks a provider what it says of somebody who is signed in (THREATS E12)."""
+
+    @property
+    def failure_event(self) -> str:
+        """Return the event that records a refusal; empty where none is recorded."""
+        ...
+
+    def is_due(self, session: BrowserSession, now: datetime) -> bool:
+        """Return whether the provider is to be asked while the person looks at pages."""
+        ...
+
+    def refresh(self, session: BrowserSession, now: datetime) -> BrowserSession | Refusal:
+        """Return the session with what the provider says now, or its refusal; raise ServiceError in an outage."""
+        ...
+
+    def postpone(self, session: BrowserSession, now: datetime) -> BrowserSession:
+        """Return the session as it is, due again later: the provider does not answer now."""
+        ...
+
+
+class ProviderLogout(NamedTuple):
+    """Where the browser of somebody who signed out here goes to sign out there, and the fields that it posts if any."""
+
+    url: str
+    fields: Mapping[str, str] | None = None
+
+
+def _no_details(_identity: Identity) -> dict[str, Any]:
+    return {}
+
+
+def _no_logout(_identity: Identity, _now: datetime) -> ProviderLogout | None:
+    return None
 
 
 def _consume_nothing(_state: RequestState, _identity: Identity) -> None:
@@ -24,13 +62,23 @@ def _consume_nothing(_state: RequestState, _identity: Identity) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerIdentityKind(Generic[AnyIdentity]):
-    """How identities of one kind are proved.
+    """How identities of one kind are proved, recorded, refreshed and signed out.
 
     ``authenticate`` proves the identity of an API request from its parameters and returns them without the proof; it is
     None where requests of the kind are signed. ``consume`` uses the proof up and raises where it was used before.
+    ``user_identity`` and ``audit_details`` are what the audit log says. ``is_valid`` tells whether what proved the
+    identity still stands. ``refresh`` is None where a provider cannot be asked again. ``provider_logout`` returns the
+    way to the provider's logout. ``asks_for_enrolled_mfa``: whoever has a second factor here must give it at each
+    sign-in, also where no setting demands one; other providers ask for their own.
     """
 
     name: str
+    user_identity: Callable[[AnyIdentity], dict[str, Any]]
+    is_valid: Callable[[AnyIdentity, datetime], bool]
+    audit_details: Callable[[AnyIdentity], dict[str, Any]] = _no_details
+    refresh: SessionRefresh | None = None
+    provider_logout: Callable[[AnyIdentity, datetime], ProviderLogout | None] = _no_logout
+    asks_for_enrolled_mfa: bool = False
     authenticate: Authenticate[AnyIdentity] | None = None
     consume: Callable[[RequestState, AnyIdentity], None] = _consume_nothing
 
@@ -82,6 +130,11 @@ class IdentityKinds:
         if row is None:
             raise InternalFailure("An internal error occurred.", log=f"no kind of {type(identity).__name__}")
         return row
+
+    def describe(self, identity: Identity) -> IdentityRecord:
+        """Return how the audit log records an identity."""
+        half = self.of(identity).broker
+        return IdentityRecord(half.user_identity(identity), half.audit_details(identity))
 
     def proof_of(self, operation: str) -> Authenticate[Any] | None:
         """Return what proves the identity of requests of an operation of the STS; None where their callers sign."""

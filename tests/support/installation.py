@@ -130,6 +130,7 @@ class Installation:
     folder: Path
     environ: dict[str, str]
     now: Callable[[], datetime] = wiring.now
+    additions: Mapping[str, object] = field(default_factory=dict)  # kinds of identity, and models of their operations
     application: Application = field(init=False)
 
     def __post_init__(self) -> None:
@@ -140,7 +141,7 @@ class Installation:
             if not sealing_keys.load(tx, Vault(self.settings.master_key)):
                 sealing_keys.rotate(tx, Vault(self.settings.master_key), now=self.now(), random=wiring.random)
         store.close()
-        self.services = wiring.build_services(self.settings, now=self.now)
+        self.services = wiring.build_services(self.settings, now=self.now, **self.additions)
         self.application = Application(self.services)
         self.application._pages.jinja_env.bytecode_cache = _compiled_for(self.settings.pages_colours)
 

@@ -33,7 +33,7 @@ from broker.web.login.account import AccountLogin
 from broker.web.login.completion import LoginCompletion, return_to
 from iam.credentials import root_login
 from iam.errors import AccessDenied, PasswordPolicyViolation, ServiceUnavailable, Throttling
-from sts.identity import IamIdentity, Identity, ProviderUnavailable
+from sts.identity import Identity, ProviderUnavailable
 
 _LONGEST: Final = 1024
 _ELSEWHERE: Final = gettext_noop("Your identity provider manages your password. Change it there.")
@@ -72,13 +72,13 @@ class Passwords:
 
     def _password_owner(self, identity: Identity) -> PasswordOwner:
         """Return whose password a signed-in user changes; raise AccessDenied if it is not stored here."""
-        if isinstance(identity, IamIdentity):
+        if self.site.gate.kinds.of(identity).is_principal:
             if not identity.is_root:
                 return PasswordOwner(identity.name, account=identity.account_id, to="/security")
             with self.site.store.read() as tx:
                 stored = root_login.root_login_of(tx, identity.account_id)
             return PasswordOwner(stored.email if stored else "", to="/security")
-        directory = identity.provider.removeprefix("ldap-provider/")
+        directory = identity.directory
         if directory not in self.ldap.providers:
             raise AccessDenied(_ELSEWHERE)
         return PasswordOwner(identity.name, directory=directory, to="/security")

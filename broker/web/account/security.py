@@ -23,7 +23,7 @@ from broker.web.mfa.subject import has_fresh_mfa
 from iam.credentials import factors
 from iam.credentials.factors import Factor
 from iam.errors import AccessDenied, DeleteConflict, NoSuchEntity, ServiceError
-from sts.identity import IamIdentity, Identity
+from sts.identity import Identity
 
 SECURITY_PATH = "/security"
 _LONGEST_ID = 512
@@ -74,8 +74,12 @@ class SecurityPage:
             removable=len(held) > 1 or not must,
             removing=next((factor for factor in held if factor.id == removing), None),
             renewing=renewing,
-            password=_has_password(session.identity),
+            password=self._has_password(session.identity),
         )
+
+    def _has_password(self, identity: Identity) -> bool:
+        """Return whether somebody's password is known here or in a directory; others' providers have it."""
+        return self.site.gate.kinds.of(identity).is_principal or bool(identity.directory)
 
     def _factors(self, identity: Identity) -> tuple[Sequence[Factor], int]:
         with self.site.store.read() as tx:
@@ -130,11 +134,6 @@ class SecurityPage:
             codes = factors.replace_recovery_codes(tx, identity.person, site.request_state.now, site.gate.random)
             site.audit.record("NewRecoveryCodes", identity.account_id, recoveryCodes=len(codes))
         return codes_page(site, codes, SECURITY_PATH)
-
-
-def _has_password(identity: Identity) -> bool:
-    """Return whether the password is stored here or in a directory, and not with an identity provider."""
-    return isinstance(identity, IamIdentity) or identity.provider.startswith("ldap-provider/")
 
 
 def _factors_json(factors: Sequence[Factor], codes_left: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from iam.errors import AccessDenied, InvalidIdentityToken, ServiceError, Service
 from iam.operations.required_permission import RequiredPermission
 from iam.policy.policy_set import PolicySet
 from iam.store.records import RoleRecord
-from sts.identity import IamIdentity, Identity
+from sts.identity import Identity
 
 
 class Permission(NamedTuple):
@@ -76,7 +76,7 @@ class AdminAccess:
 
     def _identities_and_roles(self, identity: Identity) -> Iterator[tuple[str, RoleRecord | None]]:
         """Yield each account with the role that the user can assume there, or None for the user's own identity."""
-        if isinstance(identity, IamIdentity):
+        if self.site.gate.kinds.of(identity).is_principal:
             yield identity.account_id, None
         for role in self._open_roles(identity):
             yield role.account_id, role

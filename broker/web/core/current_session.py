@@ -8,8 +8,8 @@ from typing import Final
 from flask import Response, g
 
 from broker.sessions.browser import BrowserSession, BrowserSessions
-from broker.sessions.refresh import DirectoryRefresh
 from broker.sessions.validity import SessionValidity
+from broker.signin.kinds import SessionRefresh
 from broker.web.core.cookies import Cookies
 from broker.web.core.csrf import CsrfProtection
 from broker.web.core.languages import gettext_noop
@@ -31,7 +31,6 @@ class CurrentSession:
 
     sessions: BrowserSessions
     validity: SessionValidity
-    directory_refresh: DirectoryRefresh
     cookies: Cookies
     csrf: CsrfProtection
     requests: RequestStates
@@ -49,9 +48,9 @@ class CurrentSession:
             return None
         state.identity = session.identity
         state.mfa_at = None if session.mfa_at is None else to_milliseconds(session.mfa_at)
-        g.signed_in = (
-            self._refresh_if_available(session) if self.directory_refresh.is_due(session, state.now) else session
-        )
+        refresh = self._refresh_of(session)
+        is_due = refresh is not None and refresh.is_due(session, state.now)
+        g.signed_in = self._refresh_if_available(session, refresh) if refresh is not None and is_due else session
         refreshed: BrowserSession | None = g.signed_in
         return refreshed
 
@@ -68,26 +67,31 @@ class CurrentSession:
         self.csrf.check_token(session)
         return session
 
-    def _refresh_if_available(self, session: BrowserSession) -> BrowserSession | None:
+    def _refresh_if_available(self, session: BrowserSession, refresh: SessionRefresh) -> BrowserSession | None:
         """Return the session refreshed; an outage of the directory signs nobody out (THREATS E12, E14)."""
         try:
             return self.refresh_identity(session)
         except ProviderUnavailable as error:
             log.warning("page %s keeps the identity read earlier: %s", self.requests.current.id, error.log)
-            return self.directory_refresh.postpone(session, self.requests.current.now)
+            return refresh.postpone(session, self.requests.current.now)
 
     def refresh_identity(self, session: BrowserSession) -> BrowserSession | None:
-        """Return the session with the identity that the directory gives now; None where it refuses the person.
+        """Return the session with the identity that its provider gives now; None where it refuses the person.
 
-        Whoever is refused is signed out, which is recorded. Raise ProviderUnavailable.
+        A session whose provider cannot be asked stays as it is. Raise ProviderUnavailable.
         """
-        refreshed = self.directory_refresh.refresh_identity(session, self.requests.current.now)
+        refresh = self._refresh_of(session)
+        refreshed = session if refresh is None else refresh.refresh(session, self.requests.current.now)
         if isinstance(refreshed, Refusal):
-            error = IDPRejectedClaim(NO_LONGER_ALLOWED, log=f"{refreshed.reason}: {refreshed.detail}")
-            self.audit.record_failure("DirectoryLookUp", "", error, provider=session.identity.provider)
+            if refresh is not None and refresh.failure_event:
+                error = IDPRejectedClaim(NO_LONGER_ALLOWED, log=f"{refreshed.reason}: {refreshed.detail}")
+                self.audit.record_failure(refresh.failure_event, "", error, provider=session.identity.provider)
             return None
         self.requests.current.identity = refreshed.identity
         return refreshed
+
+    def _refresh_of(self, session: BrowserSession) -> SessionRefresh | None:
+        return self.validity.kinds.of(session.identity).broker.refresh
 
     def start(
         self, response: Response, identity: Identity, refresh_state: str = "", *, mfa_at: datetime | None = None

@@ -7,7 +7,6 @@ from flask import g
 from broker.api.dispatch import Gate
 from broker.api.request_state import RequestState
 from broker.sessions.browser import BrowserSessions
-from broker.sessions.refresh import DirectoryRefresh
 from broker.sessions.validity import SessionValidity
 from broker.signin.role_access import AvailableRoles, RoleAccess
 from broker.web.core.cookies import Cookies
@@ -27,7 +26,6 @@ class Site:
     gate: Gate
     sessions: BrowserSessions
     session_validity: SessionValidity
-    directory_refresh: DirectoryRefresh
     public_url: str
     maintenance: bool  # nobody can sign in
     requests: RequestStates

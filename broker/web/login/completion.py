@@ -15,7 +15,7 @@ from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
 from iam.credentials import factors
 from iam.errors import NotSignedIn
-from sts.identity import IamIdentity, Identity
+from sts.identity import Identity
 
 # Where a sign-in may lead: our own pages alone, so that no link sends anybody elsewhere (ASVS 3.7.2).
 _RETURN_TO: Final = re.compile(
@@ -59,7 +59,7 @@ class LoginCompletion:
             response = site.responses.json(told or {}) if as_json else site.responses.redirect_to_page(return_to(to))
             self._start_session(response, identity, refresh_state, return_to(to), None)
             return response
-        if isinstance(identity, IamIdentity):
+        if site.gate.kinds.of(identity).is_principal:
             site.audit.record("CheckPassword", identity.account_id)
         token, _ = site.sessions.start_pending_login(step, identity, return_to(to), refresh_state)
         next_page = site.responses.url_path(_PAGES[step])
@@ -75,15 +75,13 @@ class LoginCompletion:
         with self.site.store.read() as tx:
             has = bool(factors.factors_of(tx, identity.person))
         demanded = self.requires_mfa(identity)
-        if has and (demanded or not identity.account_id or isinstance(identity, IamIdentity)):
+        if has and (demanded or self.site.gate.kinds.of(identity).broker.asks_for_enrolled_mfa):
             return LoginStep.VERIFY
         return LoginStep.ENROL if demanded else None
 
     def requires_mfa(self, identity: Identity) -> bool:
         """Return whether this identity must use a second factor; root users always must."""
-        if isinstance(identity, IamIdentity):
-            return identity.is_root or "iam" in self.providers_requiring_mfa
-        return identity.provider.removeprefix("ldap-provider/") in self.providers_requiring_mfa
+        return identity.is_root or identity.provider_in_settings in self.providers_requiring_mfa
 
     def require_pending_login(self, *steps: LoginStep) -> PendingLogin:
         """Return this browser's pending sign-in if it waits for one of these steps and is valid; raise NotSignedIn."""
@@ -108,7 +106,7 @@ class LoginCompletion:
         self, response: Response, identity: Identity, refresh_state: str, to: str, mfa_at: datetime | None
     ) -> None:
         """Start a session after all steps are completed."""
-        if isinstance(identity, IamIdentity):
+        if self.site.gate.kinds.of(identity).is_principal:
             console_login.record_login(self.site, identity, to, mfa=mfa_at is not None)
         self.site.current_session.start(response, identity, refresh_state, mfa_at=mfa_at)
 

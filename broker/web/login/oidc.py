@@ -16,7 +16,7 @@ from broker.providers.oidc.relying_party import (
     RelyingParty,
     sign_in_client,
 )
-from broker.sessions.browser import BrowserSession, IdpRequest
+from broker.sessions.browser import IdpRequest
 from broker.sessions.web_identity_refresh import WebIdentityRefresh
 from broker.web.core.site import Site
 from broker.web.login.completion import LoginCompletion, return_to
@@ -29,7 +29,6 @@ from iam.store import schema
 from iam.store.records import OidcProviderRecord
 from iam.store.schema import oidc_provider
 from iam.store.store import Store
-from sts.identity import Identity, WebIdentity
 from sts.store.single_use import SingleUse
 
 _ARN_PREFIX = "oidc-provider/"
@@ -152,19 +151,7 @@ class OidcPages:
             )
         return pending
 
-    def refresh_identity(self, session: BrowserSession) -> Identity | None:
-        """Return the person of a session as the provider knows them now; None where it knows them no more."""
-        return self.refresh.refresh_identity(session, self.site.request_state.now)
-
     # --- signing out --------------------------------------------------------------------------------------------------
-
-    def provider_logout(self, identity: WebIdentity) -> Response | None:
-        """Return a page that leads to the provider's logout, for somebody already signed out here; None without one."""
-        provider = self.site.store.oidc_provider(identity.provider)
-        if provider is None or provider.sign_in is None:
-            return None
-        url = self._client(provider).logout_url(provider, self._url(provider, "signed-out"))
-        return self.site.responses.render("login/provider_logout.html", address=url) if url is not None else None
 
     def signed_out(self, provider_id: str) -> Response:
         """Answer somebody who comes back from the provider's logout."""

@@ -237,27 +237,6 @@ class SamlPages:
             raise InvalidIdentityToken("You are signed out here. The identity provider's answer fits no request.")
         return self.portal.signed_out(everywhere=message.success)
 
-    def provider_logout(self, identity: SamlIdentity) -> Response | None:
-        """Return a page that leads to the provider's logout, for somebody already signed out here; None without one."""
-        site = self.site
-        provider = site.store.saml_provider(identity.provider)
-        endpoint = messages.choose_binding(provider.metadata.sign_out) if provider is not None else None
-        if provider is None or endpoint is None:
-            return None
-        binding, address = endpoint
-        message_id = self._new_id()
-        site.sessions.save_idp_request(message_id, IdpRequest(provider.arn, "", message_id))
-        person = identity.subject, identity.name_format, identity.session_index
-        urls = self.service_provider.addresses(provider)
-        message = messages.logout_request(urls, address, message_id, site.request_state.now, person)
-        if binding != REDIRECT:
-            return self._send(message, binding)
-        # By a page and not by a redirect: browsers apply a page's form-action to every redirect that follows its form,
-        # wherever the identity provider then leads.
-        return site.responses.render(
-            "login/provider_logout.html", address=messages.redirect_url(message, self.keys.signing_key())
-        )
-
     # --- small parts --------------------------------------------------------------------------------------------------
 
     def _new_id(self) -> str:

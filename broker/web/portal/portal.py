@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -38,7 +38,7 @@ from iam.policy.lint import Finding
 from iam.store import pinned_roles
 from iam.store.pinned_roles import RoleUsage
 from iam.store.records import RoleRecord
-from sts.identity import IamIdentity, Identity
+from sts.identity import Identity
 from sts.operations.caller import ROOT_MAX, TOKEN_DEFAULT
 from sts.trust import demanded_tags
 
@@ -49,9 +49,6 @@ _LONGEST_TAG: Final = 256  # characters: STS API reference, Tag
 _LONGEST_POLICY: Final = 10_000  # characters that a form may bring; the STS takes fewer
 _UNMARKED: Final = RoleUsage(pinned=False, taken=None)
 _NO_SCOPE_DOWN: Final = ScopeDown()
-
-ProviderLogout = Callable[[Identity], Response | None]
-RefreshIdentity = Callable[[BrowserSession], Identity | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,25 +107,14 @@ class Portal:
     admin_access: AdminAccess
     other_roles: bool
 
-    def blueprint(self, provider_logout: ProviderLogout, refresh_identity: RefreshIdentity) -> Blueprint:
-        """Return the routes.
-
-        ``leave`` leads from here to the provider's own logout. ``renew`` tells who somebody is by now, before they get
-        credentials: None where their provider knows them no more.
-        """
+    def blueprint(self) -> Blueprint:
+        """Return the routes."""
         blueprint = Blueprint("portal", __name__)
         blueprint.get("/portal")(self.show)
         blueprint.post("/portal/pin", endpoint="pin")(lambda: self._pin(pinned=True))
         blueprint.post("/portal/unpin", endpoint="unpin")(lambda: self._pin(pinned=False))
-
-        @blueprint.post("/portal")
-        def take() -> Response:
-            return self._handle_take(refresh_identity)
-
-        @blueprint.post("/sign-out")
-        def sign_out() -> Response:
-            return self._sign_out(provider_logout)
-
+        blueprint.post("/portal", endpoint="take")(self._handle_take)
+        blueprint.post("/sign-out", endpoint="sign_out")(self._sign_out)
         return blueprint
 
     # --- roles --------------------------------------------------------------------------------------------------------
@@ -234,14 +220,14 @@ class Portal:
 
     def _own_row(self, identity: Identity) -> Iterator[RoleRow]:
         """Yield the row for an IAM user's or root user's own permissions."""
-        if isinstance(identity, IamIdentity):
+        if self.site.gate.kinds.of(identity).is_principal:
             arn = self.own_arn(identity)
             account = self.account(identity.account_id)
             description = _("Your own permissions, without a role")
             longest = ROOT_MAX if identity.is_root else TOKEN_DEFAULT
             yield RoleRow(arn, identity.name, account, identity.account_id, description, longest, _UNMARKED, None)
 
-    def own_arn(self, identity: IamIdentity) -> str:
+    def own_arn(self, identity: Identity) -> str:
         """Return the ARN of an IAM user or root user."""
         user = None if identity.is_root else self.site.store.user(identity.subject)
         return user.arn if user else root_arn(identity.account_id)
@@ -273,14 +259,15 @@ class Portal:
 
     # --- credentials --------------------------------------------------------------------------------------------------
 
-    def _handle_take(self, refresh_identity: RefreshIdentity) -> Response:
+    def _handle_take(self) -> Response:
         """Return credentials for the chosen role."""
         site, session = self.site, self.site.current_session.check_csrf()
         role_arn = form_field("roleIndex", 2 * _LONGEST_ARN)
-        identity = refresh_identity(session)
-        if identity is None:
+        refreshed = site.current_session.refresh_identity(session)
+        if refreshed is None:
             site.sessions.end(session)
             raise NotSignedIn("You are not signed in.")
+        identity = refreshed.identity
         choices = self.choices(identity)
         tagged = next((role for role in choices.after_tags if role.arn == role_arn), None)
         if role_arn in {role.arn for role in choices.after_mfa}:
@@ -385,7 +372,7 @@ class Portal:
 
     # --- out ----------------------------------------------------------------------------------------------------------
 
-    def _sign_out(self, provider_logout: ProviderLogout) -> Response:
+    def _sign_out(self) -> Response:
         """End the session, whether or not the logout at the identity provider succeeds."""
         site = self.site
         session = site.current_session.find()
@@ -395,9 +382,22 @@ class Portal:
         site.sessions.end(session)
         identity = site.request_state.identity = session.identity
         site.audit.record("SignOut", identity.account_id, provider=identity.provider)
-        response = provider_logout(identity) or self.signed_out()
+        response = self._provider_logout(identity) or self.signed_out()
         site.cookies.clear_session(response)
         return response
+
+    def _provider_logout(self, identity: Identity) -> Response | None:
+        """Return a page that leads to the logout of the provider, where it has one."""
+        site = self.site
+        logout = site.gate.kinds.of(identity).broker.provider_logout(identity, site.request_state.now)
+        if logout is None:
+            return None
+        if logout.fields is None:
+            # By a page and not by a redirect: browsers hold the redirects of a form to the page's form-action, wherever
+            # the provider then leads.
+            return site.responses.render("login/provider_logout.html", address=logout.url)
+        # The identity provider may lead on to another host, which browsers would hold to form-action.
+        return site.responses.render("login/saml_post.html", forms_to="*", address=logout.url, fields=logout.fields)
 
     def signed_out(self, *, everywhere: bool = True) -> Response:
         """Return the signed-out page."""

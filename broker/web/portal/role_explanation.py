@@ -95,7 +95,7 @@ class RoleExplanationPages:
             role=role,
             account=site.store.account(role.account_id),
             verdict=self._verdict(session, role, explanations),
-            of_directory=site.directory_refresh.is_directory_identity(session.identity),
+            of_directory=bool(session.identity.directory),
             explanations=[(explanation, list(_explain_statements(explanation))) for explanation in explanations],
             **shared,
         )
