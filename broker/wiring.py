@@ -42,6 +42,7 @@ from broker.sessions.revocation import SessionListing, SessionRevocation
 from broker.sessions.validity import SessionValidity
 from broker.sessions.web_identity_refresh import WebIdentityRefresh
 from broker.signin.built_in import SignedIn, SignIns, built_in_kinds
+from broker.signin.iam_password import IamPasswordSignIn
 from broker.signin.kinds import IdentityKind, IdentityKinds
 from broker.signin.ldap import LdapSignIn
 from broker.signin.logout import SamlLogout, WebIdentityLogout
@@ -377,6 +378,7 @@ def _build_sign_ins(settings: Settings, storage: Storage, providers: Providers) 
             store=storage.store, service_provider=providers.saml_service_provider, single_use=storage.single_use
         ),
         web_identity=_build_web_identity_sign_in(settings, storage, providers),
+        iam_password=IamPasswordSignIn(storage.store, storage.throttle),
     )
 
 
@@ -537,7 +539,7 @@ def _build_pages(settings: Settings, storage: Storage, providers: Providers, sig
                 completion=completion,
                 forms=_build_forms(storage, site),
                 ldap=sign_ins.ldap,
-                accounts=login.accounts,
+                iam_password=sign_ins.iam_password,
             ),
             security=SecurityPage(site=site, completion=completion, admin_access=access),
             sessions=OwnSessions(site=site, admin_access=access, revocation=revocation),
@@ -566,7 +568,7 @@ def _build_login_pages(
             home_realms=_build_home_realms(settings, storage, providers),
             identifier_first=settings.pages_identifier_first,
         ),
-        accounts=AccountLogin(site=site, completion=completion, forms=forms, throttle=storage.throttle),
+        accounts=AccountLogin(site=site, completion=completion, forms=forms, sign_in=sign_ins.iam_password),
         saml=SamlPages(
             site=site,
             completion=completion,

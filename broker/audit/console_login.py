@@ -7,13 +7,12 @@ from contextlib import suppress
 
 from broker.audit import record as audit_record
 from broker.audit.record import ClaimedPrincipal
+from broker.signin.iam_password import IAM_USER, ROOT
 from broker.web.core.site import Site
 from iam.arn import root_arn
 from iam.credentials import login_profile, root_login
 from iam.errors import IDPRejectedClaim, ServiceError
 from sts.identity import Identity
-
-IAM_USER, ROOT = "IAMUser", "Root"
 
 
 def login_error(login_target: ClaimedPrincipal) -> IDPRejectedClaim:

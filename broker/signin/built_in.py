@@ -8,6 +8,7 @@ from broker.audit import user_identity
 from broker.sessions.refresh import DirectoryRefresh
 from broker.sessions.validity import ProviderValidity
 from broker.sessions.web_identity_refresh import WebIdentityRefresh
+from broker.signin.iam_password import IamPasswordSignIn
 from broker.signin.kinds import BrokerIdentityKind
 from broker.signin.ldap import LdapSignIn
 from broker.signin.logout import SamlLogout, WebIdentityLogout
@@ -24,6 +25,7 @@ class SignIns:
     ldap: LdapSignIn
     saml: SamlSignIn
     web_identity: WebIdentitySignIn
+    iam_password: IamPasswordSignIn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from flask_babel import gettext as _
 
 from broker.audit import record as audit_record
 from broker.sessions.browser import BrowserSession
+from broker.signin.iam_password import IamPasswordSignIn
 from broker.signin.ldap import LdapSignIn
 from broker.web.account.password_change import (
     EVENT,
@@ -29,7 +30,6 @@ from broker.web.core.form_fields import form_field
 from broker.web.core.forms import FormMessage, Forms, throttling_message
 from broker.web.core.languages import gettext_noop
 from broker.web.core.site import Site
-from broker.web.login.account import AccountLogin
 from broker.web.login.completion import LoginCompletion, return_to
 from iam.credentials import root_login
 from iam.errors import AccessDenied, PasswordPolicyViolation, ServiceUnavailable, Throttling
@@ -47,7 +47,7 @@ class Passwords:
     completion: LoginCompletion
     forms: Forms
     ldap: LdapSignIn
-    accounts: AccountLogin
+    iam_password: IamPasswordSignIn
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
@@ -154,7 +154,7 @@ class Passwords:
         """Change the password and return its owner; None if the new password could not be verified yet."""
         if change_request.owner.directory:
             return DirectoryPasswords(self.site, self.ldap).change(change_request)
-        return AccountPasswords(self.site, self.accounts).change(change_request)
+        return AccountPasswords(self.site, self.iam_password).change(change_request)
 
     def _reject(self, change_request: PasswordChangeRequest, refused: PasswordNotChanged) -> Response:
         site, told = self.site, refused.told

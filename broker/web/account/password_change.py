@@ -13,12 +13,13 @@ from broker.providers.ldap.passwords import PasswordChangeResult, PasswordChange
 from broker.providers.ldap.provider import LdapProvider
 from broker.runtime.thread_pool import run_in_thread_pool
 from broker.sessions.browser import BrowserSession
+from broker.signin.iam_password import IamPasswordSignIn, VerifiedPassword
 from broker.signin.ldap import LdapSignIn
 from broker.signin.throttle import throttle_source
 from broker.web.core.forms import FormMessage, throttling_message
 from broker.web.core.languages import gettext_noop
 from broker.web.core.site import Site
-from broker.web.login.account import AccountLogin, VerifiedPassword, expired_message
+from broker.web.login.account import expired_message
 from iam.call import Call
 from iam.clock import to_milliseconds
 from iam.credentials import password_change
@@ -127,7 +128,7 @@ class AccountPasswords:
     """Changes passwords of IAM users and root users, with the audit record in the same transaction."""
 
     site: Site
-    accounts: AccountLogin
+    sign_in: IamPasswordSignIn
 
     def change(self, change_request: PasswordChangeRequest) -> Identity:
         """Change a password and return its owner; raise PasswordNotChanged, Throttling, PasswordPolicyViolation."""
@@ -144,8 +145,8 @@ class AccountPasswords:
         return identity
 
     def _verify_old_password(self, change_request: PasswordChangeRequest) -> VerifiedPassword:
-        attempt = self.accounts.verify_password(
-            change_request.owner.account, change_request.owner.username, change_request.old
+        attempt = self.sign_in.verify_password(
+            self.site.request_state, change_request.owner.account, change_request.owner.username, change_request.old
         )
         who = audit_record.console_user_identity(attempt.login_target)
         if attempt.throttling is not None:
