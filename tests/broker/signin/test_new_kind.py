@@ -14,7 +14,7 @@ from flask import Blueprint, Response, request
 from support.administrator import Administrator
 from support.documents import trust
 from support.installation import Answer, Installation, environment
-from support.saml_world import Browser, Still, field_of
+from support.saml_fixtures import Browser, Still, field_of
 
 from broker.api.request_state import RequestState
 from broker.audit import log as audit_log
