@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from iam.arn import Random
 from iam.clock import SECOND, to_milliseconds
 from iam.credentials import failed_attempts, totp, virtual_mfa
-from iam.credentials.person_id import delete_person_data, delete_recovery_codes, iam_person_id, iam_subject
+from iam.credentials.person_id import delete_recovery_codes, iam_person_id, iam_subject
 from iam.credentials.virtual_mfa import NewVirtualMfaDevice
 from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
 from iam.limits import Limits
@@ -106,13 +106,6 @@ def remove_factor(tx: Connection, person: str, factor_id: str) -> bool:
     if deleted and not factors_of(tx, person):
         delete_recovery_codes(tx, person)
     return deleted
-
-
-def forget_person(tx: Connection, person: str) -> None:
-    """Delete all factors, recovery codes, pinned roles and failed attempts of a person."""
-    for factor in factors_of(tx, person):
-        remove_factor(tx, person, factor.id)
-    delete_person_data(tx, person)
 
 
 # --- authenticator apps

@@ -12,8 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from iam.arn import Random
 from iam.clock import to_milliseconds
-from iam.credentials import password_change
-from iam.credentials.password_hash import hash_password, verify_hash
+from iam.credentials.password_hash import hash_password
 from iam.credentials.password_policy import policy_of, require_strong
 from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
 from iam.store.schema import account, root_login
@@ -78,22 +77,6 @@ def set_root_login(  # noqa: PLR0913 - facts, each from somewhere else
         raise EntityAlreadyExists(
             f"The e-mail address {email.strip()} is already used by the root of another account."
         ) from error
-
-
-def verify_root_password(stored: RootLogin | None, password: str) -> bool:
-    """Return whether the password is correct; takes the same time for an unknown address (ASVS 6.3.8)."""
-    return verify_hash(stored.hash if stored else None, password)
-
-
-def change_root_password(tx: Connection, account_id: str, password: str, *, now: datetime, random: Random) -> None:
-    """Change the password of a root that has signed in; a required reset is then done.
-
-    Raises NoSuchEntity if the root has no password, PasswordPolicyViolation also for the current password.
-    """
-    present = password_change.of_root(tx, account_id)
-    if present is None:
-        raise NoSuchEntity(f"The root of account {account_id} has no password.")
-    password_change.write(tx, present, password_change.hash_new_password(present, password, random), now)
 
 
 def record_root_sign_in(tx: Connection, account_id: str, now: datetime) -> None:

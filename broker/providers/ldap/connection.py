@@ -205,10 +205,6 @@ class LdapConnection:
         # Bytes, not text: ldap3 would apply SASLprep, which the directory may not have done when the password was set.
         return self._request("bindRequest", bind_operation(3, ldap3.SIMPLE, dn, password.encode()))
 
-    def bind_anonymously(self) -> LdapResult:
-        """Bind without a name, which gives up all rights of the connection."""
-        return self._request("bindRequest", bind_operation(3, ldap3.ANONYMOUS, "", ""))
-
     def modify_own_password(self, old: str, new: str) -> LdapResult:
         """Change the password of the bound entry (RFC 3062), as bytes as in ``bind``; raise ChangeUnconfirmed."""
         value = PasswdModifyRequestValue()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from iam.credentials import factors, failed_attempts, totp, virtual_mfa
-from iam.credentials.person_id import iam_person_id, iam_subject
+from iam.credentials.person_id import delete_person_data, iam_person_id, iam_subject
 from iam.errors import (
     DeleteConflict,
     EntityAlreadyExists,
@@ -645,7 +645,9 @@ def test_of_a_person_who_is_forgotten_nothing_is_left_and_of_others_all(world, p
         world.codes(who)
         world.do(pinned_roles.set_pinned, who, "AROAX", pinned=True)
         assert not world.consume(who, world.wrong())
-    world.do(factors.forget_person, person)
+    for factor in world.do(factors.factors_of, person):
+        world.do(factors.remove_factor, person, factor.id)
+    world.do(delete_person_data, person)
     left = [row for table in TABLES for row in world.rows(table)]
     assert len(left) == 2 + 10 + 1 + 1
     assert not any(person in row for row in left)
