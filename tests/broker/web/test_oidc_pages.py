@@ -231,10 +231,10 @@ def test_a_preset_knows_what_its_provider_wants(world, preset, url, scopes, name
     ("preset", "url", "told"),
     [
         ("entra", "https://login.microsoftonline.com/common/v2.0", "names one tenant by its id"),
-        ("entra", "https://accounts.google.com", "is no issuer of the preset entra"),
-        ("google", "https://accounts.google.com.acme.com", "is no issuer of the preset google"),
-        ("keycloak", "https://sso.acme.com", "is no issuer of the preset keycloak"),
-        ("github", "https://token.actions.githubusercontent.com", "is no issuer of the preset github"),
+        ("entra", "https://accounts.google.com", "is not an issuer of the preset entra"),
+        ("google", "https://accounts.google.com.acme.com", "is not an issuer of the preset google"),
+        ("keycloak", "https://sso.acme.com", "is not an issuer of the preset keycloak"),
+        ("github", "https://token.actions.githubusercontent.com", "is not an issuer of the preset github"),
         ("generic", "https://github.com", "Its preset is github."),
     ],
 )
