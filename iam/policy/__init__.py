@@ -1,1 +1,1 @@
-"""The policy language: parse (document), match (patterns, conditions), decide."""
+"""The IAM policy language: parsing (document), matching (patterns, conditions) and evaluation (decide)."""

@@ -1,9 +1,11 @@
-"""The condition operators as a table, with their set qualifiers and IfExists; nothing here raises at evaluation.
+"""The condition operators of IAM policies, with set operators and IfExists. Evaluating a condition never raises.
 
 Pure. Source: IAM User Guide, "IAM JSON policy elements: Condition operators", "Multivalued context keys" and "Grammar".
 
-A condition answers True, False or None. None is doubt: the request has a value that its operator cannot read, or a
-negated operator compares with a variable that has no value. Doubt is no match for an Allow and a match for a Deny.
+A condition evaluates to True, False or None. None means that it cannot be evaluated: the operator cannot parse a value
+of the request, or a negated operator compares with a policy variable that has no value. None does not match in an Allow
+and matches in a Deny. Otherwise a caller could gain a grant, or avoid a Deny, by sending a malformed value (THREATS
+G02).
 """
 
 import base64
@@ -21,12 +23,13 @@ from iam.policy.patterns import ContextKeys, Dialect, Match, matcher
 
 T = TypeVar("T")
 Verdict = bool | None
-# (wanted values, whether variables count, whether the operator is negated) -> Match; ValueError names the wrong value.
+# (values of the policy, are variables replaced, is the operator negated) -> Match. ValueError names an invalid value.
 Build = Callable[[tuple[str, ...], bool, bool], Match]
 Holds = Callable[[ContextKeys], Verdict]
 
+# Lengths are limited: the text can come from a request, and the work for one value must be bounded.
 _NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?", re.ASCII)
-_EPOCH = re.compile(r"-?[0-9]{5,15}", re.ASCII)  # four digits are a year
+_EPOCH = re.compile(r"-?[0-9]{5,15}", re.ASCII)  # at least five digits: four digits are a year in ISO 8601
 _DATE = re.compile(
     r"(?P<year>[0-9]{4})(-(?P<month>[0-9]{2})(-(?P<day>[0-9]{2})"
     r"(T(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(:(?P<second>[0-9]{2})(\.(?P<fraction>[0-9]{1,9}))?)?"
@@ -37,42 +40,45 @@ _EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def number(text: str) -> Decimal | None:
-    """Return an integer or decimal number, or None."""
+    """Return the number that a text denotes, an integer or a decimal fraction, or None."""
     return Decimal(text) if _NUMBER.fullmatch(text) else None
 
 
 def parse_date(text: str) -> Decimal | None:
-    """Return seconds since 1970 of a W3C ISO 8601 date (UTC where it names no zone) or of epoch seconds, or None."""
+    """Return the epoch seconds of a date in the W3C profile of ISO 8601 or in epoch seconds, or None.
+
+    A date without a time zone is in UTC.
+    """
     if _EPOCH.fullmatch(text):
         return Decimal(text)
-    found = _DATE.fullmatch(text)
-    if not found:
+    match = _DATE.fullmatch(text)
+    if not match:
         return None
-    part = {name: int(value) for name, value in found.groupdict("0").items() if name not in {"sign", "fraction"}}
+    fields = {name: int(value) for name, value in match.groupdict("0").items() if name not in {"sign", "fraction"}}
     try:
-        whole = datetime(
-            part["year"],
-            part["month"] or 1,
-            part["day"] or 1,
-            part["hour"],
-            part["minute"],
-            part["second"],
+        moment = datetime(
+            fields["year"],
+            fields["month"] or 1,
+            fields["day"] or 1,
+            fields["hour"],
+            fields["minute"],
+            fields["second"],
             tzinfo=UTC,
         )
     except ValueError:  # 30 February
         return None
-    # An offset is taken off as a number: a datetime near year 1 or 9999 could not hold the result.
-    offset = (part["zone_hour"] * 60 + part["zone_minute"]) * 60 * (-1 if found["sign"] == "-" else 1)
-    return int((whole - _EPOCH_START).total_seconds()) - offset + Decimal(f"0.{found['fraction'] or 0}")
+    # The offset is subtracted as a number: a datetime near year 1 or 9999 would overflow and raise.
+    offset = (fields["zone_hour"] * 60 + fields["zone_minute"]) * 60 * (-1 if match["sign"] == "-" else 1)
+    return int((moment - _EPOCH_START).total_seconds()) - offset + Decimal(f"0.{match['fraction'] or 0}")
 
 
 def parse_boolean(text: str) -> bool | None:
-    """Return true or false in any case, or None."""
+    """Return the Boolean that a text denotes, whatever its case, or None."""
     return {"true": True, "false": False}.get(text.lower())
 
 
 def parse_binary(text: str) -> bytes | None:
-    """Return what a base64 text stands for, or None."""
+    """Return the bytes of a base64 text, or None."""
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:
@@ -80,38 +86,45 @@ def parse_binary(text: str) -> bytes | None:
 
 
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
-    """Return an address, or None; an IPv4 address written as IPv6 is the IPv4 address."""
+    """Return an IP address, or None; an IPv4-mapped IPv6 address is the IPv4 address.
+
+    On a dual-stack socket an IPv4 client appears as ``::ffff:a.b.c.d``; a Deny of its IPv4 range must still match.
+    """
     try:
-        found = ip_address(text)
+        address = ip_address(text)
     except ValueError:
         return None
-    return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
 def parse_network(text: str) -> IPv4Network | IPv6Network | None:
-    """Return a network in CIDR form (one address is a network of one), or None; host bits may be set, as AWS allows.
+    """Return the network of a CIDR range or of a single address, or None; host bits may be set, as in AWS.
 
-    Like an address, an IPv4 network written as IPv6 is the IPv4 network.
+    As for addresses, an IPv4-mapped IPv6 network is the IPv4 network.
     """
     length = text.partition("/")[2]
-    if length and not length.isdecimal():  # ipaddress also reads masks, and takes some for the reverse of what is meant
+    # ipaddress also accepts netmasks and host masks after the slash, and 0.0.0.255 means the opposite of 255.255.255.0.
+    if length and not length.isdecimal():
         return None
     try:
-        found = ip_network(text, strict=False)
+        network = ip_network(text, strict=False)
     except ValueError:
         return None
-    mapped = isinstance(found, IPv6Network) and found.prefixlen >= _MAPPED_BITS and found.network_address.ipv4_mapped
-    return IPv4Network((mapped, found.prefixlen - _MAPPED_BITS)) if mapped else found
+    mapped = (
+        isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_BITS and network.network_address.ipv4_mapped
+    )
+    return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS)) if mapped else network
 
 
-_MAPPED_BITS = 96  # of ::ffff:0:0/96, which IPv4 addresses stand in
+_MAPPED_BITS = 96  # prefix length of ::ffff:0:0/96, the IPv4-mapped addresses (RFC 4291, section 2.5.5.2)
 
 
 def _string_operator(dialect: Dialect) -> Build:
     dialects = {variables: replace(dialect, variables=variables) for variables in (False, True)}
 
     def build(values: tuple[str, ...], variables: bool, negated: bool) -> Match:  # noqa: FBT001 - Build's signature
-        # A positive comparison with a variable that has no value is false; whether a negated one holds, nobody knows.
+        # A comparison with a variable that has no value is false. If it were false for a negated operator too, the
+        # negated condition would be true and could grant; so the result is None there.
         return matcher(values, dialects[variables], unknown=None if negated else False)
 
     return build
@@ -119,32 +132,32 @@ def _string_operator(dialect: Dialect) -> Build:
 
 def _typed_operator(
     name: str,
-    read: Callable[[str], T | None],
+    parse: Callable[[str], T | None],
     compare: Callable[[Any, Any], bool],
-    want: Callable[[str], Any] | None = None,
+    parse_expected: Callable[[str], Any] | None = None,
 ) -> Build:
-    """Return a builder for values which are read as a type; ``want`` reads the wanted ones where they differ."""
+    """Return a builder for an operator that parses values; ``parse_expected`` parses the values of the policy."""
 
     def build(values: tuple[str, ...], _variables: bool, _negated: bool) -> Match:  # noqa: FBT001 - Build's signature
-        wanted = [(want or read)(value) for value in values]
-        if None in wanted:
-            raise ValueError(f"{values[wanted.index(None)]} is not a valid {name}")
+        expected = [(parse_expected or parse)(value) for value in values]
+        if None in expected:
+            raise ValueError(f"{values[expected.index(None)]} is not a valid {name}")
 
         def match(value: str, _keys: ContextKeys) -> Verdict:
-            actual = read(value)
-            return None if actual is None else any(compare(actual, one) for one in wanted)
+            parsed = parse(value)
+            return None if parsed is None else any(compare(parsed, expected_value) for expected_value in expected)
 
         return match
 
     return build
 
 
-def _within(one: IPv4Address | IPv6Address, block: IPv4Network | IPv6Network) -> bool:
-    return one in block
+def _within(address: IPv4Address | IPv6Address, network: IPv4Network | IPv6Network) -> bool:
+    return address in network
 
 
 class Operator(NamedTuple):
-    """One row of the table."""
+    """One row of the table of operators."""
 
     build: Build
     negated: bool = False
@@ -193,9 +206,9 @@ OPERATORS = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One key (in lower case) under one operator (as written); ``holds`` answers for a request's keys.
+    """One condition key under one operator; ``holds`` evaluates it for the condition keys of a request.
 
-    ``name`` is the key as its author wrote it.
+    ``operator`` and ``name`` are as written in the policy; ``key`` is the name in lower case.
     """
 
     operator: str
@@ -206,7 +219,7 @@ class Condition:
 
     @classmethod
     def of(cls, operator: str, key: str, values: tuple[str, ...], *, variables: bool) -> "Condition":
-        """Prepare a condition; KeyError for an unknown operator, ValueError for a value that it cannot read."""
+        """Return a condition; raise KeyError for an unknown operator, ValueError for a value that it cannot parse."""
         lower = key.lower()
         return cls(operator, lower, values, key, _holds(operator, lower, values, variables=variables))
 
@@ -223,10 +236,10 @@ def _holds(operator: str, key: str, values: tuple[str, ...], *, variables: bool)
 
 
 def _null(key: str, values: tuple[str, ...]) -> Holds:
-    wanted = [parse_boolean(value) for value in values]
-    if None in wanted:
-        raise ValueError(f"{values[wanted.index(None)]} is not a valid Boolean")
-    return lambda keys: (not keys.get(key)) in wanted
+    expected = [parse_boolean(value) for value in values]
+    if None in expected:
+        raise ValueError(f"{values[expected.index(None)]} is not a valid Boolean")
+    return lambda keys: (not keys.get(key)) in expected
 
 
 def _single_value(key: str, match: Match, negated: bool, absent: bool) -> Holds:  # noqa: FBT001 - one signature for the table
@@ -262,24 +275,25 @@ def _for_any(key: str, match: Match, negated: bool, absent: bool) -> Holds:  # n
     return holds
 
 
-# "Multivalued context keys": to a set operator, an empty text is the same as no values.
+# "Multivalued context keys": a set operator treats an empty string as an absent key.
 _NOTHING = ((), ("",))
 _QUALIFIERS = MappingProxyType({"": _single_value, "ForAllValues:": _for_all, "ForAnyValue:": _for_any})
-# What an absent key means under a set operator; without one, only negated operators hold.
+# The result for an absent key ("Multivalued context keys"): ForAllValues is true even without the key, which is why
+# an Allow with it also needs Null: false; ForAnyValue is false. Without a set operator only negated operators are true.
 _ABSENT = MappingProxyType({"ForAllValues": True, "ForAnyValue": False})
 
 
-def _negate_if(found: Verdict, *, negated: bool) -> Verdict:
-    return _not(found) if negated else found
+def _negate_if(verdict: Verdict, *, negated: bool) -> Verdict:
+    return _not(verdict) if negated else verdict
 
 
-def _not(found: Verdict) -> Verdict:
-    return None if found is None else not found
+def _not(verdict: Verdict) -> Verdict:
+    return None if verdict is None else not verdict
 
 
-def _any(found: list[Verdict]) -> Verdict:
-    return True if True in found else (None if None in found else False)
+def _any(verdicts: list[Verdict]) -> Verdict:
+    return True if True in verdicts else (None if None in verdicts else False)
 
 
-def _all(found: list[Verdict]) -> Verdict:
-    return False if False in found else (None if None in found else True)
+def _all(verdicts: list[Verdict]) -> Verdict:
+    return False if False in verdicts else (None if None in verdicts else True)

@@ -1,4 +1,4 @@
-"""Which condition keys a policy asks about: in its conditions, and as variables in its resources and values.
+"""The condition keys that a policy uses: in its conditions, and as policy variables in resources and values.
 
 Pure.
 """
@@ -13,12 +13,12 @@ _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
 def context_keys_in(statements: Iterable[Statement], version: str) -> tuple[str, ...]:
-    """Return the keys as their authors wrote them, each once whatever its case, in the order of their first use."""
-    found: dict[str, str] = {}
+    """Return the condition keys as written, in order of first use; names that differ only in case are one key."""
+    names: dict[str, str] = {}
     for statement in statements:
         for name in _names(statement, with_variables=version == VERSION_WITH_VARIABLES):
-            found.setdefault(name.lower(), name)
-    return tuple(found.values())
+            names.setdefault(name.lower(), name)
+    return tuple(names.values())
 
 
 def _names(statement: Statement, *, with_variables: bool) -> Iterator[str]:
@@ -31,9 +31,9 @@ def _names(statement: Statement, *, with_variables: bool) -> Iterator[str]:
 
 
 def variable_keys(texts: Iterable[str]) -> Iterator[str]:
-    """Yield the keys that texts have as variables, as they are written."""
+    """Yield the condition keys that texts use as policy variables, as written."""
     for text in texts:
-        for inner in _VARIABLE.findall(text):
-            name = inner.partition(",")[0].strip()
-            if ":" in name:  # ${*}, ${?} and ${$} are signs
+        for variable in _VARIABLE.findall(text):
+            name = variable.partition(",")[0].strip()
+            if ":" in name:  # ${*}, ${?} and ${$} are literal characters, not keys
                 yield name

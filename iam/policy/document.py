@@ -1,4 +1,4 @@
-"""A policy: its author's text, byte for byte, and what it means, indexed by action.
+"""A parsed policy: its text, unchanged, and its statements, indexed by action.
 
 Pure.
 """
@@ -13,20 +13,22 @@ from iam.policy.statement import Effect, PolicyKind, Statement
 __all__ = ["TRUST_ACTIONS", "VERSION_WITH_VARIABLES", "Effect", "Policy", "PolicyKind", "Statement", "size"]
 
 _WHITE_SPACE = dict.fromkeys(map(ord, " \t\r\n"))
-# Actions whose statements a policy remembers: an API has some hundreds, but strangers may ask for any text.
-_REMEMBERED = 2_000
+# Actions whose statements a policy caches. APIs have some hundreds of actions, but a caller can send any string as an
+# action: without a limit the cache would grow until memory is used up (THREATS J10).
+_MOST_CACHED_ACTIONS = 2_000
 
 
 def size(text: str) -> int:
-    """Return a policy's length in characters, without white space, as quotas count it."""
+    """Return the length of a policy in characters without white space, as IAM quotas count it."""
     return len(text.translate(_WHITE_SPACE))
 
 
 @dataclass(frozen=True, slots=True)
 class _ActionIndex:
-    """Statements by what they can match: an exact action, a service, or anything; those of a service include the last.
+    """Statements by the actions that they can match.
 
-    ``known`` keeps the answers that were given before.
+    ``exact`` holds statements without wildcards by action, ``wild`` the others by service, ``anywhere`` those that can
+    match every service; each tuple of ``wild`` includes ``anywhere``. ``cache`` holds earlier results by action.
     """
 
     exact: Mapping[str, tuple[Statement, ...]]
@@ -48,21 +50,21 @@ class _ActionIndex:
             else:
                 _add_to_index(wild, statement, map(_service_of, actions))
         return cls(
-            {action: tuple(found) for action, found in exact.items()},
-            {service: (*anywhere, *found) for service, found in wild.items()},
+            {action: tuple(matching) for action, matching in exact.items()},
+            {service: (*anywhere, *matching) for service, matching in wild.items()},
             tuple(anywhere),
         )
 
     def statements_about(self, action: str) -> tuple[Statement, ...]:
-        cache = self.cache.get(action)
-        if cache is not None:
-            return cache
+        cached = self.cache.get(action)
+        if cached is not None:
+            return cached
         wild = self.wild.get(_service_of(action), self.anywhere)
-        found = (*self.exact.get(action, ()), *[one for one in wild if one.covers(action)])
-        if len(self.cache) >= _REMEMBERED:
+        matching = (*self.exact.get(action, ()), *[statement for statement in wild if statement.covers(action)])
+        if len(self.cache) >= _MOST_CACHED_ACTIONS:
             self.cache.clear()
-        self.cache[action] = found
-        return found
+        self.cache[action] = matching
+        return matching
 
 
 def _add_to_index(index: dict[str, list[Statement]], statement: Statement, names: Iterable[str]) -> None:
@@ -76,7 +78,7 @@ def _service_of(action: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy: its author's text byte for byte, and what it means."""
+    """A policy: its text, unchanged, and its statements."""
 
     text: str
     kind: PolicyKind
@@ -88,20 +90,23 @@ class Policy:
 
     @classmethod
     def parse(cls, text: str, kind: PolicyKind, *, label: str = "") -> "Policy":
-        """Return the policy that a text is; MalformedPolicyDocument says in AWS's words why it is none."""
+        """Return the policy of a text; raise MalformedPolicyDocument with AWS's message where it is invalid."""
         version, identifier, statements = read(text, kind, label)
         return cls(text, kind, label, version, identifier, statements, _ActionIndex.of(statements))
 
     def statements_about(self, action: str) -> Sequence[Statement]:
-        """Return the statements about an action, given in lower case."""
+        """Return the statements that match an action, given in lower case."""
         return self.by_action.statements_about(action)
 
     def principal_arns(self) -> frozenset[str]:
-        """Return the ARNs of users, roles and role sessions that the policy names, to be resolved when it is stored."""
-        return arns_to_resolve(one for statement in self.statements for one in statement.all_principals())
+        """Return the ARNs of users, roles and role sessions in the policy; they are resolved to IDs when it is stored.
+
+        So a principal that is deleted and created again under the same name does not inherit the grant (THREATS B05).
+        """
+        return arns_to_resolve(element for statement in self.statements for element in statement.all_principals())
 
     def bind(self, ids: Mapping[str, str]) -> "Policy":
-        """Return the policy with each ARN bound to the unique id that it had: it then means that principal alone."""
+        """Return the policy with each ARN bound to the unique ID that it had; it then names only that principal."""
         return self.with_statements(
             tuple(
                 replace(
@@ -114,5 +119,5 @@ class Policy:
         )
 
     def with_statements(self, statements: tuple[Statement, ...]) -> "Policy":
-        """Return a policy of the same text that means other statements."""
+        """Return a policy with the same text and other statements."""
         return replace(self, statements=statements, by_action=_ActionIndex.of(statements))

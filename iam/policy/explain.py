@@ -1,7 +1,7 @@
-"""Why a decision came out as it did: each statement about the action, which of its parts fit, and what is missing.
+"""Explains a decision: each statement for the action, which of its elements match, and which grants are missing.
 
-Pure. It evaluates the same statements as ``decide`` with the same tests, and takes the decision from there: a second
-implementation of the rules here could tell another story than the gate.
+Pure. It evaluates the same statements as ``decide``, with the same functions, and takes the decision from there: a
+second implementation of the rules could explain another decision than the one that is enforced.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,13 +32,13 @@ from iam.policy.principals import PrincipalMatch
 from iam.policy.statement import Effect, Statement
 from iam.principal import Principal, PrincipalKind
 
-# Statements that are listed of each layer, the closest first: a caller may have hundreds for one action.
+# Statements that are listed for each layer, the closest first; there can be hundreds for one action.
 _MOST_STATEMENTS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedCondition:
-    """A condition, the request's values for its key, and whether it holds: None where that cannot be determined."""
+    """A condition, the request's values for its key, and its result: None where it cannot be evaluated."""
 
     condition: Condition
     actual: tuple[str, ...]
@@ -47,7 +47,7 @@ class EvaluatedCondition:
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedStatement:
-    """A statement for the action, evaluated against the request."""
+    """A statement for the action, evaluated against the request; ``reaches_resource``: its resources match."""
 
     statement: Statement
     names_principal: bool
@@ -57,39 +57,43 @@ class EvaluatedStatement:
 
     @property
     def mismatches(self) -> int:
-        """Return how many elements do not match."""
-        failed = sum(not _fits(one, self.statement) for one in self.conditions)
+        """Return the number of elements and conditions that do not match."""
+        failed = sum(not _fits(condition, self.statement) for condition in self.conditions)
         return failed + (not self.names_principal) + (not self.reaches_resource)
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedLayer:
-    """One layer: ``answer`` is what it says of the request, ``statements`` are all about the action."""
+    """One layer: ``answer`` is its result for the request, ``statements`` are all of its statements for the action."""
 
     layer: str
     answer: str  # "denies", "allows" or "is silent"
     statements: tuple[EvaluatedStatement, ...]
 
     def nearest(self, effect: Effect) -> Iterator[EvaluatedStatement]:
-        """Yield the statements of one effect that do not apply, those that miss least first."""
+        """Yield the statements of one effect that do not apply, those with the fewest mismatches first."""
         yield from sorted(
-            (one for one in self.statements if one.statement.effect is effect and not one.applies),
-            key=lambda one: one.mismatches,
+            (
+                evaluated
+                for evaluated in self.statements
+                if evaluated.statement.effect is effect and not evaluated.applies
+            ),
+            key=lambda evaluated: evaluated.mismatches,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class MissingGrant:
-    """A grant that is missing: in which layer, and the smallest statement that would be it."""
+    """A missing grant: its layer, and the smallest statement that would grant."""
 
     layer: str
     statement: Mapping[str, Any]
-    nearest: EvaluatedStatement | None  # an allow that is there and misses least
+    nearest: EvaluatedStatement | None  # the existing Allow with the fewest mismatches
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A decision with all that was evaluated; ``missing_grants`` are those that are missing once nothing denies."""
+    """A decision and all that was evaluated; ``missing_grants`` are those that are missing apart from any Deny."""
 
     context: RequestContext
     decision: Decision
@@ -98,19 +102,25 @@ class Explanation:
 
 
 def explain(context: RequestContext, layers: Layers) -> Explanation:
-    """Return the decision on a request and its reasons; never raises."""
+    """Return the decision on a request with its explanation; never raises."""
     decision = decide(context, layers)
-    read = tuple(_evaluate_layers(context, layers))
-    return Explanation(context, decision, read, tuple(_missing_grants(context, layers, decision.layer_results, read)))
+    evaluated = tuple(_evaluate_layers(context, layers))
+    return Explanation(
+        context, decision, evaluated, tuple(_missing_grants(context, layers, decision.layer_results, evaluated))
+    )
 
 
 def _evaluate_layers(context: RequestContext, layers: Layers) -> Iterator[EvaluatedLayer]:
     bounded = applicable_layers(context.principal.kind, layers).boundary is not None
     for layer, policies in _layers_in_order(context, layers):
-        names = layer in (RESOURCE, TRUST)
+        has_principals = layer in (RESOURCE, TRUST)
         statements = tuple(
-            _statement(one, context, named=not names or bool(holds(one, context.principal, bounded=bounded)))
-            for one in _about(context, policies)
+            _statement(
+                statement,
+                context,
+                names_principal=not has_principals or bool(holds(statement, context.principal, bounded=bounded)),
+            )
+            for statement in _about(context, policies)
         )
         yield EvaluatedLayer(layer, _answer(statements), statements)
 
@@ -133,44 +143,45 @@ def _about(context: RequestContext, policies: PolicySet) -> Iterator[Statement]:
         yield from policy.statements_about(context.action.lower())
 
 
-def _statement(statement: Statement, context: RequestContext, *, named: bool) -> EvaluatedStatement:
+def _statement(statement: Statement, context: RequestContext, *, names_principal: bool) -> EvaluatedStatement:
     keys = context.keys
     return EvaluatedStatement(
         statement,
-        names_principal=named,
+        names_principal=names_principal,
         reaches_resource=bool(statement.matches_resource(context.resource, keys)),
         conditions=tuple(
-            EvaluatedCondition(one, keys.get(one.key, ()), one.holds(keys)) for one in statement.conditions
+            EvaluatedCondition(condition, keys.get(condition.key, ()), condition.holds(keys))
+            for condition in statement.conditions
         ),
-        applies=named and bool(statement.applies(context.resource, keys)),
+        applies=names_principal and bool(statement.applies(context.resource, keys)),
     )
 
 
 def _answer(statements: Iterable[EvaluatedStatement]) -> str:
-    effects = {one.statement.effect for one in statements if one.applies}
+    effects = {evaluated.statement.effect for evaluated in statements if evaluated.applies}
     return "denies" if Effect.DENY in effects else "allows" if effects else "is silent"
 
 
-def _fits(tested: EvaluatedCondition, statement: Statement) -> bool:
-    return tested.holds is True or (tested.holds is None and statement.denies)
+def _fits(condition: EvaluatedCondition, statement: Statement) -> bool:
+    return condition.holds is True or (condition.holds is None and statement.denies)
 
 
 # --- what is missing --------------------------------------------------------------------------------------------------
 
 
 def _missing_grants(
-    context: RequestContext, layers: Layers, layer_results: LayerResults, read: Sequence[EvaluatedLayer]
+    context: RequestContext, layers: Layers, layer_results: LayerResults, evaluated: Sequence[EvaluatedLayer]
 ) -> Iterator[MissingGrant]:
-    """Yield the smallest grants that are missing, denies aside; each is taken as given to find the next."""
-    while lacking := layer_lacking_allow(context.principal, layers.resource_account, layer_results):
-        here = next((one for one in read if one.layer == lacking), None)
-        nearest = next(here.nearest(Effect.ALLOW), None) if here else None
-        yield MissingGrant(lacking, _smallest_grant(lacking, context), nearest)
-        layer_results = _assume_granted(layer_results, lacking, context.principal)
+    """Yield the smallest missing grants, apart from any Deny; each is assumed to exist in order to find the next."""
+    while missing_layer := layer_lacking_allow(context.principal, layers.resource_account, layer_results):
+        layer = next((candidate for candidate in evaluated if candidate.layer == missing_layer), None)
+        nearest = next(layer.nearest(Effect.ALLOW), None) if layer else None
+        yield MissingGrant(missing_layer, _smallest_grant(missing_layer, context), nearest)
+        layer_results = _assume_granted(layer_results, missing_layer, context.principal)
 
 
 def _smallest_grant(layer: str, context: RequestContext) -> Mapping[str, Any]:
-    """Return the smallest statement that would be the missing grant."""
+    """Return the smallest statement that grants the request in a layer."""
     statement: dict[str, Any] = {"Effect": "Allow"}
     if layer in (TRUST, RESOURCE):
         statement["Principal"] = _principal_element(context.principal)
@@ -186,26 +197,30 @@ def _principal_element(principal: Principal) -> Mapping[str, str]:
 
 
 def _subject(context: RequestContext) -> Mapping[str, str]:
-    """Return the condition that means one person of an identity provider: the provider alone would mean all of them."""
+    """Return a condition on the subject of a federated principal.
+
+    Without it, a suggested trust policy would admit every user of the identity provider (THREATS C24).
+    """
     if context.principal.kind is not PrincipalKind.FEDERATED:
         return {}
-    kind, _, name = context.principal.arn.split(":", 5)[-1].partition("-provider/")
-    key = f"{name if kind == 'oidc' else kind}:sub"
-    found = context.keys.get(key.lower())
-    return {key: found[0]} if found else {}
+    provider_type, _, name = context.principal.arn.split(":", 5)[-1].partition("-provider/")
+    key = f"{name if provider_type == 'oidc' else provider_type}:sub"
+    values = context.keys.get(key.lower())
+    return {key: values[0]} if values else {}
 
 
 _ELEMENTS = {PrincipalKind.FEDERATED: "Federated", PrincipalKind.SERVICE: "Service"}
-_PLACES = {GUARDRAIL: 0, RESOURCE: 1, TRUST: 1, IDENTITY: 2, BOUNDARY: 3, SESSION: 4}
+# The index of each layer in LayerResults.
+_RESULT_INDEX = {GUARDRAIL: 0, RESOURCE: 1, TRUST: 1, IDENTITY: 2, BOUNDARY: 3, SESSION: 4}
 
 
 def _assume_granted(layer_results: LayerResults, layer: str, principal: Principal) -> LayerResults:
-    """Return the results as if the layer allowed, by naming the principal where it names one."""
-    said = list(layer_results)
-    said[_PLACES[layer]] = LayerResult(
+    """Return the results as if the layer allowed; a resource-based policy then also names the principal."""
+    results = list(layer_results)
+    results[_RESULT_INDEX[layer]] = LayerResult(
         layer, [], [_ANY_ALLOW], _MATCH_BY_KIND.get(principal.kind, PrincipalMatch.CALLER)
     )
-    return said[0], said[1], said[2], said[3], said[4]
+    return results[0], results[1], results[2], results[3], results[4]
 
 
 _MATCH_BY_KIND = {
@@ -221,62 +236,62 @@ _ANY_ALLOW = Policy.parse(
 # --- as JSON ----------------------------------------------------------------------------------------------------------
 
 
-def as_json(found: Explanation) -> dict[str, Any]:
-    """Return an explanation as JSON can hold it: of each layer at most ten statements, those that miss least first."""
-    principal = found.context.principal
+def as_json(explanation: Explanation) -> dict[str, Any]:
+    """Return an explanation for JSON: at most ten statements of each layer, those with the fewest mismatches first."""
+    principal = explanation.context.principal
     return {
-        "allowed": found.decision.allowed,
-        "decision": found.decision.decision_type.value,
-        "layer": found.decision.layer,
+        "allowed": explanation.decision.allowed,
+        "decision": explanation.decision.decision_type.value,
+        "layer": explanation.decision.layer,
         "principal": {"arn": principal.arn, "type": principal.kind.value},
-        "action": found.context.action,
-        "resource": found.context.resource,
-        "layers": [_layer_json(one) for one in found.layers],
-        "needed": [missing_grant_json(one) for one in found.missing_grants],
+        "action": explanation.context.action,
+        "resource": explanation.context.resource,
+        "layers": [_layer_json(layer) for layer in explanation.layers],
+        "needed": [missing_grant_json(grant) for grant in explanation.missing_grants],
     }
 
 
 def _layer_json(layer: EvaluatedLayer) -> dict[str, Any]:
-    near = sorted(layer.statements, key=lambda one: (not one.applies, one.mismatches))
-    told = [statement_json(one) for one in near[:_MOST_STATEMENTS]]
-    left_out = len(near) - len(told)
-    return {"layer": layer.layer, "answer": layer.answer, "statements": told} | (
+    closest_first = sorted(layer.statements, key=lambda statement: (not statement.applies, statement.mismatches))
+    listed = [statement_json(statement) for statement in closest_first[:_MOST_STATEMENTS]]
+    left_out = len(closest_first) - len(listed)
+    return {"layer": layer.layer, "answer": layer.answer, "statements": listed} | (
         {"leftOut": left_out} if left_out else {}
     )
 
 
-def missing_grant_json(need: MissingGrant) -> dict[str, Any]:
-    """Return a missing grant: the statement that would be it, and the one that is there and misses least."""
-    nearest = {"nearest": statement_json(need.nearest)} if need.nearest else {}
-    return {"layer": need.layer, "statement": dict(need.statement), **nearest}
+def missing_grant_json(grant: MissingGrant) -> dict[str, Any]:
+    """Return a missing grant for JSON: the statement that would grant, and the closest existing statement."""
+    nearest = {"nearest": statement_json(grant.nearest)} if grant.nearest else {}
+    return {"layer": grant.layer, "statement": dict(grant.statement), **nearest}
 
 
-def statement_json(read: EvaluatedStatement) -> dict[str, Any]:
-    """Return a statement and which of its parts do not fit."""
-    statement = read.statement
+def statement_json(evaluated: EvaluatedStatement) -> dict[str, Any]:
+    """Return a statement for JSON, with the elements that do not match."""
+    statement = evaluated.statement
     return {
         "policy": statement.policy,
         "statement": statement.sid or statement.index,
         "effect": statement.effect.value,
-        "applies": read.applies,
-        "misses": list(_misses(read)),
+        "applies": evaluated.applies,
+        "misses": list(_misses(evaluated)),
     }
 
 
-def _misses(read: EvaluatedStatement) -> Iterator[dict[str, Any]]:
-    statement = read.statement
-    if not read.names_principal:
-        yield {"part": "principal", "wanted": [one.text for one in statement.all_principals()]}
-    if not read.reaches_resource:
+def _misses(evaluated: EvaluatedStatement) -> Iterator[dict[str, Any]]:
+    statement = evaluated.statement
+    if not evaluated.names_principal:
+        yield {"part": "principal", "wanted": [principal.text for principal in statement.all_principals()]}
+    if not evaluated.reaches_resource:
         part = "not resource" if statement.not_resources else "resource"
         yield {"part": part, "wanted": [*statement.resources, *statement.not_resources]}
-    for one in read.conditions:
-        if not _fits(one, statement):
-            condition = one.condition
+    for tested in evaluated.conditions:
+        if not _fits(tested, statement):
+            condition = tested.condition
             yield {
                 "part": "condition",
                 "operator": condition.operator,
                 "key": condition.name,
                 "wanted": list(condition.values),
-                "actual": list(one.actual),
+                "actual": list(tested.actual),
             }

@@ -1,7 +1,7 @@
-"""The grammar of policies: from JSON to statements, or a refusal in AWS's words.
+"""The grammar of policies: parses a JSON document into statements, or raises MalformedPolicyDocument.
 
 Pure. Source: IAM User Guide, "Grammar of the IAM JSON policy language" and "IAM JSON policy element reference". The
-texts of MalformedPolicyDocument are those of AWS; where AWS says only "Syntax errors in policy.", the place follows.
+messages are those of AWS; where AWS says only "Syntax errors in policy.", the place is added.
 """
 
 import re
@@ -20,7 +20,10 @@ from iam.policy.strict_json import Number, load
 
 
 class _Rules(NamedTuple):
-    """What a kind of policy wants, and AWS's words where it does not get it; ``resource`` None: it may be there."""
+    """The elements that a kind of policy requires, and AWS's messages where they are missing.
+
+    ``principal`` and ``resource``: True is required, False is prohibited, None is optional.
+    """
 
     principal: bool
     resource: bool | None
@@ -42,7 +45,7 @@ _RULES = MappingProxyType(
     {
         PolicyKind.IDENTITY: _OF_AN_IDENTITY,
         PolicyKind.BOUNDARY: _OF_AN_IDENTITY,
-        # Organizations User Guide, "SCP syntax": the whole language but principals.
+        # Organizations User Guide, "SCP syntax": all elements except Principal and NotPrincipal.
         PolicyKind.GUARDRAIL: _OF_AN_IDENTITY,
         PolicyKind.SESSION: _OF_AN_IDENTITY._replace(bad_json="The policy is not in the valid JSON format."),
         PolicyKind.TRUST: _Rules(
@@ -53,7 +56,7 @@ _RULES = MappingProxyType(
         ),
         PolicyKind.RESOURCE: _Rules(
             principal=True,
-            resource=None,  # left out, the policy is about what it hangs on
+            resource=None,  # without Resource, the policy is about the resource to which it is attached
             bad_json=_SYNTAX,
             no_action="Missing required field Action",
             free_sid=True,
@@ -65,9 +68,9 @@ VERSION_WITH_VARIABLES = "2012-10-17"
 _VERSIONS = frozenset({VERSION_WITH_VARIABLES, "2008-10-17"})
 _DOCUMENT_ELEMENTS = frozenset({"Version", "Id", "Statement"})
 _STATEMENT_ELEMENTS = frozenset(
-    "Sid Effect Principal NotPrincipal Action NotAction Resource NotResource Condition".split()  # noqa: SIM905 - a row of names
+    "Sid Effect Principal NotPrincipal Action NotAction Resource NotResource Condition".split()  # noqa: SIM905 - a list of names
 )
-# What a role's trust policy can grant.
+# The actions that a role's trust policy can allow.
 TRUST_ACTIONS = tuple(
     f"sts:{name}"
     for name in (
@@ -103,13 +106,13 @@ _SID = re.compile(r"[0-9A-Za-z]*", re.ASCII)
 _CONDITION_KEY = re.compile(r"[A-Za-z0-9][\w./-]*:[^*?]+", re.ASCII)
 
 
-# How actions and resources are written; in the older version of the language a variable's signs are ordinary.
+# The pattern dialects of Action and Resource; in version 2008-10-17 of the language "${" is literal text.
 _ACTIONS = Dialect(fold=True)
 _RESOURCES = {variables: Dialect(variables, arn=True, resource=True) for variables in (False, True)}
 
 
 class ParsedDocument(NamedTuple):
-    """What was read of a policy document."""
+    """The parsed elements of a policy document."""
 
     version: str
     id: str
@@ -117,14 +120,14 @@ class ParsedDocument(NamedTuple):
 
 
 def read(text: str, kind: PolicyKind, label: str) -> ParsedDocument:
-    """Return what a text says as a policy of this kind; MalformedPolicyDocument says in AWS's words why it is none."""
+    """Return the parsed policy of a text; raise MalformedPolicyDocument with AWS's message where it is invalid."""
     document = _document(text, kind)
     version = document.get("Version", "2008-10-17")
     if not isinstance(version, str) or version not in _VERSIONS:
         _refuse(_SYNTAX, "Version")
     identifier = _text(document.get("Id", ""), "Id")
     reader = _StatementReader(kind, _RULES[kind], label, variables=version == VERSION_WITH_VARIABLES)
-    statements = tuple(reader.statement(at, found) for at, found in enumerate(_statements(document)))
+    statements = tuple(reader.statement(index, element) for index, element in enumerate(_statements(document)))
     sids = [statement.sid for statement in statements if statement.sid]
     if len(set(sids)) != len(sids):
         _refuse("Statement IDs (SID) in a single policy must be unique.")
@@ -132,73 +135,73 @@ def read(text: str, kind: PolicyKind, label: str) -> ParsedDocument:
 
 
 def _refuse(text: str, place: str = "") -> NoReturn:
-    # Where AWS has a sentence for what is wrong, that is the message; where it has only one for all, the place helps.
+    # A specific message of AWS is returned unchanged. The general one is the same for all errors, so the place follows.
     full = f"{text} ({place})" if place else text
     raise MalformedPolicyDocument(full if text == _SYNTAX else text, log=full)
 
 
 def _document(text: str, kind: PolicyKind) -> dict[str, Any]:
     try:
-        found = load(text)
-    except ValueError as wrong:
-        raise MalformedPolicyDocument(_RULES[kind].bad_json, log=f"{_RULES[kind].bad_json} ({wrong})") from None
-    if not isinstance(found, dict):
+        document = load(text)
+    except ValueError as error:
+        raise MalformedPolicyDocument(_RULES[kind].bad_json, log=f"{_RULES[kind].bad_json} ({error})") from None
+    if not isinstance(document, dict):
         _refuse(_SYNTAX, "a policy is an object")
-    _only(found, _DOCUMENT_ELEMENTS, "policy")
-    return found
+    _only(document, _DOCUMENT_ELEMENTS, "policy")
+    return document
 
 
-def _only(found: Mapping[str, Any], known: frozenset[str], place: str) -> None:
-    for name in found:
+def _only(element: Mapping[str, Any], known: frozenset[str], place: str) -> None:
+    for name in element:
         if name not in known:
             _refuse(_SYNTAX, f"{place}: unknown element {name[:64]}")
 
 
 def _statements(document: Mapping[str, Any]) -> list[Any]:
-    found = document.get("Statement")
-    listed = [found] if isinstance(found, dict) else found
-    if not isinstance(listed, list) or not listed:
+    element = document.get("Statement")
+    statements = [element] if isinstance(element, dict) else element
+    if not isinstance(statements, list) or not statements:
         _refuse(_SYNTAX, "Statement")
-    return listed
+    return statements
 
 
-def _text(found: object, place: str) -> str:
-    if not isinstance(found, str) or isinstance(found, Number):
+def _text(element: object, place: str) -> str:
+    if not isinstance(element, str) or isinstance(element, Number):
         _refuse(_SYNTAX, place)
-    return found
+    return element
 
 
-def _texts(found: object, place: str) -> tuple[str, ...]:
-    return tuple(_text(one, place) for one in (found if isinstance(found, list) else [found]))
+def _texts(element: object, place: str) -> tuple[str, ...]:
+    return tuple(_text(text, place) for text in (element if isinstance(element, list) else [element]))
 
 
 @dataclass(frozen=True, slots=True)
 class _StatementReader:
-    """Reads the statements of one policy."""
+    """Parses the statements of one policy."""
 
     kind: PolicyKind
     rules: _Rules
     label: str
     variables: bool
 
-    def statement(self, index: int, found: object) -> Statement:
+    def statement(self, index: int, element: object) -> Statement:
         place = f"Statement[{index}]"
-        if not isinstance(found, dict):
+        if not isinstance(element, dict):
             _refuse(_SYNTAX, place)
-        self._elements(found, place)
-        principals, not_principals = self._pair(found, "Principal", place, self._principals)
-        actions, not_actions = self._pair(found, "Action", place, self._actions)
-        resources, not_resources = self._pair(found, "Resource", place, self._resources)
-        effect = _effect(found, place)
+        self._elements(element, place)
+        principals, not_principals = self._pair(element, "Principal", place, self._principals)
+        actions, not_actions = self._pair(element, "Action", place, self._actions)
+        resources, not_resources = self._pair(element, "Resource", place, self._resources)
+        effect = _effect(element, place)
         denies = effect is Effect.DENY
-        conditions = tuple(self._conditions(found.get("Condition", {}), f"{place}.Condition"))
+        conditions = tuple(self._conditions(element.get("Condition", {}), f"{place}.Condition"))
         matches_resource = resource_test(
             self._resource_matcher(resources or not_resources, place), negated=bool(not_resources), denies=denies
         )
         statement = Statement(
             policy=self.label,
             index=index,
-            sid=self._sid(found, place),
+            sid=self._sid(element, place),
             effect=effect,
             denies=denies,
             principals=principals,
@@ -217,26 +220,26 @@ class _StatementReader:
             _check_trust(statement)
         return statement
 
-    def _elements(self, found: Mapping[str, Any], place: str) -> None:
-        """Check which elements there are, before what they say."""
-        _only(found, _STATEMENT_ELEMENTS, place)
-        for name, wanted in (("Principal", self.rules.principal), ("Resource", self.rules.resource)):
+    def _elements(self, element: Mapping[str, Any], place: str) -> None:
+        """Check which elements are present, before their values are parsed."""
+        _only(element, _STATEMENT_ELEMENTS, place)
+        for name, allowed in (("Principal", self.rules.principal), ("Resource", self.rules.resource)):
             for present in (name, f"Not{name}"):
-                if present in found and wanted is False:
+                if present in element and allowed is False:
                     _refuse(f"Has prohibited field {present}", place)
         missing = {"Principal": "Missing required field Principal"} if self.rules.principal else {}
         missing |= {"Action": self.rules.no_action}
         missing |= {"Resource": self.rules.no_resource} if self.rules.resource else {}
-        if "Effect" not in found:
+        if "Effect" not in element:
             _refuse("Missing required field Effect", place)
-        for name, words in missing.items():
-            if name not in found and f"Not{name}" not in found:
-                _refuse(words, place)
-            if name in found and f"Not{name}" in found:
+        for name, message in missing.items():
+            if name not in element and f"Not{name}" not in element:
+                _refuse(message, place)
+            if name in element and f"Not{name}" in element:
                 _refuse(_SYNTAX, f"{place}: both {name} and Not{name}")
 
-    def _sid(self, found: Mapping[str, Any], place: str) -> str:
-        sid = _text(found.get("Sid", ""), f"{place}.Sid")
+    def _sid(self, element: Mapping[str, Any], place: str) -> str:
+        sid = _text(element.get("Sid", ""), f"{place}.Sid")
         if not self.rules.free_sid and not _SID.fullmatch(sid):
             _refuse(
                 "Statement IDs (SID) must be alpha-numeric. Check that your input satisfies the regular expression "
@@ -246,57 +249,57 @@ class _StatementReader:
         return sid
 
     def _pair(
-        self, found: Mapping[str, Any], name: str, place: str, read: Callable[[Any, str], tuple[Any, ...]]
+        self, element: Mapping[str, Any], name: str, place: str, parse: Callable[[Any, str], tuple[Any, ...]]
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Read an element and its Not form, of which at most one is there."""
-        both = []
-        for present in (name, f"Not{name}"):
-            values = read(found[present], f"{place}.{present}") if present in found else ()
-            if present in found and not values:
+        """Return the values of an element and of its Not form; at most one of them is present."""
+        parsed = []
+        for element_name in (name, f"Not{name}"):
+            values = parse(element[element_name], f"{place}.{element_name}") if element_name in element else ()
+            if element_name in element and not values:
                 self._empty(name)
-            both.append(values)
-        return both[0], both[1]
+            parsed.append(values)
+        return parsed[0], parsed[1]
 
     def _empty(self, name: str) -> NoReturn:
-        words = {"Action": self.rules.no_action, "Resource": self.rules.no_resource}
-        text = words.get(name, "Missing required field Principal")
+        messages = {"Action": self.rules.no_action, "Resource": self.rules.no_resource}
+        text = messages.get(name, "Missing required field Principal")
         _refuse(text if text.endswith(".") else f"{text} cannot be empty!")
 
-    def _principals(self, found: object, place: str) -> tuple[PolicyPrincipal, ...]:
-        if found == "*":
+    def _principals(self, element: object, place: str) -> tuple[PolicyPrincipal, ...]:
+        if element == "*":
             return (EVERYONE,)
-        if not isinstance(found, dict):
-            _refuse(f'Invalid principal in policy: "{_shorten(found)}"', place)
+        if not isinstance(element, dict):
+            _refuse(f'Invalid principal in policy: "{_shorten(element)}"', place)
         return tuple(
-            self._principal(kind, text) for kind, listed in found.items() for text in _texts(listed, f"{place}.{kind}")
+            self._principal(kind, text) for kind, texts in element.items() for text in _texts(texts, f"{place}.{kind}")
         )
 
     def _principal(self, kind: str, text: str) -> PolicyPrincipal:
-        one = parse_principal(kind, text)
-        if one is None and kind == "Federated":
+        principal = parse_principal(kind, text)
+        if principal is None and kind == "Federated":
             _refuse("Federated principals must be valid domain names or SAML metadata ARNs")
-        if one is None or (kind == "CanonicalUser" and self.kind is PolicyKind.TRUST):
+        if principal is None or (kind == "CanonicalUser" and self.kind is PolicyKind.TRUST):
             _refuse(f'Invalid principal in policy: "{kind[:64].upper()}":"{_shorten(text)}"')
-        return one
+        return principal
 
-    def _actions(self, found: object, place: str) -> tuple[str, ...]:
-        return tuple(_action(text) for text in _texts(found, place))
+    def _actions(self, element: object, place: str) -> tuple[str, ...]:
+        return tuple(_action(text) for text in _texts(element, place))
 
-    def _resources(self, found: object, place: str) -> tuple[str, ...]:
-        return tuple(_resource(text) for text in _texts(found, place))
+    def _resources(self, element: object, place: str) -> tuple[str, ...]:
+        return tuple(_resource(text) for text in _texts(element, place))
 
     def _resource_matcher(self, texts: tuple[str, ...], place: str) -> Match | None:
         if not texts:
             return None
         try:
             return matcher(texts, _RESOURCES[self.variables])
-        except ValueError as wrong:
-            _refuse(_SYNTAX, f"{place}.Resource: {wrong}")
+        except ValueError as error:
+            _refuse(_SYNTAX, f"{place}.Resource: {error}")
 
-    def _conditions(self, found: object, place: str) -> Iterator[Condition]:
-        if not isinstance(found, dict):
+    def _conditions(self, element: object, place: str) -> Iterator[Condition]:
+        if not isinstance(element, dict):
             _refuse(_SYNTAX, place)
-        for operator, keys in found.items():
+        for operator, keys in element.items():
             if not isinstance(keys, dict) or not keys:
                 _refuse(_SYNTAX, f"{place}.{operator[:64]}")
             for key, values in keys.items():
@@ -306,45 +309,45 @@ class _StatementReader:
         place = f"{place}.{operator[:64]}.{key[:128]}"
         if not _CONDITION_KEY.fullmatch(key):
             _refuse("Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.", place)
-        wanted = tuple(_condition_value(one, place) for one in (values if isinstance(values, list) else [values]))
-        if not wanted:  # a negated operator without values would hold for everybody
+        expected = tuple(_condition_value(value, place) for value in (values if isinstance(values, list) else [values]))
+        if not expected:  # a negated operator without values would be true for every request
             _refuse(_SYNTAX, place)
         try:
-            return Condition.of(operator, key, wanted, variables=self.variables)
+            return Condition.of(operator, key, expected, variables=self.variables)
         except KeyError:
             _refuse(f"Invalid Condition type : {operator[:64]}", place)
-        except ValueError as wrong:
-            _refuse(_SYNTAX, f"{place}: {wrong}")
+        except ValueError as error:
+            _refuse(_SYNTAX, f"{place}: {error}")
 
 
-def _effect(found: Mapping[str, Any], place: str) -> Effect:
-    effect = _text(found["Effect"], f"{place}.Effect")
+def _effect(element: Mapping[str, Any], place: str) -> Effect:
+    effect = _text(element["Effect"], f"{place}.Effect")
     if effect not in {"Allow", "Deny"}:
         _refuse(_SYNTAX, f"{place}.Effect")
     return Effect(effect)
 
 
-def _condition_value(found: object, place: str) -> str:
-    if isinstance(found, bool):
-        return "true" if found else "false"
-    if not isinstance(found, str):  # a number is a text here, as its author wrote it
+def _condition_value(value: object, place: str) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str):  # strict_json keeps a number as its text, unchanged
         _refuse(_SYNTAX, place)
-    return str(found)
+    return str(value)
 
 
-def _shorten(found: object) -> str:
-    return found[:256] if isinstance(found, str) else type(found).__name__
+def _shorten(value: object) -> str:
+    return value[:256] if isinstance(value, str) else type(value).__name__
 
 
 def _action(text: str) -> str:
     if text == "*":
         return text
-    found = _ACTION.fullmatch(text)
-    if not found:
+    match = _ACTION.fullmatch(text)
+    if not match:
         _refuse("Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.", _shorten(text))
-    if found["vendor"] != "*" and not _VENDOR.fullmatch(found["vendor"]):
-        _refuse(f"Vendor {_shorten(found['vendor'])} is not valid")
-    if not _ACTION_NAME.fullmatch(found["name"]):
+    if match["vendor"] != "*" and not _VENDOR.fullmatch(match["vendor"]):
+        _refuse(f"Vendor {_shorten(match['vendor'])} is not valid")
+    if not _ACTION_NAME.fullmatch(match["name"]):
         _refuse(_SYNTAX, f"action {_shorten(text)}")
     return text
 

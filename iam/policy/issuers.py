@@ -1,6 +1,10 @@
-"""OIDC issuers that many organisations share: a trust policy must say whose token it means, or it trusts everybody's.
+"""Shared OIDC issuers, and the claims that a trust policy must restrict for them.
 
-Pure. Source: IAM User Guide, "Identity-provider controls for shared OIDC providers". Consumer issuers are ours to add.
+Many organizations receive tokens from a shared issuer. A trust policy that names only the issuer would accept the
+tokens of all of them (THREATS C24).
+
+Pure. Source: IAM User Guide, "Identity-provider controls for shared OIDC providers". The consumer issuers are added
+by this project.
 """
 
 import re
@@ -10,7 +14,7 @@ from types import MappingProxyType
 from iam.policy.conditions import Condition
 from iam.policy.principals import PolicyPrincipal
 
-# Issuer -> the claims of which one must be pinned.
+# Issuer -> claims; the trust policy must restrict at least one of them.
 SHARED_ISSUERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "token.actions.githubusercontent.com": ("sub",),
@@ -33,17 +37,22 @@ SHARED_ISSUERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-# What pins a claim: a positive comparison that an absent claim fails.
+# A claim is restricted only by a positive comparison that is false where the claim is absent: neither IfExists, nor
+# ForAllValues, nor a negated operator.
 _PINNING = re.compile(r"(ForAnyValue:)?String(Equals|EqualsIgnoreCase|Like)")
 _EXACT = re.compile(r"(ForAnyValue:)?StringEquals(IgnoreCase)?")
-# Before its first wildcard, a value must name more than a field such as "repo:".
+# Before its first wildcard a value must go beyond a field name: "repo:*" would match every organization.
 _NAMES_SOMEBODY = re.compile(r"[^*?$]*[:/][^*?$:/]")
 
 
 def unpinned_claims(principals: Iterable[PolicyPrincipal], conditions: tuple[Condition, ...]) -> str:
-    """Return what the conditions fail to pin, as ``issuer:claim or issuer:claim``; empty when nothing is missing."""
-    for one in principals:
-        issuer = one.value.rpartition(":oidc-provider/")[2].rstrip("/").lower() if one.kind == "Federated" else ""
+    """Return the keys of which one must be restricted and none is, as ``issuer:claim or issuer:claim``, or ``""``."""
+    for principal in principals:
+        issuer = (
+            principal.value.rpartition(":oidc-provider/")[2].rstrip("/").lower()
+            if principal.kind == "Federated"
+            else ""
+        )
         keys = [f"{issuer}:{claim}" for claim in SHARED_ISSUERS.get(issuer, ())]
         if keys and not any(condition.key in keys and _pins(condition) for condition in conditions):
             return " or ".join(keys)
@@ -58,7 +67,7 @@ def _pins(condition: Condition) -> bool:
 
 
 def _names_somebody(value: str, *, exact: bool) -> bool:
-    if "${" in value or not value:  # what a request decides pins nothing
+    if "${" in value or not value:  # the request supplies the value of a variable, so it restricts nothing
         return False
     has_wildcard = not exact and not {"*", "?"}.isdisjoint(value)
     return not has_wildcard or bool(_NAMES_SOMEBODY.match(value))

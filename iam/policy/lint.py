@@ -1,7 +1,7 @@
-"""What a policy says that its author may not mean: found when it is written, never silently stored.
+"""Policy checks: findings about a valid policy that may not do what its author intends.
 
-Pure; which actions and condition keys there are is an argument. The codes are those of AWS where AWS has one
-(IAM Access Analyzer, "Policy check reference"). A finding is advice: what AWS refuses, the grammar has refused before.
+Pure; the known actions and condition keys are an argument. The codes are those of IAM Access Analyzer where it has one
+("Policy check reference"). A finding is advice; the grammar has already rejected what AWS rejects.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,33 +19,33 @@ from iam.policy.statement import Effect, PolicyKind, Statement
 
 
 class KnownServices(Protocol):
-    """Which services, actions and condition keys there are."""
+    """The known services, actions and condition keys."""
 
     def has_service(self, name: str) -> bool:
-        """Return whether there is such a service."""
+        """Return whether AWS has a service of this name."""
 
     def actions(self, service: str) -> Mapping[str, str]:
-        """Return the actions of a service: names in lower case, and as AWS writes them."""
+        """Return the actions of a service: names in lower case, mapped to the names as AWS writes them."""
 
     def key_type(self, key: str) -> str | None:
-        """Return a condition key's type, or None where no service has the key."""
+        """Return the type of a condition key, or None for a key that no service has."""
 
     def is_multivalued(self, key: str) -> bool | None:
-        """Return whether a request can have several values for a key; None where nobody can say."""
+        """Return whether a condition key is multivalued; None where it is not known."""
 
 
 class Level(StrEnum):
-    """How much a finding matters; the values are those of IAM Access Analyzer."""
+    """The type of a finding; the values are those of IAM Access Analyzer."""
 
-    ERROR = "ERROR"  # it does nothing, or not what it says
-    SECURITY_WARNING = "SECURITY_WARNING"  # it may let in more than its author thinks
+    ERROR = "ERROR"  # the element has no effect, or not the intended one
+    SECURITY_WARNING = "SECURITY_WARNING"  # the policy may allow more than intended
     WARNING = "WARNING"
     SUGGESTION = "SUGGESTION"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding; ``statement`` counts from 0, and is None where it is about the whole policy."""
+    """One finding; ``statement`` counts from 0, and is None where the finding is about the whole policy."""
 
     code: str
     level: Level
@@ -55,40 +55,44 @@ class Finding:
 
     @property
     def location(self) -> str:
-        """Return the place in the whole policy, on one line whatever its author wrote."""
+        """Return the path in the policy, on one line.
+
+        Unprintable characters are replaced: a key of the policy must not write lines or escape sequences to a terminal
+        or log (THREATS H12).
+        """
         place = self.place if self.statement is None else f"Statement[{self.statement}].{self.place}"
-        return "".join(sign if sign.isprintable() else "?" for sign in _shorten(place))
+        return "".join(char if char.isprintable() else "?" for char in _shorten(place))
 
     def __str__(self) -> str:
         return f"{self.level} {self.code} {self.location}"
 
 
 class _Note(NamedTuple):
-    """What a check says of one place in a statement."""
+    """The finding of a check at one place in a statement."""
 
     place: str
     text: str
 
 
-# A policy with more findings than these is not read to its end.
+# The checks stop after this number of findings, so that a large policy cannot produce an unbounded response.
 _MOST_FINDINGS = 100
-# Patterns of one statement that are compared with all of its actions.
-_COMPARED = 20
-_LONGEST = 160  # signs of what its author wrote that are told
+# Patterns of one statement that are compared with all of its actions: the work grows with the product of both.
+_MOST_COMPARED_PATTERNS = 20
+_LONGEST = 160  # characters of the policy that a finding quotes
 
 
-def _shorten(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+def _shorten(written: str) -> str:
+    return written if len(written) <= _LONGEST else f"{written[:_LONGEST]}..."
 
 
 Check = Callable[[Statement, KnownServices], Iterator[_Note]]
 
 
 def lint(policy: Policy, services: KnownServices) -> tuple[Finding, ...]:
-    """Return what is questionable about a policy, the gravest first, and of a hopeless one the first 100."""
+    """Return the findings about a policy, the most severe first; at most 100."""
     order = list(Level)
-    found = islice(_all(policy, services), _MOST_FINDINGS)
-    return tuple(sorted(found, key=lambda one: (order.index(one.level), one.statement or 0)))
+    findings = islice(_all(policy, services), _MOST_FINDINGS)
+    return tuple(sorted(findings, key=lambda finding: (order.index(finding.level), finding.statement or 0)))
 
 
 def _all(policy: Policy, services: KnownServices) -> Iterator[Finding]:
@@ -116,12 +120,13 @@ def _allow_with_not_principal(statement: Statement, _services: KnownServices) ->
 
 
 def _trust_to_everyone(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
-    everyone = any(one.principal_type is PrincipalType.EVERYONE for one in statement.principals)
+    everyone = any(principal.principal_type is PrincipalType.EVERYONE for principal in statement.principals)
     if statement.effect is Effect.ALLOW and everyone and not any(map(_names_somebody, statement.conditions)):
         yield _Note("Principal", "The principal * is everybody, of every account; no condition says who is meant.")
 
 
-_WHO = frozenset(
+# Keys that restrict the caller or its network; an Allow for "*" with one of them is not open to everybody.
+_CALLER_KEYS = frozenset(
     {
         "aws:principalaccount",
         "aws:principalarn",
@@ -138,7 +143,7 @@ _WHO = frozenset(
 
 
 def _names_somebody(condition: Condition) -> bool:
-    return _positive(condition) and (condition.key in _WHO or condition.key.startswith("aws:principaltag/"))
+    return _positive(condition) and (condition.key in _CALLER_KEYS or condition.key.startswith("aws:principaltag/"))
 
 
 # --- what ------------------------------------------------------------------------------------------------------------
@@ -146,10 +151,10 @@ def _names_somebody(condition: Condition) -> bool:
 
 def _invalid_action(statement: Statement, services: KnownServices) -> Iterator[_Note]:
     for action in (*statement.actions, *statement.not_actions):
-        service, _, name = action.partition(":")
+        service, _, action_name = action.partition(":")
         if action == "*" or "*" in service:
             continue
-        if services.has_service(service) and not _has_action(services.actions(service), name):
+        if services.has_service(service) and not _has_action(services.actions(service), action_name):
             yield _Note(_action_element(statement), f"{_shorten(action)}: the service {service} has no such action.")
 
 
@@ -157,7 +162,7 @@ def _has_action(known: Mapping[str, str], name: str) -> bool:
     if "*" not in name and "?" not in name:
         return name.lower() in known
     covers = matcher([name], Dialect(fold=True))
-    return any(covers(one, {}) for one in known)
+    return any(covers(action, {}) for action in known)
 
 
 def _invalid_service(statement: Statement, services: KnownServices) -> Iterator[_Note]:
@@ -178,18 +183,18 @@ def _allow_with_not_action(statement: Statement, _services: KnownServices) -> It
 
 
 def _pass_role_with_star_in_resource(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
-    everywhere = "*" in statement.resources or statement.not_resources
-    named = any(action.lower() in ("iam:passrole", "iam:pass*", "iam:*") for action in statement.actions)
+    every_role = "*" in statement.resources or statement.not_resources
+    passes_role = any(action.lower() in ("iam:passrole", "iam:pass*", "iam:*") for action in statement.actions)
     limited = any(condition.key == "iam:passedtoservice" for condition in statement.conditions)
-    if statement.effect is Effect.ALLOW and named and everywhere and not limited:
+    if statement.effect is Effect.ALLOW and passes_role and every_role and not limited:
         yield _Note("Resource", "iam:PassRole on every role lets its holder act through the strongest role there is.")
 
 
 def _redundant_action(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
-    wild = [action for action in statement.actions if "*" in action or "?" in action][:_COMPARED]
-    covering = [(one, matcher([one], Dialect(fold=True))) for one in wild]
+    wild = [action for action in statement.actions if "*" in action or "?" in action][:_MOST_COMPARED_PATTERNS]
+    covering = [(pattern, matcher([pattern], Dialect(fold=True))) for pattern in wild]
     for action in statement.actions:
-        if any(covers(action, {}) for one, covers in covering if one != action):
+        if any(covers(action, {}) for pattern, covers in covering if pattern != action):
             yield _Note("Action", f"{_shorten(action)} is covered by another action of the statement.")
 
 
@@ -207,7 +212,7 @@ def _operator(condition: Condition) -> tuple[str, str]:
 
 
 def _positive(condition: Condition) -> bool:
-    """Return whether an absent key fails the condition, and no Not is in it."""
+    """Return whether the operator is not negated and is false for an absent key."""
     qualifier, operator = _operator(condition)
     negated = "Not" in operator or operator == "Null"
     return not negated and qualifier != "ForAllValues" and not condition.operator.endswith("IfExists")
@@ -236,8 +241,9 @@ def _for_all_values_on_absent_key(statement: Statement, services: KnownServices)
 
 def _must_be_there(key: str, statement: Statement) -> bool:
     return any(
-        one.key == key and ((one.operator == "Null" and set(one.values) == {"false"}) or _positive(one))
-        for one in statement.conditions
+        condition.key == key
+        and ((condition.operator == "Null" and set(condition.values) == {"false"}) or _positive(condition))
+        for condition in statement.conditions
     )
 
 
@@ -256,8 +262,8 @@ def _unknown_key(statement: Statement, services: KnownServices) -> Iterator[_Not
             yield _Note(_place(condition), text)
 
 
-# Which operators compare values of a type; a key of any other type has no value that they can read.
-_READS = {
+# The types of condition keys that each family of operators can compare; values of other types never match.
+_COMPARABLE_TYPES = {
     "String": ("String", "ARN", "Date", "Numeric", "Bool", "IPAddress"),
     "Arn": ("ARN", "String"),
     "Numeric": ("Numeric", "String", "Date"),
@@ -273,7 +279,7 @@ def _mismatched_type(statement: Statement, services: KnownServices) -> Iterator[
     for condition in statement.conditions:
         kind = (services.key_type(condition.key) or "Any").removeprefix("ArrayOf")
         operator = _operator(condition)[1]
-        reads = next((types for name, types in _READS.items() if operator.startswith(name)), ())
+        reads = next((types for name, types in _COMPARABLE_TYPES.items() if operator.startswith(name)), ())
         if kind != "Any" and reads and kind not in reads:
             text = f"{condition.operator} cannot read {_shorten(condition.name)}, which is of the type {kind}."
             yield _Note(_place(condition), text)
@@ -299,7 +305,7 @@ def _empty_condition(statement: Statement, _services: KnownServices) -> Iterator
 
 
 class _Check(NamedTuple):
-    """One row of the table."""
+    """One row of the table of checks."""
 
     level: Level
     check: Check
@@ -364,5 +370,5 @@ CHECKS: Mapping[str, _Check] = {
     ),
     "EMPTY_CONDITION_VALUE": _Check(Level.WARNING, _empty_condition, "A value is empty."),
 }
-# Said of a policy as a whole.
+# The finding about a policy as a whole.
 MISSING_VERSION = "MISSING_VERSION"

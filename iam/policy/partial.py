@@ -1,8 +1,8 @@
-"""What a decision could be where not all of a request is known: the best and the worst that is left open.
+"""Partial evaluation: the most and the least permissive policies where some condition keys are unknown.
 
-Pure. A condition on a key that is not known may hold or not, and so may a resource with such a key as a variable. At
-best, those of an Allow hold and those of a Deny do not; at worst it is the other way round. Where both come out alike,
-what is unknown makes no difference.
+Pure. A condition with an unknown key may be true or false, and a resource with it as a policy variable may match or
+not. Most permissive: those of an Allow match, those of a Deny do not. Least permissive is the opposite. Where both give
+the same decision, the unknown keys do not affect it.
 """
 
 from collections.abc import Callable
@@ -20,21 +20,21 @@ _Assume = Callable[[Statement], Statement | None]
 
 
 def most_permissive(layers: Layers, known: IsKnown) -> Layers:
-    """Return the layers as they would allow most; ``known`` tells of a condition key in lower case."""
-    return _each(layers, lambda statement: _assume_open_parts(statement, known, favour=not statement.denies))
+    """Return the layers at their most permissive; ``known`` is whether a condition key, in lower case, is known."""
+    return _each(layers, lambda statement: _assume_open_parts(statement, known, assume_match=not statement.denies))
 
 
 def least_permissive(layers: Layers, known: IsKnown) -> Layers:
-    """Return the layers as they would allow least."""
-    return _each(layers, lambda statement: _assume_open_parts(statement, known, favour=statement.denies))
+    """Return the layers at their least permissive."""
+    return _each(layers, lambda statement: _assume_open_parts(statement, known, assume_match=statement.denies))
 
 
 def unknown_conditions(statement: Statement, known: IsKnown) -> tuple[Condition, ...]:
-    """Return the conditions of a statement that nobody can judge."""
-    return tuple(one for one in statement.conditions if not _is_judged(one, known))
+    """Return the conditions of a statement that use unknown keys."""
+    return tuple(condition for condition in statement.conditions if not _uses_known_keys(condition, known))
 
 
-def _is_judged(condition: Condition, known: IsKnown) -> bool:
+def _uses_known_keys(condition: Condition, known: IsKnown) -> bool:
     return known(condition.key) and _are_known(condition.values, known)
 
 
@@ -58,23 +58,25 @@ def _map_statements(policies: PolicySet, assume: _Assume) -> PolicySet:
 
 
 def _policy(policy: Policy, assume: _Assume) -> Policy:
-    return policy.with_statements(tuple(one for one in map(assume, policy.statements) if one is not None))
+    return policy.with_statements(
+        tuple(statement for statement in map(assume, policy.statements) if statement is not None)
+    )
 
 
-def _assume_open_parts(statement: Statement, known: IsKnown, *, favour: bool) -> Statement | None:
-    """Return a statement whose open parts all fit, or None where they do not."""
-    judged = tuple(one for one in statement.conditions if _is_judged(one, known))
-    reached = _are_known((*statement.resources, *statement.not_resources), known)
-    if reached and judged == statement.conditions:
+def _assume_open_parts(statement: Statement, known: IsKnown, *, assume_match: bool) -> Statement | None:
+    """Return the statement without its unknown parts if they are assumed to match, else None."""
+    known_conditions = tuple(condition for condition in statement.conditions if _uses_known_keys(condition, known))
+    resource_is_known = _are_known((*statement.resources, *statement.not_resources), known)
+    if resource_is_known and known_conditions == statement.conditions:
         return statement
-    if not favour:
+    if not assume_match:
         return None
     matches_resource = (
-        statement.matches_resource if reached else resource_test(None, negated=False, denies=statement.denies)
+        statement.matches_resource if resource_is_known else resource_test(None, negated=False, denies=statement.denies)
     )
     return replace(
         statement,
-        conditions=judged,
+        conditions=known_conditions,
         matches_resource=matches_resource,
-        applies=statement_test(matches_resource, judged, denies=statement.denies),
+        applies=statement_test(matches_resource, known_conditions, denies=statement.denies),
     )

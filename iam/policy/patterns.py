@@ -1,8 +1,8 @@
-"""Wildcards and policy variables, prepared once so that matching a text never compiles, backtracks or raises.
+"""Wildcards and policy variables, compiled when the policy is parsed; matching never backtracks and never raises.
 
 Pure. Source: IAM User Guide, "IAM JSON policy elements: Resource" (wildcards, incomplete ARNs) and "IAM policy
-elements: Variables and tags". ``*`` and ``?`` are wildcards only where an author wrote them: a variable's value is
-always literal.
+elements: Variables and tags". ``*`` and ``?`` are wildcards only where the policy contains them. The value of a policy
+variable is always literal: a caller controls tags and session names, and a tag ``*`` must not match every resource.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 ContextKeys = Mapping[str, tuple[str, ...]]
 Test = Callable[[str], bool]
-# Does a text match? None: it does not, and a variable had no value, so that nobody can know.
+# Does a text match? None: no pattern matches, but one of them has a policy variable without a value.
 Match = Callable[[str, ContextKeys], bool | None]
 
 ARN_PARTS = 6
@@ -22,7 +22,7 @@ _LAST = ARN_PARTS - 1
 
 
 class Wildcard(Enum):
-    """The two wildcards, and the two forms of them that stop at a colon."""
+    """The two wildcards, and the two forms of them that do not match a colon."""
 
     RUN = "*"
     ONE = "?"
@@ -38,19 +38,19 @@ class Variable:
     default: str | None = None
 
     def value(self, keys: ContextKeys) -> str | None:
-        """Return the key's only value, else the default; a multi-valued key has no value to put in."""
-        found = keys.get(self.key, ())
-        return found[0] if len(found) == 1 else self.default
+        """Return the only value of the key, else the default; a key with several values cannot replace a variable."""
+        values = keys.get(self.key, ())
+        return values[0] if len(values) == 1 else self.default
 
 
-Part = str | Wildcard  # what a pattern consists of once its variables have values
+Part = str | Wildcard  # a pattern consists of these once its variables are replaced
 Token = str | Wildcard | Variable
 
 _SPLIT_WILD = re.compile(r"([*?])")
 _SPLIT_VARIABLES = re.compile(r"(\$\{[^}]*\}?)")
 _SPLIT_BOTH = re.compile(r"(\$\{[^}]*\}?|[*?])")
 _NOT_IN_A_KEY = frozenset("*?${'\"")
-# What makes a pattern more than its letters, by whether variables and wildcards count.
+# The first special character of a pattern, by (variables, wildcards) of its dialect.
 _SPECIALS = {
     (True, True): re.compile(r"[*?]|\$\{"),
     (True, False): re.compile(r"\$\{"),
@@ -60,25 +60,28 @@ _SPECIALS = {
 
 
 def literal_prefix(text: str) -> str:
-    """Return a pattern's signs before its first wildcard or variable: every text that it matches begins with them."""
+    """Return the text of a pattern before its first wildcard or variable; every text that it matches begins with it."""
     return _SPECIALS[True, True].split(text, maxsplit=1)[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a list of patterns is written: which signs are special, and whether ARNs match part by part."""
+    """The syntax of patterns: which characters are special, and whether ARNs match part by part.
+
+    ``fold`` ignores case.
+    """
 
     variables: bool = False
     wildcards: bool = True
     arn: bool = False
-    # ARNs as in Resource: missing parts are completed with wildcards, and a * at the end of a part reaches over colons.
+    # ARNs as in Resource: missing parts are completed with wildcards, and a * at the end of a part matches colons too.
     resource: bool = False
     fold: bool = False
 
 
 def tokenize_pattern(text: str, dialect: Dialect) -> tuple[Token, ...]:
-    """Return a pattern's literals, wildcards and variables; ValueError says what is wrong with a variable."""
-    return tuple(_token(piece, special=bool(at % 2)) for at, piece in enumerate(_split(text, dialect)) if piece)
+    """Return the literals, wildcards and variables of a pattern; raise ValueError for a malformed variable."""
+    return tuple(_token(piece, special=bool(index % 2)) for index, piece in enumerate(_split(text, dialect)) if piece)
 
 
 def _split(text: str, dialect: Dialect) -> list[str]:
@@ -111,67 +114,75 @@ def _variable(piece: str) -> str | Variable:
 
 
 def compile_glob(parts: Iterable[Part]) -> Test:
-    """Return a test for the whole of a text; its time is bounded by text times pattern / 64, whatever the pattern."""
-    tidy = _normalize(parts)
-    wild = {part for part in tidy if isinstance(part, Wildcard)}
-    if not wild:
-        return "".join(part for part in tidy if isinstance(part, str)).__eq__
-    return _chunk_test(tidy) if wild == {Wildcard.RUN} else _shift_and_test(tidy)
+    """Return a test that matches a pattern against a whole text.
+
+    Its time is at most proportional to length of text times length of pattern / 64, whatever the pattern. A regular
+    expression would backtrack: a tenant's policy such as ``*a*a*a*b`` could block a worker.
+    """
+    normalized = _normalize(parts)
+    wildcards = {part for part in normalized if isinstance(part, Wildcard)}
+    if not wildcards:
+        return "".join(part for part in normalized if isinstance(part, str)).__eq__
+    return _chunk_test(normalized) if wildcards == {Wildcard.RUN} else _shift_and_test(normalized)
 
 
 def _normalize(parts: Iterable[Part]) -> list[Part]:
-    """Join neighbouring literals, and write each run of wildcards as its question marks and at most one star."""
-    tidy: list[Part] = []
+    """Join adjacent literals, and reduce each run of wildcards to its question marks and at most one star."""
+    normalized: list[Part] = []
     for is_wild, run in groupby((part for part in parts if part), lambda part: isinstance(part, Wildcard)):
-        together = list(run)
+        wildcards = list(run)
         if not is_wild:
-            tidy.append("".join(part for part in together if isinstance(part, str)))
-        elif {Wildcard.RUN, Wildcard.ONE}.issuperset(together):
-            tidy += [part for part in together if part is Wildcard.ONE]
-            tidy += [Wildcard.RUN] * (Wildcard.RUN in together)
+            normalized.append("".join(part for part in wildcards if isinstance(part, str)))
+        elif {Wildcard.RUN, Wildcard.ONE}.issuperset(wildcards):
+            normalized += [part for part in wildcards if part is Wildcard.ONE]
+            normalized += [Wildcard.RUN] * (Wildcard.RUN in wildcards)
         else:
-            tidy += together
-    return tidy
+            normalized += wildcards
+    return normalized
 
 
-def _chunk_test(tidy: Sequence[Part]) -> Test:
-    # Leftmost-first search is exact for stars alone: an earlier end of a chunk never leaves less room for the next.
-    start = tidy[0] if isinstance(tidy[0], str) else ""
-    tail = tidy[-1] if isinstance(tidy[-1], str) else ""
-    inner = tidy[bool(start) : len(tidy) - bool(tail)]
+def _chunk_test(normalized: Sequence[Part]) -> Test:
+    # For patterns with stars only, taking the leftmost match of each chunk is exact: it leaves the most text for the
+    # next chunk.
+    prefix = normalized[0] if isinstance(normalized[0], str) else ""
+    suffix = normalized[-1] if isinstance(normalized[-1], str) else ""
+    inner = normalized[bool(prefix) : len(normalized) - bool(suffix)]
     middle = [part for part in inner if isinstance(part, str)]
-    least = sum(map(len, middle)) + len(start) + len(tail)
+    shortest = sum(map(len, middle)) + len(prefix) + len(suffix)
 
     def test(text: str) -> bool:
-        if len(text) < least or not text.startswith(start) or not text.endswith(tail):
+        if len(text) < shortest or not text.startswith(prefix) or not text.endswith(suffix):
             return False
-        at, end = len(start), len(text) - len(tail)
+        position, end = len(prefix), len(text) - len(suffix)
         for chunk in middle:
-            at = text.find(chunk, at, end)
-            if at < 0:
+            position = text.find(chunk, position, end)
+            if position < 0:
                 return False
-            at += len(chunk)
+            position += len(chunk)
         return True
 
     return test
 
 
-def _shift_and_test(tidy: Sequence[Part]) -> Test:
-    """Shift-And (Baeza-Yates and Gonnet): bit i says that the first i signs of the pattern match up to here."""
+def _shift_and_test(normalized: Sequence[Part]) -> Test:
+    """Return a test by the Shift-And algorithm (Baeza-Yates and Gonnet).
+
+    Bit i of the state is set where the first i characters of the pattern match the text up to the current position.
+    """
     size = 0
     masks = dict.fromkeys(Wildcard, 0)
-    signs: dict[str, int] = {}
-    for part in tidy:
+    char_masks: dict[str, int] = {}
+    for part in normalized:
         if isinstance(part, Wildcard):
             size += part in (Wildcard.ONE, Wildcard.ONE_WITHIN)
             masks[part] |= 1 << size
         else:
-            for sign in part:
+            for char in part:
                 size += 1
-                signs[sign] = signs.get(sign, 0) | 1 << size
-    any_sign = masks[Wildcard.ONE] | masks[Wildcard.ONE_WITHIN]
-    moves = {sign: bits | any_sign for sign, bits in signs.items()}
-    moves[":"] = signs.get(":", 0) | masks[Wildcard.ONE]
+                char_masks[char] = char_masks.get(char, 0) | 1 << size
+    any_char = masks[Wildcard.ONE] | masks[Wildcard.ONE_WITHIN]
+    transitions = {char: bits | any_char for char, bits in char_masks.items()}
+    transitions[":"] = char_masks.get(":", 0) | masks[Wildcard.ONE]
     stars = masks[Wildcard.RUN] | masks[Wildcard.RUN_WITHIN]
     stars_at_colon, accepted = masks[Wildcard.RUN], 1 << size
 
@@ -179,8 +190,10 @@ def _shift_and_test(tidy: Sequence[Part]) -> Test:
         if len(text) < size:
             return False
         state = 1
-        for sign in text:
-            state = (state << 1 & moves.get(sign, any_sign)) | (state & (stars if sign != ":" else stars_at_colon))
+        for char in text:
+            state = (state << 1 & transitions.get(char, any_char)) | (
+                state & (stars if char != ":" else stars_at_colon)
+            )
             if not state:
                 return False
         return bool(state & accepted)
@@ -189,7 +202,7 @@ def _shift_and_test(tidy: Sequence[Part]) -> Test:
 
 
 def _arn_segments(pattern: Sequence[Token]) -> list[list[Token]]:
-    """Cut a pattern at the first five colons that its author wrote; fewer than six parts are no whole ARN."""
+    """Split a pattern at its first five literal colons; with fewer than six parts it is an incomplete ARN."""
     segments: list[list[Token]] = [[]]
     for token in pattern:
         pieces = token.split(":", ARN_PARTS - len(segments)) if isinstance(token, str) else [token]
@@ -199,7 +212,7 @@ def _arn_segments(pattern: Sequence[Token]) -> list[list[Token]]:
 
 
 def _arn_test(segments: Sequence[Sequence[Part]]) -> Test:
-    """Return a test that compares part by part: a wildcard or a variable's value never reaches over a colon."""
+    """Return a test that compares part by part: neither a wildcard nor the value of a variable matches a colon."""
     first = segments[:_LAST]
     if any(isinstance(part, Wildcard) for segment in first for part in segment):
         tests = [compile_glob(segment) for segment in segments]
@@ -213,42 +226,46 @@ def _arn_test(segments: Sequence[Sequence[Part]]) -> Test:
 
 
 def _resource_test(segments: Sequence[Sequence[Part]]) -> Test:
-    """Return a test as Resource has it (IAM User Guide, "Resource", wildcards and incomplete ARNs).
+    """Return a test for a pattern of Resource (IAM User Guide, "Resource": wildcards and incomplete ARNs).
 
-    A star that ends a part also stands for colons, and for all parts that follow; other wildcards stay within theirs.
+    A star at the end of a part also matches colons and all parts that follow; other wildcards match within their part.
     """
     if _has_colon(segments[:_LAST]):
         return _never
-    whole = len(segments) == ARN_PARTS
-    written = [_within(segment) for segment in segments[: _LAST if whole else None]] + list(segments[_LAST:])
-    if whole:
-        return compile_glob(_join_segments(written))
-    completed = compile_glob(_join_segments([*written, *[[Wildcard.RUN]] * (ARN_PARTS - len(written))]))
-    if not any(segment and segment[-1] is Wildcard.RUN for segment in written):
+    complete = len(segments) == ARN_PARTS
+    bounded = [_within(segment) for segment in segments[: _LAST if complete else None]] + list(segments[_LAST:])
+    if complete:
+        return compile_glob(_join_segments(bounded))
+    completed = compile_glob(_join_segments([*bounded, *[[Wildcard.RUN]] * (ARN_PARTS - len(bounded))]))
+    if not any(segment and segment[-1] is Wildcard.RUN for segment in bounded):
         return completed
-    reaching = compile_glob(_join_segments(written))
+    reaching = compile_glob(_join_segments(bounded))
     return lambda text: completed(text) or reaching(text)
 
 
 def _within(segment: Sequence[Part]) -> list[Part]:
-    """Return a part whose wildcards stop at its end, all but a star that stands there."""
-    bound = [_WITHIN.get(part, part) if isinstance(part, Wildcard) else part for part in segment]
-    return [*bound[:-1], Wildcard.RUN] if segment and segment[-1] is Wildcard.RUN else bound
+    """Return a part whose wildcards do not match colons, except a star at its end."""
+    bounded = [_WITHIN.get(part, part) if isinstance(part, Wildcard) else part for part in segment]
+    return [*bounded[:-1], Wildcard.RUN] if segment and segment[-1] is Wildcard.RUN else bounded
 
 
 _WITHIN: Mapping[Wildcard, Wildcard] = {Wildcard.RUN: Wildcard.RUN_WITHIN, Wildcard.ONE: Wildcard.ONE_WITHIN}
 
 
 def _has_colon(segments: Iterable[Iterable[Part]]) -> bool:
-    """Return whether a part has a colon: only a variable's value can bring one, and no ARN has one there."""
+    """Return whether a part contains a colon.
+
+    Only the value of a variable can contain one here. It must not match: with it a caller could shift the parts of the
+    ARN, for example insert an account ID.
+    """
     return any(isinstance(part, str) and ":" in part for segment in segments for part in segment)
 
 
 def _join_segments(segments: Iterable[Iterable[Part]]) -> list[Part]:
-    """Return the parts of an ARN as one list, with the colons between them."""
+    """Return the parts of an ARN joined with colons."""
     joined: list[Part] = []
-    for at, segment in enumerate(segments):
-        joined += [":"] * bool(at)
+    for index, segment in enumerate(segments):
+        joined += [":"] * bool(index)
         joined += segment
     return joined
 
@@ -259,17 +276,17 @@ def _never(_text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A pattern with variables, in parts; ``make`` returns the test once they have their values."""
+    """A pattern with policy variables, by segments; ``make`` returns the test once the variables are replaced."""
 
     segments: tuple[tuple[Token, ...], ...]
     fold: bool
     make: Callable[[Sequence[Sequence[Part]]], Test]
 
     def test(self, keys: ContextKeys) -> Test | None:
-        """Return the test for this request, or None when a variable has no value."""
-        filled = [[self._fill(token, keys) for token in segment] for segment in self.segments]
-        known = [[part for part in segment if part is not None] for segment in filled]
-        return self.make(known) if known == filled else None
+        """Return the test for this request, or None where a variable has no value."""
+        segments = [[self._fill(token, keys) for token in segment] for segment in self.segments]
+        resolved = [[part for part in segment if part is not None] for segment in segments]
+        return self.make(resolved) if resolved == segments else None
 
     def _fill(self, token: Token, keys: ContextKeys) -> Part | None:
         value = token.value(keys) if isinstance(token, Variable) else token
@@ -277,7 +294,7 @@ class Template:
 
 
 class _SortedPatterns(NamedTuple):
-    """Patterns by how cheaply they are asked."""
+    """Patterns by the cost of matching them."""
 
     literals: list[str]
     prefixes: list[str]
@@ -286,9 +303,9 @@ class _SortedPatterns(NamedTuple):
 
 
 def matcher(texts: Iterable[str], dialect: Dialect, *, unknown: bool | None = None) -> Match:
-    """Return what tells whether one of the patterns matches; ValueError says which variable or ARN is wrong.
+    """Return a function that tells whether a pattern matches; raise ValueError for a malformed variable or ARN.
 
-    ``unknown`` is the answer where none matches and a variable had no value: None for doubt, False for certainty.
+    ``unknown`` is its result where no pattern matches and a variable has no value: None (unknown) or False.
     """
     kinds = _SortedPatterns([], [], [], [])
     everything = False
@@ -304,7 +321,7 @@ def matcher(texts: Iterable[str], dialect: Dialect, *, unknown: bool | None = No
 
 def _sort_in(kinds: _SortedPatterns, text: str, dialect: Dialect) -> None:
     special = _SPECIALS[dialect.variables, dialect.wildcards].search(text)
-    # Most patterns are a text, or a text and a star; they need no further look, unless an ARN lacks parts.
+    # Most patterns are a literal, or a literal and a star; they need no tokens, unless an ARN is incomplete.
     if not dialect.arn or text.count(":") >= _LAST:
         if special is None:
             kinds.literals.append(text)
@@ -324,20 +341,20 @@ def _sort_in_tokens(kinds: _SortedPatterns, pattern: tuple[Token, ...], dialect:
     if any(isinstance(token, Variable) for token in pattern):
         kinds.templates.append(Template(tuple(map(tuple, segments)), dialect.fold, make))
     else:
-        kinds.tests.append(make([[part for part in one if not isinstance(part, Variable)] for one in segments]))
+        kinds.tests.append(make([[part for part in segment if not isinstance(part, Variable)] for segment in segments]))
 
 
 def _test_maker(segments: Sequence[Sequence[Token]], dialect: Dialect) -> Callable[[Sequence[Sequence[Part]]], Test]:
-    """Return what makes the test of a pattern in these parts; ValueError where an ARN lacks some."""
-    whole = len(segments) == ARN_PARTS
-    alone = len(segments) == 1 and any(isinstance(token, Variable) for token in segments[0])
-    if not dialect.arn or (alone and not dialect.resource):
+    """Return the function that makes the test of a pattern; raise ValueError for an incomplete ARN in a condition."""
+    complete = len(segments) == ARN_PARTS
+    is_variable = len(segments) == 1 and any(isinstance(token, Variable) for token in segments[0])
+    if not dialect.arn or (is_variable and not dialect.resource):
         return lambda parts: compile_glob(
             parts[0]
         )  # no ARN, or one that is a variable's value, such as "${aws:PrincipalArn}"
     if dialect.resource:
         return _resource_test
-    if not whole:
+    if not complete:
         raise ValueError("An ARN has six parts")
     return _arn_test
 
@@ -367,10 +384,10 @@ def _match_templates(
     keys: ContextKeys,
     unknown: bool | None,  # noqa: FBT001 - goes through unchanged
 ) -> bool | None:
-    found = [template.test(keys) for template in templates]
-    if any(test(text) for test in found if test):
+    tests = [template.test(keys) for template in templates]
+    if any(test(text) for test in tests if test):
         return True
-    return unknown if None in found else False
+    return unknown if None in tests else False
 
 
 def _ignore_case(match: Match) -> Match:
@@ -382,5 +399,5 @@ def _always(_text: str, _keys: ContextKeys) -> bool:
 
 
 def is_everything(match: Match) -> bool:
-    """Return whether the patterns hold for every text."""
+    """Return whether the patterns match every text."""
     return match is _always

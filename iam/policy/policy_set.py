@@ -1,6 +1,6 @@
-"""Policies that speak together, as one layer of a decision, filed so that only statements that can match are asked.
+"""The policies of one layer, indexed so that a decision evaluates only the statements that can match.
 
-Pure. By action first, then, where many statements are about one action, by the signs with which their resources begin.
+Pure. The index is by action, and then, where many statements match one action, by the literal prefix of the resources.
 """
 
 from bisect import bisect_right
@@ -10,14 +10,14 @@ from iam.policy.document import Policy
 from iam.policy.patterns import literal_prefix
 from iam.policy.statement import PolicyKind, Statement
 
-# Up to so many statements are asked one after the other faster than they are looked up.
-_FEW = 8
-# Actions of which a set remembers the statements.
-_REMEMBERED = 500
+# Up to this number, evaluating all statements is faster than a lookup by resource.
+_FEW_STATEMENTS = 8
+# Actions whose statements a set caches; a caller can send any string as an action, so the cache is limited.
+_MOST_CACHED_ACTIONS = 500
 
 
 class PolicySet:
-    """Some policies whose statements count together; two are equal when their policies are."""
+    """The policies of one layer, evaluated together; two sets are equal when their policies are equal."""
 
     __slots__ = ("_by_action", "policies", "trust")
 
@@ -27,21 +27,21 @@ class PolicySet:
         self._by_action: dict[str, tuple[Statement, ...] | _ResourceIndex] = {}
 
     def find(self, action: str, resource: str) -> Sequence[Statement]:
-        """Return the statements about an action that can be about a resource."""
-        shelf = self._by_action.get(action)
-        if shelf is None:
-            shelf = self._file(action)
-        return shelf if isinstance(shelf, tuple) else shelf.find(resource)
+        """Return the statements that match an action and can match a resource."""
+        candidates = self._by_action.get(action)
+        if candidates is None:
+            candidates = self._index(action)
+        return candidates if isinstance(candidates, tuple) else candidates.find(resource)
 
-    def _file(self, action: str) -> "tuple[Statement, ...] | _ResourceIndex":
+    def _index(self, action: str) -> "tuple[Statement, ...] | _ResourceIndex":
         lower = action.lower()
-        statements_about = tuple(statement for policy in self.policies for statement in policy.statements_about(lower))
-        if len(self._by_action) >= _REMEMBERED:
+        statements = tuple(statement for policy in self.policies for statement in policy.statements_about(lower))
+        if len(self._by_action) >= _MOST_CACHED_ACTIONS:
             self._by_action.clear()
-        shelf = self._by_action[action] = (
-            statements_about if len(statements_about) <= _FEW else _ResourceIndex(statements_about)
+        candidates = self._by_action[action] = (
+            statements if len(statements) <= _FEW_STATEMENTS else _ResourceIndex(statements)
         )
-        return shelf
+        return candidates
 
     def __iter__(self) -> Iterator[Policy]:
         return iter(self.policies)
@@ -60,55 +60,57 @@ class PolicySet:
 
 
 class _ResourceIndex:
-    """Statements by the signs before the first wildcard or variable of each of their resources.
+    """Statements by the literal prefixes of their resources: the text before the first wildcard or policy variable.
 
-    ``heads`` are sorted; the head before a text's place among them, or one that this one begins with, is the longest
-    with which the text begins; ``shorter`` leads from each head to the longest other one that it begins with.
+    ``prefixes`` are sorted, and ``indexes`` are the statements of each. ``parents`` holds for each prefix the index of
+    the longest other prefix that it begins with, or -1. The prefixes of a resource are those on the path of parents
+    from the longest one, and that one is found by bisection. ``everywhere`` are statements without a literal prefix.
     """
 
-    __slots__ = ("everywhere", "found", "heads", "places", "shorter", "statements")
+    __slots__ = ("cache", "everywhere", "indexes", "parents", "prefixes", "statements")
 
     def __init__(self, statements: tuple[Statement, ...]) -> None:
         self.statements = statements
-        filed: dict[str, list[int]] = {}
-        for place, statement in enumerate(statements):
-            for text in _heads(statement):
-                filed.setdefault(text, []).append(place)
-        self.everywhere = tuple(statements[place] for place in filed.pop("", ()))
-        self.heads = sorted(filed)
-        self.places = [filed[text] for text in self.heads]
-        self.shorter = _shorter(self.heads)
-        self.found: dict[int, tuple[Statement, ...]] = {-1: self.everywhere}
+        by_prefix: dict[str, list[int]] = {}
+        for index, statement in enumerate(statements):
+            for prefix in _literal_prefixes(statement):
+                by_prefix.setdefault(prefix, []).append(index)
+        self.everywhere = tuple(statements[index] for index in by_prefix.pop("", ()))
+        self.prefixes = sorted(by_prefix)
+        self.indexes = [by_prefix[prefix] for prefix in self.prefixes]
+        self.parents = _parents(self.prefixes)
+        self.cache: dict[int, tuple[Statement, ...]] = {-1: self.everywhere}
 
     def find(self, resource: str) -> tuple[Statement, ...]:
-        """Return the statements of which a resource's head fits."""
-        at = bisect_right(self.heads, resource) - 1
-        while at >= 0 and not resource.startswith(self.heads[at]):
-            at = self.shorter[at]
-        return self.found.get(at) or self._collect(at)
+        """Return the statements that have a prefix of this resource."""
+        index = bisect_right(self.prefixes, resource) - 1
+        while index >= 0 and not resource.startswith(self.prefixes[index]):
+            index = self.parents[index]
+        return self.cache.get(index) or self._collect(index)
 
-    def _collect(self, at: int) -> tuple[Statement, ...]:
-        places, longest = set[int](), at
-        while longest >= 0:
-            places.update(self.places[longest])
-            longest = self.shorter[longest]
-        found = self.found[at] = (*self.everywhere, *[self.statements[place] for place in sorted(places)])
-        return found
-
-
-def _heads(statement: Statement) -> set[str]:
-    # What NotResource names says nothing of where the statement applies; who is everywhere is filed nowhere else.
-    found = {literal_prefix(text) for text in statement.resources}
-    return found if found and "" not in found else {""}
+    def _collect(self, index: int) -> tuple[Statement, ...]:
+        matching, current = set[int](), index
+        while current >= 0:
+            matching.update(self.indexes[current])
+            current = self.parents[current]
+        statements = self.cache[index] = (*self.everywhere, *[self.statements[number] for number in sorted(matching)])
+        return statements
 
 
-def _shorter(heads: Sequence[str]) -> list[int]:
-    """Return, for each of the sorted heads, the place of the longest other one that it begins with, or -1."""
-    open_heads: list[int] = []
-    found = []
-    for place, text in enumerate(heads):
-        while open_heads and not text.startswith(heads[open_heads[-1]]):
-            open_heads.pop()
-        found.append(open_heads[-1] if open_heads else -1)
-        open_heads.append(place)
-    return found
+def _literal_prefixes(statement: Statement) -> set[str]:
+    # NotResource matches what it does not list, so its patterns say nothing about where the statement applies: such a
+    # statement, like one with a pattern without a literal prefix, is indexed under the empty prefix only.
+    prefixes = {literal_prefix(text) for text in statement.resources}
+    return prefixes if prefixes and "" not in prefixes else {""}
+
+
+def _parents(prefixes: Sequence[str]) -> list[int]:
+    """Return, for each of the sorted prefixes, the index of the longest other one that it begins with, or -1."""
+    open_prefixes: list[int] = []
+    result = []
+    for index, prefix in enumerate(prefixes):
+        while open_prefixes and not prefix.startswith(prefixes[open_prefixes[-1]]):
+            open_prefixes.pop()
+        result.append(open_prefixes[-1] if open_prefixes else -1)
+        open_prefixes.append(index)
+    return result

@@ -1,4 +1,4 @@
-"""The Principal element: whom a statement names, and how firmly it names a caller.
+"""The Principal element: the principals that a statement names, and how directly they match a caller.
 
 Pure. Source: IAM User Guide, "AWS JSON policy elements: Principal" and "NotPrincipal".
 """
@@ -11,7 +11,7 @@ from enum import Enum, IntEnum
 from iam.arn import ACCOUNT_ID, Arn, parse_arn
 from iam.principal import Principal, PrincipalKind
 
-# Web identity providers that are principals by name and need no provider in the account ("OIDC federated principals").
+# Identity providers that AWS accepts by domain name, without a provider in the account ("OIDC federated principals").
 CONSUMER_ISSUERS = frozenset(
     {"accounts.google.com", "graph.facebook.com", "www.amazon.com", "cognito-identity.amazonaws.com"}
 )
@@ -25,7 +25,7 @@ _FEDERATED_USER = re.compile(r"federated-user/[^*?\s/]+")
 
 
 class PrincipalType(Enum):
-    """What a principal in a policy stands for."""
+    """The type of a principal in a policy."""
 
     EVERYONE = "everyone"
     ACCOUNT = "account"
@@ -37,17 +37,23 @@ class PrincipalType(Enum):
 
 
 class PrincipalMatch(IntEnum):
-    """How firmly a statement names a caller, and so what its grant still depends on."""
+    """How directly a statement names a caller, and so which other policies still limit the grant.
+
+    The order matters: the most direct match of a policy counts.
+    """
 
     NOBODY = 0
-    ACCOUNT = 1  # through its account: the caller's own policies must allow as well
-    ENTITY = 2  # through everyone, or the role behind the session: its boundary and session policy still limit
-    CALLER = 3  # the caller itself: nothing but an explicit deny limits
+    ACCOUNT = 1  # by its account: the caller's identity-based policies must allow as well
+    ENTITY = 2  # by "*", or by the role of a session: permissions boundary and session policy still limit
+    CALLER = 3  # the caller itself: only an explicit deny and a guardrail limit
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyPrincipal:
-    """One principal of a statement: its type and text as written, and the id which its ARN had when it was stored."""
+    """One principal of a statement.
+
+    ``kind`` and ``text`` are as written. ``bound_id`` is the unique ID that the ARN had when the policy was stored.
+    """
 
     kind: str
     text: str
@@ -57,10 +63,10 @@ class PolicyPrincipal:
 
 
 def parse_principal(kind: str, text: str) -> PolicyPrincipal | None:
-    """Return what a principal stands for, or None when it is none; G03: no wildcard in an ARN, and no group."""
-    reader = _READERS.get(kind)
-    found = reader(text) if reader else None
-    return found and PolicyPrincipal(kind, text, *found)
+    """Return a parsed principal, or None where it is invalid: no wildcard in an ARN, no group (THREATS G03)."""
+    parse = _READERS.get(kind)
+    parsed = parse(text) if parse else None
+    return parsed and PolicyPrincipal(kind, text, *parsed)
 
 
 EVERYONE = PolicyPrincipal("*", "*", PrincipalType.EVERYONE, "*")
@@ -99,8 +105,10 @@ def _federated(text: str) -> _Parsed:
     if text in CONSUMER_ISSUERS:
         return PrincipalType.PROVIDER, text
     arn = parse_arn(text)
-    known = arn and arn.service == "iam" and ACCOUNT_ID.fullmatch(arn.account) and _PROVIDER.fullmatch(arn.resource)
-    return (PrincipalType.PROVIDER, text) if known else None
+    is_provider = (
+        arn and arn.service == "iam" and ACCOUNT_ID.fullmatch(arn.account) and _PROVIDER.fullmatch(arn.resource)
+    )
+    return (PrincipalType.PROVIDER, text) if is_provider else None
 
 
 def _service(text: str) -> _Parsed:
@@ -114,75 +122,94 @@ def _canonical_user(text: str) -> _Parsed:
 _READERS = {"AWS": _aws, "Federated": _federated, "Service": _service, "CanonicalUser": _canonical_user}
 
 
-def arns_to_resolve(names: Iterable[PolicyPrincipal]) -> frozenset[str]:
-    """Return the ARNs of users, roles and role sessions, whose ids are written down beside the policy."""
+def arns_to_resolve(principals: Iterable[PolicyPrincipal]) -> frozenset[str]:
+    """Return the ARNs of users, roles and role sessions; their unique IDs are stored with the policy."""
     return frozenset(
-        one.value
-        for one in names
-        if one.principal_type in {PrincipalType.ENTITY, PrincipalType.SESSION} and ":federated-user/" not in one.value
+        principal.value
+        for principal in principals
+        if principal.principal_type in {PrincipalType.ENTITY, PrincipalType.SESSION}
+        and ":federated-user/" not in principal.value
     )
 
 
-def bind(names: Iterable[PolicyPrincipal], ids: Mapping[str, str]) -> tuple[PolicyPrincipal, ...]:
-    """Return the names, bound to the ids that their ARNs had: somebody new under an old name is somebody else (B05)."""
-    return tuple(replace(one, bound_id=ids.get(one.value, one.bound_id)) for one in names)
+def bind(principals: Iterable[PolicyPrincipal], ids: Mapping[str, str]) -> tuple[PolicyPrincipal, ...]:
+    """Return the principals, bound to the unique IDs that their ARNs had.
+
+    A principal that is created later with the same name has another ID and does not match (THREATS B05).
+    """
+    return tuple(replace(principal, bound_id=ids.get(principal.value, principal.bound_id)) for principal in principals)
 
 
-def principal_match(one: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
-    """Return how firmly this name holds this caller."""
-    return _MATCHERS[one.principal_type](one, principal)
+def principal_match(policy_principal: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
+    """Return how directly a principal of a policy names the caller."""
+    return _MATCHERS[policy_principal.principal_type](policy_principal, principal)
 
 
-def _everyone(_one: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
-    # "*" grants to each caller at home without a word of its own policies, as a public bucket does; ceilings limit.
+def _everyone(_policy_principal: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
+    # Within the account, "*" in a resource-based policy grants without an identity-based policy, as for a public
+    # bucket; permissions boundary and session policy still limit.
     return PrincipalMatch.ACCOUNT if principal.kind in _NOT_OF_AN_ACCOUNT else PrincipalMatch.ENTITY
 
 
-def _account(one: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
-    mine = principal.account_id == one.value and principal.kind not in _NOT_OF_AN_ACCOUNT
-    return PrincipalMatch.ACCOUNT if mine else PrincipalMatch.NOBODY
+def _account(policy_principal: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
+    matches = principal.account_id == policy_principal.value and principal.kind not in _NOT_OF_AN_ACCOUNT
+    return PrincipalMatch.ACCOUNT if matches else PrincipalMatch.NOBODY
 
 
 _NOT_OF_AN_ACCOUNT = frozenset({PrincipalKind.FEDERATED, PrincipalKind.SERVICE})
 
 
-def _entity(one: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
-    # Bound to an id, the ARN is only what its author wrote: a renamed principal stays the same, and whoever bears its
-    # name today is somebody else.
-    same = principal.entity_id == one.bound_id if one.bound_id else principal.entity_arn == one.value
+def _entity(policy_principal: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
+    # Once bound, only the unique ID counts, not the ARN: a renamed principal still matches, and a new principal with
+    # the old name does not (THREATS B05).
+    same = (
+        principal.entity_id == policy_principal.bound_id
+        if policy_principal.bound_id
+        else principal.entity_arn == policy_principal.value
+    )
     if not same:
         return PrincipalMatch.NOBODY
-    # "IAM user ARN (that is not a federated user session)": only the user itself is the caller.
+    # "Permissions boundaries for IAM entities": within the account, a grant to the ARN of an IAM user that is not a
+    # federated user session is not limited by an implicit deny in its boundary. Sessions are named only indirectly.
     return PrincipalMatch.CALLER if principal.kind is PrincipalKind.USER else PrincipalMatch.ENTITY
 
 
 _SESSIONS = frozenset({PrincipalKind.ROLE_SESSION, PrincipalKind.FEDERATED_USER})
 
 
-def _session(one: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
-    same = _is_session_of(one, principal) if one.bound_id else principal.arn == one.value
-    mine = principal.kind in _SESSIONS and same
-    return PrincipalMatch.CALLER if mine else PrincipalMatch.NOBODY
+def _session(policy_principal: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
+    same = (
+        _is_session_of(policy_principal, principal)
+        if policy_principal.bound_id
+        else principal.arn == policy_principal.value
+    )
+    matches = principal.kind in _SESSIONS and same
+    return PrincipalMatch.CALLER if matches else PrincipalMatch.NOBODY
 
 
-def _is_session_of(one: PolicyPrincipal, principal: Principal) -> bool:
-    """Return whether this is a session, of that name, of the role that the ARN meant when it was stored."""
-    return principal.entity_id == one.bound_id and principal.arn.rpartition("/")[2] == one.value.rpartition("/")[2]
+def _is_session_of(policy_principal: PolicyPrincipal, principal: Principal) -> bool:
+    """Return whether the caller is a session of that name, of the role that the ARN named when it was stored."""
+    return (
+        principal.entity_id == policy_principal.bound_id
+        and principal.arn.rpartition("/")[2] == policy_principal.value.rpartition("/")[2]
+    )
 
 
-def _provider(one: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
+def _provider(policy_principal: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
     if principal.kind is not PrincipalKind.FEDERATED:
         return PrincipalMatch.NOBODY
-    by_name = one.value in CONSUMER_ISSUERS and principal.arn.endswith(f":oidc-provider/{one.value}")
-    return PrincipalMatch.CALLER if by_name or principal.arn == one.value else PrincipalMatch.NOBODY
+    by_name = policy_principal.value in CONSUMER_ISSUERS and principal.arn.endswith(
+        f":oidc-provider/{policy_principal.value}"
+    )
+    return PrincipalMatch.CALLER if by_name or principal.arn == policy_principal.value else PrincipalMatch.NOBODY
 
 
-def _same_service(one: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
-    mine = principal.kind is PrincipalKind.SERVICE and principal.arn == one.value
-    return PrincipalMatch.CALLER if mine else PrincipalMatch.NOBODY
+def _same_service(policy_principal: PolicyPrincipal, principal: Principal) -> PrincipalMatch:
+    matches = principal.kind is PrincipalKind.SERVICE and principal.arn == policy_principal.value
+    return PrincipalMatch.CALLER if matches else PrincipalMatch.NOBODY
 
 
-def _nobody(_one: PolicyPrincipal, _principal: Principal) -> PrincipalMatch:
+def _nobody(_policy_principal: PolicyPrincipal, _principal: Principal) -> PrincipalMatch:
     return PrincipalMatch.NOBODY
 
 
@@ -197,17 +224,18 @@ _MATCHERS = {
 }
 
 
-def is_excluded(names: Iterable[PolicyPrincipal], principal: Principal, *, denies: bool) -> bool:
-    """Return whether NotPrincipal spares this caller.
+def is_excluded(principals: Iterable[PolicyPrincipal], principal: Principal, *, denies: bool) -> bool:
+    """Return whether NotPrincipal excludes this caller from a statement.
 
-    A Deny spares it only when *each* of its ARNs is listed (session, role or user, and account), as "NotPrincipal"
-    asks; an Allow leaves it out as soon as one of them is.
+    A Deny excludes it only where *each* of its ARNs is listed (session, role or user, and account), as the IAM User
+    Guide says under "NotPrincipal". An Allow excludes it as soon as one of them is listed. Both err towards denying.
     """
-    grips = {principal_match(one, principal) for one in names}
-    return _FACETS[principal.kind] <= grips if denies else any(grips)
+    matches = {principal_match(policy_principal, principal) for policy_principal in principals}
+    return _REQUIRED_MATCHES[principal.kind] <= matches if denies else any(matches)
 
 
-_FACETS: Mapping[PrincipalKind, frozenset[PrincipalMatch]] = {
+# The matches that NotPrincipal with Deny must list for each kind of principal.
+_REQUIRED_MATCHES: Mapping[PrincipalKind, frozenset[PrincipalMatch]] = {
     PrincipalKind.ROOT: frozenset({PrincipalMatch.ACCOUNT}),
     PrincipalKind.USER: frozenset({PrincipalMatch.ACCOUNT, PrincipalMatch.CALLER}),
     PrincipalKind.ROLE_SESSION: frozenset({PrincipalMatch.ACCOUNT, PrincipalMatch.ENTITY, PrincipalMatch.CALLER}),

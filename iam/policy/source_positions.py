@@ -1,7 +1,7 @@
-"""Where the statements of a policy stand in its text: line and column, as the policy simulator of AWS tells them.
+"""The positions of statements in the text of a policy: line and column, as in the policy simulator of AWS.
 
-Pure. Source: IAM API Reference, "Position"; AWS's examples count both from 1, begin a statement right behind the sign
-before it (``[``, ``,`` or ``:``) and end it right behind its last brace.
+Pure. Source: IAM API Reference, "Position". In AWS's examples both count from 1; a statement begins directly after the
+character before it (``[``, ``,`` or ``:``) and ends directly after its last brace.
 """
 
 import json
@@ -13,58 +13,60 @@ _WHITE_SPACE = " \t\r\n"
 
 
 class Position(NamedTuple):
-    """A place in a text, counted from 1."""
+    """A line and column of a text, counted from 1."""
 
     line: int
     column: int
 
 
 class Span(NamedTuple):
-    """Where a statement begins and ends."""
+    """The start and end of a statement."""
 
     start: Position
     end: Position
 
 
 def statement_spans(text: str) -> tuple[Span, ...]:
-    """Return where each statement stands in the text of a policy that was read before."""
-    at = _after(text, 0, "{")
+    """Return the span of each statement in the text of a policy that was parsed before."""
+    offset = _after(text, 0, "{")
     while True:
-        name, at = _DECODER.raw_decode(text, _skip(text, at))
-        at = _after(text, at, ":")
+        name, offset = _DECODER.raw_decode(text, _skip(text, offset))
+        offset = _after(text, offset, ":")
         if name == "Statement":
-            lines = [-1, *(place for place, sign in enumerate(text) if sign == "\n")]
-            return tuple(Span(_position(lines, start), _position(lines, end)) for start, end in _statements(text, at))
-        _, at = _DECODER.raw_decode(text, _skip(text, at))
-        at = _after(text, at, ",")
+            lines = [-1, *(index for index, char in enumerate(text) if char == "\n")]
+            return tuple(
+                Span(_position(lines, start), _position(lines, end)) for start, end in _statements(text, offset)
+            )
+        _, offset = _DECODER.raw_decode(text, _skip(text, offset))
+        offset = _after(text, offset, ",")
 
 
-def _statements(text: str, at: int) -> list[tuple[int, int]]:
-    if text[_skip(text, at)] != "[":
-        return [(at, _DECODER.raw_decode(text, _skip(text, at))[1])]
-    found = []
-    at = _after(text, at, "[")
+def _statements(text: str, offset: int) -> list[tuple[int, int]]:
+    if text[_skip(text, offset)] != "[":
+        return [(offset, _DECODER.raw_decode(text, _skip(text, offset))[1])]
+    spans = []
+    offset = _after(text, offset, "[")
     while True:
-        _, end = _DECODER.raw_decode(text, _skip(text, at))
-        found.append((at, end))
-        behind = _skip(text, end)
-        if text[behind] == "]":
-            return found
-        at = behind + 1
+        _, end = _DECODER.raw_decode(text, _skip(text, offset))
+        spans.append((offset, end))
+        next_char = _skip(text, end)
+        if text[next_char] == "]":
+            return spans
+        offset = next_char + 1
 
 
-def _skip(text: str, at: int) -> int:
-    while text[at] in _WHITE_SPACE:
-        at += 1
-    return at
+def _skip(text: str, offset: int) -> int:
+    while text[offset] in _WHITE_SPACE:
+        offset += 1
+    return offset
 
 
-def _after(text: str, at: int, sign: str) -> int:
-    """Return the place behind the next sign, which the grammar says is this one."""
-    return text.index(sign, at) + 1
+def _after(text: str, offset: int, char: str) -> int:
+    """Return the offset after the next ``char``; the text is valid, so it is the next token."""
+    return text.index(char, offset) + 1
 
 
-def _position(lines: list[int], at: int) -> Position:
-    """Return the line and column of a place; ``lines`` are where line feeds stand, as if one stood before the text."""
-    line = bisect_left(lines, at)
-    return Position(line, at - lines[line - 1])
+def _position(lines: list[int], offset: int) -> Position:
+    """Return the line and column of an offset; ``lines`` are the offsets of line feeds, with -1 for the first line."""
+    line = bisect_left(lines, offset)
+    return Position(line, offset - lines[line - 1])

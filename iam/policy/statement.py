@@ -1,4 +1,4 @@
-"""A statement of a policy, read: whom it names, what it is about, and whether it applies to a request.
+"""A parsed statement of a policy, and the tests whether it applies to a request.
 
 Pure. Source: IAM User Guide, "IAM JSON policy element reference".
 """
@@ -12,13 +12,13 @@ from iam.policy.conditions import Condition, Holds
 from iam.policy.patterns import ContextKeys, Match, is_everything
 from iam.policy.principals import PolicyPrincipal, PrincipalType
 
-# Do resource and conditions fit a request? None is doubt that counts as no.
+# Do the resource and the conditions match a request? None cannot be evaluated, and counts as no.
 Applies = Callable[[str, ContextKeys], bool | None]
 _NO_KEYS: ContextKeys = MappingProxyType({})
 
 
 class PolicyKind(StrEnum):
-    """Where a policy hangs; each kind has its own elements."""
+    """The type of a policy; each type has its own required and prohibited elements."""
 
     IDENTITY = "identity"
     TRUST = "trust"
@@ -29,7 +29,7 @@ class PolicyKind(StrEnum):
 
 
 class Effect(StrEnum):
-    """What a statement does when it applies."""
+    """The effect of a statement that applies."""
 
     ALLOW = "Allow"
     DENY = "Deny"
@@ -37,9 +37,10 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement; ``index`` counts from 0 and ``policy`` is its policy's label, so that a reason can name it.
+    """One statement; ``index`` counts from 0, and ``policy`` is the label of its policy, for explanations.
 
-    ``applies`` is prepared when the statement is read: doubt about a condition counts for a Deny and against an Allow.
+    ``applies`` is compiled when the policy is parsed. A condition that cannot be evaluated matches in a Deny and does
+    not match in an Allow (THREATS G02).
     """
 
     policy: str
@@ -53,39 +54,42 @@ class Statement:
     resources: tuple[str, ...] = ()
     not_resources: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
-    # Everyone, of whom a condition picks some by aws:PrincipalArn: as firm as naming them ("IAM role principals").
+    # The principal is "*", and a condition on aws:PrincipalArn restricts it: the same as naming these principals
+    # ("IAM role principals").
     limited_by_arn: bool = field(default=False, compare=False, repr=False)
-    denies: bool = field(default=False, compare=False, repr=False)  # the effect, as the decision reads it most quickly
+    denies: bool = field(default=False, compare=False, repr=False)  # the effect as a bool, for a faster decision
     matches_action: Match = field(kw_only=True, compare=False, repr=False)  # the patterns of Action or NotAction
     matches_resource: Applies = field(kw_only=True, compare=False, repr=False)
     applies: Applies = field(kw_only=True, compare=False, repr=False)
 
     def covers(self, action: str) -> bool:
-        """Return whether the statement is about an action, given in lower case."""
+        """Return whether the statement matches an action, given in lower case."""
         return bool(self.matches_action(action, _NO_KEYS)) != bool(self.not_actions)
 
     def all_principals(self) -> Iterator[PolicyPrincipal]:
-        """Return the principals that the statement names, in either element."""
+        """Yield the principals of Principal and NotPrincipal."""
         yield from self.principals
         yield from self.not_principals
 
 
-def resource_test(on: Match | None, *, negated: bool, denies: bool) -> Applies:
-    """Return what tells whether a statement is about a resource.
+def resource_test(match: Match | None, *, negated: bool, denies: bool) -> Applies:
+    """Return the test whether a statement matches a resource.
 
-    ``on`` is None where the kind of policy has no Resource; ``negated``: the patterns are those of NotResource.
+    ``match`` is None where the policy has no Resource; ``negated`` is whether the patterns are those of NotResource.
     """
-    if on is None or (is_everything(on) and not negated):
+    if match is None or (is_everything(match) and not negated):
         return _always
     if not negated:
-        return on
-    if denies:  # which resource is spared is unknown: none is
-        return lambda resource, keys: on(resource, keys) is not True
-    return lambda resource, keys: on(resource, keys) is False
+        return match
+    # A pattern of NotResource whose variable has no value cannot be evaluated: a Deny then excludes no resource, and an
+    # Allow matches none.
+    if denies:
+        return lambda resource, keys: match(resource, keys) is not True
+    return lambda resource, keys: match(resource, keys) is False
 
 
 def statement_test(matches_resource: Applies, conditions: tuple[Condition, ...], *, denies: bool) -> Applies:
-    """Return what tells whether a statement is about a resource and all its conditions hold."""
+    """Return the test whether a statement matches a resource and all of its conditions are true."""
     if not conditions:
         return matches_resource
     hold = _none_fails(conditions) if denies else _all_hold(conditions)
@@ -98,10 +102,13 @@ _ARN_COMPARISONS = frozenset({"StringEquals", "StringEqualsIgnoreCase", "StringL
 
 
 def limits_everyone_by_arn(principals: tuple[PolicyPrincipal, ...], conditions: tuple[Condition, ...]) -> bool:
-    """Return whether a statement names everyone and asks for some of their ARNs; an absent ARN must not do."""
-    return any(one.principal_type is PrincipalType.EVERYONE for one in principals) and any(
-        one.key == "aws:principalarn" and one.operator.removeprefix("ForAnyValue:") in _ARN_COMPARISONS
-        for one in conditions
+    """Return whether a statement names "*" and restricts it by aws:PrincipalArn.
+
+    Only operators that are false for an absent key count: no IfExists, no ForAllValues and no negated operator.
+    """
+    return any(principal.principal_type is PrincipalType.EVERYONE for principal in principals) and any(
+        condition.key == "aws:principalarn" and condition.operator.removeprefix("ForAnyValue:") in _ARN_COMPARISONS
+        for condition in conditions
     )
 
 
@@ -113,10 +120,10 @@ def _all_hold(conditions: tuple[Condition, ...]) -> Holds:
     first, *rest = [condition.holds for condition in conditions]
     if not rest:
         return first
-    together = (first, *rest)
+    tests = (first, *rest)
 
     def hold(keys: ContextKeys) -> bool:
-        for holds in together:  # noqa: SIM110 - a generator costs twice as much
+        for holds in tests:  # noqa: SIM110 - a generator costs twice as much
             if not holds(keys):
                 return False
         return True
@@ -125,5 +132,5 @@ def _all_hold(conditions: tuple[Condition, ...]) -> Holds:
 
 
 def _none_fails(conditions: tuple[Condition, ...]) -> Holds:
-    together = [condition.holds for condition in conditions]
-    return lambda keys: all(holds(keys) is not False for holds in together)
+    tests = [condition.holds for condition in conditions]
+    return lambda keys: all(holds(keys) is not False for holds in tests)

@@ -1,6 +1,6 @@
-"""The AWS-managed policies that we ship, one JSON file each, with the meaning that AWS publishes for them.
+"""The AWS managed policies that are included, one JSON file each.
 
-Source: AWS Managed Policy Reference Guide. Each document is whole, as in the version of AWS's that its file names.
+Source: AWS Managed Policy Reference Guide. Each document is complete, in the version that its file names.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from iam.policy.document import Policy, PolicyKind
 
 @dataclass(frozen=True)
 class ManagedPolicy:
-    """A policy which AWS owns: it can be attached and read, never changed; ``created`` is aware and in UTC."""
+    """An AWS managed policy: it can be attached and read, but not changed; ``created`` is an aware datetime in UTC."""
 
     arn: str
     name: str
@@ -32,7 +32,7 @@ class ManagedPolicy:
 
     @cached_property
     def policy(self) -> Policy:
-        """Return what the policy means; most are never asked, and so never parsed."""
+        """Return the parsed policy; it is parsed on first use, because most are never used."""
         return Policy.parse(json.dumps(self.document, indent=2), PolicyKind.IDENTITY, label=self.arn)
 
 
@@ -49,16 +49,16 @@ def _read() -> Iterator[ManagedPolicy]:
 
 
 def _managed(text: str) -> ManagedPolicy:
-    found = json.loads(text)
-    arn = iam_arn("aws", "policy", found["name"], found["path"])
+    content = json.loads(text)
+    arn = iam_arn("aws", "policy", content["name"], content["path"])
     digest = hashlib.sha256(arn.encode()).digest()
     return ManagedPolicy(
         arn=arn,
-        name=found["name"],
-        path=found["path"],
-        description=found["description"],
-        version=found["version"],
+        name=content["name"],
+        path=content["path"],
+        description=content["description"],
+        version=content["version"],
         policy_id=unique_id(POLICY, lambda length: digest[:length]),
-        created=parse_iso8601(found["created"]),
-        document=found["document"],
+        created=parse_iso8601(content["created"]),
+        document=content["document"],
     )
