@@ -1,1 +1,1 @@
-"""The durable store: schema, transactions, cached records."""
+"""The database: schema, migrations, transactions, cached records."""

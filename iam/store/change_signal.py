@@ -1,7 +1,7 @@
-"""By which the processes of one machine tell each other of a change at once, without asking the database.
+"""Announces changes to the other processes of this machine at once, without a database query.
 
-The bell is eight bytes of shared memory that hold the newest revision. Hearing it costs nothing, so every request does;
-other machines see a change when they next look at the revision.
+The signal is the newest revision in eight bytes of shared memory. Reading it is almost free, so every request does.
+Other machines see a change when they next poll the revision in the database.
 """
 
 import mmap
@@ -13,7 +13,7 @@ _NUMBER = struct.Struct("=q")
 
 
 class ChangeSignal:
-    """A number in a file that processes map; raise OSError where the file cannot be made."""
+    """A number in a memory-mapped file; the constructor raises OSError if the file cannot be created."""
 
     def __init__(self, path: Path) -> None:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -24,13 +24,13 @@ class ChangeSignal:
             os.close(fd)
 
     def announce(self, revision: int) -> None:
-        """Tell that this revision is committed.
+        """Announce that this revision is committed.
 
-        Two that ring at once may ring in the wrong order: who listens minds that the number changed, not which it is.
+        Two simultaneous announcements may arrive in either order, so compare the number for equality, never for order.
         """
         _NUMBER.pack_into(self._shared, 0, revision)
 
     def last_announced(self) -> int:
-        """Return the number that was rung last."""
+        """Return the number that was announced last."""
         number: int = _NUMBER.unpack_from(self._shared, 0)[0]
         return number

@@ -1,6 +1,6 @@
-"""Opens the database, SQLite or PostgreSQL, so that both keep the same promises, and turns their faults into ours.
+"""Opens the database, SQLite or PostgreSQL, with the same guarantees, and translates its errors.
 
-SQLite: WAL with a flush at each commit, foreign keys, one writer at a time. PostgreSQL: readers see one snapshot each.
+SQLite: WAL with a flush at each commit, foreign keys, one writer at a time. PostgreSQL: a reader sees one snapshot.
 """
 
 import os
@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from iam.clock import SECOND
 from iam.errors import ConcurrentModification, InvalidInput, ServiceError
 
-WAIT = 5  # seconds that one writer waits for another
+WAIT = 5  # seconds that a writer waits for another one
 
 _POSTGRESQL = {
     "connect_timeout": 3,
@@ -26,12 +26,12 @@ _POSTGRESQL = {
 
 
 def open_engine(url: str) -> Engine:
-    """Return an engine for a ``sqlite:///`` or ``postgresql+psycopg://`` URL; nothing is connected yet."""
+    """Return an engine for a ``sqlite:///`` or ``postgresql+psycopg://`` URL; no connection is opened yet."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "postgresql":
         return create_engine(parsed, pool_pre_ping=True, pool_timeout=WAIT, connect_args=_POSTGRESQL)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        raise ValueError("The database is a sqlite:/// file or a postgresql+psycopg:// URL.")
+        raise ValueError("The database URL must begin with sqlite:/// (a file) or postgresql+psycopg://.")
     _create_private_file(parsed.database)
     engine = create_engine(parsed, pool_timeout=WAIT, connect_args={"timeout": WAIT})
     event.listen(engine, "connect", _configure_sqlite)
@@ -40,20 +40,23 @@ def open_engine(url: str) -> Engine:
 
 
 def reading_engine(engine: Engine) -> Engine:
-    """Return the engine whose transactions read one snapshot."""
+    """Return the engine for read transactions; each sees one snapshot."""
     if engine.dialect.name == "sqlite":
         return engine
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 def writing_engine(engine: Engine) -> Engine:
-    """Return the engine whose transactions may write; on SQLite they take the write lock at once."""
+    """Return the engine for write transactions; on SQLite they take the write lock when they begin.
+
+    A transaction that reads first and takes the lock later fails with SQLITE_BUSY if another writer came in between.
+    """
     return engine.execution_options(begin="BEGIN IMMEDIATE")
 
 
 @contextmanager
 def translate_database_errors(unavailable: type[ServiceError]) -> Iterator[None]:
-    """Raise ``unavailable`` where the database is away, full or read-only, so that its words reach the log alone."""
+    """Raise ``unavailable`` if the database is unreachable, full or read-only; its message goes to the log only."""
     try:
         yield
     except IntegrityError as error:
@@ -75,7 +78,7 @@ def translate_database_errors(unavailable: type[ServiceError]) -> Iterator[None]
 
 
 def is_busy(error: ServiceError) -> bool:
-    """Return whether the database refused only because another process held its lock."""
+    """Return whether the database refused because another process holds its lock."""
     cause = error.__cause__
     orig = cause.orig if isinstance(cause, DBAPIError) else None
     locked = getattr(orig, "sqlite_errorcode", 0) & 0xFF in _SQLITE_BUSY
@@ -87,14 +90,14 @@ _SQLITE_BUSY, _POSTGRESQL_BUSY = (5, 6), "55P03"
 
 
 def _create_private_file(path: str) -> None:
-    # Only the owner reads the file; SQLite gives -wal and -shm the same mode. A file that is there is not opened: to
-    # close it again would drop the locks that this process holds on it (sqlite.org, "How To Corrupt", section 2.2).
+    # Only the owner can read the file; SQLite gives -wal and -shm the same mode. An existing file is not opened:
+    # closing it would drop the POSIX locks that this process holds on it (sqlite.org, "How To Corrupt", section 2.2).
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _configure_sqlite(connection: SqliteConnection, _record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's listener
-    # SQLAlchemy, "Serializable isolation / Savepoints / Transactional DDL": we begin transactions ourselves.
+    # SQLAlchemy, "Serializable isolation / Savepoints / Transactional DDL": the driver must not begin transactions.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {WAIT * SECOND}")

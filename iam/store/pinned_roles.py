@@ -1,4 +1,4 @@
-"""The roles that a person has pinned or has taken, so that the page of roles shows them first."""
+"""The roles that a person has pinned or used, which the role page shows first."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,36 +9,36 @@ from sqlalchemy import Connection, delete, select, update
 from iam.clock import to_milliseconds
 from iam.store.schema import role_mark
 
-_MOST_KEPT = 50  # roles of one person whose last use is kept
+_MAX_RECENT = 50  # roles per person whose last use is stored
 _COLUMNS = role_mark.c
 
 
 @dataclass(frozen=True, slots=True)
 class RoleUsage:
-    """What a person did with a role; ``taken`` is when it was last taken, in milliseconds, or None."""
+    """Whether a person has pinned a role, and when it was last used (``taken``), in milliseconds or None."""
 
     pinned: bool
     taken: int | None
 
 
 def set_pinned(tx: Connection, person: str, role_id: str, *, pinned: bool) -> None:
-    """Pin a role to the top of a person's page, or let it go."""
+    """Pin a role to the top of a person's role page, or unpin it."""
     _put(tx, person, role_id, pinned=pinned)
     tx.execute(delete(role_mark).where(_COLUMNS.person == person, _COLUMNS.pinned.is_(False), _COLUMNS.taken.is_(None)))
 
 
 def record_role_use(tx: Connection, person: str, role_id: str, now: datetime) -> None:
-    """Keep when a person last took a role; of earlier roles the fifty newest are kept."""
+    """Record that a person used a role; only the fifty most recent roles are kept."""
     _put(tx, person, role_id, taken=to_milliseconds(now))
     taken = select(_COLUMNS.role_id).where(_COLUMNS.person == person, _COLUMNS.taken.is_not(None))
-    old = tx.scalars(taken.order_by(_COLUMNS.taken.desc(), _COLUMNS.role_id).offset(_MOST_KEPT)).all()
-    mine = (_COLUMNS.person == person, _COLUMNS.role_id.in_(old))
-    tx.execute(update(role_mark).where(*mine).values(taken=None))
-    tx.execute(delete(role_mark).where(*mine, _COLUMNS.pinned.is_(False)))
+    old_ids = tx.scalars(taken.order_by(_COLUMNS.taken.desc(), _COLUMNS.role_id).offset(_MAX_RECENT)).all()
+    matches = (_COLUMNS.person == person, _COLUMNS.role_id.in_(old_ids))
+    tx.execute(update(role_mark).where(*matches).values(taken=None))
+    tx.execute(delete(role_mark).where(*matches, _COLUMNS.pinned.is_(False)))
 
 
 def role_usage_of(tx: Connection, person: str) -> Mapping[str, RoleUsage]:
-    """Return the marks of a person by the role's unique id."""
+    """Return how a person has used roles, by the role's unique id."""
     rows = tx.execute(select(role_mark).where(_COLUMNS.person == person))
     return {row.role_id: RoleUsage(row.pinned, row.taken) for row in rows}
 

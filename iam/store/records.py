@@ -1,4 +1,4 @@
-"""What the hot path needs of users, roles, keys and revocations: frozen, parsed, and read in one go."""
+"""Immutable records of users, roles, keys, providers and revocations, with parsed policies, for request handling."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,14 +20,14 @@ from iam.store import schema
 from iam.store.vault import CannotUnseal, Vault
 
 Tags = tuple[tuple[str, str], ...]
-# Text, kind and label to a policy; the store remembers what it has parsed.
+# Parses a policy from text, kind and label; the store caches the result.
 ParsePolicy = Callable[[str, PolicyKind, str], Policy]
 ManagedByArn = Callable[[Connection, str], Policy | None]
 
 
 @dataclass(frozen=True, slots=True)
 class AccessKey:
-    """A long-term key, opened; ``user_id`` is None for the account's root."""
+    """A long-term access key with its decrypted secret; ``user_id`` is None for the account's root."""
 
     id: str
     account_id: str
@@ -38,7 +38,7 @@ class AccessKey:
 
 @dataclass(frozen=True, slots=True)
 class AccountRecord:
-    """An account; ``created`` is in milliseconds since 1970, ``guardrails`` are None where it has none."""
+    """An account; ``created`` is in milliseconds since 1970, ``guardrails`` is None if it has none."""
 
     id: str
     alias: str | None
@@ -48,7 +48,7 @@ class AccountRecord:
 
 @dataclass(frozen=True, slots=True)
 class UserRecord:
-    """A user with every policy that grants to it: inline, attached, and those of its groups."""
+    """A user with its identity-based policies: inline, attached, and those of its groups."""
 
     id: str
     account_id: str
@@ -62,9 +62,9 @@ class UserRecord:
 
 @dataclass(frozen=True, slots=True)
 class RoleRecord:
-    """A role with its trust policy, bound to unique ids, and its policies.
+    """A role with its policies and its trust policy, whose principals are bound to unique ids.
 
-    ``max_session`` is in seconds, ``created`` in milliseconds since 1970; ``description`` is empty where it has none.
+    ``max_session`` is in seconds, ``created`` in milliseconds since 1970; ``description`` is empty if it has none.
     """
 
     id: str
@@ -83,10 +83,10 @@ class RoleRecord:
 
 @dataclass(frozen=True, slots=True)
 class SamlProviderRecord:
-    """A SAML identity provider with what its metadata says; ``keys`` open its encrypted assertions.
+    """A SAML identity provider with its parsed metadata; ``keys`` decrypt its encrypted assertions.
 
-    ``idp_initiated``: it may sign people in whom nobody here had sent to it. ``map_by_trust``: people without Role
-    attributes get the roles whose trust policies let them in.
+    ``idp_initiated``: responses without a request from here are accepted. ``map_by_trust``: people without Role
+    attributes get the roles whose trust policies allow them.
     """
 
     id: str
@@ -102,7 +102,7 @@ class SamlProviderRecord:
 
 @dataclass(frozen=True, slots=True)
 class SignInClient:
-    """The client by which people sign in in the browser; without a secret it is a public one."""
+    """The OAuth client for sign-in in the browser; a client without a secret is a public client."""
 
     client_id: str
     secret: str | None = field(repr=False)
@@ -113,7 +113,7 @@ class SignInClient:
 
 @dataclass(frozen=True, slots=True)
 class OidcProviderRecord:
-    """An OpenID Connect provider; ``url`` is its issuer without https://. ``use_once``: a token counts once."""
+    """An OpenID Connect provider; ``url`` is its issuer without https://. ``use_once``: a token is accepted once."""
 
     id: str
     account_id: str
@@ -126,7 +126,7 @@ class OidcProviderRecord:
 
 @dataclass(frozen=True, slots=True)
 class Revocations:
-    """Every cut-off there is, by kind and subject, in milliseconds."""
+    """All session revocations: kind and subject to the cut-off time, in milliseconds."""
 
     before: Mapping[tuple[str, str], int] = field(repr=False)
 
@@ -139,16 +139,16 @@ class Revocations:
         account_id: str,
         issued_ms: int,
     ) -> bool:
-        """Return whether a session was issued at or before a cut-off of itself, its person, its role or its account."""
+        """Return whether a session was issued at or before a cut-off for itself, its person, role or account."""
         if not self.before:
             return False
         subjects = (("session", session_id), ("person", person), ("role", role_id or ""), ("account", account_id))
         return any(issued_ms <= self.before.get(subject, -1) for subject in subjects)
 
 
-_BATCH_SIZE = 500  # roles that one query reads
+_BATCH_SIZE = 500  # roles per query: databases limit the number of bound parameters
 
-# A boundary that was deleted allows nothing.
+# Stands for a permissions boundary that was deleted: failing open would lift the limit.
 DENY_ALL_POLICY = Policy.parse(
     '{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}',
     PolicyKind.BOUNDARY,
@@ -157,10 +157,10 @@ DENY_ALL_POLICY = Policy.parse(
 
 
 def managed_document(tx: Connection, arn: str) -> str | None:
-    """Return the text of a managed policy that is in force, AWS's or an account's own."""
-    shipped = managed.load().get(arn)
-    if shipped is not None:
-        return shipped.policy.text
+    """Return the text of the default version of a managed policy, AWS's or customer managed."""
+    aws_policy = managed.load().get(arn)
+    if aws_policy is not None:
+        return aws_policy.policy.text
     policy, version = schema.policy.c, schema.policy_version.c
     query = select(version.document).join_from(
         schema.policy,
@@ -172,7 +172,7 @@ def managed_document(tx: Connection, arn: str) -> str | None:
 
 
 def parse_stored_policy(text: str, kind: PolicyKind, label: str) -> Policy:
-    """Return a stored policy; raise ServiceFailure where it does not parse: leaving it out would lose its denies."""
+    """Return a stored policy; raise ServiceFailure if it does not parse, because skipping it would skip its denies."""
     try:
         return Policy.parse(text, kind, label=label)
     except MalformedPolicyDocument as error:
@@ -180,43 +180,44 @@ def parse_stored_policy(text: str, kind: PolicyKind, label: str) -> Policy:
 
 
 def federated_providers(trust: Iterable[Policy]) -> frozenset[str]:
-    """Return kind and name of each identity provider that a trust policy lets in, such as ``ldap-provider/corp``."""
+    """Return kind and name of each identity provider that a trust policy allows, such as ``ldap-provider/corp``."""
     return frozenset(
-        trusted_party_name(one.value)
+        trusted_party_name(principal.value)
         for policy in trust
         for statement in policy.statements
         if statement.effect is Effect.ALLOW
-        for one in statement.principals
-        if one.principal_type is PrincipalType.PROVIDER
+        for principal in statement.principals
+        if principal.principal_type is PrincipalType.PROVIDER
     )
 
 
 def trusted_parties(policy: Policy) -> frozenset[str]:
-    """Return whom a trust policy lets in: its identity providers, ``account/1…2`` for each account that it names.
+    """Return whom a trust policy allows: its identity providers, and ``account/1…2`` for each account that it names.
 
-    ``account/*`` stands for every account. A user, a role or a session is filed under its account.
+    ``account/*`` stands for every account. A user, role or session is represented by its account.
     """
     accounts = (
-        _account_of(one)
+        _account_of(principal)
         for statement in policy.statements
         if statement.effect is Effect.ALLOW
-        # An Allow with NotPrincipal lets in everybody else.
-        for one in statement.principals or (EVERYONE,)
+        # An Allow with NotPrincipal allows everybody else.
+        for principal in statement.principals or (EVERYONE,)
     )
-    return federated_providers((policy,)) | {f"account/{one}" for one in accounts if one}
+    return federated_providers((policy,)) | {f"account/{account}" for account in accounts if account}
 
 
-def _account_of(one: PolicyPrincipal) -> str:
-    if one.principal_type in {PrincipalType.ACCOUNT, PrincipalType.EVERYONE}:
-        return one.value
-    arn = parse_arn(one.value) if one.principal_type in {PrincipalType.ENTITY, PrincipalType.SESSION} else None
+def _account_of(principal: PolicyPrincipal) -> str:
+    if principal.principal_type in {PrincipalType.ACCOUNT, PrincipalType.EVERYONE}:
+        return principal.value
+    has_arn = principal.principal_type in {PrincipalType.ENTITY, PrincipalType.SESSION}
+    arn = parse_arn(principal.value) if has_arn else None
     return arn.account if arn else ""
 
 
 def trusted_party_name(text: str) -> str:
-    """Return kind and name of a trusted party as it is filed, which may be given so, by ARN, or by host name.
+    """Return kind and name of a trusted party, as the index has it, from that name, an ARN or a host name.
 
-    ``account/1…2`` stays as it is; a host name is a consumer issuer's.
+    ``account/1…2`` is returned unchanged; a host name is that of a consumer issuer such as accounts.google.com.
     """
     arn = parse_arn(text)
     if arn is not None:
@@ -225,13 +226,13 @@ def trusted_party_name(text: str) -> str:
 
 
 def open_private_key(vault: Vault, sealed: bytes, owner: str) -> RSAPrivateKey:
-    """Return an RSA key that is sealed at rest; raise ServiceFailure."""
+    """Return an RSA private key that is sealed at rest; raise ServiceFailure if it cannot be opened."""
     try:
         key = load_der_private_key(vault.open(sealed, owner), None)
     except (CannotUnseal, ValueError) as error:
         raise ServiceFailure("A stored secret cannot be read.", log=f"sealed private key {owner}") from error
     if not isinstance(key, RSAPrivateKey):
-        raise ServiceFailure("A stored secret cannot be read.", log=f"{owner} is no RSA key")
+        raise ServiceFailure("A stored secret cannot be read.", log=f"{owner} is not an RSA key")
     return key
 
 
@@ -245,7 +246,7 @@ class RecordReader:
     managed: ManagedByArn
 
     def access_key(self, key_id: str) -> AccessKey | None:
-        """Return a long-term key."""
+        """Return a long-term access key."""
         table = schema.access_key.c
         row = self._select_one(schema.access_key, table.id == key_id)
         if row is None:
@@ -257,7 +258,7 @@ class RecordReader:
         return AccessKey(row.id, row.account_id, row.user_id, secret, row.active)
 
     def account(self, where: ColumnElement[bool]) -> AccountRecord | None:
-        """Return the account that a condition finds."""
+        """Return the account that matches a condition."""
         row = self._select_one(schema.account, where)
         return AccountRecord(row.id, row.alias, row.created, self._guardrails(row.id)) if row else None
 
@@ -266,8 +267,8 @@ class RecordReader:
         row = self._select_one(schema.user, schema.user.c.id == user_id)
         if row is None:
             return None
-        mine = schema.membership.c
-        groups = self.tx.scalars(select(mine.group_id).where(mine.user_id == user_id)).all()
+        membership = schema.membership.c
+        groups = self.tx.scalars(select(membership.group_id).where(membership.user_id == user_id)).all()
         return UserRecord(
             id=row.id,
             account_id=row.account_id,
@@ -284,7 +285,7 @@ class RecordReader:
         return next(iter(self.roles((role_id,))), None)
 
     def roles(self, role_ids: Sequence[str]) -> Iterator[RoleRecord]:
-        """Yield the roles with these unique ids: in few queries, however many they are."""
+        """Yield the roles with these unique ids, with a few queries per batch."""
         for start in range(0, len(role_ids), _BATCH_SIZE):
             yield from self._roles(role_ids[start : start + _BATCH_SIZE])
 
@@ -308,15 +309,15 @@ class RecordReader:
             )
 
     def role_id(self, arn: str) -> str | None:
-        """Return the unique id of the role that an ARN names, exactly as it is written."""
+        """Return the unique id of the role with exactly this ARN."""
         return self._id_by_arn(schema.role, "role", arn)
 
     def user_id(self, arn: str) -> str | None:
-        """Return the unique id of the user that an ARN names, exactly as it is written."""
+        """Return the unique id of the user with exactly this ARN."""
         return self._id_by_arn(schema.user, "user", arn)
 
     def role_id_by_name(self, account_id: str, name: str) -> str | None:
-        """Return the unique id of a role by its name, which sessions bear without its path."""
+        """Return the unique id of a role by its name; the ARN of a role session has no path."""
         table = schema.role.c
         row = self._select_one(schema.role, and_(table.account_id == account_id, table.name_key == name.lower()))
         return row.id if row else None
@@ -327,10 +328,11 @@ class RecordReader:
             return None
         name = parts.resource.rpartition("/")[2]
         row = self._select_one(table, and_(table.c.account_id == parts.account, table.c.name_key == name.lower()))
+        # Names are found without regard to case; ARNs, as in AWS, are equal only as they are written.
         return row.id if row and iam_arn(row.account_id, kind, row.name, row.path) == arn else None
 
     def saml_provider(self, arn: str) -> SamlProviderRecord | None:
-        """Return a SAML provider by its ARN, exactly as it is written."""
+        """Return the SAML provider with exactly this ARN."""
         parts = parse_arn(arn)
         name = parts.resource.removeprefix("saml-provider/") if parts else ""
         table = schema.saml_provider.c
@@ -355,7 +357,7 @@ class RecordReader:
         )
 
     def oidc_provider(self, arn: str) -> OidcProviderRecord | None:
-        """Return an OpenID Connect provider by its ARN, exactly as it is written."""
+        """Return the OpenID Connect provider with exactly this ARN."""
         parts = parse_arn(arn)
         table = schema.oidc_provider.c
         account_id, url = (parts.account, parts.resource.removeprefix("oidc-provider/")) if parts else ("", "")
@@ -380,12 +382,12 @@ class RecordReader:
         return tuple(open_private_key(self.vault, row.sealed, row.id) for row in rows)
 
     def roles_trusting(self, provider: str) -> tuple[str, ...]:
-        """Return the ids of the roles that let an identity provider or an account in, by the name it is filed under."""
+        """Return the ids of the roles whose trust policies allow an identity provider or account, by its index name."""
         table = schema.role_federated.c
         return tuple(self.tx.scalars(select(table.role_id).where(table.provider == provider).order_by(table.role_id)))
 
     def revocations(self) -> Revocations:
-        """Return every cut-off."""
+        """Return all session revocations."""
         table = schema.revocation.c
         rows = self.tx.execute(select(table.kind, table.subject, table.before))
         return Revocations({(kind, subject): before for kind, subject, before in rows})
@@ -399,10 +401,10 @@ class RecordReader:
     def _tags_of(self, entity_ids: Sequence[str]) -> Mapping[str, list[tuple[str, str]]]:
         table = schema.tag.c
         query = select(table.entity_id, table.key, table.value).where(table.entity_id.in_(entity_ids))
-        found: dict[str, list[tuple[str, str]]] = {}
+        tags: dict[str, list[tuple[str, str]]] = {}
         for entity_id, key, value in self.tx.execute(query.order_by(table.entity_id, table.key_folded)):
-            found.setdefault(entity_id, []).append((key, value))
-        return found
+            tags.setdefault(entity_id, []).append((key, value))
+        return tags
 
     def _boundary(self, arn: str | None) -> PolicySet | None:
         return PolicySet((self.managed(self.tx, arn) or DENY_ALL_POLICY,)) if arn else None
@@ -410,30 +412,31 @@ class RecordReader:
     def _guardrails(self, account_id: str) -> PolicySet | None:
         table = schema.guardrail.c
         query = select(table.name, table.document).where(table.account_id == account_id).order_by(table.name)
-        found = [self.parse(text, PolicyKind.GUARDRAIL, name) for name, text in self.tx.execute(query)]
-        return PolicySet(found) if found else None
+        guardrails = [self.parse(text, PolicyKind.GUARDRAIL, name) for name, text in self.tx.execute(query)]
+        return PolicySet(guardrails) if guardrails else None
 
     def _policies(self, entity_ids: Iterable[str]) -> PolicySet:
-        """Return the policies of several entities as one: those of a user and its groups."""
-        found = self._policies_of(tuple(entity_ids))
-        return PolicySet(dict.fromkeys(policy for policies in found.values() for policy in policies))
+        """Return the policies of several entities, such as a user and its groups, as one set."""
+        by_entity = self._policies_of(tuple(entity_ids))
+        return PolicySet(dict.fromkeys(policy for policies in by_entity.values() for policy in policies))
 
     def _policies_of(self, entity_ids: Sequence[str]) -> Mapping[str, list[Policy]]:
         """Return the policies of each entity: inline ones by name, then attached ones by ARN."""
         inline, attached = schema.inline_policy.c, schema.attachment.c
         texts = select(inline.entity_id, inline.name, inline.document).where(inline.entity_id.in_(entity_ids))
-        found: dict[str, list[Policy]] = {}
+        policies: dict[str, list[Policy]] = {}
         for entity_id, name, text in self.tx.execute(texts.order_by(inline.entity_id, inline.name)).all():
-            found.setdefault(entity_id, []).append(self.parse(text, PolicyKind.IDENTITY, name))
+            policies.setdefault(entity_id, []).append(self.parse(text, PolicyKind.IDENTITY, name))
         arns = select(attached.entity_id, attached.policy_arn).where(attached.entity_id.in_(entity_ids))
         known: dict[str, Policy | None] = {}
         for entity_id, arn in self.tx.execute(arns.order_by(attached.entity_id, attached.policy_arn)).all():
             policy = known[arn] if arn in known else known.setdefault(arn, self.managed(self.tx, arn))
             if policy is not None:
-                found.setdefault(entity_id, []).append(policy)
-        return found
+                policies.setdefault(entity_id, []).append(policy)
+        return policies
 
     def _trust(self, row: Row[Any], arn: str) -> PolicySet:
-        bound: dict[str, str] = json.loads(row.trust_ids)
+        # Bound to unique ids, so that a principal deleted and created again under the same name is not trusted.
+        ids_by_arn: dict[str, str] = json.loads(row.trust_ids)
         policy = self.parse(row.trust, PolicyKind.TRUST, arn)
-        return PolicySet((policy.bind(bound) if bound else policy,))
+        return PolicySet((policy.bind(ids_by_arn) if ids_by_arn else policy,))

@@ -1,7 +1,8 @@
-"""The tables. Times are milliseconds since 1970 in UTC; ids are AWS's unique ids; JSON is text that we wrote.
+"""The tables. Times are milliseconds since 1970 in UTC; ids are unique ids as in AWS; JSON columns are written here.
 
-``*_key`` columns hold a name in lower case: IAM names are unique without regard to case. A policy's text is stored byte
-for byte as its author wrote it; beside a trust policy stand the unique ids that its principals had at that moment.
+``*_key`` columns hold a name in lower case: their unique constraints make IAM names unique without regard to case, also
+between simultaneous requests. Policies are stored byte for byte as submitted; a trust policy is stored with the unique
+ids that its principals had at that time.
 """
 
 from typing import Any
@@ -40,7 +41,7 @@ account = Table(
     Column("alias", String(63), unique=True),
     Column("created", BigInteger, nullable=False),
     Column("password_policy", Text),  # JSON of the UpdateAccountPasswordPolicy members; null: AWS's default policy
-    Column("credential_report", Text),  # the last report, CSV
+    Column("credential_report", Text),  # the latest report, CSV
     Column("credential_report_at", BigInteger),
     Column("token_version", Integer),  # GlobalEndpointTokenVersion, 1 or 2; null: 2
 )
@@ -89,13 +90,15 @@ role = Table(
     Column("created", BigInteger, nullable=False),
     Column("description", Text),
     Column("trust", Text, nullable=False),
-    Column("trust_ids", Text, nullable=False),  # JSON: principal ARN in the trust policy -> its unique id then
+    Column(
+        "trust_ids", Text, nullable=False
+    ),  # JSON: principal ARN in the trust policy -> its unique id when it was saved
     Column("max_session", Integer, nullable=False),
     Column("boundary", String(2048)),
     UniqueConstraint("account_id", "name_key"),
 )
 
-# Whom a role's trust policy lets in, so that a sign-in finds its roles without reading all of them.
+# Index of trust policies: whom each role allows, so that a sign-in finds its roles without reading all of them.
 role_federated = Table(
     "role_federated",
     metadata,
@@ -114,7 +117,7 @@ policy = Table(
     Column("path", String(512), nullable=False),
     Column("description", Text),
     Column("default_version", Integer, nullable=False),
-    Column("last_version", Integer, nullable=False),  # version numbers are never used twice
+    Column("last_version", Integer, nullable=False),  # version numbers are never reused
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
     UniqueConstraint("account_id", "name_key"),
@@ -129,7 +132,7 @@ policy_version = Table(
     Column("created", BigInteger, nullable=False),
 )
 
-# A managed policy (ours or AWS's, so no foreign key) on a user, group or role.
+# A managed policy attached to a user, group or role. No foreign key: AWS managed policies are not in the database.
 attachment = Table(
     "attachment",
     metadata,
@@ -183,7 +186,7 @@ login_profile = Table(
     Column("reset_required", Boolean, nullable=False),
 )
 
-# How the owner of an account signs in to the page; who has no row signs in with an access key alone.
+# Password sign-in of an account's root to the web pages; a root without a row has access keys only.
 root_login = Table(
     "root_login",
     metadata,
@@ -206,12 +209,12 @@ mfa_device = Table(
     Column("root", Boolean, nullable=False),  # enabled for the account's root
     Column("created", BigInteger, nullable=False),
     Column("enabled", BigInteger),
-    Column("last_step", BigInteger),  # the newest accepted TOTP step: none is accepted twice (RFC 6238 5.2)
-    Column("drift", Integer, nullable=False),  # steps by which the device's clock runs ahead (ResyncMFADevice)
+    Column("last_step", BigInteger),  # the newest accepted TOTP step; each is accepted once (RFC 6238 5.2)
+    Column("drift", Integer, nullable=False),  # steps by which the device's clock is ahead (ResyncMFADevice)
 )
 
-# What a person (provider|subject) proves possession of besides a password: an authenticator app or a passkey. Virtual
-# MFA devices of users and roots stand in mfa_device.
+# MFA factors of a person (provider|subject): authenticator apps and passkeys. Virtual MFA devices of users and roots
+# are in mfa_device.
 second_factor = Table(
     "second_factor",
     metadata,
@@ -220,23 +223,23 @@ second_factor = Table(
     Column("kind", String(8), nullable=False),  # totp | passkey
     Column("name", String(128), nullable=False),
     Column("sealed", LargeBinary, nullable=False),  # the seed, or the public key (COSE); owner = the factor's id
-    Column("credential_id", LargeBinary, unique=True),  # of a passkey
+    Column("credential_id", LargeBinary, unique=True),  # of a passkey; unique: it identifies one person
     Column("sign_count", BigInteger),  # of a passkey
     Column("last_step", BigInteger),  # the newest accepted TOTP step
     Column("created", BigInteger, nullable=False),
     Column("last_used", BigInteger),
 )
 
-# Codes that stand in for a lost factor, each once. A code has 80 bits of chance, so that a fast hash keeps it.
+# Single-use codes that replace a lost factor. A code has 80 random bits, so a fast hash protects it.
 recovery_code = Table(
     "recovery_code",
     metadata,
     Column("person", String(512), primary_key=True),
-    Column("hash", String(64), primary_key=True),  # SHA-256 of the code in small letters, without hyphens
+    Column("hash", String(64), primary_key=True),  # SHA-256 of the code in lower case, without hyphens
     Column("created", BigInteger, nullable=False),
 )
 
-# The roles that a person has pinned or taken. No foreign key: a person goes on while roles come and go.
+# The roles that a person has pinned or used (taken). No foreign keys: people of directories have no row.
 role_mark = Table(
     "role_mark",
     metadata,
@@ -259,7 +262,7 @@ instance_profile = Table(
     UniqueConstraint("account_id", "name_key"),
 )
 
-# The ceiling of a whole account: what no policy of it can grant beyond. Set by the operator, not through the API.
+# Guardrails limit a whole account, as service control policies do. Set by the operator, not through the API.
 guardrail = Table(
     "guardrail",
     metadata,
@@ -269,7 +272,7 @@ guardrail = Table(
     Column("created", BigInteger, nullable=False),
 )
 
-# A SAML identity provider. Its metadata is stored byte for byte; what an operator set besides is not in AWS's API.
+# A SAML identity provider. Its metadata is stored byte for byte. Settings of the operator are not part of AWS's API.
 saml_provider = Table(
     "saml_provider",
     metadata,
@@ -278,34 +281,34 @@ saml_provider = Table(
     Column("name", String(128), nullable=False),
     Column("name_key", String(128), nullable=False),
     Column("metadata", Text, nullable=False),
-    Column("valid_until", BigInteger),  # as the metadata says
+    Column("valid_until", BigInteger),  # validUntil of the metadata
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
-    Column("encryption", String(8)),  # Required | Allowed; null: never asked for
-    Column("idp_initiated", Boolean, nullable=False),  # accept a response that nobody here had asked for
-    Column("map_by_trust", Boolean, nullable=False),  # people without Role attributes get roles by trust policies
+    Column("encryption", String(8)),  # Required | Allowed; null: not configured
+    Column("idp_initiated", Boolean, nullable=False),  # accept responses without a request from here
+    Column("map_by_trust", Boolean, nullable=False),  # people without Role attributes get the roles that trust them
     Column("metadata_url", String(2048)),
-    Column("refresh_at", BigInteger, index=True),  # null: its metadata is never fetched
+    Column("refresh_at", BigInteger, index=True),  # null: the metadata is not fetched
     Column("refresh_error", Text),
     UniqueConstraint("account_id", "name_key"),
 )
 
-# OpenID Connect providers: whose tokens get roles of the account.
+# OpenID Connect providers, whose tokens can assume roles of the account.
 oidc_provider = Table(
     "oidc_provider",
     metadata,
     Column("id", String(32), primary_key=True),
     Column("account_id", String(12), ForeignKey("account.id"), nullable=False),
-    Column("url", String(255), nullable=False),  # without https://, as the ARN has it
+    Column("url", String(255), nullable=False),  # without https://, as in the ARN
     Column("url_key", String(255), nullable=False),
     Column("client_ids", Text, nullable=False),  # a JSON list
     Column("thumbprints", Text, nullable=False),  # a JSON list
     Column("created", BigInteger, nullable=False),
-    Column("use_once", Boolean, nullable=False),  # a token gets credentials once
+    Column("use_once", Boolean, nullable=False),  # a token is accepted once
     UniqueConstraint("account_id", "url_key"),
 )
 
-# The client by which people sign in in the browser through an OpenID Connect provider.
+# The OAuth client for sign-in in the browser through an OpenID Connect provider.
 sign_in_client = Table(
     "sign_in_client",
     metadata,
@@ -317,7 +320,7 @@ sign_in_client = Table(
     Column("kind", String(16), nullable=False),  # oidc | github
 )
 
-# The issuer of an account, whose tokens others may trust; its id stays when it is disabled.
+# The token issuer of an account (outbound federation); its id stays when it is disabled.
 outbound_issuer = Table(
     "outbound_issuer",
     metadata,
@@ -327,7 +330,7 @@ outbound_issuer = Table(
     Column("created", BigInteger, nullable=False),
 )
 
-# The keys that sign tokens of our issuers, for each algorithm. All are published; the newest whose time has come signs.
+# The signing keys of our token issuers, per algorithm. All are published; the newest with signs_from in the past signs.
 issuer_key = Table(
     "issuer_key",
     metadata,
@@ -338,7 +341,7 @@ issuer_key = Table(
     Column("signs_from", BigInteger, nullable=False),
 )
 
-# The keys with which a provider's encrypted assertions are opened: two at most, so that they can be changed.
+# The keys that decrypt a SAML provider's assertions: at most two, so that they can be rotated.
 saml_private_key = Table(
     "saml_private_key",
     metadata,
@@ -348,8 +351,8 @@ saml_private_key = Table(
     Column("created", BigInteger, nullable=False),
 )
 
-# The keys of our own SAML service provider. All are published and open what was encrypted; the newest whose time has
-# come signs.
+# The keys of our SAML service provider. All are published and can decrypt; the newest with signs_from in the past
+# signs.
 saml_service_key = Table(
     "saml_service_key",
     metadata,
@@ -360,7 +363,7 @@ saml_service_key = Table(
     Column("signs_from", BigInteger, nullable=False),
 )
 
-# A session is refused when it was issued at or before the newest matching cut-off.
+# A session is refused if it was issued at or before a matching cut-off.
 revocation = Table(
     "revocation",
     metadata,
@@ -370,7 +373,7 @@ revocation = Table(
     Column("created", BigInteger, nullable=False),
 )
 
-# Things that may happen once: assertion ids, TOTP steps. The primary key is the decision.
+# Values accepted once, such as assertion ids. The primary key decides: of two simultaneous inserts, one fails.
 used_marker = Table(
     "used_marker",
     metadata,
@@ -379,7 +382,7 @@ used_marker = Table(
     Column("expires", BigInteger, nullable=False, index=True),
 )
 
-# Failed directory sign-ins of one name from one source within the window.
+# Failed sign-ins and wrong codes per subject and source (an address, or a fixed word) within the window.
 failed_attempt = Table(
     "failed_attempt",
     metadata,
@@ -389,7 +392,7 @@ failed_attempt = Table(
     Column("since", BigInteger, nullable=False, index=True),
 )
 
-# The keys that seal session tokens, themselves sealed under the master key. The newest seals, all open.
+# The keys that seal session tokens, sealed under the master key. The newest one seals; all can open.
 sealing_key = Table(
     "sealing_key",
     metadata,
@@ -398,7 +401,7 @@ sealing_key = Table(
     Column("created", BigInteger, nullable=False),
 )
 
-# The audit record of each change of IAM data, written in the transaction of the change.
+# The audit record of each change of IAM data, written in the same transaction, so that no change goes unrecorded.
 audit_record = Table(
     "audit_record",
     metadata,
@@ -409,7 +412,7 @@ audit_record = Table(
     Column("record", Text, nullable=False),
 )
 
-# One row. Every change adds one; workers drop what they have cached when they see it move.
+# One row. Every change increments it; workers clear their caches when they see a new number.
 revision = Table(
     "revision",
     metadata,

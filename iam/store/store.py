@@ -1,7 +1,8 @@
-"""The durable store: transactions for operations, and for the hot path what it needs, kept in this process.
+"""The store: transactions for operations, and cached records for request handling.
 
-What is kept is dropped as soon as the revision in the database moves: at once in the worker that made the change, in
-the others within the poll. When the revision cannot be read, nothing kept is handed out: a revocation may be missing.
+The cache is dropped when the revision in the database changes: immediately in the process that made the change, in
+others within the poll interval. If the revision cannot be read, cached records are not used: a revocation could be
+missing.
 """
 
 import threading
@@ -48,12 +49,13 @@ __all__ = [
     "revoke",
 ]
 
-REVISION_GRACE = 2.0  # seconds that kept records outlive the last look at the revision
-MOST_UNKNOWN = 10_000  # unknown key ids and role ARNs that are remembered: asked again, one costs what a known one does
+REVISION_GRACE = 2.0  # seconds after the poll interval for which cached records are used without a revision check
+# Unknown key ids and ARNs that are cached, so that repeated requests with them cost no query and take the same time.
+MOST_UNKNOWN = 10_000
 MOST_CACHED = 50_000  # records of each kind
-# SQLite says at once that it is busy where it changes its journal; otherwise a try waits for WAIT seconds.
+# SQLite fails at once with SQLITE_BUSY while the journal mode changes; any other try waits for WAIT seconds.
 _MIGRATION_TRIES, _MIGRATION_PAUSE = 20, 0.2
-_MIGRATION_LOCK = 0x666564676174  # any number; PostgreSQL's advisory locks have numbers for names
+_MIGRATION_LOCK = 0x666564676174  # PostgreSQL's advisory locks are identified by a number; this one is arbitrary
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -61,12 +63,12 @@ V = TypeVar("V")
 
 @dataclass(slots=True)
 class _Cache:
-    """What was read while the database had one revision; a change replaces the whole."""
+    """The records read at one revision of the database; a change replaces the whole cache."""
 
     revision: int
     keys: dict[str, AccessKey] = field(default_factory=dict)
-    unknown_key_ids: set[str] = field(default_factory=set)  # ids that are no key of ours
-    unknown_arns: set[str] = field(default_factory=set)  # ARNs that are no role
+    unknown_key_ids: set[str] = field(default_factory=set)  # ids of no existing key
+    unknown_arns: set[str] = field(default_factory=set)  # ARNs of no existing role or provider
     users: dict[str, UserRecord] = field(default_factory=dict)
     roles: dict[str, RoleRecord] = field(default_factory=dict)
     role_ids: dict[str, str] = field(default_factory=dict)
@@ -80,9 +82,9 @@ class _Cache:
 
 
 class Store:
-    """One database; ``monotonic`` is a clock in seconds, ``poll`` the most between two looks at the revision.
+    """A database; ``monotonic`` is a clock in seconds, ``poll`` the interval between reads of the revision.
 
-    Processes that are given the same ``bell`` see each other's changes at once, others within a poll.
+    Processes with the same ``signal_file`` see each other's changes at once, others within a poll interval.
     """
 
     def __init__(
@@ -108,13 +110,13 @@ class Store:
         self._cache = _Cache(revision=-1)
         self._revision_read_at = float("-inf")  # when the revision was last read
         self._revision_tried_at = float("-inf")  # when reading it was last tried
-        # What a text means never changes, so parsed policies outlive revisions.
+        # The meaning of a policy text never changes, so parsed policies are kept across revisions.
         self._parsed: dict[tuple[str, PolicyKind, str], Policy] = {}
 
     # --- schema -------------------------------------------------------------------------------------------------------
 
     def migrate(self) -> None:
-        """Bring the database to the present schema; several processes may do so at once, and wait for the first."""
+        """Upgrade the database to the current schema; simultaneous processes wait for the first one."""
         for last in (*[False] * _MIGRATION_TRIES, True):
             try:
                 self._migrate()
@@ -133,11 +135,12 @@ class Store:
             with self._writing_engine.begin() as tx:
                 if tx.dialect.name == "postgresql":
                     tx.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _MIGRATION_LOCK})
+                # Checked again under the lock: another process may have upgraded while this one waited.
                 if not migrations.is_current(tx):
                     migrations.upgrade(tx)
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close all connections and the lock file."""
         self.engine.dispose()
         if self._write_lock is not None:
             self._write_lock.close()
@@ -146,16 +149,17 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Give a transaction that reads one snapshot; raise ServiceUnavailable when the database is away."""
+        """Open a read transaction on one snapshot; raise ServiceUnavailable if the database is unreachable."""
         with translate_database_errors(ServiceUnavailable), self._reading_engine.begin() as tx:
             yield tx
 
     @contextmanager
     def write(self, *, bump_revision: bool = True) -> Iterator[Connection]:
-        """Give the one transaction that may write now; commit at the end, roll back on any exception.
+        """Open the write transaction, one at a time; commit at the end, roll back on any exception.
 
-        ``revise=False`` is for changes that no kept record shows, such as a count of failures. Raises ServiceFailure
-        where the database is away, full or read-only, and ConcurrentModification where another change came first.
+        Use ``bump_revision=False`` for changes that no cached record contains, such as failed attempts. Raises
+        ServiceFailure if the database is unreachable, full or read-only, ConcurrentModification if another change came
+        first.
         """
         with ExitStack() as stack:
             self._acquire_write_lock(stack)
@@ -172,11 +176,11 @@ class Store:
     def _acquire_write_lock(self, stack: ExitStack) -> None:
         if self._write_lock is not None and not stack.enter_context(self._write_lock.acquire(WAIT)):
             raise ServiceFailure(
-                "The data store is not available now. Try again later.", log="another writer holds the turn"
+                "The data store is not available now. Try again later.", log="another writer holds the write lock"
             )
 
     def check(self) -> None:
-        """Raise ServiceUnavailable where the database does not answer."""
+        """Raise ServiceUnavailable if the database does not respond."""
         with self.read() as tx:
             tx.execute(select(schema.revision.c.number)).one()
 
@@ -184,11 +188,11 @@ class Store:
 
     @property
     def generation(self) -> int:
-        """Return the revision whose records are kept: who keeps something of its own compares it."""
+        """Return the revision of the cached records; other caches compare it to know when to drop theirs."""
         return self._cache.revision
 
     def refresh(self) -> None:
-        """Look at the revision, at most once per poll, and drop what was kept when it moved; outages raise nothing."""
+        """Read the revision, at most once per poll interval; drop the cache if it changed. Outages raise nothing."""
         if self._signal and self._signal.last_announced() != self._last_signal:
             self._last_signal = self._signal.last_announced()
             with self._refresh_lock:
@@ -197,7 +201,7 @@ class Store:
         now = self._monotonic()
         if now - self._revision_tried_at < self._poll and now - self._revision_read_at <= self._poll + REVISION_GRACE:
             return
-        # Who knows too little to answer waits for the one that looks, and takes what it finds.
+        # One thread reads the revision; the others wait for it and use the result.
         with self._refresh_lock:
             if self._monotonic() - self._revision_tried_at >= self._poll:
                 self._revision_tried_at = now = self._monotonic()
@@ -222,13 +226,13 @@ class Store:
             )
         return self._cache
 
-    # --- the hot path -------------------------------------------------------------------------------------------------
+    # --- records for requests -----------------------------------------------------------------------------------------
 
     def access_key(self, key_id: str) -> AccessKey | None:
         """Return a long-term access key by its id."""
-        kept = self._fresh_cache()
+        cache = self._fresh_cache()
         return self._cached_or_unknown(
-            kept.keys, kept.unknown_key_ids, key_id, lambda reader: reader.access_key(key_id)
+            cache.keys, cache.unknown_key_ids, key_id, lambda reader: reader.access_key(key_id)
         )
 
     def user(self, user_id: str) -> UserRecord | None:
@@ -241,19 +245,19 @@ class Store:
 
     def role(self, arn: str) -> RoleRecord | None:
         """Return a role by its ARN."""
-        kept = self._fresh_cache()
-        role_id = self._cached_or_unknown(kept.role_ids, kept.unknown_arns, arn, lambda reader: reader.role_id(arn))
+        cache = self._fresh_cache()
+        role_id = self._cached_or_unknown(cache.role_ids, cache.unknown_arns, arn, lambda reader: reader.role_id(arn))
         return self.role_by_id(role_id) if role_id is not None else None
 
     def user_by_arn(self, arn: str) -> UserRecord | None:
-        """Return a user by its ARN; not kept, for people ask it and requests do not."""
+        """Return a user by its ARN; not cached, because no request handling needs it."""
         with self.read() as tx:
             reader = self._reader(tx)
             user_id = reader.user_id(arn)
             return reader.user(user_id) if user_id else None
 
     def role_by_name(self, account_id: str, name: str) -> RoleRecord | None:
-        """Return a role by its name, which the ARNs of its sessions have without its path; not kept either."""
+        """Return a role by its name, as in the ARN of a role session (without the path); not cached."""
         with self.read() as tx:
             reader = self._reader(tx)
             role_id = reader.role_id_by_name(account_id, name)
@@ -264,40 +268,40 @@ class Store:
         with self.read() as tx:
             reader = self._reader(tx)
             for table, read in ((schema.user, reader.user), (schema.role, reader.role)):
-                mine = select(table.c.id).where(table.c.account_id == account_id).order_by(table.c.name_key)
-                for entity_id in tx.scalars(mine).all():
+                ids = select(table.c.id).where(table.c.account_id == account_id).order_by(table.c.name_key)
+                for entity_id in tx.scalars(ids).all():
                     record = read(entity_id)
                     if record is not None:
                         yield record
 
     def roles_trusting(self, provider: str) -> tuple[RoleRecord, ...]:
-        """Return the roles of all accounts that let a party in: ``ldap-provider/corp`` or its ARN, ``account/1…2``.
+        """Return the roles of all accounts that trust a party: ``ldap-provider/corp`` or its ARN, or ``account/1…2``.
 
-        What lets every account in is found by ``account/*`` alone.
+        Roles that trust every account are found with ``account/*`` only.
         """
         name = trusted_party_name(provider)
-        kept = self._fresh_cache()
-        found = self._cached_or_loaded(
-            kept.roles_by_party, name, lambda reader: self._load_roles_trusting(reader, kept, name)
+        cache = self._fresh_cache()
+        roles = self._cached_or_loaded(
+            cache.roles_by_party, name, lambda reader: self._load_roles_trusting(reader, cache, name)
         )
-        return found or ()
+        return roles or ()
 
     def saml_provider(self, arn: str) -> SamlProviderRecord | None:
         """Return a SAML identity provider by its ARN."""
-        kept = self._fresh_cache()
+        cache = self._fresh_cache()
         return self._cached_or_unknown(
-            kept.saml_providers, kept.unknown_arns, arn, lambda reader: reader.saml_provider(arn)
+            cache.saml_providers, cache.unknown_arns, arn, lambda reader: reader.saml_provider(arn)
         )
 
     def oidc_provider(self, arn: str) -> OidcProviderRecord | None:
         """Return an OpenID Connect provider by its ARN."""
-        kept = self._fresh_cache()
+        cache = self._fresh_cache()
         return self._cached_or_unknown(
-            kept.oidc_providers, kept.unknown_arns, arn, lambda reader: reader.oidc_provider(arn)
+            cache.oidc_providers, cache.unknown_arns, arn, lambda reader: reader.oidc_provider(arn)
         )
 
     def managed_policy(self, arn: str) -> Policy | None:
-        """Return the default version of a managed policy, AWS's or ours."""
+        """Return the default version of a managed policy, AWS's or customer managed."""
         return self._cached_or_loaded(self._fresh_cache().managed, arn, lambda reader: self._managed(reader.tx, arn))
 
     def account(self, account_id: str) -> AccountRecord | None:
@@ -315,82 +319,84 @@ class Store:
         )
 
     def revocations(self) -> Revocations:
-        """Return every cut-off of sessions."""
-        kept = self._fresh_cache()
-        if kept.revocations is None:
+        """Return all session revocations."""
+        cache = self._fresh_cache()
+        if cache.revocations is None:
             with self.read() as tx:
-                kept.revocations = self._reader(tx).revocations()
-        return kept.revocations
+                cache.revocations = self._reader(tx).revocations()
+        return cache.revocations
 
-    def _cached_or_loaded(self, kept: dict[K, V], key: K, load: Callable[[RecordReader], V | None]) -> V | None:
-        """Return a kept record, or read it.
+    def _cached_or_loaded(self, cache: dict[K, V], key: K, load: Callable[[RecordReader], V | None]) -> V | None:
+        """Return a cached record, or read and cache it.
 
-        The dictionary was chosen before the reading: when a change drops it meanwhile, an old record is kept nowhere.
+        The caller chose the dictionary before the read: if a change replaces the cache meanwhile, the outdated record
+        goes into the dropped one.
         """
-        found = kept.get(key)
-        if found is not None:
-            return found
+        record = cache.get(key)
+        if record is not None:
+            return record
         with self.read() as tx:
-            found = load(self._reader(tx))
-        if found is not None:
-            _put_in_cache(kept, key, found)
-        return found
+            record = load(self._reader(tx))
+        if record is not None:
+            _put_in_cache(cache, key, record)
+        return record
 
     def _cached_or_unknown(
-        self, kept: dict[str, V], unknown: set[str], key: str, load: Callable[[RecordReader], V | None]
+        self, cache: dict[str, V], unknown: set[str], key: str, load: Callable[[RecordReader], V | None]
     ) -> V | None:
-        """Return a kept record, or read it; that there is none is remembered as well, so that it costs no more."""
+        """Return a cached record, or read it; that it does not exist is cached too."""
         if key in unknown:
             return None
-        found = self._cached_or_loaded(kept, key, load)
-        if found is None:
+        record = self._cached_or_loaded(cache, key, load)
+        if record is None:
             if len(unknown) >= MOST_UNKNOWN:
                 unknown.clear()
             unknown.add(key)
-        return found
+        return record
 
     def _reader(self, tx: Connection) -> RecordReader:
         return RecordReader(tx, self._vault, self._parse, self._managed)
 
     def _parse(self, source: str, kind: PolicyKind, label: str) -> Policy:
         key = (source, kind, label)
-        found = self._parsed.get(key)
-        if found is None:
-            found = parse_stored_policy(source, kind, label)
-            _put_in_cache(self._parsed, key, found)
-        return found
+        policy = self._parsed.get(key)
+        if policy is None:
+            policy = parse_stored_policy(source, kind, label)
+            _put_in_cache(self._parsed, key, policy)
+        return policy
 
     def _managed(self, tx: Connection, arn: str) -> Policy | None:
-        shipped = managed.load().get(arn)
-        if shipped is not None:
-            return shipped.policy
+        aws_policy = managed.load().get(arn)
+        if aws_policy is not None:
+            return aws_policy.policy
         document = managed_document(tx, arn)
         return self._parse(document, PolicyKind.IDENTITY, arn) if document is not None else None
 
-    def _load_roles_trusting(self, reader: RecordReader, kept: _Cache, name: str) -> tuple[RoleRecord, ...]:
+    def _load_roles_trusting(self, reader: RecordReader, cache: _Cache, name: str) -> tuple[RoleRecord, ...]:
         role_ids = reader.roles_trusting(name)
-        known = {role_id: kept.roles[role_id] for role_id in role_ids if role_id in kept.roles}
+        known = {role_id: cache.roles[role_id] for role_id in role_ids if role_id in cache.roles}
         for record in reader.roles([role_id for role_id in role_ids if role_id not in known]):
             known[record.id] = record
-            _put_in_cache(kept.roles, record.id, record)
+            _put_in_cache(cache.roles, record.id, record)
         return tuple(known[role_id] for role_id in role_ids if role_id in known)
 
 
+# Without the lock, two threads could evict the same oldest key, and the second would raise KeyError.
 _eviction_lock = threading.Lock()
 
 
-def _put_in_cache(kept: dict[K, V], key: K, value: V) -> None:
-    """Keep a value, at the cost of the oldest when there are too many."""
+def _put_in_cache(cache: dict[K, V], key: K, value: V) -> None:
+    """Cache a value; evict the oldest one if there are too many."""
     with _eviction_lock:
-        kept[key] = value
-        if len(kept) > MOST_CACHED:
-            del kept[next(iter(kept))]
+        cache[key] = value
+        if len(cache) > MOST_CACHED:
+            del cache[next(iter(cache))]
 
 
 def _next_revision(tx: Connection, *, bump_revision: bool) -> int:
-    """Return the revision after this; on PostgreSQL its row's lock lets one writer in at a time, as SQLite does."""
+    """Return the new revision; on PostgreSQL the lock on its row serializes writers, as SQLite does."""
     if not bump_revision and tx.dialect.name == "sqlite":
-        return 0  # nobody asks for it, and the turn is taken
+        return 0  # the caller does not use it, and the write lock is held already
     if bump_revision:
         number = tx.execute(
             update(schema.revision).values(number=schema.revision.c.number + 1).returning(schema.revision.c.number)
@@ -401,18 +407,18 @@ def _next_revision(tx: Connection, *, bump_revision: bool) -> int:
 
 
 def revoke(tx: Connection, kind: str, subject: str, before_ms: int, now_ms: int) -> None:
-    """Refuse the sessions of a subject (session | person | role | account) that were issued at or before a moment."""
+    """Revoke the sessions of a subject (session | person | role | account) issued at or before a time."""
     table = schema.revocation.c
-    mine = (table.kind == kind, table.subject == subject)
-    known = tx.execute(select(table.before).where(*mine)).scalar()
-    if known is None:
+    matches = (table.kind == kind, table.subject == subject)
+    current = tx.execute(select(table.before).where(*matches)).scalar()
+    if current is None:
         tx.execute(insert(schema.revocation).values(kind=kind, subject=subject, before=before_ms, created=now_ms))
-    elif known < before_ms:  # a cut-off never moves back
-        tx.execute(update(schema.revocation).where(*mine).values(before=before_ms))
+    elif current < before_ms:  # never move a cut-off back: that would make revoked sessions valid again
+        tx.execute(update(schema.revocation).where(*matches).values(before=before_ms))
 
 
 def record_key_use(tx: Connection, key_id: str, at_ms: int, service: str, region: str) -> None:
-    """Write down a key's last use; no kept record shows it, so ``write(revise=False)`` is enough."""
+    """Record a key's last use; no cached record contains it, so use ``write(bump_revision=False)``."""
     table = schema.access_key.c
     later = (table.last_used.is_(None)) | (table.last_used < at_ms)
     values = {"last_used": at_ms, "last_used_service": service, "last_used_region": region}

@@ -1,7 +1,7 @@
-"""Seals secrets at rest with AES-256-GCM under the installation's master key.
+"""Encrypts secrets at rest with AES-256-GCM under the installation's master key.
 
-Pure: the key and the randomness are arguments. The owner's id is associated data, so that a sealed secret copied to
-another row does not open.
+Pure: the key and the randomness are arguments. The owner's id is associated data, so a sealed secret copied to another
+row of the database does not open.
 """
 
 from cryptography.exceptions import InvalidTag
@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from iam.arn import Random
 
 _VERSION = b"\x01"
-_NONCE = 12
+_NONCE = 12  # random bytes; NIST SP 800-38D 8.3 allows 2**32 secrets under one key with random nonces
 
 
 class CannotUnseal(Exception):
-    """A sealed secret was made under another master key, belongs elsewhere, or was changed."""
+    """A sealed secret was made under another master key, belongs to another owner, or was changed."""
 
 
 class Vault:
@@ -24,12 +24,12 @@ class Vault:
         self._aead = AESGCM(master_key)
 
     def seal(self, secret: bytes, owner: str, random: Random) -> bytes:
-        """Return version, nonce and ciphertext of a secret that belongs to ``owner``."""
+        """Return version, nonce and ciphertext of a secret of ``owner``."""
         nonce = random(_NONCE)
         return _VERSION + nonce + self._aead.encrypt(nonce, secret, owner.encode())
 
     def open(self, sealed: bytes, owner: str) -> bytes:
-        """Return the secret; raise CannotUnseal where key, owner or bytes do not fit."""
+        """Return the secret; raise CannotUnseal if the key, the owner or the bytes do not match."""
         if sealed[:1] != _VERSION:
             raise CannotUnseal(owner)
         try:

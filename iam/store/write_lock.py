@@ -1,7 +1,7 @@
-"""Whose turn it is to write to SQLite: one thread of one process of this machine.
+"""A write lock for SQLite across the threads and processes of this machine.
 
-SQLite's own lock blocks the thread that waits for it, and with it, under gevent, every other request of the worker,
-for as long as its back-off takes. This one waits by short sleeps, in which others go on.
+Waiting for SQLite's own lock blocks the thread inside the C library; under gevent this blocks every request of the
+worker. This lock waits with short sleeps, during which gevent runs the other requests.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.005  # seconds
 
 
 class WriteLock:
-    """A lock over threads and, with a file, over processes; who ends without giving it back has given it back."""
+    """A lock between threads and, with a file, between processes; the kernel releases it when a process dies."""
 
     def __init__(self, file: Path | None) -> None:
         self._thread_lock = threading.Lock()
@@ -24,35 +24,36 @@ class WriteLock:
 
     @contextmanager
     def acquire(self, timeout: float) -> Iterator[bool]:
-        """Wait for the turn, so many seconds at most; give whether it is ours."""
-        until = time.monotonic() + timeout
+        """Wait up to ``timeout`` seconds for the lock; yield whether it was acquired."""
+        deadline = time.monotonic() + timeout
         if not self._thread_lock.acquire(timeout=timeout):
             yield False
             return
         try:
-            mine = self._fd is None or _flock_until(self._fd, until)
+            # flock belongs to the open file, not to the thread: the thread lock comes first.
+            acquired = self._fd is None or _flock_until(self._fd, deadline)
             try:
-                yield mine
+                yield acquired
             finally:
-                if mine and self._fd is not None:
+                if acquired and self._fd is not None:
                     fcntl.flock(self._fd, fcntl.LOCK_UN)
         finally:
             self._thread_lock.release()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the lock file."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
 
-def _flock_until(fd: int, until: float) -> bool:
+def _flock_until(fd: int, deadline: float) -> bool:
     pause = _FIRST_PAUSE
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= until:
+            if time.monotonic() >= deadline:
                 return False
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)

@@ -1,4 +1,4 @@
-"""What Alembic runs: the missing steps, in the transaction that the store opened."""
+"""Alembic's environment: runs the missing migrations in the transaction that the store opened."""
 
 from alembic import context
 

@@ -1,1 +1,1 @@
-"""The steps of the schema, one file each, oldest first."""
+"""The migrations, one file each, oldest first."""

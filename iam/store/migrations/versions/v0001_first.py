@@ -1,6 +1,7 @@
-"""Create every table, and the one row of the revision.
+"""Create all tables and the row of the revision.
 
-Until the first release this step follows iam.store.schema; then it is frozen and each change is a step of its own.
+Until the first release this migration uses iam.store.schema; from then on it is frozen and each change is a migration
+of its own.
 """
 
 from alembic import op
@@ -13,6 +14,6 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Take the step."""
+    """Run the migration."""
     schema.metadata.create_all(op.get_bind())
     op.execute(insert(schema.revision).values(id=1, number=1))

@@ -1,4 +1,4 @@
-"""Add the guardrails of accounts; a database that was made after them has the table already."""
+"""Add the guardrails of accounts; a database created later already has the table."""
 
 from alembic import op
 
@@ -9,5 +9,5 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Take the step."""
+    """Run the migration."""
     schema.guardrail.create(op.get_bind(), checkfirst=True)

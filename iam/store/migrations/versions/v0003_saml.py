@@ -9,6 +9,6 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Take the step."""
+    """Run the migration."""
     for table in (schema.saml_provider, schema.saml_private_key, schema.saml_service_key):
         table.create(op.get_bind(), checkfirst=True)

@@ -9,5 +9,5 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Take the step."""
+    """Run the migration."""
     schema.oidc_provider.create(op.get_bind(), checkfirst=True)

@@ -1,4 +1,4 @@
-"""Add the issuers of accounts and the keys that sign their tokens."""
+"""Add the token issuers of accounts and their signing keys."""
 
 from alembic import op
 
@@ -9,6 +9,6 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Take the step."""
+    """Run the migration."""
     for table in (schema.outbound_issuer, schema.issuer_key):
         table.create(op.get_bind(), checkfirst=True)

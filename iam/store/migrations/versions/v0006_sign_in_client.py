@@ -1,4 +1,4 @@
-"""Add the clients by which people sign in in the browser."""
+"""Add the OAuth clients for sign-in in the browser."""
 
 from alembic import op
 
@@ -9,5 +9,5 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Take the step."""
+    """Run the migration."""
     schema.sign_in_client.create(op.get_bind(), checkfirst=True)
