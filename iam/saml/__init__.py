@@ -1,1 +1,1 @@
-"""SAML documents, read strictly and verified; nothing here decides who somebody is."""
+"""SAML documents: strict parsing, signature verification and metadata. Authentication is not decided here."""

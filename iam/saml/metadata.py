@@ -1,7 +1,7 @@
-"""The metadata of an identity provider: who it is, which keys sign for it, and where it is asked.
+"""The metadata of a SAML identity provider: its entity ID, signing keys and endpoints.
 
-Pure; the clock is an argument. Source: SAML 2.0 Metadata, sections 2.3 and 2.4; SAML V2.0 Metadata Interoperability
-Profile, section 2.6.1: a certificate is the container of a key here, so its dates are reported and not enforced.
+Pure; the clock is an argument. Source: SAML 2.0 Metadata, sections 2.3 and 2.4. SAML V2.0 Metadata Interoperability
+Profile, section 2.6.1: a certificate only contains a key, so its validity period is reported but not enforced.
 """
 
 import re
@@ -23,8 +23,8 @@ MD = "{urn:oasis:names:tc:SAML:2.0:metadata}"
 PROTOCOL = "urn:oasis:names:tc:SAML:2.0:protocol"
 REDIRECT = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect"
 POST = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST"
-_RSA_BITS = 2048
-_MOST_CERTIFICATES = 10
+_RSA_BITS = 2048  # NIST SP 800-131A: the minimum for RSA signatures (THREATS D35)
+_MOST_CERTIFICATES = 10  # each key can cost one verification for every response
 _LONGEST_ENTITY_ID = 1024  # section 2.3.2
 
 _DURATION = re.compile(
@@ -34,12 +34,12 @@ _DURATION = re.compile(
 
 
 class InvalidMetadata(ValueError):
-    """Metadata of no use; the message says why."""
+    """Metadata that cannot be used; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class SigningCertificate:
-    """A certificate whose key signs for the identity provider; ``until`` is when it says that it ends."""
+    """A signing certificate of an identity provider; ``until`` is the end of its validity period."""
 
     key: PublicKey
     until: datetime
@@ -49,7 +49,7 @@ class SigningCertificate:
 
 @dataclass(frozen=True, slots=True)
 class IdpMetadata:
-    """What an identity provider says of itself; addresses by binding, ``cache_duration`` in seconds."""
+    """The metadata of an identity provider: endpoint locations by binding, ``cache_duration`` in seconds."""
 
     entity_id: str
     certificates: tuple[SigningCertificate, ...]
@@ -62,28 +62,28 @@ class IdpMetadata:
 
     @property
     def keys(self) -> tuple[PublicKey, ...]:
-        """Return the keys that sign for it."""
-        return tuple(one.key for one in self.certificates)
+        """Return the signing keys."""
+        return tuple(certificate.key for certificate in self.certificates)
 
 
 def read_metadata(data: bytes, *, now: datetime) -> IdpMetadata:
-    """Return what the metadata of one identity provider says; raise InvalidMetadata."""
-    found = parse_metadata(data)
-    if found.valid_until is not None and found.valid_until <= now:
-        raise InvalidMetadata(f"it was valid until {iso8601(found.valid_until)}")
-    return found
+    """Return the parsed metadata of one identity provider; raise InvalidMetadata where it has expired."""
+    metadata = parse_metadata(data)
+    if metadata.valid_until is not None and metadata.valid_until <= now:
+        raise InvalidMetadata(f"it was valid until {iso8601(metadata.valid_until)}")
+    return metadata
 
 
 def parse_metadata(data: bytes) -> IdpMetadata:
-    """Return what metadata says, whether it is still valid or not; raise InvalidMetadata."""
+    """Return the parsed metadata, even if it has expired; raise InvalidMetadata."""
     try:
         return _parse_entity(parse_xml(data, comments=True))
-    except (InvalidXml, BadSignature) as wrong:
-        raise InvalidMetadata(str(wrong)) from wrong
+    except (InvalidXml, BadSignature) as error:
+        raise InvalidMetadata(str(error)) from error
 
 
 def parse_timestamp(text: str) -> datetime:
-    """Return a moment as SAML writes it, in UTC ("Core", section 1.3.3); raise InvalidXml."""
+    """Return the UTC time of a SAML time value (Core, section 1.3.3); raise InvalidXml."""
     try:
         return parse_utc(text)
     except ValueError as error:
@@ -91,11 +91,11 @@ def parse_timestamp(text: str) -> datetime:
 
 
 def parse_duration(text: str) -> int:
-    """Return an XML duration in seconds, a month as 30 days and a year as 365; raise InvalidXml."""
-    found = _DURATION.fullmatch(text)
-    if found is None or not any(found.groups()):
+    """Return an XML Schema duration in seconds, a month as 30 days and a year as 365; raise InvalidXml."""
+    match = _DURATION.fullmatch(text)
+    if match is None or not any(match.groups()):
         raise InvalidXml(f"{text[:40]!r} is no duration")
-    years, months, days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    years, months, days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return (((years * 365 + months * 30 + days) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
@@ -107,16 +107,20 @@ def _parse_entity(root: Element) -> IdpMetadata:
         raise InvalidMetadata("it has no entityID, or one that is too long")
     _check_own_signature(root)
     roles = [
-        one for one in children(root, f"{MD}IDPSSODescriptor") if PROTOCOL in one.get("protocolSupportEnumeration", "")
+        role
+        for role in children(root, f"{MD}IDPSSODescriptor")
+        if PROTOCOL in role.get("protocolSupportEnumeration", "")
     ]
     if len(roles) != 1:
         raise InvalidMetadata("it has no IDPSSODescriptor for SAML 2.0, or several")
     (idp,) = roles
-    certificates = tuple({one.fingerprint: one for one in _certificates(idp)}.values())
+    certificates = tuple({certificate.fingerprint: certificate for certificate in _certificates(idp)}.values())
     if not 1 <= len(certificates) <= _MOST_CERTIFICATES:
         raise InvalidMetadata(f"it has no certificate for signing, or more than {_MOST_CERTIFICATES}")
-    expiries = [parse_timestamp(one.get("validUntil", "")) for one in (root, idp) if "validUntil" in one.attrib]
-    durations = [parse_duration(one.get("cacheDuration", "")) for one in (root, idp) if "cacheDuration" in one.attrib]
+    expiries = [parse_timestamp(part.get("validUntil", "")) for part in (root, idp) if "validUntil" in part.attrib]
+    durations = [
+        parse_duration(part.get("cacheDuration", "")) for part in (root, idp) if "cacheDuration" in part.attrib
+    ]
     logout = list(children(idp, f"{MD}SingleLogoutService"))
     return IdpMetadata(
         entity_id=entity_id,
@@ -131,12 +135,16 @@ def _parse_entity(root: Element) -> IdpMetadata:
 
 
 def _check_own_signature(root: Element) -> None:
-    """Refuse metadata that was changed after it was signed; by whom it was signed, nobody here knows."""
+    """Refuse metadata that was changed after it was signed.
+
+    This is only an integrity check: the keys are those of the document itself, so it does not prove who signed. Trust
+    in metadata comes from the administrator who registers it.
+    """
     if only_child(root, f"{DS}Signature") is None:
         return
-    embedded = [_certificate(one) for one in root.iterfind(f"{DS}Signature/{DS}KeyInfo//{DS}X509Certificate")]
-    of_idp = [one for idp in children(root, f"{MD}IDPSSODescriptor") for one in _certificates(idp)]
-    read_signature(root).verify([one.key for one in (*embedded, *of_idp)])
+    embedded = [_certificate(element) for element in root.iterfind(f"{DS}Signature/{DS}KeyInfo//{DS}X509Certificate")]
+    of_idp = [certificate for idp in children(root, f"{MD}IDPSSODescriptor") for certificate in _certificates(idp)]
+    read_signature(root).verify([certificate.key for certificate in (*embedded, *of_idp)])
 
 
 def _certificates(idp: Element) -> Iterator[SigningCertificate]:
@@ -147,10 +155,12 @@ def _certificates(idp: Element) -> Iterator[SigningCertificate]:
 
 def _certificate(element: Element) -> SigningCertificate:
     try:
-        found = x509.load_der_x509_certificate(b64decode("".join(text_of(element).split()), validate=True))
-        key = found.public_key()
+        certificate = x509.load_der_x509_certificate(b64decode("".join(text_of(element).split()), validate=True))
         return SigningCertificate(
-            _require_strong_key(key), found.not_valid_after_utc, found.subject.rfc4514_string(), _fingerprint(found)
+            key=_require_strong_key(certificate.public_key()),
+            until=certificate.not_valid_after_utc,
+            subject=certificate.subject.rfc4514_string(),
+            fingerprint=_fingerprint(certificate),
         )
     except InvalidMetadata:
         raise
@@ -176,17 +186,24 @@ _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 
 
 def _addresses(services: Iterator[Element], attribute: str) -> Mapping[str, str]:
-    """Return the first address for each binding that we speak; only http:// and https:// are addresses."""
-    found: dict[str, str] = {}
-    for one in services:
-        binding, address = one.get("Binding", ""), one.get(attribute, "")
-        if binding in (REDIRECT, POST) and is_redirect_target(address):
-            found.setdefault(binding, address)
-    return found
+    """Return the first location for each supported binding; only http and https URLs are accepted.
+
+    A ``javascript:`` URL, for example, would run in the browser that is redirected to it.
+    """
+    locations: dict[str, str] = {}
+    for service in services:
+        binding, location = service.get("Binding", ""), service.get(attribute, "")
+        if binding in (REDIRECT, POST) and is_redirect_target(location):
+            locations.setdefault(binding, location)
+    return locations
 
 
 def is_redirect_target(text: str) -> bool:
-    """Return whether a browser can be sent somewhere, with parameters behind it."""
+    """Return whether a browser can be redirected to a URL with query parameters appended.
+
+    A fragment would hide the appended parameters. User information (``https://trusted@evil``) makes a URL look like
+    another host; backslashes and spaces are parsed differently by browsers.
+    """
     if not text.isascii() or not text.isprintable() or set(text) & set(' \\"<>#'):
         return False
     try:

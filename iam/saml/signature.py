@@ -1,8 +1,9 @@
-"""XML signatures of the one form that SAML knows: enveloped, over their parent, by a key that we know already.
+"""XML signatures in the form that SAML allows: enveloped, over the parent element, by a key that is already known.
 
-Pure. Source: SAML 2.0 Core, section 5.4; XML Signature, sections 3.2 and 4; RFC 6931 for the algorithms. The references
-are looked at before anything is computed, and nothing in a message is ever opened, fetched or run. What verifies is
-returned as the very bytes that were digested: whoever reads them cannot read anything else.
+Pure. Source: SAML 2.0 Core, section 5.4; XML Signature, sections 3.2 and 4; RFC 6931 for the algorithms. References and
+transforms are checked before anything is computed, and none is ever dereferenced or executed (THREATS D06, D07).
+Verification returns the bytes that were digested. Callers parse these bytes and not the original document, so that a
+signature over one element cannot vouch for another one (signature wrapping, THREATS D01).
 """
 
 import hashlib
@@ -27,6 +28,7 @@ _MORE = "http://www.w3.org/2001/04/xmldsig-more#"
 _NEWER = "http://www.w3.org/2007/05/xmldsig-more#"
 _INCLUSIVE = f"{{{EXC_C14N}}}InclusiveNamespaces"
 
+# The allowed form of SignedInfo has at most 11 elements. Canonicalization visits every prefix for each element.
 _MOST_PARTS, _MOST_PREFIXES = 15, 20
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
@@ -34,11 +36,11 @@ _Verify = Callable[[PublicKey, bytes, bytes, HashAlgorithm], None]
 
 
 class BadSignature(ValueError):
-    """A signature that proves nothing; the message says why."""
+    """A signature that is malformed, not allowed or does not verify; the message gives the reason."""
 
 
 class Algorithm(NamedTuple):
-    """How a signature is checked, with which kind of key."""
+    """A signature algorithm: the type of its key, its hash, and how it verifies."""
 
     key: type
     hash: HashAlgorithm
@@ -58,6 +60,7 @@ def _pss(key: PublicKey, signature: bytes, data: bytes, digest: HashAlgorithm) -
 
 def _ecdsa(key: PublicKey, signature: bytes, data: bytes, digest: HashAlgorithm) -> None:
     if isinstance(key, ec.EllipticCurvePublicKey):
+        # RFC 6931, section 2.3.6: r and s, each as long as the order of the curve, without ASN.1.
         size = (key.curve.key_size + 7) // 8
         if len(signature) != 2 * size:
             raise InvalidSignature
@@ -65,7 +68,8 @@ def _ecdsa(key: PublicKey, signature: bytes, data: bytes, digest: HashAlgorithm)
         key.verify(encode_dss_signature(r, s), data, ec.ECDSA(digest))
 
 
-# What is not here, SHA-1, MD5 and HMAC among it, is refused.
+# Algorithms that are not listed are refused: SHA-1 and MD5 (THREATS D05), and HMAC, which an attacker could key with
+# the public certificate (THREATS D04).
 ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
     {f"{_MORE}rsa-{one.name}": Algorithm(rsa.RSAPublicKey, one, _pkcs1) for one in (SHA256(), SHA384(), SHA512())}
     | {f"{_NEWER}{one.name}-rsa-MGF1": Algorithm(rsa.RSAPublicKey, one, _pss) for one in (SHA256(), SHA384(), SHA512())}
@@ -85,11 +89,11 @@ DIGESTS = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """The signature of one element, of the allowed form, not verified yet."""
+    """The signature of one element, in the allowed form, not yet verified."""
 
     parent: Element
     element: Element
-    signed: bytes  # SignedInfo in its canonical form: what the key has signed
+    signed: bytes  # the canonical form of SignedInfo, which the key signs
     algorithm: str
     value: bytes
     prefixes: list[str] | None
@@ -97,9 +101,9 @@ class Signature:
     digest_value: bytes
 
     def verify(self, keys: Sequence[PublicKey]) -> bytes:
-        """Return the bytes of the parent that one of the keys has signed; raise BadSignature, NotStrict.
+        """Return the canonical form of the parent, which one of the keys has signed; raise BadSignature, InvalidXml.
 
-        The signature is taken out of the tree, as its transform says.
+        The signature is removed from the tree, as the enveloped-signature transform requires.
         """
         if not any(is_signed_by(self.algorithm, key, self.value, self.signed) for key in keys):
             raise BadSignature("no known key has made the signature")
@@ -111,7 +115,10 @@ class Signature:
 
 
 def is_signed_by(algorithm: str, key: PublicKey, signature: bytes, data: bytes) -> bool:
-    """Return whether a key has made a signature over some bytes, by an algorithm of the table."""
+    """Return whether a signature over data was made with a key, by an allowed algorithm.
+
+    The key must be of the algorithm's type: the message names the algorithm, and it must not choose how a key is used.
+    """
     row = ALGORITHMS.get(algorithm)
     if row is None:
         return False
@@ -125,14 +132,14 @@ def is_signed_by(algorithm: str, key: PublicKey, signature: bytes, data: bytes) 
 
 
 def read_signature(parent: Element) -> Signature:
-    """Return the one signature of an element; raise BadSignature where its form is any but the allowed one."""
-    found = [child for child in parent if child.tag == f"{DS}Signature"]
-    if len(found) != 1:
-        raise BadSignature(f"there is no signature on it, or more than one: {len(found)}")
+    """Return the only signature of an element; raise BadSignature where its form is not allowed."""
+    signatures = [child for child in parent if child.tag == f"{DS}Signature"]
+    if len(signatures) != 1:
+        raise BadSignature(f"there is no signature on it, or more than one: {len(signatures)}")
     try:
-        return _read(parent, found[0])
-    except InvalidXml as wrong:
-        raise BadSignature(str(wrong)) from wrong
+        return _read(parent, signatures[0])
+    except InvalidXml as error:
+        raise BadSignature(str(error)) from error
 
 
 def _read(parent: Element, signature: Element) -> Signature:
@@ -140,12 +147,15 @@ def _read(parent: Element, signature: Element) -> Signature:
     names = [part.tag for part in parts]
     if names[:2] != [f"{DS}SignedInfo", f"{DS}SignatureValue"] or names[2:] not in ([], [f"{DS}KeyInfo"]):
         raise BadSignature("it has other parts than SignedInfo, SignatureValue and KeyInfo")
-    # Its form first: to compute the canonical form of just anything costs whatever its writer wants.
+    # The form is checked before canonicalization, whose cost the sender of the message would otherwise determine.
     method = _parts(parts[0])[0]["CanonicalizationMethod"]
     signed = canonicalize(parts[0], _inclusive_prefixes(method, f"{DS}CanonicalizationMethod"))
-    # From here on, what the key has signed is what is read.
+    # From here on the canonical form is parsed, because that is what the key has signed: a comment or an entity in the
+    # original could make the two differ.
     info, below = _parts(parse_xml(signed))
     reference = info["Reference"]
+    # SAML Core, section 5.4.2: one reference, to the ID of the signed element itself, never to a file or URL
+    # (THREATS D06). No ID is looked up in the document, so a duplicate ID has no effect here (THREATS D09).
     if dict(reference.attrib) != {"URI": f"#{parent.get('ID')}"} or not parent.get("ID"):
         raise BadSignature("its reference is not to the element that holds it")
     return Signature(
@@ -161,18 +171,18 @@ def _read(parent: Element, signature: Element) -> Signature:
 
 
 def _parts(info: Element) -> tuple[Mapping[str, Element], Mapping[str, Element]]:
-    """Return the parts of SignedInfo and those of its Reference, which must be of the one form that there is."""
+    """Return the child elements of SignedInfo and of its only Reference; raise BadSignature for any other form."""
     if sum(1 for _ in info.iter()) > _MOST_PARTS:
         raise BadSignature("its SignedInfo has too many parts")
-    found = _children(info, "CanonicalizationMethod", "SignatureMethod", "Reference")
-    _inclusive_prefixes(found["CanonicalizationMethod"], f"{DS}CanonicalizationMethod")
-    below = _children(found["Reference"], "Transforms", "DigestMethod", "DigestValue")
+    elements = _children(info, "CanonicalizationMethod", "SignatureMethod", "Reference")
+    _inclusive_prefixes(elements["CanonicalizationMethod"], f"{DS}CanonicalizationMethod")
+    below = _children(elements["Reference"], "Transforms", "DigestMethod", "DigestValue")
     _check_transforms(below["Transforms"])
-    return found, below
+    return elements, below
 
 
 def _children(element: Element, *names: str) -> Mapping[str, Element]:
-    """Return the children, which must be exactly these, in this order."""
+    """Return the child elements by name; they must be exactly these, in this order."""
     if [child.tag for child in element] != [f"{DS}{name}" for name in names]:
         raise BadSignature(f"{names[-1]} or a part beside it is missing, or there is one too many")
     return dict(zip(names, element, strict=True))
@@ -188,8 +198,11 @@ def _algorithm(element: Element, known: Mapping[str, object]) -> str:
 
 
 def _check_transforms(transforms: Element) -> list[str] | None:
-    """Return the prefixes of the canonical form, after the only two transforms that SAML allows."""
-    if len(transforms) != 2:  # noqa: PLR2004 - as said
+    """Return the inclusive prefixes; the transforms must be the two that SAML allows (Core, section 5.4.4).
+
+    Any other transform, such as XSLT or XPath, could execute code or remove content from the digest (THREATS D07).
+    """
+    if len(transforms) != 2:  # noqa: PLR2004 - the two transforms
         raise BadSignature("it has other transforms than enveloped-signature and exclusive canonicalization")
     first, second = transforms
     if first.tag != f"{DS}Transform" or first.get("Algorithm") != ENVELOPED or len(first):
@@ -198,7 +211,7 @@ def _check_transforms(transforms: Element) -> list[str] | None:
 
 
 def _inclusive_prefixes(method: Element, name: str) -> list[str] | None:
-    """Return the prefixes that exclusive canonicalization takes as inclusive."""
+    """Return the PrefixList of InclusiveNamespaces, or None; the method must be exclusive canonicalization."""
     if method.tag != name or method.get("Algorithm") != EXC_C14N:
         raise BadSignature("it has another canonical form than exclusive canonicalization")
     if not len(method):
@@ -220,7 +233,7 @@ def _bytes(element: Element) -> bytes:
 
 
 def _detach(element: Element) -> None:
-    """Remove an element and nothing else: lxml would take the text behind it along."""
+    """Remove an element but keep the text after it, which lxml stores as the element's tail and would remove too."""
     parent, before = element.getparent(), element.getprevious()
     if parent is None:
         return

@@ -1,7 +1,7 @@
-"""XML as a security token may use it: UTF-8, version 1.0, no DTD, no processing instruction, nothing fetched.
+"""Strict XML for security tokens: UTF-8, version 1.0, no DTD, no processing instructions, no external resources.
 
-Pure. Source: SAML 2.0 Core, section 5.4.5, and OWASP, "XML External Entity Prevention"; what is refused here is what
-parsers read differently, or what makes them work without end.
+Pure. Source: SAML 2.0 Core, section 5.4.5, and OWASP, "XML External Entity Prevention". It refuses what parsers
+interpret differently (THREATS D10, D22) and what makes them fetch or expand without bound (THREATS D21).
 """
 
 import re
@@ -17,8 +17,10 @@ _DECLARATION = re.compile(
     rb"([ \t\r\n]+standalone[ ]*=[ ]*(\"(yes|no)\"|'(yes|no)'))?[ \t\r\n]*\?>",
     re.IGNORECASE,
 )
+# Every markup that begins with "<!", except comments and CDATA sections, is part of a document type declaration.
 _DTD_MARKUP = re.compile(rb"<!(?!--|\[CDATA\[)")
 
+# Tokens declare about ten namespaces; see _check_namespaces for the cost of more.
 _MOST_NAMESPACES = 64
 
 _PARSER = etree.XMLParser(
@@ -26,30 +28,34 @@ _PARSER = etree.XMLParser(
     no_network=True,
     load_dtd=False,
     attribute_defaults=False,
-    remove_comments=True,  # where they are allowed at all, the text around them is one text
-    huge_tree=False,  # no more than 256 elements within one another, among other limits of libxml2
+    remove_comments=True,  # the text on both sides of a comment becomes one text node, not two (THREATS D10)
+    huge_tree=False,  # keeps the limits of libxml2, such as a depth of 256 elements
 )
 
 
 class InvalidXml(ValueError):
-    """A text that is no XML of the strict kind; the message says why, and names no secret."""
+    """A document that is not strict XML; the message gives the reason and contains no secret."""
 
 
 def parse_xml(data: bytes, *, comments: bool = False) -> Element:
-    """Return the root element; raise NotStrict. ``comments`` may stand where nobody's identity is told."""
+    """Return the root element; raise InvalidXml.
+
+    ``comments`` allows comments: only for metadata, never for assertions, where a comment inside a name could change
+    who is authenticated (THREATS D10).
+    """
     data = data.removeprefix(_BYTE_ORDER_MARK)
     _check_bytes(data, comments=comments)
     try:
         root = etree.fromstring(data, _PARSER)
     except (etree.XMLSyntaxError, ValueError) as error:
         raise InvalidXml(f"it is not well-formed XML: {str(error)[:200]}") from error
-    if data.count(b"xmlns") > _MOST_NAMESPACES:  # which most texts need not be walked through for
+    if data.count(b"xmlns") > _MOST_NAMESPACES:  # avoids the walk for ordinary documents
         _check_namespaces(root)
     return root
 
 
 def _check_namespaces(root: Element) -> None:
-    """Refuse more namespaces in scope than anybody needs: canonical forms cost as many steps for each element."""
+    """Refuse too many namespaces in scope: canonicalization visits all of them for every element (THREATS D07)."""
     deep = 0
     for event, _ in etree.iterwalk(root, events=("start-ns", "end-ns")):
         deep += 1 if event == "start-ns" else -1
@@ -77,24 +83,24 @@ def _check_bytes(data: bytes, *, comments: bool) -> None:
 
 
 def text_of(element: Element) -> str:
-    """Return the whole text of an element that holds nothing else; raise NotStrict."""
+    """Return the text content of an element without child elements; raise InvalidXml."""
     if len(element):
         raise InvalidXml(f"{local_name(element)} holds an element where a text is expected")
     return element.text or ""
 
 
 def local_name(element: Element) -> str:
-    """Return an element's name without its namespace."""
+    """Return the local name of an element."""
     return str(etree.QName(element).localname)
 
 
 def children(element: Element, *names: str) -> Iterator[Element]:
-    """Yield the children of these names, each ``{namespace}local``."""
+    """Yield the child elements with one of these names, each in the form ``{namespace}local``."""
     yield from (child for child in element if child.tag in names)
 
 
 def only_child(element: Element, name: str) -> Element | None:
-    """Return the one child of a name, or None where there is none; raise NotStrict where there are several."""
+    """Return the only child element of this name, or None; raise InvalidXml where there are several."""
     found = list(children(element, name))
     if len(found) > 1:
         raise InvalidXml(f"{local_name(element)} has several {etree.QName(name).localname}")
@@ -102,7 +108,7 @@ def only_child(element: Element, name: str) -> Element | None:
 
 
 def canonicalize(element: Element, prefixes: list[str] | None = None) -> bytes:
-    """Return exclusive canonical XML without comments; raise NotStrict where there is none.
+    """Return the exclusive canonical form of an element without comments; raise InvalidXml where it has none.
 
     ``prefixes`` are those of InclusiveNamespaces ("Exclusive XML Canonicalization", section 3).
     """
@@ -110,5 +116,7 @@ def canonicalize(element: Element, prefixes: list[str] | None = None) -> bytes:
         return etree.tostring(
             element, method="c14n", exclusive=True, with_comments=False, inclusive_ns_prefixes=prefixes
         )
-    except (etree.LxmlError, ValueError) as error:  # a relative namespace, for one
+    # libxml2 fails on a relative namespace URI, for example. Empty output instead would verify a digest of nothing
+    # (THREATS D08).
+    except (etree.LxmlError, ValueError) as error:
         raise InvalidXml(f"{local_name(element)} has no canonical form") from error

@@ -18,11 +18,11 @@ _account = click.option("--account", "account_id", required=True, help="The acco
 
 @click.group()
 def guardrail() -> None:
-    """Set the ceiling of an account: what none of its policies can grant beyond.
+    """Set the maximum permissions of an account.
 
-    A guardrail is a policy that grants nothing. Where an account has any, one of them must allow a request and none may
-    deny it, whoever of the account asks, its root among them. It works as a service control policy of AWS does, and is
-    set here alone: nobody of the account can change it through the API.
+    A guardrail is a policy that limits and grants nothing, like a service control policy of AWS. Where an account has
+    guardrails, one of them must allow a request and none may deny it, for every principal of the account including
+    root. Guardrails can only be changed with these commands, not through the API.
     """
 
 
@@ -33,10 +33,10 @@ def guardrail() -> None:
 @installation_options
 @json_option
 def set_(name: str, document: str, account_id: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Set a guardrail from a policy FILE (- for standard input), in place of the one of that NAME.
+    """Set a guardrail from a policy FILE (- for standard input); it replaces a guardrail of the same NAME.
 
-    It acts on the next request. Begin with a Deny of what nobody may do, beside an Allow of everything: a guardrail
-    without an Allow forbids everything.
+    It takes effect with the next request. Start with an Allow of all actions and a Deny of what nobody may do: a
+    guardrail without an Allow denies everything.
     """
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, audited_change(settings, store, "PutGuardrail") as change:
@@ -55,7 +55,7 @@ def set_(name: str, document: str, account_id: str, config: Path | None, data: P
 @installation_options
 @json_option
 def remove(name: str, account_id: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Remove a guardrail; an account without any is limited by its own policies alone."""
+    """Remove a guardrail; an account without guardrails is limited only by its own policies."""
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, audited_change(settings, store, "DeleteGuardrail") as change:
         guardrails.remove(change.tx, account_id, name)
@@ -71,11 +71,13 @@ def remove(name: str, account_id: str, config: Path | None, data: Path | None, *
 @installation_options
 @json_option
 def list_(account_id: str | None, config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """List guardrails; --json prints their documents as well."""
+    """List guardrails; --json includes their documents."""
     with closing(open_store(load_settings(config, data))) as store, store.read() as tx:
-        found = guardrails.list_guardrails(tx, account_id)
+        guardrail_list = guardrails.list_guardrails(tx, account_id)
     if as_json:
-        print_json([{"account_id": one.account_id, "name": one.name, "document": one.document} for one in found])
+        print_json(
+            [{"account_id": item.account_id, "name": item.name, "document": item.document} for item in guardrail_list]
+        )
     else:
-        rows = [(one.account_id, one.name, format_time(one.created)) for one in found]
+        rows = [(item.account_id, item.name, format_time(item.created)) for item in guardrail_list]
         print_table(["account", "guardrail", "set"], rows)

@@ -16,7 +16,7 @@ from iam.policy.strict_json import load
 from iam.service_data import ServiceData
 
 _KINDS = click.Choice([kind.value for kind in PolicyKind])
-_GRAVE = (Level.ERROR, Level.SECURITY_WARNING)
+_FAILING_LEVELS = (Level.ERROR, Level.SECURITY_WARNING)
 
 
 @click.command("lint")
@@ -30,16 +30,16 @@ def lint_(files: tuple[Path, ...], kind: str | None, *, as_json: bool) -> None:
     Analyzer. Exit status: 1 where a policy is rejected or a finding is an ERROR or a SECURITY_WARNING.
     """
     services = ServiceData()
-    found = [one for file in files for one in _lint_file(file, kind, services)]
+    findings = [finding for file in files for finding in _lint_file(file, kind, services)]
     if as_json:
-        print_json(found)
+        print_json(findings)
     else:
-        for one in found:
-            where = f"{one['file']}:{one['line']}" if one["line"] else one["file"]
-            click.echo(escape_unprintable(f"{where}: {one['level']} {one['code']} ({one['place']})"))
-            click.echo(escape_unprintable(f"    {one['text']}"))
-        click.echo(f"{_count(len(found), 'finding')} in {_count(len(files), 'file')}")
-    if any(one["level"] in _GRAVE for one in found):
+        for finding in findings:
+            where = f"{finding['file']}:{finding['line']}" if finding["line"] else finding["file"]
+            click.echo(escape_unprintable(f"{where}: {finding['level']} {finding['code']} ({finding['place']})"))
+            click.echo(escape_unprintable(f"    {finding['text']}"))
+        click.echo(f"{_count(len(findings), 'finding')} in {_count(len(files), 'file')}")
+    if any(finding["level"] in _FAILING_LEVELS for finding in findings):
         raise SystemExit(1)
 
 
@@ -62,29 +62,29 @@ def _lint_file(file: Path, kind: str | None, services: ServiceData) -> Iterator[
         }
         return
     lines = [span.start.line + _gap(text, span.start) for span in statement_spans(text)]
-    for one in lint(policy, services):
-        yield _finding(file, one, None if one.statement is None else lines[one.statement])
+    for finding in lint(policy, services):
+        yield _finding(file, finding, None if finding.statement is None else lines[finding.statement])
 
 
 def _gap(text: str, start: Any) -> int:  # noqa: ANN401 - a Position
-    """Return how many lines below its beginning the first sign of a statement stands."""
+    """Return the number of line breaks between the start of a statement's span and its first character."""
     rest = "\n".join(text.split("\n")[start.line - 1 :])[start.column - 1 :]
     return rest[: len(rest) - len(rest.lstrip())].count("\n")
 
 
-def _finding(file: Path, one: Finding, line: int | None) -> dict[str, Any]:
+def _finding(file: Path, finding: Finding, line: int | None) -> dict[str, Any]:
     return {
         "file": str(file),
         "line": line,
-        "level": one.level,
-        "code": one.code,
-        "place": one.location,
-        "text": one.text,
+        "level": finding.level,
+        "code": finding.code,
+        "place": finding.location,
+        "text": finding.text,
     }
 
 
 def guess_policy_kind(text: str) -> PolicyKind:
-    """Return what a policy is by its elements: who names a Principal is a trust policy, or one on a resource."""
+    """Return the kind of a policy by its elements: with Principal it is a resource-based or a trust policy."""
     try:
         document = load(text)
     except ValueError:

@@ -1,9 +1,9 @@
-"""The policy simulator: what policies would decide, without doing anything. The decisions are those of the engine.
+"""The policy simulator: evaluates policies for requests that are not made, with the code that decides real requests.
 
 Source: IAM API Reference, SimulateCustomPolicy, SimulatePrincipalPolicy, GetContextKeysForCustomPolicy,
-GetContextKeysForPrincipalPolicy, ListPoliciesGrantingServiceAccess. For each action there is one result, with one
-decision for each resource inside it. Where one resource is asked about, EvalResourceName is that resource, as it was
-before AWS changed it to the form of ARN that an action is about.
+GetContextKeysForPrincipalPolicy, ListPoliciesGrantingServiceAccess. Each action has one result, which contains one
+decision for each resource. For a single resource, EvalResourceName is that resource; AWS now returns the ARN format of
+the action instead.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -51,23 +51,24 @@ from iam.service_data import ServiceData
 from iam.store.records import parse_stored_policy
 
 _SERVICES = ServiceData()
-# How the simulator calls the two kinds of policies whose statements it names.
+# The values of SourcePolicyType for the two kinds of policies whose statements are listed.
 _OF_AN_IDENTITY, _OF_A_RESOURCE = "IAM Policy", "Resource Policy"
-# The most restrictive decision speaks for all resources.
+# From the most to the least restrictive: EvalDecision of an action is the most restrictive decision on its resources.
 _RANK = (DecisionType.EXPLICIT_DENY, DecisionType.IMPLICIT_DENY, DecisionType.ALLOWED)
-# What one request may ask for, so that its answer takes well under a second.
+# Limits of one request, so that it takes well under a second: any caller with permission to simulate could otherwise
+# keep a worker busy (THREATS J10).
 _MOST_DECISIONS = 10_000
 _MOST_STATEMENTS = 500_000  # statements, counted once for each decision
-_MOST_MATCHED = 10_000  # statements that the answer names
-_LARGEST = 1_000_000  # characters of all passed policies together
+_MOST_MATCHED = 10_000  # matched statements in the response
+_LARGEST = 1_000_000  # characters of all policies in the request together
 
-# Where a statement stands: its policy, and the span in the policy's text.
+# The place of a statement: its policy, and its span in the text of the policy.
 _Place = tuple[Policy, Span]
 
 
 @dataclass(frozen=True, slots=True)
 class _Simulation:
-    """What is simulated: the requester, the condition keys of the request, and the statements' places.
+    """The simulation: the requester, the condition keys of the request, and the places of statements.
 
     ``given_keys`` are the ContextEntries. ``owner`` is the account of resources whose ARN names none. ``places`` tell
     where each statement stands, by the statement's `id`.
@@ -83,7 +84,7 @@ class _Simulation:
 
 
 def simulate_custom_policy(call: Call, p: Params) -> Result:
-    """Decide for policies that the request brings; of the simulated request only the parameters are known."""
+    """Simulate the policies in the request; only the condition keys in the request are known."""
     layers = Layers(identity=_input_policies(p, "PolicyInputList"), boundary=_input_boundary(p))
     if "ResourcePolicy" in p and "CallerArn" not in p:
         raise InvalidInput("CallerArn is required when a ResourcePolicy is given.")
@@ -92,16 +93,20 @@ def simulate_custom_policy(call: Call, p: Params) -> Result:
 
 
 def simulate_principal_policy(call: Call, p: Params) -> Result:
-    """Decide for the policies of a user, group or role, and for those that the request brings in addition."""
+    """Simulate the policies of a user, group or role, together with the policies in the request."""
     holder = find_holder(call, p["PolicySourceArn"])
     excluded = _exclusions(p)
-    granted = [one.policy for one in policies_of(call, holder) if not any(out(one) for out in excluded)]
+    identity_policies = [
+        effective.policy
+        for effective in policies_of(call, holder)
+        if not any(excludes(effective) for excludes in excluded)
+    ]
     boundary = _input_boundary(p)
     if boundary is None and not _is_excluded_kind(p, "permission-boundary"):
         attached = boundary_of(call, holder)
         boundary = PolicySet([attached]) if attached else None
     layers = Layers(
-        identity=PolicySet([*granted, *_input_policies(p, "PolicyInputList")]),
+        identity=PolicySet([*identity_policies, *_input_policies(p, "PolicyInputList")]),
         boundary=boundary,
         guardrails=None if _is_excluded_kind(p, "scp") else _guardrails(call),
     )
@@ -110,40 +115,40 @@ def simulate_principal_policy(call: Call, p: Params) -> Result:
 
 
 def get_context_keys_for_custom_policy(_call: Call, p: Params) -> Result:
-    """Return the condition keys that the passed policies ask about."""
+    """Return the condition keys that the policies in the request use."""
     return {"ContextKeyNames": _context_key_names(_input_policies(p, "PolicyInputList"))}
 
 
 def get_context_keys_for_principal_policy(call: Call, p: Params) -> Result:
-    """Return the condition keys that an entity's policies ask about, and those passed in addition."""
-    granted = [one.policy for one in policies_of(call, find_holder(call, p["PolicySourceArn"]))]
-    return {"ContextKeyNames": _context_key_names([*granted, *_input_policies(p, "PolicyInputList")])}
+    """Return the condition keys that the policies of an entity and those in the request use."""
+    identity_policies = [effective.policy for effective in policies_of(call, find_holder(call, p["PolicySourceArn"]))]
+    return {"ContextKeyNames": _context_key_names([*identity_policies, *_input_policies(p, "PolicyInputList")])}
 
 
 def list_policies_granting_service_access(call: Call, p: Params) -> Result:
-    """Return, for each service, the policies of an entity that allow anything in it."""
-    granted = list(policies_of(call, find_holder(call, p["Arn"])))
-    shown, paging = paginate_list(list(enumerate(p["ServiceNamespaces"])), p, lambda one: f"{one[0]:03}")
+    """Return, for each service, the policies of an entity that allow any of its actions."""
+    policies = list(policies_of(call, find_holder(call, p["Arn"])))
+    page, paging = paginate_list(list(enumerate(p["ServiceNamespaces"])), p, lambda item: f"{item[0]:03}")
     entries = [
         {
             "ServiceNamespace": service,
-            "Policies": [_granting_policy(one) for one in granted if _allows_in(one.policy, service.lower())],
+            "Policies": [_granting_policy(policy) for policy in policies if _allows_in(policy.policy, service.lower())],
         }
-        for _, service in shown
+        for _, service in page
     ]
     return {"PoliciesGrantingServiceAccess": entries, **paging}
 
 
-def _granting_policy(one: EffectivePolicy) -> Result:
-    if one.arn is not None:
-        return {"PolicyName": one.name, "PolicyType": "MANAGED", "PolicyArn": one.arn}
-    owner = {"EntityType": one.holder.entity_type.kind.upper(), "EntityName": one.holder.row.name}
-    return {"PolicyName": one.name, "PolicyType": "INLINE", **owner}
+def _granting_policy(policy: EffectivePolicy) -> Result:
+    if policy.arn is not None:
+        return {"PolicyName": policy.name, "PolicyType": "MANAGED", "PolicyArn": policy.arn}
+    owner = {"EntityType": policy.holder.entity_type.kind.upper(), "EntityName": policy.holder.row.name}
+    return {"PolicyName": policy.name, "PolicyType": "INLINE", **owner}
 
 
 def _allows_in(policy: Policy, service: str) -> bool:
-    """Return whether a statement allows some action of a service."""
-    return any(not one.denies and _is_about(one, service) for one in policy.statements)
+    """Return whether a policy allows any action of a service."""
+    return any(not statement.denies and _is_about(statement, service) for statement in policy.statements)
 
 
 def _is_about(statement: Statement, service: str) -> bool:
@@ -152,14 +157,14 @@ def _is_about(statement: Statement, service: str) -> bool:
     return any(action == "*" or action.lower().partition(":")[0] in (service, "*") for action in statement.actions)
 
 
-# --- what the request brings ------------------------------------------------------------------------------------------
+# --- the parameters of the request ------------------------------------------------------------------------------------
 
 
 _DOCUMENTS = ("PolicyInputList", "PermissionsBoundaryPolicyInputList")
 
 
 def _input_policies(p: Params, name: str) -> PolicySet:
-    texts = [text for each in _DOCUMENTS for text in p.get(each, ())]
+    texts = [text for member in _DOCUMENTS for text in p.get(member, ())]
     if sum(map(len, texts)) + len(p.get("ResourcePolicy", "")) > _LARGEST:
         raise InvalidInput(f"The policies of one request have at most {_LARGEST} characters together.")
     return PolicySet(
@@ -183,13 +188,18 @@ def _parse_input(text: str, kind: PolicyKind, label: str) -> Policy:
 
 
 def _guardrails(call: Call) -> PolicySet | None:
-    found = guardrails.list_guardrails(call.tx, call.account_id)
+    guardrail_list = guardrails.list_guardrails(call.tx, call.account_id)
     return (
-        PolicySet(parse_stored_policy(one.document, PolicyKind.GUARDRAIL, one.name) for one in found) if found else None
+        PolicySet(
+            parse_stored_policy(guardrail.document, PolicyKind.GUARDRAIL, guardrail.name)
+            for guardrail in guardrail_list
+        )
+        if guardrail_list
+        else None
     )
 
 
-# How the values of a key are read, by ContextKeyType without List; None reads anything.
+# The parsers of context key values, by ContextKeyType without "List"; a type without a parser accepts every value.
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "numeric": conditions.number,
     "boolean": conditions.parse_boolean,
@@ -218,43 +228,43 @@ _Exclusion = Callable[[EffectivePolicy], bool]
 
 
 def _exclusions(p: Params) -> list[_Exclusion]:
-    """Return what tells whether a policy is to be left out; raise InvalidInput."""
-    return [_exclusion(one) for one in p.get("PolicyExclusionList", ())]
+    """Return the tests whether a policy is excluded by PolicyExclusionList; raise InvalidInput."""
+    return [_exclusion(exclusion) for exclusion in p.get("PolicyExclusionList", ())]
 
 
-def _exclusion(one: Params) -> _Exclusion:
-    if "PolicyArn" in one:
-        arn = parse_arn(one["PolicyArn"])
+def _exclusion(exclusion: Params) -> _Exclusion:
+    if "PolicyArn" in exclusion:
+        arn = parse_arn(exclusion["PolicyArn"])
         if arn is None or arn.service != "iam" or not arn.resource.startswith("policy/") or "*" in str(arn):
-            raise InvalidInput(f"Invalid policy identifier: {one['PolicyArn']}")
-        return lambda granted: granted.arn == str(arn)
-    if "InlinePolicyIdentifier" in one:
-        inline = one["InlinePolicyIdentifier"]
-        wanted = inline["AttachmentType"], inline["AttachmentName"].lower(), inline["PolicyName"]
-        return lambda granted: (
-            granted.arn is None
-            and (granted.holder.entity_type.kind, granted.holder.row.name.lower(), granted.name) == wanted
+            raise InvalidInput(f"Invalid policy identifier: {exclusion['PolicyArn']}")
+        return lambda policy: policy.arn == str(arn)
+    if "InlinePolicyIdentifier" in exclusion:
+        inline = exclusion["InlinePolicyIdentifier"]
+        expected = inline["AttachmentType"], inline["AttachmentName"].lower(), inline["PolicyName"]
+        return lambda policy: (
+            policy.arn is None
+            and (policy.holder.entity_type.kind, policy.holder.row.name.lower(), policy.name) == expected
         )
-    return _BY_KIND.get(one.get("PolicyType", ""), lambda _granted: False)
+    return _BY_KIND.get(exclusion.get("PolicyType", ""), lambda _policy: False)
 
 
 _BY_KIND: Mapping[str, _Exclusion] = {
-    "inline": lambda one: one.arn is None,
-    "aws-managed": lambda one: one.arn is not None and one.arn.startswith("arn:aws:iam::aws:"),
-    "user-managed": lambda one: one.arn is not None and not one.arn.startswith("arn:aws:iam::aws:"),
+    "inline": lambda policy: policy.arn is None,
+    "aws-managed": lambda policy: policy.arn is not None and policy.arn.startswith("arn:aws:iam::aws:"),
+    "user-managed": lambda policy: policy.arn is not None and not policy.arn.startswith("arn:aws:iam::aws:"),
 }
 
 
 def _is_excluded_kind(p: Params, kind: str) -> bool:
-    return any(one.get("PolicyType") == kind for one in p.get("PolicyExclusionList", ()))
+    return any(exclusion.get("PolicyType") == kind for exclusion in p.get("PolicyExclusionList", ()))
 
 
-# --- who calls --------------------------------------------------------------------------------------------------------
+# --- the simulated caller ---------------------------------------------------------------------------------------------
 
 
 def _caller_by_arn(p: Params, layers: Layers) -> SimulatedRequester:
-    """Return the caller of CallerArn, of whom only the ARN is known."""
-    split_entity_arn(p["CallerArn"])  # raises where it is no ARN of a user, group or role
+    """Return the caller of CallerArn; only its ARN is known."""
+    split_entity_arn(p["CallerArn"])  # raises InvalidInput unless it is the ARN of a user, group or role
     return SimulatedRequester(principal_from_arn(p["CallerArn"]), layers, {})
 
 
@@ -270,11 +280,12 @@ def _holder_as_caller(holder: PolicyHolder, layers: Layers) -> SimulatedRequeste
 
 
 def _anonymous_caller(account_id: str, layers: Layers) -> SimulatedRequester:
-    """Return a caller whom no resource policy names, and whom no condition key describes."""
+    """Return a caller without an ARN: no resource-based policy names it, and it has no condition keys."""
     return SimulatedRequester(Principal(PrincipalKind.USER, account_id, "", ""), layers, {})
 
 
-# SimulateCustomPolicy, ResourceHandlingOption: what RunInstances touches, all of which is given in ResourceArns.
+# SimulateCustomPolicy, ResourceHandlingOption: scenarios of RunInstances. All of their resources are in ResourceArns,
+# so the value is checked and has no other effect.
 _SCENARIOS = (
     "EC2-Classic-InstanceStore",
     "EC2-Classic-EBS",
@@ -301,10 +312,10 @@ def _simulate(p: Params, requester: SimulatedRequester) -> Result:
         layers = layers._replace(
             resource=PolicySet([_parse_input(p["ResourcePolicy"], PolicyKind.RESOURCE, "ResourcePolicy")])
         )
-    asked_for = len(resources) * min(len(p["ActionNames"]), p.get("MaxItems", PAGE))
-    if asked_for > _MOST_DECISIONS:
+    decision_count = len(resources) * min(len(p["ActionNames"]), p.get("MaxItems", PAGE))
+    if decision_count > _MOST_DECISIONS:
         raise InvalidInput(f"One request simulates at most {_MOST_DECISIONS} pairs of an action and a resource.")
-    if asked_for * _statements_of(layers) > _MOST_STATEMENTS:
+    if decision_count * _statements_of(layers) > _MOST_STATEMENTS:
         raise InvalidInput(
             f"One request asks at most {_MOST_STATEMENTS} statements, counted for each action and resource."
         )
@@ -312,13 +323,15 @@ def _simulate(p: Params, requester: SimulatedRequester) -> Result:
     simulation = _Simulation(
         requester._replace(layers=layers), _context_keys(p), _owner(p, requester.principal), places
     )
-    shown, paging = paginate_list(list(enumerate(p["ActionNames"])), p, lambda one: f"{one[0]:06}")
-    results, named = [], 0
-    for _, action in shown:
+    page, paging = paginate_list(list(enumerate(p["ActionNames"])), p, lambda item: f"{item[0]:06}")
+    results, matched_count = [], 0
+    for _, action in page:
         result = _result(simulation, action, resources)
         results.append(result)
-        named += sum(len(one["MatchedStatements"]) for one in (result, *result.get("ResourceSpecificResults", ())))
-        if named > _MOST_MATCHED:
+        matched_count += sum(
+            len(item["MatchedStatements"]) for item in (result, *result.get("ResourceSpecificResults", ()))
+        )
+        if matched_count > _MOST_MATCHED:
             raise InvalidInput(f"The answer to one request names at most {_MOST_MATCHED} matched statements.")
     return {"EvaluationResults": results, **paging}
 
@@ -350,28 +363,28 @@ def _owner(p: Params, caller: Principal) -> str:
 def _result(simulation: _Simulation, action: str, resources: list[str]) -> Result:
     if ":" not in action:
         raise InvalidInput(f"Invalid API name: {action} must begin with a service, as in iam:CreateUser.")
-    each = [_decide_on_resource(simulation, action, resource) for resource in resources]
-    gravest = min(each, key=lambda one: _RANK.index(one.decision.decision_type))
+    results = [_decide_on_resource(simulation, action, resource) for resource in resources]
+    strictest = min(results, key=lambda item: _RANK.index(item.decision.decision_type))
     name = resources[0] if len(resources) == 1 else _SERVICES.resource_template(action)
     result: Result = {
         "EvalActionName": action,
         "EvalResourceName": name,
-        "EvalDecision": gravest.decision.decision_type.value,
+        "EvalDecision": strictest.decision.decision_type.value,
         "MatchedStatements": _merge_statements(
-            one.matched for one in each if one.decision.decision_type is gravest.decision.decision_type
+            item.matched for item in results if item.decision.decision_type is strictest.decision.decision_type
         ),
-        "MissingContextValues": list(dict.fromkeys(key for one in each for key in one.missing)),
-        **_policy_limits([one.decision for one in each]),
+        "MissingContextValues": list(dict.fromkeys(key for item in results for key in item.missing)),
+        **_policy_limits([item.decision for item in results]),
     }
     if resources != ["*"]:
-        result["EvalDecisionDetails"] = gravest.details
-        result["ResourceSpecificResults"] = [one.shape() for one in each]
+        result["EvalDecisionDetails"] = strictest.details
+        result["ResourceSpecificResults"] = [item.shape() for item in results]
     return result
 
 
 @dataclass(frozen=True, slots=True)
 class _ResourceResult:
-    """The decision on one resource, with what the simulator tells of it."""
+    """The decision on one resource, with the details that the simulator returns."""
 
     resource: str
     decision: Decision
@@ -408,7 +421,7 @@ def _decide_on_resource(simulation: _Simulation, action: str, resource: str) -> 
 
 
 def _matched_statements(decision: Decision, places: Mapping[int, _Place]) -> Iterator[Result]:
-    """Yield the statements of identity and resource policies that decided, and where they stand."""
+    """Yield the statements of identity-based and resource-based policies that determined a decision, with positions."""
     for reason in decision.statements:
         if id(reason.statement) in places:
             policy, span = places[id(reason.statement)]
@@ -421,20 +434,24 @@ def _matched_statements(decision: Decision, places: Mapping[int, _Place]) -> Ite
 
 
 def _merge_statements(lists: Iterable[list[Result]]) -> list[Result]:
-    """Return the union of lists, each statement once."""
+    """Return the union of the lists; a statement is identified by its policy and its start."""
     return list(
-        {(one["SourcePolicyId"], *one["StartPosition"].values()): one for each in lists for one in each}.values()
+        {
+            (statement["SourcePolicyId"], *statement["StartPosition"].values()): statement
+            for statements in lists
+            for statement in statements
+        }.values()
     )
 
 
 def _missing_keys(action: str, layers: Layers, keys: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the keys that the statements about an action use and that no ContextEntries gave."""
-    statements_about = [
+    """Return the condition keys that the statements for an action use and that are not in ContextEntries."""
+    used_keys = [
         key
         for policy in (*layers.identity, *(layers.resource or ()))
         for key in context_keys_in(policy.statements_about(action.lower()), policy.version)
     ]
-    return tuple(key for key in dict.fromkeys(statements_about) if key.lower() not in keys)
+    return tuple(key for key in dict.fromkeys(used_keys) if key.lower() not in keys)
 
 
 def _context_key_names(policies: Iterable[Policy]) -> list[str]:
@@ -443,34 +460,37 @@ def _context_key_names(policies: Iterable[Policy]) -> list[str]:
 
 
 def _policy_limits(decisions: list[Decision]) -> Result:
-    """Return whether guardrails and boundary, where there are any, allow on every resource."""
-    found: Result = {}
-    for layer, member, flag in _CEILINGS:
-        said = [
-            one for decision in decisions for one in decision.layer_results if one is not None and one.layer == layer
+    """Return whether guardrails and permissions boundary, where they exist, allow the action on every resource."""
+    limits: Result = {}
+    for layer, member, flag in _LIMITS:
+        layer_results = [
+            result
+            for decision in decisions
+            for result in decision.layer_results
+            if result is not None and result.layer == layer
         ]
-        if said:
-            found[member] = {flag: all(one.allows and not one.denies for one in said)}
-    return found
+        if layer_results:
+            limits[member] = {flag: all(result.allows and not result.denies for result in layer_results)}
+    return limits
 
 
-_CEILINGS = (
+_LIMITS = (
     (GUARDRAIL, "OrganizationsDecisionDetail", "AllowedByOrganizations"),
     (BOUNDARY, "PermissionsBoundaryDecisionDetail", "AllowedByPermissionsBoundary"),
 )
 
 
 def _details(decision: Decision) -> Mapping[str, str]:
-    """Return what each kind of policy says, across accounts."""
+    """Return EvalDecisionDetails: the decision of each type of policy, for cross-account requests."""
     names = {IDENTITY: _OF_AN_IDENTITY, BOUNDARY: "Permissions Boundary Policy"}
     return {
-        names.get(said.layer, _OF_A_RESOURCE): _decision_type(said).value
-        for said in decision.layer_results
-        if said is not None and said.layer != GUARDRAIL
+        names.get(result.layer, _OF_A_RESOURCE): _decision_type(result).value
+        for result in decision.layer_results
+        if result is not None and result.layer != GUARDRAIL
     }
 
 
-def _decision_type(said: LayerResult) -> DecisionType:
-    if said.denies:
+def _decision_type(result: LayerResult) -> DecisionType:
+    if result.denies:
         return DecisionType.EXPLICIT_DENY
-    return DecisionType.ALLOWED if said.allows else DecisionType.IMPLICIT_DENY
+    return DecisionType.ALLOWED if result.allows else DecisionType.IMPLICIT_DENY
