@@ -10,14 +10,14 @@ from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
 from broker.runtime.health import liveness, readiness
-from broker.web.core.brand import init_branding
+from broker.web.branding.branding import init_branding
 from broker.web.core.error_pages import ErrorPages, text_response
 from broker.web.core.form_fields import MAX_FORM_BYTES
-from broker.web.core.languages import init_babel
 from broker.web.core.responses import wants_html
 from broker.web.core.site import Site
 from broker.web.core.urls import is_public_host
 from broker.web.core.utf8 import Utf8Request
+from broker.web.i18n.languages import init_babel
 from broker.web.login.completion import HOME
 from broker.web.oauth import issuer, token_exchange
 from broker.wiring import Api, Pages, Services

@@ -56,7 +56,7 @@ from broker.web.admin.access import AdminAccess
 from broker.web.admin.audit import AuditPages
 from broker.web.admin.pages import AdminPages
 from broker.web.admin.sessions import AdminSessions
-from broker.web.core.appearance import Appearance
+from broker.web.branding.appearance import Appearance
 from broker.web.core.cookies import Cookies
 from broker.web.core.csrf import CsrfProtection
 from broker.web.core.current_session import CurrentSession

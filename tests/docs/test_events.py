@@ -6,9 +6,9 @@ from pathlib import Path
 
 from support.reference_pages import DOCS, ROOT
 
-RECORDING = {"record", "record_failure", "recording"}
-# Recorded by a shape of its own.
-BESIDES = {"ConsoleLogin", "DirectorySignIn", "RevokeSessions", "ChangePassword"}
+RECORDING = {"record", "record_failure", "record_failures"}
+# Recorded in a form of their own, or by the name that a kind of identity gives.
+BESIDES = {"ConsoleLogin", "DirectoryLookUp", "DirectorySignIn", "RevokeSessions", "ChangePassword"}
 
 
 def constants(tree: ast.Module) -> dict[str, str]:

@@ -7,8 +7,8 @@ import pytest
 from babel.messages.catalog import Message
 from support import messages
 
-from broker.web.core.languages import LANGUAGES
-from broker.web.core.messages import MESSAGES
+from broker.web.i18n.languages import LANGUAGES
+from broker.web.i18n.messages import MESSAGES
 
 HOW_TO_WRITE = "run: python tests/support/messages.py, and translate what is new"
 PLACE = re.compile(r"%\((\w+)\)([sd])|%%")

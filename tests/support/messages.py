@@ -10,7 +10,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.extract import DEFAULT_KEYWORDS, extract_from_dir
 from babel.messages.pofile import read_po, write_po
 
-from broker.web.core.languages import FOLDER, LANGUAGES
+from broker.web.i18n.languages import FOLDER, LANGUAGES
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "broker" / "web"

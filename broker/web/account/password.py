@@ -28,8 +28,8 @@ from broker.web.account.password_rules import policy_violation_message
 from broker.web.core.current_session import UNDER_MAINTENANCE
 from broker.web.core.form_fields import form_field
 from broker.web.core.forms import FormMessage, Forms, throttling_message
-from broker.web.core.languages import gettext_noop
 from broker.web.core.site import Site
+from broker.web.i18n.languages import gettext_noop
 from broker.web.login.completion import LoginCompletion, return_to
 from iam.credentials import root_login
 from iam.errors import AccessDenied, PasswordPolicyViolation, ServiceUnavailable, Throttling

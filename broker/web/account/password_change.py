@@ -6,7 +6,6 @@ from typing import Any, Final
 from flask_babel import gettext as _
 from sqlalchemy import Connection
 
-from broker.audit import console_login
 from broker.audit import record as audit_record
 from broker.audit.transaction import store_record
 from broker.providers.ldap.passwords import PasswordChangeResult, PasswordChangeStatus
@@ -17,8 +16,9 @@ from broker.signin.iam_password import IamPasswordSignIn, VerifiedPassword
 from broker.signin.ldap import LdapSignIn
 from broker.signin.throttle import throttle_source
 from broker.web.core.forms import FormMessage, throttling_message
-from broker.web.core.languages import gettext_noop
 from broker.web.core.site import Site
+from broker.web.i18n.languages import gettext_noop
+from broker.web.login import console_login
 from broker.web.login.account import expired_message
 from iam.call import Call
 from iam.clock import to_milliseconds

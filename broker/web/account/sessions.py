@@ -10,9 +10,9 @@ from broker.sessions.browser import BrowserSession
 from broker.sessions.revocation import PERSON, SESSION, ListedSessions, RevocationTarget, SessionRevocation
 from broker.web.admin.access import AdminAccess
 from broker.web.core.form_fields import form_field
-from broker.web.core.languages import gettext_noop
 from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
+from broker.web.i18n.languages import gettext_noop
 from iam.clock import iso8601_exact
 from iam.errors import NoSuchEntity
 

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 from flask import g
 
 from broker.sessions.browser import BrowserSession
-from broker.web.core.languages import gettext_noop
 from broker.web.core.site import Site
+from broker.web.i18n.languages import gettext_noop
 from iam.accounts import list_accounts
 from iam.errors import AccessDenied, InvalidIdentityToken, ServiceError, ServiceUnavailable, ValidationError
 from iam.operations.required_permission import RequiredPermission

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from typing import Final
 
 from broker.audit.query import AuditFilter, Network
-from broker.web.core.languages import gettext_noop
+from broker.web.i18n.languages import gettext_noop
 from iam.clock import parse_iso8601, to_milliseconds
 from iam.errors import ValidationError
 

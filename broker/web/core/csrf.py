@@ -7,8 +7,8 @@ from typing import Final
 from flask import request
 
 from broker.sessions.browser import BrowserSession, PendingLogin
-from broker.web.core.languages import gettext_noop
 from broker.web.core.urls import origin_of
+from broker.web.i18n.languages import gettext_noop
 from iam.errors import AccessDenied, ValidationError
 
 CSRF_REJECTED: Final = gettext_noop(

@@ -12,9 +12,9 @@ from broker.sessions.validity import SessionValidity
 from broker.signin.kinds import SessionRefresh
 from broker.web.core.cookies import Cookies
 from broker.web.core.csrf import CsrfProtection
-from broker.web.core.languages import gettext_noop
 from broker.web.core.page_audit import PageAudit
 from broker.web.core.request_states import RequestStates
+from broker.web.i18n.languages import gettext_noop
 from iam.clock import to_milliseconds
 from iam.errors import IDPRejectedClaim, NotSignedIn, ServiceUnavailable
 from sts.identity import Identity, ProviderUnavailable, Refusal

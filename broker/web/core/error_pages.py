@@ -13,9 +13,9 @@ from flask_babel import gettext
 from werkzeug.exceptions import HTTPException, InternalServerError, MisdirectedRequest, RequestEntityTooLarge
 
 from broker.api.errors import status
-from broker.web.core.languages import gettext_noop
 from broker.web.core.responses import wants_html, wants_json
 from broker.web.core.site import Site
+from broker.web.i18n.languages import gettext_noop
 from iam.errors import InternalFailure, RequestTooLarge, ServiceError, ServiceUnavailable, Throttling
 
 log = logging.getLogger(__name__)

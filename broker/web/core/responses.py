@@ -9,11 +9,11 @@ from typing import Any, Final
 from flask import Response, current_app, make_response, render_template, request
 from flask_babel import get_locale
 
-from broker.web.core.appearance import Appearance
+from broker.web.branding.appearance import Appearance
 from broker.web.core.cookies import Cookies
-from broker.web.core.languages import LANGUAGE_COOKIE, LANGUAGES
 from broker.web.core.request_states import RequestStates
 from broker.web.core.urls import is_https, path_below
+from broker.web.i18n.languages import LANGUAGE_COOKIE, LANGUAGES
 
 _A_YEAR: Final = 366 * 86_400  # seconds
 

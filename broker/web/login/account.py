@@ -11,12 +11,12 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, request
 from flask_babel import gettext as _
 
-from broker.audit import console_login
 from broker.signin.iam_password import ACCOUNT_NAME, LONGEST_NAME, IamPasswordSignIn, LoginAttempt
 from broker.web.core.current_session import UNDER_MAINTENANCE
 from broker.web.core.form_fields import form_field
 from broker.web.core.forms import FormMessage, Forms, throttling_message
 from broker.web.core.site import Site
+from broker.web.login import console_login
 from broker.web.login.completion import LoginCompletion, return_to
 from iam.errors import IDPRejectedClaim, ServiceUnavailable
 

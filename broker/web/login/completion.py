@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from flask import Response
 
-from broker.audit import console_login
 from broker.sessions.browser import BrowserSession, PendingLogin
 from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
+from broker.web.login import console_login
 from iam.credentials import factors
 from iam.errors import NotSignedIn
 from sts.identity import Identity

@@ -18,7 +18,7 @@ from broker.doors.credential_formats import FORMATS, Target, process_form
 from broker.sessions.browser import BrowserSession
 from broker.signin.role_access import AvailableRoles
 from broker.web.admin.access import AdminAccess
-from broker.web.core.brand import length_of_time
+from broker.web.branding.branding import length_of_time
 from broker.web.core.form_fields import form_field
 from broker.web.core.responses import wants_json
 from broker.web.core.site import Site

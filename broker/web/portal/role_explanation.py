@@ -12,8 +12,8 @@ from flask import Blueprint, Response, request
 
 from broker.sessions.browser import BrowserSession
 from broker.web.admin.access import AdminAccess
-from broker.web.core.languages import gettext_noop
 from broker.web.core.site import Site
+from broker.web.i18n.languages import gettext_noop
 from iam.errors import AccessDenied, NoSuchEntity, ValidationError
 from iam.policy.decide import TRUST
 from iam.policy.explain import EvaluatedLayer, EvaluatedStatement, Explanation, as_json

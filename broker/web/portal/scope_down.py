@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from broker.web.core.languages import gettext_noop
+from broker.web.i18n.languages import gettext_noop
 from iam.errors import ValidationError
 from iam.operations.policies.submitted import lint_policy
 from iam.policy.document import PolicyKind

@@ -13,7 +13,7 @@ from support.saml_fixtures import Browser
 
 from broker.config import checks
 from broker.config.settings import Settings, SettingsError
-from broker.web.core.appearance import Appearance
+from broker.web.branding.appearance import Appearance
 
 STATIC = Path(__file__).parents[3] / "broker/web/static"
 LOGO = b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"><script>alert(1)</script></svg>'

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.login_fixtures import alert, browser_of, hidden_fields, links, login_setup, send, sign_in, value_of
 
-from broker.web.core.languages import LANGUAGES, load_catalogue, load_translations
+from broker.web.i18n.languages import LANGUAGES, load_catalogue, load_translations
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import pytest
 from flask import Flask
 
-from broker.web.core.languages import init_babel
 from broker.web.core.user_agents import client_name
+from broker.web.i18n.languages import init_babel
 
 LIKE = "AppleWebKit/537.36 (KHTML, like Gecko)"
 NAMES = {

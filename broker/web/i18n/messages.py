@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from broker.web.core.languages import gettext_noop
+from broker.web.i18n.languages import gettext_noop
 
 MESSAGES: Final = (
     gettext_noop("Enter the person as PROVIDER|SUBJECT, as shown in the list."),

@@ -15,7 +15,7 @@ from babel.dates import format_timedelta
 from flask import Blueprint, Flask, Response, abort, request
 from flask_babel import format_datetime, get_locale
 
-from broker.web.core.appearance import Appearance
+from broker.web.branding.appearance import Appearance
 from broker.web.core.user_agents import client_name
 from iam.arn import parse_arn
 from iam.clock import from_milliseconds, iso8601

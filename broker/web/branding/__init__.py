@@ -1,0 +1,1 @@
+"""How the pages look for an organization: name, logo, colors and links."""
