@@ -58,7 +58,7 @@ class Finding:
         """Return the path in the policy, on one line.
 
         Unprintable characters are replaced: a key of the policy must not write lines or escape sequences to a terminal
-        or log (THREATS H12).
+        or a log.
         """
         place = self.place if self.statement is None else f"Statement[{self.statement}].{self.place}"
         return "".join(char if char.isprintable() else "?" for char in _shorten(place))

@@ -71,11 +71,17 @@ def _ecdsa(key: PublicKey, signature: bytes, data: bytes, digest: HashAlgorithm)
 # Algorithms that are not listed are refused: SHA-1 and MD5 (THREATS D05), and HMAC, which an attacker could key with
 # the public certificate (THREATS D04).
 ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
-    {f"{_MORE}rsa-{one.name}": Algorithm(rsa.RSAPublicKey, one, _pkcs1) for one in (SHA256(), SHA384(), SHA512())}
-    | {f"{_NEWER}{one.name}-rsa-MGF1": Algorithm(rsa.RSAPublicKey, one, _pss) for one in (SHA256(), SHA384(), SHA512())}
+    {
+        f"{_MORE}rsa-{digest.name}": Algorithm(rsa.RSAPublicKey, digest, _pkcs1)
+        for digest in (SHA256(), SHA384(), SHA512())
+    }
     | {
-        f"{_MORE}ecdsa-{one.name}": Algorithm(ec.EllipticCurvePublicKey, one, _ecdsa)
-        for one in (SHA256(), SHA384(), SHA512())
+        f"{_NEWER}{digest.name}-rsa-MGF1": Algorithm(rsa.RSAPublicKey, digest, _pss)
+        for digest in (SHA256(), SHA384(), SHA512())
+    }
+    | {
+        f"{_MORE}ecdsa-{digest.name}": Algorithm(ec.EllipticCurvePublicKey, digest, _ecdsa)
+        for digest in (SHA256(), SHA384(), SHA512())
     }
 )
 DIGESTS = MappingProxyType(

@@ -55,7 +55,7 @@ def parse_xml(data: bytes, *, comments: bool = False) -> Element:
 
 
 def _check_namespaces(root: Element) -> None:
-    """Refuse too many namespaces in scope: canonicalization visits all of them for every element (THREATS D07)."""
+    """Refuse too many namespaces in scope: canonicalization visits all of them for every element (THREATS J10)."""
     deep = 0
     for event, _ in etree.iterwalk(root, events=("start-ns", "end-ns")):
         deep += 1 if event == "start-ns" else -1
@@ -101,10 +101,10 @@ def children(element: Element, *names: str) -> Iterator[Element]:
 
 def only_child(element: Element, name: str) -> Element | None:
     """Return the only child element of this name, or None; raise InvalidXml where there are several."""
-    found = list(children(element, name))
-    if len(found) > 1:
+    elements = list(children(element, name))
+    if len(elements) > 1:
         raise InvalidXml(f"{local_name(element)} has several {etree.QName(name).localname}")
-    return found[0] if found else None
+    return elements[0] if elements else None
 
 
 def canonicalize(element: Element, prefixes: list[str] | None = None) -> bytes:

@@ -56,7 +56,7 @@ _OF_AN_IDENTITY, _OF_A_RESOURCE = "IAM Policy", "Resource Policy"
 # From the most to the least restrictive: EvalDecision of an action is the most restrictive decision on its resources.
 _RANK = (DecisionType.EXPLICIT_DENY, DecisionType.IMPLICIT_DENY, DecisionType.ALLOWED)
 # Limits of one request, so that it takes well under a second: any caller with permission to simulate could otherwise
-# keep a worker busy (THREATS J10).
+# keep a worker busy.
 _MOST_DECISIONS = 10_000
 _MOST_STATEMENTS = 500_000  # statements, counted once for each decision
 _MOST_MATCHED = 10_000  # matched statements in the response
