@@ -1,4 +1,4 @@
-"""Every operation of the IAM API that is built: one table, from the name to what it does and what it asks leave for."""
+"""The IAM operations: a table from each operation's name to its function and the permissions it requires."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,14 +40,14 @@ def _require_all(*required_permissions: Callable[[Call, Params], RequiredPermiss
 
 
 def _with_tagging(permission: Callable[[Call, Params], RequiredPermission], action: str) -> _PermissionRule:
-    """Return what asks to make a thing, and, where tags come along, to tag it (IAM User Guide, "Tag IAM resources").
+    """Return the permission rule of a create operation: with Tags, tagging is required too ("Tag IAM resources").
 
-    Policies trust tags: who may make users, but not tag them, must not make one with any tag he likes.
+    Policies grant access by tags. Without this rule, permission to create users would include any tag on them.
     """
 
     def required_permissions(call: Call, p: Params) -> tuple[RequiredPermission, ...]:
-        made = permission(call, p)
-        return (made, replace(made, action=action)) if p.get("Tags") else (made,)
+        creation = permission(call, p)
+        return (creation, replace(creation, action=action)) if p.get("Tags") else (creation,)
 
     return required_permissions
 

@@ -1,4 +1,4 @@
-"""The account itself: its alias, its summary, its preferences. Source: IAM API Reference, GetAccountSummary."""
+"""The account's alias, summary and preferences. Source: IAM API Reference, GetAccountSummary."""
 
 from sqlalchemy import ColumnElement, Table, func, select, update
 from sqlalchemy.exc import IntegrityError
@@ -24,7 +24,7 @@ from iam.store.schema import (
     user,
 )
 
-# Quotas that nothing here can reach: there are no server or signing certificates.
+# Server and signing certificates are not supported; AWS's quotas are returned.
 _CERTIFICATES = {
     "ServerCertificates": 0,
     "ServerCertificatesQuota": 20,
@@ -37,10 +37,12 @@ _NEWEST_TOKEN = 2
 
 
 def create_account_alias(call: Call, p: Params) -> Result:
-    """Give the account an alias for its sign-in link; an earlier one is replaced."""
+    """Set the account's alias for its sign-in URL, replacing the previous one."""
     alias = p["AccountAlias"]
     check_alias(alias)
-    if ACCOUNT_ID.fullmatch(alias):  # the sign-in link takes an alias or an id: one must not pose as the other
+    if ACCOUNT_ID.fullmatch(
+        alias
+    ):  # the sign-in URL takes an alias or an id: an alias must not imitate another account
         raise ValidationError("The account alias must not look like an account id.")
     try:
         _change(call, alias=alias)
@@ -50,7 +52,7 @@ def create_account_alias(call: Call, p: Params) -> Result:
 
 
 def delete_account_alias(call: Call, p: Params) -> Result:
-    """Take the account's alias away; raise NoSuchEntity where it is another one."""
+    """Delete the account's alias; raise NoSuchEntity if the account has a different one."""
     if _alias(call) != p["AccountAlias"]:
         raise NoSuchEntity(f"The account alias {p['AccountAlias']} cannot be found.")
     _change(call, alias=None)
@@ -58,20 +60,20 @@ def delete_account_alias(call: Call, p: Params) -> Result:
 
 
 def list_account_aliases(call: Call, p: Params) -> Result:
-    """Return the account's alias, or none."""
+    """Return the account's alias, if it has one."""
     alias = _alias(call)
     shown, paging = paginate_list([alias] if alias else [], p, str)
     return {"AccountAliases": shown, **paging}
 
 
 def set_security_token_service_preferences(call: Call, p: Params) -> Result:
-    """Keep the wanted token version for the summary; tokens of this service have one form, that of version 2."""
+    """Store the token version, which GetAccountSummary returns; tokens here always have the form of version 2."""
     _change(call, token_version=_TOKEN_VERSIONS[p["GlobalEndpointTokenVersion"]])
     return {}
 
 
 def get_account_summary(call: Call, _p: Params) -> Result:
-    """Return how much of everything there is, and the quotas."""
+    """Return the number of each kind of IAM entity, and the quotas."""
     return {"SummaryMap": {**_CERTIFICATES, **_quotas(call), **_entities(call), **_root(call)}}
 
 
@@ -126,9 +128,9 @@ def _root(call: Call) -> dict[str, int]:
     }
 
 
-def _count(call: Call, table: Table, *which: ColumnElement[bool]) -> int:
-    mine = table.c.account_id == call.account_id
-    return call.tx.scalar(select(func.count()).select_from(table).where(mine, *which)) or 0
+def _count(call: Call, table: Table, *conditions: ColumnElement[bool]) -> int:
+    in_account = table.c.account_id == call.account_id
+    return call.tx.scalar(select(func.count()).select_from(table).where(in_account, *conditions)) or 0
 
 
 def _alias(call: Call) -> str | None:

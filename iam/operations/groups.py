@@ -1,4 +1,4 @@
-"""Groups and who is in them. Source: IAM API Reference, CreateGroup, GetGroup, AddUserToGroup, ListGroupsForUser."""
+"""Groups and their users. Source: IAM API Reference, CreateGroup, GetGroup, AddUserToGroup, ListGroupsForUser."""
 
 from sqlalchemy import delete, func, insert, select
 
@@ -26,7 +26,7 @@ _DEPENDENTS = (
 
 
 def create_group(call: Call, p: Params) -> Result:
-    """Make an empty group."""
+    """Create an empty group."""
     return {"Group": entity_members(GROUP, create(call, GROUP, p))}
 
 
@@ -35,7 +35,7 @@ def get_group(call: Call, p: Params) -> Result:
     row = find_named(call, GROUP, p)
     members = select(user).join(membership, membership.c.user_id == user.c.id).where(membership.c.group_id == row.id)
     rows, paging = paginate(call, members, user.c.name_key, p)
-    return {"Group": entity_members(GROUP, row), "Users": [user_shape(one) for one in rows], **paging}
+    return {"Group": entity_members(GROUP, row), "Users": [user_shape(member) for member in rows], **paging}
 
 
 def list_groups(call: Call, p: Params) -> Result:
@@ -45,42 +45,42 @@ def list_groups(call: Call, p: Params) -> Result:
 
 
 def update_group(call: Call, p: Params) -> Result:
-    """Rename or move a group."""
+    """Change a group's name or path."""
     rename(call, GROUP, p)
     return {}
 
 
 def delete_group(call: Call, p: Params) -> Result:
-    """Delete a group that has neither users nor policies left."""
+    """Delete a group without users and policies; raise DeleteConflict if it has any."""
     remove(call, GROUP, find_named(call, GROUP, p), _DEPENDENTS)
     return {}
 
 
 def add_user_to_group(call: Call, p: Params) -> Result:
-    """Put a user into a group; doing it twice is doing it once."""
-    in_group, member = find_named(call, GROUP, p), find_named(call, USER, p)
-    mine = membership.c.user_id == member.id
-    if call.tx.execute(select(membership).where(mine, membership.c.group_id == in_group.id)).first() is not None:
+    """Add a user to a group; adding it again has no effect."""
+    row, member = find_named(call, GROUP, p), find_named(call, USER, p)
+    of_user = membership.c.user_id == member.id
+    if call.tx.execute(select(membership).where(of_user, membership.c.group_id == row.id)).first() is not None:
         return {}
-    count = call.tx.scalar(select(func.count()).select_from(membership).where(mine)) or 0
+    count = call.tx.scalar(select(func.count()).select_from(membership).where(of_user)) or 0
     if count >= call.limits.groups_per_user:
         raise LimitExceeded(f"Cannot exceed quota for GroupsPerUser: {call.limits.groups_per_user}")
-    call.tx.execute(insert(membership).values(group_id=in_group.id, user_id=member.id))
+    call.tx.execute(insert(membership).values(group_id=row.id, user_id=member.id))
     return {}
 
 
 def remove_user_from_group(call: Call, p: Params) -> Result:
-    """Take a user out of a group; raise NoSuchEntity where it was not in it."""
-    in_group, member = find_named(call, GROUP, p), find_named(call, USER, p)
-    mine = (membership.c.user_id == member.id, membership.c.group_id == in_group.id)
-    if not call.tx.execute(delete(membership).where(*mine)).rowcount:
-        raise NoSuchEntity(f"The user with name {member.name} is not in the group with name {in_group.name}.")
+    """Remove a user from a group; raise NoSuchEntity if it is not in it."""
+    row, member = find_named(call, GROUP, p), find_named(call, USER, p)
+    matches = (membership.c.user_id == member.id, membership.c.group_id == row.id)
+    if not call.tx.execute(delete(membership).where(*matches)).rowcount:
+        raise NoSuchEntity(f"The user with name {member.name} is not in the group with name {row.name}.")
     return {}
 
 
 def list_groups_for_user(call: Call, p: Params) -> Result:
     """Return a page of the groups of a user."""
     row = find_named(call, USER, p)
-    mine = select(group).join(membership, membership.c.group_id == group.c.id).where(membership.c.user_id == row.id)
-    rows, paging = paginate(call, mine, group.c.name_key, p)
-    return {"Groups": [entity_members(GROUP, one) for one in rows], **paging}
+    query = select(group).join(membership, membership.c.group_id == group.c.id).where(membership.c.user_id == row.id)
+    rows, paging = paginate(call, query, group.c.name_key, p)
+    return {"Groups": [entity_members(GROUP, group_row) for group_row in rows], **paging}

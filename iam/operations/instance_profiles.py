@@ -1,4 +1,4 @@
-"""Instance profiles: how a host or app on a machine comes to a role. Source: IAM API Reference."""
+"""Instance profiles: containers that pass a role to a host. Source: IAM API Reference."""
 
 from collections.abc import Sequence
 
@@ -22,31 +22,31 @@ _KIND = "instance-profile"
 _COLUMNS = instance_profile.c
 
 
-# --- asking -------------------------------------------------------------------------------------------------------
+# --- permissions --------------------------------------------------------------------------------------------------
 
 
 def on_instance_profile(call: Call, p: Params) -> RequiredPermission:
-    """Ask about the named instance profile; one that does not exist is asked for at the path ``/``."""
-    found = _find_or_none(call, p["InstanceProfileName"])
-    if found is None:
+    """Require permission on the named instance profile; one that does not exist is assumed at the path ``/``."""
+    row = _find_or_none(call, p["InstanceProfileName"])
+    if row is None:
         return RequiredPermission(iam_arn(call.account_id, _KIND, p["InstanceProfileName"]), request_tag_keys(p))
-    return RequiredPermission(_arn(found), resource_tag_keys(call.tx, found.id) | request_tag_keys(p))
+    return RequiredPermission(_arn(row), resource_tag_keys(call.tx, row.id) | request_tag_keys(p))
 
 
 def on_new_instance_profile(call: Call, p: Params) -> RequiredPermission:
-    """Ask about the instance profile that shall be."""
+    """Require permission on the instance profile to be created."""
     return RequiredPermission(
         iam_arn(call.account_id, _KIND, p["InstanceProfileName"], p.get("Path", "/")), request_tag_keys(p)
     )
 
 
 def on_instance_profiles(call: Call, p: Params) -> RequiredPermission:
-    """Ask about the instance profiles under a path."""
+    """Require permission on the instance profiles under a path."""
     return RequiredPermission(iam_arn(call.account_id, _KIND, "*", p.get("PathPrefix", "/")))
 
 
 def on_passed_role(call: Call, p: Params) -> RequiredPermission:
-    """Ask to hand the role on, as AddRoleToInstanceProfile does besides (Service Authorization Reference)."""
+    """Require iam:PassRole on the role, which AddRoleToInstanceProfile needs too (Service Authorization Reference)."""
     permission = on_role(call, p)
     keys = {**permission.keys, "iam:passedtoservice": ("ec2.amazonaws.com",)}
     return RequiredPermission(permission.resource, keys, action="iam:PassRole")
@@ -56,7 +56,7 @@ def on_passed_role(call: Call, p: Params) -> RequiredPermission:
 
 
 def create_instance_profile(call: Call, p: Params) -> Result:
-    """Make an instance profile without a role."""
+    """Create an instance profile without a role."""
     name, quota = p["InstanceProfileName"], call.limits.instance_profiles_per_account
     count = select(func.count()).select_from(instance_profile).where(_COLUMNS.account_id == call.account_id)
     if (call.tx.scalar(count) or 0) >= quota:
@@ -88,7 +88,7 @@ def list_instance_profiles(call: Call, p: Params) -> Result:
 
 
 def list_instance_profiles_for_role(call: Call, p: Params) -> Result:
-    """Return a page of the instance profiles that hold a role."""
+    """Return a page of the instance profiles that contain a role."""
     return _list_page(call, p, _COLUMNS.role_id == find_named(call, ROLE, p).id)
 
 
@@ -103,21 +103,21 @@ def delete_instance_profile(call: Call, p: Params) -> Result:
 
 
 def add_role_to_instance_profile(call: Call, p: Params) -> Result:
-    """Put a role into an instance profile; it holds one."""
-    found, of_role = _find(call, p), find_named(call, ROLE, p)
-    # Conditional, so that of two at once one is told no.
-    query = update(instance_profile).where(_COLUMNS.id == found.id, _COLUMNS.role_id.is_(None))
-    if not call.tx.execute(query.values(role_id=of_role.id)).rowcount:
+    """Add a role to an instance profile, which can contain one role."""
+    profile, role_row = _find(call, p), find_named(call, ROLE, p)
+    # A conditional update: of two simultaneous requests, one succeeds.
+    query = update(instance_profile).where(_COLUMNS.id == profile.id, _COLUMNS.role_id.is_(None))
+    if not call.tx.execute(query.values(role_id=role_row.id)).rowcount:
         raise LimitExceeded("Cannot exceed quota for InstanceSessionsPerInstanceProfile: 1")
     return {}
 
 
 def remove_role_from_instance_profile(call: Call, p: Params) -> Result:
-    """Take a role out of an instance profile."""
-    found, of_role = _find(call, p), find_named(call, ROLE, p)
-    if found.role_id != of_role.id:
-        raise NoSuchEntity(f"Role with name {of_role.name} is not in the instance profile {found.name}.")
-    call.tx.execute(update(instance_profile).where(_COLUMNS.id == found.id).values(role_id=None))
+    """Remove a role from an instance profile; raise NoSuchEntity if it is not in it."""
+    profile, role_row = _find(call, p), find_named(call, ROLE, p)
+    if profile.role_id != role_row.id:
+        raise NoSuchEntity(f"Role with name {role_row.name} is not in the instance profile {profile.name}.")
+    call.tx.execute(update(instance_profile).where(_COLUMNS.id == profile.id).values(role_id=None))
     return {}
 
 
@@ -140,36 +140,36 @@ def list_instance_profile_tags(call: Call, p: Params) -> Result:
     return {"Tags": [{"Key": row.key, "Value": row.value} for row in rows], **paging}
 
 
-# --- finding and showing ------------------------------------------------------------------------------------------
+# --- rows and responses -------------------------------------------------------------------------------------------
 
 
 def _find_or_none(call: Call, name: str) -> Entity | None:
-    mine = (_COLUMNS.account_id == call.account_id, _COLUMNS.name_key == name.lower())
-    return call.tx.execute(select(instance_profile).where(*mine)).one_or_none()
+    matches = (_COLUMNS.account_id == call.account_id, _COLUMNS.name_key == name.lower())
+    return call.tx.execute(select(instance_profile).where(*matches)).one_or_none()
 
 
 def _find(call: Call, p: Params) -> Entity:
-    found = _find_or_none(call, p["InstanceProfileName"])
-    if found is None:
+    row = _find_or_none(call, p["InstanceProfileName"])
+    if row is None:
         raise NoSuchEntity(f"Instance Profile {p['InstanceProfileName']} cannot be found.")
-    return found
+    return row
 
 
 def _arn(row: Entity) -> str:
     return iam_arn(row.account_id, _KIND, row.name, row.path)
 
 
-def _list_page(call: Call, p: Params, which: ColumnElement[bool]) -> Result:
-    query = select(instance_profile).where(_COLUMNS.account_id == call.account_id, which)
+def _list_page(call: Call, p: Params, condition: ColumnElement[bool]) -> Result:
+    query = select(instance_profile).where(_COLUMNS.account_id == call.account_id, condition)
     rows, paging = paginate(call, query, _COLUMNS.name_key, p)
     return {"InstanceProfiles": profile_shapes(call, rows), **paging}
 
 
 def profile_shapes(call: Call, rows: Sequence[Entity]) -> list[Result]:
-    """Return instance profiles with their roles, as lists show them."""
+    """Return the members of instance profiles, with their roles, in list responses."""
     ids = {row.role_id for row in rows if row.role_id is not None}
     roles = call.tx.execute(select(role).where(role.c.id.in_(ids))).all() if ids else []
-    shown = dict(zip([one.id for one in roles], role_shapes(call, roles), strict=True))
+    shapes = dict(zip([row.id for row in roles], role_shapes(call, roles), strict=True))
     return [
         {
             "Path": row.path,
@@ -177,7 +177,7 @@ def profile_shapes(call: Call, rows: Sequence[Entity]) -> list[Result]:
             "InstanceProfileId": row.id,
             "Arn": _arn(row),
             "CreateDate": from_milliseconds(row.created),
-            "Roles": [shown[row.role_id]] if row.role_id is not None else [],
+            "Roles": [shapes[row.role_id]] if row.role_id is not None else [],
         }
         for row in rows
     ]

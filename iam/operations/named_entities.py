@@ -1,4 +1,4 @@
-"""What has a name and a path in an account: users, groups and roles are found, listed, made and deleted alike."""
+"""Users, groups and roles: find, create, list, rename and delete entities that have a name and a path."""
 
 import base64
 import binascii
@@ -30,7 +30,7 @@ PermissionRule = Callable[[Call, Params], RequiredPermission]
 
 @dataclass(frozen=True, slots=True)
 class EntityType:
-    """A kind of thing that has a name, as AWS's texts and ARNs call it."""
+    """A type of entity with a name; ``title`` is its name in parameters and error messages."""
 
     title: str
     table: Table
@@ -39,15 +39,15 @@ class EntityType:
 
     @property
     def kind(self) -> str:
-        """Return the word in ARNs: user, group, role."""
+        """Return the type as in ARNs: user, group, role."""
         return self.title.lower()
 
     def name(self, p: Params) -> str:
-        """Return the parameter that names one of these."""
+        """Return the name of the entity in the parameters."""
         return str(p[f"{self.title}Name"])
 
     def arn(self, row: Entity) -> str:
-        """Return the ARN of one of these."""
+        """Return the ARN of an entity."""
         return iam_arn(row.account_id, self.kind, row.name, row.path)
 
 
@@ -60,30 +60,30 @@ ROLE = EntityType("Role", role, ROLE_ID, lambda limits: limits.roles_per_account
 
 
 def find_or_none(call: Call, entity_type: EntityType, name: str) -> Entity | None:
-    """Return a thing of the caller's account; names are alike without regard to case."""
+    """Return an entity of the caller's account, or None; names are compared without regard to case."""
     table = entity_type.table
-    mine = (table.c.account_id == call.account_id, table.c.name_key == name.lower())
-    return call.tx.execute(select(table).where(*mine)).one_or_none()
+    matches = (table.c.account_id == call.account_id, table.c.name_key == name.lower())
+    return call.tx.execute(select(table).where(*matches)).one_or_none()
 
 
 def find(call: Call, entity_type: EntityType, name: str) -> Entity:
-    """Return a thing of the caller's account; raise NoSuchEntity."""
-    found = find_or_none(call, entity_type, name)
-    if found is None:
+    """Return an entity of the caller's account; raise NoSuchEntity."""
+    row = find_or_none(call, entity_type, name)
+    if row is None:
         raise NoSuchEntity(f"The {entity_type.kind} with name {name} cannot be found.")
-    return found
+    return row
 
 
 def find_named(call: Call, entity_type: EntityType, p: Params) -> Entity:
-    """Return the thing that the parameters name; raise NoSuchEntity."""
+    """Return the entity that the parameters name; raise NoSuchEntity."""
     return find(call, entity_type, entity_type.name(p))
 
 
-# --- asking -------------------------------------------------------------------------------------------------------
+# --- permissions --------------------------------------------------------------------------------------------------
 
 
 def permission_on(entity_type: EntityType) -> PermissionRule:
-    """Return what asks about the thing that the parameters name: its ARN and tags, and the tags of the request."""
+    """Return the rule for the entity that the parameters name: its ARN and tags, and the tags in the request."""
 
     def permission(call: Call, p: Params) -> RequiredPermission:
         return permission_on_entity(call, entity_type, entity_type.name(p), request_tag_keys(p))
@@ -92,21 +92,25 @@ def permission_on(entity_type: EntityType) -> PermissionRule:
 
 
 def permission_on_policies_of(entity_type: EntityType) -> PermissionRule:
-    """Return what asks about changed permissions: with iam:PolicyARN, and iam:PermissionsBoundary as asked or had."""
+    """Return the rule for changes of an entity's permissions: with iam:PolicyARN and iam:PermissionsBoundary.
+
+    The boundary is that of the request, else the entity's present one: delegated administrators are often limited
+    to entities that have a certain boundary.
+    """
 
     def permission(call: Call, p: Params) -> RequiredPermission:
-        found = find_or_none(call, entity_type, entity_type.name(p))
-        boundary = p.get("PermissionsBoundary") or (found.boundary if found and entity_type is not GROUP else None)
+        row = find_or_none(call, entity_type, entity_type.name(p))
+        boundary = p.get("PermissionsBoundary") or (row.boundary if row and entity_type is not GROUP else None)
         keys = {"iam:policyarn": p.get("PolicyArn"), "iam:permissionsboundary": boundary}
         return _permission_on(
-            call, entity_type, entity_type.name(p), found, {key: (value,) for key, value in keys.items() if value}
+            call, entity_type, entity_type.name(p), row, {key: (value,) for key, value in keys.items() if value}
         )
 
     return permission
 
 
 def permission_on_new(entity_type: EntityType) -> PermissionRule:
-    """Return what asks about a thing that shall be: the ARN that it will have, its tags and its boundary."""
+    """Return the rule for an entity to be created: its future ARN, its tags and its permissions boundary."""
 
     def permission(call: Call, p: Params) -> RequiredPermission:
         boundary = p.get("PermissionsBoundary")
@@ -119,19 +123,19 @@ def permission_on_new(entity_type: EntityType) -> PermissionRule:
 
 
 def permission_on_renamed(entity_type: EntityType) -> PermissionRule:
-    """Return what asks about the thing as it will be called: to move it there takes leave for the new place as well."""
+    """Return the rule for the new name and path: renaming requires permission on the old and the new ARN."""
 
     def permission(call: Call, p: Params) -> RequiredPermission:
-        found = find_or_none(call, entity_type, entity_type.name(p))
-        name = p.get(f"New{entity_type.title}Name") or (found.name if found else entity_type.name(p))
-        path = p.get("NewPath") or (found.path if found else "/")
+        row = find_or_none(call, entity_type, entity_type.name(p))
+        name = p.get(f"New{entity_type.title}Name") or (row.name if row else entity_type.name(p))
+        path = p.get("NewPath") or (row.path if row else "/")
         return RequiredPermission(iam_arn(call.account_id, entity_type.kind, name, path))
 
     return permission
 
 
 def permission_on_all(entity_type: EntityType) -> PermissionRule:
-    """Return what asks about a list of these: the path that is listed stands for them, as in AWS's denials."""
+    """Return the rule for a list: the resource is the path prefix, as in AWS's AccessDenied messages."""
 
     def permission(call: Call, p: Params) -> RequiredPermission:
         return RequiredPermission(iam_arn(call.account_id, entity_type.kind, "", p.get("PathPrefix", "/")))
@@ -142,23 +146,23 @@ def permission_on_all(entity_type: EntityType) -> PermissionRule:
 def permission_on_entity(
     call: Call, entity_type: EntityType, name: str, keys: Mapping[str, tuple[str, ...]]
 ) -> RequiredPermission:
-    """Ask about a thing by name; one that does not exist is asked for at the path ``/``."""
+    """Return the permission on an entity by name; one that does not exist is assumed at the path ``/``."""
     return _permission_on(call, entity_type, name, find_or_none(call, entity_type, name), keys)
 
 
 def _permission_on(
-    call: Call, entity_type: EntityType, name: str, found: Entity | None, keys: Mapping[str, tuple[str, ...]]
+    call: Call, entity_type: EntityType, name: str, row: Entity | None, keys: Mapping[str, tuple[str, ...]]
 ) -> RequiredPermission:
-    if found is None:
+    if row is None:
         return RequiredPermission(iam_arn(call.account_id, entity_type.kind, name), keys)
-    return RequiredPermission(entity_type.arn(found), {**resource_tag_keys(call.tx, found.id), **keys})
+    return RequiredPermission(entity_type.arn(row), {**resource_tag_keys(call.tx, row.id), **keys})
 
 
-# --- making, renaming, deleting -----------------------------------------------------------------------------------
+# --- create, rename, delete ----------------------------------------------------------------------------------------
 
 
 def create(call: Call, entity_type: EntityType, p: Params, **more: object) -> Entity:
-    """Make a thing with its tags; raise LimitExceeded, EntityAlreadyExists, InvalidInput."""
+    """Create an entity with its tags; raise LimitExceeded, EntityAlreadyExists, InvalidInput."""
     table, name = entity_type.table, entity_type.name(p)
     count = call.tx.scalar(select(func.count()).select_from(table).where(table.c.account_id == call.account_id))
     quota = entity_type.quota(call.limits)
@@ -174,16 +178,16 @@ def create(call: Call, entity_type: EntityType, p: Params, **more: object) -> En
 
 
 def rename(call: Call, entity_type: EntityType, p: Params) -> None:
-    """Give a thing the new name or path of the parameters; raise NoSuchEntity, EntityAlreadyExists."""
-    found = find_named(call, entity_type, p)
-    name, path = p.get(f"New{entity_type.title}Name", found.name), p.get("NewPath", found.path)
-    changed = update(entity_type.table).where(entity_type.table.c.id == found.id)
+    """Change the name or path of an entity; raise NoSuchEntity, EntityAlreadyExists."""
+    row = find_named(call, entity_type, p)
+    name, path = p.get(f"New{entity_type.title}Name", row.name), p.get("NewPath", row.path)
+    query = update(entity_type.table).where(entity_type.table.c.id == row.id)
     with _refuse_taken_name(entity_type, name):
-        call.tx.execute(changed.values(name=name, name_key=name.lower(), path=path))
+        call.tx.execute(query.values(name=name, name_key=name.lower(), path=path))
 
 
 def remove(call: Call, entity_type: EntityType, row: Entity, dependents: Sequence[tuple[Column[Any], str]]) -> None:
-    """Delete a thing on which nothing hangs any longer; raise DeleteConflict with the text of what does."""
+    """Delete an entity; raise DeleteConflict with the message of a dependent that still exists."""
     for column, text in dependents:
         if call.tx.execute(select(column).where(column == row.id).limit(1)).first() is not None:
             raise DeleteConflict(text)
@@ -192,7 +196,10 @@ def remove(call: Call, entity_type: EntityType, row: Entity, dependents: Sequenc
 
 
 class _refuse_taken_name:  # noqa: N801 - reads as a statement
-    """Turns the unique index's refusal of a name into EntityAlreadyExists."""
+    """Raises EntityAlreadyExists if the unique index refuses a name.
+
+    The index decides, not a query before: of two simultaneous requests for one name, one fails.
+    """
 
     def __init__(self, entity_type: EntityType, name: str) -> None:
         self._text = f"{entity_type.title} with name {name} already exists."
@@ -205,24 +212,24 @@ class _refuse_taken_name:  # noqa: N801 - reads as a statement
             raise EntityAlreadyExists(self._text) from error
 
 
-# --- listing ------------------------------------------------------------------------------------------------------
+# --- lists --------------------------------------------------------------------------------------------------------
 
 
 def list_entities(call: Call, entity_type: EntityType, p: Params) -> tuple[Sequence[Entity], Result]:
-    """Return a page of the account's things under PathPrefix, by name, and the page's members of the answer."""
+    """Return a page of the account's entities under PathPrefix, by name, with the paging members of the response."""
     columns = entity_type.table.c
     query = select(entity_type.table).where(columns.account_id == call.account_id, has_path_prefix(columns.path, p))
     return paginate(call, query, columns.name_key, p)
 
 
 def has_path_prefix(path: ColumnElement[str], p: Params) -> ColumnElement[bool]:
-    """Return the condition that a path begins with PathPrefix; LIKE would mind neither case nor ``_``."""
+    """Return the condition that a path begins with PathPrefix; LIKE would ignore case and treat ``_`` as a wildcard."""
     prefix: str = p.get("PathPrefix", "/")
     return func.substr(path, 1, len(prefix)) == prefix
 
 
 def paginate(call: Call, query: Select[Any], column: ColumnElement[str], p: Params) -> tuple[Sequence[Entity], Result]:
-    """Return one page in the order of a unique column, and IsTruncated and Marker; raise ValidationError."""
+    """Return a page in the order of a unique column, with IsTruncated and Marker; raise ValidationError."""
     size: int = p.get("MaxItems", PAGE)
     if "Marker" in p:
         query = query.where(column > _decode_marker(p["Marker"]))
@@ -234,13 +241,13 @@ def paginate(call: Call, query: Select[Any], column: ColumnElement[str], p: Para
 
 
 def paginate_list(rows: Sequence[T], p: Params, key: Callable[[T], str]) -> tuple[list[T], Result]:
-    """Return one page of what is in memory, in the order of unique keys, as ``page`` does of what is not."""
+    """Return a page of rows in memory, in the order of unique keys; like ``paginate`` for queries."""
     size: int = p.get("MaxItems", PAGE)
-    after = _decode_marker(p["Marker"]) if "Marker" in p else ""
-    rest = sorted((row for row in rows if key(row) > after), key=key)
-    if len(rest) <= size:
-        return rest, {"IsTruncated": False}
-    return rest[:size], _truncated_after(key(rest[size - 1]))
+    last_key = _decode_marker(p["Marker"]) if "Marker" in p else ""
+    remaining = sorted((row for row in rows if key(row) > last_key), key=key)
+    if len(remaining) <= size:
+        return remaining, {"IsTruncated": False}
+    return remaining[:size], _truncated_after(key(remaining[size - 1]))
 
 
 def _truncated_after(key: str) -> Result:
@@ -257,11 +264,11 @@ def _decode_marker(marker: str) -> str:
     raise ValidationError("Invalid Marker.")
 
 
-# --- showing ------------------------------------------------------------------------------------------------------
+# --- responses ----------------------------------------------------------------------------------------------------
 
 
 def entity_members(entity_type: EntityType, row: Entity) -> Result:
-    """Return the members that every answer about such a thing begins with."""
+    """Return the members that every response about an entity has."""
     return {
         "Path": row.path,
         f"{entity_type.title}Name": row.name,
@@ -272,7 +279,7 @@ def entity_members(entity_type: EntityType, row: Entity) -> Result:
 
 
 def boundary_and_tags(call: Call, row: Entity) -> Result:
-    """Return boundary and tags, which lists leave out (IAM API Reference, ListUsers and ListRoles)."""
+    """Return permissions boundary and tags, which lists omit (IAM API Reference, ListUsers and ListRoles)."""
     shape: Result = {}
     if row.boundary is not None:
         shape["PermissionsBoundary"] = {

@@ -1,8 +1,8 @@
-"""The one builder of what the policies are asked: a request's context, and the policies that apply to it.
+"""Builds request contexts: the action, resource, principal and condition keys, and the policies that apply.
 
-The gate, ``fedgate explain``, ``fedgate policy test``, the policy simulator and the pages all build their requests
-here. If one of them had its own rule for a condition key or for the owner of a resource, its answer could differ from
-the gate's: an explanation would say "allowed" of a request that is denied.
+Authorization, ``fedgate explain``, ``fedgate policy test``, the policy simulator and the web pages all build their
+requests here. With a rule of its own for a condition key or a resource's owner, one of them could say "allowed" for a
+request that is denied.
 
 Source: IAM User Guide, "The request context" and "AWS global condition context keys".
 """
@@ -20,15 +20,15 @@ from iam.store.records import Tags
 
 
 class Requester(Protocol):
-    """Who makes a request: the principal, the policies that limit it, and the condition keys that describe it."""
+    """The principal of a request, its policies, and the condition keys that describe it."""
 
     @property
     def principal(self) -> Principal:
-        """Return who it is."""
+        """Return the principal."""
 
     @property
     def layers(self) -> Layers:
-        """Return the policies that limit it, without those of a resource."""
+        """Return the policies that apply to it, without resource-based ones."""
 
     @property
     def keys(self) -> ContextKeys:
@@ -36,7 +36,7 @@ class Requester(Protocol):
 
 
 class SimulatedRequester(NamedTuple):
-    """A requester that is described by policies alone; nobody signed anything."""
+    """A requester of the policy simulator; it has not been authenticated."""
 
     principal: Principal
     layers: Layers
@@ -53,10 +53,10 @@ class AuthorizationRequest(NamedTuple):
 def build_request(
     requester: Requester, permission: RequiredPermission, action: str, request_keys: ContextKeys
 ) -> AuthorizationRequest:
-    """Return what the policies are asked about one action of a requester.
+    """Return the request context and policies for an action of a requester.
 
-    Later keys win. ``request_keys`` come after the requester's, because a request can bring an MFA code that its
-    session does not know of. The operation's own keys come last.
+    Later keys win. ``request_keys`` override the requester's, because a request can carry an MFA code that its session
+    does not know of. The operation's own keys come last.
     """
     principal, layers, requester_keys = requester.principal, requester.layers, requester.keys
     keys = {
@@ -71,17 +71,17 @@ def build_request(
 
 
 def simulated_permission(resource: str, policy: PolicySet | None, owner: str, keys: ContextKeys) -> RequiredPermission:
-    """Return what a request asks for whose policies are all given: ``policy`` is the resource's own.
+    """Return the required permission of a simulated request; ``policy`` is the resource-based policy.
 
-    Without it the resource is taken for one of the requester's account, as the policy simulator of AWS does
-    (SimulatePrincipalPolicy, ResourcePolicy); ``aws:ResourceAccount`` tells the owner all the same.
+    Without it the resource is treated as one of the requester's account, as AWS's policy simulator does
+    (SimulatePrincipalPolicy, ResourcePolicy); ``aws:ResourceAccount`` is the owner in either case.
     """
     known = {"aws:resourceaccount": (owner,), **keys}
     return RequiredPermission(resource, known, trust=policy, account_id=owner if policy is not None else "")
 
 
 def account_in_arn(text: str) -> str:
-    """Return the account that an ARN names, or an empty text: many resources (buckets) and ``*`` name none."""
+    """Return the account id in an ARN, or an empty string: ``*`` and many resources, such as buckets, have none."""
     arn = parse_arn(text)
     return arn.account if arn and ACCOUNT_ID.fullmatch(arn.account) else ""
 
@@ -90,9 +90,9 @@ def account_in_arn(text: str) -> str:
 
 
 def every_request_keys(now: datetime) -> dict[str, tuple[str, ...]]:
-    """Return the keys that every request has; ``now`` is aware and in UTC.
+    """Return the keys that every request has; ``now`` is timezone-aware, in UTC.
 
-    No AWS service calls on anybody's behalf here, so the two keys about services are always false.
+    No AWS service makes requests here, so the two keys about services are always false.
     """
     return {
         "aws:currenttime": (iso8601(now),),
@@ -112,9 +112,9 @@ _PRINCIPAL_TYPES = {
 
 
 def principal_keys(principal: Principal, tags: Tags = ()) -> dict[str, tuple[str, ...]]:
-    """Return the keys that describe a principal of an account; there are none about a provider's person or a service.
+    """Return the keys that describe a principal of an account; none for federated people and services.
 
-    ``tags`` are the effective ones. ``aws:userid`` is left out where the principal's unique id is not known.
+    ``tags`` are the principal and session tags in effect. ``aws:userid`` is omitted if the unique id is not known.
     """
     if principal.kind not in _PRINCIPAL_TYPES:
         return {}
@@ -132,11 +132,11 @@ def principal_keys(principal: Principal, tags: Tags = ()) -> dict[str, tuple[str
 
 
 def _principal_arn(principal: Principal) -> str:
-    # Of a role session it is the role's ARN, with its path; a federated user goes by its own.
+    # For a role session it is the ARN of the role, with its path; for a federated user its own ARN.
     by_session = principal.kind is PrincipalKind.FEDERATED_USER or not principal.entity_arn
     return principal.arn if by_session else principal.entity_arn
 
 
 def tag_keys(tags: Tags) -> dict[str, tuple[str, ...]]:
-    """Return the keys that tell a resource's tags; of IAM's resources both spellings exist."""
+    """Return the keys for a resource's tags; IAM resources have both aws:ResourceTag and iam:ResourceTag."""
     return {f"{service}:resourcetag/{key.lower()}": (value,) for key, value in tags for service in ("aws", "iam")}

@@ -1,4 +1,4 @@
-"""What an operation asks leave for: the resource, and the condition keys that only the operation knows."""
+"""The permission that an operation requires: the resource, and the condition keys that only the operation knows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ ContextKeys = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class RequiredPermission:
-    """The resource that an operation touches, and condition keys about it (names in lower case).
+    """The resource of an operation and condition keys about it (names in lower case).
 
-    ``action`` is empty for the operation's own action. ``trust`` is the resource's own policy, where it has one,
-    such as a role's trust policy; ``account_id`` is then the account that owns the resource.
+    ``action`` is empty for the operation's own action. ``trust`` is the resource-based policy, if there is one, such
+    as a role's trust policy; ``account_id`` is then the account that owns the resource.
     """
 
     resource: str
@@ -26,7 +26,7 @@ class RequiredPermission:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One row of the operations table: what it does, on what, and whether it changes anything."""
+    """A row of the operations table: the function, the required permissions, and whether it writes."""
 
     run: Callable[[Call, Params], Result]
     required_permissions: Callable[[Call, Params], RequiredPermission | tuple[RequiredPermission, ...]]
@@ -34,7 +34,7 @@ class Operation:
 
 
 def on_any_resource(_call: Call, _p: Params) -> RequiredPermission:
-    """Ask for operations that AWS authorises on ``*``: lists of a whole account, and the account's own settings."""
+    """Require permission on ``*``, as AWS does for account-wide lists and settings."""
     return RequiredPermission("*")
 
 

@@ -1,7 +1,7 @@
-"""The tags of a resource of IAM that an ARN names.
+"""Condition keys for the tags of an IAM resource, found by its ARN.
 
-An operation finds its resource's tags by the parameters that name the resource. An explanation is given an ARN alone;
-what it finds here must be what the operation would find.
+An operation reads the tags of the resource that its parameters name. An explanation has only an ARN, and must find the
+same tags as the operation.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from iam.operations.required_permission import ContextKeys
 from iam.store import schema
 from iam.store.tags import tags_of
 
-# Resources that have a path and a name; the ARN has both.
+# Resources whose ARN has a path and a name.
 _NAMED: Mapping[str, Table] = {
     "user": schema.user,
     "role": schema.role,
@@ -30,7 +30,7 @@ def resource_tag_keys(tx: Connection, entity_id: str) -> dict[str, tuple[str, ..
 
 
 def tag_keys_by_arn(tx: Connection, text: str) -> ContextKeys:
-    """Return the condition keys about the tags of a resource; none where there is no such resource of IAM."""
+    """Return the condition keys of the tags of a resource; none if IAM has no such resource."""
     arn = parse_arn(text)
     query = _entity_id(arn) if arn is not None and arn.service == "iam" else None
     entity_id = None if query is None else tx.scalar(query)
@@ -38,7 +38,7 @@ def tag_keys_by_arn(tx: Connection, text: str) -> ContextKeys:
 
 
 def _entity_id(arn: Arn) -> Select[Any] | None:
-    """Return the query for the id under which a resource's tags are kept."""
+    """Return the query for the id under which a resource's tags are stored."""
     kind, _, rest = arn.resource.partition("/")
     if kind in _NAMED:
         table = _NAMED[kind].c

@@ -32,10 +32,10 @@ _DEPENDENTS = (
 
 
 def role_shapes(call: Call, rows: Sequence[Entity]) -> list[Result]:
-    """Return roles as lists show them, their trust policies with the present names of their principals."""
-    bound: list[dict[str, str]] = [json.loads(row.trust_ids) for row in rows]
-    today = current_arns(call.tx, {one for ids in bound for one in ids.values()})
-    return [_shape(row, with_current_arns(row.trust, ids, today)) for row, ids in zip(rows, bound, strict=True)]
+    """Return the members of roles in list responses; trust policies have the current ARNs of their principals."""
+    ids_by_arn: list[dict[str, str]] = [json.loads(row.trust_ids) for row in rows]
+    arns = current_arns(call.tx, {unique_id for ids in ids_by_arn for unique_id in ids.values()})
+    return [_shape(row, with_current_arns(row.trust, ids, arns)) for row, ids in zip(rows, ids_by_arn, strict=True)]
 
 
 def _shape(row: Entity, trust: str) -> Result:
@@ -48,7 +48,7 @@ def _full(call: Call, row: Entity) -> Result:
 
 
 def _trust(call: Call, text: str) -> tuple[dict[str, str], frozenset[str]]:
-    """Return a trust policy's columns and whom it lets in; raise MalformedPolicyDocument, LimitExceeded."""
+    """Return the columns of a trust policy and the parties it allows; raise MalformedPolicyDocument, LimitExceeded."""
     if size(text) > call.limits.trust_policy_size:
         raise LimitExceeded(f"Cannot exceed quota for ACLSizePerRole: {call.limits.trust_policy_size}")
     policy = Policy.parse(text, PolicyKind.TRUST)
@@ -63,17 +63,17 @@ def _index_trusted_parties(call: Call, role_id: str, parties: frozenset[str]) ->
 
 
 def create_role(call: Call, p: Params) -> Result:
-    """Make a role; whom its trust policy names is fixed by unique id from now on."""
+    """Create a role; the principals of its trust policy are stored by unique id."""
     boundary = p.get("PermissionsBoundary")
     check_boundary(call, boundary)
     columns, parties = _trust(call, p["AssumeRolePolicyDocument"])
-    columns_of_role: Params = {
+    role_columns: Params = {
         **columns,
         "boundary": boundary,
         "description": p.get("Description"),
         "max_session": p.get("MaxSessionDuration", MAX_SESSION),
     }
-    row = create(call, ROLE, p, **columns_of_role)
+    row = create(call, ROLE, p, **role_columns)
     _index_trusted_parties(call, row.id, parties)
     return {"Role": _full(call, row)}
 
@@ -84,13 +84,13 @@ def get_role(call: Call, p: Params) -> Result:
 
 
 def list_roles(call: Call, p: Params) -> Result:
-    """Return a page of roles, without tags, boundaries and last use."""
+    """Return a page of roles, without tags, permissions boundaries and last use."""
     rows, paging = list_entities(call, ROLE, p)
     return {"Roles": role_shapes(call, rows), **paging}
 
 
 def update_role(call: Call, p: Params) -> Result:
-    """Change a role's description or the longest session that it gives."""
+    """Change a role's description or maximum session duration."""
     row = find_named(call, ROLE, p)
     columns = {"Description": "description", "MaxSessionDuration": "max_session"}
     values = {column: p[name] for name, column in columns.items() if name in p}
@@ -107,7 +107,7 @@ def update_role_description(call: Call, p: Params) -> Result:
 
 
 def delete_role(call: Call, p: Params) -> Result:
-    """Delete a role that has neither policies nor instance profiles left; its sessions end with it."""
+    """Delete a role without policies and instance profiles; its sessions become invalid."""
     row = find_named(call, ROLE, p)
     _index_trusted_parties(call, row.id, frozenset())
     call.tx.execute(delete(role_mark).where(role_mark.c.role_id == row.id))
@@ -116,7 +116,7 @@ def delete_role(call: Call, p: Params) -> Result:
 
 
 def update_assume_role_policy(call: Call, p: Params) -> Result:
-    """Replace a role's trust policy; sessions that it gave go on."""
+    """Replace a role's trust policy; existing sessions stay valid."""
     row = find_named(call, ROLE, p)
     columns, parties = _trust(call, p["PolicyDocument"])
     call.tx.execute(update(role).where(role.c.id == row.id).values(columns))
@@ -125,7 +125,7 @@ def update_assume_role_policy(call: Call, p: Params) -> Result:
 
 
 def put_role_permissions_boundary(call: Call, p: Params) -> Result:
-    """Limit a role by a managed policy."""
+    """Set a role's permissions boundary to a managed policy."""
     check_boundary(call, p["PermissionsBoundary"])
     row = find_named(call, ROLE, p)
     call.tx.execute(update(role).where(role.c.id == row.id).values(boundary=p["PermissionsBoundary"]))
@@ -133,7 +133,7 @@ def put_role_permissions_boundary(call: Call, p: Params) -> Result:
 
 
 def delete_role_permissions_boundary(call: Call, p: Params) -> Result:
-    """Take the limit away; raise NoSuchEntity when there is none."""
+    """Delete a role's permissions boundary; raise NoSuchEntity if it has none."""
     row = find_named(call, ROLE, p)
     if row.boundary is None:
         raise NoSuchEntity(f"The role with name {row.name} does not have a permissions boundary.")

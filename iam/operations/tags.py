@@ -1,4 +1,4 @@
-"""Tags of users, roles, policies and SAML providers. Source: IAM API Reference, TagUser and its kin."""
+"""Tags of users, roles, policies and SAML providers. Source: IAM API Reference, TagUser, TagRole."""
 
 from collections.abc import Callable
 
@@ -30,7 +30,7 @@ def _policy(call: Call, p: Params) -> Entity:
 
 def _tag(find: _Find) -> _Run:
     def put(call: Call, p: Params) -> Result:
-        """Add tags, or give new values to those that are there; raise InvalidInput, LimitExceeded."""
+        """Add tags or replace the values of existing ones; raise InvalidInput, LimitExceeded."""
         put_tags(call.tx, find(call, p).id, p["Tags"], call.limits)
         return {}
 
@@ -38,22 +38,22 @@ def _tag(find: _Find) -> _Run:
 
 
 def _untag(find: _Find) -> _Run:
-    def drop(call: Call, p: Params) -> Result:
-        """Remove tags; those that are not there are no error."""
+    def untag(call: Call, p: Params) -> Result:
+        """Remove tags; missing ones are ignored."""
         delete_tags(call.tx, find(call, p).id, p["TagKeys"])
         return {}
 
-    return drop
+    return untag
 
 
 def _list(find: _Find) -> _Run:
-    def listed(call: Call, p: Params) -> Result:
+    def list_tags(call: Call, p: Params) -> Result:
         """Return a page of tags, by key."""
         query = select(tag).where(tag.c.entity_id == find(call, p).id)
         rows, paging = paginate(call, query, tag.c.key_folded, p)
         return {"Tags": [{"Key": row.key, "Value": row.value} for row in rows], **paging}
 
-    return listed
+    return list_tags
 
 
 tag_user, tag_role, tag_policy = _tag(_user), _tag(_role), _tag(_policy)

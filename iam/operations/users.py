@@ -50,36 +50,36 @@ _DEPENDENTS = (
 
 
 def user_or_caller(call: Call, p: Params) -> Entity | None:
-    """Return the user that UserName names, else the caller, or None for root; raise NoSuchEntity, ValidationError."""
+    """Return the user named UserName, else the caller (None: root); raise NoSuchEntity, ValidationError."""
     if "UserName" in p:
         return find(call, USER, p["UserName"])
     if call.principal.kind is PrincipalKind.ROOT:
         return None
     if call.principal.kind is not PrincipalKind.USER:
         raise ValidationError("Must specify userName when calling with non-User credentials")
-    found = _caller(call)
-    if found is None:
+    caller = _caller(call)
+    if caller is None:
         raise NoSuchEntity(f"The user with name {call.principal.name} cannot be found.")
-    return found
+    return caller
 
 
 def _caller(call: Call) -> Entity | None:
-    """Return the calling user by its id: the name may have changed a moment ago."""
+    """Return the calling user by its id, because the name may have changed since the request was authenticated."""
     return call.tx.execute(select(user).where(user.c.id == call.principal.entity_id)).one_or_none()
 
 
 def on_user_or_caller(call: Call, p: Params) -> RequiredPermission:
-    """Ask about the user that UserName names, else about the caller."""
+    """Require permission on the user named UserName, else on the caller."""
     if "UserName" in p:
         return on_user(call, p)
-    found = _caller(call)
-    if found is not None:
-        return permission_on_entity(call, USER, found.name, {})
+    caller = _caller(call)
+    if caller is not None:
+        return permission_on_entity(call, USER, caller.name, {})
     return RequiredPermission(call.principal.entity_arn or root_arn(call.account_id))
 
 
 def user_shape(row: Entity) -> Result:
-    """Return a user as lists show it."""
+    """Return the members of a user in list responses."""
     shape = entity_members(USER, row)
     if row.password_last_used is not None:
         shape["PasswordLastUsed"] = from_milliseconds(row.password_last_used)
@@ -87,7 +87,7 @@ def user_shape(row: Entity) -> Result:
 
 
 def create_user(call: Call, p: Params) -> Result:
-    """Make a user without any credentials or permissions."""
+    """Create a user without credentials and permissions."""
     boundary = p.get("PermissionsBoundary")
     check_boundary(call, boundary)
     row = create(call, USER, p, boundary=boundary)
@@ -95,7 +95,7 @@ def create_user(call: Call, p: Params) -> Result:
 
 
 def get_user(call: Call, p: Params) -> Result:
-    """Return a user, or the account's owner when it asks about itself."""
+    """Return a user, or the account's root if it is the caller."""
     row = user_or_caller(call, p)
     if row is None:
         created = call.tx.scalar(select(account.c.created).where(account.c.id == call.account_id)) or 0
@@ -105,19 +105,19 @@ def get_user(call: Call, p: Params) -> Result:
 
 
 def list_users(call: Call, p: Params) -> Result:
-    """Return a page of users, without tags and boundaries."""
+    """Return a page of users, without tags and permissions boundaries."""
     rows, paging = list_entities(call, USER, p)
     return {"Users": [user_shape(row) for row in rows], **paging}
 
 
 def update_user(call: Call, p: Params) -> Result:
-    """Rename or move a user; its unique id, and so its place in trust policies, stays."""
+    """Change a user's name or path; its unique id stays, and so do trust policies that name it."""
     rename(call, USER, p)
     return {}
 
 
 def delete_user(call: Call, p: Params) -> Result:
-    """Delete a user that has neither credentials nor permissions left."""
+    """Delete a user without credentials, policies and groups; raise DeleteConflict if it has any."""
     row = find_named(call, USER, p)
     if keys_of(call.tx, call.account_id, row.id):
         raise DeleteConflict(_HAS_DEVICE)
@@ -127,7 +127,7 @@ def delete_user(call: Call, p: Params) -> Result:
 
 
 def put_user_permissions_boundary(call: Call, p: Params) -> Result:
-    """Limit a user by a managed policy."""
+    """Set a user's permissions boundary to a managed policy."""
     check_boundary(call, p["PermissionsBoundary"])
     row = find_named(call, USER, p)
     call.tx.execute(update(user).where(user.c.id == row.id).values(boundary=p["PermissionsBoundary"]))
@@ -135,7 +135,7 @@ def put_user_permissions_boundary(call: Call, p: Params) -> Result:
 
 
 def delete_user_permissions_boundary(call: Call, p: Params) -> Result:
-    """Take the limit away; raise NoSuchEntity when there is none."""
+    """Delete a user's permissions boundary; raise NoSuchEntity if it has none."""
     row = find_named(call, USER, p)
     if row.boundary is None:
         raise NoSuchEntity(f"The user with name {row.name} does not have a permissions boundary.")

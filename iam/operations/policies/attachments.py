@@ -1,6 +1,6 @@
-"""Managed policies on users, groups and roles, seen from either side.
+"""Attaches managed policies to users, groups and roles, and lists the attachments.
 
-Source: IAM API Reference, AttachUserPolicy and its kin, ListEntitiesForPolicy.
+Source: IAM API Reference, AttachUserPolicy, AttachGroupPolicy, AttachRolePolicy, ListEntitiesForPolicy.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ _QUOTA: Mapping[str, Callable[[Limits], int]] = {
 
 def _attach(entity_type: EntityType) -> _Run:
     def attach(call: Call, p: Params) -> Result:
-        """Attach a managed policy; doing it twice is doing it once. Raise NoSuchEntity, LimitExceeded."""
+        """Attach a managed policy; attaching it again has no effect. Raise NoSuchEntity, LimitExceeded."""
         row, arn = find_named(call, entity_type, p), p["PolicyArn"]
         if not exists(call, arn):
             raise NoSuchEntity(f"Policy {arn} does not exist or is not attachable.")
@@ -54,10 +54,10 @@ def _attach(entity_type: EntityType) -> _Run:
 
 def _detach(entity_type: EntityType) -> _Run:
     def detach(call: Call, p: Params) -> Result:
-        """Detach a managed policy; raise NoSuchEntity where it is not attached."""
+        """Detach a managed policy; raise NoSuchEntity if it is not attached."""
         row = find_named(call, entity_type, p)
-        mine = (attachment.c.entity_id == row.id, attachment.c.policy_arn == p["PolicyArn"])
-        if not call.tx.execute(delete(attachment).where(*mine)).rowcount:
+        matches = (attachment.c.entity_id == row.id, attachment.c.policy_arn == p["PolicyArn"])
+        if not call.tx.execute(delete(attachment).where(*matches)).rowcount:
             raise NoSuchEntity(f"Policy {p['PolicyArn']} was not found.")
         return {}
 
@@ -65,17 +65,17 @@ def _detach(entity_type: EntityType) -> _Run:
 
 
 def _list_attached(entity_type: EntityType) -> _Run:
-    def listed(call: Call, p: Params) -> Result:
+    def list_attached(call: Call, p: Params) -> Result:
         """Return a page of the managed policies that are attached to an entity."""
         row = find_named(call, entity_type, p)
         prefix = p.get("PathPrefix", "/")
         arns = call.tx.scalars(select(attachment.c.policy_arn).where(attachment.c.entity_id == row.id))
-        named_arns = [(_path_and_name(arn), arn) for arn in arns]
-        wanted = [(name, arn) for (path, name), arn in named_arns if path.startswith(prefix)]
-        shown, paging = paginate_list(wanted, p, lambda one: one[1])
-        return {"AttachedPolicies": [{"PolicyName": name, "PolicyArn": arn} for name, arn in shown], **paging}
+        policies = [(*_path_and_name(arn), arn) for arn in arns]
+        under_prefix = [(name, arn) for path, name, arn in policies if path.startswith(prefix)]
+        page, paging = paginate_list(under_prefix, p, lambda policy: policy[1])
+        return {"AttachedPolicies": [{"PolicyName": name, "PolicyArn": arn} for name, arn in page], **paging}
 
-    return listed
+    return list_attached
 
 
 def _path_and_name(arn: str) -> tuple[str, str]:
@@ -92,20 +92,20 @@ list_attached_role_policies = _list_attached(ROLE)
 
 
 def list_entities_for_policy(call: Call, p: Params) -> Result:
-    """Return a page of the groups, users and roles which a policy is attached to or bounds."""
+    """Return a page of the groups, users and roles that use a policy, attached or as permissions boundary."""
     if not exists(call, p["PolicyArn"]):
         raise NoSuchEntity(f"Policy {p['PolicyArn']} was not found.")
-    wanted = p.get("EntityFilter")
-    nouns = [entity_type for entity_type in (GROUP, USER, ROLE) if wanted in (None, entity_type.title)]
-    found = [
-        (entity_type, name, entity_id) for entity_type in nouns for name, entity_id in _entities(call, entity_type, p)
+    entity_filter = p.get("EntityFilter")
+    types = [entity_type for entity_type in (GROUP, USER, ROLE) if entity_filter in (None, entity_type.title)]
+    entities = [
+        (entity_type, name, entity_id) for entity_type in types for name, entity_id in _entities(call, entity_type, p)
     ]
-    shown, paging = paginate_list(found, p, lambda one: f"{one[0].title} {one[1].lower()}")
+    page, paging = paginate_list(entities, p, lambda entity: f"{entity[0].title} {entity[1].lower()}")
     members = {
         f"Policy{entity_type.title}s": [
             {f"{entity_type.title}Name": name, f"{entity_type.title}Id": entity_id}
-            for one, name, entity_id in shown
-            if one is entity_type
+            for listed_type, name, entity_id in page
+            if listed_type is entity_type
         ]
         for entity_type in (GROUP, USER, ROLE)
     }
@@ -113,10 +113,10 @@ def list_entities_for_policy(call: Call, p: Params) -> Result:
 
 
 def _entities(call: Call, entity_type: EntityType, p: Params) -> list[tuple[str, str]]:
-    """Return name and id of each entity that uses the policy in the way that PolicyUsageFilter asks for."""
+    """Return name and id of each entity that uses the policy as PolicyUsageFilter says."""
     columns, arn, usage = entity_type.table.c, p["PolicyArn"], p.get("PolicyUsageFilter")
     attached = columns.id.in_(select(attachment.c.entity_id).where(attachment.c.policy_arn == arn))
     bounded = columns.boundary == arn if entity_type is not GROUP else false()
     uses = {"PermissionsPolicy": attached, "PermissionsBoundary": bounded}.get(usage or "", attached | bounded)
-    mine = (columns.account_id == call.account_id, has_path_prefix(columns.path, p), uses)
-    return [(row.name, row.id) for row in call.tx.execute(select(columns.name, columns.id).where(*mine))]
+    matches = (columns.account_id == call.account_id, has_path_prefix(columns.path, p), uses)
+    return [(row.name, row.id) for row in call.tx.execute(select(columns.name, columns.id).where(*matches))]

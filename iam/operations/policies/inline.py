@@ -1,6 +1,7 @@
-"""Inline policies of users, groups and roles: four operations, three nouns.
+"""Inline policies of users, groups and roles: put, get, delete and list.
 
-Source: IAM API Reference, PutUserPolicy and its kin; quotas count all inline policies of one entity together.
+Source: IAM API Reference, PutUserPolicy, PutGroupPolicy, PutRolePolicy. The size quota covers all inline policies of an
+entity together.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,14 +34,16 @@ def _put(entity_type: EntityType) -> _Run:
         """Add or replace an inline policy; raise MalformedPolicyDocument, LimitExceeded."""
         row, name, text = find_named(call, entity_type, p), p["PolicyName"], p["PolicyDocument"]
         Policy.parse(text, PolicyKind.IDENTITY)
-        known = _documents(call, row)
-        room = _SIZE_QUOTA[entity_type.kind](call.limits)
-        if sum(size(one) for one in (known | {name: text}).values()) > room:
-            raise LimitExceeded(f"Maximum policy size of {room} bytes exceeded for {entity_type.kind} {row.name}")
-        mine = (inline_policy.c.entity_id == row.id, inline_policy.c.name == name)
+        documents = _documents(call, row)
+        quota = _SIZE_QUOTA[entity_type.kind](call.limits)
+        if sum(size(document) for document in (documents | {name: text}).values()) > quota:
+            raise LimitExceeded(f"Maximum policy size of {quota} bytes exceeded for {entity_type.kind} {row.name}")
+        matches = (inline_policy.c.entity_id == row.id, inline_policy.c.name == name)
         values = {"entity_id": row.id, "name": name, "document": text}
         call.tx.execute(
-            update(inline_policy).where(*mine).values(values) if name in known else insert(inline_policy).values(values)
+            update(inline_policy).where(*matches).values(values)
+            if name in documents
+            else insert(inline_policy).values(values)
         )
         return {}
 
@@ -53,7 +56,7 @@ def _missing(entity_type: EntityType, name: str) -> NoSuchEntity:
 
 def _get(entity_type: EntityType) -> _Run:
     def get(call: Call, p: Params) -> Result:
-        """Return an inline policy as its author wrote it."""
+        """Return an inline policy, byte for byte as it was submitted."""
         row, name = find_named(call, entity_type, p), p["PolicyName"]
         document = _documents(call, row).get(name)
         if document is None:
@@ -67,8 +70,8 @@ def _delete(entity_type: EntityType) -> _Run:
     def remove(call: Call, p: Params) -> Result:
         """Delete an inline policy; raise NoSuchEntity."""
         row, name = find_named(call, entity_type, p), p["PolicyName"]
-        mine = (inline_policy.c.entity_id == row.id, inline_policy.c.name == name)
-        if not call.tx.execute(delete(inline_policy).where(*mine)).rowcount:
+        matches = (inline_policy.c.entity_id == row.id, inline_policy.c.name == name)
+        if not call.tx.execute(delete(inline_policy).where(*matches)).rowcount:
             raise _missing(entity_type, name)
         return {}
 
@@ -76,14 +79,14 @@ def _delete(entity_type: EntityType) -> _Run:
 
 
 def _list(entity_type: EntityType) -> _Run:
-    def listed(call: Call, p: Params) -> Result:
+    def list_names(call: Call, p: Params) -> Result:
         """Return a page of the names of inline policies."""
         row = find_named(call, entity_type, p)
         query = select(inline_policy.c.name).where(inline_policy.c.entity_id == row.id)
         rows, paging = paginate(call, query, inline_policy.c.name, p)
-        return {"PolicyNames": [one.name for one in rows], **paging}
+        return {"PolicyNames": [inline.name for inline in rows], **paging}
 
-    return listed
+    return list_names
 
 
 put_user_policy, put_group_policy, put_role_policy = _put(USER), _put(GROUP), _put(ROLE)

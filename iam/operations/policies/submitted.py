@@ -1,4 +1,4 @@
-"""Policies that a request writes: which parameter holds one, and what is questionable about it."""
+"""Lint findings about policies in requests, and the parameters that contain them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -24,15 +24,15 @@ POLICY_PARAMETERS: Mapping[str, tuple[str, PolicyKind]] = MappingProxyType(
 )
 
 
-_LARGEST = 10_240  # characters, without white space: the largest quota, of a role's inline policies
+_LARGEST = 10_240  # characters without white space: the largest quota, that of a role's inline policies
 
 
 def findings(operation: str, p: Params) -> tuple[Finding, ...]:
-    """Return what is questionable about the policy that a request writes; a malformed one the operation refuses."""
+    """Return the findings about the policy in a request; none if it is malformed, which the operation refuses."""
     if operation not in POLICY_PARAMETERS:
         return ()
     parameter, kind = POLICY_PARAMETERS[operation]
-    if size(p[parameter]) > _LARGEST:  # no quota has room for it: the operation refuses it
+    if size(p[parameter]) > _LARGEST:  # above every quota: the operation refuses it
         return ()
     try:
         return lint_policy(p[parameter], kind)
@@ -41,5 +41,5 @@ def findings(operation: str, p: Params) -> tuple[Finding, ...]:
 
 
 def lint_policy(text: str, kind: PolicyKind) -> tuple[Finding, ...]:
-    """Return what is questionable about a policy; raise MalformedPolicyDocument."""
+    """Return the findings about a policy; raise MalformedPolicyDocument."""
     return lint(Policy.parse(text, kind), _SERVICES)
