@@ -287,4 +287,4 @@ def test_a_very_long_record_is_cut_on_the_page():
 def test_the_filters_that_are_set_are_told():
     wanted = AuditFilter(who="ann", source=ip_network("10.0.0.0/8"), after=0)
     assert wanted.active_filters() == {"who": "ann", "source": "10.0.0.0/8", "after": "0"}
-    assert replace(wanted, who="").told() == {"source": "10.0.0.0/8", "after": "0"}
+    assert replace(wanted, who="").active_filters() == {"source": "10.0.0.0/8", "after": "0"}

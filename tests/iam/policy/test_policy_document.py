@@ -243,7 +243,7 @@ def test_a_federated_principal_is_a_provider(text):
 def test_a_principal_is_read(kind, text, principal_type):
     (statement,) = Policy.parse(document(trusts({kind: [text]})), TRUST).statements
     (one,) = statement.principals
-    assert (one.kind, one.value, one.principal_type) == (kind, text, principal_type)
+    assert (one.kind, one.text, one.principal_type) == (kind, text, principal_type)
 
 
 def test_a_resource_policy_may_name_a_canonical_user_and_have_a_free_sid():

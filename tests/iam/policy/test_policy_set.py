@@ -69,7 +69,7 @@ def test_strangers_who_ask_for_ever_new_actions_fill_no_memory():
     for number in range(5_000):
         assert len(found.find(f"s3:Get{number}", "*")) == 1
     assert len(found._by_action) <= 500
-    assert len(found.policies[0].by_action.known) <= 2_000
+    assert len(found.policies[0].by_action.cache) <= 2_000
 
 
 def test_a_set_is_what_its_policies_are():
