@@ -1,4 +1,4 @@
-"""The whole account at one glance: GetAccountAuthorizationDetails and the credential report.
+"""Reports about an account: GetAccountAuthorizationDetails and the credential report.
 
 Source: IAM API Reference, GetAccountAuthorizationDetails; IAM User Guide, "Generate credential reports".
 """
@@ -44,23 +44,23 @@ from iam.store.schema import (
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """One entry of the lists, not yet in full: ``key`` is its place in the order of all."""
+    """An entity to list, before its details are read; ``key`` is its sort key among all."""
 
     filter: str
     key: str
-    row: Any  # a row, or the ARN of a policy of AWS
+    row: Any  # a row, or the ARN of an AWS managed policy
 
 
 def get_account_authorization_details(call: Call, p: Params) -> Result:
-    """Return a page of users, groups, roles and policies in this order, each with all that it is permitted."""
-    wanted = p.get("Filter") or list(_SECTIONS)
-    items = [item for name, section in _SECTIONS.items() if name in wanted for item in section.items(call)]
-    shown, paging = paginate_list(items, p, lambda item: item.key)
-    answer: Result = {section.member: [] for section in _SECTIONS.values()}
-    for item in shown:
+    """Return a page of users, groups, roles and policies, in this order, with all their policies."""
+    filters = p.get("Filter") or list(_SECTIONS)
+    items = [item for name, section in _SECTIONS.items() if name in filters for item in section.items(call)]
+    page, paging = paginate_list(items, p, lambda item: item.key)
+    details: Result = {section.member: [] for section in _SECTIONS.values()}
+    for item in page:
         section = _SECTIONS[item.filter]
-        answer[section.member].append(section.detail(call, item.row))
-    return {**answer, **paging}
+        details[section.member].append(section.detail(call, item.row))
+    return {**details, **paging}
 
 
 def _rows_of(table: Table, name: str, place: int) -> Callable[[Call], Iterable[_Item]]:
@@ -72,11 +72,11 @@ def _rows_of(table: Table, name: str, place: int) -> Callable[[Call], Iterable[_
 
 
 def _aws_policies_in_use(call: Call) -> Iterable[_Item]:
-    """Return AWS's policies that are attached to something, or bound something."""
-    used = set(call.tx.scalars(select(attachment.c.policy_arn).where(attachment.c.account_id == call.account_id)))
+    """Return the AWS managed policies that the account uses, attached or as permissions boundary."""
+    arns = set(call.tx.scalars(select(attachment.c.policy_arn).where(attachment.c.account_id == call.account_id)))
     for table in (user, role):
-        used |= set(call.tx.scalars(select(table.c.boundary).where(table.c.account_id == call.account_id)))
-    return [_Item("AWSManagedPolicy", f"4{arn}", arn) for arn in aws_managed() if arn in used]
+        arns |= set(call.tx.scalars(select(table.c.boundary).where(table.c.account_id == call.account_id)))
+    return [_Item("AWSManagedPolicy", f"4{arn}", arn) for arn in aws_managed() if arn in arns]
 
 
 def _user_detail(call: Call, row: Entity) -> Result:
@@ -113,11 +113,12 @@ def _role_detail(call: Call, row: Entity) -> Result:
 
 def _policy_detail(call: Call, row: Entity | str) -> Result:
     arn: str = row if isinstance(row, str) else row.arn
-    shown = get_policy(call, {"PolicyArn": arn})["Policy"]
+    shape = get_policy(call, {"PolicyArn": arn})["Policy"]
     versions = list_policy_versions(call, {"PolicyArn": arn})["Versions"]
-    full = [get_policy_version(call, {"PolicyArn": arn, "VersionId": one["VersionId"]}) for one in versions]
-    detail = {name: value for name, value in shown.items() if name != "Tags"}
-    return {**detail, "PolicyVersionList": [one["PolicyVersion"] for one in full]}
+    ids = [version["VersionId"] for version in versions]
+    full = [get_policy_version(call, {"PolicyArn": arn, "VersionId": version_id}) for version_id in ids]
+    detail = {name: value for name, value in shape.items() if name != "Tags"}
+    return {**detail, "PolicyVersionList": [response["PolicyVersion"] for response in full]}
 
 
 def _inline(call: Call, entity_id: str) -> list[Result]:
@@ -133,7 +134,7 @@ def _attached(call: Call, entity_id: str) -> list[Result]:
 
 @dataclass(frozen=True, slots=True)
 class _Section:
-    """One value of Filter: the member of the answer that it fills, from which rows, in which shape."""
+    """A value of Filter: the member of the response, and the functions that list its rows and read the details."""
 
     member: str
     items: Callable[[Call], Iterable[_Item]]
@@ -151,7 +152,7 @@ _SECTIONS: Mapping[str, _Section] = {
 
 # --- the credential report ----------------------------------------------------------------------------------------
 
-_REPORT_LIFETIME = 4 * HOUR  # milliseconds that a report is good for
+_REPORT_LIFETIME = 4 * HOUR  # milliseconds
 _COLUMNS = (
     "user",
     "arn",
@@ -162,23 +163,23 @@ _COLUMNS = (
     "password_next_rotation",
     "mfa_active",
     *(
-        f"access_key_{number}_{what}"
+        f"access_key_{number}_{column}"
         for number in (1, 2)
-        for what in ("active", "last_rotated", "last_used_date", "last_used_region", "last_used_service")
+        for column in ("active", "last_rotated", "last_used_date", "last_used_region", "last_used_service")
     ),
     "cert_1_active",
     "cert_1_last_rotated",
     "cert_2_active",
     "cert_2_last_rotated",
 )
-_KEYS = 2  # the report has columns for so many
+_KEYS = 2  # access keys per user in the report
 _NONE, _NEVER, _UNSUPPORTED = "N/A", "no_information", "not_supported"
 _NO_KEY = ("false", _NONE, _NONE, _NONE, _NONE)
 _NO_CERTIFICATES = ("false", _NONE, "false", _NONE)
 
 
 def generate_credential_report(call: Call, _p: Params) -> Result:
-    """Write the report, unless there is one from the last four hours."""
+    """Generate the report, unless there is one from the last four hours."""
     if _is_fresh(call):
         return {"State": "COMPLETE"}
     text, at = _report(call), to_milliseconds(call.now)
@@ -193,7 +194,7 @@ def get_credential_report(call: Call, _p: Params) -> Result:
     if row.credential_report_at is None:
         raise CredentialReportNotPresent("No report is present. Call GenerateCredentialReport first.")
     if not _is_fresh(call):
-        raise CredentialReportExpired("The report has expired. Call GenerateCredentialReport to make a new one.")
+        raise CredentialReportExpired("The report has expired. Call GenerateCredentialReport to generate a new one.")
     return {
         "Content": row.credential_report.encode(),
         "ReportFormat": "text/csv",
@@ -232,23 +233,23 @@ def _root_line(call: Call, keys: Sequence[Entity], *, mfa: bool) -> list[str]:
 
 
 def _root_password(call: Call) -> tuple[str, str, str, str]:
-    """Return the password columns of root; when it was changed and is to be changed is ``not_supported`` in AWS."""
-    found = call.tx.execute(select(root_login.c.last_used).where(root_login.c.account_id == call.account_id)).first()
-    if found is None:
+    """Return the password columns of root; as in AWS, its last change and next rotation are ``not_supported``."""
+    row = call.tx.execute(select(root_login.c.last_used).where(root_login.c.account_id == call.account_id)).first()
+    if row is None:
         return "false", _NONE, _UNSUPPORTED, _UNSUPPORTED
-    return "true", _NEVER if found.last_used is None else _iso(found.last_used), _UNSUPPORTED, _UNSUPPORTED
+    return "true", _NEVER if row.last_used is None else _iso(row.last_used), _UNSUPPORTED, _UNSUPPORTED
 
 
 def _passwords(call: Call) -> dict[str, tuple[str, str, str, str]]:
-    """Return the password columns of each user that has one."""
-    rule = policy_of(call.tx, call.account_id)
+    """Return the password columns of each user with a password."""
+    password_policy = policy_of(call.tx, call.account_id)
     query = select(login_profile, user.c.password_last_used).join(user).where(user.c.account_id == call.account_id)
-    found = {}
+    columns = {}
     for row in call.tx.execute(query):
-        expires = rule.expires(row.changed)
+        expires = password_policy.expires(row.changed)
         used = _iso(row.password_last_used) if row.password_last_used is not None else _NEVER
-        found[row.user_id] = ("true", used, _iso(row.changed), _NONE if expires is None else _iso(expires))
-    return found
+        columns[row.user_id] = ("true", used, _iso(row.changed), _NONE if expires is None else _iso(expires))
+    return columns
 
 
 def _keys_by_owner(call: Call) -> dict[str | None, list[Entity]]:
@@ -261,8 +262,8 @@ def _keys_by_owner(call: Call) -> dict[str | None, list[Entity]]:
 
 
 def _owners_of_devices(call: Call) -> set[str | None]:
-    mine = (mfa_device.c.account_id == call.account_id, mfa_device.c.enabled.is_not(None))
-    devices = call.tx.scalars(select(mfa_device.c.user_id).where(*mine))
+    enabled = (mfa_device.c.account_id == call.account_id, mfa_device.c.enabled.is_not(None))
+    devices = call.tx.scalars(select(mfa_device.c.user_id).where(*enabled))
     return {*devices, *security_keys.passkey_owner_ids(call.tx, call.account_id)}
 
 

@@ -1,4 +1,4 @@
-"""Access keys of users and of the account's owner. Source: IAM API Reference, CreateAccessKey, GetAccessKeyLastUsed."""
+"""Access keys of users and of the account's root. Source: IAM API Reference, CreateAccessKey, GetAccessKeyLastUsed."""
 
 from sqlalchemy import ColumnElement, and_, delete, func, select, update
 
@@ -15,7 +15,7 @@ _STATUS = {True: "Active", False: "Inactive"}
 
 
 def _belongs_to(call: Call, owner: Entity | None) -> ColumnElement[bool]:
-    """Return the condition that a key belongs to a user, or to the account's owner for None."""
+    """Return the SQL condition that a key belongs to a user, or to the account's root for None."""
     user_id = owner.id if owner else None
     return and_(access_key.c.account_id == call.account_id, access_key.c.user_id == user_id)
 
@@ -27,14 +27,14 @@ def _shape(owner: Entity | None, row: Entity) -> Result:
 
 def _find(call: Call, owner: Entity | None, key_id: str) -> Entity:
     query = select(access_key).where(_belongs_to(call, owner), access_key.c.id == key_id)
-    found = call.tx.execute(query).one_or_none()
-    if found is None:
+    row = call.tx.execute(query).one_or_none()
+    if row is None:
         raise NoSuchEntity(f"The Access Key with id {key_id} cannot be found.")
-    return found
+    return row
 
 
 def create_access_key(call: Call, p: Params) -> Result:
-    """Make a key; this answer is the only place where its secret is ever seen."""
+    """Create a key; only this response contains its secret."""
     owner = user_or_caller(call, p)
     count = call.tx.scalar(select(func.count()).select_from(access_key).where(_belongs_to(call, owner))) or 0
     if count >= call.limits.access_keys_per_user:
@@ -59,14 +59,14 @@ def list_access_keys(call: Call, p: Params) -> Result:
 
 
 def update_access_key(call: Call, p: Params) -> Result:
-    """Switch a key on or off."""
+    """Activate or deactivate a key."""
     row = _find(call, user_or_caller(call, p), p["AccessKeyId"])
     call.tx.execute(update(access_key).where(access_key.c.id == row.id).values(active=p["Status"] == "Active"))
     return {}
 
 
 def delete_access_key(call: Call, p: Params) -> Result:
-    """Delete a key for ever."""
+    """Delete a key."""
     row = _find(call, user_or_caller(call, p), p["AccessKeyId"])
     call.tx.execute(delete(access_key).where(access_key.c.id == row.id))
     return {}
@@ -74,14 +74,14 @@ def delete_access_key(call: Call, p: Params) -> Result:
 
 def _with_owner(call: Call, key_id: str) -> Entity | None:
     query = select(access_key, user.c.name).join_from(access_key, user, access_key.c.user_id == user.c.id, isouter=True)
-    mine = (access_key.c.account_id == call.account_id, access_key.c.id == key_id)
-    return call.tx.execute(query.where(*mine)).one_or_none()
+    matches = (access_key.c.account_id == call.account_id, access_key.c.id == key_id)
+    return call.tx.execute(query.where(*matches)).one_or_none()
 
 
 def on_key_owner(call: Call, p: Params) -> RequiredPermission:
-    """Ask about the user whose key it is; about everything where there is no such user."""
-    found = _with_owner(call, p["AccessKeyId"])
-    return permission_on_entity(call, USER, found.name, {}) if found and found.name else RequiredPermission("*")
+    """Require permission on the user who owns the key, or on ``*`` if there is none."""
+    row = _with_owner(call, p["AccessKeyId"])
+    return permission_on_entity(call, USER, row.name, {}) if row and row.name else RequiredPermission("*")
 
 
 def get_access_key_last_used(call: Call, p: Params) -> Result:

@@ -1,8 +1,8 @@
-"""MFA devices of users and of an account's root: virtual ones, and passkeys where the API shows security keys.
+"""MFA devices of users and of an account's root: virtual MFA devices, and passkeys as security keys.
 
-Source: IAM API Reference, EnableMFADevice and its kin.
+Source: IAM API Reference, EnableMFADevice, ListMFADevices.
 
-The API names root where it needs a UserName: root calls with its account id there, and is named so in answers.
+The UserName of root is its account id, in requests and responses.
 """
 
 import base64
@@ -39,7 +39,7 @@ from iam.store.tags import delete_tags, put_tags, tags_of
 
 ISSUER = "Fedgate"
 _SEED = 20  # bytes: RFC 4226 4, R6 recommends 160 bits
-_RESYNC = 20  # steps: a clock that is more than ten minutes off is refused
+_RESYNC = 20  # steps: ten minutes; a wider window would make guessing easier
 _QR_SCALE = 5
 _COLUMNS = mfa_device.c
 _STATUS: Mapping[str, ColumnElement[bool]] = {
@@ -49,49 +49,49 @@ _STATUS: Mapping[str, ColumnElement[bool]] = {
 }
 
 
-# --- asking -------------------------------------------------------------------------------------------------------
+# --- permissions --------------------------------------------------------------------------------------------------
 
 
 def on_new_device(call: Call, p: Params) -> RequiredPermission:
-    """Ask about the device that shall be."""
+    """Require permission on the device to be created."""
     return RequiredPermission(_serial(call, p), request_tag_keys(p))
 
 
 def on_device(call: Call, p: Params) -> RequiredPermission:
-    """Ask about the device with this serial number; tags are read of the account's own devices alone."""
+    """Require permission on the device SerialNumber; only tags of the account's own devices are read."""
     serial = p["SerialNumber"]
-    mine = select(_COLUMNS.serial).where(_COLUMNS.serial == serial, _COLUMNS.account_id == call.account_id)
-    tags = resource_tag_keys(call.tx, serial) if call.tx.execute(mine).one_or_none() else {}
+    query = select(_COLUMNS.serial).where(_COLUMNS.serial == serial, _COLUMNS.account_id == call.account_id)
+    tags = resource_tag_keys(call.tx, serial) if call.tx.execute(query).one_or_none() else {}
     return RequiredPermission(serial, tags | request_tag_keys(p))
 
 
 def on_owner(call: Call, p: Params) -> RequiredPermission:
-    """Ask about the user whose device it is: the named one, or else the caller."""
+    """Require permission on the owner of the device: the user UserName, else the caller."""
     if _is_root(call, p):
         return RequiredPermission(root_arn(call.account_id))
     return on_user_or_caller(call, p)
 
 
 def on_owner_of_device(call: Call, p: Params) -> RequiredPermission:
-    """Ask about the named user, or else about whoever holds the device: it is read under the holder's name alone."""
+    """Require permission on the user UserName, else on the owner of the device."""
     if "UserName" in p:
         return on_owner(call, p)
     query = select(user.c.name).join(mfa_device, _COLUMNS.user_id == user.c.id)
-    mine = (_COLUMNS.serial == p["SerialNumber"], _COLUMNS.account_id == call.account_id)
+    matches = (_COLUMNS.serial == p["SerialNumber"], _COLUMNS.account_id == call.account_id)
     key = security_keys.key_by_serial(call.tx, call.account_id, p["SerialNumber"])
-    holder = key.user_name if key and key.user_id else call.tx.scalar(query.where(*mine))
+    holder = key.user_name if key and key.user_id else call.tx.scalar(query.where(*matches))
     return on_user_or_caller(call, {"UserName": holder}) if holder else RequiredPermission(root_arn(call.account_id))
 
 
-# --- making and deleting ------------------------------------------------------------------------------------------
+# --- create and delete --------------------------------------------------------------------------------------------
 
 
 def create_virtual_mfa_device(call: Call, p: Params) -> Result:
-    """Make a device that nobody uses yet; this answer alone holds its seed."""
+    """Create an unassigned device; only this response contains its seed."""
     serial = _serial(call, p)
     check_account_quota(call.tx, call.account_id, call.limits)
-    mine = _COLUMNS.account_id == call.account_id
-    taken = select(_COLUMNS.serial).where(mine, func.lower(_COLUMNS.serial) == serial.lower())
+    in_account = _COLUMNS.account_id == call.account_id
+    taken = select(_COLUMNS.serial).where(in_account, func.lower(_COLUMNS.serial) == serial.lower())
     if call.tx.execute(taken).first() is not None:
         raise _already_exists()
     seed = call.random(_SEED)
@@ -105,7 +105,7 @@ def create_virtual_mfa_device(call: Call, p: Params) -> Result:
     }
     try:
         call.tx.execute(mfa_device.insert().values(row))
-    except IntegrityError as error:
+    except IntegrityError as error:  # the primary key decides between simultaneous requests
         raise _already_exists() from error
     put_tags(call.tx, serial, p.get("Tags", ()), call.limits)
     text = base64.b32encode(seed)
@@ -130,71 +130,74 @@ def _qr_code(call: Call, p: Params, seed: bytes) -> bytes:
 
 
 def otpauth_uri(device_name: str, account_name: str, seed: bytes) -> str:
-    """Return the address that authenticator apps read, the seed in base32 (Google Authenticator, "Key Uri Format")."""
+    """Return the otpauth URI for authenticator apps; the seed is in base32 (Google Authenticator, "Key Uri Format")."""
     query = urlencode({"secret": seed.decode("ascii"), "issuer": ISSUER})
     return f"otpauth://totp/{quote(f'{ISSUER}:{device_name}@{account_name}')}?{query}"
 
 
 def delete_virtual_mfa_device(call: Call, p: Params) -> Result:
-    """Delete a device that nobody uses any longer."""
-    found = _device(call, p)
-    if found.enabled is not None:
+    """Delete an unassigned device; raise DeleteConflict if it is in use."""
+    device = _device(call, p)
+    if device.enabled is not None:
         raise DeleteConflict("MFA VirtualDevice in use. Must deactivate first.")
-    delete_tags(call.tx, found.serial)
-    failed_attempts.forget(call.tx, found.serial, failed_attempts.MFA_CODE)
-    call.tx.execute(delete(mfa_device).where(_COLUMNS.serial == found.serial))
+    delete_tags(call.tx, device.serial)
+    failed_attempts.forget(call.tx, device.serial, failed_attempts.MFA_CODE)
+    call.tx.execute(delete(mfa_device).where(_COLUMNS.serial == device.serial))
     return {}
 
 
-# --- using --------------------------------------------------------------------------------------------------------
+# --- assignment ---------------------------------------------------------------------------------------------------
 
 
 def enable_mfa_device(call: Call, p: Params) -> Result:
-    """Give a device to a user, or to root, who proves with two codes in a row to hold it."""
+    """Assign a device to a user or root; two consecutive codes prove possession."""
     user_id = _owner_id(call, p)
-    found = _device(call, p, for_update=True)
-    if found.enabled is not None:
+    device = _device(call, p, for_update=True)
+    if device.enabled is not None:
         raise EntityAlreadyExists("MFA Device is already in use.")
     check_device_quota(_count_held(call, user_id), call.limits)
-    seed, codes = _seed_and_codes(call, found, p)
-    step = totp.accepted_pair(seed, codes, call.now, found.last_step)
+    seed, codes = _seed_and_codes(call, device, p)
+    step = totp.accepted_pair(seed, codes, call.now, device.last_step)
     owner = {"user_id": user_id, "root": user_id is None, "enabled": to_milliseconds(call.now), "drift": 0}
-    if step is None or not record_step(call.tx, found.serial, step, **owner):
+    if step is None or not record_step(call.tx, device.serial, step, **owner):
         raise InvalidAuthenticationCode("Authentication code for device is not valid.")
     return {}
 
 
 def resync_mfa_device(call: Call, p: Params) -> Result:
-    """Learn by two codes in a row how far a device's clock is off, ten minutes at most."""
-    found = _find_assigned(call, p)
-    seed, codes = _seed_and_codes(call, found, p)
-    step = totp.accepted_pair(seed, codes, call.now, found.last_step, window=_RESYNC)
-    if step is None or not record_step(call.tx, found.serial, step, drift=step - totp.step_at(call.now)):
+    """Measure the drift of a device's clock with two consecutive codes; at most ten minutes."""
+    device = _find_assigned(call, p)
+    seed, codes = _seed_and_codes(call, device, p)
+    step = totp.accepted_pair(seed, codes, call.now, device.last_step, window=_RESYNC)
+    if step is None or not record_step(call.tx, device.serial, step, drift=step - totp.step_at(call.now)):
         raise InvalidAuthenticationCode("Authentication code for device is not valid.")
-    failed_attempts.forget(call.tx, found.serial, failed_attempts.MFA_CODE)
+    failed_attempts.forget(call.tx, device.serial, failed_attempts.MFA_CODE)
     return {}
 
 
 def deactivate_mfa_device(call: Call, p: Params) -> Result:
-    """Take a device from its user, whose codes stay spent, or delete a passkey; recovery codes end with the last."""
+    """Unassign a device or delete a passkey; with the last one the recovery codes are deleted.
+
+    The last accepted step is kept, so that a used code is not accepted after the device is enabled again.
+    """
     user_id = _owner_id(call, p)
     key = _key(call, p, user_id)
     if key is not None:
         security_keys.remove(call.tx, key)
     else:
-        nobody = {"user_id": None, "root": False, "enabled": None}
-        call.tx.execute(update(mfa_device).where(_COLUMNS.serial == _find_assigned(call, p).serial).values(nobody))
+        unassigned = {"user_id": None, "root": False, "enabled": None}
+        call.tx.execute(update(mfa_device).where(_COLUMNS.serial == _find_assigned(call, p).serial).values(unassigned))
     if not _count_held(call, user_id):
         delete_recovery_codes(call.tx, iam_person_id(call.account_id, user_id))
     return {}
 
 
-def _seed_and_codes(call: Call, found: Entity, p: Params) -> tuple[bytes, tuple[str, str]]:
-    seed = call.vault.open(found.seed, found.serial)
+def _seed_and_codes(call: Call, device: Entity, p: Params) -> tuple[bytes, tuple[str, str]]:
+    seed = call.vault.open(device.seed, device.serial)
     return seed, (p["AuthenticationCode1"], p["AuthenticationCode2"])
 
 
-# --- reading ------------------------------------------------------------------------------------------------------
+# --- lists --------------------------------------------------------------------------------------------------------
 
 
 def list_mfa_devices(call: Call, p: Params) -> Result:
@@ -206,8 +209,8 @@ def list_mfa_devices(call: Call, p: Params) -> Result:
     query = select(_COLUMNS.serial, _COLUMNS.enabled).where(_held_by(call, user_id), _COLUMNS.enabled.is_not(None))
     devices = [_assigned_shape(name, serial, enabled) for serial, enabled in call.tx.execute(query)]
     keys = security_keys.keys_of(call.tx, call.account_id, user_id)
-    both = [*devices, *(_assigned_shape(name, key.serial, key.created) for key in keys)]
-    shown, paging = paginate_list(both, p, lambda one: str(one["SerialNumber"]))
+    devices_and_keys = [*devices, *(_assigned_shape(name, key.serial, key.created) for key in keys)]
+    shown, paging = paginate_list(devices_and_keys, p, lambda device: str(device["SerialNumber"]))
     return {"MFADevices": shown, **paging}
 
 
@@ -216,7 +219,7 @@ def _assigned_shape(user_name: str, serial: str, since: int) -> Result:
 
 
 def list_virtual_mfa_devices(call: Call, p: Params) -> Result:
-    """Return the account's devices, without seeds and tags."""
+    """Return a page of the account's virtual MFA devices, without seeds and tags."""
     status = _STATUS[p.get("AssignmentStatus", "Any")]
     query = select(mfa_device).where(_COLUMNS.account_id == call.account_id, status)
     rows, paging = paginate(call, query, _COLUMNS.serial, p)
@@ -224,15 +227,15 @@ def list_virtual_mfa_devices(call: Call, p: Params) -> Result:
 
 
 def get_mfa_device(call: Call, p: Params) -> Result:
-    """Return one device or passkey; with UserName only where it is that user's."""
+    """Return a device or passkey; with UserName, only if it belongs to that user."""
     key = security_keys.key_by_serial(call.tx, call.account_id, p["SerialNumber"])
     if key is not None and ("UserName" not in p or key.user_id == _owner_id(call, p)):
         return _assigned_shape(key.user_name, key.serial, key.created)
-    found = _find_assigned(call, p) if "UserName" in p else _device(call, p)
-    shape: Result = {"SerialNumber": found.serial}
-    if found.enabled is not None:
-        name = call.tx.scalar(select(user.c.name).where(user.c.id == found.user_id)) or call.account_id
-        return _assigned_shape(name, found.serial, found.enabled)
+    device = _find_assigned(call, p) if "UserName" in p else _device(call, p)
+    shape: Result = {"SerialNumber": device.serial}
+    if device.enabled is not None:
+        name = call.tx.scalar(select(user.c.name).where(user.c.id == device.user_id)) or call.account_id
+        return _assigned_shape(name, device.serial, device.enabled)
     return shape
 
 
@@ -277,34 +280,34 @@ def _tags(tx: Connection, serial: str) -> dict[str, Any]:
     return {"Tags": tags} if tags else {}
 
 
-# --- finding ------------------------------------------------------------------------------------------------------
+# --- rows ---------------------------------------------------------------------------------------------------------
 
 
 def _device(call: Call, p: Params, *, for_update: bool = False) -> Entity:
     query = select(mfa_device).where(_COLUMNS.serial == p["SerialNumber"], _COLUMNS.account_id == call.account_id)
-    found = call.tx.execute(query.with_for_update() if for_update else query).one_or_none()
-    if found is None:
+    device = call.tx.execute(query.with_for_update() if for_update else query).one_or_none()
+    if device is None:
         raise NoSuchEntity(f"VirtualMFADevice with serial number {p['SerialNumber']} does not exist.")
-    return found
+    return device
 
 
 def _find_assigned(call: Call, p: Params) -> Entity:
-    """Return a device in the hands of the user that the parameters name, or of the caller; raise NoSuchEntity."""
+    """Return a device assigned to the user UserName, else to the caller; raise NoSuchEntity."""
     of_user = _held_by(call, _owner_id(call, p))
     query = select(mfa_device).where(_COLUMNS.serial == p["SerialNumber"], of_user, _COLUMNS.enabled.is_not(None))
-    found = call.tx.execute(query).one_or_none()
-    if found is None:
+    device = call.tx.execute(query).one_or_none()
+    if device is None:
         raise NoSuchEntity("MFA Device invalid for user.")
-    return found
+    return device
 
 
 def _key(call: Call, p: Params, user_id: str | None) -> SecurityKey | None:
-    found = security_keys.key_by_serial(call.tx, call.account_id, p["SerialNumber"])
-    return found if found and found.user_id == user_id else None
+    key = security_keys.key_by_serial(call.tx, call.account_id, p["SerialNumber"])
+    return key if key and key.user_id == user_id else None
 
 
 def _count_held(call: Call, user_id: str | None) -> int:
-    """Return how many devices and passkeys a user holds, or root for None."""
+    """Return the number of devices and passkeys of a user, or of root for None."""
     devices = select(func.count()).select_from(mfa_device).where(_held_by(call, user_id))
     return (call.tx.scalar(devices) or 0) + len(security_keys.keys_of(call.tx, call.account_id, user_id))
 
@@ -316,11 +319,11 @@ def _held_by(call: Call, user_id: str | None) -> ColumnElement[bool]:
 
 
 def _is_root(call: Call, p: Params) -> bool:
-    """Return whether root asks about itself: without a name, or by the account id even where a user bears that name."""
+    """Return whether root means itself: without UserName, or with its account id, even if a user has that name."""
     return call.principal.kind is PrincipalKind.ROOT and p.get("UserName", call.account_id) == call.account_id
 
 
 def _owner_id(call: Call, p: Params) -> str | None:
-    """Return the unique id of the user that the parameters name, or of the caller; None is root. Raise NoSuchEntity."""
-    found = None if _is_root(call, p) else user_or_caller(call, p)
-    return None if found is None else str(found.id)
+    """Return the unique id of the user UserName, else of the caller; None is root. Raise NoSuchEntity."""
+    owner = None if _is_root(call, p) else user_or_caller(call, p)
+    return None if owner is None else str(owner.id)

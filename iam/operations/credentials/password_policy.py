@@ -1,4 +1,4 @@
-"""The password policy of an account. Source: IAM API Reference, UpdateAccountPasswordPolicy and its kin."""
+"""The password policy of an account. Source: IAM API Reference, UpdateAccountPasswordPolicy."""
 
 import json
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from iam.store.schema import account
 
 
 def get_account_password_policy(call: Call, _p: Params) -> Result:
-    """Return the account's own policy; raise NoSuchEntity while the default holds."""
+    """Return the account's own policy; raise NoSuchEntity if it uses the default policy."""
     policy = policy_of(call.tx, call.account_id)
     if isinstance(policy, DefaultPasswordPolicy):
         raise _not_found(call)
@@ -21,13 +21,13 @@ def get_account_password_policy(call: Call, _p: Params) -> Result:
 
 
 def update_account_password_policy(call: Call, p: Params) -> Result:
-    """Replace the account's policy as a whole: what the request leaves out takes its default value."""
+    """Replace the account's policy; omitted parameters get their default values."""
     _store(call, json.dumps(asdict(PasswordPolicy(**p))))
     return {}
 
 
 def delete_account_password_policy(call: Call, _p: Params) -> Result:
-    """Return to the default policy; raise NoSuchEntity where it holds already."""
+    """Delete the account's own policy; raise NoSuchEntity if it uses the default policy."""
     if isinstance(policy_of(call.tx, call.account_id), DefaultPasswordPolicy):
         raise _not_found(call)
     _store(call, None)

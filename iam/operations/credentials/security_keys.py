@@ -1,8 +1,8 @@
-"""Passkeys of users and of an account's root, as the IAM API shows security keys; they are made on the pages alone.
+"""Passkeys of users and roots, which the IAM API lists as security keys; they are registered on the web pages only.
 
 Source: IAM User Guide, "Assign a passkey or security key in the AWS Management Console"; IAM API Reference,
 ListMFADevices and DeactivateMFADevice. A serial number is ``arn:aws:iam::ACCOUNT:u2f/user/NAME/ID``, and root's
-``arn:aws:iam::ACCOUNT:u2f/root-account-id/ID``; it follows the user to another name.
+``arn:aws:iam::ACCOUNT:u2f/root-account-id/ID``; it changes when the user is renamed.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _PASSKEY = "passkey"
 
 @dataclass(frozen=True, slots=True)
 class SecurityKey:
-    """A passkey under its serial number; ``user_name`` is the account id for root, ``created`` in milliseconds."""
+    """A passkey with its serial number; ``user_name`` is the account id for root, ``created`` is in milliseconds."""
 
     id: str
     serial: str
@@ -31,27 +31,28 @@ class SecurityKey:
 
 def keys_of(tx: Connection, account_id: str, user_id: str | None) -> Sequence[SecurityKey]:
     """Return the passkeys of a user, or of the account's root for None."""
-    mine = (_COLUMNS.person == iam_person_id(account_id, user_id), _COLUMNS.kind == _PASSKEY)
-    rows = tx.execute(select(_COLUMNS.id, _COLUMNS.created).where(*mine)).all()
+    matches = (_COLUMNS.person == iam_person_id(account_id, user_id), _COLUMNS.kind == _PASSKEY)
+    rows = tx.execute(select(_COLUMNS.id, _COLUMNS.created).where(*matches)).all()
     name = tx.scalar(select(user.c.name).where(user.c.id == user_id)) if rows and user_id else None
     return [_key(account_id, user_id, name, row.id, row.created) for row in rows]
 
 
 def key_by_serial(tx: Connection, account_id: str, serial: str) -> SecurityKey | None:
-    """Return the passkey of an account that a serial number names, exactly as it is written."""
+    """Return the passkey of an account with exactly this serial number, or None."""
     key_id = (name_from_arn(serial, account_id, "u2f/") or "").rpartition("/")[2]
     person = tx.scalar(select(_COLUMNS.person).where(_COLUMNS.id == key_id, _COLUMNS.kind == _PASSKEY))
     subject = iam_subject(person or "")
     user_id = None if subject == account_id else subject
-    found = keys_of(tx, account_id, user_id) if subject else ()
-    return next((one for one in found if one.serial == serial), None)
+    # The whole serial number is compared, so that a passkey is found only under its owner's account and name.
+    keys = keys_of(tx, account_id, user_id) if subject else ()
+    return next((key for key in keys if key.serial == serial), None)
 
 
 def passkey_owner_ids(tx: Connection, account_id: str) -> list[str | None]:
-    """Return for each passkey of an account the unique id of its user; None is root."""
+    """Return the unique id of the owner of each passkey of an account; None is root."""
     of_users = select(user.c.id).join(second_factor, _COLUMNS.person == IAM_PREFIX + user.c.id)
-    mine = tx.scalars(of_users.where(user.c.account_id == account_id, _COLUMNS.kind == _PASSKEY))
-    return [*mine, *(None for _ in keys_of(tx, account_id, None))]
+    user_ids = tx.scalars(of_users.where(user.c.account_id == account_id, _COLUMNS.kind == _PASSKEY))
+    return [*user_ids, *(None for _ in keys_of(tx, account_id, None))]
 
 
 def remove(tx: Connection, key: SecurityKey) -> None:
@@ -60,6 +61,6 @@ def remove(tx: Connection, key: SecurityKey) -> None:
 
 
 def _key(account_id: str, user_id: str | None, name: str | None, key_id: str, created: int) -> SecurityKey:
-    holder = "root-account-id" if user_id is None else f"user/{name}"
-    serial = iam_arn(account_id, "u2f/", f"{holder}/{key_id}", "")
+    owner = "root-account-id" if user_id is None else f"user/{name}"
+    serial = iam_arn(account_id, "u2f/", f"{owner}/{key_id}", "")
     return SecurityKey(key_id, serial, user_id, name or account_id, created)

@@ -1,1 +1,1 @@
-"""Operations on identity providers, and on the issuer of an account."""
+"""Operations on identity providers and on outbound web identity federation."""

@@ -1,7 +1,7 @@
-"""OpenID Connect providers: whose tokens may get roles of an account.
+"""OpenID Connect providers, whose tokens can assume roles of an account.
 
-Source: IAM API Reference, CreateOpenIDConnectProvider. An issuer's certificate is checked against the authorities that
-this installation trusts, never against a thumbprint; thumbprints are kept and told as they were given.
+Source: IAM API Reference, CreateOpenIDConnectProvider. An issuer's certificate is verified with the certificate
+authorities of this installation. Thumbprints are stored and returned, but not used.
 """
 
 import json
@@ -36,25 +36,25 @@ _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}", re.ASCII)
 _NOT_IMPLEMENTED = ("ContextProvider", "IdentityCenterInstanceArn")
 
 
-# --- asking -----------------------------------------------------------------------------------------------------------
+# --- permissions ------------------------------------------------------------------------------------------------------
 
 
 def on_new_provider(call: Call, p: Params) -> RequiredPermission:
-    """Ask about the provider that shall be."""
+    """Require permission on the provider to be created."""
     return RequiredPermission(
         iam_arn(call.account_id, _KIND, p["Url"].removeprefix("https://"), ""), request_tag_keys(p)
     )
 
 
 def on_provider(call: Call, p: Params) -> RequiredPermission:
-    """Ask about the provider with this ARN; tags are read of the account's own providers alone."""
-    found = _find_or_none(call, p["OpenIDConnectProviderArn"])
-    keys = (resource_tag_keys(call.tx, found.id) if found else {}) | request_tag_keys(p)
+    """Require permission on the provider with this ARN; only tags of the account's own providers are read."""
+    provider = _find_or_none(call, p["OpenIDConnectProviderArn"])
+    keys = (resource_tag_keys(call.tx, provider.id) if provider else {}) | request_tag_keys(p)
     return RequiredPermission(p["OpenIDConnectProviderArn"], keys)
 
 
 def on_providers(call: Call, _p: Params) -> RequiredPermission:
-    """Ask about all providers of the account."""
+    """Require permission on all providers of the account."""
     return RequiredPermission(iam_arn(call.account_id, _KIND, "*", ""))
 
 
@@ -62,7 +62,7 @@ def on_providers(call: Call, _p: Params) -> RequiredPermission:
 
 
 def create_oidc_provider(call: Call, p: Params) -> Result:
-    """Make a provider; raise ValidationError, InvalidInput, EntityAlreadyExists, LimitExceeded."""
+    """Create a provider; raise ValidationError, InvalidInput, EntityAlreadyExists, LimitExceeded."""
     for name in _NOT_IMPLEMENTED:
         if name in p:
             raise NotImplementedHere(f"{name} is not built yet.")
@@ -70,8 +70,8 @@ def create_oidc_provider(call: Call, p: Params) -> Result:
     clients = _clients(p.get("ClientIDList", ()))
     thumbprints = _thumbprints(p.get("ThumbprintList", ()))
     quota = call.limits.oidc_providers_per_account
-    mine = select(func.count()).select_from(oidc_provider).where(_COLUMNS.account_id == call.account_id)
-    if (call.tx.scalar(mine) or 0) >= quota:
+    count = select(func.count()).select_from(oidc_provider).where(_COLUMNS.account_id == call.account_id)
+    if (call.tx.scalar(count) or 0) >= quota:
         raise LimitExceeded(f"Cannot exceed quota for OpenIdConnectProvidersPerAccount: {quota}")
     provider_id = unique_id(OIDC_PROVIDER, call.random)
     row = {
@@ -86,7 +86,7 @@ def create_oidc_provider(call: Call, p: Params) -> Result:
     }
     try:
         call.tx.execute(oidc_provider.insert().values(row))
-    except IntegrityError as error:
+    except IntegrityError as error:  # the unique index decides between simultaneous requests
         raise EntityAlreadyExists(f"Provider with url https://{url} already exists.") from error
     put_tags(call.tx, provider_id, p.get("Tags", ()), call.limits)
     tags = tags_of(call.tx, provider_id)
@@ -95,47 +95,47 @@ def create_oidc_provider(call: Call, p: Params) -> Result:
 
 
 def get_oidc_provider(call: Call, p: Params) -> Result:
-    """Return a provider; its URL is told without https://, as AWS does."""
-    found = _find(call, p)
+    """Return a provider; as in AWS, its URL is without https://."""
+    provider = _find(call, p)
     return {
-        "Url": found.url,
-        "ClientIDList": json.loads(found.client_ids),
-        "ThumbprintList": json.loads(found.thumbprints),
-        "CreateDate": from_milliseconds(found.created),
-        "Tags": tags_of(call.tx, found.id),
+        "Url": provider.url,
+        "ClientIDList": json.loads(provider.client_ids),
+        "ThumbprintList": json.loads(provider.thumbprints),
+        "CreateDate": from_milliseconds(provider.created),
+        "Tags": tags_of(call.tx, provider.id),
     }
 
 
 def list_oidc_providers(call: Call, _p: Params) -> Result:
     """Return all providers of the account."""
-    mine = select(oidc_provider).where(_COLUMNS.account_id == call.account_id).order_by(_COLUMNS.url_key)
-    return {"OpenIDConnectProviderList": [{"Arn": arn_of(row)} for row in call.tx.execute(mine)]}
+    query = select(oidc_provider).where(_COLUMNS.account_id == call.account_id).order_by(_COLUMNS.url_key)
+    return {"OpenIDConnectProviderList": [{"Arn": arn_of(row)} for row in call.tx.execute(query)]}
 
 
 def delete_oidc_provider(call: Call, p: Params) -> Result:
-    """Delete a provider; one that is not there any more is no error, as in AWS."""
-    found = _find_or_none(call, p["OpenIDConnectProviderArn"])
-    if found is not None:
-        delete_tags(call.tx, found.id)
-        call.tx.execute(delete(sign_in_client).where(sign_in_client.c.provider_id == found.id))
-        call.tx.execute(delete(oidc_provider).where(_COLUMNS.id == found.id))
+    """Delete a provider; as in AWS, a missing one is ignored."""
+    provider = _find_or_none(call, p["OpenIDConnectProviderArn"])
+    if provider is not None:
+        delete_tags(call.tx, provider.id)
+        call.tx.execute(delete(sign_in_client).where(sign_in_client.c.provider_id == provider.id))
+        call.tx.execute(delete(oidc_provider).where(_COLUMNS.id == provider.id))
     return {}
 
 
 def add_client_id(call: Call, p: Params) -> Result:
-    """Add a client id; one that is there already stays, without an error."""
-    found = _find(call, p)
-    clients = json.loads(found.client_ids)
+    """Add a client id; an existing one is ignored."""
+    provider = _find(call, p)
+    clients = json.loads(provider.client_ids)
     if p["ClientID"] not in clients:
-        _change(call, found, client_ids=json.dumps(_clients([*clients, p["ClientID"]])))
+        _change(call, provider, client_ids=json.dumps(_clients([*clients, p["ClientID"]])))
     return {}
 
 
 def remove_client_id(call: Call, p: Params) -> Result:
-    """Remove a client id; one that is not there is no error."""
-    found = _find(call, p)
-    clients = [one for one in json.loads(found.client_ids) if one != p["ClientID"]]
-    _change(call, found, client_ids=json.dumps(clients))
+    """Remove a client id; a missing one is ignored."""
+    provider = _find(call, p)
+    clients = [client_id for client_id in json.loads(provider.client_ids) if client_id != p["ClientID"]]
+    _change(call, provider, client_ids=json.dumps(clients))
     return {}
 
 
@@ -150,7 +150,7 @@ def find_provider(call: Call, p: Params) -> Provider:
     return _find(call, p)
 
 
-# --- parts ------------------------------------------------------------------------------------------------------------
+# --- parsing and rows--------------------------------------------------------------------------------------------------
 
 
 def arn_of(row: Provider) -> str:
@@ -159,16 +159,16 @@ def arn_of(row: Provider) -> str:
 
 
 def _url(text: str) -> str:
-    """Return an issuer's address without https://; AWS allows no port, which issuers on premises have."""
-    wrong = ValidationError("Invalid Open ID Connect Provider URL")
-    found = _ISSUER.fullmatch(text)
-    if found is None or not all(map(_LABEL.fullmatch, found["host"].split("."))):
-        raise wrong
-    segments = found["path"].split("/")
-    if "." in segments or ".." in segments or "" in segments[1:-1] or int(found["port"] or 1) not in range(1, 65_536):
-        raise wrong
-    if found["host"].lower() in _BY_ACCESS_TOKEN:
-        raise ValidationError("Login with Amazon and Facebook need no provider: they are principals by their names.")
+    """Return an issuer's URL without https://; unlike AWS a port is allowed, which on-premises issuers need."""
+    invalid = ValidationError("Invalid Open ID Connect Provider URL")
+    match = _ISSUER.fullmatch(text)
+    if match is None or not all(map(_LABEL.fullmatch, match["host"].split("."))):
+        raise invalid
+    segments = match["path"].split("/")
+    if "." in segments or ".." in segments or "" in segments[1:-1] or int(match["port"] or 1) not in range(1, 65_536):
+        raise invalid
+    if match["host"].lower() in _BY_ACCESS_TOKEN:
+        raise ValidationError("Login with Amazon and Facebook need no provider: trust policies name them directly.")
     return text.removeprefix("https://").rstrip("/")
 
 
@@ -200,15 +200,15 @@ def _change(call: Call, row: Provider, **values: object) -> None:
 
 
 def _find(call: Call, p: Params) -> Provider:
-    found = _find_or_none(call, p["OpenIDConnectProviderArn"])
-    if found is None:
+    provider = _find_or_none(call, p["OpenIDConnectProviderArn"])
+    if provider is None:
         raise NoSuchEntity(f"OpenIDConnect Provider not found for arn {p['OpenIDConnectProviderArn']}")
-    return found
+    return provider
 
 
 def _find_or_none(call: Call, text: str) -> Provider | None:
     url = name_from_arn(text, call.account_id, _KIND)
     if url is None:
         return None
-    mine = (_COLUMNS.account_id == call.account_id, _COLUMNS.url == url)
-    return call.tx.execute(select(oidc_provider).where(*mine)).one_or_none()
+    matches = (_COLUMNS.account_id == call.account_id, _COLUMNS.url == url)
+    return call.tx.execute(select(oidc_provider).where(*matches)).one_or_none()

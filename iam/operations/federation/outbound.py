@@ -1,6 +1,6 @@
-"""The issuer of an account: whether its people and programs may get tokens that others can verify.
+"""Outbound web identity federation: the token issuer of an account, whose tokens external services can verify.
 
-Source: IAM API Reference, EnableOutboundWebIdentityFederation and its kin.
+Source: IAM API Reference, EnableOutboundWebIdentityFederation.
 """
 
 import uuid
@@ -19,16 +19,16 @@ _DISABLED = "Outbound web identity federation is not enabled for the account."
 
 
 def on_account(_call: Call, _p: Params) -> RequiredPermission:
-    """Ask about the account as a whole."""
+    """Require permission on ``*``."""
     return RequiredPermission("*")
 
 
 def enable(call: Call, _p: Params) -> Result:
-    """Enable it and return the issuer's address, which is the same ever after; raise FeatureEnabled."""
-    found = _row(call)
-    if found is not None and found.enabled:
-        raise FeatureEnabled("Outbound web identity federation is enabled for the account already.")
-    if found is None:
+    """Enable the feature and return the issuer URL, which never changes; raise FeatureEnabled."""
+    issuer = _row(call)
+    if issuer is not None and issuer.enabled:
+        raise FeatureEnabled("Outbound web identity federation is already enabled for the account.")
+    if issuer is None:
         row = {
             "account_id": call.account_id,
             "id": str(uuid.UUID(bytes=call.random(16), version=4)),
@@ -37,38 +37,38 @@ def enable(call: Call, _p: Params) -> Result:
         }
         call.tx.execute(outbound_issuer.insert().values(row))
     else:
-        call.tx.execute(_mine(call).values(enabled=True))
+        call.tx.execute(_update_row(call).values(enabled=True))
     return {"IssuerIdentifier": _address(call)}
 
 
 def disable(call: Call, _p: Params) -> Result:
-    """Disable it: no new tokens; those that were issued can be verified until they expire. Raise FeatureDisabled."""
-    found = _row(call)
-    if found is None or not found.enabled:
+    """Disable the feature; tokens already issued can be verified until they expire. Raise FeatureDisabled."""
+    issuer = _row(call)
+    if issuer is None or not issuer.enabled:
         raise FeatureDisabled(_DISABLED)
-    call.tx.execute(_mine(call).values(enabled=False))
+    call.tx.execute(_update_row(call).values(enabled=False))
     return {}
 
 
 def info(call: Call, _p: Params) -> Result:
-    """Return the issuer's address; raise FeatureDisabled where it was never enabled."""
-    found = _row(call)
-    if found is None:
+    """Return the issuer URL; raise FeatureDisabled if the feature was never enabled."""
+    issuer = _row(call)
+    if issuer is None:
         raise FeatureDisabled(_DISABLED)
-    return {"IssuerIdentifier": _address(call), "JwtVendingEnabled": found.enabled}
+    return {"IssuerIdentifier": _address(call), "JwtVendingEnabled": issuer.enabled}
 
 
 def issuer_address(public_url: str, issuer_id: str) -> str:
-    """Return what tokens of an account call their issuer."""
+    """Return the issuer URL of an account: the iss claim of its tokens."""
     return f"{public_url}/issuer/{issuer_id}"
 
 
 def _address(call: Call) -> str:
-    found = _row(call)
-    return issuer_address(call.public_url, found.id if found is not None else "")
+    issuer = _row(call)
+    return issuer_address(call.public_url, issuer.id if issuer is not None else "")
 
 
-def _mine(call: Call) -> Any:  # noqa: ANN401 - an update of the row
+def _update_row(call: Call) -> Any:  # noqa: ANN401 - an update of the row
     return update(outbound_issuer).where(_COLUMNS.account_id == call.account_id)
 
 

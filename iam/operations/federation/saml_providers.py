@@ -1,6 +1,6 @@
-"""SAML identity providers: who may vouch for people in an account. Source: IAM API Reference, CreateSAMLProvider.
+"""SAML identity providers: SAML providers of an account. Source: IAM API Reference, CreateSAMLProvider.
 
-An assertion is opened with a provider's private keys, which are sealed at rest and never told again.
+A provider's private keys decrypt its assertions; they are sealed at rest and never returned.
 """
 
 from collections.abc import Sequence
@@ -38,9 +38,9 @@ Provider = Row[Any]
 
 _KIND = "saml-provider/"
 _COLUMNS = saml_provider.c
-_MOST_KEYS = 2  # so that a new one can be there before the old one goes
+_MOST_KEYS = 2  # so that keys can be rotated without interruption
 _RSA_BITS = 2048
-_CENTURY = timedelta(days=36_524)  # for which AWS takes a provider as valid whose metadata does not say
+_CENTURY = timedelta(days=36_524)  # AWS's validity of a provider whose metadata has no validUntil
 _NOT_IMPLEMENTED = (
     "ContextProvider",
     "IdentityCenterInstanceArn",
@@ -49,24 +49,24 @@ _NOT_IMPLEMENTED = (
 )
 
 
-# --- asking -----------------------------------------------------------------------------------------------------------
+# --- permissions ------------------------------------------------------------------------------------------------------
 
 
 def on_new_provider(call: Call, p: Params) -> RequiredPermission:
-    """Ask about the provider that shall be."""
+    """Require permission on the provider to be created."""
     return RequiredPermission(iam_arn(call.account_id, _KIND, p["Name"], ""), request_tag_keys(p))
 
 
 def on_provider(call: Call, p: Params) -> RequiredPermission:
-    """Ask about the provider with this ARN; tags are read of the account's own providers alone."""
-    found = _find_or_none(call, p["SAMLProviderArn"])
+    """Require permission on the provider with this ARN; only tags of the account's own providers are read."""
+    provider = _find_or_none(call, p["SAMLProviderArn"])
     return RequiredPermission(
-        p["SAMLProviderArn"], (resource_tag_keys(call.tx, found.id) if found else {}) | request_tag_keys(p)
+        p["SAMLProviderArn"], (resource_tag_keys(call.tx, provider.id) if provider else {}) | request_tag_keys(p)
     )
 
 
 def on_providers(call: Call, _p: Params) -> RequiredPermission:
-    """Ask about all providers of the account."""
+    """Require permission on all providers of the account."""
     return RequiredPermission(iam_arn(call.account_id, _KIND, "*", ""))
 
 
@@ -74,12 +74,12 @@ def on_providers(call: Call, _p: Params) -> RequiredPermission:
 
 
 def create_saml_provider(call: Call, p: Params) -> Result:
-    """Make a provider from its metadata; raise InvalidInput, EntityAlreadyExists, LimitExceeded."""
+    """Create a provider from its metadata; raise InvalidInput, EntityAlreadyExists, LimitExceeded."""
     _refuse_not_implemented(p)
-    found = parse_metadata_document(p["SAMLMetadataDocument"], call.now)
+    metadata = parse_metadata_document(p["SAMLMetadataDocument"], call.now)
     name, quota = p["Name"], call.limits.saml_providers_per_account
-    mine = select(func.count()).select_from(saml_provider).where(_COLUMNS.account_id == call.account_id)
-    if (call.tx.scalar(mine) or 0) >= quota:
+    count = select(func.count()).select_from(saml_provider).where(_COLUMNS.account_id == call.account_id)
+    if (call.tx.scalar(count) or 0) >= quota:
         raise LimitExceeded(f"Cannot exceed quota for SAMLProvidersPerAccount: {quota}")
     at = to_milliseconds(call.now)
     row = {
@@ -87,7 +87,7 @@ def create_saml_provider(call: Call, p: Params) -> Result:
         "account_id": call.account_id,
         "name": name,
         "name_key": name.lower(),
-        **metadata_columns(p["SAMLMetadataDocument"], found),
+        **metadata_columns(p["SAMLMetadataDocument"], metadata),
         "created": at,
         "updated": at,
         "encryption": p.get("AssertionEncryptionMode"),
@@ -96,7 +96,7 @@ def create_saml_provider(call: Call, p: Params) -> Result:
     }
     try:
         call.tx.execute(saml_provider.insert().values(row))
-    except IntegrityError as error:
+    except IntegrityError as error:  # the unique index decides between simultaneous requests
         raise EntityAlreadyExists(f"SAMLProvider {name} already exists.") from error
     if "AddPrivateKey" in p:
         _add_key(call, row["id"], p["AddPrivateKey"])
@@ -107,56 +107,56 @@ def create_saml_provider(call: Call, p: Params) -> Result:
 
 
 def get_saml_provider(call: Call, p: Params) -> Result:
-    """Return a provider with its metadata as it was given."""
-    found = _find(call, p)
+    """Return a provider with its metadata, byte for byte as submitted."""
+    provider = _find(call, p)
     answer = {
-        "SAMLProviderUUID": found.id,
-        "SAMLMetadataDocument": found.metadata,
-        **_dates(found),
-        "Tags": tags_of(call.tx, found.id),
+        "SAMLProviderUUID": provider.id,
+        "SAMLMetadataDocument": provider.metadata,
+        **_dates(provider),
+        "Tags": tags_of(call.tx, provider.id),
         "PrivateKeyList": [
-            {"KeyId": one.id, "Timestamp": from_milliseconds(one.created)} for one in _keys(call, found.id)
+            {"KeyId": key.id, "Timestamp": from_milliseconds(key.created)} for key in _keys(call, provider.id)
         ],
     }
-    return answer | ({"AssertionEncryptionMode": found.encryption} if found.encryption else {})
+    return answer | ({"AssertionEncryptionMode": provider.encryption} if provider.encryption else {})
 
 
 def list_saml_providers(call: Call, _p: Params) -> Result:
     """Return all providers of the account, by name."""
-    mine = select(saml_provider).where(_COLUMNS.account_id == call.account_id).order_by(_COLUMNS.name_key)
-    return {"SAMLProviderList": [{"Arn": arn_of(row), **_dates(row)} for row in call.tx.execute(mine)]}
+    query = select(saml_provider).where(_COLUMNS.account_id == call.account_id).order_by(_COLUMNS.name_key)
+    return {"SAMLProviderList": [{"Arn": arn_of(row), **_dates(row)} for row in call.tx.execute(query)]}
 
 
 def update_saml_provider(call: Call, p: Params) -> Result:
-    """Give a provider new metadata, another mode of encryption, or other private keys; what is not named stays."""
+    """Change a provider's metadata, encryption mode or private keys; omitted parameters change nothing."""
     _refuse_not_implemented(p)
-    found = _find(call, p)
+    provider = _find(call, p)
     changed: dict[str, object] = {"updated": to_milliseconds(call.now)}
     if "SAMLMetadataDocument" in p:
         changed |= metadata_columns(
             p["SAMLMetadataDocument"], parse_metadata_document(p["SAMLMetadataDocument"], call.now)
         )
-        # Who gives a document means it: what was there before is not fetched over it.
+        # A submitted document turns the automatic refresh off, which would otherwise overwrite it.
         changed |= {"metadata_url": None, "refresh_at": None, "refresh_error": None}
     if "AssertionEncryptionMode" in p:
         changed["encryption"] = p["AssertionEncryptionMode"]
     if "RemovePrivateKey" in p:
-        mine = (saml_private_key.c.id == p["RemovePrivateKey"], saml_private_key.c.provider_id == found.id)
-        if not call.tx.execute(delete(saml_private_key).where(*mine)).rowcount:
+        matches = (saml_private_key.c.id == p["RemovePrivateKey"], saml_private_key.c.provider_id == provider.id)
+        if not call.tx.execute(delete(saml_private_key).where(*matches)).rowcount:
             raise NoSuchEntity(f"The private key {p['RemovePrivateKey']} cannot be found.")
     if "AddPrivateKey" in p:
-        _add_key(call, found.id, p["AddPrivateKey"])
-    _check_encryption(call, found.id, changed.get("encryption", found.encryption))
-    call.tx.execute(update(saml_provider).where(_COLUMNS.id == found.id).values(changed))
-    return {"SAMLProviderArn": arn_of(found)}
+        _add_key(call, provider.id, p["AddPrivateKey"])
+    _check_encryption(call, provider.id, changed.get("encryption", provider.encryption))
+    call.tx.execute(update(saml_provider).where(_COLUMNS.id == provider.id).values(changed))
+    return {"SAMLProviderArn": arn_of(provider)}
 
 
 def delete_saml_provider(call: Call, p: Params) -> Result:
-    """Delete a provider; roles that trust it stay, and let nobody in by it."""
-    found = _find(call, p)
-    call.tx.execute(delete(saml_private_key).where(saml_private_key.c.provider_id == found.id))
-    delete_tags(call.tx, found.id)
-    call.tx.execute(delete(saml_provider).where(_COLUMNS.id == found.id))
+    """Delete a provider; roles that trust it stay, but nobody can assume them through it."""
+    provider = _find(call, p)
+    call.tx.execute(delete(saml_private_key).where(saml_private_key.c.provider_id == provider.id))
+    delete_tags(call.tx, provider.id)
+    call.tx.execute(delete(saml_provider).where(_COLUMNS.id == provider.id))
     return {}
 
 
@@ -165,20 +165,20 @@ def find_provider(call: Call, p: Params) -> Provider:
     return _find(call, p)
 
 
-# --- parts ------------------------------------------------------------------------------------------------------------
+# --- parsing and rows--------------------------------------------------------------------------------------------------
 
 
 def parse_metadata_document(text: str, now: datetime) -> IdpMetadata:
-    """Return what a metadata document says; raise InvalidInput."""
+    """Return the parsed metadata document; raise InvalidInput."""
     try:
         return read_metadata(text.encode(), now=now)
     except (InvalidMetadata, UnicodeEncodeError) as wrong:
         raise InvalidInput(f"Could not parse metadata: {wrong}") from wrong
 
 
-def metadata_columns(text: str, found: IdpMetadata) -> dict[str, object]:
-    """Return the columns that keep a metadata document."""
-    return {"metadata": text, "valid_until": to_milliseconds(found.valid_until) if found.valid_until else None}
+def metadata_columns(text: str, metadata: IdpMetadata) -> dict[str, object]:
+    """Return the columns for a metadata document."""
+    return {"metadata": text, "valid_until": to_milliseconds(metadata.valid_until) if metadata.valid_until else None}
 
 
 def arn_of(row: Provider) -> str:
@@ -187,22 +187,22 @@ def arn_of(row: Provider) -> str:
 
 
 def _find(call: Call, p: Params) -> Provider:
-    found = _find_or_none(call, p["SAMLProviderArn"])
-    if found is None:
+    provider = _find_or_none(call, p["SAMLProviderArn"])
+    if provider is None:
         raise NoSuchEntity(f"Manifest not found for arn {p['SAMLProviderArn']}")
-    return found
+    return provider
 
 
 def _find_or_none(call: Call, text: str) -> Provider | None:
     name = name_from_arn(text, call.account_id, _KIND)
     if name is None:
         return None
-    mine = (_COLUMNS.account_id == call.account_id, _COLUMNS.name == name)
-    return call.tx.execute(select(saml_provider).where(*mine)).one_or_none()
+    matches = (_COLUMNS.account_id == call.account_id, _COLUMNS.name == name)
+    return call.tx.execute(select(saml_provider).where(*matches)).one_or_none()
 
 
 def _dates(row: Provider) -> Result:
-    """Return when a provider was made, and until when its metadata says that it is valid."""
+    """Return when a provider was created, and until when its metadata is valid."""
     created = from_milliseconds(row.created)
     return {
         "CreateDate": created,
@@ -211,8 +211,8 @@ def _dates(row: Provider) -> Result:
 
 
 def _keys(call: Call, provider_id: str) -> Sequence[Provider]:
-    mine = saml_private_key.c.provider_id == provider_id
-    return call.tx.execute(select(saml_private_key).where(mine).order_by(saml_private_key.c.created)).all()
+    of_provider = saml_private_key.c.provider_id == provider_id
+    return call.tx.execute(select(saml_private_key).where(of_provider).order_by(saml_private_key.c.created)).all()
 
 
 def _add_key(call: Call, provider_id: str, pem: str) -> None:
@@ -231,8 +231,8 @@ def _add_key(call: Call, provider_id: str, pem: str) -> None:
 def _private_key(pem: str) -> bytes:
     try:
         key = load_pem_private_key(pem.encode("latin-1"), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a password
-        raise InvalidInput("The private key cannot be read: give it in PEM, without a password.") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: the key is encrypted
+        raise InvalidInput("The private key cannot be read. It must be PEM without a password.") from error
     if not isinstance(key, RSAPrivateKey) or key.key_size < _RSA_BITS:
         raise InvalidInput(f"The private key must be an RSA key of at least {_RSA_BITS} bits.")
     return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
@@ -240,7 +240,7 @@ def _private_key(pem: str) -> bytes:
 
 def _check_encryption(call: Call, provider_id: str, mode: object) -> None:
     if mode is not None and not _keys(call, provider_id):
-        raise InvalidInput(f"AssertionEncryptionMode {mode} needs a private key: give one with AddPrivateKey.")
+        raise InvalidInput(f"AssertionEncryptionMode {mode} needs a private key. Add one with AddPrivateKey.")
 
 
 def _refuse_not_implemented(p: Params) -> None:

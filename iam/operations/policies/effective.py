@@ -1,7 +1,6 @@
-"""The policies that a user, group or role has, each with where it comes from.
+"""The identity-based policies of a user, group or role, and the entity that each belongs to.
 
-Source: IAM API Reference, SimulatePrincipalPolicy, whose names of policies these are, and
-ListPoliciesGrantingServiceAccess.
+Source: IAM API Reference, SimulatePrincipalPolicy (the labels of policies) and ListPoliciesGrantingServiceAccess.
 """
 
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ ENTITY_TYPES = {entity_type.kind: entity_type for entity_type in (USER, GROUP, R
 
 @dataclass(frozen=True, slots=True)
 class PolicyHolder:
-    """A user, group or role: what it is, and its row."""
+    """A user, group or role that policies are attached to or embedded in."""
 
     entity_type: EntityType
     row: Entity
@@ -44,7 +43,7 @@ class PolicyHolder:
 
 @dataclass(frozen=True, slots=True)
 class EffectivePolicy:
-    """One policy of a holder; ``arn`` is None for an inline policy. The policy's label is unique among all of them."""
+    """A policy of an entity; ``arn`` is None for an inline policy. The policy's label is unique per simulation."""
 
     holder: PolicyHolder
     name: str
@@ -53,7 +52,7 @@ class EffectivePolicy:
 
 
 def split_entity_arn(arn: str) -> tuple[EntityType, str, str]:
-    """Return what an entity's ARN names: the noun, the account, the name; raise InvalidInput."""
+    """Return the entity type, account id and name in an entity's ARN; raise InvalidInput."""
     parts = parse_arn(arn)
     kind, _, rest = parts.resource.partition("/") if parts else ("", "", "")
     if (
@@ -77,7 +76,7 @@ def find_holder(call: Call, arn: str) -> PolicyHolder:
 
 
 def on_entity(parameter: str) -> PermissionRule:
-    """Return what asks about the entity whose ARN a parameter has."""
+    """Return the permission rule for the entity whose ARN is in a parameter."""
 
     def permission(call: Call, p: Params) -> RequiredPermission:
         entity_type, account_id, name = split_entity_arn(p[parameter])
@@ -91,11 +90,11 @@ def on_entity(parameter: str) -> PermissionRule:
 
 
 def policies_of(call: Call, holder: PolicyHolder) -> Iterator[EffectivePolicy]:
-    """Yield every policy of an entity, with those of a user's groups."""
+    """Yield the policies of an entity; for a user also those of its groups."""
     yield from _policies_on(call, holder)
     if holder.entity_type is USER:
-        mine = select(group).join(membership).where(membership.c.user_id == holder.row.id).order_by(group.c.name_key)
-        for row in call.tx.execute(mine).all():
+        groups = select(group).join(membership).where(membership.c.user_id == holder.row.id).order_by(group.c.name_key)
+        for row in call.tx.execute(groups).all():
             yield from _policies_on(call, PolicyHolder(GROUP, row))
 
 

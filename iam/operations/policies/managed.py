@@ -1,4 +1,4 @@
-"""Managed policies and their versions: AWS's, which everybody reads and nobody changes, and the account's own.
+"""Managed policies and their versions: AWS managed policies (read-only) and customer managed policies.
 
 Source: IAM API Reference, CreatePolicy, CreatePolicyVersion, ListPolicies; IAM User Guide, "Versioning IAM policies".
 """
@@ -33,27 +33,27 @@ from iam.store.tags import delete_tags, put_tags, tags_of
 _VERSION = re.compile("v([1-9][0-9]{0,8})")
 
 
-# --- finding and asking -------------------------------------------------------------------------------------------
+# --- find and permissions -----------------------------------------------------------------------------------------
 
 
 def find_or_none(call: Call, arn: str) -> Entity | None:
-    """Return the account's own policy of that ARN."""
-    mine = (policy.c.arn == arn, policy.c.account_id == call.account_id)
-    return call.tx.execute(select(policy).where(*mine)).one_or_none()
+    """Return the customer managed policy with this ARN, or None."""
+    matches = (policy.c.arn == arn, policy.c.account_id == call.account_id)
+    return call.tx.execute(select(policy).where(*matches)).one_or_none()
 
 
 def find_own(call: Call, arn: str) -> Entity:
-    """Return the account's own policy, to be changed; raise NoSuchEntity, or InvalidInput where it is AWS's."""
+    """Return a customer managed policy; raise NoSuchEntity, or InvalidInput for an AWS managed one."""
     if arn in aws_managed():
         raise InvalidInput(f"Policy {arn} is managed by AWS and cannot be changed.")
-    found = find_or_none(call, _require_arn(arn))
-    if found is None:
+    row = find_or_none(call, _require_arn(arn))
+    if row is None:
         raise NoSuchEntity(f"Policy {arn} was not found.")
-    return found
+    return row
 
 
 def exists(call: Call, arn: str) -> bool:
-    """Return whether an ARN names a managed policy that this account may attach; raise InvalidInput for no ARN."""
+    """Return whether the account can attach the policy with this ARN; raise InvalidInput for an invalid ARN."""
     return _require_arn(arn) in aws_managed() or find_or_none(call, arn) is not None
 
 
@@ -64,31 +64,31 @@ def _require_arn(arn: str) -> str:
 
 
 def check_boundary(call: Call, arn: str | None) -> None:
-    """Raise NoSuchEntity where a permissions boundary names no managed policy."""
+    """Raise NoSuchEntity if the policy of a permissions boundary does not exist."""
     if arn is not None and not exists(call, arn):
         raise NoSuchEntity(f"Scope ARN: {arn} does not exist or is not attachable.")
 
 
 def on_policy(call: Call, p: Params) -> RequiredPermission:
-    """Ask about the policy that PolicyArn names, with its tags and those of the request."""
-    found = find_or_none(call, p["PolicyArn"])
-    keys = resource_tag_keys(call.tx, found.id) if found else {}
+    """Require permission on the policy PolicyArn, with its tags and those of the request."""
+    row = find_or_none(call, p["PolicyArn"])
+    keys = resource_tag_keys(call.tx, row.id) if row else {}
     return RequiredPermission(p["PolicyArn"], {**keys, **request_tag_keys(p)})
 
 
 def on_new_policy(call: Call, p: Params) -> RequiredPermission:
-    """Ask about the policy that shall be."""
+    """Require permission on the policy to be created."""
     return RequiredPermission(
         iam_arn(call.account_id, "policy", p["PolicyName"], p.get("Path", "/")), request_tag_keys(p)
     )
 
 
-# --- showing ------------------------------------------------------------------------------------------------------
+# --- responses ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Uses:
-    """How many entities of the account each policy is attached to, and how many it bounds."""
+    """The number of entities per policy: those it is attached to, and those it is the permissions boundary of."""
 
     attached: Mapping[str, int]
     bounds: Mapping[str, int]
@@ -131,16 +131,16 @@ def _own_shape(row: Entity, uses: _Uses) -> Result:
     }
 
 
-def _aws_shape(found: ManagedPolicy, uses: _Uses) -> Result:
+def _aws_shape(aws_policy: ManagedPolicy, uses: _Uses) -> Result:
     return {
-        "PolicyName": found.name,
-        "PolicyId": found.policy_id,
-        "Arn": found.arn,
-        "Path": found.path,
-        "DefaultVersionId": found.version,
-        **uses.members(found.arn),
-        "CreateDate": found.created,
-        "UpdateDate": found.created,
+        "PolicyName": aws_policy.name,
+        "PolicyId": aws_policy.policy_id,
+        "Arn": aws_policy.arn,
+        "Path": aws_policy.path,
+        "DefaultVersionId": aws_policy.version,
+        **uses.members(aws_policy.arn),
+        "CreateDate": aws_policy.created,
+        "UpdateDate": aws_policy.created,
     }
 
 
@@ -155,7 +155,7 @@ def _check_document(call: Call, text: str) -> None:
 
 
 def create_policy(call: Call, p: Params) -> Result:
-    """Make a policy with its first version."""
+    """Create a policy with its first version."""
     _check_document(call, p["PolicyDocument"])
     count = call.tx.scalar(select(func.count()).select_from(policy).where(policy.c.account_id == call.account_id)) or 0
     if count >= call.limits.policies_per_account:
@@ -185,40 +185,40 @@ def create_policy(call: Call, p: Params) -> Result:
 
 
 def get_policy(call: Call, p: Params) -> Result:
-    """Return a policy with its description and tags, without any document."""
+    """Return a policy with its description and tags, without documents."""
     arn: str = p["PolicyArn"]
     uses = _uses(call, arn)
     if arn in aws_managed():
-        found = aws_managed()[arn]
-        return {"Policy": _aws_shape(found, uses) | {"Description": found.description, "Tags": []}}
+        aws_policy = aws_managed()[arn]
+        return {"Policy": _aws_shape(aws_policy, uses) | {"Description": aws_policy.description, "Tags": []}}
     row = find_own(call, arn)
     description = {"Description": row.description} if row.description is not None else {}
     return {"Policy": _own_shape(row, uses) | description | {"Tags": tags_of(call.tx, row.id)}}
 
 
 def list_policies(call: Call, p: Params) -> Result:
-    """Return a page of policies: AWS's before the account's own, without descriptions and tags."""
+    """Return a page of policies without descriptions and tags: AWS managed ones, then customer managed ones."""
     scope, prefix, uses = p.get("Scope", "All"), p.get("PathPrefix", "/"), _uses(call)
-    listed = [_aws_shape(found, uses) for found in aws_managed().values()] if scope != "Local" else []
+    policies = [_aws_shape(aws_policy, uses) for aws_policy in aws_managed().values()] if scope != "Local" else []
     if scope != "AWS":
         rows = call.tx.execute(select(policy).where(policy.c.account_id == call.account_id))
-        listed += [_own_shape(row, uses) for row in rows]
-    wanted = [one for one in listed if one["Path"].startswith(prefix) and _matches_usage_filter(one, p)]
-    shown, paging = paginate_list(
-        wanted, p, lambda one: f"{one['Arn'] not in aws_managed():d}{one['PolicyName'].lower()}"
+        policies += [_own_shape(row, uses) for row in rows]
+    matches = [shape for shape in policies if shape["Path"].startswith(prefix) and _matches_usage_filter(shape, p)]
+    page, paging = paginate_list(
+        matches, p, lambda shape: f"{shape['Arn'] not in aws_managed():d}{shape['PolicyName'].lower()}"
     )
-    return {"Policies": shown, **paging}
+    return {"Policies": page, **paging}
 
 
-def _matches_usage_filter(one: Result, p: Params) -> bool:
+def _matches_usage_filter(shape: Result, p: Params) -> bool:
     usage = p.get("PolicyUsageFilter")
     if usage == "PermissionsBoundary":
-        return bool(one["PermissionsBoundaryUsageCount"])
-    return bool(one["AttachmentCount"]) or not (p.get("OnlyAttached") or usage)
+        return bool(shape["PermissionsBoundaryUsageCount"])
+    return bool(shape["AttachmentCount"]) or not (p.get("OnlyAttached") or usage)
 
 
 def delete_policy(call: Call, p: Params) -> Result:
-    """Delete a policy that is nowhere used and has no version but its default one."""
+    """Delete a policy that is not used and has only its default version; raise DeleteConflict otherwise."""
     row = find_own(call, p["PolicyArn"])
     uses = _uses(call, row.arn)
     if uses.attached or uses.bounds:
@@ -249,14 +249,14 @@ def _versions(call: Call, policy_id: str) -> list[int]:
 
 def _version(call: Call, row: Entity, version_id: str) -> Entity:
     """Return a version by its id; raise NoSuchEntity."""
-    number = _VERSION.fullmatch(version_id)
-    found: Row[tuple[object, ...]] | None = None
-    if number is not None:
-        mine = (policy_version.c.policy_id == row.id, policy_version.c.version == int(number[1]))
-        found = call.tx.execute(select(policy_version).where(*mine)).one_or_none()
-    if found is None:
+    match = _VERSION.fullmatch(version_id)
+    version: Row[tuple[object, ...]] | None = None
+    if match is not None:
+        conditions = (policy_version.c.policy_id == row.id, policy_version.c.version == int(match[1]))
+        version = call.tx.execute(select(policy_version).where(*conditions)).one_or_none()
+    if version is None:
         raise NoSuchEntity(f"Policy {row.arn} version {version_id} does not exist or is not attachable.")
-    return found
+    return version
 
 
 def _version_shape(row: Entity, version: Entity) -> Result:
@@ -268,7 +268,7 @@ def _version_shape(row: Entity, version: Entity) -> Result:
 
 
 def create_policy_version(call: Call, p: Params) -> Result:
-    """Add a version, which SetAsDefault makes the one in force; raise LimitExceeded above five."""
+    """Create a version, the default one with SetAsDefault; raise LimitExceeded above five versions."""
     row = find_own(call, p["PolicyArn"])
     _check_document(call, p["PolicyDocument"])
     limit = call.limits.versions_per_policy
@@ -288,45 +288,45 @@ def create_policy_version(call: Call, p: Params) -> Result:
 
 def get_policy_version(call: Call, p: Params) -> Result:
     """Return a version with its document."""
-    found = aws_managed().get(p["PolicyArn"])
-    if found is None:
+    aws_policy = aws_managed().get(p["PolicyArn"])
+    if aws_policy is None:
         row = find_own(call, p["PolicyArn"])
         version = _version(call, row, p["VersionId"])
         return {"PolicyVersion": _version_shape(row, version) | {"Document": version.document}}
-    if p["VersionId"] != found.version:
-        raise NoSuchEntity(f"Policy {found.arn} version {p['VersionId']} does not exist or is not attachable.")
-    return {"PolicyVersion": _aws_version(found) | {"Document": found.policy.text}}
+    if p["VersionId"] != aws_policy.version:
+        raise NoSuchEntity(f"Policy {aws_policy.arn} version {p['VersionId']} does not exist or is not attachable.")
+    return {"PolicyVersion": _aws_version(aws_policy) | {"Document": aws_policy.policy.text}}
 
 
-def _aws_version(found: ManagedPolicy) -> Result:
-    return {"VersionId": found.version, "IsDefaultVersion": True, "CreateDate": found.created}
+def _aws_version(aws_policy: ManagedPolicy) -> Result:
+    return {"VersionId": aws_policy.version, "IsDefaultVersion": True, "CreateDate": aws_policy.created}
 
 
 def list_policy_versions(call: Call, p: Params) -> Result:
     """Return a page of versions, newest first, without documents."""
-    found = aws_managed().get(p["PolicyArn"])
-    if found is not None:
-        return {"Versions": [_aws_version(found)], "IsTruncated": False}
+    aws_policy = aws_managed().get(p["PolicyArn"])
+    if aws_policy is not None:
+        return {"Versions": [_aws_version(aws_policy)], "IsTruncated": False}
     row = find_own(call, p["PolicyArn"])
     rows = call.tx.execute(select(policy_version).where(policy_version.c.policy_id == row.id)).all()
-    # Keys grow as versions grow older.
-    shown, paging = paginate_list(rows, p, lambda version: f"{2**31 - version.version:010d}")
-    return {"Versions": [_version_shape(row, version) for version in shown], **paging}
+    # Sorted by a key that decreases with the version number: newest first.
+    page, paging = paginate_list(rows, p, lambda version: f"{2**31 - version.version:010d}")
+    return {"Versions": [_version_shape(row, version) for version in page], **paging}
 
 
 def delete_policy_version(call: Call, p: Params) -> Result:
-    """Delete a version that is not the default one; its number is never used again."""
+    """Delete a version other than the default one; its number is never reused."""
     row = find_own(call, p["PolicyArn"])
     version = _version(call, row, p["VersionId"])
     if version.version == row.default_version:
         raise DeleteConflict("Cannot delete the default version of a policy.")
-    mine = (policy_version.c.policy_id == row.id, policy_version.c.version == version.version)
-    call.tx.execute(delete(policy_version).where(*mine))
+    matches = (policy_version.c.policy_id == row.id, policy_version.c.version == version.version)
+    call.tx.execute(delete(policy_version).where(*matches))
     return {}
 
 
 def set_default_policy_version(call: Call, p: Params) -> Result:
-    """Put a version in force."""
+    """Make a version the default one."""
     row = find_own(call, p["PolicyArn"])
     version = _version(call, row, p["VersionId"])
     values = {"default_version": version.version, "updated": to_milliseconds(call.now)}
