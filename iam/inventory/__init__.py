@@ -1,4 +1,4 @@
-"""What there is in some accounts, for whoever may read all of them: facts without secrets, and what is wrong.
+"""Read-only views of the IAM data of several accounts for administrators: no secrets, and security findings.
 
-Every query is limited to the accounts that it is given.
+Every query is limited to the given accounts, because an administrator may see only some of them.
 """

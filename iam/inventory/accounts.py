@@ -1,4 +1,4 @@
-"""The accounts: how much there is in each, and how its owner gets in."""
+"""Accounts with their numbers of users and roles."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,27 +22,27 @@ class Account:
 
 
 def accounts(tx: Connection, page_request: PageRequest) -> Page[Account]:
-    """Return a page of accounts, oldest first; a word may be in the id or the alias."""
-    table = account.c
-    query = select(table.id, table.alias, table.created).where(table.id.in_(page_request.accounts))
-    found = query_page(
+    """Return a page of accounts, oldest first; the search covers id and alias."""
+    columns = account.c
+    query = select(columns.id, columns.alias, columns.created).where(columns.id.in_(page_request.accounts))
+    result = query_page(
         tx,
-        query.order_by(table.created, table.id),
+        query.order_by(columns.created, columns.id),
         page_request,
-        lambda word: (table.id.contains(word, autoescape=True), table.alias.contains(word, autoescape=True)),
+        lambda word: (columns.id.contains(word, autoescape=True), columns.alias.contains(word, autoescape=True)),
     )
-    users, roles = (_counts(tx, one, [row.id for row in found.rows]) for one in (user, role))
-    shown = (Account(row.id, row.alias, row.created, users.get(row.id, 0), roles.get(row.id, 0)) for row in found.rows)
-    return Page(tuple(shown), found.found, found.page, found.query)
+    users, roles = (_counts(tx, table, [row.id for row in result.rows]) for table in (user, role))
+    rows = (Account(row.id, row.alias, row.created, users.get(row.id, 0), roles.get(row.id, 0)) for row in result.rows)
+    return Page(tuple(rows), result.found, result.page, result.query)
 
 
 def names(tx: Connection, ids: tuple[str, ...]) -> Mapping[str, str]:
-    """Return the alias and id of accounts as pages write them, by id."""
+    """Return the display name of accounts, alias and id, by id."""
     rows = tx.execute(select(account.c.id, account.c.alias).where(account.c.id.in_(ids)))
     return {row.id: f"{row.alias} ({row.id})" if row.alias else row.id for row in rows}
 
 
 def _counts(tx: Connection, table: Table, ids: list[str]) -> dict[Any, int]:
-    mine = table.c.account_id
-    rows = tx.execute(select(mine, func.count()).where(mine.in_(ids)).group_by(mine))
+    account_id = table.c.account_id
+    rows = tx.execute(select(account_id, func.count()).where(account_id.in_(ids)).group_by(account_id))
     return {row[0]: row[1] for row in rows}

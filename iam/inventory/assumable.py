@@ -1,4 +1,4 @@
-"""Whether anybody at all can assume a role: whom its trust policy lets in, and who of them there still is. Pure."""
+"""Finds roles that nobody can assume: no principal that the trust policy allows exists. Pure."""
 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _DIRECTORY: Final = "ldap-provider/"
 
 @dataclass(frozen=True, slots=True)
 class ExistingPrincipals:
-    """What there is: ids of accounts, unique ids of users and roles, ARNs of providers, names of directories."""
+    """The existing principals: account ids, unique ids of users and roles, provider ARNs, names of directories."""
 
     accounts: Container[str]
     entities: Container[str]
@@ -24,62 +24,66 @@ class ExistingPrincipals:
 
 
 def is_unassumable(trust: Policy, account_id: str, existing: ExistingPrincipals) -> bool:
-    """Return whether a role's trust policy, its principals bound to their ids, lets nobody in who exists.
+    """Return whether a role's trust policy, with principals bound to unique ids, allows no existing principal.
 
-    Whether somebody meets its conditions is not looked at.
+    Conditions are ignored: whether a request can satisfy them is not known here.
     """
     return not any(_admits_somebody(trust, action, account_id, existing) for action in _ASSUME_ROLE_ACTIONS)
 
 
 def _admits_somebody(trust: Policy, action: str, account_id: str, existing: ExistingPrincipals) -> bool:
     statements_about = trust.statements_about(action)
-    if any(one.denies and not one.conditions and _means_everybody(one) for one in statements_about):
+    if any(
+        statement.denies and not statement.conditions and _means_everybody(statement) for statement in statements_about
+    ):
         return False
-    return any(_exists(named, account_id, existing) for named in _allowed_principals(statements_about))
+    return any(_exists(principal, account_id, existing) for principal in _allowed_principals(statements_about))
 
 
 def _means_everybody(statement: Statement) -> bool:
-    return any(one.principal_type is PrincipalType.EVERYONE for one in statement.principals)
+    return any(principal.principal_type is PrincipalType.EVERYONE for principal in statement.principals)
 
 
 def _allowed_principals(statements: Sequence[Statement]) -> Iterator[PolicyPrincipal]:
-    for one in statements:
-        if not one.denies:
-            # NotPrincipal lets in everybody else, and somebody else there always is.
-            yield from one.principals or (EVERYONE,)
+    for statement in statements:
+        if not statement.denies:
+            # Allow with NotPrincipal allows everybody else, and somebody else always exists.
+            yield from statement.principals or (EVERYONE,)
 
 
-def _exists(one: PolicyPrincipal, account_id: str, existing: ExistingPrincipals) -> bool:
-    return _CHECKS[one.principal_type](one, account_id, existing)
+def _exists(principal: PolicyPrincipal, account_id: str, existing: ExistingPrincipals) -> bool:
+    return _CHECKS[principal.principal_type](principal, account_id, existing)
 
 
-def _always(_one: PolicyPrincipal, _account_id: str, _existing: ExistingPrincipals) -> bool:
+def _always(_principal: PolicyPrincipal, _account_id: str, _existing: ExistingPrincipals) -> bool:
     return True
 
 
-def _never(_one: PolicyPrincipal, _account_id: str, _existing: ExistingPrincipals) -> bool:
+def _never(_principal: PolicyPrincipal, _account_id: str, _existing: ExistingPrincipals) -> bool:
     return False
 
 
-def _account(one: PolicyPrincipal, _account_id: str, existing: ExistingPrincipals) -> bool:
-    return one.value in existing.accounts
+def _account(principal: PolicyPrincipal, _account_id: str, existing: ExistingPrincipals) -> bool:
+    return principal.value in existing.accounts
 
 
-def _entity(one: PolicyPrincipal, _account_id: str, existing: ExistingPrincipals) -> bool:
-    if one.bound_id:
-        return one.bound_id in existing.entities
-    arn = parse_arn(one.value)
-    return bool(arn and arn.account in existing.accounts)  # a federated user: whoever asks for a session is one
+def _entity(principal: PolicyPrincipal, _account_id: str, existing: ExistingPrincipals) -> bool:
+    if principal.bound_id:
+        return principal.bound_id in existing.entities
+    arn = parse_arn(principal.value)
+    return bool(
+        arn and arn.account in existing.accounts
+    )  # a federated user session, which any user of the account can start
 
 
-def _provider(one: PolicyPrincipal, account_id: str, existing: ExistingPrincipals) -> bool:
-    arn = parse_arn(one.value)
+def _provider(principal: PolicyPrincipal, account_id: str, existing: ExistingPrincipals) -> bool:
+    arn = parse_arn(principal.value)
     if arn is None:
-        return one.value in CONSUMER_ISSUERS
+        return principal.value in CONSUMER_ISSUERS
     if arn.resource.startswith(_DIRECTORY):
-        # The people of a directory come as people of the provider in the role's own account.
+        # People of a directory use the provider of the role's own account.
         return arn.account == account_id and arn.resource.removeprefix(_DIRECTORY) in existing.directories
-    return one.value in existing.providers
+    return principal.value in existing.providers
 
 
 _CHECKS: Final = {
@@ -88,7 +92,7 @@ _CHECKS: Final = {
     PrincipalType.ENTITY: _entity,
     PrincipalType.SESSION: _entity,
     PrincipalType.PROVIDER: _provider,
-    # No service of AWS runs here, and canonical users are for buckets.
+    # No AWS service runs here, and canonical users exist only in bucket policies.
     PrincipalType.SERVICE: _never,
     PrincipalType.CANONICAL_USER: _never,
 }

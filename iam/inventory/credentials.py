@@ -12,7 +12,7 @@ _SHOWN: Final = 4  # characters of a key's id
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A long-term access key; ``owner_id`` and ``owner`` are a user's id and name, None for the account's root.
+    """A long-term access key; ``owner_id`` and ``owner`` are the user's id and name, None for the account's root.
 
     Times are in milliseconds.
     """
@@ -27,12 +27,12 @@ class Key:
 
     @property
     def id_suffix(self) -> str:
-        """Return the last characters of its id, enough to tell it from the owner's other one."""
+        """Return the last characters of the id, enough to distinguish the owner's two keys."""
         return self.id[-_SHOWN:]
 
 
 def keys(tx: Connection, *where: ColumnElement[bool]) -> list[Key]:
-    """Return the access keys that the conditions find, by account and user, oldest first."""
+    """Return the access keys that match the conditions, by account and user, oldest first."""
     table = access_key.c
     columns = (table.id, table.account_id, table.user_id, user.c.name, table.active, table.created, table.last_used)
     query = select(*columns).select_from(access_key.outerjoin(user, user.c.id == table.user_id)).where(*where)

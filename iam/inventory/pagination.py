@@ -1,4 +1,4 @@
-"""Whose things are looked at, which of them, and how many at a time."""
+"""Search and pagination over the data of several accounts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from typing import Any, Final, Generic, TypeVar
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select
 
 PAGE: Final = 200
-_LONGEST: Final = 200  # characters of a search
+_LONGEST: Final = 200  # characters of a search query
 _MOST_WORDS: Final = 8
-_DIGITS: Final = 5  # of the number of a page
+_DIGITS: Final = 5  # digits of a page number
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """The accounts that somebody may see, what is looked for in them, and the number of the page."""
+    """The accounts that the caller may see, the search query, and the page number."""
 
     accounts: tuple[str, ...]
     query: str = ""
@@ -24,19 +24,19 @@ class PageRequest:
 
     @classmethod
     def of(cls, accounts: tuple[str, ...], query: str = "", page: str = "") -> "PageRequest":
-        """Return a scope from what an address says; what is no number is the first page."""
+        """Return the request from URL parameters; an invalid page number becomes 1."""
         number = int(page) if page.isascii() and page.isdigit() and len(page) <= _DIGITS else 1
         return cls(accounts, query[:_LONGEST].strip(), max(1, number))
 
     @property
     def words(self) -> list[str]:
-        """Return the words of the search, in lower case: each must be found."""
+        """Return the words of the search query in lower case; all of them must match."""
         return self.query.lower().split()[:_MOST_WORDS]
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A page of what was found."""
+    """A page of search results; ``found`` is the number of all results."""
 
     rows: tuple[T, ...]
     found: int
@@ -45,14 +45,14 @@ class Page(Generic[T]):
 
     @property
     def pages(self) -> int:
-        """Return how many pages there are."""
+        """Return the number of pages."""
         return max(1, -(-self.found // PAGE))
 
 
-def paginate(things: Sequence[T], page_request: PageRequest, text: Callable[[T], str]) -> Page[T]:
-    """Return a page of things whose texts have all words of a search."""
+def paginate(items: Sequence[T], page_request: PageRequest, text: Callable[[T], str]) -> Page[T]:
+    """Return a page of the items whose text contains all words of the search."""
     words = page_request.words
-    found = [one for one in things if all(word in text(one).lower() for word in words)] if words else list(things)
+    found = [item for item in items if all(word in text(item).lower() for word in words)] if words else list(items)
     page = _clamp_page(page_request.page, len(found))
     return Page(tuple(found[(page - 1) * PAGE : page * PAGE]), len(found), page, page_request.query)
 
@@ -63,11 +63,11 @@ def query_page(
     page_request: PageRequest,
     matches_word: Callable[[str], Sequence[ColumnElement[bool]]],
 ) -> Page[Row[Any]]:
-    """Return a page of rows that have all words of a search; ``fits`` gives the places where one word may be."""
-    wanted = query.where(and_(True, *(or_(*matches_word(word)) for word in page_request.words)))  # noqa: FBT003 - of SQL
-    count = tx.scalar(select(func.count()).select_from(wanted.order_by(None).subquery())) or 0
+    """Return a page of the rows that match all words; ``matches_word`` returns the alternatives for a word."""
+    filtered = query.where(and_(True, *(or_(*matches_word(word)) for word in page_request.words)))  # noqa: FBT003 - of SQL
+    count = tx.scalar(select(func.count()).select_from(filtered.order_by(None).subquery())) or 0
     page = _clamp_page(page_request.page, count)
-    rows = tx.execute(wanted.limit(PAGE).offset((page - 1) * PAGE)).all()
+    rows = tx.execute(filtered.limit(PAGE).offset((page - 1) * PAGE)).all()
     return Page(tuple(rows), count, page, page_request.query)
 
 

@@ -1,4 +1,4 @@
-"""The identity providers of some accounts: whom they prove, with which certificates, and since when."""
+"""The identity providers of several accounts, with their certificates and sign-in URLs."""
 
 import json
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ from iam.saml.metadata import IdpMetadata, InvalidMetadata, SigningCertificate, 
 from iam.store.schema import oidc_provider, saml_provider, sign_in_client
 
 _SAML, _OIDC, _CLIENT = saml_provider.c, oidc_provider.c, sign_in_client.c
-_KEPT = 256  # metadata documents that are kept parsed: what a text means never changes
+_KEPT = 256  # parsed metadata documents in the cache; the same text always parses to the same result
 
 
 @dataclass(frozen=True, slots=True)
 class SamlProvider:
-    """A SAML provider; ``error`` is why its metadata could not be fetched or read, empty where nothing is wrong.
+    """A SAML provider; ``error`` says why its metadata could not be fetched or parsed, empty if there was no error.
 
-    ``updated`` and ``refresh_at`` are in milliseconds; who has no ``metadata_url`` is never fetched anew.
+    ``updated`` and ``refresh_at`` are in milliseconds; without ``metadata_url`` the metadata is not refreshed.
     """
 
     account_id: str
@@ -38,13 +38,13 @@ class SamlProvider:
 
     @property
     def door(self) -> str:
-        """Return where people sign in through it."""
+        """Return the path of the sign-in page for this provider."""
         return f"/saml/{self.account_id}/{self.name}/login"
 
 
 @dataclass(frozen=True, slots=True)
 class OidcProvider:
-    """An OpenID Connect provider; ``door`` is where people sign in through it, None where they do not."""
+    """An OpenID Connect provider; ``door`` is the path of its sign-in page, None without browser sign-in."""
 
     account_id: str
     url: str
@@ -56,14 +56,14 @@ class OidcProvider:
 
     @property
     def issuer(self) -> str:
-        """Return the issuer as tokens name it."""
+        """Return the issuer as in the iss claim of tokens."""
         return f"https://{self.url}"
 
 
 def saml_providers(tx: Connection, page_request: PageRequest) -> Page[SamlProvider]:
-    """Return a page of SAML providers; a word may be in the name, the account or the metadata."""
+    """Return a page of SAML providers; the search covers name, account and metadata."""
     query = select(saml_provider).where(_SAML.account_id.in_(page_request.accounts))
-    found = query_page(
+    result = query_page(
         tx,
         query.order_by(_SAML.account_id, _SAML.name_key),
         page_request,
@@ -73,22 +73,22 @@ def saml_providers(tx: Connection, page_request: PageRequest) -> Page[SamlProvid
             _SAML.account_id == word,
         ),
     )
-    return Page(tuple(map(_saml, found.rows)), found.found, found.page, found.query)
+    return Page(tuple(map(_saml, result.rows)), result.found, result.page, result.query)
 
 
 def all_saml_providers(tx: Connection, accounts: tuple[str, ...]) -> Iterator[SamlProvider]:
-    """Yield every SAML provider of some accounts, by account and name."""
+    """Yield all SAML providers of several accounts, by account and name."""
     query = select(saml_provider).where(_SAML.account_id.in_(accounts)).order_by(_SAML.account_id, _SAML.name_key)
     return map(_saml, tx.execute(query).all())
 
 
 def oidc_providers(tx: Connection, page_request: PageRequest) -> Page[OidcProvider]:
-    """Return a page of OpenID Connect providers; a word may be in the issuer, a client's id or the account."""
+    """Return a page of OpenID Connect providers; the search covers issuer, client ids and account."""
     query = select(oidc_provider, _CLIENT.name.label("door_name"))
     query = query.select_from(oidc_provider.outerjoin(sign_in_client)).where(
         _OIDC.account_id.in_(page_request.accounts)
     )
-    found = query_page(
+    result = query_page(
         tx,
         query.order_by(_OIDC.account_id, _OIDC.url_key),
         page_request,
@@ -98,7 +98,7 @@ def oidc_providers(tx: Connection, page_request: PageRequest) -> Page[OidcProvid
             _OIDC.account_id == word,
         ),
     )
-    return Page(tuple(map(_oidc, found.rows)), found.found, found.page, found.query)
+    return Page(tuple(map(_oidc, result.rows)), result.found, result.page, result.query)
 
 
 def _oidc(row: Row[Any]) -> OidcProvider:
@@ -110,14 +110,16 @@ def _oidc(row: Row[Any]) -> OidcProvider:
 
 def _saml(row: Row[Any]) -> SamlProvider:
     arn = iam_arn(row.account_id, "saml-provider/", row.name, "")
-    found = _metadata(row.metadata)
-    about = ("", (), None) if isinstance(found, str) else (found.entity_id, found.certificates, found.valid_until)
-    wrong = found if isinstance(found, str) else row.refresh_error or ""
-    return SamlProvider(row.account_id, row.name, arn, *about, row.updated, row.metadata_url, row.refresh_at, wrong)
+    metadata = _metadata(row.metadata)
+    parsed = None if isinstance(metadata, str) else metadata
+    details = (parsed.entity_id, parsed.certificates, parsed.valid_until) if parsed else ("", (), None)
+    error = metadata if isinstance(metadata, str) else row.refresh_error or ""
+    return SamlProvider(row.account_id, row.name, arn, *details, row.updated, row.metadata_url, row.refresh_at, error)
 
 
 @lru_cache(maxsize=_KEPT)
 def _metadata(text: str) -> IdpMetadata | str:
+    """Return the parsed metadata, or the error message."""
     try:
         return parse_metadata(text.encode())
     except InvalidMetadata as error:

@@ -1,4 +1,4 @@
-"""The roles of some accounts, with whom their trust policies let in."""
+"""The roles of several accounts, with their trust policies."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,15 +20,15 @@ from iam.store.schema import account, oidc_provider, role, role_mark, saml_provi
 
 _COLUMNS = role.c
 _SERVICES = ServiceData()
-_KEPT = 4096  # trust policies that are kept parsed: what a text means never changes
+_KEPT = 4096  # parsed trust policies in the cache; the same text always parses to the same result
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A role; ``document`` is its trust policy as it reads today, ``trust`` what that means.
+    """A role; ``document`` is the text of its trust policy with current ARNs, ``trust`` the parsed policy.
 
-    ``present`` has the ARN of each user and role that it names and that there still is, by unique id. ``taken`` is when
-    somebody last took it on the pages, ``created`` when it was made, in milliseconds.
+    ``present`` maps the unique ids of existing users and roles in the trust policy to their ARNs. ``taken`` is when the
+    role was last used on the web pages; ``created`` and ``taken`` are in milliseconds.
     """
 
     id: str
@@ -42,24 +42,24 @@ class Role:
     trust: Policy = field(repr=False)
     present: Mapping[str, str]
     findings: tuple[Finding, ...]
-    unassumable: bool  # nobody who exists is let in
+    unassumable: bool  # no existing principal is allowed
     taken: int | None = None
 
 
 def roles(tx: Connection, page_request: PageRequest, directories: Collection[str]) -> Page[Role]:
-    """Return a page of roles by account and name; a word may be in name, description, account or trust policy."""
+    """Return a page of roles by account and name; the search covers name, description, account and trust policy."""
     query = select(role).where(_COLUMNS.account_id.in_(page_request.accounts))
-    found = query_page(tx, query.order_by(_COLUMNS.account_id, _COLUMNS.name_key), page_request, _places)
-    return Page(tuple(_roles(tx, found.rows, directories)), found.found, found.page, found.query)
+    result = query_page(tx, query.order_by(_COLUMNS.account_id, _COLUMNS.name_key), page_request, _matches_word)
+    return Page(tuple(_roles(tx, result.rows, directories)), result.found, result.page, result.query)
 
 
 def all_roles(tx: Connection, accounts: tuple[str, ...], directories: Collection[str]) -> Iterator[Role]:
-    """Yield every role of some accounts, by account and name."""
+    """Yield all roles of several accounts, by account and name."""
     query = select(role).where(_COLUMNS.account_id.in_(accounts)).order_by(_COLUMNS.account_id, _COLUMNS.name_key)
     return _roles(tx, tx.execute(query).all(), directories)
 
 
-def _places(word: str) -> Sequence[ColumnElement[bool]]:
+def _matches_word(word: str) -> Sequence[ColumnElement[bool]]:
     return (
         _COLUMNS.name_key.contains(word, autoescape=True),
         func.lower(_COLUMNS.description).contains(word, autoescape=True),
@@ -69,11 +69,11 @@ def _places(word: str) -> Sequence[ColumnElement[bool]]:
 
 
 def _roles(tx: Connection, rows: Sequence[Row[Any]], directories: Collection[str]) -> Iterator[Role]:
-    bound: list[dict[str, str]] = [json.loads(row.trust_ids) for row in rows]
-    today = current_arns(tx, {one for ids in bound for one in ids.values()})
-    existing = _existing(tx, today, directories)
+    ids_by_arn: list[dict[str, str]] = [json.loads(row.trust_ids) for row in rows]
+    arns = current_arns(tx, {unique_id for ids in ids_by_arn for unique_id in ids.values()})
+    existing = _existing(tx, arns, directories)
     taken = _taken(tx, [row.id for row in rows])
-    for row, ids in zip(rows, bound, strict=True):
+    for row, ids in zip(rows, ids_by_arn, strict=True):
         trust, findings = _read(row.trust)
         trust = trust.bind(ids) if ids else trust
         yield Role(
@@ -84,9 +84,9 @@ def _roles(tx: Connection, rows: Sequence[Row[Any]], directories: Collection[str
             row.created,
             row.description or "",
             row.max_session,
-            with_current_arns(row.trust, ids, today),
+            with_current_arns(row.trust, ids, arns),
             trust,
-            {one: today[one] for one in ids.values() if one in today},
+            {unique_id: arns[unique_id] for unique_id in ids.values() if unique_id in arns},
             findings,
             is_unassumable(trust, row.account_id, existing),
             taken.get(row.id),

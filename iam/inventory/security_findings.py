@@ -1,4 +1,4 @@
-"""What somebody should look after in some accounts: each concern with the thing that it is about.
+"""Security findings in several accounts, each with the entity concerned.
 
 Source: IAM User Guide, "Security best practices in IAM" and "Getting credential reports" (ninety days).
 """
@@ -25,7 +25,7 @@ _SERIOUS_LEVELS: Final = frozenset({Level.ERROR, Level.SECURITY_WARNING})
 
 
 class FindingKind(StrEnum):
-    """What is wrong; in this order it is told."""
+    """The kinds of findings, in the order in which they are listed."""
 
     ROOT_WITHOUT_FACTOR = "root without a second factor"
     ROOT_WITH_KEY = "root with an access key"
@@ -41,10 +41,10 @@ class FindingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SecurityFinding:
-    """One thing to look after.
+    """A security finding.
 
-    ``name`` is that of the user, role or provider, empty for the account's root; ``detail`` what is more to say: the id
-    of a key, a finding, a certificate's subject, an error. ``since`` or until when, in milliseconds.
+    ``name`` is the user, role or provider, empty for the account's root; ``detail`` is the id of a key, a lint finding,
+    a certificate or an error. ``since`` is when it began, or for expiry when it expires, in milliseconds.
     """
 
     kind: FindingKind
@@ -55,38 +55,40 @@ class SecurityFinding:
 
     @property
     def text(self) -> str:
-        """Return what a search looks through."""
+        """Return the text that a search covers."""
         return f"{self.kind} {self.account_id} {self.name} {self.detail}"
 
 
 def concerns(
     tx: Connection, accounts: tuple[str, ...], directories: Collection[str], now: datetime
 ) -> tuple[SecurityFinding, ...]:
-    """Return all concerns about some accounts, the gravest first; ``directories`` are the names of those there are."""
-    found = (
+    """Return all findings in several accounts, most severe first; ``directories`` are the configured directories."""
+    findings = (
         *_roots(tx, accounts),
         *_users(tx, accounts),
         *_keys(tx, accounts, now),
         *_roles(tx, accounts, directories),
-        *(one for provider in all_saml_providers(tx, accounts) for one in _provider_findings(provider, now)),
+        *(finding for provider in all_saml_providers(tx, accounts) for finding in _provider_findings(provider, now)),
     )
     order = list(FindingKind)
-    return tuple(sorted(found, key=lambda one: (order.index(one.kind), one.account_id, one.name.lower(), one.detail)))
+    return tuple(
+        sorted(findings, key=lambda item: (order.index(item.kind), item.account_id, item.name.lower(), item.detail))
+    )
 
 
 def _roots(tx: Connection, accounts: tuple[str, ...]) -> Iterator[SecurityFinding]:
-    """Yield the roots that can prove themselves by one thing alone, and each key of a root."""
+    """Yield the roots that can sign in without a second factor, and each access key of a root."""
     device = exists().where(
         mfa_device.c.account_id == account.c.id, mfa_device.c.root.is_(True), mfa_device.c.enabled.is_not(None)
     )
     own = exists().where(second_factor.c.person == IAM_PREFIX + account.c.id)
     key = exists().where(access_key.c.account_id == account.c.id, access_key.c.user_id.is_(None))
     password = exists().where(root_login.c.account_id == account.c.id)
-    bare = select(account.c.id).where(account.c.id.in_(accounts), ~device, ~own, or_(key, password))
-    for account_id in tx.scalars(bare).all():
+    without_factor = select(account.c.id).where(account.c.id.in_(accounts), ~device, ~own, or_(key, password))
+    for account_id in tx.scalars(without_factor).all():
         yield SecurityFinding(FindingKind.ROOT_WITHOUT_FACTOR, account_id)
-    for one in keys(tx, access_key.c.account_id.in_(accounts), access_key.c.user_id.is_(None)):
-        yield SecurityFinding(FindingKind.ROOT_WITH_KEY, one.account_id, "", one.id, one.created)
+    for root_key in keys(tx, access_key.c.account_id.in_(accounts), access_key.c.user_id.is_(None)):
+        yield SecurityFinding(FindingKind.ROOT_WITH_KEY, root_key.account_id, "", root_key.id, root_key.created)
 
 
 def _users(tx: Connection, accounts: tuple[str, ...]) -> Iterator[SecurityFinding]:
@@ -98,12 +100,12 @@ def _users(tx: Connection, accounts: tuple[str, ...]) -> Iterator[SecurityFindin
 
 
 def _keys(tx: Connection, accounts: tuple[str, ...], now: datetime) -> Iterator[SecurityFinding]:
-    """Yield the active keys of users that nobody has used for ninety days, and the others that are so old."""
+    """Yield the active keys of users that were not used for 90 days, and other keys older than 90 days."""
     limit, table = to_milliseconds(now - OLD_KEY_AGE), access_key.c
-    mine = and_(table.account_id.in_(accounts), table.user_id.is_not(None), table.active.is_(True))
-    for one in keys(tx, mine, table.created < limit):
-        unused = (one.last_used or one.created) < limit
-        yield _key_finding(FindingKind.KEY_UNUSED if unused else FindingKind.KEY_OLD, one)
+    active = and_(table.account_id.in_(accounts), table.user_id.is_not(None), table.active.is_(True))
+    for key in keys(tx, active, table.created < limit):
+        unused = (key.last_used or key.created) < limit
+        yield _key_finding(FindingKind.KEY_UNUSED if unused else FindingKind.KEY_OLD, key)
 
 
 def _key_finding(kind: FindingKind, key: Key) -> SecurityFinding:
@@ -117,17 +119,17 @@ def _roles(tx: Connection, accounts: tuple[str, ...], directories: Collection[st
             yield SecurityFinding(FindingKind.ROLE_ABANDONED, role.account_id, role.name)
         for finding in role.findings:
             if finding.level in _SERIOUS_LEVELS:
-                told = f"{finding.code} {finding.location}: {finding.text}"
-                yield SecurityFinding(FindingKind.TRUST_QUESTIONABLE, role.account_id, role.name, told)
+                detail = f"{finding.code} {finding.location}: {finding.text}"
+                yield SecurityFinding(FindingKind.TRUST_QUESTIONABLE, role.account_id, role.name, detail)
 
 
 def _provider_findings(provider: SamlProvider, now: datetime) -> Iterator[SecurityFinding]:
-    about = provider.account_id, provider.name
-    for one in provider.certificates:
-        if one.until - now <= EXPIRY_NOTICE:
-            told = f"{one.fingerprint[:16]} ({one.subject})"
-            yield SecurityFinding(FindingKind.CERTIFICATE_ENDS, *about, told, to_milliseconds(one.until))
+    entity = provider.account_id, provider.name
+    for certificate in provider.certificates:
+        if certificate.until - now <= EXPIRY_NOTICE:
+            detail = f"{certificate.fingerprint[:16]} ({certificate.subject})"
+            yield SecurityFinding(FindingKind.CERTIFICATE_ENDS, *entity, detail, to_milliseconds(certificate.until))
     if provider.valid_until is not None and provider.valid_until - now <= EXPIRY_NOTICE and provider.refresh_at is None:
-        yield SecurityFinding(FindingKind.METADATA_ENDS, *about, "", to_milliseconds(provider.valid_until))
+        yield SecurityFinding(FindingKind.METADATA_ENDS, *entity, "", to_milliseconds(provider.valid_until))
     if provider.error:
-        yield SecurityFinding(FindingKind.METADATA_FAILED, *about, provider.error, provider.updated)
+        yield SecurityFinding(FindingKind.METADATA_FAILED, *entity, provider.error, provider.updated)

@@ -1,4 +1,4 @@
-"""The users of some accounts: groups, passwords, access keys, second factors, and when they were last here."""
+"""The users of several accounts, with groups, access keys, MFA factors and last activity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,24 +33,24 @@ class User:
 
     @property
     def last_activity(self) -> int | None:
-        """Return when the user last proved anything."""
-        keys, factors = ([one.last_used for one in held] for held in (self.keys, self.factors))
+        """Return when the user last authenticated in any way."""
+        keys, factors = ([item.last_used for item in items] for items in (self.keys, self.factors))
         used = (self.password_last_used, *keys, *factors)
         return max((at for at in used if at is not None), default=None)
 
 
 def users(tx: Connection, page_request: PageRequest) -> Page[User]:
-    """Return a page of users by account and name; a word may be in name, path or account, a group or a key's id."""
+    """Return a page of users by account and name; the search covers name, path, account, groups, key ids."""
     columns = (_COLUMNS.id, _COLUMNS.account_id, _COLUMNS.name, _COLUMNS.path, _COLUMNS.created)
     query = select(*columns, _COLUMNS.password_last_used, login_profile.c.user_id.is_not(None).label("password"))
     query = query.select_from(user.outerjoin(login_profile)).where(_COLUMNS.account_id.in_(page_request.accounts))
-    found = query_page(tx, query.order_by(_COLUMNS.account_id, _COLUMNS.name_key), page_request, _places)
-    groups, held = _groups(tx, found.rows), _keys(tx, found.rows)
-    shown = (_user(tx, row, groups.get(row.id, ()), held.get(row.id, ())) for row in found.rows)
-    return Page(tuple(shown), found.found, found.page, found.query)
+    result = query_page(tx, query.order_by(_COLUMNS.account_id, _COLUMNS.name_key), page_request, _matches_word)
+    groups, user_keys = _groups(tx, result.rows), _keys(tx, result.rows)
+    rows = (_user(tx, row, groups.get(row.id, ()), user_keys.get(row.id, ())) for row in result.rows)
+    return Page(tuple(rows), result.found, result.page, result.query)
 
 
-def _user(tx: Connection, row: Row[Any], groups: tuple[str, ...], held: tuple[Key, ...]) -> User:
+def _user(tx: Connection, row: Row[Any], groups: tuple[str, ...], user_keys: tuple[Key, ...]) -> User:
     arn = iam_arn(row.account_id, "user", row.name, row.path)
     factors = factors_of(tx, iam_person_id(row.account_id, row.id))
     return User(
@@ -62,12 +62,12 @@ def _user(tx: Connection, row: Row[Any], groups: tuple[str, ...], held: tuple[Ke
         bool(row.password),
         row.password_last_used,
         groups,
-        held,
+        user_keys,
         factors,
     )
 
 
-def _places(word: str) -> Sequence[ColumnElement[bool]]:
+def _matches_word(word: str) -> Sequence[ColumnElement[bool]]:
     in_group = exists().where(
         membership.c.user_id == _COLUMNS.id,
         membership.c.group_id == group.c.id,
@@ -88,14 +88,14 @@ def _places(word: str) -> Sequence[ColumnElement[bool]]:
 def _groups(tx: Connection, rows: Sequence[Row[Any]]) -> dict[str, tuple[str, ...]]:
     ids = [row.id for row in rows]
     query = select(membership.c.user_id, group.c.name).join(group).where(membership.c.user_id.in_(ids))
-    found: dict[str, tuple[str, ...]] = {}
+    names: dict[str, tuple[str, ...]] = {}
     for user_id, name in tx.execute(query.order_by(group.c.name_key)):
-        found[user_id] = (*found.get(user_id, ()), name)
-    return found
+        names[user_id] = (*names.get(user_id, ()), name)
+    return names
 
 
 def _keys(tx: Connection, rows: Sequence[Row[Any]]) -> dict[str, tuple[Key, ...]]:
-    found: dict[str, tuple[Key, ...]] = {}
-    for one in keys(tx, access_key.c.user_id.in_([row.id for row in rows])):
-        found[one.owner_id or ""] = (*found.get(one.owner_id or "", ()), one)
-    return found
+    by_user: dict[str, tuple[Key, ...]] = {}
+    for key in keys(tx, access_key.c.user_id.in_([row.id for row in rows])):
+        by_user[key.owner_id or ""] = (*by_user.get(key.owner_id or "", ()), key)
+    return by_user
