@@ -1,1 +1,1 @@
-"""Who exists, and what they may do: accounts, principals, policies, decisions."""
+"""Identity and access management: accounts, principals, credentials, policies and their evaluation."""

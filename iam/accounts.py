@@ -1,4 +1,4 @@
-"""Accounts and the keys of their owners: made by the operator, never through the API."""
+"""Accounts and root access keys: created by the operator, never through the API."""
 
 import base64
 import re
@@ -17,13 +17,13 @@ from iam.store.vault import Vault
 
 # IAM API Reference, CreateAccountAlias.
 _ALIAS = re.compile(r"(?=.{3,63}\Z)[a-z0-9](?:[a-z0-9]|-(?!-))*[a-z0-9]", re.ASCII)
-_SECRET_BYTES = 30  # 40 characters of base64, as AWS's secrets
-_FIRST, _COUNT = 10**11, 9 * 10**11  # account ids of twelve digits that do not begin with 0
+_SECRET_BYTES = 30  # 40 characters of base64, as in AWS
+_FIRST, _COUNT = 10**11, 9 * 10**11  # random account ids have twelve digits and do not begin with 0
 
 
 @dataclass(frozen=True, slots=True)
 class RootKey:
-    """An access key of an account's owner; the secret is shown this once."""
+    """An access key of an account's root; the secret cannot be read again."""
 
     account_id: str
     access_key_id: str
@@ -32,7 +32,7 @@ class RootKey:
 
 @dataclass(frozen=True, slots=True)
 class NewAccount:
-    """A new account and the key of its owner; the secret is shown this once."""
+    """A new account and its root access key; the secret cannot be read again."""
 
     account_id: str
     alias: str | None
@@ -49,24 +49,24 @@ def create_account(
     random: Random,
     vault: Vault,
 ) -> NewAccount:
-    """Make an account with one root key; without an id, a random one. Raise EntityAlreadyExists, ValidationError."""
-    chosen = account_id or str(_FIRST + int.from_bytes(random(8), "big") % _COUNT)
-    if not ACCOUNT_ID.fullmatch(chosen):
-        raise ValidationError(f"An account id has 12 digits; {chosen!r} has not.")
+    """Create an account with a root access key; raise EntityAlreadyExists, ValidationError. Default id: random."""
+    new_id = account_id or str(_FIRST + int.from_bytes(random(8), "big") % _COUNT)
+    if not ACCOUNT_ID.fullmatch(new_id):
+        raise ValidationError(f"An account id has 12 digits; {new_id!r} has not.")
     if alias is not None:
         check_alias(alias)
-    at = to_milliseconds(now)
+    created = to_milliseconds(now)
     try:
-        tx.execute(insert(schema.account).values(id=chosen, alias=alias, created=at))
+        tx.execute(insert(schema.account).values(id=new_id, alias=alias, created=created))
     except IntegrityError as error:
-        names = f"the id {chosen}" + (f" or the alias {alias}" if alias else "")
+        names = f"the id {new_id}" + (f" or the alias {alias}" if alias else "")
         raise EntityAlreadyExists(f"An account with {names} already exists.") from error
-    key = new_root_key(tx, chosen, now=now, random=random, vault=vault)
-    return NewAccount(chosen, alias, key.access_key_id, key.secret)
+    key = new_root_key(tx, new_id, now=now, random=random, vault=vault)
+    return NewAccount(new_id, alias, key.access_key_id, key.secret)
 
 
 def new_root_key(tx: Connection, account_id: str, *, now: datetime, random: Random, vault: Vault) -> RootKey:
-    """Make a further key of an account's owner, whatever the quota says; raise NoSuchEntity for an unknown account."""
+    """Create a root access key, even above the quota; raise NoSuchEntity for an unknown account."""
     if tx.execute(select(schema.account.c.id).where(schema.account.c.id == account_id)).one_or_none() is None:
         raise NoSuchEntity(f"There is no account {account_id}.")
     key_id, secret = add_access_key(tx, account_id, None, now=now, random=random, vault=vault)
@@ -82,7 +82,7 @@ def add_access_key(
     random: Random,
     vault: Vault,
 ) -> tuple[str, str]:
-    """Make an active key of a user, or of the owner for None; return its id and its secret, which is stored sealed."""
+    """Create an active access key of a user (None: root); return its id and its secret, which is stored sealed."""
     key_id = access_key_id(LONG_TERM_KEY, account_id, random)
     secret = base64.b64encode(random(_SECRET_BYTES)).decode("ascii")
     tx.execute(
@@ -106,7 +106,7 @@ def list_accounts(tx: Connection) -> tuple[AccountRecord, ...]:
 
 
 def check_alias(alias: str) -> None:
-    """Raise ValidationError for what cannot be an account alias."""
+    """Raise ValidationError for an invalid account alias."""
     if not _ALIAS.fullmatch(alias):
         raise ValidationError(
             f"1 validation error detected: Value '{alias}' at 'accountAlias' failed to satisfy constraint: Member must"

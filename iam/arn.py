@@ -1,4 +1,4 @@
-"""Names of things: ARNs, account ids, unique ids, access key ids, paths.
+"""ARNs, account ids, unique ids and access key ids.
 
 Source: IAM User Guide, "IAM identifiers" and "Identify Amazon Resource Names (ARNs)".
 """
@@ -11,7 +11,7 @@ from typing import NamedTuple
 ACCOUNT_ID = re.compile(r"[0-9]{12}")
 _KEY_ID = re.compile(r"(AKIA|ASIA)[A-Z2-7]{16}")
 
-# IAM User Guide, "Unique identifiers": the first four letters tell the kind of thing.
+# IAM User Guide, "Unique identifiers": the first four letters are the resource type.
 USER, GROUP, ROLE, POLICY, INSTANCE_PROFILE = "AIDA", "AGPA", "AROA", "ANPA", "AIPA"
 SAML_PROVIDER, SAML_KEY = "ASAMLP", "ASAMLK"
 OIDC_PROVIDER = "AOIDCP"
@@ -21,7 +21,7 @@ Random = Callable[[int], bytes]
 
 
 class Arn(NamedTuple):
-    """An ARN in its six parts, as written."""
+    """The five parts of an ARN after ``arn``, as written."""
 
     partition: str
     service: str
@@ -34,7 +34,7 @@ class Arn(NamedTuple):
 
 
 def parse_arn(text: str) -> Arn | None:
-    """Return the parts of an ARN, or None where the text is none."""
+    """Return the parts of an ARN, or None if the text is not an ARN."""
     parts = text.split(":", 5)
     if len(parts) != 6 or parts[0] != "arn" or not parts[1] or not parts[2] or not parts[5]:  # noqa: PLR2004 - the six parts of an ARN
         return None
@@ -42,42 +42,42 @@ def parse_arn(text: str) -> Arn | None:
 
 
 def iam_arn(account_id: str, kind: str, name: str, path: str = "/") -> str:
-    """Return the ARN of an IAM thing: ``iam_arn("1…2", "user", "ann", "/eng/")``; path and name are parts of it."""
+    """Return the ARN of an IAM resource, such as ``iam_arn("1…2", "user", "ann", "/eng/")``."""
     return f"arn:aws:iam::{account_id}:{kind}{path}{name}"
 
 
 def root_arn(account_id: str) -> str:
-    """Return the ARN of an account's owner, which as a principal means the whole account."""
+    """Return the ARN of an account's root, which as a principal means the whole account."""
     return f"arn:aws:iam::{account_id}:root"
 
 
 def assumed_role_arn(account_id: str, role_name: str, session_name: str) -> str:
-    """Return the ARN of a role session; the role's path is no part of it."""
+    """Return the ARN of a role session, which does not contain the role's path."""
     return f"arn:aws:sts::{account_id}:assumed-role/{role_name}/{session_name}"
 
 
 def federated_user_arn(account_id: str, name: str) -> str:
-    """Return the ARN of a session that GetFederationToken began."""
+    """Return the ARN of a federated user session (GetFederationToken)."""
     return f"arn:aws:sts::{account_id}:federated-user/{name}"
 
 
 def unique_id(kind: str, random: Random) -> str:
-    """Return a fresh unique id such as ``AIDA`` and 17 characters of base32 (80 random bits and one fixed sign)."""
+    """Return a new unique id: a prefix such as ``AIDA``, a fixed ``Q`` and 16 characters of base32 (80 random bits)."""
     return kind + "Q" + base64.b32encode(random(10)).decode("ascii")
 
 
 def access_key_id(kind: str, account_id: str, random: Random) -> str:
-    """Return a fresh access key id of 20 characters which names its account, as those of AWS do.
+    """Return a new access key id of 20 characters that contains its account id, as in AWS.
 
-    The 16 characters after the kind are 80 bits: one set bit, the account id (40 bits), and 39 random bits.
+    The 16 characters after the prefix are 80 bits: one set bit, the account id (40 bits), and 39 random bits.
     """
-    chance = int.from_bytes(random(5), "big") >> 1
-    bits = (1 << 79) | (int(account_id) << 39) | chance
+    random_bits = int.from_bytes(random(5), "big") >> 1
+    bits = (1 << 79) | (int(account_id) << 39) | random_bits
     return kind + base64.b32encode(bits.to_bytes(10, "big")).decode("ascii")
 
 
 def account_of_access_key(key_id: str) -> str | None:
-    """Return the account that an access key id names, or None where it is malformed."""
+    """Return the account id in an access key id, or None if it is malformed."""
     if not _KEY_ID.fullmatch(key_id):
         return None
     bits = int.from_bytes(base64.b32decode(key_id[4:]), "big")

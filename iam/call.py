@@ -1,4 +1,4 @@
-"""What every operation is given besides its parameters."""
+"""The call of an operation: the transaction, the caller and the environment."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,10 +16,10 @@ __all__ = ["Call", "Params", "Result"]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of one operation, inside the transaction that the gate opened.
+    """A call of an operation, inside the transaction in which it was authorized.
 
-    ``now`` is aware and in UTC; ``random(n)`` gives n random bytes; ``vault`` seals secrets at rest; ``public_url`` is
-    what clients call this installation.
+    ``now`` is timezone-aware, in UTC; ``random(n)`` returns n random bytes; ``vault`` seals secrets at rest;
+    ``public_url`` is the URL of this installation for clients.
     """
 
     tx: Connection

@@ -1,10 +1,10 @@
-"""One class per error code; the status and the shape of the answer are the edge's business."""
+"""The errors of the API: one class per error code. The HTTP layer chooses the status and the format."""
 
 from typing import ClassVar
 
 
 class ServiceError(Exception):
-    """A refusal that the caller may read; ``log`` is the fuller text for the operator's eyes only."""
+    """An error response; ``message`` is for the caller, ``log`` has details for the operator only."""
 
     code: ClassVar[str] = "InternalFailure"
 
@@ -15,7 +15,7 @@ class ServiceError(Exception):
 
 
 class AccessDenied(ServiceError):
-    """The caller is known and may not do this; ``encoded`` is the sealed text that DecodeAuthorizationMessage opens."""
+    """The caller does not have permission; ``encoded`` is the message that DecodeAuthorizationMessage decodes."""
 
     code = "AccessDenied"
 
@@ -25,13 +25,13 @@ class AccessDenied(ServiceError):
 
 
 class AuthorizationQueryParametersError(ServiceError):
-    """The X-Amz-* parameters of a presigned request make no sense."""
+    """The X-Amz-* parameters of a presigned request are invalid."""
 
     code = "AuthorizationQueryParametersError"
 
 
 class ConcurrentModification(ServiceError):
-    """Somebody else changed the same thing at the same time."""
+    """Simultaneous requests changed the same resource."""
 
     code = "ConcurrentModification"
 
@@ -49,25 +49,25 @@ class CredentialReportExpired(ServiceError):
 
 
 class DeleteConflict(ServiceError):
-    """Something still hangs on the thing to be deleted."""
+    """The resource cannot be deleted because others depend on it."""
 
     code = "DeleteConflict"
 
 
 class EntityAlreadyExists(ServiceError):
-    """The name is taken."""
+    """A resource with this name already exists."""
 
     code = "EntityAlreadyExists"
 
 
 class EntityTemporarilyUnmodifiable(ServiceError):
-    """The thing cannot be changed at this moment."""
+    """The resource cannot be changed at this time."""
 
     code = "EntityTemporarilyUnmodifiable"
 
 
 class ExpiredToken(ServiceError):
-    """The session behind these credentials has ended."""
+    """The temporary credentials have expired."""
 
     code = "ExpiredToken"
 
@@ -85,7 +85,7 @@ class FeatureDisabled(ServiceError):
 
 
 class FeatureEnabled(ServiceError):
-    """The feature is enabled in the account already."""
+    """The feature is already enabled in the account."""
 
     code = "FeatureEnabled"
 
@@ -97,7 +97,7 @@ class IDPCommunicationError(ServiceError):
 
 
 class IDPRejectedClaim(ServiceError):
-    """The identity provider said no."""
+    """The identity provider rejected the sign-in."""
 
     code = "IDPRejectedClaim"
 
@@ -109,25 +109,25 @@ class IncompleteSignature(ServiceError):
 
 
 class InternalFailure(ServiceError):
-    """Anything that nobody foresaw; the request id finds it in the log."""
+    """An unexpected error; search for the request id in the log."""
 
     code = "InternalFailure"
 
 
 class InvalidAction(ServiceError):
-    """No such operation in that version."""
+    """The operation does not exist in this API version."""
 
     code = "InvalidAction"
 
 
 class InvalidAuthenticationCode(ServiceError):
-    """The codes of an MFA device are wrong."""
+    """The codes of the MFA device are not valid."""
 
     code = "InvalidAuthenticationCode"
 
 
 class InvalidAuthorizationMessage(ServiceError):
-    """The encoded authorization message was not made here, or was changed."""
+    """The encoded authorization message was not created here, or was changed."""
 
     code = "InvalidAuthorizationMessageException"
 
@@ -145,19 +145,19 @@ class InvalidIdentityToken(ServiceError):
 
 
 class InvalidInput(ServiceError):
-    """A value that has the right form and yet makes no sense here."""
+    """A value has the right format but is not valid here."""
 
     code = "InvalidInput"
 
 
 class InvalidUserType(ServiceError):
-    """The caller is of a kind that cannot do this, such as root changing its password through the API."""
+    """The operation is not available to this kind of caller, such as ChangePassword for root."""
 
     code = "InvalidUserType"
 
 
 class JWTPayloadSizeExceeded(ServiceError):
-    """The claims of a token would be too many."""
+    """The claims of the token are too large."""
 
     code = "JWTPayloadSizeExceededException"
 
@@ -169,13 +169,13 @@ class LimitExceeded(ServiceError):
 
 
 class MalformedInput(ServiceError):
-    """A parameter's text cannot be read as its type."""
+    """A parameter cannot be parsed as its type."""
 
     code = "MalformedInput"
 
 
 class MalformedPolicyDocument(ServiceError):
-    """The policy is not one, or has an element that does not belong there."""
+    """The policy is malformed or has an element that is not allowed in it."""
 
     code = "MalformedPolicyDocument"
 
@@ -199,37 +199,37 @@ class MissingAuthenticationToken(ServiceError):
 
 
 class NoSuchEntity(ServiceError):
-    """The named thing does not exist."""
+    """The resource does not exist."""
 
     code = "NoSuchEntity"
 
 
 class NotImplementedHere(ServiceError):
-    """The operation is in the service model and not built yet."""
+    """The operation exists in AWS and is not implemented here."""
 
     code = "NotImplemented"
 
 
 class NotSignedIn(ServiceError):
-    """Nobody is signed in to the pages with this browser."""
+    """The browser is not signed in to the web pages."""
 
     code = "NotSignedIn"
 
 
 class OutboundWebIdentityFederationDisabled(ServiceError):
-    """The account has not enabled tokens of its own issuer."""
+    """Outbound web identity federation is not enabled in the account."""
 
     code = "OutboundWebIdentityFederationDisabledException"
 
 
 class PackedPolicyTooLarge(ServiceError):
-    """Session policies and tags together exceed what a session token can carry."""
+    """The session policies and tags exceed the size limit of a session token."""
 
     code = "PackedPolicyTooLarge"
 
 
 class PasswordPolicyViolation(ServiceError):
-    """The new password is weaker than the account asks."""
+    """The new password does not satisfy the account's password policy."""
 
     code = "PasswordPolicyViolation"
 
@@ -247,26 +247,26 @@ class RequestTooLarge(ServiceError):
 
 
 class ServiceFailure(ServiceError):
-    """The durable store cannot take the change; nothing was changed."""
+    """The database cannot store the change; nothing was changed."""
 
     code = "ServiceFailure"
 
 
 class ServiceUnavailable(ServiceError):
-    """Something that the answer depends on is away; try again after ``retry_after`` seconds."""
+    """A required service is unavailable; try again after ``retry_after`` seconds."""
 
     code = "ServiceUnavailable"
     retry_after = 5
 
 
 class SessionDurationEscalation(ServiceError):
-    """A token would outlive the session that asks for it."""
+    """The token would be valid longer than the session that requests it."""
 
     code = "SessionDurationEscalationException"
 
 
 class SignatureDoesNotMatch(ServiceError):
-    """The signature was not made over this request with this key at about this time."""
+    """The signature does not match the request, the secret key or the time."""
 
     code = "SignatureDoesNotMatch"
 
@@ -282,7 +282,7 @@ class Throttling(ServiceError):
 
 
 class UnmodifiableEntity(ServiceError):
-    """The thing belongs to the service and only the service changes it."""
+    """The resource belongs to a service, and only the service can change it."""
 
     code = "UnmodifiableEntity"
 

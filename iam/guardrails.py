@@ -1,8 +1,8 @@
-"""Guardrails: the ceiling of a whole account, set by the operator and never through the API.
+"""Guardrails: limits on a whole account, set by the operator and never through the API.
 
-A guardrail is evaluated as a service control policy is (Organizations User Guide, "SCP evaluation"): it grants nothing;
-where an account has any, one of them must allow what any principal of the account does, its root among them, and none
-may deny it. It limits the principals of the account, not strangers whom the account's own roles let in.
+A guardrail is evaluated like a service control policy (Organizations User Guide, "SCP evaluation"): it grants nothing.
+If an account has guardrails, an action of its principals, root included, must be allowed by one and denied by none.
+Guardrails limit the principals of the account, not principals of other accounts with access to its resources.
 """
 
 import re
@@ -29,7 +29,7 @@ class Guardrail:
 
 
 def put(tx: Connection, new: Guardrail, limits: Limits) -> None:
-    """Set a guardrail of an account, in place of one of the same name.
+    """Create a guardrail of an account, or replace the one with the same name.
 
     Raise NoSuchEntity, ValidationError, MalformedPolicyDocument, LimitExceeded.
     """
@@ -41,11 +41,11 @@ def put(tx: Connection, new: Guardrail, limits: Limits) -> None:
     if size(new.document) > limits.guardrail_size:
         raise LimitExceeded(f"Cannot exceed quota for GuardrailSize: {limits.guardrail_size}")
     table = guardrail.c
-    mine = table.account_id == new.account_id
+    in_account = table.account_id == new.account_id
     values = {"document": new.document, "created": new.created}
-    if tx.execute(update(guardrail).where(mine, table.name == new.name).values(values)).rowcount:
+    if tx.execute(update(guardrail).where(in_account, table.name == new.name).values(values)).rowcount:
         return
-    if (tx.scalar(select(func.count()).where(mine)) or 0) >= limits.guardrails_per_account:
+    if (tx.scalar(select(func.count()).where(in_account)) or 0) >= limits.guardrails_per_account:
         raise LimitExceeded(f"Cannot exceed quota for GuardrailsPerAccount: {limits.guardrails_per_account}")
     tx.execute(insert(guardrail).values(account_id=new.account_id, name=new.name, **values))
 

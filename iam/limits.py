@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many of each thing, and how long a document may be (characters without white space)."""
+    """The number of entities of each kind, and the size of documents in characters without white space."""
 
     roles_per_account: int = 1000
     users_per_account: int = 5000

