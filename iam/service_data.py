@@ -101,14 +101,14 @@ class ServiceData:
         if own := _match(_extra_keys(), key):
             return own
         # The keys of identity providers belong to STS.
-        found = _match(_service_keys(vendor if self.has_service(vendor) else "sts"), key)
+        value = _match(_service_keys(vendor if self.has_service(vendor) else "sts"), key)
         # Keys of an OIDC issuer begin with its host name, and its tokens can have any claim.
-        return found or (_ANY if "." in vendor else None)
+        return value or (_ANY if "." in vendor else None)
 
     def is_multivalued(self, key: str) -> bool | None:
         """Return whether a key can have several values in a request; None if this is not known."""
-        found = self.key_type(key)
-        return None if found in (None, _ANY) else found.startswith(_MULTIVALUED)
+        value = self.key_type(key)
+        return None if value in (None, _ANY) else value.startswith(_MULTIVALUED)
 
     def resource_template(self, action: str) -> str:
         """Return the ARN format of an action's resource, such as ``arn:${Partition}:s3:::${BucketName}``, or ``*``."""
@@ -129,8 +129,8 @@ def _actions(service: str) -> Mapping[str, str]:
 def _details(service: str, action: str) -> Mapping[str, Any]:
     if action in map(str.lower, _EXTRA_ACTIONS.get(service, ())):
         return {"resourceTypes": [{"name": "role"}]}
-    found: Mapping[str, Any] = _DATA.actions.get_action_details(service, action)
-    return found
+    value: Mapping[str, Any] = _DATA.actions.get_action_details(service, action)
+    return value
 
 
 def _arn_template(service: str, kind: str) -> str | None:
@@ -170,5 +170,5 @@ def _service_keys(service: str) -> _ConditionKeys:
 
 def _match(keys: _ConditionKeys, key: str) -> str | None:
     key = key.lower()
-    found = keys.exact.get(key)
-    return found or next((kind for pattern, kind in keys.patterns if pattern.fullmatch(key)), None)
+    value = keys.exact.get(key)
+    return value or next((kind for pattern, kind in keys.patterns if pattern.fullmatch(key)), None)

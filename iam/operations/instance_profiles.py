@@ -94,11 +94,11 @@ def list_instance_profiles_for_role(call: Call, p: Params) -> Result:
 
 def delete_instance_profile(call: Call, p: Params) -> Result:
     """Delete an instance profile that holds no role."""
-    found = _find(call, p)
-    if found.role_id is not None:
+    profile = _find(call, p)
+    if profile.role_id is not None:
         raise DeleteConflict("Cannot delete entity, must remove roles from instance profile first.")
-    delete_tags(call.tx, found.id)
-    call.tx.execute(delete(instance_profile).where(_COLUMNS.id == found.id))
+    delete_tags(call.tx, profile.id)
+    call.tx.execute(delete(instance_profile).where(_COLUMNS.id == profile.id))
     return {}
 
 
