@@ -1,9 +1,14 @@
-# make run        start everything for a trial on http://127.0.0.1:$(PORT)
+# make run        start everything for a trial on http://127.0.0.1:8080 (PORT=8090 for another port)
 # make test-fast  the tests that need no other servers than Redis: minutes
 # make test       install what the tests need, lint, and run all tests but the long ones
 # make test-long  soak, long runs of faults, and many examples of each law: an hour and more
 # make test-all   make test-fast on each Python from 3.11 to 3.13 that is found
+# make lint       ruff, mypy and hadolint
+# make format     format the code
+# make bench      measure the hot paths, as ratios to a floor in the same run
 # make dist       build the wheel and the source distribution into dist/
+# make image      build the container image
+# make clean      remove what the others made, but no data
 # The first that is new enough; `make PYTHON=...` names another.
 PYTHON ?= $(shell for one in python3 python3.13 python3.12 python3.11; do \
     $$one -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$one && break; done || echo python3)

@@ -33,9 +33,9 @@ from broker.runtime.launcher import gunicorn_arguments
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))  # slapd is started the same way in the tests
 
-from directories import free_port, running_slapd  # noqa: E402 - found through the path above
-from oidc_issuer import Issuer, jwk  # noqa: E402 - as above
-from web_server import web_server  # noqa: E402 - as above
+from support.directories import free_port, running_slapd  # noqa: E402 - found through the path above
+from support.oidc_issuer import Issuer, jwk  # noqa: E402 - as above
+from support.web_server import web_server  # noqa: E402 - as above
 
 MEASURED = ("rps", "p50_ms", "p99_ms")
 LDAP = "AssumeRoleWithLDAPIdentity"

@@ -25,7 +25,7 @@ from broker.runtime.launcher import gunicorn_arguments
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
-from saml_idp import ATTRIBUTES, AWS, ENTITY_ID, Response, der, encoded, key_pair, metadata, signed  # noqa: E402
+from support.saml_idp import ATTRIBUTES, AWS, ENTITY_ID, Response, der, encoded, key_pair, metadata, signed  # noqa: E402
 
 FLOOR, STOCK, OURS = "floor", "stock python3-saml", "AssumeRoleWithSAML"
 BODY = f"a={'x' * 500}&b={'y' * 500}"

@@ -25,17 +25,14 @@ from iam.store.records import RoleRecord, UserRecord
 from iam.store.store import Store
 from sts import callers
 from sts.callers import Caller, PermissionLimits
+from sts.identity_kinds import STS_IDENTITY_KINDS
 from sts.mint import Grant, Session, SessionKind
 from sts.operations import NEED_NO_PERMISSION, OPERATIONS, session_may_call
 from sts.operations.roles import role_permissions
 
 _TRUST_ACTIONS = frozenset(action.lower() for action in TRUST_ACTIONS)
 # The unsigned operations: an identity provider verifies the caller, who is a principal of that provider.
-_UNSIGNED_BY_PROVIDER = {
-    "ldap-provider": "AssumeRoleWithLDAPIdentity",
-    "saml-provider": "AssumeRoleWithSAML",
-    "oidc-provider": "AssumeRoleWithWebIdentity",
-}
+_UNSIGNED_BY_PROVIDER = {row.provider_type: row.operation for row in STS_IDENTITY_KINDS if row.provider_type}
 _UNSIGNED = frozenset(_UNSIGNED_BY_PROVIDER.values())
 # Only temporary credentials have these keys.
 _TEMPORARY_CREDENTIALS_KEYS = frozenset({"aws:tokenissuetime", "aws:multifactorauthpresent"})

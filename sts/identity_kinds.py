@@ -34,7 +34,9 @@ class StsIdentityKind(Generic[AnyIdentity]):
     parameters for a page, from an identity and the ARN of a role. ``candidate_roles`` are the ARNs of the roles that
     may be theirs; the trust policies then decide. ``check_requested_session`` raises InvalidIdentityToken where the
     proof asks for a session that no role can give. ``brings_session_tags``: tags come with the proof, so a person
-    cannot enter any. ``as_caller``: a principal of its account, which signs requests and has permissions of its own.
+    cannot enter any. ``provider_type`` is the resource type in the ARN of its providers,
+    such as ``saml-provider``. ``as_caller``: a principal of its account, which signs requests and has permissions of
+    its own.
     """
 
     name: str
@@ -45,6 +47,7 @@ class StsIdentityKind(Generic[AnyIdentity]):
     candidate_roles: Callable[[AnyIdentity, Store], tuple[str, ...]]
     check_requested_session: Callable[[AnyIdentity], object] = _check_nothing
     brings_session_tags: bool = False
+    provider_type: str = ""
     as_caller: Callable[[Authenticator, AnyIdentity, int | None], Caller] | None = None
 
 
@@ -75,6 +78,7 @@ LDAP: Final = StsIdentityKind(
     run=OPERATIONS["AssumeRoleWithLDAPIdentity"],
     parameters=_role_arn,
     candidate_roles=roles_trusting_provider,
+    provider_type="ldap-provider",
 )
 SAML: Final = StsIdentityKind(
     name="saml",
@@ -85,6 +89,7 @@ SAML: Final = StsIdentityKind(
     candidate_roles=roles_of_assertion,
     check_requested_session=requested_session,
     brings_session_tags=True,
+    provider_type="saml-provider",
 )
 WEB_IDENTITY: Final = StsIdentityKind(
     name="web-identity",
@@ -94,6 +99,7 @@ WEB_IDENTITY: Final = StsIdentityKind(
     parameters=_named_session_parameters,
     candidate_roles=roles_trusting_provider,
     brings_session_tags=True,
+    provider_type="oidc-provider",
 )
 IAM: Final = StsIdentityKind(
     name="iam",

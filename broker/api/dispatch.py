@@ -1,8 +1,8 @@
 """The one gate: every call of every operation passes here, in one order, and none can skip a step.
 
 Find the operation, verify who signed, read and validate the parameters, prove the identity where the operation
-carries a proof, decide each Ask, run, write the audit record, answer. Operations themselves hold no permission
-checks.
+carries a proof, decide each required permission, run, write the audit record, answer. Operations themselves hold no
+permission checks.
 """
 
 import logging
@@ -138,7 +138,7 @@ class Gate:
     # --- for the pages ------------------------------------------------------------------------------------------------
 
     def new_request_state(self, request: HttpRequest) -> RequestState:
-        """Return an exchange in which a page proves somebody and takes roles for them."""
+        """Return the state of a request in which a page proves an identity and assumes roles for it."""
         state = RequestState(request, self.now(), self._new_id, self.kinds.describe)
         self.store.refresh()
         state.sealer = self.sealer()
@@ -320,7 +320,7 @@ class Gate:
             self.audit.append(audit_record.request_record(state))
             return result
         with self.store.read() as tx:
-            # Whoever may not do it does not queue for the one writer's turn.
+            # A caller without permission does not wait for the write lock.
             self._authorise(tx, state, model, operation)
         self.audit.check()  # a change that could not be audited is not made
         state.findings = findings(model.name, state.params)

@@ -219,7 +219,7 @@ class SessionRevocation:
         try:
             refused = tuple(self._listed_sessions(target))
             self.listing.live_sessions.remove(refused)
-        except RedisError as error:
+        except (RedisError, ServiceUnavailable) as error:  # the revocation is committed, whatever the list says
             log.warning("sessions of %s %s are refused, but may still be listed: %s", *target[:2], error)
             return RevocationResult((), str(error) or type(error).__name__)
         return RevocationResult(refused)

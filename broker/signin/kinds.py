@@ -33,7 +33,7 @@ class SessionRefresh(Protocol):
         ...
 
     def refresh(self, session: BrowserSession, now: datetime) -> BrowserSession | Refusal:
-        """Return the session with what the provider says now, or its refusal; raise ServiceError in an outage."""
+        """Return the session with what the provider says now, or its refusal; raise ProviderUnavailable."""
         ...
 
     def postpone(self, session: BrowserSession, now: datetime) -> BrowserSession:
@@ -116,6 +116,8 @@ class IdentityKinds:
         self._by_operation: dict[str, IdentityKind] = {row.sts.operation: row for row in self.rows}
         if not len(self._by_type) == len(self._by_operation) == len(self.rows):
             raise ValueError("two kinds of identity share a type or an operation")
+        if any(OPERATIONS.get(row.sts.operation, row.sts.run) is not row.sts.run for row in self.rows):
+            raise ValueError("a kind of identity replaces an operation of the STS")
         self.sts_operations: Mapping[str, StsOperation] = OPERATIONS | {
             row.sts.operation: row.sts.run for row in self.rows
         }

@@ -46,7 +46,7 @@ class AvailableRoles:
 
 @dataclass(frozen=True, slots=True)
 class RoleAccess:
-    """Answers for somebody whom a page has proved; the exchange says when they gave a second factor."""
+    """Lists, explains and assumes roles for a person signed in to the pages; the request state has the MFA time."""
 
     gate: Gate
 
@@ -87,10 +87,11 @@ class RoleAccess:
         proof: bool,
         session_limits: Params | None = None,
     ) -> Result:
-        """Mint a session of a role for a person; raise ServiceError, which `Gate.record` records.
+        """Mint a session of a role for a person; raise ServiceError, which `Gate.record_refusal` records.
 
-        ``narrowed`` are DurationSeconds, Policy and PolicyArns, as the operation takes them. ``proof``: what proved the
-        person counts once, and has not been used up yet. Users and owners who name themselves get their own session.
+        ``session_limits`` are DurationSeconds, Policy, PolicyArns and Tags, as the operation takes them. ``proof``:
+        what proved the person counts once, and is not consumed yet. Users and owners who name themselves get their own
+        session.
         """
         call, kind = self._call(state, identity), self._kind(identity)
         own = call.caller is not None and role_arn == call.caller.principal.arn

@@ -88,7 +88,7 @@ class SignInThrottle:
     def serialize_attempts(self, subject: str, source: str, password: str) -> Iterator[None]:
         """Let one guess after another be tried, each after the failure of the one before was counted.
 
-        Without it a burst of guesses would pass ``admit`` before the first of them fails. Requests with the same
+        Without it a burst of guesses would pass ``check_lockout`` before the first one fails. Requests with the same
         password are one guess, so that one person's programs sign in at once. Five passwords of one name are tried at
         once from different sources. Each worker has its own turns: together they try at most one guess per worker
         beyond the limit of a pair, five beyond that of a name. Raises Throttling after ten seconds of waiting.

@@ -8,7 +8,6 @@ from sqlalchemy import Connection, select, update
 from iam.arn import iam_arn
 from iam.clock import to_milliseconds
 from iam.credentials import failed_attempts
-from iam.credentials.password_hash import verify_hash
 from iam.credentials.password_policy import policy_of
 from iam.store.schema import login_profile, user
 
@@ -50,11 +49,6 @@ def load_password(tx: Connection, account_id: str, user_name: str) -> StoredPass
         expires=policy.expires(row.changed),
         hard_expiry=bool(policy.HardExpiry),
     )
-
-
-def verify_password(stored: StoredPassword | None, password: str) -> bool:
-    """Return whether the password is correct; takes the same time for an unknown user (ASVS 6.3.8)."""
-    return verify_hash(stored.hash if stored else None, password)
 
 
 def record_sign_in(tx: Connection, user_id: str, now: datetime) -> None:

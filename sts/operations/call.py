@@ -25,7 +25,7 @@ class StsCall:
     """One call: exactly one of ``caller`` (it signed) and ``identity`` (a provider proved it) is there.
 
     ``mfa_at`` is set when this very request brought a valid MFA code, in milliseconds, or somebody signed in to the
-    pages has given one there; ``keeps_mfa``: a session of a role then knows of it too.
+    pages has given one there; ``role_session_keeps_mfa``: a session of a role then has it too.
     """
 
     store: Store

@@ -53,7 +53,7 @@ class PasswordOwner:
 
 @dataclass(frozen=True, slots=True)
 class PasswordChangeRequest:
-    """A requested password change; ``before`` is the browser's session, if it has one."""
+    """A requested password change; ``current_session`` is the browser's, if it has one."""
 
     owner: PasswordOwner
     old: str = field(repr=False)
@@ -84,7 +84,7 @@ class DirectoryPasswords:
     def change(self, change_request: PasswordChangeRequest) -> Identity | None:
         """Change a password, then sign in with it; return None if the directory does not accept the new one yet.
 
-        Raise NotChanged, Throttling, ProviderUnavailable, AccessDenied.
+        Raise PasswordNotChanged, Throttling, ProviderUnavailable, AccessDenied.
         """
         site, owner = self.site, change_request.owner
         provider = self.ldap.providers.get(owner.directory)
@@ -140,7 +140,7 @@ class AccountPasswords:
             and not self._is_allowed(identity, change_request.session_of(identity))
         ):
             told = FormMessage(_("This account does not allow users to change their own passwords."), 403)
-            raise PasswordNotChanged(told, AccessDenied("The user has no leave for iam:ChangePassword."))
+            raise PasswordNotChanged(told, AccessDenied("Changing the password requires iam:ChangePassword."))
         self._store_new_password(change_request, proved)
         return identity
 

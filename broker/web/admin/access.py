@@ -1,10 +1,10 @@
 """Which accounts a user administers: those that a role or the user's own policies allow to be read completely.
 
-There is no list of administrators to keep beside the policies. To see everything of an account takes the leave for
-``iam:GetAccountAuthorizationDetails``, which is what the IAM API asks for the same; to end sessions takes that for
-``iam:PutRolePolicy`` on the account's roles, by which AWS revokes the sessions of a role (IAM User Guide, "Revoke IAM
-role temporary security credentials"). PowerUserAccess, which leaves out all of IAM, has neither. What is asked is what
-the gate would answer to the credentials that somebody could take now.
+There is no list of administrators beside the policies. Seeing an account requires
+``iam:GetAccountAuthorizationDetails``, as the IAM API does for the same data. Ending sessions requires
+``iam:PutRolePolicy`` on the account's roles, with which AWS revokes the sessions of a role (IAM User Guide, "Revoke IAM
+role temporary security credentials"). PowerUserAccess, which excludes IAM, allows neither. The decision is the gate's,
+for the credentials that the user could get now.
 """
 
 from collections.abc import Iterator, Sequence

@@ -57,7 +57,7 @@ class AdminPages:
         query = request.args.get("q", "").replace("\0", "")[:_LONGEST]
         return session, PageRequest.of(found, query, request.args.get("page", ""))
 
-    def _page(self, template: str, session: BrowserSession, scope: PageRequest, **values: Any) -> Response:  # noqa: ANN401 - as Site.render
+    def _page(self, template: str, session: BrowserSession, scope: PageRequest, **values: Any) -> Response:  # noqa: ANN401 - as Responses.render
         with self.site.store.read() as tx:
             account_names = names(tx, scope.accounts)
         return self.site.responses.render(

@@ -1,7 +1,8 @@
 """/admin/sessions: search and revocation of all users' credentials and browser sessions, for administrators.
 
-Whoever sees an account sees its credentials; ending them takes another leave (broker.web.admin.access). Browsers of
-everybody, and a person of a directory as a whole, are the business of those who administer every account.
+An administrator who sees an account sees its credentials; ending them requires another permission
+(broker.web.admin.access). All browser sessions, and all sessions of a person of a directory, are for administrators of
+every account.
 """
 
 from collections.abc import Mapping, Sequence

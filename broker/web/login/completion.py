@@ -41,7 +41,7 @@ def return_to(wish: str | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoginCompletion:
-    """Completes sign-ins; ``demanding`` names the providers that require a second factor."""
+    """Completes sign-ins; ``providers_requiring_mfa`` names the providers that require a second factor."""
 
     site: Site
     providers_requiring_mfa: Container[str]

@@ -195,7 +195,7 @@ def _login_hint() -> str:
 
 
 def _missing_field_message(form: LoginForm) -> FormMessage:
-    """Return the message for a missing field, or None."""
+    """Return the message for a missing field."""
     if not form.username:
         return FormMessage(_("Enter your user name."), 400, wrong=True)
     return FormMessage(_("Choose your directory."), 400)

@@ -18,7 +18,7 @@ MFA_FRESHNESS: Final = timedelta(minutes=5)  # for so long after a second factor
 
 @dataclass(frozen=True, slots=True)
 class MfaSubject:
-    """A user who verifies a second factor; ``known``: the pending sign-in or session, ``to``: the next page."""
+    """A user who verifies a second factor; ``login_state``: the pending sign-in or session, ``to``: the next page."""
 
     login_state: PendingLogin | BrowserSession
     to: str

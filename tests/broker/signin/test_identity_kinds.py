@@ -50,6 +50,13 @@ def test_two_kinds_of_one_type_or_one_name_are_refused(other):
         IdentityKinds((*STS_IDENTITY_KINDS, other), [broker_half(half.name) for half in STS_IDENTITY_KINDS])
 
 
+def test_a_kind_does_not_replace_an_operation_of_the_sts():
+    other = replace(LDAP, operation="GetSessionToken")
+    halves = [other, *(half for half in STS_IDENTITY_KINDS if half is not LDAP)]
+    with pytest.raises(ValueError, match="replaces an operation"):
+        IdentityKinds(halves, [broker_half(half.name) for half in STS_IDENTITY_KINDS])
+
+
 def test_every_type_of_identity_has_one_row():
     assert sorted(half.identity_type.__name__ for half in STS_IDENTITY_KINDS) == sorted(
         one.__name__ for one in IDENTITY_TYPES

@@ -406,6 +406,9 @@ def test_records_of_no_account_are_for_those_who_administer_everything(fresh):
     ids = {one["eventID"] for one in nobodys}
     assert ids <= {one["eventID"] for one in found(fresh.browser("olga"))}
     assert not ids & {one["eventID"] for one in found(fresh.browser("alice"))}
+    hint = b"shown only to administrators of all accounts"
+    assert hint in fresh.browser("alice").get("/admin/audit").body
+    assert hint not in fresh.browser("olga").get("/admin/audit").body
 
 
 def test_why_another_accounts_role_is_refused_is_not_told_by_the_own_log(fresh):

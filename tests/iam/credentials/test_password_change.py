@@ -6,6 +6,7 @@ import pytest
 from support.iam_account import ACCOUNT, iam_account
 
 from iam.credentials import login_profile, password_change, password_hash
+from iam.credentials.password_hash import verify_hash
 from iam.errors import PasswordPolicyViolation, Throttling
 from iam.operations.credentials import passwords
 from iam.operations.credentials.password_policy import update_account_password_policy
@@ -47,8 +48,8 @@ def test_the_new_password_is_the_owner_s_choice_and_counts_from_now(iam, ann):
     iam.later(days=1)
     assert change(iam, ann, BETTER)
     found = stored(iam)
-    assert login_profile.verify_password(found, BETTER)
-    assert not login_profile.verify_password(found, GOOD)
+    assert verify_hash(found.hash, BETTER)
+    assert not verify_hash(found.hash, GOOD)
     assert (found.reset_required, found.changed) == (False, int(iam.now.timestamp() * 1000))
 
 
@@ -75,7 +76,7 @@ def test_whoever_was_overtaken_writes_nothing(iam, ann):
     assert change(iam, ann, BETTER)
     with iam.writing() as tx:
         assert not password_change.write(tx, found, password_hash.hash_password(BEST, secrets.token_bytes), iam.now)
-    assert login_profile.verify_password(stored(iam), BETTER)
+    assert verify_hash(stored(iam).hash, BETTER)
 
 
 def test_a_user_whom_wrong_passwords_at_the_api_have_locked_waits_here_too(iam, ann):
