@@ -222,6 +222,7 @@ def open_store(settings: Settings) -> Store:
         settings.database_url,
         Vault(settings.master_key),
         monotonic=time.monotonic,
+        # The name is older than the class; processes of two versions that run side by side must agree on it.
         signal_file=settings.data_dir / "revision.bell",
     )
     store.migrate()

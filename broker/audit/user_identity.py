@@ -22,7 +22,7 @@ def directory_person(identity: Identity) -> Record:
 
 
 def saml_user(identity: SamlIdentity) -> Record:
-    """Return the userIdentity of a person whom a SAML identity provider vouches for."""
+    """Return the userIdentity of a person whom a SAML identity provider authenticated."""
     return {
         "type": "SAMLUser",
         "principalId": f"{name_qualifier(identity)}:{identity.subject}",

@@ -60,7 +60,7 @@ class StsCall:
 
     @property
     def proven_identity(self) -> Identity:
-        """Return the identity of an operation that a provider vouches for."""
+        """Return the identity that a provider proved for this operation."""
         if self.identity is None:
             raise AccessDenied("This operation needs a proof of identity.")
         return self.identity

@@ -122,7 +122,7 @@ def roles_of_assertion(identity: SamlIdentity, store: Store) -> tuple[str, ...]:
 
 
 def assume_role_with_saml(call: StsCall, p: Params) -> Outcome:
-    """Mint a session of a role for a person whom a SAML identity provider has just vouched for."""
+    """Mint a role session for a person whom a SAML identity provider has just authenticated."""
     identity = call.identity_of(SamlIdentity)
     outcome = mint_role_session(call, plan_saml_session(call, p))
     outcome.result.update(
@@ -168,7 +168,7 @@ def _check_assertion_names_role(identity: SamlIdentity, role_arn: str) -> None:
 
 
 def _check_account(identity: SamlIdentity, role_arn: str) -> None:
-    """Refuse a role of another account: a provider vouches in its own alone."""
+    """Refuse a role of another account: a provider is trusted in its own account only."""
     arn = parse_arn(role_arn)
     if arn is None:
         raise ValidationError(f"{role_arn} is invalid")
@@ -206,7 +206,7 @@ def assume_role_with_web_identity_permissions(call: StsCall, p: Params) -> tuple
 
 
 def assume_role_with_web_identity(call: StsCall, p: Params) -> Outcome:
-    """Mint a session of a role for somebody whom a web identity provider has just vouched for."""
+    """Mint a role session for a caller whose web identity token was just verified."""
     identity = call.identity_of(WebIdentity)
     outcome = mint_role_session(call, plan_web_identity_session(call, p))
     outcome.result.update(

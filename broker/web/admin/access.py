@@ -84,7 +84,7 @@ class AdminAccess:
     def _open_roles(self, identity: Identity) -> Sequence[RoleRecord]:
         try:
             return self.site.available_roles(identity).open
-        except (InvalidIdentityToken, ValidationError):  # whom the provider vouched for in a way that gives no role
+        except (InvalidIdentityToken, ValidationError):  # whose proof asks for a session that no role can give
             return ()
 
     def _is_allowed(self, identity: Identity, permission: Permission, account_id: str, role: RoleRecord | None) -> bool:
