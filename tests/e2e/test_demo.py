@@ -194,7 +194,7 @@ def test_for_people_it_prints_what_to_copy(tmp_path: Path):
             "wonderland-1865",
             "role/Administrator",
             f"{endpoint}/login",
-            "/signin/demo (admin)",
+            f"IAM user admin: {endpoint}/signin/demo",
         ):
             assert name in said
         sign_on = re.search(r'eval "\$\((.*)\)"', said)[1]

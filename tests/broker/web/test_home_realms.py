@@ -24,7 +24,7 @@ from support.login_fixtures import (
 
 from broker.demo.people import BASE
 
-REALM = "People of partner.example sign in with Corp (111122223333)."
+REALM = "Users from partner.example sign in with Corp (111122223333)."
 
 
 @pytest.fixture(scope="module")

@@ -143,7 +143,7 @@ def test_the_password_policy_of_the_account_holds_for_its_root(give, any_account
 
 def test_a_changed_password_is_the_owners_own_choice(do, give, any_account):
     give(reset_required=True)
-    with pytest.raises(PasswordPolicyViolation, match="present one"):
+    with pytest.raises(PasswordPolicyViolation, match="different from the current one"):
         change(do, PASSWORD)
     change(do, OTHER)
     stored = do(root_login.root_login_by_email, "root@example.com")

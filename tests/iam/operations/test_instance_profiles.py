@@ -160,6 +160,6 @@ def test_what_is_asked_names_profile_and_role(iam):
     create(iam, Path="/x/", Tags=[{"Key": "Team", "Value": "x"}])
     found = iam.required_permissions(profiles.on_instance_profile, InstanceProfileName="WEB")
     assert (found.resource, found.keys["aws:resourcetag/team"]) == (f"{arn}x/web", ("x",))
-    passed = iam.required_permissions(profiles.passing_role, InstanceProfileName="web", RoleName="app")
+    passed = iam.required_permissions(profiles.on_passed_role, InstanceProfileName="web", RoleName="app")
     assert (passed.action, passed.resource) == ("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/app")
     assert passed.keys["iam:passedtoservice"] == ("ec2.amazonaws.com",)

@@ -140,7 +140,7 @@ def test_active_directory_says_who_is_disabled_and_who_has_expired(active_direct
 
 def _known_as(config: LdapConfig, opened, name) -> Identity:
     """Return somebody as they signed in when they still could: with the id that the entry has."""
-    (entry,) = opened._found(config.user_filter.replace("{username}", name), ("objectGUID",))
+    (entry,) = opened._search_one(config.user_filter.replace("{username}", name), ("objectGUID",))
     guid = entry.attributes["objectguid"][0]
     subject = "-".join(part.hex() for part in (guid[3::-1], guid[5:3:-1], guid[7:5:-1], guid[8:10], guid[10:]))
     return Identity(config.provider, subject, name, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
