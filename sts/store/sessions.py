@@ -97,6 +97,7 @@ class LiveSessions:
         self._spawn = spawn
         self._down_until = 0.0
         self._guard = threading.Lock()
+        self._write_lock = threading.Lock()  # held while a batch is on its way, so that a reader waits for it
         self._waiting: list[LiveSession] = []
         self._writing = False
         self._backlog: deque[LiveSession] = deque(maxlen=_BACKLOG)
@@ -166,9 +167,10 @@ class LiveSessions:
         self._redis.ping()
 
     def _flush(self) -> None:
-        with self._guard:
-            batch, self._waiting = self._waiting, []
-        self._write_all(batch)
+        with self._write_lock:
+            with self._guard:
+                batch, self._waiting = self._waiting, []
+            self._write_all(batch)
 
     def _read_index(self, index: str, account_id: str, now_ms: int) -> Iterator[LiveSession]:
         self._flush()  # a worker sees the sessions that it added itself
@@ -191,16 +193,17 @@ class LiveSessions:
         """Collect and write until no more sessions arrive: under load many share one round trip."""
         while True:
             self._pause(_BATCH_DELAY)
-            with self._guard:
-                batch, self._waiting = self._waiting, []
-                if not batch:
-                    self._writing = False
-                    return
-            try:
-                self._write_all(batch)
-            except Exception:
-                # Do not stop the writer: later sessions must still be listed.
-                log.exception("%d sessions could not be listed", len(batch))
+            with self._write_lock:
+                with self._guard:
+                    batch, self._waiting = self._waiting, []
+                    if not batch:
+                        self._writing = False
+                        return
+                try:
+                    self._write_all(batch)
+                except Exception:
+                    # Do not stop the writer: later sessions must still be listed.
+                    log.exception("%d sessions could not be listed", len(batch))
 
     def _write_all(self, batch: list[LiveSession]) -> None:
         """Write the backlog and a batch; sessions that cannot be written go to the backlog."""

@@ -378,3 +378,41 @@ def test_many_threads_use_sessions_at_once_and_every_last_use_is_told(url):
     for one in spawned:
         one.join()
     assert last_use.of(ACCOUNT, ids) == dict.fromkeys(ids, 399)
+
+
+class SlowRedis:
+    """A Redis whose next write waits until it may go on."""
+
+    def __init__(self, redis):
+        self._redis = redis
+        self.writing, self.go_on = threading.Event(), threading.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._redis, name)
+
+    def register_script(self, text):
+        script = self._redis.register_script(text)
+
+        def run(*args, **kwargs):
+            self.writing.set()
+            assert self.go_on.wait(HANG)
+            return script(*args, **kwargs)
+
+        return run
+
+
+def in_a_thread(work):
+    threading.Thread(target=work, daemon=True).start()
+
+
+def test_a_reader_sees_a_session_whose_write_is_on_its_way(url):
+    redis = SlowRedis(Redis.from_url(url, decode_responses=True))
+    sessions = LiveSessions(redis, monotonic=time.monotonic, pause=lambda _: None, spawn=in_a_thread)
+    sessions.add(session(1))
+    assert redis.writing.wait(HANG)
+    found = []
+    reader = threading.Thread(target=lambda: found.extend(sessions.list_live(ACCOUNT, now_ms())))
+    reader.start()
+    redis.go_on.set()
+    reader.join(HANG)
+    assert [one.id for one in found] == [session(1).id]
