@@ -13,7 +13,8 @@ from support.servers import SERVERS, redis_server
 # Fixtures that start an installed program; a test that uses one, or names one in a parameter, has the mark ``server``.
 SERVER_FIXTURES = frozenset({"slapd", "active_directory", "postgres"})
 # Folders in which every test starts whole services and other programs.
-SERVER_FOLDERS = frozenset({"e2e", "deploy"})
+SERVER_FOLDERS = frozenset({"attacks", "e2e", "deploy"})
+pytest_plugins = ["support.served_fixtures"]
 
 # An example may take any time: the machine may be busy.
 settings.register_profile("fedgate", deadline=None)

@@ -1,15 +1,12 @@
 """An account in a real database, on SQLite and on PostgreSQL, and a way to call operations as the gate does."""
 
 import contextlib
-import itertools
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import pytest
-from support.servers import postgresql_database, postgresql_server
 
 from iam.accounts import create_account
 from iam.arn import iam_arn, root_arn
@@ -78,22 +75,6 @@ def clock():
 @pytest.fixture
 def vault():
     return Vault(bytes(range(32)))
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """A PostgreSQL on a unix socket; yields the folder of the socket."""
-    with postgresql_server() as folder:
-        yield folder
-
-
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def postgres_url(postgres):
-    """An empty database of its own."""
-    return postgresql_database(postgres, f"test_{next(_numbers)}")
 
 
 @pytest.fixture

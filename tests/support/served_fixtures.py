@@ -1,20 +1,23 @@
-"""A served broker over a real slapd and a real Redis, shared by the tests that leave it as it was."""
+"""Fixtures that serve a broker over a real slapd and a real Redis; `tests/conftest.py` loads them for all tests."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
+
 from support.broker_process import ACCOUNT, Broker, allow, document, running_demo, trusting
 from support.directories import RunningDirectory, slapd
 from support.http_browser import chromium_browser
 from support.pages import ServedPages, running_house
-from support.servers import redis_server
+from support.servers import postgresql_database, postgresql_server, redis_server
 
 __all__ = ["slapd"]
 
+_DATABASES = itertools.count()
 AWS_CLI_V2 = Path(__file__).parents[2] / ".testbed" / "aws-cli-v2" / "dist" / "aws"
 
 
@@ -78,6 +81,37 @@ def new_broker(tmp_path: Path, slapd: RunningDirectory, furnished: Broker) -> It
             return broker.like(furnished).start()
 
         yield new
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL on a unix socket; yields the folder of the socket."""
+    with postgresql_server() as folder:
+        yield folder
+
+
+@pytest.fixture
+def postgres_url(postgres: str) -> str:
+    """An empty PostgreSQL database of its own."""
+    return postgresql_database(postgres, f"test_{next(_DATABASES)}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def attacked(
+    request: pytest.FixtureRequest, tmp_path: Path, slapd: RunningDirectory, new_broker: Callable[..., Broker]
+) -> Iterator[Broker]:
+    """A served broker of the test's own, over each database in turn."""
+    if request.param == "sqlite":
+        yield new_broker()
+        return
+    folder = tmp_path / "postgresql"
+    folder.mkdir()
+    broker = Broker(folder, slapd, database_url=request.getfixturevalue("postgres_url")).make()
+    try:
+        furnish(broker.start())
+        yield broker
+    finally:
+        broker.close()
 
 
 @pytest.fixture(scope="session")
