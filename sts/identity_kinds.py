@@ -60,7 +60,7 @@ def _saml_parameters(identity: SamlIdentity, role_arn: str) -> Params:
 
 
 def _named_session_parameters(identity: Identity, role_arn: str) -> Params:
-    return {"RoleArn": role_arn, "RoleSessionName": session_name(identity.name)}
+    return {"RoleArn": role_arn, "RoleSessionName": session_name(identity.name, identity.person)}
 
 
 def _roles_trusting_user(identity: IamIdentity, store: Store) -> tuple[str, ...]:

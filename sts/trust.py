@@ -5,6 +5,7 @@ Pure. Do not change these names, which stored trust policies use: a directory is
 condition keys.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable
 
@@ -16,11 +17,24 @@ from sts.identity import Identity
 # AssumeRole API reference, RoleSessionName: 2 to 64 of these characters.
 _NOT_IN_A_SESSION_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
 _MIN_LENGTH, _MAX_LENGTH = 2, 64
+# 80 bits of the person's digest. Nobody can search for a subject that has the mark of another person, not even where
+# people choose their own subjects, such as the NameIDs and ``sub`` claims of providers with self-registration.
+_MARK_DIGITS = 20
+_MARKED = re.compile(rf".*-[0-9a-f]{{{_MARK_DIGITS}}}", re.DOTALL)
 
 
-def session_name(login_name: str) -> str:
-    """Return a login name as a RoleSessionName: other characters become ``-``, padded or cut to 2-64."""
-    return _NOT_IN_A_SESSION_NAME.sub("-", login_name)[:_MAX_LENGTH].ljust(_MIN_LENGTH, "-")
+def session_name(login_name: str, person: str) -> str:
+    """Return the RoleSessionName of a person (``provider|subject``): the login name, where it can be one as it is.
+
+    In any other name, other characters become ``-`` and what is too long is cut; a mark, which is derived from the
+    person, follows, so that no two people have one ARN. A login name that ends as a mark does gets one too: nobody can
+    bear the marked name of somebody else.
+    """
+    readable = _NOT_IN_A_SESSION_NAME.sub("-", login_name)
+    if readable == login_name and _MIN_LENGTH <= len(readable) <= _MAX_LENGTH and not _MARKED.fullmatch(readable):
+        return readable
+    mark = hashlib.sha256(person.encode("utf-8", "surrogatepass")).hexdigest()[:_MARK_DIGITS]
+    return f"{readable[: _MAX_LENGTH - 1 - _MARK_DIGITS]}-{mark}"
 
 
 def federated_principal(identity: Identity, account_id: str) -> Principal:

@@ -256,8 +256,13 @@ _RESOLVERS: Final[Mapping[str, Callable[[SessionRevocation, str], RevocationTarg
 
 def people_named(login_name: str, sessions: Sequence[LiveSession]) -> list[str]:
     """Return the people (PROVIDER|SUBJECT) whose sessions bear a role session name made from a login name."""
-    name = session_name(login_name)
-    return sorted({session.person for session in sessions if session.arn.rpartition("/")[2] == name})
+    return sorted(
+        {
+            session.person
+            for session in sessions
+            if session.arn.rpartition("/")[2] == session_name(login_name, session.person)
+        }
+    )
 
 
 def _is_revoked(session: LiveSession, revocations: Revocations) -> bool:

@@ -117,7 +117,7 @@ def _session_name(identity: SamlIdentity) -> str:
     name = _single(identity, "RoleSessionName")
     if name is None:
         if identity.map_by_trust and not names_roles(identity):
-            return session_name(identity.subject)
+            return session_name(identity.subject, identity.person)
         raise InvalidIdentityToken("RoleSessionName is required in AuthnResponse")
     if not SESSION_NAME.fullmatch(name):
         raise InvalidIdentityToken("RoleSessionName in AuthnResponse must match [a-zA-Z_0-9+=,.@-]{2,64}")

@@ -43,7 +43,8 @@ def roles_trusting_provider(identity: Identity, store: Store) -> tuple[str, ...]
 def assume_role_with_ldap_permissions(call: StsCall, p: Params) -> tuple[RequiredPermission, ...]:
     """Ask the trust policy of the role that the gate has put into the parameters."""
     check_tags(p)
-    keys = session_request_keys(p, session_name(call.proven_identity.name)) | ldap_keys(call.proven_identity)
+    identity = call.proven_identity
+    keys = session_request_keys(p, session_name(identity.name, identity.person)) | ldap_keys(identity)
     return role_permissions(
         call.store,
         p["RoleArn"],
@@ -71,7 +72,7 @@ def plan_ldap_session(call: StsCall, p: Params) -> PlannedSession:
         kind=SessionKind.ROLE,
         account_id=role.account_id,
         entity_id=role.id,
-        name=session_name(identity.name),
+        name=session_name(identity.name, identity.person),
         provider=identity.provider,
         subject=identity.subject,
         policy=session_policy(p),

@@ -7,7 +7,7 @@ records and refuses it as such. An app needs no AWS SDK and no secret; the answe
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from broker.web.oauth.clients import ClientAuthenticationFailed, ExchangeClients
 from iam.errors import InvalidIdentityToken, ServiceError
 from iam.params import Result
 from sts.mint import Credentials
+from sts.trust import session_name
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,6 @@ JWT = f"{_TYPE}jwt"
 PASSWORD = "urn:fedgate:params:oauth:token-type:password"  # noqa: S105 - the name of a type
 # RFC 6749, section 3.3: scope-token.
 _SECONDS, _SCOPE = re.compile("[0-9]{1,6}"), re.compile(r"[\x21\x23-\x2B\x2D-\x5B\x5D-\x7E]+")
-_SESSION_NAME = "token-exchange"
 _PARAMETERS = {
     "grant_type", "subject_token", "subject_token_type", "requested_token_type", "audience", "resource", "scope",
     "client_id", "client_secret", "actor_token", "actor_token_type", "provider", "username", "session_name",
@@ -48,7 +48,17 @@ class _SubjectTokenType(NamedTuple):
     sts_operation: str
     token_parameter: str
     parameters: Mapping[str, str]
-    defaults: Mapping[str, str]
+    default_session_name: Callable[[str], str] | None = None
+
+
+def _session_name_of_subject(token: str) -> str:
+    """Return the session name for a token that is not verified yet, where the request gives none."""
+    try:
+        unverified = parse_token(token)
+    except InvalidIdentityToken as error:
+        raise _OAuthError("invalid_grant", error.message) from error
+    subject = unverified.claims.get("sub")
+    return session_name(str(subject), f"{unverified.issuer}|{subject}")
 
 
 _FOR_ALL = {"duration_seconds": "DurationSeconds", "policy": "Policy"}
@@ -56,13 +66,13 @@ _WEB_IDENTITY = _SubjectTokenType(
     "AssumeRoleWithWebIdentity",
     "WebIdentityToken",
     {"session_name": "RoleSessionName"},
-    {"RoleSessionName": _SESSION_NAME},
+    _session_name_of_subject,
 )
 _SUBJECT_TOKEN_TYPES: Mapping[str, _SubjectTokenType] = {
     f"{_TYPE}id_token": _WEB_IDENTITY,
     f"{_TYPE}jwt": _WEB_IDENTITY,
-    f"{_TYPE}saml2": _SubjectTokenType("AssumeRoleWithSAML", "SAMLAssertion", {"provider": "PrincipalArn"}, {}),
-    PASSWORD: _SubjectTokenType("AssumeRoleWithLDAPIdentity", "LDAPPassword", {"username": "LDAPUsername"}, {}),
+    f"{_TYPE}saml2": _SubjectTokenType("AssumeRoleWithSAML", "SAMLAssertion", {"provider": "PrincipalArn"}),
+    PASSWORD: _SubjectTokenType("AssumeRoleWithLDAPIdentity", "LDAPPassword", {"username": "LDAPUsername"}),
 }
 # RFC 6749, section 5.2; RFC 8693, section 2.2.2.
 _ERRORS = {
@@ -235,10 +245,11 @@ def _sts_parameters(form: Mapping[str, str]) -> tuple[str, dict[str, str]]:
         raise _OAuthError("invalid_target", "resource is for tokens: credentials are for the role in audience alone.")
     names = {**kind.parameters, **_FOR_ALL}
     given = {parameter: form[name] for name, parameter in names.items() if name in form}
+    if kind.default_session_name is not None and "RoleSessionName" not in given:
+        given["RoleSessionName"] = kind.default_session_name(form["subject_token"])
     return kind.sts_operation, {
         "RoleArn": role,
         kind.token_parameter: form["subject_token"],
-        **kind.defaults,
         **given,
     }
 

@@ -34,6 +34,7 @@ from iam.store.store import Store
 from iam.store.vault import Vault
 from sts.identity import Identity
 from sts.store.sessions import LiveSession, LiveSessions
+from sts.trust import session_name
 
 HOME, AWAY = "111122223333", "444455556666"
 ALICE, BOB = "ldap-provider/corp|1", "ldap-provider/corp|2"
@@ -219,7 +220,11 @@ def test_without_redis_a_session_id_still_resolves_and_a_search_says_why_not(wit
 
 
 def test_people_are_found_by_the_name_that_they_signed_in_with(add):
-    sessions = [add(1, name="alice-smith"), add(2, BOB, name="bob"), add(3, "ldap-provider/other|9", name="bob")]
+    sessions = [
+        add(1, name=session_name("alice smith", ALICE)),
+        add(2, BOB, name="bob"),
+        add(3, "ldap-provider/other|9", name="bob"),
+    ]
     assert people_named("alice smith", sessions) == [ALICE]
     assert people_named("bob", sessions) == [BOB, "ldap-provider/other|9"]
     assert people_named("carol", sessions) == []

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -214,10 +215,12 @@ def test_session_name_policy_and_tags_come_along(desk):
     refused(desk.sign_in("alice", ALICE, RoleArn=untagged, **label), 403, "AccessDenied", "sts:TagSession")
 
 
-def test_a_login_name_that_is_no_session_name_becomes_one(desk):
+def test_a_login_name_that_is_no_session_name_becomes_one_of_this_person_alone(desk):
     role = desk.role("r", allow("iam:ListUsers"))
     answer = desk.sign_in("jürgen", "paßwörter sind schön", RoleArn=role)
-    assert answer.text("Arn").endswith("assumed-role/r/j-rgen")
+    name = answer.text("Arn").rpartition("/")[2]
+    assert re.fullmatch("j-rgen-[0-9a-f]{20}", name)
+    assert answer.text("AssumedRoleId").endswith(f":{name}")
     assert desk.installation.call("GetCallerIdentity", answer.credentials).text("Arn") == answer.text("Arn")
 
 

@@ -63,6 +63,13 @@ def test_a_web_identity_token_becomes_credentials(web, kind):
     assert told["assumed_role"] == caller(web, told) == "arn:aws:sts::111122223333:assumed-role/app/phone"
 
 
+def test_without_a_session_name_each_subject_gets_one_of_its_own(web):
+    arns = [exchange(web, web.issuer.token(sub=subject))[1]["assumed_role"] for subject in ("repo:a", "repo/a", "pod")]
+    assert len(set(arns)) == 3
+    assert arns[0].rpartition("/")[2].startswith("repo-a-")
+    assert arns[2].endswith(":assumed-role/app/pod")
+
+
 def test_a_saml_assertion_becomes_credentials_once(saml):
     token = encoded(signed(saml.response()))
     status, told = exchange(saml, token, "saml2", provider=saml.provider)
