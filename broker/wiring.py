@@ -41,6 +41,7 @@ from broker.sessions.refresh import DirectoryRefresh
 from broker.sessions.revocation import SessionListing, SessionRevocation
 from broker.sessions.validity import SessionValidity
 from broker.sessions.web_identity_refresh import WebIdentityRefresh
+from broker.signin.attempt_slots import AttemptSlots
 from broker.signin.built_in import SignedIn, SignIns, built_in_kinds
 from broker.signin.iam_password import IamPasswordSignIn
 from broker.signin.kinds import IdentityKind, IdentityKinds
@@ -321,7 +322,7 @@ def _build_storage(
         live_sessions=open_live_sessions(settings.redis_url),
         browser_sessions=open_browser_sessions(settings, now=now, identity_types=identity_types),
         single_use=SingleUse(store, monotonic=time.monotonic, gather=lambda: time.sleep(_GATHER)),
-        throttle=SignInThrottle(store),
+        throttle=SignInThrottle(store, AttemptSlots(open_redis(settings.redis_url), store, random)),
     )
 
 
@@ -586,7 +587,9 @@ def _build_login_pages(
             refresh=_build_web_identity_refresh(storage, providers),
             single_use=storage.single_use,
         ),
-        second_factor=SecondFactor(site=site, completion=completion, forms=forms, passkeys=passkeys),
+        second_factor=SecondFactor(
+            site=site, completion=completion, forms=forms, passkeys=passkeys, throttle=storage.throttle
+        ),
         enrolment=Enrolment(
             site=site,
             completion=completion,

@@ -75,13 +75,11 @@ class IamPasswordSignIn:
         candidate = self._user(account, username, state.now) if account else self._owner(username, state.now)
         source = throttle_source(state.request.source_ip)
         try:
-            with self.throttle.serialize_attempts(candidate.throttle_key, source, password):
-                failed_before = self.throttle.check_lockout(candidate.throttle_key, source, state.now)
+            with self.throttle.attempt(candidate.throttle_key, source, password, state.now) as attempt:
                 if not run_in_thread_pool(lambda: candidate.is_right(password)):
-                    self.throttle.record_failure(candidate.throttle_key, source, state.now)
+                    attempt.fail()
                     return LoginAttempt(candidate.login_target)
-                if failed_before:
-                    self.throttle.clear_failures(candidate.throttle_key, source)
+                attempt.succeed()
         except Throttling as throttling:
             return LoginAttempt(candidate.login_target, throttling=throttling)
         return LoginAttempt(candidate.login_target, candidate.verified)

@@ -12,7 +12,7 @@ from broker.api.request_state import RequestState
 from broker.audit import record as audit_record
 from broker.audit.log import AuditLog
 from broker.providers.ldap.provider import LdapProvider
-from broker.signin.throttle import SignInThrottle, throttle_source
+from broker.signin.throttle import Attempt, SignInThrottle, throttle_source
 from iam.call import Params
 from iam.errors import IDPRejectedClaim, InvalidInput, ValidationError
 from iam.store.records import federated_providers
@@ -50,36 +50,26 @@ class LdapSignIn:
     ) -> Identity | Refusal:
         """Ask one directory who this is, and record what it said; raise Throttling, ProviderUnavailable."""
         subject, source = self.throttle_subject(name, username), throttle_source(state.request.source_ip)
-        with self.throttle.serialize_attempts(subject, source, password):
-            failed_before = self.throttle.check_lockout(subject, source, state.now)
+        with self.throttle.attempt(subject, source, password, state.now) as attempt:
             found = provider.authenticate(username, password)
-            return self._record_result(state, name, username, found, (subject, source), failed_before=failed_before)
+            return self._record_result(state, name, username, found, attempt)
 
     def throttle_subject(self, name: str, username: str) -> str:
         """Return under which name failures of somebody of a directory count."""
         return f"{name}|{_throttle_name(self.providers[name], username)}"
 
     def _record_result(
-        self,
-        state: RequestState,
-        name: str,
-        username: str,
-        found: Identity | Refusal,
-        pair: tuple[str, str],
-        *,
-        failed_before: bool,
+        self, state: RequestState, name: str, username: str, found: Identity | Refusal, attempt: Attempt
     ) -> Identity | Refusal:
-        subject, source = pair
         if isinstance(found, Refusal):
             self.audit.append(audit_record.directory_sign_in_record(state, name, username, refusal=found))
             state.refusal_recorded = True
             if found.counts_as_failure:
-                self.throttle.record_failure(subject, source, state.now)
+                attempt.fail()
             return found
         state.identity = found
         self.audit.append(audit_record.directory_sign_in_record(state, name, found.name))
-        if failed_before:
-            self.throttle.clear_failures(subject, source)
+        attempt.succeed()
         return found
 
     def _check_transport(self, state: RequestState) -> None:

@@ -9,17 +9,23 @@ come. A right password forgets the failures of its own pair alone: if it forgot 
 would start anew whenever the person signs in.
 
 An outage of the directory is never counted, and nothing that is locked sends a bind (THREATS E16, H07).
+
+Every guess takes a slot before it is judged (``attempt_slots``): what failed and what is still being judged are
+together never more than a limit, however many guesses arrive at once and at whichever workers.
 """
 
 import ipaddress
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import ColumnElement, bindparam, case, delete, func, select, update
 
+from broker.signin.attempt_slots import AttemptSlots, PerScope, Slot
 from iam.clock import SECOND, to_milliseconds
 from iam.errors import ServiceError, Throttling
 from iam.store.schema import failed_attempt
@@ -29,9 +35,14 @@ WINDOW = 15 * 60  # seconds
 PER_NAME = 5  # from one source
 PER_NAME_EVERYWHERE = 30
 PER_SOURCE = 50
+LIMITS: Final = PerScope(PER_NAME, PER_NAME_EVERYWHERE, PER_SOURCE)
+# A secret that is long and random is not guessed; a limit everywhere would only let strangers lock a program out.
+LIMITS_OF_CLIENTS: Final = PerScope(PER_NAME, 10**6, PER_SOURCE)
 _MAX_PARALLEL_PASSWORDS = 5  # passwords of one name that one worker tries at the same time, from different sources
 _MAX_UNWRITTEN = 10_000
-_MAX_WAIT = 10.0  # seconds that one guess waits for the guess before it
+_MAX_WAIT = 10.0  # seconds that one guess waits for others
+_LOOK_EVERY = 0.05  # seconds: slots may also be given back by other workers
+_SHARED_FOR = 20.0  # seconds in which requests with one password join the guess that holds a slot
 
 Pair = tuple[str, str]
 
@@ -69,74 +80,160 @@ def throttle_source(address: str) -> str:
 
 @dataclass(slots=True)
 class _PasswordAttempt:
-    """The one password that this worker is trying for a pair, and how many requests try it."""
+    """The one password that this worker is trying for a pair, how many requests try it, and the slot they hold."""
 
     password: str = field(repr=False)
+    began: float
     requests: int = 0
+    slot: Slot | None = None
+
+    def may_be_joined(self, password: str) -> bool:
+        """Return whether another request with this password is the same guess."""
+        young = time.monotonic() - self.began < _SHARED_FOR
+        return self.slot is not None and self.password == password and young
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A guess that may be judged: say what came of it before the block ends, or nothing where nobody could judge it."""
+
+    throttle: "SignInThrottle"
+    subject: str
+    source: str
+    now: datetime
+    failed_before: bool
+
+    def fail(self) -> None:
+        """Count a wrong password or code."""
+        self.throttle.record_failure(self.subject, self.source, self.now)
+
+    def succeed(self) -> None:
+        """Forget the failures of this pair, which has now proved itself."""
+        if self.failed_before:
+            self.throttle.clear_failures(self.subject, self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failures:
+    """How many failures are on record, and when the newest of each happened, in milliseconds."""
+
+    counts: PerScope
+    newest: PerScope
 
 
 class SignInThrottle:
     """The counter of failed sign-ins, over all workers and restarts."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, slots: AttemptSlots) -> None:
         self._store = store
+        self._slots = slots
         self._running_attempts: dict[str, dict[str, _PasswordAttempt]] = {}  # by subject and source
         self._unwritten: dict[Pair, list[int]] = {}  # when failures happened that could not be counted durably
         self._attempt_ended = threading.Condition()
 
     @contextmanager
-    def serialize_attempts(self, subject: str, source: str, password: str) -> Iterator[None]:
-        """Let one guess after another be tried, each after the failure of the one before was counted.
+    def attempt(
+        self, subject: str, source: str, password: str, now: datetime, limits: PerScope = LIMITS
+    ) -> Iterator[Attempt]:
+        """Give a guess that may be judged; raise Throttling while it may not, and after ten seconds of waiting.
 
-        Without it a burst of guesses would pass ``check_lockout`` before the first one fails. Requests with the same
-        password are one guess, so that one person's programs sign in at once. Five passwords of one name are tried at
-        once from different sources. Each worker has its own turns: together they try at most one guess per worker
-        beyond the limit of a pair, five beyond that of a name. Raises Throttling after ten seconds of waiting.
+        Requests of one worker with the same password are one guess, so that one person's programs sign in at once.
+        Other passwords of the pair wait for it, and five of one name are tried at once from different sources.
         """
+        running, is_first = self._enter(subject, source, password)
+        try:
+            if is_first:
+                slot, failed_before = self._reserve(subject, source, now, limits)
+                with self._attempt_ended:
+                    running.slot = slot
+                    self._attempt_ended.notify_all()
+            else:
+                failed_before = self.check_lockout(subject, source, now, limits)
+            yield Attempt(self, subject, source, now, failed_before)
+        finally:
+            self._leave(subject, source, running)
+
+    def _enter(self, subject: str, source: str, password: str) -> tuple[_PasswordAttempt, bool]:
+        """Wait for the turn of a password; return the guess it belongs to, and whether it is the first of it."""
         with self._attempt_ended:
             if not self._attempt_ended.wait_for(lambda: self._may_try(subject, source, password), _MAX_WAIT):
-                raise Throttling("Too many sign-ins at once. Try again later.", retry_after=1, log=f"busy: {subject}")
-            guess = self._running_attempts.setdefault(subject, {}).setdefault(source, _PasswordAttempt(password))
-            guess.requests += 1
-        try:
-            yield
-        finally:
-            with self._attempt_ended:
-                guess.requests -= 1
-                if not guess.requests:
-                    self._remove_attempt(subject, source)
+                raise _busy(subject)
+            ours = self._running_attempts.setdefault(subject, {})
+            is_first = source not in ours
+            running = ours.setdefault(source, _PasswordAttempt(password, time.monotonic()))
+            running.requests += 1
+            return running, is_first
 
     def _may_try(self, subject: str, source: str, password: str) -> bool:
         guesses = self._running_attempts.get(subject, {})
         if source in guesses:
-            return guesses[source].password == password
+            return guesses[source].may_be_joined(password)
         tried = {guess.password for guess in guesses.values()}
         return password in tried or len(tried) < _MAX_PARALLEL_PASSWORDS
 
-    def _remove_attempt(self, subject: str, source: str) -> None:
-        del self._running_attempts[subject][source]
-        if not self._running_attempts[subject]:
-            del self._running_attempts[subject]
-        self._attempt_ended.notify_all()
+    def _leave(self, subject: str, source: str, running: _PasswordAttempt) -> None:
+        """End a request's part in a guess; the last one gives the slot back, after every failure was counted."""
+        with self._attempt_ended:
+            running.requests -= 1
+            if running.requests:
+                return
+            del self._running_attempts[subject][source]
+            if not self._running_attempts[subject]:
+                del self._running_attempts[subject]
+        try:
+            if running.slot is not None:
+                running.slot.release()
+        finally:
+            with self._attempt_ended:
+                self._attempt_ended.notify_all()
 
-    def check_lockout(self, subject: str, source: str, now: datetime) -> bool:
+    # --- slots --------------------------------------------------------------------------------------------------------
+
+    def _reserve(self, subject: str, source: str, now: datetime, limits: PerScope) -> tuple[Slot, bool]:
+        """Return a slot, and whether the pair has failures on record; raise Throttling."""
+        deadline = time.monotonic() + _MAX_WAIT
+        while True:
+            failures = self._failures(subject, source, now)
+            _check(failures, limits, subject, now)
+            room = PerScope(*(limit - count for limit, count in zip(limits, failures.counts, strict=True)))
+            slot = self._slots.take(subject, source, room, to_milliseconds(now))
+            if slot is not None and self._still_has_room(slot, subject, source, now, limits):
+                return slot, bool(failures.counts.pair)
+            if time.monotonic() > deadline:
+                raise _busy(subject)
+            with self._attempt_ended:
+                self._attempt_ended.wait(_LOOK_EVERY)
+
+    def _still_has_room(self, slot: Slot, subject: str, source: str, now: datetime, limits: PerScope) -> bool:
+        """Return whether a slot holds; give it back where not.
+
+        A guess that ended between our look at the failures and the slot was in neither. It counts its failure before it
+        gives its slot back, so a second look finds it.
+        """
+        counts = self._failures(subject, source, now).counts
+        if all(count + taken <= limit for count, taken, limit in zip(counts, slot.taken, limits, strict=True)):
+            return True
+        slot.release()
+        return False
+
+    # --- failures -----------------------------------------------------------------------------------------------------
+
+    def check_lockout(self, subject: str, source: str, now: datetime, limits: PerScope = LIMITS) -> bool:
         """Return whether this pair has failures on record; raise Throttling while it, its name or source is locked."""
-        at = to_milliseconds(now)
-        since = at - WINDOW * SECOND
+        failures = self._failures(subject, source, now)
+        _check(failures, limits, subject, now)
+        return bool(failures.counts.pair)
+
+    def _failures(self, subject: str, source: str, now: datetime) -> _Failures:
+        since = to_milliseconds(now) - WINDOW * SECOND
         with self._store.read() as tx:
             asked = {"mine": subject, "from": source, "after": since}
             pair, pair_newest, name, name_newest, here, here_newest = tx.execute(_RECENT, asked).one()
         of_pair, of_name, of_source = self._unwritten_failures(subject, source, since)
-        counted = (
-            (PER_NAME, pair + len(of_pair), max(pair_newest, *of_pair, 0)),
-            (PER_NAME_EVERYWHERE, name + len(of_name), max(name_newest, *of_name, 0)),
-            (PER_SOURCE, here + len(of_source), max(here_newest, *of_source, 0)),
+        return _Failures(
+            PerScope(pair + len(of_pair), name + len(of_name), here + len(of_source)),
+            PerScope(max(pair_newest, *of_pair, 0), max(name_newest, *of_name, 0), max(here_newest, *of_source, 0)),
         )
-        newest = [last for limit, failures, last in counted if failures >= limit]
-        if newest:
-            wait = max(1, WINDOW - (at - max(newest)) // SECOND)
-            raise Throttling("Too many failed sign-ins. Try again later.", retry_after=wait, log=f"locked: {subject}")
-        return bool(pair or of_pair)
 
     def _unwritten_failures(self, subject: str, source: str, since: int) -> tuple[list[int], list[int], list[int]]:
         """Return when failures that could not be written happened: those of the pair, the name, and the source."""
@@ -176,3 +273,16 @@ class SignInThrottle:
         table = failed_attempt.c
         with self._store.write(bump_revision=False) as tx:
             tx.execute(delete(failed_attempt).where(table.subject == subject, table.source == source))
+
+
+def _check(failures: _Failures, limits: PerScope, subject: str, now: datetime) -> None:
+    """Raise Throttling where the failures on record reach a limit."""
+    counted = zip(limits, failures.counts, failures.newest, strict=True)
+    newest = [last for limit, count, last in counted if count >= limit]
+    if newest:
+        wait = max(1, WINDOW - (to_milliseconds(now) - max(newest)) // SECOND)
+        raise Throttling("Too many failed sign-ins. Try again later.", retry_after=wait, log=f"locked: {subject}")
+
+
+def _busy(subject: str) -> Throttling:
+    return Throttling("Too many sign-ins at once. Try again later.", retry_after=1, log=f"busy: {subject}")

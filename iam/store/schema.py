@@ -392,6 +392,16 @@ failed_attempt = Table(
     Column("since", BigInteger, nullable=False, index=True),
 )
 
+# Sign-in attempts that are being judged, kept here while Redis is down; ``expires`` in milliseconds.
+running_attempt = Table(
+    "running_attempt",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("subject", String(512), nullable=False, index=True),
+    Column("source", String(64), nullable=False, index=True),
+    Column("expires", BigInteger, nullable=False, index=True),
+)
+
 # The keys that seal session tokens, sealed under the master key. The newest one seals; all can open.
 sealing_key = Table(
     "sealing_key",

@@ -115,11 +115,10 @@ class DirectoryPasswords:
             self.ldap.throttle_subject(owner.directory, owner.username),
             throttle_source(state.request.source_ip),
         )
-        with throttle.serialize_attempts(subject, source, change_request.old):
-            throttle.check_lockout(subject, source, state.now)
+        with throttle.attempt(subject, source, change_request.old, state.now) as attempt:
             outcome = provider.change_password(owner.username, change_request.old, change_request.new)
             if outcome.refusal is not None and outcome.refusal.counts_as_failure:
-                throttle.record_failure(subject, source, state.now)
+                attempt.fail()
             return outcome
 
 

@@ -15,6 +15,7 @@ from flask import Blueprint, Response, request
 from flask_babel import gettext as _
 from sqlalchemy import Connection
 
+from broker.signin.throttle import SignInThrottle, throttle_source
 from broker.web.core.form_fields import form_field
 from broker.web.core.forms import FormMessage, Forms, throttling_message
 from broker.web.core.site import Site
@@ -57,6 +58,7 @@ class SecondFactor:
     completion: LoginCompletion
     forms: Forms
     passkeys: Passkeys
+    throttle: SignInThrottle
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
@@ -128,17 +130,27 @@ class SecondFactor:
 
     def _verify_with_code(self, who: MfaSubject, use: str) -> Response:
         site, code = self.site, form_field("code", _LONGEST_CODE)
-        person, now = who.identity.person, site.request_state.now
-        with site.store.write(bump_revision=False) as tx:
-            locked = factors.seconds_locked(tx, person, now)
-            good = not locked and _CONSUME[use](tx, person, code, now, site.gate.vault)
-        if locked:
-            throttling = Throttling("Too many tries.", retry_after=locked)
+        person, source = who.identity.person, throttle_source(site.request_state.request.source_ip)
+        try:
+            with self.throttle.attempt(f"mfa:{person}", source, code, site.request_state.now) as attempt:
+                good = self._consume_code(person, use, code)
+                (attempt.succeed if good else attempt.fail)()
+        except Throttling as throttling:
             return self._reject(who, use, throttling, throttling_message(throttling))
         if not good:
             error = InvalidAuthenticationCode("The code is wrong or was used before.")
             return self._reject(who, use, error, FormMessage(_WRONG[use](), wrong=True))
         return self._accept(who, use)
+
+    def _consume_code(self, person: str, use: str, code: str) -> bool:
+        """Return whether a code is valid, and use it up; raise Throttling while wrong codes have locked all codes."""
+        site, now = self.site, self.site.request_state.now
+        with site.store.write(bump_revision=False) as tx:
+            locked = factors.seconds_locked(tx, person, now)
+            good = not locked and _CONSUME[use](tx, person, code, now, site.gate.vault)
+        if locked:
+            raise Throttling("Too many tries.", retry_after=locked)
+        return good
 
     def _verify_with_passkey(self, who: MfaSubject) -> Response:
         try:

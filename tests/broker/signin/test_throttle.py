@@ -1,8 +1,11 @@
 """The counter of failed sign-ins, over a real store and an arbitrary clock."""
 
+import contextlib
+import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -10,9 +13,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from redis import Redis
 from sqlalchemy import Engine, event
 from support.servers import HANG
 
+from broker import wiring
+from broker.signin.attempt_slots import AttemptSlots, PerScope
 from broker.signin.throttle import PER_NAME, PER_NAME_EVERYWHERE, PER_SOURCE, WINDOW, SignInThrottle, throttle_source
 from iam.errors import ServiceError, Throttling
 from iam.store.store import Store
@@ -31,10 +37,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 @pytest.fixture
-def throttle(store: Store) -> SignInThrottle:
+def throttle(store: Store, redis_url: str) -> SignInThrottle:
     with store.write(bump_revision=False) as tx:
         tx.exec_driver_sql("DELETE FROM failed_attempt")
-    return SignInThrottle(store)
+        tx.exec_driver_sql("DELETE FROM running_attempt")
+    redis = wiring.open_redis(redis_url)
+    redis.flushall()
+    return over(store, redis)
+
+
+def over(store: Store, redis: Redis) -> SignInThrottle:
+    """Return the throttle of one more worker."""
+    return SignInThrottle(store, AttemptSlots(redis, store, secrets.token_bytes))
+
+
+NO_REDIS = wiring.open_redis("unix:///nowhere/redis.sock")
 
 
 def fail(throttle: SignInThrottle, times: int, subject: str = "corp|a", source: str = HERE, at: datetime = NOW) -> None:
@@ -179,7 +196,7 @@ def test_the_lower_half_of_an_ipv6_address_makes_no_source_of_its_own(address, l
 
 def test_another_counter_over_the_same_store_knows_the_same_failures(throttle, store):
     fail(throttle, PER_NAME)
-    assert wait(SignInThrottle(store), "corp|a", HERE, NOW) == WINDOW
+    assert wait(over(store, NO_REDIS), "corp|a", HERE, NOW) == WINDOW
 
 
 def test_no_failure_is_lost_when_many_are_counted_at_once(throttle):
@@ -195,7 +212,7 @@ def test_no_failure_is_lost_when_many_are_counted_at_once(throttle):
 def test_without_its_store_nobody_is_admitted(tmp_path: Path):
     lost = Store(f"sqlite:///{tmp_path / 'f.db'}", Vault(b"k" * 32), monotonic=time.monotonic)  # it has no tables
     with pytest.raises(ServiceError) as refused:
-        SignInThrottle(lost).check_lockout("corp|a", HERE, NOW)
+        over(lost, NO_REDIS).check_lockout("corp|a", HERE, NOW)
     assert refused.value.code == "ServiceUnavailable"
     lost.close()
 
@@ -268,7 +285,7 @@ def most_at_once(throttle: SignInThrottle, tries: Iterable[tuple[str, str, str]]
 
     def attempt(subject: str, source: str, password: str) -> None:
         nonlocal inside, most
-        with throttle.serialize_attempts(subject, source, password):
+        with throttle.attempt(subject, source, password, NOW):
             with changed:
                 inside += 1
                 most = max(most, inside)
@@ -309,16 +326,84 @@ def test_one_password_is_tried_from_all_sources_at_once(throttle):
 
 
 def test_a_turn_ends_whatever_happens_in_it(throttle):
-    with pytest.raises(RuntimeError), throttle.serialize_attempts("corp|a", HERE, "first"):
+    with pytest.raises(RuntimeError), throttle.attempt("corp|a", HERE, "first", NOW):
         raise RuntimeError
-    with throttle.serialize_attempts("corp|a", HERE, "second"):
+    with throttle.attempt("corp|a", HERE, "second", NOW):
         pass
     assert not throttle._running_attempts
 
 
 def test_a_password_in_its_turn_is_not_shown(throttle):
-    with throttle.serialize_attempts("corp|a", HERE, "in-clear"):
+    with throttle.attempt("corp|a", HERE, "in-clear", NOW):
         assert "in-clear" not in repr(throttle._running_attempts)
+
+
+# --- slots -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["redis", "sql"])
+def workers(request, redis_url: str, throttle: SignInThrottle) -> tuple[SignInThrottle, SignInThrottle]:
+    """The throttles of two workers, whose slots are in Redis, or in SQL while Redis is down."""
+    redis = wiring.open_redis(redis_url) if request.param == "redis" else NO_REDIS
+    return over(throttle._store, redis), over(throttle._store, redis)
+
+
+def judged(workers: tuple[SignInThrottle, ...], guesses: Iterable[tuple[str, str]]) -> int:
+    """Send wrong guesses (subject, source) all at once and return how many passwords were looked at."""
+    looked_at: list[str] = []
+
+    def guess(worker: SignInThrottle, subject: str, source: str, number: int) -> None:
+        with contextlib.suppress(Throttling), worker.attempt(subject, source, f"guess-{number}", NOW) as attempt:
+            looked_at.append(subject)
+            time.sleep(0.01)  # a directory takes a while; more of them come in meanwhile
+            attempt.fail()
+
+    with ThreadPoolExecutor(60) as pool:
+        for number, (subject, source) in enumerate(guesses):
+            pool.submit(guess, workers[number % len(workers)], subject, source, number)
+    assert looked_at
+    return len(looked_at)
+
+
+def test_of_a_burst_from_one_source_no_more_guesses_are_judged_than_its_limit(workers):
+    assert judged(workers, ((f"corp|{number}", HERE) for number in range(150))) <= PER_SOURCE
+
+
+def test_of_a_burst_at_one_name_no_more_guesses_are_judged_than_its_limits(workers):
+    assert judged(workers, [("corp|a", HERE)] * 20) <= PER_NAME
+    assert judged(workers, (("corp|b", f"198.51.100.{number}") for number in range(60))) <= PER_NAME_EVERYWHERE
+
+
+def test_right_passwords_give_their_slots_back_and_count_for_nothing(workers):
+    for number in range(PER_SOURCE + 10):
+        with workers[number % 2].attempt(f"corp|{number}", HERE, "right", NOW) as attempt:
+            attempt.succeed()
+    assert wait(workers[0], "corp|next", HERE, NOW) is None
+
+
+def test_a_guess_that_nobody_could_judge_counts_for_nothing(workers):
+    for _ in range(PER_NAME + 1):
+        with pytest.raises(RuntimeError), workers[0].attempt("corp|a", HERE, "x", NOW):
+            raise RuntimeError
+    with workers[1].attempt("corp|a", HERE, "x", NOW) as attempt:
+        assert not attempt.failed_before
+
+
+def test_the_slot_of_a_killed_worker_ends_by_itself(throttle):
+    slots, room = AttemptSlots(NO_REDIS, throttle._store, secrets.token_bytes), PerScope(1, 1, 1)
+    assert slots.take("corp|a", HERE, room, 0)
+    assert slots.take("corp|a", HERE, room, 119_999) is None
+    assert slots.take("corp|a", HERE, room, 120_000)
+
+
+def test_a_slot_in_redis_has_an_end_and_shows_no_name(redis_url, throttle):
+    redis = wiring.open_redis(redis_url)
+    with throttle.attempt("corp|a-password-typed-as-a-name", HERE, "x", NOW):
+        keys = redis.keys("attempt:*")
+        assert len(keys) == 3
+        assert all(0 < redis.pttl(key) <= 120_000 for key in keys)
+        assert not any("typed" in key for key in keys)
+    assert redis.keys("attempt:*") == []
 
 
 # --- a law ---------------------------------------------------------------------------------------------------------
@@ -334,7 +419,7 @@ EVENTS = st.lists(
 def test_a_pair_is_locked_exactly_while_five_failures_without_a_pause_of_a_window_or_a_success_stand(store, events):
     with store.write(bump_revision=False) as tx:
         tx.exec_driver_sql("DELETE FROM failed_attempt")
-    throttle, now = SignInThrottle(store), NOW
+    throttle, now = over(store, NO_REDIS), NOW
     expected: dict[str, tuple[int, datetime]] = {}
     for kind, subject, amount in events:
         if kind == "wait":
