@@ -83,8 +83,15 @@ class LazyGroup(click.Group):
         """Run a command; raise ClickException for errors that users can mend."""
         try:
             return super().invoke(ctx)
-        except (ServiceError, SettingsError, StartupError) as error:
+        except ServiceError as error:
+            raise click.ClickException(_for_operator(error)) from error
+        except (SettingsError, StartupError) as error:
             raise click.ClickException(str(error)) from error
+
+
+def _for_operator(error: ServiceError) -> str:
+    """Return the message with what callers of the API are not shown, such as why the database cannot be reached."""
+    return error.message if error.log == error.message else f"{error.message} ({error.log.strip()})"
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

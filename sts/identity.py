@@ -76,11 +76,11 @@ class IamIdentity(Identity):
 class SamlIdentity(Identity):
     """A person whom a SAML identity provider has just verified.
 
-    ``provider`` is the ARN of the provider, because its name is unique only in its account; ``provider_id`` is never
-    given to another one. ``subject`` is the NameID and ``name_format`` its format; ``attributes`` are those of the
-    assertion, by Name. ``assertion`` is issuer and id of the assertion, which can be used once until ``usable_until``
-    (THREATS D19). ``map_by_trust`` is a setting of the provider: whether people without Role attributes may assume the
-    roles whose trust policies admit them.
+    ``provider`` is the ARN of the provider, because its name is unique only in its account; ``provider_id`` is
+    never given to another one. ``subject`` is the NameID and ``name_format`` its format; ``attributes`` are those
+    of the assertion, by Name. ``assertion`` is issuer and id of the assertion, which was issued at ``issued_at``
+    and can be used once until ``usable_until`` (THREATS D19). ``map_by_trust`` is a setting of the provider:
+    whether people without Role attributes may assume the roles whose trust policies admit them.
     """
 
     account_id: str
@@ -92,6 +92,7 @@ class SamlIdentity(Identity):
     assertion: str
     usable_until: datetime
     map_by_trust: bool
+    issued_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

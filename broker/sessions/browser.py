@@ -26,7 +26,7 @@ _SIGN_IN_TIMEOUT = 600  # seconds from the first page to the response of the ide
 _FORM_RESPONSE_TTL = 30  # seconds in which a form sent twice gets the first response again
 _IN_PROGRESS, _COMPLETED = "", "1"  # values of the marker of a form
 _CLEAN_UP_ABOVE = 50  # sessions of one person above which expired ones are removed from the index
-_TIMES = ("authenticated_at", "usable_until", "session_until")
+_TIMES = ("authenticated_at", "issued_at", "usable_until", "session_until")
 _MAX_USER_AGENT = 200  # characters: the client chooses it, and it is stored with every session
 
 

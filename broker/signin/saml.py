@@ -38,7 +38,9 @@ class SamlSignIn:
 
     def consume(self, state: RequestState, identity: SamlIdentity) -> None:
         """Use the assertion up; raise InvalidIdentityToken where it has been used before."""
-        if not self.single_use.consume(_PROOF_KIND, identity.assertion, identity.usable_until, state.now):
+        if not self.single_use.consume(
+            _PROOF_KIND, identity.assertion, identity.usable_until, state.now, issued=identity.issued_at
+        ):
             raise InvalidIdentityToken(
                 "The assertion has been used before", log=f"replayed: {identity.assertion[:500]}"
             )

@@ -65,7 +65,9 @@ class WebIdentitySignIn:
         """Use a token up where it counts once; raise IDPRejectedClaim where it has been used before."""
         if identity.token is None or identity.usable_until is None:
             return
-        if not self.single_use.consume(_PROOF_KIND, identity.token, identity.usable_until, state.now):
+        if not self.single_use.consume(
+            _PROOF_KIND, identity.token, identity.usable_until, state.now, issued=identity.authenticated_at
+        ):
             raise IDPRejectedClaim("The token has been used before")
 
     # --- OpenID Connect -----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from sqlite3 import Connection as SqliteConnection
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -25,7 +25,7 @@ _POSTGRESQL = {
 }
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str | URL) -> Engine:
     """Return an engine for a ``sqlite:///`` or ``postgresql+psycopg://`` URL; no connection is opened yet."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "postgresql":

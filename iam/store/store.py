@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, insert, select, text, update
+from sqlalchemy import URL, Connection, Engine, insert, select, text, update
 
 from iam.errors import ServiceError, ServiceFailure, ServiceUnavailable
 from iam.policy import managed
@@ -89,7 +89,7 @@ class Store:
 
     def __init__(
         self,
-        url: str,
+        url: str | URL,
         vault: Vault,
         *,
         monotonic: Callable[[], float],

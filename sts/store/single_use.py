@@ -3,15 +3,18 @@
 The table's primary key decides, for all workers and across restarts, independent of Redis (THREATS D19, D20). A worker
 remembers proofs that it has seen, and refuses them without a query. Concurrent uses share one commit: the first one
 writes for all, so that the disk is waited for once.
+
+A restored database has forgotten the proofs that were used after its backup was made. ``refuse_issued_before``
+therefore sets a time: proofs that were issued before it count as used.
 """
 
 import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from iam.clock import to_milliseconds
@@ -21,6 +24,9 @@ from iam.store.store import Store
 
 _MAX_KNOWN = 20_000  # markers; the table decides, so forgetting them is safe and bounds memory
 _SWEEP_EVERY = 600  # seconds
+# The marker of this kind is a time in milliseconds, padded so that text sorts as numbers do.
+_FLOOR, _FLOOR_DIGITS = "issued-before", 16
+_LONGEST_PROOF = timedelta(days=31)  # far above the life of an assertion or ID token; then the floor is dropped
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +36,7 @@ class _PendingUse:
     marker: tuple[str, str]
     expires: int  # milliseconds
     now: datetime
+    issued: int | None = None  # milliseconds
     first: bool | None = None
     error: ServiceError | None = None
     turn: threading.Event = field(default_factory=threading.Event)
@@ -50,15 +57,18 @@ class SingleUse:
         self._waiting: list[_PendingUse] = []
         self._writing = False
 
-    def consume(self, kind: str, proof: str, until: datetime, now: datetime) -> bool:
+    def consume(self, kind: str, proof: str, until: datetime, now: datetime, *, issued: datetime | None = None) -> bool:
         """Return whether this is the first use; raise ServiceFailure where it cannot be stored.
 
-        ``until`` is when the proof expires; its marker is kept until then.
+        ``until`` is when the proof expires; its marker is kept until then. ``issued`` is when the proof was made; it is
+        left out for what does no harm when it is used again after a restore, such as a form.
         """
         marker = kind, hashlib.sha256(proof.encode()).hexdigest()
         if marker in self._known:
             return False
-        use = _PendingUse(marker, to_milliseconds(until) + 1, now)
+        use = _PendingUse(
+            marker, to_milliseconds(until) + 1, now, to_milliseconds(issued) if issued is not None else None
+        )
         with self._guard:
             self._waiting.append(use)
             is_writer, self._writing = not self._writing, True
@@ -77,7 +87,7 @@ class SingleUse:
         try:
             with self._store.write(bump_revision=False) as tx:
                 self._sweep(tx, batch[0].now)
-                new = _insert_new(tx, batch)
+                new = _insert_new(tx, _issued_since_restore(tx, batch))
             self._add_known(batch)
             for use in batch:
                 use.first = use.marker in new
@@ -107,8 +117,25 @@ class SingleUse:
             self._known.update(use.marker for use in batch)
 
 
+def refuse_issued_before(tx: Connection, time: datetime) -> None:
+    """Let proofs that were issued before this time count as used."""
+    marker = f"{to_milliseconds(time):0{_FLOOR_DIGITS}}"
+    row = {"kind": _FLOOR, "marker": marker, "expires": to_milliseconds(time + _LONGEST_PROOF)}
+    tx.execute(delete(used_marker).where(used_marker.c.kind == _FLOOR, used_marker.c.marker == marker))
+    tx.execute(insert(used_marker).values(row))
+
+
+def _issued_since_restore(tx: Connection, batch: list[_PendingUse]) -> list[_PendingUse]:
+    if all(use.issued is None for use in batch):
+        return batch
+    floor = int(tx.execute(select(func.max(used_marker.c.marker)).where(used_marker.c.kind == _FLOOR)).scalar() or 0)
+    return [use for use in batch if use.issued is None or use.issued > floor]
+
+
 def _insert_new(tx: Connection, batch: list[_PendingUse]) -> set[tuple[str, str]]:
     """Insert the markers that do not exist yet, and return them."""
+    if not batch:
+        return set()
     rows = [{"kind": use.marker[0], "marker": use.marker[1], "expires": use.expires} for use in batch]
     return {(kind, marker) for kind, marker in tx.execute(_INSERTS[tx.dialect.name], rows)}
 

@@ -110,6 +110,7 @@ def verify_response(
         recipient=assertion.recipient,
         name_format=assertion.subject.format,
         assertion=f"{assertion.issuer}|{assertion.id}",
+        issued_at=assertion.issued_at,
         usable_until=assertion.usable_until,
         session_until=assertion.session_until,
         session_index=assertion.session_index,

@@ -1,15 +1,14 @@
 """Proofs that count once, when many come together and when the store cannot write."""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support.servers import HANG
+from support.servers import eventually
 
 from iam.errors import ServiceFailure
-from sts.store.single_use import SingleUse
+from sts.store.single_use import SingleUse, refuse_issued_before
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 SOON = NOW + timedelta(minutes=5)
@@ -38,14 +37,12 @@ def store(installation):
 
 
 def test_those_who_come_together_share_a_commit(store):
-    together = threading.Barrier(8, timeout=HANG)
-    gathered = threading.Event()
-    single_use = SingleUse(store, monotonic=lambda: 0.0, gather=lambda: gathered.wait(HANG))
+    # The first one writes when all are waiting.
+    single_use = SingleUse(
+        store, monotonic=lambda: 0.0, gather=lambda: eventually(lambda: len(single_use._waiting) == 8)
+    )
 
     def consume(number):
-        together.wait()
-        if number == 7:
-            threading.Timer(0.2, gathered.set).start()
         return single_use.consume("saml", f"proof {number // 2}", SOON, NOW)
 
     with ThreadPoolExecutor(8) as pool:
@@ -70,3 +67,20 @@ def test_a_kind_has_proofs_of_its_own(store):
     single_use = SingleUse(store, monotonic=lambda: 0.0)
     assert single_use.consume("saml", "proof", SOON, NOW)
     assert single_use.consume("saml-logout", "proof", SOON, NOW)
+
+
+def test_what_was_issued_before_a_restore_counts_as_used(store):
+    single_use = SingleUse(store, monotonic=lambda: 0.0)
+    minute = timedelta(minutes=1)
+    for time in (NOW - minute, NOW, NOW):
+        with store.write() as tx:
+            refuse_issued_before(tx, time)
+
+    def consume(proof, issued):
+        return single_use.consume("saml", proof, SOON, NOW, issued=issued)
+
+    assert not consume("old", NOW - minute)
+    assert not consume("of that moment", NOW)
+    assert consume("new", NOW + minute)
+    assert not consume("new", NOW + minute)
+    assert consume("a form", None)
