@@ -116,10 +116,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The entries that a search returned; ``complete`` is False where the server stopped at the size limit."""
+    """The entries that a search returned; ``complete`` is False where the server stopped at the size limit.
+
+    ``references`` are the URLs of other servers that may hold more (RFC 4511 4.5.3); they are never followed.
+    """
 
     entries: tuple[Entry, ...]
     complete: bool
+    references: tuple[str, ...] = ()
 
 
 def tls_context(ca_file: str, *, insecure_skip_tls_verify: bool) -> ssl.SSLContext:
@@ -224,7 +228,7 @@ class LdapConnection:
     def search(
         self, base: str, filter_: str, attributes: Sequence[str], *, limit: int, scope: str = SUBTREE
     ) -> SearchResult:
-        """Return the matching entries, at most ``limit``, without references to other servers (THREATS E04)."""
+        """Return the matching entries, at most ``limit``; no reference to another server is followed (THREATS E04)."""
         self._send(
             self._ldap.search,
             base,
@@ -243,7 +247,10 @@ class LdapConnection:
         if result not in {0, _SIZE_LIMIT_EXCEEDED}:
             raise LdapConnectionError(f"search under {base!r} ended with {self._ldap.result['description']}")
         entries = tuple(_entry(raw) for raw in self._ldap.response if raw["type"] == "searchResEntry")
-        return SearchResult(entries, complete=result == 0)
+        references = tuple(
+            str(uri) for raw in self._ldap.response if raw["type"] == "searchResRef" for uri in raw["uri"]
+        )
+        return SearchResult(entries, complete=result == 0, references=references)
 
     def close(self) -> None:
         """Close the socket without an unbind request, which could block."""

@@ -23,8 +23,8 @@ from broker.providers.ldap.connection import (
     Transport,
     tls_context,
 )
-from broker.providers.ldap.dn import escape_dn_value, escape_filter_value, first_rdn_value, normalise_dn
-from broker.providers.ldap.groups import GroupResolver, text_values
+from broker.providers.ldap.dn import escape_dn_value, escape_filter_value, normalise_dn
+from broker.providers.ldap.groups import GroupResolver, IncompleteGroups, group_name, text_values
 from broker.providers.ldap.passwords import (
     MAX_PASSWORD,
     PasswordChangeResult,
@@ -190,7 +190,7 @@ class LdapProvider:
             filter_=config.group_filter,
             nested=config.nested_groups,
         )
-        self._attributes = _requested_attributes(config)
+        self._attributes = _requested_attributes(config, self._groups.attributes)
 
     def authenticate(self, username: str, password: str) -> Identity | Refusal:
         """Return the identity of the person, or the refusal for the audit log; raise ProviderUnavailable.
@@ -337,7 +337,11 @@ class LdapProvider:
         name = next(iter(text_values(entry, self.config.username_attribute)), "")
         if not subject or not name:
             return Refusal("entry without stable id or name", entry.dn, counts_as_failure=False)
-        groups = self._groups.of(entry, name)
+        try:
+            groups = self._groups.of(entry, name)
+        except IncompleteGroups as error:
+            # The missing group could be the one that a Deny names (THREATS J12).
+            return Refusal("incomplete groups", str(error), counts_as_failure=False, password_correct=True)
         attributes = {attribute: text_values(entry, attribute) for attribute in self.config.attributes}
         return Identity(
             provider=self.config.provider,
@@ -345,7 +349,7 @@ class LdapProvider:
             name=name,
             authenticated_at=self._now(),
             groups=groups,
-            group_names=tuple(first_rdn_value(group) for group in groups),
+            group_names=tuple(map(group_name, groups)),
             attributes=MappingProxyType({attribute: values for attribute, values in attributes.items() if values}),
         )
 
@@ -408,12 +412,12 @@ def _validate_credentials(name: str, password: str) -> Refusal | None:
     return next((Refusal(reason, counts_as_failure=False) for reason, applies in wrong.items() if applies), None)
 
 
-def _requested_attributes(config: LdapConfig) -> tuple[str, ...]:
+def _requested_attributes(config: LdapConfig, group_attributes: tuple[str, ...]) -> tuple[str, ...]:
     """Return the attributes to read from a person's entry, each once."""
     attributes = (
         config.username_attribute,
         *stable_id_attributes(config.id_attribute),
-        config.member_of_attribute,
+        *group_attributes,
         *config.attributes,
     )
     return tuple(dict.fromkeys(attribute for attribute in attributes if attribute))

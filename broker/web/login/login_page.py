@@ -230,5 +230,6 @@ def _reasons() -> dict[str, str]:
         "password expired": _("Your password has expired."),
         "password must be changed": _("Your password must be changed first."),
         "outside logon hours": _("You are not allowed to sign in at this time of day."),
+        "incomplete groups": _("Your groups cannot be read completely. Contact your help desk."),
         "not allowed from this workstation": _("You are not allowed to sign in from this location."),
     }

@@ -31,7 +31,8 @@ def test_a_person_signs_in_with_nested_groups(opened, username):
     assert isinstance(identity, Identity)
     assert identity.name == "alice"
     assert len(identity.subject) == 36
-    assert identity.groups == tuple(f"cn={name},cn=Users,dc=corp,dc=example,dc=test" for name in ("Engineers", "Staff"))
+    names = ("Domain Users,cn=Users", "Engineers,cn=Users", "Staff,cn=Users", "Users,cn=Builtin")
+    assert identity.groups == tuple(f"cn={name},dc=corp,dc=example,dc=test" for name in names)
     assert identity.attributes == {"mail": ("alice@corp.example.test",)}
 
 

@@ -1,5 +1,8 @@
 """Laws and vectors of distinguished names and filter values."""
 
+import unicodedata
+from functools import partial
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,9 +10,9 @@ from ldap3.utils.dn import parse_dn
 
 from broker.providers.ldap.dn import escape_dn_value, escape_filter_value, first_rdn_value, normalise_dn
 
-VALUES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+VALUES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).map(partial(unicodedata.normalize, "NFC"))
 AWKWARD = st.text(st.sampled_from(' #+,;<>="\\\0ab\u00e4'), max_size=8)
-TYPES = st.sampled_from(["cn", "ou", "dc", "uid", "2.5.4.3"])
+TYPES = st.sampled_from(["cn", "ou", "dc", "uid", "2.5.4.4"])
 RDNS = st.lists(st.tuples(TYPES, VALUES | AWKWARD), min_size=1, max_size=4)
 
 SPELLINGS = [
@@ -25,7 +28,22 @@ SPELLINGS = [
     ("escaped and then plain space at the end", r"cn=a\   ,dc=x", r"cn=a\ ,dc=x"),
     ("number sign in front", r"cn=\23a,dc=x", r"cn=\#a,dc=x"),
     ("an escaped number sign is no BER value", r"cn=\#ab,dc=x", r"cn=\#ab,dc=x"),
-    ("BER value in hex", "cn=#04024869,dc=x", "cn=#04024869,dc=x"),
+    ("BER value that is a text", "cn=#04024869,dc=x", "cn=Hi,dc=x"),
+    ("BER value that is none", "cn=#020101,dc=x", "cn=#020101,dc=x"),
+    ("BER value of a wrong length", "cn=#0C034869,dc=x", "cn=#0c034869,dc=x"),
+    ("BER value that is no UTF-8", "cn=#0c01ff,dc=x", "cn=#0c01ff,dc=x"),
+    ("RFC 1779: a quoted value", 'CN="Contractors, External",O=Acme', r"cn=Contractors\, External,o=Acme"),
+    ("RFC 1779: pairs in a quoted value", r'CN="a\"b\\c",O=Acme', r"cn=a\"b\\c,o=Acme"),
+    ("RFC 1779: spaces in a quoted value stay", 'CN=" a ",O=Acme', r"cn=\ a\ ,o=Acme"),
+    ("RFC 1779: semicolons", "CN=Notes Group;OU=Groups;O=Acme", "cn=Notes Group,ou=Groups,o=Acme"),
+    ("RFC 1779: OID. before a number", "OID.2.5.4.3=Old,oid.2.5.4.10=Acme", "cn=Old,o=Acme"),
+    ("a number for a short name", "0.9.2342.19200300.100.1.1=a,2.5.4.4=B", "uid=a,2.5.4.4=B"),
+    ("long names of types", "commonName=a,organizationName=b,userid=c", "cn=a,o=b,uid=c"),
+    ("Active Directory: an escaped slash", r"CN=Sales\/EMEA,OU=Groups,DC=corp", "cn=Sales/EMEA,ou=Groups,dc=corp"),
+    ("an escaped letter", r"cn=a\zz", "cn=azz"),
+    ("signs that need no escape here", "cn=<a>#b", r"cn=\<a\>#b"),
+    ("lines between parts", "cn=a,\r\n dc=b\n", "cn=a,dc=b"),
+    ("a decomposed letter", "cn=Pru\u0308fer,dc=x", "cn=Prüfer,dc=x"),
     ("parts of one RDN are put in order", "uid=1+CN=a,dc=x", "cn=a+uid=1,dc=x"),
     ("NUL", r"cn=a\00b,dc=x", r"cn=a\00b,dc=x"),
     ("empty value", "cn=,dc=x", "cn=,dc=x"),
@@ -37,12 +55,13 @@ NOT_NAMES = [
     "cn=a,",
     "cn=a,,dc=b",
     "cn=a+",
-    'cn="a"',
-    "cn=a;dc=b",
+    'cn="a',
+    'cn="a"b',
+    'cn=a"b"',
+    "cn=a;",
     "cn=a\\",
-    "cn=a\\zz",
     "cn=a\0",
-    "cn=<a",
+    "OID.cn=a",
 ]
 
 
