@@ -35,6 +35,7 @@ from broker.providers.saml.metadata_refresh import MetadataRefresh
 from broker.providers.saml.provider import SamlServiceProvider
 from broker.providers.saml.service_keys import ServiceKeys
 from broker.runtime.fetch import Fetcher
+from broker.runtime.thread_pool import run_in_thread_pool
 from broker.sessions.browser import BrowserSessions
 from broker.sessions.key_usage import AccessKeyUsage
 from broker.sessions.refresh import DirectoryRefresh
@@ -344,6 +345,8 @@ def _build_providers(settings: Settings, storage: Storage, now: Callable[[], dat
             fetcher=fetcher,
             audit=storage.audit,
             single_use=storage.single_use,
+            limits=settings.limits,
+            run_aside=run_in_thread_pool,
             now=now,
             random=random,
         ),
@@ -605,9 +608,11 @@ def _build_forms(storage: Storage, site: Site) -> Forms:
 
 
 def _build_home_realms(settings: Settings, storage: Storage, providers: Providers) -> HomeRealms:
+    store = storage.store
     return HomeRealms(
         providers.directories,
-        lambda: (*saml.login_options(storage.store), *oidc.login_options(storage.store)),
+        lambda: (*saml.login_options(store), *oidc.login_options(store)),
+        lambda arn: saml.find_login_option(store, arn) or oidc.find_login_option(store, arn),
         dict(_parse_realm(text) for text in settings.pages_realms),
     )
 

@@ -19,7 +19,7 @@ class Call:
     """A call of an operation, inside the transaction in which it was authorized.
 
     ``now`` is timezone-aware, in UTC; ``random(n)`` returns n random bytes; ``vault`` seals secrets at rest;
-    ``public_url`` is the URL of this installation for clients.
+    ``public_url`` is the URL of this installation for clients; ``prepared`` is what ``Operation.prepare`` returned.
     """
 
     tx: Connection
@@ -30,3 +30,4 @@ class Call:
     vault: Vault
     limits: Limits
     public_url: str = ""
+    prepared: object = None

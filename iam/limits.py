@@ -13,6 +13,8 @@ class Limits:
     policies_per_account: int = 1500
     instance_profiles_per_account: int = 1000
     saml_providers_per_account: int = 100
+    # Characters of metadata of all SAML providers together, a quota of this project: AWS allows 10 million for each.
+    saml_metadata_per_account: int = 10_000_000
     oidc_providers_per_account: int = 100
     groups_per_user: int = 10
     access_keys_per_user: int = 2

@@ -8,7 +8,7 @@ permission checks.
 import logging
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -22,6 +22,7 @@ from broker.api.request_state import RequestState
 from broker.audit import record as audit_record
 from broker.audit.log import AuditLog
 from broker.audit.transaction import store_record
+from broker.runtime.thread_pool import run_in_thread_pool
 from broker.sessions.key_usage import AccessKeyUsage
 from broker.signin.kinds import IdentityKinds
 from iam.arn import Random
@@ -46,7 +47,7 @@ from iam.limits import Limits
 from iam.operations import OPERATIONS as IAM
 from iam.operations.credentials.passwords import WrongPassword
 from iam.operations.policies.submitted import findings
-from iam.operations.required_permission import Operation, RequiredPermission
+from iam.operations.required_permission import Operation, Preparation, RequiredPermission
 from iam.policy.lint import Finding
 from iam.principal import PrincipalKind
 from iam.store.store import Store
@@ -324,10 +325,12 @@ class Gate:
             self._authorise(tx, state, model, operation)
         self.audit.check()  # a change that could not be audited is not made
         state.findings = findings(model.name, state.params)
+        prepared = operation.prepare(self._preparation(state), state.params) if operation.prepare else None
         try:
             with self.store.write() as tx:
                 self._authorise(tx, state, model, operation)
-                result = state.result = operation.run(self._iam_call(tx, state), state.params)
+                call = replace(self._iam_call(tx, state), prepared=prepared)
+                result = state.result = operation.run(call, state.params)
                 record = audit_record.request_record(state)
                 store_record(tx, record)
         except WrongPassword as wrong:
@@ -337,6 +340,9 @@ class Gate:
             raise
         self.audit.append(record)
         return result
+
+    def _preparation(self, state: RequestState) -> Preparation:
+        return Preparation(state.now, run_in_thread_pool)
 
     def _iam_call(self, tx: Connection, state: RequestState) -> Call:
         principal = state.signer.principal

@@ -4,18 +4,26 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, func, or_, select
 
 from iam.arn import iam_arn
+from iam.clock import from_milliseconds, to_milliseconds
 from iam.inventory.pagination import Page, PageRequest, query_page
-from iam.saml.metadata import IdpMetadata, InvalidMetadata, SigningCertificate, parse_metadata
-from iam.store.schema import oidc_provider, saml_provider, sign_in_client
+from iam.saml.stored_metadata import load_certificates
+from iam.store.schema import SAML_PROVIDER_COLUMNS, oidc_provider, saml_provider, sign_in_client
 
 _SAML, _OIDC, _CLIENT = saml_provider.c, oidc_provider.c, sign_in_client.c
-_KEPT = 256  # parsed metadata documents in the cache; the same text always parses to the same result
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCertificate:
+    """A signing certificate of a SAML provider; ``until`` is the end of its validity period."""
+
+    fingerprint: str
+    subject: str
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,7 @@ class SamlProvider:
     name: str
     arn: str
     entity_id: str
-    certificates: tuple[SigningCertificate, ...]
+    certificates: tuple[ShownCertificate, ...]
     valid_until: datetime | None
     updated: int
     metadata_url: str | None
@@ -61,25 +69,28 @@ class OidcProvider:
 
 
 def saml_providers(tx: Connection, page_request: PageRequest) -> Page[SamlProvider]:
-    """Return a page of SAML providers; the search covers name, account and metadata."""
-    query = select(saml_provider).where(_SAML.account_id.in_(page_request.accounts))
+    """Return a page of SAML providers; the search covers name, account and entity ID."""
+    query = select(*SAML_PROVIDER_COLUMNS).where(_SAML.account_id.in_(page_request.accounts))
     result = query_page(
         tx,
         query.order_by(_SAML.account_id, _SAML.name_key),
         page_request,
         lambda word: (
             _SAML.name_key.contains(word, autoescape=True),
-            func.lower(_SAML.metadata).contains(word, autoescape=True),
+            func.lower(_SAML.entity_id).contains(word, autoescape=True),
             _SAML.account_id == word,
         ),
     )
     return Page(tuple(map(_saml, result.rows)), result.found, result.page, result.query)
 
 
-def all_saml_providers(tx: Connection, accounts: tuple[str, ...]) -> Iterator[SamlProvider]:
-    """Yield all SAML providers of several accounts, by account and name."""
-    query = select(saml_provider).where(_SAML.account_id.in_(accounts)).order_by(_SAML.account_id, _SAML.name_key)
-    return map(_saml, tx.execute(query).all())
+def saml_providers_to_mend(tx: Connection, accounts: tuple[str, ...], before: datetime) -> Iterator[SamlProvider]:
+    """Yield the SAML providers of several accounts of which something ends before a time, or cannot be had."""
+    ends = _SAML.first_end < to_milliseconds(before)
+    query = select(*SAML_PROVIDER_COLUMNS).where(
+        _SAML.account_id.in_(accounts), or_(ends, _SAML.refresh_error.is_not(None), _SAML.parsed.is_(None))
+    )
+    return map(_saml, tx.execute(query.order_by(_SAML.account_id, _SAML.name_key)).all())
 
 
 def oidc_providers(tx: Connection, page_request: PageRequest) -> Page[OidcProvider]:
@@ -110,17 +121,11 @@ def _oidc(row: Row[Any]) -> OidcProvider:
 
 def _saml(row: Row[Any]) -> SamlProvider:
     arn = iam_arn(row.account_id, "saml-provider/", row.name, "")
-    metadata = _metadata(row.metadata)
-    parsed = None if isinstance(metadata, str) else metadata
-    details = (parsed.entity_id, parsed.certificates, parsed.valid_until) if parsed else ("", (), None)
-    error = metadata if isinstance(metadata, str) else row.refresh_error or ""
+    certificates = tuple(
+        ShownCertificate(fingerprint, subject, from_milliseconds(until))
+        for fingerprint, subject, until in load_certificates(row.certificates)
+    )
+    valid_until = from_milliseconds(row.valid_until) if row.valid_until else None
+    error = row.refresh_error or ("" if row.parsed else "The metadata cannot be read.")
+    details = row.entity_id or "", certificates, valid_until
     return SamlProvider(row.account_id, row.name, arn, *details, row.updated, row.metadata_url, row.refresh_at, error)
-
-
-@lru_cache(maxsize=_KEPT)
-def _metadata(text: str) -> IdpMetadata | str:
-    """Return the parsed metadata, or the error message."""
-    try:
-        return parse_metadata(text.encode())
-    except InvalidMetadata as error:
-        return str(error)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, and_, exists, or_, select
 from iam.clock import to_milliseconds
 from iam.credentials.person_id import IAM_PREFIX
 from iam.inventory.credentials import Key, keys
-from iam.inventory.providers import SamlProvider, all_saml_providers
+from iam.inventory.providers import SamlProvider, saml_providers_to_mend
 from iam.inventory.roles import all_roles
 from iam.policy.lint import Level
 from iam.store.schema import access_key, account, login_profile, mfa_device, root_login, second_factor, user
@@ -68,7 +68,7 @@ def concerns(
         *_users(tx, accounts),
         *_keys(tx, accounts, now),
         *_roles(tx, accounts, directories),
-        *(finding for provider in all_saml_providers(tx, accounts) for finding in _provider_findings(provider, now)),
+        *_saml_providers(tx, accounts, now),
     )
     order = list(FindingKind)
     return tuple(
@@ -121,6 +121,11 @@ def _roles(tx: Connection, accounts: tuple[str, ...], directories: Collection[st
             if finding.level in _SERIOUS_LEVELS:
                 detail = f"{finding.code} {finding.location}: {finding.text}"
                 yield SecurityFinding(FindingKind.TRUST_QUESTIONABLE, role.account_id, role.name, detail)
+
+
+def _saml_providers(tx: Connection, accounts: tuple[str, ...], now: datetime) -> Iterator[SecurityFinding]:
+    for provider in saml_providers_to_mend(tx, accounts, now + EXPIRY_NOTICE):
+        yield from _provider_findings(provider, now)
 
 
 def _provider_findings(provider: SamlProvider, now: datetime) -> Iterator[SecurityFinding]:

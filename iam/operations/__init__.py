@@ -21,14 +21,17 @@ from iam.operations.policies import attachments, simulation
 from iam.operations.policies import inline as inline_policies
 from iam.operations.policies import managed as managed_policies
 from iam.operations.policies.effective import on_entity
-from iam.operations.required_permission import Operation, RequiredPermission, on_any_resource
+from iam.operations.required_permission import Operation, Preparation, RequiredPermission, on_any_resource
 
 _Handler = Callable[[Call, Params], Result]
+_Prepare = Callable[[Preparation, Params], object]
 _PermissionRule = Callable[[Call, Params], RequiredPermission | tuple[RequiredPermission, ...]]
 
 
-def _write_operation(run: _Handler, required_permissions: _PermissionRule) -> Operation:
-    return Operation(run, required_permissions, writes=True)
+def _write_operation(
+    run: _Handler, required_permissions: _PermissionRule, prepare: _Prepare | None = None
+) -> Operation:
+    return Operation(run, required_permissions, writes=True, prepare=prepare)
 
 
 def _read_operation(run: _Handler, required_permissions: _PermissionRule) -> Operation:
@@ -217,11 +220,13 @@ _saml, _oidc = saml_providers.on_provider, oidc_providers.on_provider
 
 _PROVIDERS = {
     "CreateSAMLProvider": _write_operation(
-        saml_providers.create_saml_provider, _with_tagging(saml_providers.on_new_provider, "iam:TagSAMLProvider")
+        saml_providers.create_saml_provider,
+        _with_tagging(saml_providers.on_new_provider, "iam:TagSAMLProvider"),
+        saml_providers.prepare_document,
     ),
     "GetSAMLProvider": _read_operation(saml_providers.get_saml_provider, _saml),
     "ListSAMLProviders": _read_operation(saml_providers.list_saml_providers, saml_providers.on_providers),
-    "UpdateSAMLProvider": _write_operation(saml_providers.update_saml_provider, _saml),
+    "UpdateSAMLProvider": _write_operation(saml_providers.update_saml_provider, _saml, saml_providers.prepare_document),
     "DeleteSAMLProvider": _write_operation(saml_providers.delete_saml_provider, _saml),
     "TagSAMLProvider": _write_operation(tags.tag_saml_provider, _saml),
     "UntagSAMLProvider": _write_operation(tags.untag_saml_provider, _saml),

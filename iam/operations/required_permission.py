@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol, TypeVar
 
 from iam.call import Call, Params, Result
 from iam.policy.policy_set import PolicySet
@@ -24,13 +26,37 @@ class RequiredPermission:
     account_id: str = ""
 
 
+T = TypeVar("T")
+
+
+class RunAside(Protocol):
+    """Runs a function where it keeps no other request waiting, and returns or raises its outcome."""
+
+    def __call__(self, work: Callable[[], T], /) -> T:
+        """Return the outcome of the function."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What an operation has before its transaction: the time, and a place for work that takes long."""
+
+    now: datetime
+    run_aside: RunAside
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A row of the operations table: the function, the required permissions, and whether it writes."""
+    """A row of the operations table: the function, the required permissions, and whether it writes.
+
+    ``prepare`` does what takes long, such as parsing a large document: after the caller is known to be allowed, before
+    the write transaction, which then holds no lock meanwhile. ``run`` finds the outcome in ``call.prepared``.
+    """
 
     run: Callable[[Call, Params], Result]
     required_permissions: Callable[[Call, Params], RequiredPermission | tuple[RequiredPermission, ...]]
     writes: bool
+    prepare: Callable[[Preparation, Params], object] | None = None
 
 
 def on_any_resource(_call: Call, _p: Params) -> RequiredPermission:

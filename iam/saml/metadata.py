@@ -24,8 +24,10 @@ PROTOCOL = "urn:oasis:names:tc:SAML:2.0:protocol"
 REDIRECT = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect"
 POST = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST"
 _RSA_BITS = 2048  # NIST SP 800-131A: the minimum for RSA signatures (THREATS D35)
+_MOST_RSA_BITS = 16_384  # OpenSSL verifies nothing with a longer one
 _MOST_CERTIFICATES = 10  # each key can cost one verification for every response
 _LONGEST_ENTITY_ID = 1024  # section 2.3.2
+_LONGEST_ADDRESS = 2048
 
 _DURATION = re.compile(
     r"P(?:(\d{1,4})Y)?(?:(\d{1,4})M)?(?:(\d{1,6})D)?(?:T(?:(\d{1,8})H)?(?:(\d{1,8})M)?(?:(\d{1,9})(?:\.\d{1,9})?S)?)?",
@@ -174,7 +176,7 @@ def _fingerprint(certificate: x509.Certificate) -> str:
 
 def _require_strong_key(key: object) -> PublicKey:
     if isinstance(key, rsa.RSAPublicKey):
-        if key.key_size < _RSA_BITS:
+        if not _RSA_BITS <= key.key_size <= _MOST_RSA_BITS:
             raise InvalidMetadata(f"it has an RSA key of {key.key_size} bits; {_RSA_BITS} are the least")
         return key
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES):
@@ -204,7 +206,7 @@ def is_redirect_target(text: str) -> bool:
     A fragment would hide the appended parameters. User information (``https://trusted@evil``) makes a URL look like
     another host; backslashes and spaces are parsed differently by browsers.
     """
-    if not text.isascii() or not text.isprintable() or set(text) & set(' \\"<>#'):
+    if len(text) > _LONGEST_ADDRESS or not text.isascii() or not text.isprintable() or set(text) & set(' \\"<>#'):
         return False
     try:
         parts = urlsplit(text)

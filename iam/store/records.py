@@ -15,7 +15,8 @@ from iam.policy import managed
 from iam.policy.document import Effect, Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
 from iam.policy.principals import EVERYONE, PolicyPrincipal, PrincipalType
-from iam.saml.metadata import IdpMetadata, InvalidMetadata, parse_metadata
+from iam.saml.metadata import IdpMetadata, InvalidMetadata
+from iam.saml.stored_metadata import load_metadata
 from iam.store import schema
 from iam.store.vault import CannotUnseal, Vault
 
@@ -337,11 +338,12 @@ class RecordReader:
         name = parts.resource.removeprefix("saml-provider/") if parts else ""
         table = schema.saml_provider.c
         account_id = parts.account if parts else ""
-        row = self._select_one(schema.saml_provider, and_(table.account_id == account_id, table.name == name))
+        query = select(*schema.SAML_PROVIDER_COLUMNS).where(table.account_id == account_id, table.name == name)
+        row = self.tx.execute(query).one_or_none()
         if row is None or iam_arn(row.account_id, "saml-provider/", row.name, "") != arn:
             return None
         try:
-            metadata = parse_metadata(row.metadata.encode())
+            metadata = load_metadata(row.parsed)
         except InvalidMetadata as error:
             raise ServiceFailure("A stored metadata document cannot be read.", log=f"{arn}: {error}") from error
         return SamlProviderRecord(

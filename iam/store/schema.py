@@ -280,7 +280,7 @@ saml_provider = Table(
     Column("account_id", String(12), ForeignKey("account.id"), nullable=False),
     Column("name", String(128), nullable=False),
     Column("name_key", String(128), nullable=False),
-    Column("metadata", Text, nullable=False),
+    Column("metadata", Text, nullable=False),  # up to 10 MB: see SAML_PROVIDER_COLUMNS
     Column("valid_until", BigInteger),  # validUntil of the metadata
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
@@ -290,8 +290,18 @@ saml_provider = Table(
     Column("metadata_url", String(2048)),
     Column("refresh_at", BigInteger, index=True),  # null: the metadata is not fetched
     Column("refresh_error", Text),
+    # What was parsed when the metadata was stored (iam.saml.stored_metadata); null: the metadata cannot be read.
+    Column("parsed", Text),
+    Column("entity_id", String(1024)),
+    Column("certificates", Text),  # a JSON list: fingerprint, subject and end of each certificate
+    Column("first_end", BigInteger, index=True),  # when the first certificate or the metadata ends
+    Column("metadata_size", Integer, nullable=False, server_default="0"),  # characters
+    Column("sign_in_name", String(128)),  # as the sign-in page shows it; null: the page does not show it
     UniqueConstraint("account_id", "name_key"),
 )
+
+# All but the document, which only those may read who need its text: it can have 10 MB.
+SAML_PROVIDER_COLUMNS = tuple(column for column in saml_provider.c if column.name != "metadata")
 
 # OpenID Connect providers, whose tokens can assume roles of the account.
 oidc_provider = Table(

@@ -49,6 +49,7 @@ def set_up(broker, name, metadata, *flags):
     file = broker.folder / f"{name}.xml"
     file.write_text(metadata)
     facts = fedgate(broker, "saml", "add", name, "--metadata", str(file), *flags)
+    fedgate(broker, "saml", "sign-in", name)
     keys = {"aws_access_key_id": broker.admin.access_key, "aws_secret_access_key": broker.admin.secret_key}
     iam = boto3.client("iam", endpoint_url=broker.endpoint, region_name="us-east-1", **keys)
     document = {"Version": "2012-10-17", "Statement": {

@@ -12,8 +12,7 @@ from support.saml_fixtures import Browser, SamlSetup, open_setup
 
 ALICE, BOB, CAROL = "wonderland-1865", "builder-can-we-fix-it", "ledger-balances-42"
 CORP = "arn:aws:iam::111122223333:saml-provider/Corp"
-DOOR = "/saml/111122223333/Corp/login"  # of the installation's own identity provider
-CONTINUE = "Continue with Corp (111122223333)"
+CONTINUE = "Continue with Corp"
 SESSION = "fedgate-session"
 
 

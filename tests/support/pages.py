@@ -175,6 +175,7 @@ def open_door(broker: Broker, iam: Any) -> dict[str, str]:
     facts: dict[str, str] = broker.fedgate(
         "saml", "add", "Partner", "--metadata", str(file), "--account", ACCOUNT, "--idp-initiated"
     )
+    broker.fedgate("saml", "sign-in", "Partner", "--account", ACCOUNT)
     trust = {"Effect": "Allow", "Principal": {"Federated": PARTNER}, "Action": "sts:AssumeRoleWithSAML"}
     for name in PARTNER_ROLES:
         iam.create_role(RoleName=name, AssumeRolePolicyDocument=document(trust))

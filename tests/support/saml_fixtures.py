@@ -6,7 +6,10 @@ import urllib.parse
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sqlalchemy import select, update
+
 from broker import wiring
+from iam.store.schema import saml_provider
 from support.administrator import Administrator, allow, trust
 from support.installation import FORM, Answer, Installation, environment
 from support.saml_idp import ATTRIBUTES, AWS, Response, encoded, key_pair, metadata, signed
@@ -38,6 +41,17 @@ class SamlSetup:
     provider: str
     role: str
     counter: int = 0
+
+    @property
+    def door(self) -> str:
+        """Where the button of the provider on the sign-in page leads."""
+        with self.installation.store.read() as tx:
+            return f"/saml/{tx.scalar(select(saml_provider.c.id).where(saml_provider.c.name == 'Corp'))}/login"
+
+    def show(self, name: str) -> None:
+        """Put a provider on the sign-in page, as the operator does with `fedgate saml sign-in`."""
+        with self.installation.store.write() as tx:
+            tx.execute(update(saml_provider).where(saml_provider.c.name == name).values(sign_in_name=name))
 
     def response(self, *, role=None, name="ann", **changes) -> Response:
         """A good response about ann, made just now, with ids of its own."""
@@ -71,6 +85,7 @@ def open_setup(folder, redis_url, **settings) -> SamlSetup:
     arn = admin.do("CreateSAMLProvider", Name="Corp", SAMLMetadataDocument=metadata(), AddPrivateKey=pem,
                    AssertionEncryptionMode="Allowed").text("SAMLProviderArn")  # fmt: skip
     made = SamlSetup(installation, clock, admin, arn, admin.arn("role", "developer"))
+    made.show("Corp")
     made.admin.role("developer", made.trusting(**AUD), allow(["iam:*", "sts:*"]), MaxSessionDuration=7200)
     return made
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
+from broker.commands.federation.sign_in_names import check_name, require_free_name
 from broker.commands.operator_audit import audited_change
 from broker.commands.options import installation_options, load_settings, read_text
 from broker.commands.output import escape_unprintable, json_option, print_fields, print_json, print_table
@@ -114,13 +115,15 @@ def sign_in(  # noqa: PLR0913 - one for each option
             raise click.ClickException(f"{row.url} is not an issuer of the preset {preset}.{_hint(row.url)}")
         change.tx.execute(delete(sign_in_client).where(sign_in_client.c.provider_id == row.id))
         if client_id is not None:
+            shown = check_name(name or chosen.name or row.url)
+            require_free_name(change.tx, shown, row.id)
             secret = read_text(file).strip().encode() if file else None
             values = {
                 "provider_id": row.id,
                 "client_id": client_id,
                 "sealed": Vault(settings.master_key).seal(secret, row.id, random) if secret else None,
                 "scopes": scopes,
-                "name": name or chosen.name or row.url,
+                "name": shown,
                 "kind": chosen.kind,
             }
             change.tx.execute(insert(sign_in_client).values(values))

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from broker.audit.log import AuditLog
 from broker.audit.operator import OperatorChange
+from broker.commands.federation.sign_in_names import check_name, require_free_name
 from broker.commands.operator_audit import audited_change
 from broker.commands.options import installation_options, load_settings, read_text
 from broker.commands.output import escape_unprintable, format_time, json_option, print_fields, print_json, print_table
@@ -35,7 +36,7 @@ from iam.operations.federation.saml_providers import (
     update_saml_provider,
 )
 from iam.principal import principal_from_arn
-from iam.saml.metadata import parse_metadata
+from iam.saml.stored_metadata import load_metadata
 from iam.store.records import SamlProviderRecord
 from iam.store.schema import account, saml_provider
 from iam.store.vault import Vault
@@ -144,6 +145,41 @@ def set_(  # noqa: PLR0913 - one for each option
     _show(settings, row, as_json=as_json)
 
 
+@saml.command("sign-in")
+@click.argument("name")
+@click.option("--name", "shown", help="Name of the provider on the sign-in page.", show_default="NAME")
+@click.option("--remove", is_flag=True, help="Take the provider off the sign-in page.")
+@_account
+@installation_options
+@json_option
+def sign_in(  # noqa: PLR0913 - one for each option
+    name: str,
+    shown: str | None,
+    account_id: str | None,
+    config: Path | None,
+    data: Path | None,
+    *,
+    remove: bool,
+    as_json: bool,
+) -> None:
+    """Show an identity provider on the sign-in page, which shows no other one.
+
+    Its users can always start at the URL that `fedgate saml show` prints.
+    """
+    if remove and shown is not None:
+        raise click.UsageError("Give either --name or --remove.")
+    settings = load_settings(config, data)
+    with _audited_change(settings, account_id, "UpdateSAMLProvider") as (call, change):
+        row = _row(call.tx, call.account_id, name)
+        sign_in_name = None if remove else check_name(shown or name)
+        if sign_in_name is not None:
+            require_free_name(call.tx, sign_in_name, row.id)
+        _set(call.tx, call.account_id, name, {"sign_in_name": sign_in_name})
+        change.parameters = {"name": name, "signInName": sign_in_name}
+        row = _row(call.tx, call.account_id, name)
+    _show(settings, row, as_json=as_json)
+
+
 @saml.command()
 @click.argument("name")
 @_account
@@ -217,6 +253,8 @@ def refresh(name: str, account_id: str | None, config: Path | None, data: Path |
             fetcher=build_fetcher(settings),
             audit=audit,
             single_use=single_use,
+            limits=settings.limits,
+            run_aside=lambda work: work(),
             now=now,
             random=random,
         )
@@ -462,7 +500,7 @@ def _set(tx: Connection, account_id: str, name: str, values: dict[str, Any]) -> 
 
 
 def _facts(settings: Settings, row: Row[Any]) -> dict[str, Any]:
-    metadata = parse_metadata(row.metadata.encode())
+    metadata = load_metadata(row.parsed)
     service_provider = ServiceProviderUrls(settings.public_url, row.account_id, row.name)
     return {
         "provider": arn_of(row),
@@ -472,6 +510,7 @@ def _facts(settings: Settings, row: Row[Any]) -> dict[str, Any]:
         "refresh_error": row.refresh_error or "",
         "idp_initiated": row.idp_initiated,
         "map_by_trust": row.map_by_trust,
+        "sign_in_name": row.sign_in_name or "",
         "our_entity_id": service_provider.entity_id,
         "our_acs": service_provider.acs,
         "our_logout": service_provider.logout,
@@ -486,6 +525,7 @@ _NAMES = {
     "metadata_from": "metadata from",
     "idp_initiated": "IdP-initiated sign-in",
     "map_by_trust": "roles by trust policy",
+    "sign_in_name": "on the sign-in page as",
     "our_entity_id": "our entity id and metadata",
     "our_acs": "our ACS",
     "our_logout": "our logout",
@@ -498,5 +538,5 @@ def _show(settings: Settings, row: Row[Any], *, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
-    shown = {label: {True: "yes", False: "no"}.get(facts[key], facts[key]) for key, label in _NAMES.items()}
+    shown = {label: {True: "yes", False: "no", "": "-"}.get(facts[key], facts[key]) for key, label in _NAMES.items()}
     print_fields(shown | ({"last refresh failed": facts["refresh_error"]} if facts["refresh_error"] else {}))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, Select, select, update
 
 from broker.audit import operator
 from broker.audit.envelope import Record
@@ -18,9 +18,13 @@ from broker.audit.log import AuditLog
 from broker.audit.transaction import store_record
 from broker.runtime.fetch import Fetcher, FetchError
 from iam.arn import Random, iam_arn
-from iam.clock import iso_date, to_milliseconds
-from iam.errors import ServiceError
-from iam.saml.metadata import IdpMetadata, InvalidMetadata, parse_metadata, read_metadata
+from iam.clock import from_milliseconds, iso_date, to_milliseconds
+from iam.errors import LimitExceeded, ServiceError
+from iam.limits import Limits
+from iam.operations.federation.saml_providers import require_room
+from iam.operations.required_permission import RunAside
+from iam.saml.metadata import IdpMetadata, InvalidMetadata, read_metadata
+from iam.saml.stored_metadata import load_certificates, metadata_columns
 from iam.store.schema import saml_provider
 from iam.store.store import Store
 from sts.store.single_use import SingleUse
@@ -34,6 +38,8 @@ _MIN_INTERVAL, _MAX_INTERVAL, _DEFAULT_INTERVAL = timedelta(minutes=5), timedelt
 _RETRY = timedelta(minutes=5)
 _WARN_BEFORE = timedelta(days=30)
 _MAX_ERROR = 1000  # characters
+_MOST_FETCHES = 20  # in one run; the others are due in the next one
+_MOST_WARNINGS = 100  # providers that are named in the log in one day
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,8 @@ class MetadataRefresh:
     fetcher: Fetcher
     audit: AuditLog
     single_use: SingleUse
+    limits: Limits
+    run_aside: RunAside
     now: Callable[[], datetime]
     random: Random
 
@@ -69,8 +77,9 @@ class MetadataRefresh:
         """
         fetched = 0
         try:
-            for row in self._due():
-                if self._claim(row):
+            for due in self._due():
+                row = self._claim(due)
+                if row is not None:
                     fetched += 1
                     self._refresh_safely(row)
             self._warn()
@@ -91,7 +100,7 @@ class MetadataRefresh:
         arn = iam_arn(row.account_id, "saml-provider/", row.name, "")
         try:
             text, metadata = self._fetch(row)
-        except (FetchError, InvalidMetadata, UnicodeDecodeError) as error:
+        except (FetchError, InvalidMetadata, LimitExceeded, UnicodeDecodeError) as error:
             message = str(error)[:_MAX_ERROR]
             log.warning("metadata of %s was not refreshed: %a", arn, message)
             with self.store.write(bump_revision=False) as tx:
@@ -106,23 +115,28 @@ class MetadataRefresh:
         Whoever controls the URL must not be able to replace the provider that an administrator registered.
         """
         text = self.fetcher.get(row.metadata_url).decode()
-        metadata = read_metadata(text.encode(), now=self.now())
-        if metadata.entity_id != parse_metadata(row.metadata.encode()).entity_id:
+        metadata = self.run_aside(lambda: read_metadata(text.encode(), now=self.now()))
+        if metadata.entity_id != row.entity_id:
             raise InvalidMetadata(f"it is of another identity provider: {metadata.entity_id[:200]}")
+        with self.store.read() as tx:
+            require_room(tx, row.account_id, text, self.limits, replacing=row.id)
         return text, metadata
 
     def _due(self) -> list[Row[Any]]:
         now = to_milliseconds(self.now())
+        due: Select[Any] = select(_COLUMNS.id, _COLUMNS.refresh_at).where(_COLUMNS.refresh_at <= now)
         with self.store.read() as tx:
-            due = (_COLUMNS.refresh_at <= now, _COLUMNS.metadata_url.is_not(None))
-            return list(tx.execute(select(saml_provider).where(*due)).all())
+            query = due.where(_COLUMNS.metadata_url.is_not(None)).order_by(_COLUMNS.refresh_at).limit(_MOST_FETCHES)
+            return list(tx.execute(query).all())
 
-    def _claim(self, row: Row[Any]) -> bool:
-        """Take a provider for this worker, in one conditional update; return whether no other worker was first."""
-        unchanged = (_COLUMNS.id == row.id, _COLUMNS.refresh_at == row.refresh_at)
+    def _claim(self, due: Row[Any]) -> Row[Any] | None:
+        """Take a provider for this worker, in one conditional update; return it, or None if another was first."""
+        unchanged = (_COLUMNS.id == due.id, _COLUMNS.refresh_at == due.refresh_at)
         later = to_milliseconds(self.now() + _RETRY)
         with self.store.write(bump_revision=False) as tx:
-            return bool(tx.execute(update(saml_provider).where(*unchanged).values(refresh_at=later)).rowcount)
+            if not tx.execute(update(saml_provider).where(*unchanged).values(refresh_at=later)).rowcount:
+                return None
+            return tx.execute(select(saml_provider).where(_COLUMNS.id == due.id)).one()
 
     def _save(self, row: Row[Any], arn: str, text: str, metadata: IdpMetadata) -> None:
         now = self.now()
@@ -133,8 +147,7 @@ class MetadataRefresh:
         }
         record = None
         if changed:
-            until = metadata.valid_until
-            values |= {"metadata": text, "valid_until": to_milliseconds(until) if until else None}
+            values |= metadata_columns(text, metadata)
             values["updated"] = to_milliseconds(now)
             record = self._record(row, arn, metadata)
             self.audit.check()
@@ -166,30 +179,38 @@ class MetadataRefresh:
     def _warn(self) -> None:
         """Log upcoming expiries once a day, by one of the workers."""
         now = self.now()
-        with self.store.read() as tx:
-            expiries = list(upcoming_expiries(tx, now))
         tomorrow = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        if not self.single_use.consume("saml-warning", iso_date(now), tomorrow, now):
+            return
+        with self.store.read() as tx:
+            expiries = list(upcoming_expiries(tx, now, most=_MOST_WARNINGS))
         for expiry in expiries:
-            warning = f"{expiry.provider}|{expiry.what}|{iso_date(now)}"
-            if self.single_use.consume("saml-warning", warning, tomorrow, now):
-                log.warning("%s", expiry.sentence(now))
+            log.warning("%s", expiry.sentence(now))
 
 
-def upcoming_expiries(tx: Connection, now: datetime) -> Iterator[UpcomingExpiry]:
-    """Yield the signing certificates and metadata of identity providers that expire within thirty days."""
-    for row in tx.execute(select(saml_provider).order_by(_COLUMNS.account_id, _COLUMNS.name_key)):
-        arn = iam_arn(row.account_id, "saml-provider/", row.name, "")
-        try:
-            metadata = parse_metadata(row.metadata.encode())
-        except InvalidMetadata:
-            continue
-        for certificate in metadata.certificates:
-            if certificate.until - now <= _WARN_BEFORE:
-                name = f"the certificate {certificate.fingerprint[:16]} ({certificate.subject})"
-                yield UpcomingExpiry(arn, name, certificate.until)
-        # Metadata with a refresh will be replaced before it expires.
-        if metadata.valid_until is not None and metadata.valid_until - now <= _WARN_BEFORE and row.refresh_at is None:
-            yield UpcomingExpiry(arn, "its metadata", metadata.valid_until)
+def upcoming_expiries(tx: Connection, now: datetime, most: int | None = None) -> Iterator[UpcomingExpiry]:
+    """Yield the signing certificates and metadata of identity providers that expire within thirty days.
+
+    Reads what was stored about the metadata and never the documents; ``most`` is a limit of providers, those first of
+    which something ends first.
+    """
+    soon = to_milliseconds(now + _WARN_BEFORE)
+    columns = (_COLUMNS.account_id, _COLUMNS.name, _COLUMNS.certificates, _COLUMNS.valid_until, _COLUMNS.refresh_at)
+    ending: Select[Any] = (
+        select(*columns).where(_COLUMNS.first_end <= soon).order_by(_COLUMNS.first_end, _COLUMNS.id).limit(most)
+    )
+    for row in tx.execute(ending):
+        yield from _expiries_of(row, soon)
+
+
+def _expiries_of(row: Row[Any], soon: int) -> Iterator[UpcomingExpiry]:
+    arn = iam_arn(row.account_id, "saml-provider/", row.name, "")
+    for fingerprint, subject, until in load_certificates(row.certificates):
+        if until <= soon:
+            yield UpcomingExpiry(arn, f"the certificate {fingerprint[:16]} ({subject})", from_milliseconds(until))
+    # Metadata with a refresh will be replaced before it expires.
+    if row.valid_until is not None and row.valid_until <= soon and row.refresh_at is None:
+        yield UpcomingExpiry(arn, "its metadata", from_milliseconds(row.valid_until))
 
 
 def refresh_interval(metadata: IdpMetadata, now: datetime) -> timedelta:

@@ -25,23 +25,30 @@ class Realm(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HomeRealms:
-    """Maps user names to directories and identity providers; ``realms`` has the provider ARN of each domain."""
+    """Maps user names to directories and identity providers; ``realms`` has the provider ARN of each domain.
+
+    ``login_options`` are what the sign-in page shows, and ``by_arn`` finds a provider that it may not show. Both know
+    only what the operator has configured and ARNs: a name that an account gives to its provider leads nowhere.
+    """
 
     directories: Mapping[str, LdapProvider]
     login_options: Callable[[], tuple[LoginOption, ...]]
+    by_arn: Callable[[str], LoginOption | None]
     realms: Mapping[str, str]
 
     def realm(self, username: str) -> Realm | None:
         """Return the realm of the user name's domain, if there is one."""
         domain = _domain(username)
         arn = self.realms.get(domain, "")
-        login_option = next((option for option in self.login_options() if arn and option.provider == arn), None)
+        login_option = self.by_arn(arn) if arn else None
         return Realm(domain, login_option) if login_option else None
 
     def find_login_option(self, name: str) -> LoginOption | None:
-        """Return the sign-in option with this name, provider ARN or short provider name."""
-        options = (option for option in self.login_options() if name and name.casefold() in _names(option))
-        return next(options, None)
+        """Return the provider with this ARN, or the only one that the operator has given this name."""
+        if name.isprintable() and parse_arn(name) is not None:
+            return self.by_arn(name)
+        named = [option for option in self.login_options() if name and option.name.casefold() == name.casefold()]
+        return named[0] if len(named) == 1 else None
 
     def directories_of(self, username: str) -> tuple[str, ...]:
         """Return the possible directories: those of the name's domain, else those without domains, else all."""
@@ -64,9 +71,3 @@ def _domain(username: str) -> str:
     before, slash, _name = username.partition("\\")
     after = username.rpartition("@")[2] if "@" in username else ""
     return (before if slash else after).casefold()
-
-
-def _names(login_option: LoginOption) -> set[str]:
-    arn = parse_arn(login_option.provider)
-    short = arn.resource.partition("/")[2] if arn else ""
-    return {login_option.name.casefold(), login_option.provider.casefold(), short.casefold()}

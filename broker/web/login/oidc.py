@@ -6,9 +6,10 @@ Here an answer is tied to the browser that began the sign-in, and becomes a sess
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Blueprint, Response, abort, request
-from sqlalchemy import select
+from sqlalchemy import Row, Select, select
 
 from broker.providers.oidc.relying_party import (
     AuthorizationRequest,
@@ -23,7 +24,7 @@ from broker.web.login.completion import LoginCompletion, return_to
 from broker.web.login.home_realms import LoginOption
 from broker.web.login.login_page import remember_login_option
 from broker.web.portal.portal import Portal
-from iam.arn import iam_arn
+from iam.arn import iam_arn, parse_arn
 from iam.errors import IDPRejectedClaim, InvalidIdentityToken
 from iam.store import schema
 from iam.store.records import OidcProviderRecord
@@ -181,21 +182,35 @@ class OidcPages:
         return f"{self.site.public_url}/oidc/{provider.id}/{page}"
 
 
-def login_options(store: Store, limit: int = 20) -> tuple[LoginOption, ...]:
-    """Return the providers through which people sign in, up to a limit."""
-    clients, providers = schema.sign_in_client, oidc_provider
-    query = (
-        select(clients.c.name, providers.c.id, providers.c.account_id, providers.c.url)
-        .select_from(clients.join(providers, providers.c.id == clients.c.provider_id))
-        .order_by(clients.c.name)
-        .limit(limit)
-    )
+def login_options(store: Store) -> tuple[LoginOption, ...]:
+    """Return the providers through which people sign in, by the names that the operator has given to them."""
+    clients = schema.sign_in_client.c
     with store.read() as tx:
-        rows = tx.execute(query).all()
-    return tuple(
-        LoginOption(row.name, f"/oidc/{row.id}/login", iam_arn(row.account_id, _ARN_PREFIX, row.url, ""))
-        for row in rows
-    )
+        rows = tx.execute(_sign_in_providers().order_by(clients.name, clients.provider_id)).all()
+    return tuple(map(_login_option, rows))
+
+
+def find_login_option(store: Store, arn: str) -> LoginOption | None:
+    """Return the provider with this ARN, if people sign in through it."""
+    parts = parse_arn(arn)
+    if parts is None or not parts.resource.startswith(_ARN_PREFIX):
+        return None
+    columns = oidc_provider.c
+    named = (columns.account_id == parts.account, columns.url == parts.resource[len(_ARN_PREFIX) :])
+    with store.read() as tx:
+        row = tx.execute(_sign_in_providers().where(*named)).one_or_none()
+    option = _login_option(row) if row is not None else None
+    return option if option is not None and option.provider == arn else None
+
+
+def _sign_in_providers() -> Select[Any]:
+    clients, providers = schema.sign_in_client, oidc_provider
+    joined = clients.join(providers, providers.c.id == clients.c.provider_id)
+    return select(clients.c.name, providers.c.id, providers.c.account_id, providers.c.url).select_from(joined)
+
+
+def _login_option(row: Row[Any]) -> LoginOption:
+    return LoginOption(row.name, f"/oidc/{row.id}/login", iam_arn(row.account_id, _ARN_PREFIX, row.url, ""))
 
 
 def _response_parameters() -> dict[str, str]:

@@ -8,9 +8,10 @@ assertion: programs list the roles first and then call the STS. Choosing a role 
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Blueprint, Response, abort, request
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from broker.providers.saml import logout, messages
 from broker.providers.saml.messages import Message
@@ -24,7 +25,7 @@ from broker.web.login.completion import LoginCompletion, return_to
 from broker.web.login.home_realms import LoginOption
 from broker.web.login.login_page import remember_login_option
 from broker.web.portal.portal import Portal
-from iam.arn import ACCOUNT_ID, iam_arn
+from iam.arn import ACCOUNT_ID, iam_arn, parse_arn
 from iam.errors import (
     ExpiredTokenException,
     InvalidIdentityToken,
@@ -54,11 +55,13 @@ class SamlPages:
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
-        made = Blueprint("saml", __name__, url_prefix="/saml/<account_id>/<name>")
-        made.get("/metadata")(self.metadata)
-        made.get("/login")(self.login)
-        made.post("/acs")(self._record_failures("SamlSignIn", self.acs))
-        made.route("/slo", methods=["GET", "POST"], endpoint="slo")(self._record_failures("SamlSignOut", self.slo))
+        made = Blueprint("saml", __name__, url_prefix="/saml")
+        made.get("/<provider_id>/login")(self.login_by_id)
+        made.get("/<account_id>/<name>/metadata")(self.metadata)
+        made.get("/<account_id>/<name>/login")(self.login)
+        made.post("/<account_id>/<name>/acs")(self._record_failures("SamlSignIn", self.acs))
+        slo = self._record_failures("SamlSignOut", self.slo)
+        made.route("/<account_id>/<name>/slo", methods=["GET", "POST"], endpoint="slo")(slo)
         return made
 
     def _record_failures(
@@ -92,8 +95,20 @@ class SamlPages:
         return Response(text, content_type=_METADATA, headers={"Cache-Control": "max-age=3600"})
 
     def login(self, account_id: str, name: str) -> Response:
+        """Send the browser to the identity provider with this name in an account."""
+        return self._start_login(self._provider(account_id, name))
+
+    def login_by_id(self, provider_id: str) -> Response:
+        """Send the browser to the identity provider with this unique id, which says nothing of its account."""
+        columns = saml_provider.c
+        with self.site.store.read() as tx:
+            row = tx.execute(select(columns.account_id, columns.name).where(columns.id == provider_id)).one_or_none()
+        if row is None:
+            abort(404)
+        return self._start_login(self._provider(row.account_id, row.name))
+
+    def _start_login(self, provider: SamlProviderRecord) -> Response:
         """Send the browser to the identity provider, with a request that only this browser's answer fits."""
-        provider = self._provider(account_id, name)
         site, now = self.site, self.site.request_state.now
         require_valid_metadata(provider, now)
         endpoint = messages.choose_binding(provider.metadata.sign_in)
@@ -108,7 +123,7 @@ class SamlPages:
         urls = self.service_provider.addresses(provider)
         response = self._send(messages.authn_request(urls, address, message_id, now, relay_state), binding)
         site.cookies.set_browser(response, browser)
-        remember_login_option(site, response, request.path)
+        remember_login_option(site, response, _login_path(provider.id))
         return response
 
     def acs(self, provider: SamlProviderRecord) -> Response:
@@ -252,19 +267,33 @@ class SamlPages:
         return self.site.responses.render("login/saml_post.html", forms_to="*", address=message.address, fields=fields)
 
 
-def login_options(store: Store, limit: int = 20) -> tuple[LoginOption, ...]:
-    """Return the identity providers through which people sign in, up to a limit."""
+def _login_path(provider_id: str) -> str:
+    return f"/saml/{provider_id}/login"
+
+
+def login_options(store: Store) -> tuple[LoginOption, ...]:
+    """Return the identity providers that the operator has put on the sign-in page, by the names given to them there.
+
+    What an account creates, names or deletes never changes the page for other people.
+    """
+    shown = select(saml_provider).where(saml_provider.c.sign_in_name.is_not(None))
     with store.read() as tx:
-        rows = tx.execute(
-            select(saml_provider.c.account_id, saml_provider.c.name)
-            .order_by(saml_provider.c.name_key, saml_provider.c.account_id)
-            .limit(limit)
-        ).all()
-    return tuple(
-        LoginOption(
-            f"{row.name} ({row.account_id})",
-            f"/saml/{row.account_id}/{row.name}/login",
-            iam_arn(row.account_id, _ARN_PREFIX, row.name, ""),
-        )
-        for row in rows
-    )
+        rows = tx.execute(shown.order_by(saml_provider.c.sign_in_name, saml_provider.c.id)).all()
+    return tuple(map(_login_option, rows))
+
+
+def find_login_option(store: Store, arn: str) -> LoginOption | None:
+    """Return the identity provider with this ARN, whether or not the sign-in page shows it."""
+    parts = parse_arn(arn)
+    if parts is None or not parts.resource.startswith(_ARN_PREFIX):
+        return None
+    named = (saml_provider.c.account_id == parts.account, saml_provider.c.name == parts.resource[len(_ARN_PREFIX) :])
+    with store.read() as tx:
+        row = tx.execute(select(saml_provider).where(*named)).one_or_none()
+    option = _login_option(row) if row is not None else None
+    return option if option is not None and option.provider == arn else None
+
+
+def _login_option(row: Row[Any]) -> LoginOption:
+    arn = iam_arn(row.account_id, _ARN_PREFIX, row.name, "")
+    return LoginOption(row.sign_in_name or row.name, _login_path(row.id), arn)

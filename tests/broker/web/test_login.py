@@ -21,7 +21,6 @@ from support.login_fixtures import (
     ALICE,
     BOB,
     CONTINUE,
-    DOOR,
     SESSION,
     alert,
     browser_of,
@@ -299,9 +298,9 @@ def test_while_the_directory_is_down_the_other_doors_are_open(tmp_path, redis_ur
             page = sign_in(browser, to="/security")
             assert (page.status, alert(page), page.headers["Retry-After"]) == (503, DOWN, "5")
         assert value_of(page, "username") == "alice"
-        assert links(page)[CONTINUE] == f"{DOOR}?to=%2Fsecurity"
+        assert links(page)[CONTINUE] == f"{world.door}?to=%2Fsecurity"
         assert failures(world, since) == [("SignIn", "ServiceUnavailable")] * 6, "none counted as a wrong password"
-        assert browser.get(f"{DOOR}?to=/security").status == 303
+        assert browser.get(f"{world.door}?to=/security").status == 303
 
 
 def test_without_redis_nobody_gets_in_and_the_page_says_try_again(tmp_path, slapd):
@@ -338,7 +337,7 @@ def throttled(browser):
 
 
 PAGES = {"Accept": "text/html"}
-ACS = DOOR.replace("login", "acs")
+ACS = "/saml/111122223333/Corp/acs"
 REFUSALS = {
     "a wrong password": (lambda browser: sign_in(browser, "alice", "wrong"), "DirectorySignIn"),
     "too many tries": (throttled, "SignIn"),
@@ -447,7 +446,7 @@ def test_during_maintenance_nobody_gets_in_by_any_way_and_whoever_is_in_stays(tm
 
 def by_saml(world, browser):
     """Come back from the identity provider of the world."""
-    sent = parse_qs(urlsplit(browser.get(DOOR).headers["Location"]).query)
+    sent = parse_qs(urlsplit(browser.get(world.door).headers["Location"]).query)
     acs = f"http://127.0.0.1:8080{ACS}"
     asked = etree.fromstring(zlib.decompress(base64.b64decode(sent["SAMLRequest"][0]), -15)).get("ID")
     audience = acs.replace("acs", "metadata")
@@ -477,7 +476,7 @@ def test_whatever_is_wished_for_a_sign_in_leads_to_a_page_of_ours(shared, wish):
         assert PAGE.fullmatch(answer.headers["Location"])
         assert not {"X", "x"} & answer.headers.keys()
     go = browser_of(shared).get(f"/login?idp=Corp&{query}").headers["Location"]
-    assert go.startswith(f"{DOOR}?to=%2F")
+    assert go.startswith(f"{shared.door}?to=%2F")
     assert PAGE.fullmatch(parse_qs(urlsplit(go).query)["to"][0])
 
 
@@ -495,9 +494,9 @@ def test_under_a_path_of_a_public_address_every_link_has_that_path(tmp_path, red
 # --- programs ---------------------------------------------------------------------------------------------------------
 
 
-def test_programs_are_told_the_doors(browser):
+def test_programs_are_told_the_doors(world, browser):
     answer = browser.get("/portal", Accept="application/json")
     assert (answer.status, json.loads(answer.body)) == (
         401,
-        {"code": "NotSignedIn", "message": "You are not signed in.", "doors": {"Corp (111122223333)": DOOR}},
+        {"code": "NotSignedIn", "message": "You are not signed in.", "doors": {"Corp": world.door}},
     )

@@ -150,7 +150,7 @@ def test_names_of_accounts_have_their_alias(mine):
 
 def test_metadata_that_cannot_be_read_is_an_error_and_no_crash(mine):
     with mine.store.write() as tx:
-        tx.execute(update(saml_provider).values(metadata="<x/>"))
+        tx.execute(update(saml_provider).values(metadata="<x/>", parsed=None, entity_id=None, certificates=None))
     (one,) = read(mine, saml_providers, PageRequest((mine.id,))).rows
     assert (one.entity_id, one.certificates, bool(one.error)) == ("", (), True)
     assert (FindingKind.METADATA_FAILED, "Corp") in worries(mine)

@@ -1,5 +1,6 @@
 """SAML identity providers as IAM keeps them: CreateSAMLProvider and its kin."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,9 +8,10 @@ from support.iam_account import ACCOUNT, iam_account
 from support.saml_idp import key_pair, metadata
 
 from iam.errors import EntityAlreadyExists, InvalidInput, LimitExceeded, NoSuchEntity, NotImplementedHere
-from iam.operations import tags
+from iam.operations import OPERATIONS, tags
 from iam.operations.account import get_account_summary
 from iam.operations.federation import saml_providers as saml
+from iam.operations.required_permission import Preparation
 
 ARN = f"arn:aws:iam::{ACCOUNT}:saml-provider/Corp"
 KEY, OTHER_KEY = key_pair("fedgate")[0].decode(), key_pair("fedgate2")[0].decode()
@@ -50,6 +52,39 @@ def test_valid_until_is_that_of_the_metadata(iam):
     assert create(iam, "Plain") == {"SAMLProviderArn": ARN.replace("Corp", "Plain")}
     update(iam, SAMLMetadataDocument=metadata())
     assert get(iam)["ValidUntil"] == iam.now + timedelta(days=36_524)
+
+
+def test_all_documents_of_an_account_share_one_quota(iam):
+    iam.limit(saml_metadata_per_account=2 * len(metadata()) + 10)
+    create(iam)
+    create(iam, "Second")
+    for name in ("Third", "Fourth"):
+        with pytest.raises(LimitExceeded, match="Cannot exceed quota for SAMLMetadataPerAccount"):
+            create(iam, name)
+    update(iam, SAMLMetadataDocument=metadata() + " " * 10)  # what a document replaces does not count
+    with pytest.raises(LimitExceeded):
+        update(iam, SAMLMetadataDocument=metadata() + " " * 11)
+    iam.run(saml.delete_saml_provider, SAMLProviderArn=ARN)
+    create(iam, "Third")
+
+
+def test_a_document_is_parsed_aside_before_the_transaction_which_takes_the_outcome(iam):
+    aside = []
+
+    def run_aside(work):
+        aside.append(work)
+        return work()
+
+    preparation = Preparation(iam.now, run_aside)
+    p = {"Name": "Corp", "SAMLMetadataDocument": metadata()}
+    prepared = OPERATIONS["CreateSAMLProvider"].prepare(preparation, p)
+    assert len(aside) == 1
+    with iam.call() as call:
+        saml.create_saml_provider(replace(call, prepared=prepared), {**p, "SAMLMetadataDocument": "not parsed again"})
+    assert get(iam)["SAMLMetadataDocument"] == metadata()
+    assert OPERATIONS["UpdateSAMLProvider"].prepare(preparation, {"SAMLProviderArn": ARN}) is None
+    with pytest.raises(InvalidInput):
+        OPERATIONS["UpdateSAMLProvider"].prepare(preparation, {"SAMLMetadataDocument": "<x/>"})
 
 
 def test_providers_are_listed_by_name_without_their_metadata(iam):

@@ -350,6 +350,28 @@ def test_a_role_is_found_by_its_exact_arn_alone(any_account):
     assert any_account.store.role(role["Arn"].replace("1111", "2222")) is None
 
 
+def test_metadata_of_a_database_from_before_is_parsed_once(any_account):
+    any_account.run(create_saml_provider, Name="idp", SAMLMetadataDocument=metadata())
+    any_account.run(create_saml_provider, Name="odd", SAMLMetadataDocument=metadata())
+    table = schema.saml_provider
+    with any_account.store.write() as tx:
+        before = tx.execute(table.select().where(table.c.name == "idp")).one()
+        unread = {"metadata": "<x/>"}
+        tx.execute(table.update().where(table.c.name == "odd").values(unread))
+        tx.execute(text("DROP INDEX ix_saml_provider_first_end"))
+        for column in ("parsed", "entity_id", "certificates", "first_end", "metadata_size", "sign_in_name"):
+            tx.execute(text(f"ALTER TABLE saml_provider DROP COLUMN {column}"))
+        tx.execute(text("UPDATE alembic_version SET version_num = '0007'"))
+    any_account.store.migrate()
+    with any_account.store.read() as tx:
+        assert tx.execute(table.select().where(table.c.name == "idp")).one() == before
+        odd = tx.execute(table.select().where(table.c.name == "odd")).one()
+    assert (odd.parsed, odd.metadata_size, odd.sign_in_name) == (None, 4, None)
+    assert any_account.store.saml_provider(IDP).metadata.entity_id == before.entity_id
+    with pytest.raises(ServiceFailure):
+        any_account.store.saml_provider(IDP.replace("idp", "odd"))
+
+
 def test_a_database_from_before_saml_gets_its_tables_and_keeps_what_it_has(any_account):
     any_account.run(create_role, RoleName="r", AssumeRolePolicyDocument=trust({"AWS": "111122223333"}))
     with any_account.store.write() as tx:
