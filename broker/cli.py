@@ -24,6 +24,7 @@ COMMANDS = {
     "login": CommandEntry(
         "broker.commands.login", "login", "Sign in with a directory password and print AWS credentials."
     ),
+    "env": CommandEntry("broker.commands.env", "env", "Print the commands that direct a shell to this service."),
     "init": CommandEntry("broker.commands.installation", "init", "Create the data folder, keys and database."),
     "run": CommandEntry("broker.commands.service", "run", "Start the service."),
     "check-config": CommandEntry("broker.commands.service", "check_config", "Check the settings."),

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 
 import click
 
+from broker.commands.shell_output import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, ShellCommand
 from broker.doors.credential_formats import FORMATS, Target
 from iam.clock import from_seconds, iso8601
 
@@ -37,14 +38,14 @@ _FORMS: Mapping[str, Callable[[Credentials, Target], str]] = {
 }
 
 
-@click.command()
+@click.command(cls=ShellCommand)
 @click.argument("user")
 @click.option("--role", help="ARN of the role; required where several roles trust you.")
 @click.option(
     "--endpoint",
-    default="http://127.0.0.1:8080",
+    default=DEFAULT_ENDPOINT,
     show_default=True,
-    envvar="FEDGATE_ENDPOINT",
+    envvar=ENDPOINT_VARIABLE,
     help="URL of the service.",
 )
 @click.option("--duration", type=click.IntRange(900, 43200), help="Lifetime of the credentials in seconds.")
@@ -55,7 +56,7 @@ _FORMS: Mapping[str, Callable[[Credentials, Target], str]] = {
     default="env",
     show_default=True,
     help="Commands for a shell (env: bash and zsh), a file for docker --env-file, JSON, the output of a"
-    " credential_process, or a section of ~/.aws/credentials.",
+    " credential_process, or a section of ~/.aws/config.",
 )
 @click.option("--profile", default="fedgate", show_default=True, help="Name of the section, for --format profile.")
 @click.option("--allow-http", is_flag=True, help="Allow sending the password over plain HTTP to another machine.")
@@ -67,6 +68,9 @@ def login(  # noqa: PLR0913 - each is an option of the command
     The password is read from FEDGATE_PASSWORD, or from the terminal. To use the credentials in this shell:
 
         eval "$(fedgate login USER)"
+
+    It sets the address of STS and IAM as well. If the sign-in fails, so does the eval, and no earlier credentials stay
+    in force.
     """
     endpoint = endpoint.rstrip("/")
     if not allow_http and not _is_private(endpoint):

@@ -5,7 +5,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from iam.clock import iso8601
 
@@ -30,21 +30,50 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Shell:
+    """How a shell sets an environment variable, and a command that fails in it; a file of variables has none."""
+
+    assignment: str
+    quote: Callable[[str], str] = str
+    failing: str = ""
+
+    def lines(self, variables: Mapping[str, str]) -> str:
+        """Return one line for each variable."""
+        return _lines(self.assignment.format(name=name, value=self.quote(value)) for name, value in variables.items())
+
+    def address(self, endpoint: str) -> str:
+        """Return the lines that set the address of STS and IAM, and a region; raise ValueError as `text` does."""
+        _require_plain(endpoint)
+        return self.lines(_whereabouts(endpoint) | {"FEDGATE_ENDPOINT": endpoint})
+
+    def refused(self, endpoint: str) -> str:
+        """Return what a shell runs after a sign-in that failed: the address, expired credentials, and a failure.
+
+        The AWS CLI and boto3 send nothing with expired credentials. If they were unset instead, both would go on with
+        a profile in ~/.aws, whose credentials may be Amazon's.
+        """
+        told = endpoint if _PLAIN.fullmatch(endpoint) else ""
+        return self.lines(_whereabouts(told) | _REFUSED) + _lines([self.failing] if self.failing else [])
+
+
+@dataclass(frozen=True, slots=True)
 class Format:
-    """One way to write credentials: what people call it, the suffix of files in its language, and how."""
+    """One way to write credentials: what people call it, the suffix of files in its language, and how.
+
+    ``shell`` is None where the text is no list of environment variables.
+    """
 
     title: str
     suffix: str
     write: Callable[[Credentials, Target], str]
+    shell: Shell | None = None
 
     def text(self, credentials: Credentials, target: Target = Target()) -> str:
         """Return credentials in this format, with the line end at the end.
 
         Raise ValueError where a value is not made of what credentials are made of: a shell might run it.
         """
-        for value in (*_variables(credentials).values(), target.endpoint):
-            if not _PLAIN.fullmatch(value):
-                raise ValueError("These are no credentials: they have characters that a shell might take for its own.")
+        _require_plain(*_variables(credentials).values(), target.endpoint)
         return self.write(credentials, target)
 
 
@@ -76,9 +105,27 @@ def _variables(credentials: Credentials) -> dict[str, str]:
     }
 
 
+# AWS SDKs and Tools Reference Guide, "Service-specific endpoints": `true` sends everything to Amazon, whatever the
+# variables above say, and may come from the environment or from a profile.
+_BELIEVED: Final = {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false"}
+# What a failed sign-in leaves in a shell: credentials that have ended and that no service knows.
+_REFUSED: Final = {
+    "AWS_ACCESS_KEY_ID": "FEDGATE_LOGIN_FAILED",
+    "AWS_SECRET_ACCESS_KEY": "FEDGATE_LOGIN_FAILED",
+    "AWS_SESSION_TOKEN": "FEDGATE_LOGIN_FAILED",
+    "AWS_CREDENTIAL_EXPIRATION": "1970-01-01T00:00:00+00:00",
+}
+
+
+def _require_plain(*values: str) -> None:
+    """Raise ValueError where a value has a character that a shell might run."""
+    if not all(map(_PLAIN.fullmatch, values)):
+        raise ValueError("These are no credentials: they have characters that a shell might take for its own.")
+
+
 def _whereabouts(endpoint: str) -> dict[str, str]:
     # Only these two services: AWS_ENDPOINT_URL would send the calls of every other service here as well.
-    services = {"AWS_ENDPOINT_URL_STS": endpoint, "AWS_ENDPOINT_URL_IAM": endpoint} if endpoint else {}
+    services = {"AWS_ENDPOINT_URL_STS": endpoint, "AWS_ENDPOINT_URL_IAM": endpoint, **_BELIEVED} if endpoint else {}
     # boto3 and AWS CLI version 1 read the second name alone, most others the first.
     return services | {"AWS_REGION": _REGION, "AWS_DEFAULT_REGION": _REGION}
 
@@ -87,12 +134,11 @@ def _lines(lines: Iterable[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _environment(assignment: str, quote: Callable[[str], str] = str) -> Callable[[Credentials, Target], str]:
-    """Return what writes a line for each variable; to a known address belongs a region."""
+def _environment(shell: Shell) -> Callable[[Credentials, Target], str]:
+    """Return what writes a line for each variable; a known address stands first, with a region."""
 
     def write(credentials: Credentials, target: Target) -> str:
-        variables = _variables(credentials) | (_whereabouts(target.endpoint) if target.endpoint else {})
-        return _lines(assignment.format(name=name, value=quote(value)) for name, value in variables.items())
+        return shell.lines((_whereabouts(target.endpoint) if target.endpoint else {}) | _variables(credentials))
 
     return write
 
@@ -103,12 +149,16 @@ def _terraform(credentials: Credentials, target: Target) -> str:
     It asks GetCallerIdentity first, of AWS_ENDPOINT_URL_STS. Source: its guides, "AWS Provider" and "Custom Service
     Endpoint Configuration".
     """
-    variables = _variables(credentials) | _whereabouts(target.endpoint)
-    return _lines(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+    return _POSIX.lines(_whereabouts(target.endpoint) | _variables(credentials))
 
 
 def _section(credentials: Credentials, target: Target) -> str:
-    """Write a section for ~/.aws/credentials; raise ValueError for a name that would not be read as it was written."""
+    """Write a section for ~/.aws/config, or for ~/.aws/credentials where no address is told.
+
+    Raise ValueError for a name that would not be read as it was written. The address is that of two services, which
+    only ~/.aws/config can say: ``endpoint_url`` in a profile would send the calls of every service here. Source: AWS
+    SDKs and Tools Reference Guide, "Service-specific endpoints".
+    """
     if not _PROFILE.fullmatch(target.profile):
         raise ValueError("A profile's name has letters, digits, single spaces and any of _+=,.@:/-")
     facts = {
@@ -116,22 +166,43 @@ def _section(credentials: Credentials, target: Target) -> str:
         "aws_secret_access_key": credentials["SecretAccessKey"],
         "aws_session_token": credentials["SessionToken"],
     }
-    if target.endpoint:
-        facts |= {"region": _REGION, "endpoint_url": target.endpoint}
-    return _lines([f"[{target.profile}]", *(f"{name} = {value}" for name, value in facts.items())])
+    if not target.endpoint:
+        return _settings(f"[{target.profile}]", facts)
+    services = "fedgate-" + target.profile.replace(" ", "-")
+    facts |= {"region": _REGION, "ignore_configured_endpoint_urls": "false", "services": services}
+    address = _lines(f"{service} =\n  endpoint_url = {target.endpoint}" for service in ("sts", "iam"))
+    return _settings(_profile_header(target.profile), facts) + f"\n[services {services}]\n{address}"
 
 
-def _json(credentials: Credentials, _target: Target) -> str:
-    return json.dumps({**credentials, "Expiration": _expiration(credentials)}, indent=2) + "\n"
+def _profile_header(profile: str) -> str:
+    """Return the header of a profile in ~/.aws/config, where a name with a blank is quoted."""
+    if profile == "default":
+        return "[default]"
+    return f'[profile "{profile}"]' if " " in profile else f"[profile {profile}]"
 
+
+def _settings(header: str, facts: Mapping[str, str]) -> str:
+    return _lines([header, *(f"{name} = {value}" for name, value in facts.items())])
+
+
+def _json(credentials: Credentials, target: Target) -> str:
+    address = {"Endpoint": target.endpoint} if target.endpoint else {}
+    return json.dumps({**credentials, "Expiration": _expiration(credentials), **address}, indent=2) + "\n"
+
+
+_POSIX: Final = Shell("export {name}={value}", shlex.quote, "false")
+_FISH: Final = Shell('set -gx {name} "{value}"', failing="false")
+_POWERSHELL: Final = Shell('$Env:{name}="{value}"', failing='throw "fedgate failed"')
+_CMD: Final = Shell("set {name}={value}", failing="cmd /c exit 1")
+_DOCKER: Final = Shell("{name}={value}")
 
 FORMATS: Mapping[str, Format] = {
-    "bash": Format("bash and zsh", "sh", _environment("export {name}={value}", shlex.quote)),
-    "fish": Format("fish", "fish", _environment('set -gx {name} "{value}"')),
-    "powershell": Format("PowerShell", "ps1", _environment('$Env:{name}="{value}"')),
-    "cmd": Format("Windows Command Prompt", "cmd", _environment("set {name}={value}")),
-    "file": Format("~/.aws/credentials", "ini", _section),
+    "bash": Format("bash and zsh", "sh", _environment(_POSIX), _POSIX),
+    "fish": Format("fish", "fish", _environment(_FISH), _FISH),
+    "powershell": Format("PowerShell", "ps1", _environment(_POWERSHELL), _POWERSHELL),
+    "cmd": Format("Windows Command Prompt", "cmd", _environment(_CMD), _CMD),
+    "file": Format("~/.aws/config", "ini", _section),
     "json": Format("JSON", "json", _json),
-    "docker": Format("Docker", "env", _environment("{name}={value}")),
-    "terraform": Format("Terraform", "sh", _terraform),
+    "docker": Format("Docker", "env", _environment(_DOCKER), _DOCKER),
+    "terraform": Format("Terraform", "sh", _terraform, _POSIX),
 }

@@ -74,7 +74,9 @@ class AdminPages:
             findings = concerns(tx, scope.accounts, self.directories, self.site.request_state.now)
             account_names = names(tx, scope.accounts)
         shown = paginate(findings, scope, lambda finding: f"{finding.text} {account_names.get(finding.account_id, '')}")
-        finding_texts = [(finding, describe_finding(finding, account_names)) for finding in shown.rows]
+        finding_texts = [
+            (finding, describe_finding(finding, account_names, self.site.public_url)) for finding in shown.rows
+        ]
         if wants_json():
             warnings = [_concern_json(finding, text) for finding, text in finding_texts]
             return self._json(shown, "warnings", warnings, accounts=[asdict(account) for account in account_page.rows])

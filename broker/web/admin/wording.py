@@ -1,7 +1,7 @@
 """Texts of the administration pages: trusted entities in words, and a remedy for each security finding."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
@@ -124,9 +124,15 @@ class FindingText:
     time_label: str = ""
 
 
-def describe_finding(finding: SecurityFinding, accounts: Mapping[str, str]) -> FindingText:
-    """Return a finding in the reader's language; ``accounts`` maps account IDs to names."""
-    return _FINDING_TEXTS[finding.kind](finding, accounts.get(finding.account_id, finding.account_id))
+def describe_finding(finding: SecurityFinding, accounts: Mapping[str, str], endpoint: str) -> FindingText:
+    """Return a finding in the reader's language; ``accounts`` maps account IDs to names.
+
+    ``endpoint`` is the address of this service: without it the AWS CLI would call Amazon.
+    """
+    text = _FINDING_TEXTS[finding.kind](finding, accounts.get(finding.account_id, finding.account_id))
+    if not text.command.startswith("aws "):
+        return text
+    return replace(text, command=f"{text.command} --endpoint-url {endpoint}")
 
 
 def _root_without_factor(_one: SecurityFinding, account: str) -> FindingText:

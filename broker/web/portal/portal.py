@@ -73,12 +73,11 @@ class RoleRow:
 
 
 class FormattedCredentials(NamedTuple):
-    """Credentials in one format, and the endpoint in the same format, which is no secret."""
+    """Credentials in one format, with the address of the service where they are valid."""
 
     key: str
     title: str
     text: str
-    endpoint_text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,25 +409,10 @@ def _demanded_tags(role: RoleRecord | None) -> tuple[str, ...]:
     return demanded_tags(role.trust) if role else ()
 
 
-# What is read from a file, or asks for more than keys, is told the address as well.
-_WITH_ADDRESS: Final = frozenset({"file", "terraform"})
-
-
 def _format_credentials(credentials: Mapping[str, Any], profile: str, endpoint: str) -> list[FormattedCredentials]:
-    """Return the credentials in every format; the endpoint separately if the format is that of the AWS CLI."""
-    formatted = []
-    for key, format_ in FORMATS.items():
-        text, text_with_endpoint = (
-            format_.text(credentials, Target(profile)),
-            format_.text(credentials, Target(profile, endpoint)),
-        )
-        endpoint_text = "" if key in _WITH_ADDRESS else text_with_endpoint.removeprefix(text)
-        formatted.append(
-            FormattedCredentials(
-                key, format_.title, text_with_endpoint if key in _WITH_ADDRESS else text, endpoint_text
-            )
-        )
-    return formatted
+    """Return the credentials and the address of this service in every format."""
+    target = Target(profile, endpoint)
+    return [FormattedCredentials(key, one.title, one.text(credentials, target)) for key, one in FORMATS.items()]
 
 
 # --- the list -----------------------------------------------------------------------------------------------------

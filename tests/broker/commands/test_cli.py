@@ -239,6 +239,9 @@ def test_every_role_lets_in_exactly_the_members_of_its_groups(demo):
             fedgate(*arguments, FEDGATE_PASSWORD=user["password"], status=status)
 
 
+NOBODY = {"endpoint": "http://127.0.0.1:1"}  # does not answer, and counts no failed sign-ins
+
+
 # --- login ------------------------------------------------------------------------------------------------------------
 
 
@@ -267,8 +270,10 @@ def test_login_speaks_as_a_credential_process(demo):
 def test_login_writes_a_profile(demo):
     parser = configparser.ConfigParser(interpolation=None)
     parser.read_string(login(demo, "--format", "profile", "--profile", "mine").stdout)
-    assert parser["mine"]["aws_access_key_id"].startswith("ASIA")
-    assert parser["mine"]["endpoint_url"] == demo["endpoint"]
+    assert parser["profile mine"]["aws_access_key_id"].startswith("ASIA")
+    assert "endpoint_url" not in parser["profile mine"]  # it would send the calls of every service here
+    services = parser[f"services {parser['profile mine']['services']}"]
+    assert all(services[name].strip() == f"endpoint_url = {demo['endpoint']}" for name in ("sts", "iam"))
 
 
 @pytest.mark.parametrize(
@@ -291,9 +296,50 @@ def test_login_refuses_a_profile_that_would_not_be_read_back(demo):
 
 def test_login_with_a_wrong_password_says_so_and_shows_it_nowhere(demo):
     refused = login(demo, status=1, password="not-my-password")
-    assert refused.stdout == ""
     assert "IDPRejectedClaim" in refused.stderr
-    assert "not-my-password" not in refused.stderr
+    assert "not-my-password" not in refused.stderr + refused.stdout
+
+
+@pytest.mark.parametrize(
+    ("form", "last"),
+    [
+        ("env", "false"),
+        ("fish", "false"),
+        ("powershell", 'throw "fedgate failed"'),
+        ("cmd", "cmd /c exit 1"),
+        ("terraform", "false"),
+        ("docker", "AWS_CREDENTIAL_EXPIRATION=1970-01-01T00:00:00+00:00"),
+    ],
+)
+def test_a_failed_login_prints_what_makes_each_shell_fail(form, last):
+    lines = login(NOBODY, "--format", form, status=1).stdout.splitlines()
+    assert lines[-1] == last
+    assert NOBODY["endpoint"] in lines[0]
+
+
+@pytest.mark.parametrize("form", ["json", "credential-process", "profile"])
+def test_a_failed_login_prints_nothing_where_no_shell_reads(form):
+    assert login(NOBODY, "--format", form, status=1).stdout == ""
+
+
+def test_a_wrong_command_line_makes_the_shell_fail_too():
+    told = fedgate("login", "--format=fish", "--endpoint=https://a.example", "--no-such-option", status=2).stdout
+    assert told.startswith('set -gx AWS_ENDPOINT_URL_STS "https://a.example"\n')
+    assert told.endswith("\nfalse\n")
+
+
+def test_env_directs_a_shell_to_the_installation_on_this_machine(tmp_path):
+    settings = tmp_path / "fedgate.toml"
+    settings.write_text('[server]\nbind = "127.0.0.1:8091"\n[data]\ndir = "data"\n')
+    fedgate("init", "--config", str(settings))
+    told = fedgate("env", "--config", str(settings)).stdout.splitlines()
+    assert "export AWS_ENDPOINT_URL_IAM=http://127.0.0.1:8091" in told
+    assert "export FEDGATE_ENDPOINT=http://127.0.0.1:8091" in told
+    other = fedgate("env", "--config", str(settings), "--endpoint", "https://a.example/", "--format", "fish").stdout
+    assert 'set -gx AWS_ENDPOINT_URL_STS "https://a.example"\n' in other
+    refused = fedgate("env", "--endpoint", "https://a.example/;rm", status=1)
+    assert "is no URL" in refused.stderr
+    assert refused.stdout.endswith("\nfalse\n")
 
 
 @pytest.mark.parametrize(

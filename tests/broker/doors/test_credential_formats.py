@@ -122,14 +122,24 @@ def test_a_section_reads_back_as_botocore_reads_it(credentials, profile):
 
 
 def test_a_session_of_botocore_takes_the_section_with_its_address(tmp_path):
-    path = tmp_path / "credentials"
-    path.write_text(FORMATS["file"].text(CREDENTIALS, Target("corp-dev", ENDPOINT)))
-    session = Session(profile="corp-dev")
-    session.set_config_variable("credentials_file", str(path))
-    session.set_config_variable("config_file", os.devnull)
+    path = tmp_path / "config"
+    names = ["corp-dev", "corp dev", "default"]
+    path.write_text("\n".join(FORMATS["file"].text(CREDENTIALS, Target(name, ENDPOINT)) for name in names[::2]))
+    for name in names[::2]:
+        check_section(path, name)
+    path.write_text(FORMATS["file"].text(CREDENTIALS, Target(names[1], ENDPOINT)))
+    check_section(path, names[1])
+
+
+def check_section(path, name):
+    session = Session(profile=name)
+    session.set_config_variable("credentials_file", os.devnull)
+    session.set_config_variable("config_file", str(path))
     found = session.get_credentials()
     assert (found.access_key, found.secret_key, found.token) == ("ASIAQ", "a/b+c", "dG9r==")
-    assert session.get_scoped_config()["endpoint_url"] == ENDPOINT
+    addresses = {one: session.create_client(one).meta.endpoint_url for one in ("sts", "iam", "s3")}
+    assert (addresses["sts"], addresses["iam"]) == (ENDPOINT, ENDPOINT)
+    assert addresses["s3"].endswith(".amazonaws.com")
 
 
 @pytest.mark.parametrize("name", ["", "a]", "[a", "a\nb", " a", "a ", "a  b", "a\tb", "ä", "a#b", "a;b", '"a"'])
@@ -142,6 +152,26 @@ def test_a_profile_that_would_not_be_read_as_it_is_written_is_refused(name):
 def test_json_is_what_a_credential_process_prints_with_the_offset_written_out(credentials):
     said = json.loads(FORMATS["json"].text(credentials))
     assert said == {**credentials, "Expiration": "2026-03-01T12:15:00+00:00"}
+
+
+def test_json_with_an_address_says_it_beside_the_credentials():
+    said = json.loads(FORMATS["json"].text(CREDENTIALS, Target(endpoint=ENDPOINT)))
+    assert said.pop("Endpoint") == ENDPOINT
+    assert said == json.loads(FORMATS["json"].text(CREDENTIALS))
+
+
+@pytest.mark.parametrize("key", FORMATS)
+def test_every_format_carries_the_address_before_the_credentials_where_lines_are_run(key):
+    text = FORMATS[key].text(CREDENTIALS, Target(endpoint=ENDPOINT))
+    assert ENDPOINT in text
+    if FORMATS[key].shell:
+        assert text.rindex(ENDPOINT) < text.index("ASIAQ")
+
+
+def test_an_address_that_a_shell_might_run_is_not_written_at_a_failure_either():
+    told = FORMATS["bash"].shell.refused("http://a/$(id)")
+    assert "id" not in re.sub("[A-Z_]+|FEDGATE_LOGIN_FAILED", "", told).replace("identity", "")
+    assert told.endswith("false\n")
 
 
 def test_terraform_is_told_a_region_also_where_no_address_is():

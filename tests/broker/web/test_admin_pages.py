@@ -209,6 +209,15 @@ def test_trust_in_everybody_is_warned_of(fresh):
     (one,) = [one for one in asked(fresh.browser("alice"), "/admin?q=open")["warnings"] if one["name"] == "open"]
     assert (one["kind"], one["detail"].split()[0]) == ("questionable trust policy", "TRUST_TO_EVERYONE")
     assert one["command"].startswith("aws iam update-assume-role-policy --role-name open ")
+    assert one["command"].endswith(" --endpoint-url http://127.0.0.1:8080")
+
+
+def test_no_remedy_calls_amazon(fresh):
+    fresh.a.role("open", trust({"AWS": "*"}))
+    commands = [one["command"] for one in asked(fresh.browser("alice"), "/admin")["warnings"]]
+    called = [command for command in commands if command.startswith("aws ")]
+    assert len({command.split()[2] for command in called}) > 1
+    assert all(command.endswith(" --endpoint-url http://127.0.0.1:8080") for command in called)
 
 
 def test_a_certificate_that_ends_within_thirty_days_is_warned_of(fresh):

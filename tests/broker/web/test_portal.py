@@ -13,6 +13,7 @@ from support.directories import as_toml
 from support.saml_fixtures import Browser, open_setup
 
 from broker.demo.people import BASE
+from broker.doors.credential_formats import FORMATS
 from iam.policy import managed
 
 STAFF, ADMINS = f"cn=staff,ou=groups,{BASE}", f"cn=security,ou=groups,{BASE}"
@@ -275,12 +276,19 @@ def test_an_own_policy_that_nobody_wrote_is_asked_for(world, browser):
         assert (status, "Enter a policy, or choose another option." in text) == (400, True)
 
 
-def test_beside_credentials_stands_where_programs_find_the_service(world, browser):
+def test_what_is_copied_carries_the_address_of_the_service(world, browser):
     page = take(browser, world.admin.role("a", trusting())).body.decode()
-    beside = html.unescape(page)
-    assert "export AWS_ENDPOINT_URL_STS=http://127.0.0.1:8080\n" in beside
-    assert 'set -gx AWS_ENDPOINT_URL_IAM "http://127.0.0.1:8080"\n' in beside
-    assert '$Env:AWS_REGION="us-east-1"\n' in beside
+    copied = {
+        key: html.unescape(text)
+        for key, text in re.findall(
+            r'<textarea id="text-(\w+)"[^>]*data-copy-label[^>]*>(.*?)</textarea>', page, re.DOTALL
+        )
+    }
+    assert set(copied) == set(FORMATS)
+    assert all("http://127.0.0.1:8080" in text for text in copied.values())
+    assert "export AWS_ENDPOINT_URL_STS=http://127.0.0.1:8080\n" in copied["bash"]
+    assert 'set -gx AWS_ENDPOINT_URL_IAM "http://127.0.0.1:8080"\n' in copied["fish"]
+    assert '$Env:AWS_REGION="us-east-1"\n' in copied["powershell"]
 
 
 def test_a_policy_with_a_fault_is_told_and_not_lost(world, browser):
