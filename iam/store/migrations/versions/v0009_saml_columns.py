@@ -10,8 +10,8 @@ from iam.saml.metadata import InvalidMetadata, parse_metadata
 from iam.saml.stored_metadata import metadata_columns
 from iam.store import schema
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 
 _NEW = (
     Column("parsed", Text),
