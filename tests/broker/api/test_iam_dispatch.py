@@ -1,8 +1,8 @@
 """What the gate lets through to IAM: by policy, on the right resource, and with one audit record for each decision."""
 
 import json
-import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -12,6 +12,7 @@ from sqlalchemy import select
 from support.administrator import Administrator, allow, assume, assumed, deny, refused, statements, trust
 from support.installation import Answer, Clock, Installation, environment, wrong_secret
 from support.servers import eventually, redis_server
+from support.threads import at_once
 
 from broker.api import model
 from broker.api.shape import Shape
@@ -506,17 +507,12 @@ def test_g21_without_an_audit_log_nothing_is_changed_minted_or_told(admin, insta
 def test_g19_of_concurrent_changes_of_one_policy_each_is_whole_and_each_that_was_made_has_its_row(admin, installation):
     admin.user("joe")
     documents = [allow([f"s3:Get{number}", f"s3:Put{number}"]) for number in range(8)]
-    answers: list[Answer] = []
 
-    def put(document: str) -> None:
+    def put(document: str) -> Answer:
         given = {"UserName": "joe", "PolicyName": "p", "PolicyDocument": document}
-        answers.append(installation.call("PutUserPolicy", admin.root, **given))
+        return installation.call("PutUserPolicy", admin.root, **given)
 
-    threads = [threading.Thread(target=put, args=(document,)) for document in documents]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    answers = at_once(*(partial(put, document) for document in documents))
     assert {(answer.status, answer.code) for answer in answers} <= {(200, None), (409, "ConcurrentModification")}
     made = [row for row in rows(installation) if row["eventName"] == "PutUserPolicy"]
     assert len(made) == sum(answer.status == 200 for answer in answers) > 0

@@ -7,6 +7,7 @@ import threading
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.threads import ended
 from support.timing import cost
 
 from broker.audit.log import AuditLog, AuditUnavailable, follow, log_files, read_last_records, verify
@@ -242,7 +243,7 @@ def test_follow_yields_what_is_written_from_now_on_also_to_new_files(log):
     writer.start()
     assert next(following)["n"] == 2
     heard.set()
-    writer.join()
+    assert ended(writer)
     other.close()
 
 

@@ -163,9 +163,9 @@ def test_whoever_proves_nothing_waits_one_time(house):
             browser = house.browser(f"198.51.100.{10 * number + at}")
             path = f"/signin/{account}" if account else "/root"
             fields = hidden(browser.get(path)) | {"username": username, "password": f"{password}-{number}"}
-            started = time.perf_counter()
+            started = time.process_time()
             assert browser.post(path, fields).status == 401
-            times[case].append(time.perf_counter() - started)
+            times[case].append(time.process_time() - started)
     least = [min(taken) for taken in times.values()]
     assert min(least) > 0.02, "no argon2 at all"
     assert max(least) < 3 * min(least), times  # without argon2 it would be a tenth

@@ -2,7 +2,6 @@
 
 import json
 import secrets
-import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.saml_fixtures import Still
 from support.servers import eventually, free_port
+from support.threads import at_once
 
 from broker import wiring
 from broker.sessions.browser import BrowserSession, BrowserSessions, Client, IdpRequest
@@ -207,7 +207,7 @@ def test_a_session_that_was_ended_meanwhile_is_not_begun_anew_by_a_second_factor
 
 def test_of_many_second_factors_of_one_session_one_begins_it_anew(sessions, clock):
     _, session = sessions.open(ALICE)
-    stepped = at_once(lambda: sessions.step_up(session, clock()))
+    stepped = at_once(*[lambda: sessions.step_up(session, clock())] * 8)
     assert [one is not None for one in stepped].count(True) == 1
     assert len(sessions.of_person(ALICE.person)) == 1
 
@@ -268,26 +268,10 @@ def test_sessions_are_ended_by_the_index_that_the_provider_knows(sessions):
 # --- once -------------------------------------------------------------------------------------------------------------
 
 
-def at_once(work, many=8):
-    """Return what many threads get that do one thing at the same time."""
-    start, got = threading.Barrier(many), []
-
-    def run():
-        start.wait()
-        got.append(work())
-
-    threads = [threading.Thread(target=run) for _ in range(many)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    return got
-
-
 def test_of_many_that_do_what_was_missing_one_gets_in(sessions):
     token, _ = sessions.start_pending_login("prove", ALICE, "/portal")
     waiting = sessions.find_pending_login(token)
-    assert sorted(at_once(lambda: sessions.consume_pending_login(waiting))) == [False] * 7 + [True]
+    assert sorted(at_once(*[lambda: sessions.consume_pending_login(waiting)] * 8)) == [False] * 7 + [True]
     assert sessions.find_pending_login(token) is None
 
 
@@ -295,12 +279,12 @@ def test_of_many_answers_to_one_request_one_counts(sessions):
     begun = IdpRequest("arn", sessions.hash_browser_cookie("cookie"), "relay", "/portal", "nonce", "verifier")
     sessions.save_idp_request("id", begun)
     assert sessions.find_idp_request("id") == begun
-    assert sorted(at_once(lambda: sessions.consume_idp_request("id"))) == [False] * 7 + [True]
+    assert sorted(at_once(*[lambda: sessions.consume_idp_request("id")] * 8)) == [False] * 7 + [True]
     assert sessions.find_idp_request("id") is None
 
 
 def test_of_many_that_send_one_form_one_answers_it(sessions):
-    assert sorted(at_once(lambda: sessions.claim_form("form", 60))) == [False] * 7 + [True]
+    assert sorted(at_once(*[lambda: sessions.claim_form("form", 60)] * 8)) == [False] * 7 + [True]
     assert sessions.find_form_response("form") == "", "the answer is under way"
     sessions.store_form_response("form", "sealed", anew=False)
     assert sessions.find_form_response("form") == "sealed"

@@ -1,6 +1,6 @@
 """The form of /login: whose it is, how long it is good, and what comes of sending it twice."""
 
-import threading
+from functools import partial
 
 import pytest
 from redis import Redis
@@ -20,6 +20,7 @@ from support.login_fixtures import (
     value_of,
 )
 from support.servers import free_port
+from support.threads import at_once
 
 OLD = "This page was open too long, please sign in again."
 NO_COOKIE = "Your browser did not send a cookie with the form. Allow cookies for this site, then sign in again."
@@ -101,18 +102,8 @@ def test_a_form_that_is_sent_twice_has_one_answer(world, browser, since, passwor
 
 def test_two_clicks_at_the_same_time_are_one_sign_in(world, browser, since):
     page = browser.get("/login")
-    answers, sent = [], [twin(browser) for _ in range(4)]
-    start = threading.Barrier(len(sent))
-
-    def click(one):
-        start.wait()
-        answers.append(send(one, page, "slow", SLOW_PASSWORD))
-
-    threads = [threading.Thread(target=click, args=(one,)) for one in sent]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    sent = [twin(browser) for _ in range(4)]
+    answers = at_once(*(partial(send, one, page, "slow", SLOW_PASSWORD) for one in sent))
     assert [one.status for one in answers] == [303] * 4
     assert len({one.all_headers["Set-Cookie"] for one in answers}) == 1
     assert [one["eventName"] for one in records(world, since)] == ["DirectorySignIn"]

@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from threading import Barrier
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
+from support import threads
 
 from iam.credentials import factors, failed_attempts, totp, virtual_mfa
 from iam.credentials.person_id import delete_person_data, iam_person_id, iam_subject
@@ -122,16 +123,12 @@ def person(request, world):
 @contextmanager
 def at_once(world, works):
     """Give what works came to that ran at once, each on a connection of its own."""
-    barrier = Barrier(len(works))
 
     def attempt(work):
-        with writing_engine(world.account.store.engine).connect() as connection:
-            barrier.wait()
-            with connection.begin():
-                return work(connection)
+        with writing_engine(world.account.store.engine).begin() as connection:
+            return work(connection)
 
-    with ThreadPoolExecutor(len(works)) as pool:
-        yield list(pool.map(attempt, works))
+    yield threads.at_once(*(partial(attempt, work) for work in works))
 
 
 # --- persons

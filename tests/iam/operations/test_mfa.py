@@ -1,11 +1,11 @@
 import base64
 from datetime import timedelta
-from threading import Barrier, Thread
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from sqlalchemy import select
 from support.iam_account import ACCOUNT, IamAccount, iam_account, role_session, root
+from support.threads import at_once
 
 from iam.credentials import totp, virtual_mfa
 from iam.errors import (
@@ -245,17 +245,8 @@ def test_of_many_requests_at_once_one_spends_the_code(iam):
     seed = create(iam)
     enable(iam, seed, "ann")
     iam.later(minutes=1)
-    good, barrier, answers = code(iam, seed), Barrier(4), []
-
-    def request():
-        barrier.wait()
-        answers.append(consume(iam, ann.entity_id, good))
-
-    threads = [Thread(target=request) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    good = code(iam, seed)
+    answers = at_once(*[lambda: consume(iam, ann.entity_id, good)] * 4)
     assert sorted(answers) == [False, False, False, True]
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, delete, event, insert, select, text, update
 from support.documents import allow, trust
 from support.saml_idp import ENTITY_ID, key_pair, metadata
 from support.servers import HANG
+from support.threads import at_once, ended
 
 from iam.errors import ConcurrentModification, ServiceError, ServiceFailure, ServiceUnavailable
 from iam.operations.credentials.access_keys import create_access_key, delete_access_key, update_access_key
@@ -220,7 +221,7 @@ def test_a_record_read_while_it_changed_is_not_kept(any_account):
         record = reader.user(user_id)
         thread = threading.Thread(target=any_account.run, args=(put_user_policy,), kwargs=change)
         thread.start()
-        thread.join()
+        assert ended(thread)
         return record
 
     change = {"UserName": "ann", "PolicyName": "p", "PolicyDocument": allow()}
@@ -231,14 +232,9 @@ def test_a_record_read_while_it_changed_is_not_kept(any_account):
 def test_whoever_comes_while_the_first_look_is_on_its_way_waits_for_it(any_account, open_store):
     url = any_account.store.engine.url.render_as_string(hide_password=False)
     for _ in range(5):
-        fresh, together = open_store(url), threading.Barrier(16)
-
-        def ask(_number, store=fresh, together=together):
-            together.wait()
-            return store.account(any_account.id)
-
-        with ThreadPoolExecutor(16) as pool:
-            assert {found.id for found in pool.map(ask, range(16))} == {any_account.id}
+        fresh = open_store(url)
+        answers = at_once(*[partial(fresh.account, any_account.id)] * 16)
+        assert {found.id for found in answers} == {any_account.id}
 
 
 def test_kept_records_are_refused_once_the_revision_is_unknown_for_too_long(any_account, open_store, clock):

@@ -1,9 +1,9 @@
 """Whose turn it is to write: one at a time over threads and processes, and nobody waits for ever."""
 
-import threading
 import time
 
 from support.servers import HANG
+from support.threads import at_once
 
 from iam.store.write_lock import WriteLock
 
@@ -35,11 +35,7 @@ def test_threads_take_turns_with_and_without_a_file(tmp_path):
                 assert sum(within) == 1
                 within.pop()
 
-        threads = [threading.Thread(target=work) for _ in range(10)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(*[work] * 10)
         with turn.acquire(0) as mine:
             assert mine
         turn.close()

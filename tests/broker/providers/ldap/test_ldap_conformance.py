@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import itertools
+import time
 
 import pytest
 from support.directories import EXTRA, ODD_GROUP, SLOW_PASSWORD
@@ -218,13 +219,15 @@ def times_of_refusals(opened, known, tries):
     def refuse(name):
         assert isinstance(opened.authenticate(name, f"wrong-{next(numbers)}"), Refusal)
 
-    return fastest(lambda: refuse(known), lambda: refuse("nobody-here"), tries=tries)
+    return fastest(lambda: refuse(known), lambda: refuse("nobody-here"), tries=tries, clock=time.perf_counter)
 
 
+@pytest.mark.long  # the time of another process
 def test_an_unknown_user_takes_as_long_as_a_wrong_password(config, provider):
     assert alike(*times_of_refusals(provider(config), "alice", 100))
 
 
+@pytest.mark.long  # the time of another process
 def test_an_unknown_user_takes_as_long_where_hashing_is_slow(slapd, provider):
     opened = provider(slapd.config())
     assert isinstance(opened.authenticate("slow", SLOW_PASSWORD), Identity)
