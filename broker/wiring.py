@@ -49,6 +49,7 @@ from broker.signin.kinds import IdentityKind, IdentityKinds
 from broker.signin.ldap import LdapSignIn
 from broker.signin.logout import SamlLogout, WebIdentityLogout
 from broker.signin.saml import SamlSignIn
+from broker.signin.second_factor import SecondFactorRule
 from broker.signin.throttle import SignInThrottle
 from broker.signin.web_identity import COGNITO, GOOGLE, WebIdentitySignIn
 from broker.web.account.password import Passwords
@@ -472,6 +473,13 @@ def _build_gate(
         sessions=storage.live_sessions,
         audit=storage.audit,
         kinds=kinds,
+        second_factor=SecondFactorRule(
+            store=store,
+            vault=storage.vault,
+            kinds=kinds,
+            demanding=frozenset(settings.pages_second_factor),
+            exempt=frozenset(settings.pages_second_factor_exempt),
+        ),
         jwt_issuer=JwtIssuer(store, storage.vault, public_url=settings.public_url, now=now, random=random),
         public_url=settings.public_url,
         key_use=AccessKeyUsage(store),
@@ -529,7 +537,7 @@ def build_appearance(settings: Settings) -> Appearance:
 
 def _build_pages(settings: Settings, storage: Storage, providers: Providers, sign_ins: SignIns, site: Site) -> Pages:
     access, revocation = AdminAccess(site=site), _build_revocation(storage, site)
-    completion = LoginCompletion(site=site, providers_requiring_mfa=frozenset(settings.pages_second_factor))
+    completion = LoginCompletion(site=site)
     roles = RolePages(
         portal=Portal(site=site, admin_access=access, other_roles=settings.pages_other_roles),
         explanation=RoleExplanationPages(site=site, admin_access=access, other_roles=settings.pages_other_roles),

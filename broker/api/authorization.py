@@ -55,7 +55,7 @@ def authorization_request(
     if mfa_at is not None:
         keys |= mfa_keys(state.now, mfa_at)
     elif state.is_interactive and state.caller is None:
-        # A program that signs in with a password or a token has no way to give a second factor, so the key is absent.
-        # A browser can be asked for one: here the key says that it was not given yet.
+        # For a program that gives no code the key is absent, as for a request signed with a long-term key. A browser
+        # can be asked for one: here the key says that it was not given yet.
         keys["aws:multifactorauthpresent"] = ("false",)
     return build_request(caller, permission, action, keys)

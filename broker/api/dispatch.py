@@ -25,6 +25,7 @@ from broker.audit.transaction import store_record
 from broker.runtime.thread_pool import run_in_thread_pool
 from broker.sessions.key_usage import AccessKeyUsage
 from broker.signin.kinds import IdentityKinds
+from broker.signin.second_factor import SecondFactorRule
 from iam.arn import Random
 from iam.call import Call, Params, Result
 from iam.clock import to_milliseconds
@@ -81,6 +82,7 @@ class Gate:
     sessions: LiveSessions
     audit: AuditLog
     kinds: IdentityKinds
+    second_factor: SecondFactorRule
     jwt_issuer: JwtIssuer
     public_url: str
     key_use: AccessKeyUsage
@@ -233,11 +235,10 @@ class Gate:
         authenticate, mfa_at = self.kinds.proof_of(model.name), None
         if authenticate is not None:
             state.identity, state.params = authenticate(state, p)
-        elif "TokenCode" in p or "SerialNumber" in p:
+        if "TokenCode" in p or "SerialNumber" in p:
             mfa_at = self._verify_mfa(state, p)
-        call = self.sts_call(state, mfa_at)
-        if authenticate is not None and "RoleArn" not in state.params:
-            state.params = self._select_role(state, model, operation, call)
+        # Whoever signs in with the code of an app has it in the session, as somebody who gives it on the pages.
+        call = self.sts_call(state, mfa_at, keeps_mfa=authenticate is not None)
         return self.authorize_and_run(state, model, operation, call, proof=True)
 
     def sts_call(self, state: RequestState, mfa_at: int | None, *, keeps_mfa: bool = False) -> StsCall:
@@ -259,6 +260,11 @@ class Gate:
         self, state: RequestState, model: OperationModel, operation: StsOperation, call: StsCall, *, proof: bool
     ) -> Result:
         """Decide, run and record an operation of the STS; ``proof``: what proved the identity counts once."""
+        if state.identity is not None:
+            by_code = "TokenCode" in model.input.members if model.input else False
+            self.second_factor.check(state.identity, call.mfa_at, by_code=by_code)
+        if "RoleArn" not in state.params and self.kinds.proof_of(model.name) is not None:
+            state.params = self._select_role(state, model, operation, call)
         p = state.params
         for ask in operation.required_permissions(call, p):
             authorize(
@@ -295,9 +301,11 @@ class Gate:
 
     def _verify_mfa(self, state: RequestState, p: Params) -> int:
         """Use up the MFA code of a request and return when it was given, in milliseconds; raise AccessDenied."""
+        serial, code = p.get("SerialNumber"), p.get("TokenCode")
+        if state.identity is not None:
+            return self.second_factor.verify_code(state.identity, serial, code, state.now)
         principal = state.signer.principal
         user_id = principal.entity_id if principal.kind is PrincipalKind.USER else None
-        serial, code = p.get("SerialNumber"), p.get("TokenCode")
         if serial is None or code is None or principal.kind not in (PrincipalKind.USER, PrincipalKind.ROOT):
             raise AccessDenied(
                 "MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code."

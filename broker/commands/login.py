@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -17,7 +18,14 @@ from iam.clock import from_seconds, iso8601
 _VERSION = "2011-06-15"
 _TIMEOUT = 30  # seconds
 
+# What the service answers to a password without the code that it demands (broker.signin.second_factor).
+CODE_MISSING = "MultiFactorAuthentication failed, must provide a one time pass code"
+
 Credentials = Mapping[str, str]
+
+
+class _CodeMissing(click.ClickException):
+    """The password was right, and the code of an authenticator app is missing."""
 
 
 def _json(credentials: Credentials, target: Target) -> str:
@@ -48,6 +56,11 @@ _FORMS: Mapping[str, Callable[[Credentials, Target], str]] = {
     envvar=ENDPOINT_VARIABLE,
     help="URL of the service.",
 )
+@click.option(
+    "--token-code",
+    envvar="FEDGATE_TOKEN_CODE",
+    help="Code of your authenticator app; asked for at the terminal where one is required.",
+)
 @click.option("--duration", type=click.IntRange(900, 43200), help="Lifetime of the credentials in seconds.")
 @click.option(
     "--format",
@@ -61,11 +74,20 @@ _FORMS: Mapping[str, Callable[[Credentials, Target], str]] = {
 @click.option("--profile", default="fedgate", show_default=True, help="Name of the section, for --format profile.")
 @click.option("--allow-http", is_flag=True, help="Allow sending the password over plain HTTP to another machine.")
 def login(  # noqa: PLR0913 - each is an option of the command
-    user: str, role: str | None, endpoint: str, duration: int | None, form: str, profile: str, *, allow_http: bool
+    user: str,
+    role: str | None,
+    endpoint: str,
+    *,
+    token_code: str | None,
+    duration: int | None,
+    form: str,
+    profile: str,
+    allow_http: bool,
 ) -> None:
     """Sign in with a directory password and print temporary AWS credentials.
 
-    The password is read from FEDGATE_PASSWORD, or from the terminal. To use the credentials in this shell:
+    The password is read from FEDGATE_PASSWORD, or from the terminal; the code of an authenticator app from --token-code
+    or FEDGATE_TOKEN_CODE, or from the terminal. To use the credentials in this shell:
 
         eval "$(fedgate login USER)"
 
@@ -76,8 +98,14 @@ def login(  # noqa: PLR0913 - each is an option of the command
     if not allow_http and not _is_private(endpoint):
         raise click.ClickException("The password would be sent in clear text: use https://, or --allow-http.")
     password = os.environ.get("FEDGATE_PASSWORD") or click.prompt("Password", hide_input=True, err=True)
-    parameters = {"LDAPUsername": user, "LDAPPassword": password, "RoleArn": role, "DurationSeconds": duration}
-    credentials = _assume(endpoint, {name: str(value) for name, value in parameters.items() if value is not None})
+    parameters = {
+        "LDAPUsername": user,
+        "LDAPPassword": password,
+        "RoleArn": role,
+        "DurationSeconds": duration,
+        "TokenCode": token_code,
+    }
+    credentials = _sign_in(endpoint, {name: str(value) for name, value in parameters.items() if value is not None})
     try:
         click.echo(_FORMS[form](credentials, Target(profile, endpoint)), nl=False)
     except ValueError as error:
@@ -92,6 +120,16 @@ def _is_private(endpoint: str) -> bool:
         return ip_address(url.hostname or "").is_loopback
     except ValueError:
         return False
+
+
+def _sign_in(endpoint: str, parameters: Mapping[str, str]) -> Credentials:
+    """Return the credentials; ask for the code of an authenticator app where the service demands one."""
+    try:
+        return _assume(endpoint, parameters)
+    except _CodeMissing as error:
+        if not sys.stdin.isatty():
+            raise click.ClickException(f"{error.message}. Give the code with --token-code.") from error
+    return _assume(endpoint, {**parameters, "TokenCode": click.prompt("Authenticator code", err=True)})
 
 
 def _assume(endpoint: str, parameters: Mapping[str, str]) -> Credentials:
@@ -112,7 +150,8 @@ def _assume(endpoint: str, parameters: Mapping[str, str]) -> Credentials:
         }
     except urllib.error.HTTPError as error:
         with error:
-            raise click.ClickException(_refusal(error.read(), error.code)) from error
+            refusal = _refusal(error.read(), error.code)
+            raise (_CodeMissing if CODE_MISSING in refusal else click.ClickException)(refusal) from error
     except OSError as error:
         raise click.ClickException(f"{endpoint} does not answer: {getattr(error, 'reason', error)}") from error
     except (ValueError, KeyError, TypeError) as error:

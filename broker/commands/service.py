@@ -46,11 +46,19 @@ def check_config(config: Path | None, data: Path | None, *, as_json: bool) -> No
         "database": _without_password(settings.database_url),
         "redis": "embedded" if settings.redis_embedded else _without_password(settings.redis_url),
         "directories": ", ".join(settings.directories) or "none",
+        "second_factor": ", ".join(settings.pages_second_factor) or "nobody must have one",
+        "second_factor_exempt": _exempt(settings),
     }
     if as_json:
         print_json(facts)
     else:
         print_fields(facts)
+
+
+def _exempt(settings: Settings) -> str:
+    """Return whose people can take roles without a second factor, though the pages ask them for one."""
+    exempt = ", ".join(settings.pages_second_factor_exempt)
+    return f"{exempt}: at the STS, at /oauth2/token and with IdP-initiated SAML" if exempt else "none"
 
 
 def _without_password(url: str) -> str:

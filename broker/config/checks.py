@@ -202,6 +202,17 @@ def second_factor(values: Mapping[str, Any]) -> str:
     return ""
 
 
+def second_factor_exempt(values: Mapping[str, Any]) -> str:
+    """Refuse names of no provider, and IAM users: their keys are governed by policies, and root users are never exempt.
+
+    A directory need not be in pages.second_factor: its people who have a second factor must give it in any case.
+    """
+    for text in values["pages_second_factor_exempt"]:
+        if text not in values["directory_names"] and not _PROVIDER.fullmatch(text):
+            return f"{text} is no directory of these settings and no ARN of a provider"
+    return ""
+
+
 # The custom properties of fedgate.css that an organisation can set.
 COLOUR_NAMES: Final = ("accent", "on-accent", "ink", "paper", "surface", "line")
 COLOUR: Final = re.compile(

@@ -25,7 +25,13 @@ __all__ = ["Settings", "SettingsError", "embedded_socket"]
 
 CONFIG_VARIABLE: Final = "FEDGATE_CONFIG"
 # Known variables that are no settings: read by the launcher's worker processes and by `fedgate login`.
-_OTHER_VARIABLES: Final = (CONFIG_VARIABLE, MASTER_KEY_VARIABLE, "FEDGATE_PASSWORD", "FEDGATE_ENDPOINT")
+_OTHER_VARIABLES: Final = (
+    CONFIG_VARIABLE,
+    MASTER_KEY_VARIABLE,
+    "FEDGATE_PASSWORD",
+    "FEDGATE_TOKEN_CODE",
+    "FEDGATE_ENDPOINT",
+)
 # sockaddr_un has 108 bytes with the final zero; Redis adds a suffix of its own while it starts.
 _MAX_SOCKET_PATH: Final = 90
 _DEFAULT_PORTS: Final = {"https": ":443", "http": ":80"}
@@ -306,9 +312,20 @@ class Settings:
         tuple[str, ...],
         Setting(
             "pages",
-            'Providers whose people must use a second factor: directory names, provider ARNs, or "iam" for IAM users.',
+            "Providers whose people must use a second factor, on the pages, at the STS and at /oauth2/token: directory"
+            ' names and provider ARNs; "iam" is for IAM users on the pages.',
             default=(),
             check_with=checks.second_factor,
+        ),
+    ]
+    pages_second_factor_exempt: Annotated[
+        tuple[str, ...],
+        Setting(
+            "pages",
+            "Providers whose people may take roles without it where no page asks them: at the STS, at /oauth2/token and"
+            " with IdP-initiated SAML; such as one that asks for a second factor itself.",
+            default=(),
+            check_with=checks.second_factor_exempt,
         ),
     ]
     pages_other_roles: Annotated[

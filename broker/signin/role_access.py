@@ -43,6 +43,11 @@ class AvailableRoles:
     after_tags: list[RoleRecord]
     closed: list[RoleRecord]
 
+    def all_after_mfa(self) -> "AvailableRoles":
+        """Return the same roles for somebody who must give a second factor before taking any."""
+        waiting = sorted((*self.open, *self.after_mfa, *self.after_tags), key=lambda role: role.arn)
+        return AvailableRoles([], waiting, [], self.closed)
+
 
 @dataclass(frozen=True, slots=True)
 class RoleAccess:
@@ -68,7 +73,7 @@ class RoleAccess:
                 roles.after_mfa.append(role)
             else:
                 roles.closed.append(role)
-        return roles
+        return roles.all_after_mfa() if self.gate.second_factor.is_missing(identity, call.mfa_at) else roles
 
     def explain_access(self, state: RequestState, identity: Identity, role_arn: str) -> tuple[Explanation, ...]:
         """Return why a role is or is not open to a person: an explanation of each thing that is asked."""

@@ -111,17 +111,26 @@ def remove_factor(tx: Connection, person: str, factor_id: str) -> bool:
 # --- authenticator apps
 
 
-def consume_totp(tx: Connection, person: str, code: str, now: datetime, vault: Vault) -> bool:
-    """Return whether a code is valid for one of the person's apps; a code is accepted once (RFC 6238 5.2).
+def consume_totp(
+    tx: Connection, person: str, code: str, now: datetime, vault: Vault, *, factor_id: str | None = None
+) -> bool:
+    """Return whether a code is valid for one of the person's apps, or for this one of them; it is accepted once.
+
+    Source: RFC 6238 5.2.
 
     Commit the transaction whatever the result: it counts wrong codes, and a rollback would allow unlimited guesses.
     After five wrong codes, codes are refused for 15 minutes (``seconds_locked``).
     """
     if failed_attempts.seconds_locked(tx, person, failed_attempts.MFA_CODE, now):
         return False
-    valid = any(_consume_step(tx, row, code, now, vault) for row in _totp_rows(tx, person)) or any(
+    valid = any(
+        _consume_step(tx, row, code, now, vault)
+        for row in _totp_rows(tx, person)
+        if factor_id is None or row.id == factor_id
+    ) or any(
         virtual_mfa.consume(tx, row, code, now, vault)
         for row in virtual_mfa.virtual_mfa_devices_of(tx, person, for_update=True)
+        if factor_id is None or row.serial == factor_id
     )
     return _record_attempt(tx, person, now, valid=valid)
 

@@ -22,6 +22,7 @@ MESSAGES: Final = (
     gettext_noop("This sign-in was not started in this browser, or it has expired. Start again at the sign-in page."),
     gettext_noop("Too many failed sign-ins. Try again later."),
     gettext_noop("Too many sign-ins at once. Try again later."),
+    gettext_noop("A second factor is required. Sign in on the sign-in page."),
     gettext_noop("Access denied. None of your roles lets you administer an account."),
 )
 

@@ -1,7 +1,7 @@
 """Complete a sign-in: from the verified identity, through the second factor if required, to a new session."""
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +13,6 @@ from broker.sessions.browser import BrowserSession, PendingLogin
 from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
 from broker.web.login import console_login
-from iam.credentials import factors
 from iam.errors import NotSignedIn
 from sts.identity import Identity
 
@@ -41,10 +40,9 @@ def return_to(wish: str | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoginCompletion:
-    """Completes sign-ins; ``providers_requiring_mfa`` names the providers that require a second factor."""
+    """Completes sign-ins."""
 
     site: Site
-    providers_requiring_mfa: Container[str]
 
     def complete_login(
         self, identity: Identity, to: str, *, refresh_state: str = "", told: Mapping[str, Any] | None = None
@@ -72,16 +70,14 @@ class LoginCompletion:
         return response
 
     def _step(self, identity: Identity) -> LoginStep | None:
-        with self.site.store.read() as tx:
-            has = bool(factors.factors_of(tx, identity.person))
-        demanded = self.requires_mfa(identity)
-        if has and (demanded or self.site.gate.kinds.of(identity).broker.asks_for_enrolled_mfa):
-            return LoginStep.VERIFY
-        return LoginStep.ENROL if demanded else None
+        rule = self.site.gate.second_factor
+        if not rule.is_asked(identity):
+            return None
+        return LoginStep.VERIFY if rule.has_factor(identity) else LoginStep.ENROL
 
     def requires_mfa(self, identity: Identity) -> bool:
         """Return whether this identity must use a second factor; root users always must."""
-        return identity.is_root or identity.provider_in_settings in self.providers_requiring_mfa
+        return self.site.gate.second_factor.is_demanded(identity)
 
     def require_pending_login(self, *steps: LoginStep) -> PendingLogin:
         """Return this browser's pending sign-in if it waits for one of these steps and is valid; raise NotSignedIn."""

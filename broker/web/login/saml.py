@@ -177,6 +177,8 @@ class SamlPages:
     def _handle_idp_initiated(self, identity: SamlIdentity, text: str) -> Response:
         """Show the roles of an unsolicited response, or give credentials of the role that was chosen."""
         site = self.site
+        # Here nobody can be asked for it: whoever must give a second factor starts at the sign-in page.
+        site.gate.second_factor.check(identity, None)
         chosen = request.form.get("roleIndex")
         if not chosen:
             roles = self.portal.choices(identity).open

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 _TYPE = "urn:ietf:params:oauth:token-type:"
+_KEPT_HEADERS = {"user-agent", "referer"}  # of which condition keys are made (broker.api.request_keys)
 CREDENTIALS = "urn:fedgate:params:oauth:token-type:aws-credentials"
 JWT = f"{_TYPE}jwt"
 PASSWORD = "urn:fedgate:params:oauth:token-type:password"  # noqa: S105 - the name of a type
@@ -38,7 +39,7 @@ _SECONDS, _SCOPE = re.compile("[0-9]{1,6}"), re.compile(r"[\x21\x23-\x2B\x2D-\x5
 _PARAMETERS = {
     "grant_type", "subject_token", "subject_token_type", "requested_token_type", "audience", "resource", "scope",
     "client_id", "client_secret", "actor_token", "actor_token_type", "provider", "username", "session_name",
-    "duration_seconds", "policy", "token_seconds",
+    "duration_seconds", "policy", "token_seconds", "serial_number", "token_code",
 }  # fmt: skip
 
 
@@ -72,7 +73,11 @@ _SUBJECT_TOKEN_TYPES: Mapping[str, _SubjectTokenType] = {
     f"{_TYPE}id_token": _WEB_IDENTITY,
     f"{_TYPE}jwt": _WEB_IDENTITY,
     f"{_TYPE}saml2": _SubjectTokenType("AssumeRoleWithSAML", "SAMLAssertion", {"provider": "PrincipalArn"}),
-    PASSWORD: _SubjectTokenType("AssumeRoleWithLDAPIdentity", "LDAPPassword", {"username": "LDAPUsername"}),
+    PASSWORD: _SubjectTokenType(
+        "AssumeRoleWithLDAPIdentity",
+        "LDAPPassword",
+        {"username": "LDAPUsername", "serial_number": "SerialNumber", "token_code": "TokenCode"},
+    ),
 }
 # RFC 6749, section 5.2; RFC 8693, section 2.2.2.
 _ERRORS = {
@@ -148,12 +153,13 @@ class _ExchangeRequest(NamedTuple):
 
 def _exchange(gate: Gate, asked: _ExchangeRequest, head: HttpRequest, region: str) -> Response:
     """Call the STS for what is asked; raise ServiceError."""
-    result = gate.call(_sts_request(head, "user-agent", "referer"), asked.operation, asked.parameters)
+    seen = _sts_request(head)
+    result = gate.call(seen, asked.operation, asked.parameters)
     if asked.token is None:
         return _credentials_response(result, gate.now())
     # As the session just begun: its policies, a revocation of the person and the audit record hold as for any caller.
     token = gate.call(
-        _sts_request(head, "user-agent"),
+        seen,
         "GetWebIdentityToken",
         asked.token,
         credentials=_credentials(result),
@@ -162,9 +168,12 @@ def _exchange(gate: Gate, asked: _ExchangeRequest, head: HttpRequest, region: st
     return _token_response(token, asked.token.get("Scope"), gate.now())
 
 
-def _sts_request(head: HttpRequest, *headers: str) -> HttpRequest:
-    """Return the request as the STS sees it: from the same client, and nothing of the OAuth form or its query."""
-    kept = tuple((name, value) for name, value in head.headers if name in headers)
+def _sts_request(head: HttpRequest) -> HttpRequest:
+    """Return the request as the STS sees it: from the same client, and nothing of the OAuth form or its query.
+
+    Both calls of an exchange see this one: a condition that denies one of them holds for the other.
+    """
+    kept = tuple((name, value) for name, value in head.headers if name in _KEPT_HEADERS)
     return replace(head, path="/", query="", headers=kept)
 
 

@@ -314,12 +314,24 @@ def test_listing_uses_nothing_up_and_choosing_does(world, browser):
     refused(again, 400, "The assertion has been used before")
 
 
-def test_credentials_that_nobody_asked_for_open_no_session_for_whom_a_second_factor_is_demanded(tmp_path, redis_url):
+@pytest.mark.parametrize("more", [{}, {"roleIndex": "arn:aws:iam::111122223333:role/developer"}])
+def test_an_unsolicited_response_gives_nothing_to_whom_a_second_factor_is_demanded_of(tmp_path, redis_url, more):
     world = open_setup(tmp_path, redis_url, FEDGATE_PAGES_SECOND_FACTOR="arn:aws:iam::111122223333:saml-provider/Corp")
     allow(world, idp_initiated=True)
     browser, text = Browser(world.installation), encoded(signed(for_us(world)))
+    answer = browser.post(f"{BASE}/acs", {"SAMLResponse": text, **more})
+    refused(answer, 403, "A second factor is required. Sign in on the sign-in page.")
+    assert browser.get("/portal").status == 401
+    world.installation.close()
+
+
+def test_whom_the_operator_exempts_gets_credentials_and_no_session(tmp_path, redis_url):
+    corp = "arn:aws:iam::111122223333:saml-provider/Corp"
+    world = open_setup(tmp_path, redis_url, FEDGATE_PAGES_SECOND_FACTOR=corp, FEDGATE_PAGES_SECOND_FACTOR_EXEMPT=corp)
+    allow(world, idp_initiated=True)
+    browser, text = Browser(world.installation), encoded(signed(for_us(world)))
     chosen = browser.post(f"{BASE}/acs", {"SAMLResponse": text, "roleIndex": world.role})
-    assert "AWS_SESSION_TOKEN" in chosen.body.decode()  # as the STS gives them for the same assertion
+    assert "AWS_SESSION_TOKEN" in chosen.body.decode()
     assert browser.get("/portal").status == 401
     world.installation.close()
 

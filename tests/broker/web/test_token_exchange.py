@@ -9,6 +9,7 @@ import pytest
 from botocore.credentials import Credentials
 from joserfc import jwt
 from joserfc.jwk import KeySet
+from support.administrator import deny
 from support.saml_fixtures import Browser, open_setup
 from support.saml_idp import encoded, signed
 from support.web_identity_fixtures import open_setup as web_world_in
@@ -177,6 +178,18 @@ def test_a_proof_becomes_a_token_of_ours_that_others_verify(tmp_path, redis_url,
         for line in world.installation.services.storage.audit.path.read_text().splitlines()
     ]
     assert names[-4:] == ["AssumeRoleWithWebIdentity", "GetWebIdentityToken"] * 2
+    world.installation.close()
+
+
+def test_a_deny_on_the_referer_holds_for_the_second_half_of_an_exchange(tmp_path, redis_url, server):
+    world = web_world_in(tmp_path, redis_url, server)
+    world.admin.do("EnableOutboundWebIdentityFederation")
+    elsewhere = deny("sts:GetWebIdentityToken", Condition={"StringLike": {"aws:Referer": "https://evil.example/*"}})
+    world.admin.do("PutRolePolicy", RoleName="app", PolicyName="referer", PolicyDocument=elsewhere)
+    asked = {"requested_token_type": f"{TYPE}jwt", "resource": "https://api.example.com"}
+    assert exchange(world, world.issuer.token(), **asked)[0] == 200
+    status, told = exchange(world, world.issuer.token(), headers={"Referer": "https://evil.example/page"}, **asked)
+    assert (status, told["error"]) == (400, "invalid_target"), told
     world.installation.close()
 
 

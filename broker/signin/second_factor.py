@@ -1,0 +1,75 @@
+"""Who must give a second factor before taking a role, and whether a code that a program sends is one.
+
+Every way in asks here: the pages before they start a session, and the gate before it gives a role to anybody whom a
+provider has proved. What the pages demand would otherwise be skipped by calling the STS with the password alone.
+"""
+
+from collections.abc import Container
+from dataclasses import dataclass
+from datetime import datetime
+
+from broker.signin.kinds import IdentityKinds
+from iam.clock import to_milliseconds
+from iam.credentials import factors
+from iam.errors import AccessDenied
+from iam.store.store import Store
+from iam.store.vault import Vault
+from sts.identity import Identity
+
+MISSING = "A second factor is required. Sign in on the sign-in page."
+CODE_MISSING = "MultiFactorAuthentication failed, must provide a one time pass code (TokenCode)"
+_INVALID = "MultiFactorAuthentication failed with invalid MFA one time pass code."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondFactorRule:
+    """Decides who must give a second factor; both settings name providers as ``Identity.provider_in_settings``.
+
+    ``demanding`` (pages.second_factor) are the providers whose people must have one, ``exempt``
+    (pages.second_factor_exempt) those whose people may take roles by a program without it.
+    """
+
+    store: Store
+    vault: Vault
+    kinds: IdentityKinds
+    demanding: Container[str]
+    exempt: Container[str]
+
+    def is_demanded(self, identity: Identity) -> bool:
+        """Return whether a setting demands a second factor of this identity; it always is of root users."""
+        return identity.is_root or identity.provider_in_settings in self.demanding
+
+    def is_asked(self, identity: Identity) -> bool:
+        """Return whether whoever signs in as this identity must give a second factor: demanded, or enrolled here."""
+        asks_enrolled = self.kinds.of(identity).broker.asks_for_enrolled_mfa
+        return self.is_demanded(identity) or (asks_enrolled and self.has_factor(identity))
+
+    def has_factor(self, identity: Identity) -> bool:
+        """Return whether a second factor of this identity is enrolled here."""
+        with self.store.read() as tx:
+            return bool(factors.factors_of(tx, identity.person))
+
+    def is_missing(self, identity: Identity, mfa_at: int | None) -> bool:
+        """Return whether no role may be given yet; ``mfa_at`` is when the second factor was given, if it was."""
+        if mfa_at is not None or identity.provider_in_settings in self.exempt:
+            return False
+        return self.is_asked(identity)
+
+    def check(self, identity: Identity, mfa_at: int | None, *, by_code: bool = False) -> None:
+        """Raise AccessDenied where a second factor is missing; ``by_code``: the request could have had a code."""
+        if self.is_missing(identity, mfa_at):
+            raise AccessDenied(CODE_MISSING if by_code else MISSING, log="a second factor is required")
+
+    def verify_code(self, identity: Identity, serial: str | None, code: str | None, now: datetime) -> int:
+        """Use up a code of an authenticator app and return when it was given, in milliseconds; raise AccessDenied.
+
+        ``serial`` names one app by its ID, as the JSON of ``/security`` has it; without it any app of the person will
+        do. Wrong codes count together with those on the pages.
+        """
+        if code is None:
+            raise AccessDenied(CODE_MISSING, log="a serial number without a code")
+        with self.store.write(bump_revision=False) as tx:
+            good = factors.consume_totp(tx, identity.person, code, now, self.vault, factor_id=serial)
+        if not good:
+            raise AccessDenied(_INVALID)
+        return to_milliseconds(now)
