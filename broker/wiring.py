@@ -476,6 +476,7 @@ def _build_gate(
         second_factor=SecondFactorRule(
             store=store,
             vault=storage.vault,
+            throttle=storage.throttle,
             kinds=kinds,
             demanding=frozenset(settings.pages_second_factor),
             exempt=frozenset(settings.pages_second_factor_exempt),
@@ -598,9 +599,7 @@ def _build_login_pages(
             refresh=_build_web_identity_refresh(storage, providers),
             single_use=storage.single_use,
         ),
-        second_factor=SecondFactor(
-            site=site, completion=completion, forms=forms, passkeys=passkeys, throttle=storage.throttle
-        ),
+        second_factor=SecondFactor(site=site, completion=completion, forms=forms, passkeys=passkeys),
         enrolment=Enrolment(
             site=site,
             completion=completion,

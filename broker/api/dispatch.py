@@ -303,7 +303,7 @@ class Gate:
         """Use up the MFA code of a request and return when it was given, in milliseconds; raise AccessDenied."""
         serial, code = p.get("SerialNumber"), p.get("TokenCode")
         if state.identity is not None:
-            return self.second_factor.verify_code(state.identity, serial, code, state.now)
+            return self.second_factor.verify_code(state, serial, code)
         principal = state.signer.principal
         user_id = principal.entity_id if principal.kind is PrincipalKind.USER else None
         if serial is None or code is None or principal.kind not in (PrincipalKind.USER, PrincipalKind.ROOT):

@@ -4,20 +4,26 @@ Every way in asks here: the pages before they start a session, and the gate befo
 provider has proved. What the pages demand would otherwise be skipped by calling the STS with the password alone.
 """
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
+from sqlalchemy import Connection
+
+from broker.api.request_state import RequestState
 from broker.signin.kinds import IdentityKinds
+from broker.signin.throttle import SignInThrottle, throttle_source
 from iam.clock import to_milliseconds
 from iam.credentials import factors
-from iam.errors import AccessDenied
+from iam.errors import AccessDenied, Throttling
 from iam.store.store import Store
 from iam.store.vault import Vault
 from sts.identity import Identity
 
 MISSING = "A second factor is required. Sign in on the sign-in page."
 CODE_MISSING = "MultiFactorAuthentication failed, must provide a one time pass code (TokenCode)"
+ConsumeCode = Callable[[Connection, str, str, datetime, Vault], bool]
 _INVALID = "MultiFactorAuthentication failed with invalid MFA one time pass code."
 
 
@@ -31,6 +37,7 @@ class SecondFactorRule:
 
     store: Store
     vault: Vault
+    throttle: SignInThrottle
     kinds: IdentityKinds
     demanding: Container[str]
     exempt: Container[str]
@@ -60,7 +67,7 @@ class SecondFactorRule:
         if self.is_missing(identity, mfa_at):
             raise AccessDenied(CODE_MISSING if by_code else MISSING, log="a second factor is required")
 
-    def verify_code(self, identity: Identity, serial: str | None, code: str | None, now: datetime) -> int:
+    def verify_code(self, state: RequestState, serial: str | None, code: str | None) -> int:
         """Use up a code of an authenticator app and return when it was given, in milliseconds; raise AccessDenied.
 
         ``serial`` names one app by its ID, as the JSON of ``/security`` has it; without it any app of the person will
@@ -68,8 +75,21 @@ class SecondFactorRule:
         """
         if code is None:
             raise AccessDenied(CODE_MISSING, log="a serial number without a code")
-        with self.store.write(bump_revision=False) as tx:
-            good = factors.consume_totp(tx, identity.person, code, now, self.vault, factor_id=serial)
-        if not good:
+        if not self.consume(state, state.proven_identity.person, code, partial(factors.consume_totp, factor_id=serial)):
             raise AccessDenied(_INVALID)
-        return to_milliseconds(now)
+        return to_milliseconds(state.now)
+
+    def consume(self, state: RequestState, person: str, code: str, consume: ConsumeCode) -> bool:
+        """Return whether a code is valid, and use it up; a wrong one counts. Raise Throttling while none is judged.
+
+        ``consume`` uses the code up in a transaction that commits whatever the result.
+        """
+        source = throttle_source(state.request.source_ip)
+        with self.throttle.attempt(f"mfa:{person}", source, code, state.now) as attempt:
+            with self.store.write(bump_revision=False) as tx:
+                locked = factors.seconds_locked(tx, person, state.now)
+                good = not locked and consume(tx, person, code, state.now, self.vault)
+            if locked:
+                raise Throttling("Too many tries.", retry_after=locked)
+            (attempt.succeed if good else attempt.fail)()
+        return good

@@ -6,16 +6,14 @@ very form (THREATS H08). A passkey that only asks for a touch counts as well: th
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final, NamedTuple
 from unicodedata import digit
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 from flask_babel import gettext as _
-from sqlalchemy import Connection
 
-from broker.signin.throttle import SignInThrottle, throttle_source
+from broker.signin.second_factor import ConsumeCode
 from broker.web.core.form_fields import form_field
 from broker.web.core.forms import FormMessage, Forms, throttling_message
 from broker.web.core.site import Site
@@ -25,14 +23,11 @@ from broker.web.mfa.subject import MfaSubject, require_mfa_subject
 from iam.credentials import factors
 from iam.credentials.factors import PASSKEY, TOTP
 from iam.errors import InvalidAuthenticationCode, NotSignedIn, Throttling, ValidationError
-from iam.store.vault import Vault
 
 _EVENT: Final = "SecondFactor"
 LONGEST_CREDENTIAL: Final = 20_000  # characters of JSON
 _LONGEST_CODE: Final = 64
 CODE, RECOVERY, BY_PASSKEY = "code", "recovery", "passkey"
-
-ConsumeCode = Callable[[Connection, str, str, datetime, Vault], bool]
 
 # How a code is used up, by what a form says that it is.
 _CONSUME: Final[Mapping[str, ConsumeCode]] = {
@@ -58,7 +53,6 @@ class SecondFactor:
     completion: LoginCompletion
     forms: Forms
     passkeys: Passkeys
-    throttle: SignInThrottle
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
@@ -130,27 +124,14 @@ class SecondFactor:
 
     def _verify_with_code(self, who: MfaSubject, use: str) -> Response:
         site, code = self.site, form_field("code", _LONGEST_CODE)
-        person, source = who.identity.person, throttle_source(site.request_state.request.source_ip)
         try:
-            with self.throttle.attempt(f"mfa:{person}", source, code, site.request_state.now) as attempt:
-                good = self._consume_code(person, use, code)
-                (attempt.succeed if good else attempt.fail)()
+            good = site.gate.second_factor.consume(site.request_state, who.identity.person, code, _CONSUME[use])
         except Throttling as throttling:
             return self._reject(who, use, throttling, throttling_message(throttling))
         if not good:
             error = InvalidAuthenticationCode("The code is wrong or was used before.")
             return self._reject(who, use, error, FormMessage(_WRONG[use](), wrong=True))
         return self._accept(who, use)
-
-    def _consume_code(self, person: str, use: str, code: str) -> bool:
-        """Return whether a code is valid, and use it up; raise Throttling while wrong codes have locked all codes."""
-        site, now = self.site, self.site.request_state.now
-        with site.store.write(bump_revision=False) as tx:
-            locked = factors.seconds_locked(tx, person, now)
-            good = not locked and _CONSUME[use](tx, person, code, now, site.gate.vault)
-        if locked:
-            raise Throttling("Too many tries.", retry_after=locked)
-        return good
 
     def _verify_with_passkey(self, who: MfaSubject) -> Response:
         try:

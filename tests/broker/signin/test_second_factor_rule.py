@@ -77,7 +77,7 @@ def test_five_wrong_codes_stop_the_right_one(house):
     enrolled(house)
     for _ in range(5):
         assume(house, TokenCode="000000")
-    assert assume(house, TokenCode=code(house)).code == "AccessDenied"
+    assert assume(house, TokenCode=code(house)).code == "Throttling"
 
 
 def test_a_browser_signed_in_before_the_factor_was_enrolled_must_give_it(house):
