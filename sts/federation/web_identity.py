@@ -4,6 +4,7 @@ Pure. Source: IAM User Guide, "Pass session tags in AWS STS" (AssumeRoleWithWebI
 taken with assumed roles" (source identity) and "Available keys for AWS OIDC federation".
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
@@ -18,6 +19,9 @@ _FLAT = f"{TAGS}/principal_tags/"
 _FLAT_TRANSITIVE = f"{TAGS}/transitive_tag_keys"
 # Claims for which AWS documents a condition key of its own stay with the session, for the policies of resources.
 _SESSION_CLAIMS, _SESSION_CLAIMS_OF_ACCESS_TOKENS = ("aud", "sub", "amr"), ("aud", "app_id", "id", "user_id")
+# Claims by which policies tell members from others. Where such a list may lack some, a Deny for the missing one would
+# not hold, so the token is refused (THREATS J12).
+_MEMBERSHIPS = re.compile(r"groups?|roles?|wids|teams?|orgs|member_?of|entitlements?", re.IGNORECASE)
 _MAX_SESSION_CLAIM = 255  # characters; a subject has at most as many (OpenID Connect Core, section 2)
 
 
@@ -25,10 +29,12 @@ def claim_values(claims: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Return the claims that a policy can use, as texts: strings, numbers, booleans, and lists of them.
 
     Raise InvalidIdentityToken where two names differ only in case: condition keys have no case, so that a claim which
-    the person may choose could stand in for one that the issuer verified.
+    the person may choose could stand in for one that the issuer verified. Raise it too where the memberships of a
+    person are not all in the claims.
     """
     if len({name.lower() for name in claims}) != len(claims):
         raise InvalidIdentityToken("The token has claims whose names differ in case alone")
+    _check_memberships(claims)
     values_by_claim: dict[str, tuple[str, ...]] = {}
     for name, value in claims.items():
         texts = (_text(item) for item in (value if isinstance(value, list) else [value]))
@@ -36,6 +42,27 @@ def claim_values(claims: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         if values:
             values_by_claim[name] = values
     return values_by_claim
+
+
+def _check_memberships(claims: Mapping[str, Any]) -> None:
+    """Raise InvalidIdentityToken where groups are left out of the claims, or one of them cannot be read.
+
+    Entra ID leaves out the groups of people who are in more than 200: ``_claim_names`` (OpenID Connect Core, section
+    5.6.2) or ``hasgroups`` then says where to ask for them ("Configure group claims", groups overage claim).
+    """
+    elsewhere = claims.get("_claim_names")
+    left_out = [name for name in elsewhere if name not in claims] if isinstance(elsewhere, dict) else []
+    if claims.get("hasgroups") in (True, "true") and "groups" not in claims:
+        left_out.append("groups")
+    for name in filter(_MEMBERSHIPS.fullmatch, left_out):
+        raise InvalidIdentityToken(
+            f"The token leaves out the claim {name}: the person is in too many groups for it."
+            " Let the provider send only groups that are assigned to the application."
+        )
+    for name in filter(_MEMBERSHIPS.fullmatch, claims):
+        values = claims[name] if isinstance(claims[name], list) else []
+        if any(_text(value) is None for value in values if value is not None):
+            raise InvalidIdentityToken(f"The claim {name} has a value that cannot be read")
 
 
 def _text(value: object) -> str | None:

@@ -170,13 +170,19 @@ def _row(tx: Connection, arn: str) -> Row[Any]:
 @installation_options
 @json_option
 def check(issuer: str, config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Fetch the documents of an issuer (https://...) as the STS does, and list the keys that sign its tokens."""
+    """Fetch the documents of an issuer (https://...) as the STS does, and list the keys that sign its tokens.
+
+    A key that cannot be used is listed with the reason.
+    """
     sets = JwksCache(build_fetcher(load_settings(config, data)), monotonic=lambda: 0.0)
     try:
-        keys = sets.keys(issuer)
+        found = sets.key_set(issuer)
     except ServiceError as error:
         raise click.ClickException(escape_unprintable(error.log)) from error
     if as_json:
-        print_json([{"kid": key.kid, "algorithms": list(key.algorithms)} for key in keys])
-    else:
-        print_table(["key", "algorithms"], [(key.kid or "-", ", ".join(key.algorithms)) for key in keys])
+        used: list[dict[str, Any]] = [{"kid": key.kid, "algorithms": list(key.algorithms)} for key in found.usable]
+        print_json([*used, *({"kid": key.name, "algorithms": [], "dropped": key.reason} for key in found.dropped)])
+        return
+    print_table(["key", "algorithms"], [(key.kid or "-", ", ".join(key.algorithms)) for key in found.usable])
+    for key in found.dropped:
+        click.echo(escape_unprintable(f"not used: {key}"))

@@ -282,12 +282,12 @@ def _check_access_token_hash(id_token: str, access_token: str, at_hash: object) 
 
 def _parse_object(data: bytes) -> Mapping[str, object]:
     try:
-        document = load(data.decode("utf-8"))
+        document = load(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise IDPCommunicationError(_UNREADABLE, log="not JSON") from error
     if not isinstance(document, dict):
         raise IDPCommunicationError(_UNREADABLE, log="no JSON object")
-    return document
+    return {name: value for name, value in document.items() if value is not None}  # null is absent
 
 
 def _is_text(value: object) -> TypeGuard[str]:

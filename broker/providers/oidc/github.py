@@ -54,7 +54,11 @@ class GitHubClient:
             "redirect_uri": request.redirect_uri,
             "code_verifier": request.code_verifier,
         }
-        claims = self._claims(*self._request_token(form))
+        token, scopes = self._request_token(form)
+        if _LISTS_GROUPS & set(client.scopes.split()) and not _LISTS_GROUPS & scopes:
+            # A Deny for an organisation or a team would not hold (THREATS J12).
+            raise InvalidIdentityToken("You must let GitHub tell your organisations and teams.", log="narrowed scopes")
+        claims = self._claims(token, scopes)
         identity = WebIdentity(
             provider=provider.arn,
             subject=claims["sub"],

@@ -4,19 +4,23 @@ A key that the issuer removes is refused within five minutes; while an issuer ca
 for an hour (THREATS C25 to C28, I10). Tokens with random key ids make no more fetches than that.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from broker.providers.oidc.keys import InvalidJwks, VerificationKey, parse_jwks
+from broker.providers.oidc.keys import InvalidJwks, VerificationKey, VerificationKeys, parse_jwks
 from broker.providers.oidc.token import UnverifiedToken, verify_signature
 from broker.runtime.fetch import Fetcher, FetchError
 from iam.errors import IDPCommunicationError, InvalidIdentityToken
 from iam.policy.strict_json import Number, load
 
+log = logging.getLogger(__name__)
+
 _FRESH, _STALE = 300.0, 3600.0  # seconds for which keys are used, and for which where the issuer cannot be reached
 _MAX_WAIT = 12.0  # seconds to wait for the fetch of another thread: two documents of at most five seconds each
 _INTERVAL = 30.0  # seconds between two fetches, whatever tokens come
+_MAX_UNUSED = 500  # characters of the reasons why keys are not used, in one record
 _NEVER = float("-inf")
 _DISCOVERY = "/.well-known/openid-configuration"
 NO_KEY = (
@@ -29,21 +33,29 @@ NO_KEY = (
 class _CachedJwks:
     """The documents of one issuer; times are of the monotonic clock. ``lock`` is held during a fetch."""
 
-    keys: tuple[VerificationKey, ...] = ()
+    found: VerificationKeys = field(default_factory=VerificationKeys)
     discovery_document: Mapping[str, object] = field(default_factory=dict)
     fetched: float = _NEVER
     tried: float = _NEVER
     error: str = "never fetched"
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def keys(self) -> tuple[VerificationKey, ...]:
+        return self.found.usable
+
 
 @dataclass(frozen=True, slots=True)
 class JwksStatus:
-    """What this process knows of an issuer: how many keys, fetched how many seconds ago, and the last error, if any."""
+    """What this process knows of an issuer: how many keys, fetched how many seconds ago, and the last error, if any.
+
+    ``dropped`` are the keys of its set that are not used, each with the reason.
+    """
 
     keys: int
     age: float | None
     wrong: str
+    dropped: tuple[str, ...] = ()
 
 
 class JwksCache:
@@ -63,12 +75,16 @@ class JwksCache:
 
         While another thread fetches, the cached keys are used; a thread waits only where there are none.
         """
+        return self.key_set(issuer).usable
+
+    def key_set(self, issuer: str) -> VerificationKeys:
+        """Return the keys as ``keys`` does, with those that are not used and why."""
         entry = self._entry(issuer)
         if self._age(entry) > _FRESH:
             self._refresh(issuer, entry, lambda: self._age(entry) > _FRESH, wait=self._age(entry) > _STALE)
         if self._age(entry) > _STALE:
             raise IDPCommunicationError(NO_KEY, log=f"{issuer[:200]}: {entry.error}")
-        return entry.keys
+        return entry.found
 
     def refetch(self, issuer: str, known: tuple[VerificationKey, ...]) -> tuple[VerificationKey, ...]:
         """Return the keys of an issuer, fetched again if ``known`` are the cached ones and the interval is over."""
@@ -84,7 +100,9 @@ class JwksCache:
         """
         keys = self.keys(issuer)
         if not verify_signature(token, keys) and not verify_signature(token, self.refetch(issuer, keys)):
-            raise InvalidIdentityToken(NO_KEY, log=f"kid {token.kid!s:.100}")
+            unused = "; ".join(map(str, self._entry(issuer).found.dropped))[:_MAX_UNUSED]
+            log_text = f"kid {token.kid!s:.100}, alg {token.algorithm[:40]}"
+            raise InvalidIdentityToken(NO_KEY, log=f"{log_text}; not used: {unused}" if unused else log_text)
 
     def discovery_document(self, issuer: str) -> Mapping[str, object]:
         """Return the issuer's discovery document; raise IDPCommunicationError."""
@@ -96,7 +114,8 @@ class JwksCache:
         entry = self._entries.get(issuer)
         if entry is None or entry.tried == _NEVER:
             return None
-        return JwksStatus(len(entry.keys), None if entry.fetched == _NEVER else self._age(entry), entry.error)
+        age = None if entry.fetched == _NEVER else self._age(entry)
+        return JwksStatus(len(entry.keys), age, entry.error, tuple(map(str, entry.found.dropped)))
 
     def _entry(self, issuer: str) -> _CachedJwks:
         with self._entries_lock:
@@ -122,15 +141,18 @@ class JwksCache:
 
     def _update(self, issuer: str, entry: _CachedJwks) -> None:
         try:
-            document, keys = self._fetch(issuer)
+            document, found = self._fetch(issuer)
         except (FetchError, InvalidJwks) as error:
             entry.error = str(error)
             return
+        for dropped in found.dropped:
+            if dropped not in entry.found.dropped:  # once, and not at each fetch
+                log.warning("a key of %.200s is not used: %a", issuer, str(dropped))
         # Also where no key may sign any more: the issuer has removed them.
-        entry.keys, entry.discovery_document, entry.fetched = keys, document, self._monotonic()
+        entry.found, entry.discovery_document, entry.fetched = found, document, self._monotonic()
         entry.error = ""
 
-    def _fetch(self, issuer: str) -> tuple[Mapping[str, object], tuple[VerificationKey, ...]]:
+    def _fetch(self, issuer: str) -> tuple[Mapping[str, object], VerificationKeys]:
         url = self._url_overrides.get(issuer, issuer)
         document = _parse_object(self._fetcher.get(url.rstrip("/") + _DISCOVERY))
         if document.get("issuer") != issuer:  # OpenID Connect Discovery, section 4.3: against impersonation
@@ -142,17 +164,18 @@ class JwksCache:
 
 
 def _parse_object(data: bytes) -> dict[str, object]:
+    """Return the members of a discovery document, without those that are null: these are absent."""
     try:
         document = load(_text(data))
     except (ValueError, RecursionError) as error:
         raise InvalidJwks("the discovery document is not JSON") from error
     if not isinstance(document, dict):
         raise InvalidJwks("the discovery document is no JSON object")
-    return document
+    return {name: value for name, value in document.items() if value is not None}
 
 
 def _text(data: bytes) -> str:
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")  # a byte order mark may be ignored: RFC 8259, section 8.1
     except UnicodeDecodeError as error:
         raise InvalidJwks("it is not UTF-8") from error

@@ -535,6 +535,20 @@ def take(world, browser):
     return browser.post("/portal", form, Origin=PUBLIC, Accept="application/json")
 
 
+def test_the_check_of_an_issuer_tells_which_keys_are_not_used_and_why(world):
+    good = list(world.issuer.keys)
+    world.issuer.keys = [*good, {"kty": "oct", "kid": "secret", "k": "AAAA"}, None]
+    world.issuer.publish()
+    try:
+        listed = fedgate(world, "check", world.issuer.url)
+    finally:
+        world.issuer.keys = good
+        world.issuer.publish()
+    assert [key["kid"] for key in listed] == [*(key["kid"] for key in good), "secret", f"key {len(good) + 2}"]
+    assert "not for signatures" in listed[-2]["dropped"]
+    assert listed[-1]["dropped"] == "it is no JSON object"
+
+
 @pytest.mark.parametrize("now", [{"department": "warehouse"}, {"department": []}, {}], ids=["other", "none", "absent"])
 def test_groups_that_were_taken_away_since_the_sign_in_give_nothing_more(world, browser, now):
     with_refresh(world, browser)

@@ -347,10 +347,10 @@ HOSTILE = (
     | {"C03 PS256 by the key of RS256": lambda issuer: compact(
         {"alg": "PS256", "kid": "k1"}, issuer.claims(), lambda data: signature("PS256", data))}
     | {f"C04 {name}": with_header(**{name: value}) for name, value in {
-        "jwk": jwk("RS256", "k1", "mallory"), "jku": "https://evil.example/", "x5u": "https://evil.example/",
-        "x5c": ["MIIB"]}.items()}
+        "jwk": jwk("RS256", "k1", "mallory"), "x5u": "https://evil.example/"}.items()}
+    | {"C04 jku of another key": lambda issuer: issuer.token(header={"jku": "https://evil.example/"}, name="mallory")}
     | {"C05 crit": with_header(crit=["exp"]), "C05 empty crit": with_header(crit=[])}
-    | {"C06 b64": with_header(b64=False), "zip": with_header(zip="DEF"), "cty": with_header(cty="JWT")}
+    | {"C06 b64": with_header(b64=False), "zip": with_header(zip="DEF")}
     | {f"C07 {kid!r:.40}": with_header(kid=kid) for kid in (
         "../../etc/passwd", "https://evil.example/", "' OR 1=1", "k1\0", "k" * 8192, 1, {"k": 1}, ["k1"], True, "")}
     | {
@@ -385,13 +385,15 @@ HOSTILE = (
         "C18 issuer with two slashes": lambda issuer: issuer.token(iss=f"{issuer.url}//"),
         "C18 issuer missing": said(iss=None),
         "C22 access token": with_header(typ="at+jwt"),
+        "C22 access token by its whole type": with_header(typ="Application/AT+JWT"),
+        "C22 typ that is no text": with_header(typ=["JWT"]),
         "C22 logout token": with_header(typ="logout+jwt"),
         "C22 logout token by its claims": said(events={"http://schemas.openid.net/event/backchannel-logout": {}}),
         "C22 access token of Cognito": said(token_use="access"),
         "kid of nobody": said(kid="k9"),
     }
     | {f"C15 exp {text:.12}": numeric("exp", text) for text in (
-        '"9999999999"', "NaN", "Infinity", "true", "1e30", "-1", "null", "1" + "0" * 30, "[1]")}
+        '"9999999999"', "NaN", "Infinity", "true", "1e30", "1e999", "null", "1" + "0" * 30, "[1]")}
     | {f"C19 aud {value!r}": said(aud=value) for value in (
         "other", None, "", "app-", "APP-1", {"a": 1}, [], [""], ["app-2"], 1)}
     | {f"C20 azp {value!r}": said(azp=value) for value in ("other", "", 1)}
@@ -413,6 +415,63 @@ def test_a_hostile_token_gets_nothing(world, name):
 
 def test_the_good_token_behind_them_is_taken(world):
     assert world.assume(world.issuer.token()).status == 200
+
+
+HARMLESS = {
+    "jku": "https://evil.example/token_keys", "x5c": ["MIIB", "A" * 4000], "x5t": 5, "x5t#S256": "AA", "cty": "JWT",
+    "enc": "x", "nonce": "n", "ver": {"deep": [1]}, "typ": "application/jwt",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_c04_a_header_that_is_never_used_does_no_harm(world, name):
+    assert world.assume(world.issuer.token(header={name: HARMLESS[name]})).status == 200
+    assert "evil.example" not in " ".join(world.issuer.server.asked)
+
+
+@pytest.mark.parametrize("typ", ["jwt", "Jwt", "APPLICATION/JWT", None])
+def test_the_type_of_a_token_is_a_media_type(world, typ):
+    assert world.assume(world.issuer.token(header={"typ": typ})).status == 200
+
+
+@pytest.mark.parametrize("form", ["{:.9e}", "{}.0", "{}.123456789012345", "{}e0", "{}E+0"])
+def test_any_json_number_is_a_time(world, form):
+    now = int(world.issuer.now().timestamp())
+    assert world.assume(numeric("exp", form.format(now + 600))(world.issuer)).status == 200
+    refused(world.assume(numeric("exp", form.format(now - 600))(world.issuer)), 400, "ExpiredTokenException")
+    refused(world.assume(numeric("exp", "-1")(world.issuer)), 400, "ExpiredTokenException")
+
+
+@pytest.mark.parametrize("name", ["nbf", "azp", "events", "token_use", "https://aws.amazon.com/tags"])
+def test_a_claim_that_is_null_is_absent(world, name):
+    token = compact({"alg": "RS256", "kid": "k1", "typ": None}, world.issuer.claims() | {name: None},
+                    lambda data: signature("RS256", data))  # fmt: skip
+    assert world.assume(token).status == 200
+
+
+OVERAGE = {
+    "Entra ID": {"_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {"endpoint": "https://graph/x"}}},
+    "Entra ID, implicit flow": {"hasgroups": True},
+    "app roles": {"_claim_names": {"roles": "src1"}},
+    "a value that is an object": {"groups": ["a", {"name": "contractors"}]},
+    "a value that is a list": {"wids": [["a"]]},
+}
+
+
+@pytest.mark.parametrize("name", OVERAGE)
+def test_a_token_that_leaves_groups_out_is_refused(world, name):
+    refused(world.assume(world.issuer.token(**OVERAGE[name])), 400, "InvalidIdentityToken")
+
+
+def test_a_token_with_all_its_groups_is_taken_whatever_else_it_leaves_out(world):
+    elsewhere = {"_claim_names": {"address": "src1", "groups": "src1"}, "hasgroups": True}
+    for groups in (["a", "b", None, 3], "a", []):
+        assert world.assume(world.issuer.token(groups=groups, **elsewhere)).status == 200
+    assert world.assume(world.issuer.token(_claim_names={"address": "src1"})).status == 200
+    denied = {"StringNotEquals": {f"{world.issuer.arn_part}:groups": "contractors"}}
+    role = world.trusts("one-group", None, Condition=denied)
+    assert world.assume(world.issuer.token(groups="staff"), role=role).status == 200
+    refused(world.assume(world.issuer.token(groups="contractors"), role=role), 403, "AccessDenied")
 
 
 @pytest.mark.parametrize("length", [3, 20_001])
@@ -439,7 +498,7 @@ def without(row, *names):
 GOOD = jwk("RS256", "k1")
 KEY_SETS = {
     "C08 two keys with one kid": [GOOD, jwk("RS256", "k1", "second")],
-    "C08 a secret among them": [GOOD, {"kty": "oct", "kid": "k2", "k": "AAAA"}],
+    "C08 a secret alone": [{"kty": "oct", "kid": "k1", "k": "AAAA", "alg": "HS256"}],
     "C09 RSA of 1024 bits": [weak_rsa(1024)],
     "C09 e = 1": [weak_rsa(2048, 1)],
     "C09 e = 3": [weak_rsa(2048, 3)],
@@ -468,6 +527,44 @@ def test_keys_that_cannot_be_believed_are_not(world, server, name):
     answer = world.assume(issuer.token("ES256" if "curve" in name else "RS256"), role=role)
     assert answer.code in ("InvalidIdentityToken", "IDPCommunicationError"), answer.message
     assert answer.status == 400
+
+
+SPOILED = {
+    "one kid for several algorithms": [without(GOOD, "alg") | {"alg": alg} for alg in ("RS256", "RS384", "RS512")],
+    "one kid for several types": [jwk("ES256", "k1"), GOOD],
+    "two keys with one kid for two algorithms": [GOOD, jwk("RS256", "k1", "second") | {"alg": "RS384"}],
+    "the same key twice": [GOOD, GOOD],
+    "members that are null": [GOOD | {"alg": None, "use": None, "key_ops": None, "x5c": None, "crv": None}],
+    "a secret among them": [{"kty": "oct", "kid": "k2", "k": "AAAA"}, GOOD],
+    "a weak key": [weak_rsa(1024), GOOD],
+    "what is no key": [None, "x", [], {}, {"kty": "XYZ"}, GOOD],
+    "a key of a type that nobody knows": [{"kty": "AKP", "alg": "ML-DSA-44", "pub": "AA", "kid": "k1"}, GOOD],
+    "a kid that is a number": [GOOD | {"kid": 1}, GOOD],
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_c08_an_odd_key_does_not_spoil_the_set(world, server, name):
+    number = list(SPOILED).index(name)
+    issuer = Issuer(server, world.clock, f"/odd{number}", keys=SPOILED[name])
+    role = world.trusts(f"odd{number}", world.registered(issuer))
+    assert world.assume(issuer.token(), role=role).status == 200
+    refused(world.assume(issuer.token(name="mallory"), role=role), 400, "InvalidIdentityToken")
+
+
+def test_each_of_three_keys_with_one_kid_verifies_its_own_algorithm_alone(world, server):
+    issuer = Issuer(server, world.clock, "/three", keys=[jwk(kind, "k1") for kind in ("RS256", "RS384", "RS512")])
+    role = world.trusts("three", world.registered(issuer))
+    assert all(world.assume(issuer.token(kind), role=role).status == 200 for kind in ("RS256", "RS384", "RS512"))
+    refused(world.assume(issuer.token("PS256"), role=role), 400, "InvalidIdentityToken")
+
+
+def test_a_discovery_document_may_have_members_that_are_null_and_a_byte_order_mark(world, server):
+    issuer = Issuer(server, world.clock, "/null")
+    about = {"issuer": issuer.url, "jwks_uri": server.url("/null/jwks"), "userinfo_endpoint": None}
+    server.serve("/null/.well-known/openid-configuration", b"\xef\xbb\xbf" + json.dumps(about).encode())
+    role = world.trusts("null", world.registered(issuer))
+    assert world.assume(issuer.token(), role=role).status == 200
 
 
 def test_a_key_without_an_algorithm_signs_by_those_of_its_kind(world, server):

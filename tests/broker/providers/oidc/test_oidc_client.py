@@ -323,7 +323,10 @@ def test_github_gives_an_identity_by_number_with_teams(github, at_github):
 
 def test_github_without_the_scope_is_not_asked_for_teams(github, at_github, documents):
     documents.serve("/login/oauth/access_token", json.dumps({"access_token": "gho_x", "scope": "gist"}).encode())
-    assert "teams" not in github.redeem_code(at_github, "code-1", REQUEST, NOW).identity.attributes
+    without_teams = replace(at_github, sign_in=replace(at_github.sign_in, scopes="gist"))
+    assert "teams" not in github.redeem_code(without_teams, "code-1", REQUEST, NOW).identity.attributes
+    with pytest.raises(InvalidIdentityToken, match="organisations and teams"):
+        github.redeem_code(at_github, "code-1", REQUEST, NOW)  # the person has taken the scope away
 
 
 def test_github_need_not_name_its_issuer_and_has_no_logout(github, at_github):
