@@ -650,6 +650,7 @@ def _build_revocation(storage: Storage, site: Site) -> SessionRevocation:
         browser_sessions=site.sessions,
         audit=storage.audit,
         now=site.gate.now,
+        random=random,
     )
 
 

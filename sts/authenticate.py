@@ -21,6 +21,7 @@ from iam.store.store import RoleRecord, Store, UserRecord
 from sts import callers
 from sts.callers import Caller, PermissionLimits
 from sts.identity import IamIdentity
+from sts.lineage import refusal, watched
 from sts.mint import Credentials, Grant, Session, SessionKind, open_token
 from sts.sigv4 import KeyCache, PresentedSignature, check_scope, check_signature, check_time
 from sts.token import Sealer, TokenUnreadable
@@ -108,16 +109,15 @@ class Authenticator:
         grant = session.grant
         # By unique id: a new role of the same name does not inherit the sessions of a deleted one (THREATS B05).
         role = self._store.role_by_id(grant.entity_id) if grant.kind is SessionKind.ROLE else None
-        refused = self._store.revocations().refuses(
-            session_id=session.id,
-            person=grant.person,
-            role_id=role.id if role else None,
-            account_id=grant.account_id,
-            issued_ms=session.issued_at,
-        )
-        if refused:
-            raise InvalidClientTokenId(_INVALID, log=f"session revoked: {session.id}")
+        revoked = self.revoked(session)
+        if revoked:
+            raise InvalidClientTokenId(_INVALID, log=f"session {session.id} is revoked by {revoked}")
         return self._role_session(session, role) if grant.kind is SessionKind.ROLE else self._user_session(session)
+
+    def revoked(self, session: Session) -> str:
+        """Return the scope by which a session is revoked, or an empty text."""
+        current = self._store.generations(watched(session.lineage, session.id))
+        return refusal(session.lineage, session.id, current)
 
     def signed_in_caller(self, identity: IamIdentity, mfa_at: int | None) -> Caller:
         """Return the user or root user who is signed in to the console, as the caller of a session of their own.
@@ -128,7 +128,7 @@ class Authenticator:
         grant = Grant(
             SessionKind.USER, account_id, identity.subject, identity.name, "iam", identity.subject, mfa_at=mfa_at
         )
-        session = Session("", "", "", at, at, grant)
+        session = Session("", "", "", at, at, grant, identity.lineage)
         user = None if identity.is_root else self._store.user(identity.subject)
         if user is None and not identity.is_root:
             raise InvalidClientTokenId(_INVALID, log="the user is gone")

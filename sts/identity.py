@@ -7,9 +7,11 @@ from types import MappingProxyType
 from typing import Final
 
 from iam.errors import ServiceUnavailable
+from sts.lineage import Lineage
 
 _NONE: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 _DIRECTORY: Final = "ldap-provider/"
+_NO_LINEAGE: Final = Lineage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,8 @@ class Identity:
     ``normalise_dn``, or claim values; ``group_names`` are their short names, in the same order. ``authenticated_at`` is
     aware and in UTC. ``account_id`` is empty for a directory, which the roles of every account may trust.
     ``session_until`` is the latest end of sessions that begin with this identity, and ``session_index`` is the
-    provider's id of its own session.
+    provider's id of its own session. ``lineage`` is what a browser session of the identity sealed when it began; the
+    sessions of roles taken in it fall with it.
     """
 
     provider: str
@@ -35,6 +38,7 @@ class Identity:
     account_id: str = ""
     session_until: datetime | None = None
     session_index: str | None = None
+    lineage: Lineage = _NO_LINEAGE
 
     @property
     def person(self) -> str:

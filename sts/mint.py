@@ -15,6 +15,8 @@ from typing import Any
 from iam.arn import TEMPORARY_KEY, Random, access_key_id
 from iam.clock import SECOND, from_milliseconds, to_milliseconds
 from iam.errors import PackedPolicyTooLarge
+from iam.revocation import CHAIN_ID_LENGTH, chain_id
+from sts.lineage import Lineage, new_session_id, session_scopes
 from sts.token import Sealer, TokenUnreadable, pack, unpack
 
 # Bytes of packed session policies and tags in a token. AWS does not publish its limit; with ours the whole token stays
@@ -23,6 +25,7 @@ PACKED_LIMIT = 4096
 _SECRET_BYTES = 30  # 40 characters of base64, as AWS's secrets
 
 Tags = tuple[tuple[str, str], ...]
+_UNREVOKED = Lineage()
 
 
 class SessionKind(StrEnum):
@@ -65,6 +68,12 @@ class Grant:
         """Return the id by which all sessions of a person are revoked: ``provider|subject``."""
         return f"{self.provider}|{self.subject}"
 
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Return the scopes by which sessions of this grant are revoked."""
+        role_id = self.entity_id if self.kind is SessionKind.ROLE else None
+        return session_scopes(self.account_id, role_id, self.person)
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -76,6 +85,7 @@ class Session:
     issued_at: int
     expires_at: int
     grant: Grant
+    lineage: Lineage = field(default=Lineage(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +117,23 @@ def unminted_session(grant: Grant, seconds: int, *, now: datetime) -> Session:
     return Session("", "", "", issued, _expires_at(issued, seconds), grant)
 
 
-def mint(grant: Grant, seconds: int, *, now: datetime, random: Random, sealer: Sealer) -> MintedSession:
-    """Return a session of that many seconds and the credentials for it; raise PackedPolicyTooLarge."""
+def mint(
+    grant: Grant, seconds: int, *, now: datetime, random: Random, sealer: Sealer, lineage: Lineage = _UNREVOKED
+) -> MintedSession:
+    """Return a session of that many seconds and the credentials for it; raise PackedPolicyTooLarge.
+
+    Without a lineage the session belongs to its own scopes, as if none had been revoked yet.
+    """
     packed = packed_policy_size(grant)
     issued = to_milliseconds(now)
     session = Session(
-        id=random(16).hex(),
+        id=new_session_id(lineage, random),
         access_key_id=access_key_id(TEMPORARY_KEY, grant.account_id, random),
         secret=base64.b64encode(random(_SECRET_BYTES)).decode("ascii"),
         issued_at=issued,
         expires_at=_expires_at(issued, seconds),
         grant=grant,
+        lineage=lineage.with_scopes(grant.scopes),
     )
     credentials = Credentials(
         access_key_id=session.access_key_id,
@@ -176,6 +192,7 @@ def _fields(session: Session) -> dict[str, Any]:
         "f": grant.mfa_at,
         "h": grant.chained,
         "l": grant.claims,
+        **_lineage_fields(session),
     }
     # Defaults are left out, to keep the token short. "is not False", because mfa_at may be 0, which equals False.
     return {name: value for name, value in fields.items() if value is not None and value is not False and value != ()}
@@ -205,7 +222,23 @@ def _session(fields: Mapping[str, Any], key_id: str) -> Session:
         issued_at=fields["b"],
         expires_at=fields["e"],
         grant=grant,
+        lineage=_lineage(fields, grant),
     )
+
+
+def _lineage_fields(session: Session) -> dict[str, Any]:
+    """Return the lineage without what the session says already: its own scopes, and the chain in its ancestors' ids."""
+    lineage, own = session.lineage, session.grant.scopes
+    generations = {name: number for name, number in lineage.generations if number or name not in own}
+    ancestors = "".join(one.removeprefix(chain_id(session.id)) for one in lineage.ancestors)
+    return {"r": lineage.revision, "g": generations or None, "d": ancestors or None}
+
+
+def _lineage(fields: Mapping[str, Any], grant: Grant) -> Lineage:
+    chain, text = chain_id(fields["i"]), fields.get("d", "")
+    ancestors = (chain + text[at : at + CHAIN_ID_LENGTH] for at in range(0, len(text), CHAIN_ID_LENGTH))
+    generations = tuple(fields.get("g", {}).items())
+    return Lineage(fields["r"], generations, tuple(ancestors)).with_scopes(grant.scopes)
 
 
 def _pairs(value: Iterable[tuple[str, str]]) -> Tags:

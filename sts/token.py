@@ -22,7 +22,7 @@ from iam.arn import Random
 # Bytes of JSON. Sessions hold a few kilobytes; the limit bounds the memory that a small compressed text can claim.
 UNPACKED_LIMIT = 65_536
 
-_VERSION = b"\x01"
+_VERSION = b"\x02"  # 1: without a lineage, so that nothing tells which revocations were before
 _ID, _NONCE, _TAG = 4, 12, 16  # bytes; nonce and tag as NIST SP 800-38D recommends for GCM
 _HEAD = len(_VERSION) + _ID
 _KEY_ID = re.compile(r"[0-9a-f]{8}")
@@ -33,7 +33,7 @@ _KEY_BYTES = 32
 _WINDOW = -13
 _MEMORY = 5
 
-# Text that most sessions share, the most frequent last. It is part of version 1: with one letter changed, tokens of
+# Text that most sessions share, the most frequent last. It is part of the version: with one letter changed, tokens of
 # running sessions would no longer unpack, so a change needs a new version byte.
 _DICTIONARY = (
     rb"\"NotAction\":[\"\"NotResource\":\"StringNotEquals\":{\"StringLike\":{\"StringEquals\":{\"IpAddress\":{\"aws:SourceIp\":"

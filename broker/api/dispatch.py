@@ -434,4 +434,5 @@ def _live_session(session: Session, arn: str, made_by: str, request: HttpRequest
         source_ip=request.source_ip,
         made_by=made_by,
         user_agent=(request.header("user-agent") or "")[:_MAX_USER_AGENT],
+        lineage=session.lineage.dump(),
     )

@@ -42,7 +42,7 @@ def list_(account_id: str | None, config: Path | None, data: Path | None, *, as_
     with closing(open_store(settings)) as store:
         live = _list_sessions(_open_listing(settings, store), account_id)
     if as_json:
-        print_json([session._asdict() | {"last_used": live.last_used.get(session.id)} for session in live.sessions])
+        print_json([session.shown() | {"last_used": live.last_used.get(session.id)} for session in live.sessions])
         return
     columns = ["session", "principal", "person", "from", "made by", "last used", "expires"]
     print_table(columns, [_row(session, live.last_used.get(session.id)) for session in live.sessions])
@@ -83,6 +83,7 @@ def revoke_(  # noqa: PLR0913 - one argument for each thing that can be revoked
             browser_sessions=open_browser_sessions(settings),
             audit=audit,
             now=now,
+            random=random,
         )
         target = service.resolve(kind, _resolve_person(service.listing, name) if kind == PERSON else name)
         record = partial(operator_record, actor=current_operator(), now=now(), random=random)

@@ -21,6 +21,7 @@ from iam.clock import duration_milliseconds, iso8601_exact, parse_iso8601, to_fr
 from iam.errors import ServiceUnavailable
 from sts.identity import Identity
 from sts.identity_kinds import STS_IDENTITY_KINDS
+from sts.lineage import load
 
 _SIGN_IN_TIMEOUT = 600  # seconds from the first page to the response of the identity provider
 _FORM_RESPONSE_TTL = 30  # seconds in which a form sent twice gets the first response again
@@ -389,6 +390,7 @@ def _serialize(session: BrowserSession) -> str:
 def _identity_fields(identity: Identity) -> dict[str, Any]:
     fields: dict[str, Any] = {name: getattr(identity, name) for name in type(identity).__dataclass_fields__}
     fields["attributes"] = dict(identity.attributes)
+    fields["lineage"] = identity.lineage.dump()
     fields |= {name: _format_time(fields[name]) for name in _TIMES if name in fields}
     return {"kind": type(identity).__name__, "identity": fields}
 
@@ -426,6 +428,7 @@ def _parse_identity(session_fields: dict[str, Any], types: IdentityTypes) -> Ide
     fields = session_fields["identity"]
     fields |= {name: _parse_time(fields[name]) for name in _TIMES if name in fields}
     fields["attributes"] = {name: tuple(values) for name, values in fields["attributes"].items()}
+    fields["lineage"] = load(fields["lineage"])
     fields |= {name: tuple(fields[name]) for name in _TUPLES if name in fields}
     if "tags" in fields:
         fields["tags"] = tuple((key, value) for key, value in fields["tags"])

@@ -43,7 +43,7 @@ class DirectoryRefresh:
         if isinstance(current, Refusal):
             self.sessions.end_all(identity.provider, identity.subject, self._session_keys(identity))
             return current
-        return self._save(replace(session, identity=current), now)
+        return self._save(replace(session, identity=replace(current, lineage=identity.lineage)), now)
 
     def postpone(self, session: BrowserSession, now: datetime) -> BrowserSession:
         """Return the session with its next refresh one interval later: a failing directory delays one page only."""

@@ -1,11 +1,12 @@
 """Session revocation: lists live sessions and refuses those of a session id, a person, a role or an account.
 
 The pages and ``fedgate sessions`` both use it. SQL decides what is refused, on every worker within a second and
-whatever happens to Redis; Redis only lists the sessions, and is updated afterwards.
+whatever happens to Redis and to clocks (iam/store/revocation.py); Redis only lists the sessions, and is updated
+afterwards.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -19,22 +20,27 @@ from broker.audit.log import AuditLog
 from broker.audit.transaction import audited_transaction
 from broker.sessions.browser import BrowserSessions
 from iam.accounts import list_accounts
-from iam.arn import parse_arn
+from iam.arn import ROLE as ROLE_ID
+from iam.arn import Random, parse_arn
 from iam.clock import to_milliseconds
 from iam.credentials.person_id import iam_subject
 from iam.errors import NoSuchEntity, ServiceUnavailable, ValidationError
-from iam.store.records import Revocations
-from iam.store.store import Store, revoke
+from iam.revocation import ScopeKind, scope
+from iam.store.revocation import revoke
+from iam.store.store import Store
+from sts.lineage import Lineage, load, refusal, session_scopes, watched
 from sts.store.sessions import LiveSession, LiveSessions
 from sts.trust import session_name
 
 log = logging.getLogger(__name__)
 
-SESSION, PERSON, ROLE, ACCOUNT = "session", "person", "role", "account"
+SESSION, PERSON, ROLE, ACCOUNT = ScopeKind.SESSION, ScopeKind.PERSON, ScopeKind.ROLE, ScopeKind.ACCOUNT
 EVENT: Final = "RevokeSessions"
 
 _LIST_UNAVAILABLE: Final = "The list of credentials is not available now. Try again later."
 _NOT_A_PERSON: Final = "Enter the person as PROVIDER|SUBJECT, as shown in the list."
+
+_JUDGED_AT_ONCE: Final = 200  # sessions whose revocations are read together
 
 # Builds the record of an event from its name, account and parameters; of a page or of an operator.
 RecordBuilder = Callable[[str, str | None, dict[str, Any]], Record]
@@ -50,15 +56,10 @@ class RevocationTarget(NamedTuple):
     subject: str
     account_id: str = ""
 
-    def covers(self, session: LiveSession) -> bool:
-        """Return whether a session is refused with this target."""
-        subjects = {
-            SESSION: session.id,
-            PERSON: session.person,
-            ROLE: session.entity_id,
-            ACCOUNT: session.account_id,
-        }
-        return subjects[self.kind] == self.subject
+    @property
+    def scope(self) -> str:
+        """Return what the sessions that are refused sealed, or their ids."""
+        return scope(ScopeKind(self.kind), self.subject)
 
     def parameters(self) -> dict[str, str]:
         """Return the target as the audit record names it."""
@@ -108,12 +109,9 @@ class SessionListing:
         Revoked sessions are left out, whether or not Redis still lists them.
         """
         sessions, last_used = list[LiveSession](), dict[str, int]()
-        revocations = self.store.revocations()
         try:
             for account_id in accounts:
-                live = [
-                    session for session in self.read_list(account_id, person) if not _is_revoked(session, revocations)
-                ]
+                live = [session for session, revoked in self.judge(self.read_list(account_id, person)) if not revoked]
                 sessions += live
                 last_used |= self.live_sessions.last_used(account_id, [session.id for session in live])
         except RedisError as error:
@@ -126,6 +124,18 @@ class SessionListing:
         if person is None:
             return tuple(self.live_sessions.list_live(account_id, now_ms))
         return tuple(self.live_sessions.of_person(account_id, person, now_ms))
+
+    def judge(self, sessions: Iterable[LiveSession]) -> Iterator[tuple[LiveSession, bool]]:
+        """Yield each session, and whether it is revoked."""
+        every = tuple(sessions)
+        for some in (every[at : at + _JUDGED_AT_ONCE] for at in range(0, len(every), _JUDGED_AT_ONCE)):
+            lineages = [_lineage(session) for session in some]
+            scopes = {
+                name for session, lineage in zip(some, lineages, strict=True) for name in watched(lineage, session.id)
+            }
+            current = self.store.current_generations(tuple(scopes)).generations
+            for session, lineage in zip(some, lineages, strict=True):
+                yield session, bool(refusal(lineage, session.id, current))
 
     def find(self, session_id: str, accounts: Sequence[str]) -> LiveSession | None:
         """Return a session that Redis lists in one of these accounts; raise ServiceUnavailable."""
@@ -145,6 +155,7 @@ class SessionRevocation:
     browser_sessions: BrowserSessions
     audit: AuditLog
     now: Callable[[], datetime]
+    random: Random
 
     def resolve(self, kind: str, name: str) -> RevocationTarget:
         """Return the target that a session id, a person, a role's ARN, or an account's id or alias names.
@@ -190,7 +201,7 @@ class SessionRevocation:
         return RevocationTarget(ACCOUNT, account.id, account.id)
 
     def revoke(self, target: RevocationTarget, make_record: RecordBuilder) -> RevocationResult:
-        """Refuse the sessions of a target that were issued until now; raise AuditUnavailable, ServiceUnavailable.
+        """Refuse the sessions of a target that were minted until now; raise AuditUnavailable, ServiceUnavailable.
 
         The change and its record are committed together. Then the sessions are taken off the list and a person's
         browser sessions are ended; both are refused already, so an outage of Redis is only logged.
@@ -204,9 +215,8 @@ class SessionRevocation:
         return self._remove_from_list(target)
 
     def _refuse(self, tx: Connection, target: RevocationTarget) -> None:
-        """Write the cut-off: whatever was issued at or before this moment is refused. No other code writes one."""
-        now_ms = to_milliseconds(self.now())
-        revoke(tx, target.kind, target.subject, now_ms, now_ms)
+        """Write the revocation; no other code of the broker writes one. The time is for its deletion alone."""
+        revoke(tx, target.kind, target.subject, now_ms=to_milliseconds(self.now()), random=self.random)
 
     def _end_browser_sessions(self, person: str) -> None:
         try:
@@ -225,25 +235,20 @@ class SessionRevocation:
         return RevocationResult(refused)
 
     def _listed_sessions(self, target: RevocationTarget) -> list[LiveSession]:
-        """Return the listed sessions that the target covers and that are refused now; raise RedisError.
+        """Return the listed sessions that belong to the target and are refused now; raise RedisError.
 
-        A person may have sessions in any account, also by a chain of roles.
+        A person may have sessions in any account, also by a chain of roles. Chained sessions in other accounts than the
+        target's stay in the list of Redis until they expire; ``list_live`` leaves them out.
         """
         anywhere = target.kind == PERSON or not target.account_id
         accounts = self.listing.accounts() if anywhere else (target.account_id,)
-        revocations = self.store.revocations()
-        return [
+        listed = (
             session
             for account_id in accounts
-            for session in self._read_list(target, account_id)
-            if target.covers(session) and _is_revoked(session, revocations)
-        ]
-
-    def _read_list(self, target: RevocationTarget, account_id: str) -> Sequence[LiveSession]:
-        if target.kind == SESSION:
-            session = self.listing.live_sessions.find(account_id, target.subject)
-            return (session,) if session else ()
-        return self.listing.read_list(account_id, target.subject if target.kind == PERSON else None)
+            for session in self.listing.read_list(account_id, target.subject if target.kind == PERSON else None)
+            if target.scope in watched(_lineage(session), session.id)
+        )
+        return [session for session, revoked in self.listing.judge(listed) if revoked]
 
 
 _RESOLVERS: Final[Mapping[str, Callable[[SessionRevocation, str], RevocationTarget]]] = {
@@ -265,11 +270,6 @@ def people_named(login_name: str, sessions: Sequence[LiveSession]) -> list[str]:
     )
 
 
-def _is_revoked(session: LiveSession, revocations: Revocations) -> bool:
-    return revocations.refuses(
-        session_id=session.id,
-        person=session.person,
-        role_id=session.entity_id,
-        account_id=session.account_id,
-        issued_ms=session.issued_at,
-    )
+def _lineage(session: LiveSession) -> Lineage:
+    role_id = session.entity_id if session.entity_id.startswith(ROLE_ID) else None
+    return load(session.lineage).with_scopes(session_scopes(session.account_id, role_id, session.person))

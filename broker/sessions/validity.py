@@ -3,7 +3,7 @@
 One check for each kind of identity; the table of kinds names it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import select
@@ -13,7 +13,8 @@ from broker.signin.kinds import IdentityKinds
 from iam.clock import to_milliseconds
 from iam.store.schema import login_profile, root_login
 from iam.store.store import Store
-from sts.identity import IamIdentity, SamlIdentity, WebIdentity
+from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
+from sts.lineage import begin, refusal, scopes_to_read, session_scopes, watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +25,28 @@ class SessionValidity:
     kinds: IdentityKinds
 
     def is_valid(self, session: BrowserSession | PendingLogin, now: datetime) -> bool:
-        """Return whether, since the sign-in, the person was not revoked and their provider or password not changed.
-
-        For a pending sign-in, which still needs a second factor, the time of the password counts.
-        """
+        """Return whether, since the sign-in, the person was not revoked and their provider or password not changed."""
         identity = session.identity
         kind = self.kinds.find(identity)
         if kind is None or not kind.broker.is_valid(identity, now):
             return False
-        return not self.store.revocations().refuses(
-            session_id="",
-            person=identity.person,
-            role_id=None,
-            account_id=identity.account_id,
-            issued_ms=to_milliseconds(session.opened_at),
-        )
+        lineage = identity.lineage.with_scopes(_scopes(identity))
+        return not refusal(lineage, "", self.store.generations(watched(lineage)))
+
+    def bind(self, identity: Identity) -> Identity:
+        """Return the identity of a session that begins, with the generations that hold now (THREATS J01).
+
+        An identity that has them keeps them: a sign-in with a second factor began with the first.
+        """
+        if identity.lineage.generations:
+            return identity
+        scopes = _scopes(identity)
+        now = self.store.current_generations(scopes_to_read(scopes, None))
+        return replace(identity, lineage=begin(scopes, None, now))
+
+
+def _scopes(identity: Identity) -> tuple[str, ...]:
+    return session_scopes(identity.account_id, None, identity.person)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ class WebIdentityRefresh:
             return Refusal("the provider refuses the refresh token")
         # A provider may issue a new refresh token, or leave the old one valid (RFC 6749, section 6).
         refresh_state = self.refresh_state(provider, result) or session.refresh_state
-        refreshed = replace(session, identity=result.identity, refresh_state=refresh_state)
+        current = replace(result.identity, lineage=identity.lineage)
+        refreshed = replace(session, identity=current, refresh_state=refresh_state)
         self.sessions.update(refreshed)
         return refreshed

@@ -1,4 +1,4 @@
-"""Immutable records of users, roles, keys, providers and revocations, with parsed policies, for request handling."""
+"""Immutable records of users, roles, keys and providers, with parsed policies, for request handling."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -123,28 +123,6 @@ class OidcProviderRecord:
     client_ids: frozenset[str]
     use_once: bool
     sign_in: SignInClient | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Revocations:
-    """All session revocations: kind and subject to the cut-off time, in milliseconds."""
-
-    before: Mapping[tuple[str, str], int] = field(repr=False)
-
-    def refuses(
-        self,
-        *,
-        session_id: str,
-        person: str,
-        role_id: str | None,
-        account_id: str,
-        issued_ms: int,
-    ) -> bool:
-        """Return whether a session was issued at or before a cut-off for itself, its person, role or account."""
-        if not self.before:
-            return False
-        subjects = (("session", session_id), ("person", person), ("role", role_id or ""), ("account", account_id))
-        return any(issued_ms <= self.before.get(subject, -1) for subject in subjects)
 
 
 _BATCH_SIZE = 500  # roles per query: databases limit the number of bound parameters
@@ -387,12 +365,6 @@ class RecordReader:
         """Return the ids of the roles whose trust policies allow an identity provider or account, by its index name."""
         table = schema.role_federated.c
         return tuple(self.tx.scalars(select(table.role_id).where(table.provider == provider).order_by(table.role_id)))
-
-    def revocations(self) -> Revocations:
-        """Return all session revocations."""
-        table = schema.revocation.c
-        rows = self.tx.execute(select(table.kind, table.subject, table.before))
-        return Revocations({(kind, subject): before for kind, subject, before in rows})
 
     def _select_one(self, table: Any, where: ColumnElement[bool]) -> Row[Any] | None:  # noqa: ANN401 - any table
         return self.tx.execute(select(table).where(where)).one_or_none()

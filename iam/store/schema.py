@@ -373,14 +373,14 @@ saml_service_key = Table(
     Column("signs_from", BigInteger, nullable=False),
 )
 
-# A session is refused if it was issued at or before a matching cut-off.
-revocation = Table(
-    "revocation",
+# What a session seals when it is minted and a revocation raises (iam/store/revocation.py).
+revocation_generation = Table(
+    "revocation_generation",
     metadata,
-    Column("kind", String(16), primary_key=True),  # session | person | role | account
-    Column("subject", String(512), primary_key=True),  # session id | provider|subject | role's unique id | account id
-    Column("before", BigInteger, nullable=False),
-    Column("created", BigInteger, nullable=False),
+    Column("scope", String(544), primary_key=True),  # kind|subject, such as role|AROA…
+    Column("generation", BigInteger, nullable=False),  # random, never used before
+    Column("revision", BigInteger, nullable=False),  # of the database when it was raised
+    Column("expires", BigInteger, index=True),  # null: never deleted
 )
 
 # Values accepted once, such as assertion ids. The primary key decides: of two simultaneous inserts, one fails.

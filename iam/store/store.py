@@ -7,17 +7,18 @@ missing.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import URL, Connection, Engine, insert, select, text, update
+from sqlalchemy import URL, Connection, Engine, select, text, update
 
 from iam.errors import ServiceError, ServiceFailure, ServiceUnavailable
 from iam.policy import managed
 from iam.policy.document import Policy, PolicyKind
+from iam.revocation import RevocationSnapshot
 from iam.store import migrations, schema
 from iam.store.change_signal import ChangeSignal
 from iam.store.database import WAIT, is_busy, open_engine, reading_engine, translate_database_errors, writing_engine
@@ -26,7 +27,6 @@ from iam.store.records import (
     AccountRecord,
     OidcProviderRecord,
     RecordReader,
-    Revocations,
     RoleRecord,
     SamlProviderRecord,
     UserRecord,
@@ -34,19 +34,18 @@ from iam.store.records import (
     parse_stored_policy,
     trusted_party_name,
 )
+from iam.store.revocation import read_generations
 from iam.store.vault import Vault
 from iam.store.write_lock import WriteLock
 
 __all__ = [
     "AccessKey",
     "AccountRecord",
-    "Revocations",
     "RoleRecord",
     "SamlProviderRecord",
     "Store",
     "UserRecord",
     "record_key_use",
-    "revoke",
 ]
 
 REVISION_GRACE = 2.0  # seconds after the poll interval for which cached records are used without a revision check
@@ -78,7 +77,7 @@ class _Cache:
     oidc_providers: dict[str, OidcProviderRecord] = field(default_factory=dict)
     accounts: dict[str, AccountRecord] = field(default_factory=dict)
     aliases: dict[str, AccountRecord] = field(default_factory=dict)
-    revocations: Revocations | None = None
+    generations: dict[str, int] = field(default_factory=dict)  # by scope; 0: without a row
 
 
 class Store:
@@ -318,13 +317,22 @@ class Store:
             self._fresh_cache().aliases, alias, lambda reader: reader.account(table.alias == alias)
         )
 
-    def revocations(self) -> Revocations:
-        """Return all session revocations."""
-        cache = self._fresh_cache()
-        if cache.revocations is None:
-            with self.read() as tx:
-                cache.revocations = self._reader(tx).revocations()
-        return cache.revocations
+    def generations(self, scopes: Sequence[str]) -> dict[str, int]:
+        """Return the generation of each of these scopes that was revoked, by key; others have none."""
+        cached = self._fresh_cache().generations
+        known = {scope: cached[scope] for scope in scopes if scope in cached}
+        missing = [scope for scope in scopes if scope not in known]
+        if missing:
+            found = self.current_generations(missing).generations
+            for scope in missing:
+                known[scope] = found.get(scope, 0)
+                _put_in_cache(cached, scope, known[scope])
+        return {scope: generation for scope, generation in known.items() if generation}
+
+    def current_generations(self, scopes: Sequence[str]) -> RevocationSnapshot:
+        """Return what the database has now, for a session that begins: another machine may just have raised one."""
+        with self.read() as tx:
+            return read_generations(tx, scopes)
 
     def _cached_or_loaded(self, cache: dict[K, V], key: K, load: Callable[[RecordReader], V | None]) -> V | None:
         """Return a cached record, or read and cache it.
@@ -404,17 +412,6 @@ def _next_revision(tx: Connection, *, bump_revision: bool) -> int:
     else:
         number = tx.execute(select(schema.revision.c.number).with_for_update())
     return int(number.scalar_one())
-
-
-def revoke(tx: Connection, kind: str, subject: str, before_ms: int, now_ms: int) -> None:
-    """Revoke the sessions of a subject (session | person | role | account) issued at or before a time."""
-    table = schema.revocation.c
-    matches = (table.kind == kind, table.subject == subject)
-    current = tx.execute(select(table.before).where(*matches)).scalar()
-    if current is None:
-        tx.execute(insert(schema.revocation).values(kind=kind, subject=subject, before=before_ms, created=now_ms))
-    elif current < before_ms:  # never move a cut-off back: that would make revoked sessions valid again
-        tx.execute(update(schema.revocation).where(*matches).values(before=before_ms))
 
 
 def record_key_use(tx: Connection, key_id: str, at_ms: int, service: str, region: str) -> None:

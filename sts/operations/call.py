@@ -14,6 +14,7 @@ from iam.store.store import Store
 from sts.callers import Caller
 from sts.federation.jwt_issuer import JwtIssuer
 from sts.identity import Identity
+from sts.lineage import Parent
 from sts.mint import Grant, Session
 from sts.token import Sealer
 
@@ -64,6 +65,16 @@ class StsCall:
         if self.identity is None:
             raise AccessDenied("This operation needs a proof of identity.")
         return self.identity
+
+    @property
+    def parent(self) -> Parent | None:
+        """Return the session that a new one is made from: the caller's, or the browser session of the identity."""
+        session = self.caller.session if self.caller else None
+        if session is not None:
+            return Parent(session.lineage, session.id)
+        if self.identity is not None and self.identity.lineage.generations:
+            return Parent(self.identity.lineage)
+        return None
 
     def identity_of(self, identity_type: type[AnyIdentity]) -> AnyIdentity:
         """Return the proven identity of an operation that takes one type of identity alone; raise AccessDenied."""

@@ -9,12 +9,13 @@ from iam.operations.required_permission import RequiredPermission
 from iam.params import Params, Result
 from iam.principal import PrincipalKind
 from sts.denials import decode
-from sts.mint import Grant, SessionKind, mint
+from sts.mint import Grant, SessionKind
 from sts.operations.call import Outcome, StsCall
 from sts.operations.session_inputs import (
     add_packed_policy_size,
     check_tags,
     credentials_member,
+    mint_session,
     policy_arns,
     session_policy,
     session_request_keys,
@@ -44,7 +45,7 @@ def get_session_token(call: StsCall, p: Params) -> Outcome:
         subject=principal.entity_id,
         mfa_at=call.mfa_at,
     )
-    minted = mint(grant, _token_seconds(p, principal.kind), now=call.now, random=call.random, sealer=call.sealer)
+    minted = mint_session(call, grant, _token_seconds(p, principal.kind))
     return Outcome({"Credentials": credentials_member(minted)}, minted.session, principal.arn)
 
 
@@ -75,7 +76,7 @@ def get_federation_token(call: StsCall, p: Params) -> Outcome:
         policy_arns=policy_arns(call, p, principal.account_id),
         tags=session_tags(p),
     )
-    minted = mint(grant, _token_seconds(p, principal.kind), now=call.now, random=call.random, sealer=call.sealer)
+    minted = mint_session(call, grant, _token_seconds(p, principal.kind))
     arn = federated_user_arn(principal.account_id, p["Name"])
     result: Result = {
         "Credentials": credentials_member(minted),

@@ -14,12 +14,13 @@ from iam.policy.policy_set import PolicySet
 from iam.principal import PrincipalKind
 from iam.store.store import RoleRecord, Store
 from sts.callers import Caller
-from sts.mint import Grant, SessionKind, Tags, mint
+from sts.mint import Grant, SessionKind, Tags
 from sts.operations.call import Outcome, PlannedSession, StsCall
 from sts.operations.session_inputs import (
     add_packed_policy_size,
     check_tags,
     credentials_member,
+    mint_session,
     policy_arns,
     session_policy,
     session_request_keys,
@@ -170,7 +171,7 @@ def session_seconds(p: Params, role: RoleRecord, *, chained: bool) -> int:
 def mint_role_session(call: StsCall, planned: PlannedSession) -> Outcome:
     """Mint the session, and answer with its credentials."""
     grant, role = planned.grant, planned.role
-    minted = mint(grant, planned.seconds, now=call.now, random=call.random, sealer=call.sealer)
+    minted = mint_session(call, grant, planned.seconds)
     arn = assumed_role_arn(role.account_id, role.name, grant.name)
     result: Result = {
         "Credentials": credentials_member(minted),

@@ -1,13 +1,15 @@
-"""Session policies and tags of a request, validated, and the credentials of a response."""
+"""Session policies and tags of a request, validated; the session that is minted, and the credentials of a response."""
 
 from collections.abc import Iterable
 
 from iam.arn import parse_arn
-from iam.errors import ValidationError
+from iam.errors import InvalidClientTokenId, ValidationError
 from iam.params import Params, Result
 from iam.policy.document import Policy, PolicyKind
+from iam.revocation import ScopeKind, scope
 from iam.store.store import Store
-from sts.mint import MintedSession, Tags
+from sts.lineage import begin, refusal, scopes_to_read
+from sts.mint import Grant, MintedSession, Tags, mint
 from sts.operations.call import StsCall
 
 # STS API reference, AssumeRole, Policy and PolicyArns (THREATS B24).
@@ -82,6 +84,25 @@ def _check_policy_arns(store: Store, arns: Iterable[str], account_id: str) -> No
         arn = parse_arn(text)
         if arn is None or arn.account not in ("aws", account_id) or store.managed_policy(text) is None:
             raise ValidationError(f"The policy {text} does not exist or belongs to another account.")
+
+
+def mint_session(call: StsCall, grant: Grant, seconds: int) -> MintedSession:
+    """Mint a session that falls with the caller's session, and with each later revocation of its own scopes.
+
+    The generations are read here, not taken from the cache: a revocation that another machine has just committed must
+    not refuse a session that begins after it. Raise InvalidClientTokenId if the caller's session was revoked meanwhile.
+    """
+    parent = call.parent
+    account = (scope(ScopeKind.ACCOUNT, call.caller.principal.account_id),) if call.caller else ()
+    scopes = tuple(dict.fromkeys((*grant.scopes, *account)))
+    now = call.store.current_generations(scopes_to_read(scopes, parent))
+    revoked = refusal(parent.lineage, parent.session_id, now.generations) if parent else ""
+    if revoked:
+        raise InvalidClientTokenId(
+            "The security token included in the request is invalid.", log=f"revoked by {revoked} meanwhile"
+        )
+    lineage = begin(scopes, parent, now)
+    return mint(grant, seconds, now=call.now, random=call.random, sealer=call.sealer, lineage=lineage)
 
 
 def add_packed_policy_size(result: Result, minted: MintedSession) -> Result:

@@ -77,6 +77,13 @@ class LiveSession(NamedTuple):
     source_ip: str
     made_by: str = ""
     user_agent: str = ""
+    lineage: str = ""  # JSON of the lineage, so that the list leaves out the sessions that are revoked
+
+    def shown(self) -> dict[str, Any]:
+        """Return what lists show: all but the lineage."""
+        fields = self._asdict()
+        del fields["lineage"]
+        return fields
 
 
 class LiveSessions:

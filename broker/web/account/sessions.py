@@ -50,7 +50,7 @@ class OwnSessions:
                 {
                     "browsers": [_browser_json(browser, session) for browser in browsers],
                     "credentials": [
-                        listed._asdict() | {"last_used": live.last_used.get(listed.id)} for listed in live.sessions
+                        listed.shown() | {"last_used": live.last_used.get(listed.id)} for listed in live.sessions
                     ],
                     "form_token": session.form_token,
                 }

@@ -56,7 +56,7 @@ class AdminSessions:
         page = paginate(live.sessions, scope, _text)
         browsers = self._browsers(session, scope)
         if wants_json():
-            body = {"credentials": [row._asdict() for row in page.rows], "found": page.found}
+            body = {"credentials": [row.shown() for row in page.rows], "found": page.found}
             return site.responses.json(
                 body | {"browsers": list(map(_browser_json, browsers)), "form_token": session.form_token}
             )

@@ -105,5 +105,6 @@ class CurrentSession:
         previous = self.sessions.find(self.cookies.session_token())
         if previous is not None:
             self.sessions.end(previous)
+        identity = self.validity.bind(identity)
         token, _ = self.sessions.open(identity, refresh_state, mfa_at=mfa_at, client=self.requests.client)
         self.cookies.set_session(response, token)

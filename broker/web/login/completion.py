@@ -52,6 +52,7 @@ class LoginCompletion:
         Programs that ask for JSON get what is ``told`` instead of being sent on.
         """
         site, step = self.site, self._step(identity)
+        identity = site.session_validity.bind(identity)
         as_json = told is not None and wants_json()
         if step is None:
             response = site.responses.json(told or {}) if as_json else site.responses.redirect_to_page(return_to(to))

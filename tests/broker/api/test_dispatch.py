@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import resource
 import time
 from collections.abc import Iterator
@@ -23,8 +24,8 @@ from broker.api import model
 from broker.audit import log as audit_log
 from broker.demo.people import BASE, LDIF, SERVICE, people, service_password
 from iam.arn import root_arn
+from iam.store.revocation import revoke
 from iam.store.schema import account as account_table
-from iam.store.store import revoke
 
 ROLE_SESSION = {"RoleSessionName": "session"}
 SIGNED = [operation for operation in model.load_models().operations() if not operation.unsigned]
@@ -328,7 +329,7 @@ def test_a_revocation_made_while_redis_is_away_holds_at_once_and_for_every_worke
     assert other.call("GetCallerIdentity", session).status == 200
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
     with installation.store.write() as tx:
-        revoke(tx, "account", account_id, now_ms, now_ms)
+        revoke(tx, "account", account_id, now_ms=now_ms, random=os.urandom)
     assert installation.call("GetCallerIdentity", session).code == "InvalidClientTokenId"
     eventually(lambda: other.call("GetCallerIdentity", session).code == "InvalidClientTokenId")
     other.close()

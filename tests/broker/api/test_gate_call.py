@@ -1,6 +1,7 @@
 """Calls of the gate by other endpoints of the server: the checks, errors and records of a request over HTTP."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -20,7 +21,7 @@ from iam.errors import (
     MissingAuthenticationToken,
     ServiceError,
 )
-from iam.store.store import revoke
+from iam.store.revocation import revoke
 from sts.mint import Credentials
 
 ACCOUNT = "111122223333"
@@ -122,7 +123,7 @@ def test_a_session_that_was_revoked_since_is_refused_and_the_record_names_its_ke
                 "role": context["sessionIssuer"]["principalId"]}  # fmt: skip
     now = to_milliseconds(installation.now())
     with installation.store.write() as tx:
-        revoke(tx, subject, subjects[subject], now, now)
+        revoke(tx, subject, subjects[subject], now_ms=now, random=os.urandom)
     with pytest.raises(InvalidClientTokenId):
         call(gate, credentials(session))
     assert last_record(installation)["userIdentity"] == {"type": "Unknown", "accessKeyId": session.access_key}

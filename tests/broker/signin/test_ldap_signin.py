@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import threading
 import urllib.parse
@@ -28,7 +29,7 @@ from broker.audit import log as audit_log
 from broker.demo.people import BASE, LDIF, service_password
 from broker.providers.ldap.provider import LdapConfig
 from broker.signin.throttle import PER_NAME, PER_NAME_EVERYWHERE, PER_SOURCE
-from iam.store.store import revoke
+from iam.store.revocation import revoke
 
 ACTION = "AssumeRoleWithLDAPIdentity"
 ALICE, BOB, CAROL, FRANK = "wonderland-1865", "builder-can-we-fix-it", "ledger-balances-42", "first-day-at-work"
@@ -245,7 +246,7 @@ def test_the_revocation_of_a_person_ends_every_session_of_that_person_and_of_nob
     alice, bob = (desk.sign_in(name, password, RoleArn=role) for name, password in (("alice", ALICE), ("bob", BOB)))
     now_ms = int(clock().timestamp() * 1000)
     with desk.installation.store.write() as tx:
-        revoke(tx, "person", f"ldap-provider/corp|{alice.text('Subject')}", now_ms, now_ms)
+        revoke(tx, "person", f"ldap-provider/corp|{alice.text('Subject')}", now_ms=now_ms, random=os.urandom)
     refused(desk.installation.call("GetCallerIdentity", alice.credentials), 403, "InvalidClientTokenId")
     assert desk.installation.call("GetCallerIdentity", bob.credentials).status == 200
     clock.advance(seconds=1)

@@ -1,5 +1,6 @@
 """THREATS H: the browser's session, the sign-in page and HTTP, each case over every page that there is."""
 
+import os
 import re
 import sqlite3
 import urllib.parse
@@ -33,7 +34,7 @@ from support.login_fixtures import (
 from support.saml_fixtures import Browser, field_of
 
 from broker.sessions.browser import BrowserSessions
-from iam.store.store import revoke
+from iam.store.revocation import revoke
 from sts.identity import IamIdentity
 
 PUBLIC = "http://127.0.0.1:8080"
@@ -168,7 +169,7 @@ def revoke_person(_browser, world):
     provider = world.installation.services.sign_ins.ldap.providers["corp"]
     now = int(world.clock().timestamp() * 1000)
     with world.installation.store.write() as tx:
-        revoke(tx, "person", provider.authenticate("alice", ALICE).person, now, now)
+        revoke(tx, "person", provider.authenticate("alice", ALICE).person, now_ms=now, random=os.urandom)
 
 
 def remove_directory(_browser, world):

@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import os
 import re
 import urllib.parse
 import zlib
@@ -28,8 +29,8 @@ from iam.errors import DeleteConflict
 from iam.saml.metadata import MD
 from iam.saml.signature import BadSignature, is_signed_by, read_signature
 from iam.saml.xml import parse_xml
+from iam.store.revocation import revoke
 from iam.store.schema import saml_provider
-from iam.store.store import revoke
 
 BASE = "/saml/111122223333/Corp"
 PUBLIC = "http://127.0.0.1:8080"
@@ -799,7 +800,7 @@ def test_an_account_of_its_own_has_a_provider_of_its_own(world, browser):
 def cut_off(world, kind, subject):
     now = int(world.clock().timestamp() * 1000)
     with world.installation.store.write() as tx:
-        revoke(tx, kind, subject, now, now)
+        revoke(tx, kind, subject, now_ms=now, random=os.urandom)
 
 
 @pytest.mark.parametrize("kind", ["person", "account"])

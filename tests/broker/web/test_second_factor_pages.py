@@ -3,6 +3,7 @@
 import base64
 import itertools
 import json
+import os
 import re
 import urllib.parse
 import zlib
@@ -29,7 +30,7 @@ from broker.web.mfa.second_factor import normalize_digits
 from iam.credentials import factors, totp
 from iam.credentials.root_login import set_root_login
 from iam.errors import NotSignedIn
-from iam.store.store import revoke
+from iam.store.revocation import revoke
 
 ACCOUNT = "111122223333"
 CORP = f"arn:aws:iam::{ACCOUNT}:saml-provider/Corp"
@@ -383,7 +384,7 @@ def test_who_waits_and_is_revoked_meanwhile_signs_in_again(proved):
     fields = form(page, "code") | {"code": proved.code()}
     with proved.world.installation.store.write() as tx:
         now_ms = int(proved.clock().timestamp() * 1000)
-        revoke(tx, "person", proved.person, now_ms, now_ms)
+        revoke(tx, "person", proved.person, now_ms=now_ms, random=os.urandom)
     proved.clock.advance(seconds=1)
     assert proved.browser.post("/mfa", fields).status == 401
     assert not proved.signed_in()

@@ -4,14 +4,11 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, event, insert, select, text, update
 from support.documents import allow, trust
 from support.saml_idp import ENTITY_ID, key_pair, metadata
@@ -32,7 +29,7 @@ from iam.policy.principals import PrincipalMatch, principal_match
 from iam.principal import Principal, PrincipalKind
 from iam.store import schema
 from iam.store.database import WAIT, is_busy
-from iam.store.store import MOST_UNKNOWN, Revocations, record_key_use, revoke
+from iam.store.store import MOST_UNKNOWN, record_key_use
 
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
 IDP = "arn:aws:iam::111122223333:saml-provider/idp"
@@ -597,42 +594,3 @@ def test_a_later_use_of_a_key_is_written_down_and_an_earlier_one_is_not(any_acco
     with any_account.store.read() as tx:
         query = select(columns.last_used, columns.last_used_service).where(columns.id == key)
         assert tx.execute(query).one() == (2000, "sts")
-
-
-# --- revocations --------------------------------------------------------------------------------------------------
-
-FACTS = {"session_id": "s1", "person": "ldap-provider/corp|u1", "role_id": "AROAX", "account_id": "111122223333"}
-SUBJECTS = {"session": "s1", "person": "ldap-provider/corp|u1", "role": "AROAX", "account": "111122223333"}
-
-
-@pytest.mark.parametrize("kind", SUBJECTS)
-def test_a_cut_off_refuses_what_was_issued_at_or_before_it(any_account, kind):
-    with any_account.store.write() as tx:
-        revoke(tx, kind, SUBJECTS[kind], 5000, 5000)
-    found = any_account.store.revocations()
-    assert found.refuses(**FACTS, issued_ms=5000)
-    assert not found.refuses(**FACTS, issued_ms=5001)
-    assert not found.refuses(**(FACTS | dict.fromkeys(FACTS, "other")), issued_ms=5000)
-
-
-@given(cut_offs=st.lists(st.integers(0, 10**13), min_size=1, max_size=8))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_a_cut_off_never_moves_back(account, cut_offs):
-    subject = f"AROA{len(account.store.revocations().before)}"
-    for before in cut_offs:
-        with account.store.write() as tx:
-            revoke(tx, "role", subject, before, before)
-    assert account.store.revocations().before["role", subject] == max(cut_offs)
-
-
-def test_nothing_revoked_refuses_nobody():
-    assert not Revocations({}).refuses(**FACTS, issued_ms=0)
-    assert not Revocations({("role", ""): 5}).refuses(**(FACTS | {"role_id": "AROAY"}), issued_ms=1)
-
-
-def test_a_revocation_survives_a_restart(any_account, open_store):
-    at = int((any_account.now + timedelta(seconds=1)).timestamp() * 1000)
-    with any_account.store.write() as tx:
-        revoke(tx, "session", "s1", at, at)
-    again = open_store(str(any_account.store.engine.url.render_as_string(hide_password=False)))
-    assert again.revocations().refuses(**FACTS, issued_ms=at)

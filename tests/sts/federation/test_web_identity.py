@@ -1,6 +1,7 @@
 """AssumeRoleWithWebIdentity through the whole application, over issuers that are real servers."""
 
 import json
+import os
 import re
 import textwrap
 import threading
@@ -21,8 +22,8 @@ from support.web_identity_fixtures import ACCOUNT, open_setup
 from support.web_server import web_server
 
 from broker.providers.oidc.keys import _POWERS, _ROCA_PRIMES
+from iam.store.revocation import revoke
 from iam.store.schema import oidc_provider
-from iam.store.store import revoke
 
 NOT_ALLOWED = "Not authorized to perform sts:AssumeRoleWithWebIdentity"
 NO_JWT = "The ID Token provided is not a valid JWT."
@@ -849,7 +850,7 @@ def test_whom_an_operator_revokes_has_nothing_left(fresh):
     assert fresh.installation.call("GetCallerIdentity", answer.credentials).status == 200
     now = int((fresh.clock() + timedelta(seconds=1)).timestamp() * 1000)
     with fresh.installation.store.write() as tx:
-        revoke(tx, "person", f"{fresh.provider()}|user-1", now, now)
+        revoke(tx, "person", f"{fresh.provider()}|user-1", now_ms=now, random=os.urandom)
     assert fresh.installation.call("GetCallerIdentity", answer.credentials).status == 403
 
 
