@@ -34,6 +34,7 @@ from broker.providers.oidc.relying_party import RelyingParty
 from broker.providers.saml.metadata_refresh import MetadataRefresh
 from broker.providers.saml.provider import SamlServiceProvider
 from broker.providers.saml.service_keys import ServiceKeys
+from broker.runtime.clock_health import ClockCheck
 from broker.runtime.fetch import Fetcher
 from broker.runtime.thread_pool import run_in_thread_pool
 from broker.sessions.browser import BrowserSessions
@@ -454,6 +455,7 @@ def _build_api(settings: Settings, storage: Storage, providers: Providers, gate:
             "sql": storage.store.check,
             "redis": storage.live_sessions.check,
             "audit": storage.audit.check,
+            "clock": _build_clock_check(storage, gate.now),
             **{f"directory {name}": provider.check for name, provider in providers.directories.items()},
         },
     )
@@ -640,6 +642,22 @@ def _build_passkeys(settings: Settings, storage: Storage) -> Passkeys:
 
 def _build_sealed_fields(storage: Storage, kind: str, lifetime: timedelta) -> SealedFields:
     return SealedFields(kind=kind, lifetime=lifetime, vault=storage.vault, single_use=storage.single_use, random=random)
+
+
+def _build_clock_check(storage: Storage, now: Callable[[], datetime]) -> ClockCheck:
+    return ClockCheck(
+        now=now,
+        monotonic=_uptime,
+        others={"SQL": storage.store.clock, "Redis": storage.live_sessions.clock},
+        started=now(),
+        started_monotonic=_uptime(),
+    )
+
+
+def _uptime() -> float:
+    """Return seconds that also pass while the machine is suspended, where the system counts them (Linux)."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 def _build_revocation(storage: Storage, site: Site) -> SessionRevocation:

@@ -13,6 +13,10 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
+# Milliseconds by which the clocks of the machines of one installation may differ. A session that began later than that
+# in the future is refused, or it would live longer than it may; readiness reports a clock that is further off.
+CLOCK_SKEW = MINUTE
+
 _UTC_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?Z", re.ASCII)
 
 

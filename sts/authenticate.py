@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import NoReturn, TypeVar
 
 from iam.arn import LONG_TERM_KEY
-from iam.clock import to_milliseconds
+from iam.clock import CLOCK_SKEW, to_milliseconds
 from iam.errors import ExpiredToken, InvalidClientTokenId, SignatureDoesNotMatch
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
@@ -106,6 +106,8 @@ class Authenticator:
         """Return the caller of a session that has not expired, is not revoked, and whose principal still exists."""
         if session.expires_at <= now_ms:
             raise ExpiredToken(_EXPIRED)
+        if session.issued_at > now_ms + CLOCK_SKEW:  # minted by a machine whose clock was ahead: it would live too long
+            raise InvalidClientTokenId(_INVALID, log=f"session {session.id} begins in the future")
         grant = session.grant
         # By unique id: a new role of the same name does not inherit the sessions of a deleted one (THREATS B05).
         role = self._store.role_by_id(grant.entity_id) if grant.kind is SessionKind.ROLE else None

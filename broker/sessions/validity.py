@@ -4,17 +4,20 @@ One check for each kind of identity; the table of kinds names it.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from sqlalchemy import select
 
 from broker.sessions.browser import BrowserSession, PendingLogin
 from broker.signin.kinds import IdentityKinds
-from iam.clock import to_milliseconds
+from iam.clock import CLOCK_SKEW, to_milliseconds
 from iam.store.schema import login_profile, root_login
 from iam.store.store import Store
 from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 from sts.lineage import begin, refusal, scopes_to_read, session_scopes, watched
+
+_SKEW: Final = timedelta(milliseconds=CLOCK_SKEW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class SessionValidity:
         """Return whether, since the sign-in, the person was not revoked and their provider or password not changed."""
         identity = session.identity
         kind = self.kinds.find(identity)
-        if kind is None or not kind.broker.is_valid(identity, now):
+        if kind is None or session.opened_at > now + _SKEW or not kind.broker.is_valid(identity, now):
             return False
         lineage = identity.lineage.with_scopes(_scopes(identity))
         return not refusal(lineage, "", self.store.generations(watched(lineage)))

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import URL, Connection, Engine, select, text, update
+from sqlalchemy import URL, Connection, Engine, func, select, text, update
 
 from iam.errors import ServiceError, ServiceFailure, ServiceUnavailable
 from iam.policy import managed
@@ -182,6 +183,14 @@ class Store:
         """Raise ServiceUnavailable if the database does not respond."""
         with self.read() as tx:
             tx.execute(select(schema.revision.c.number)).one()
+
+    def clock(self) -> datetime | None:
+        """Return the time of the database's server, in UTC; None for SQLite, which has this machine's clock."""
+        if self.engine.dialect.name == "sqlite":
+            return None
+        with self.read() as tx:
+            moment: datetime = tx.execute(select(func.clock_timestamp())).scalar_one()
+        return moment.astimezone(UTC)
 
     # --- revision -----------------------------------------------------------------------------------------------------
 

@@ -12,11 +12,13 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.exceptions import RedisError
 
+from iam.clock import from_seconds
 from sts.store import session_keys
 from sts.store.last_use import LastUse, Use
 
@@ -172,6 +174,11 @@ class LiveSessions:
     def check(self) -> None:
         """Raise RedisError where Redis does not answer."""
         self._redis.ping()
+
+    def clock(self) -> datetime:
+        """Return the time of the Redis server, in UTC; raise RedisError."""
+        seconds, microseconds = self._redis.time()
+        return from_seconds(seconds) + timedelta(microseconds=microseconds)
 
     def _flush(self) -> None:
         with self._write_lock:

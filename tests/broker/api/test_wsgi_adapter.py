@@ -206,7 +206,7 @@ def test_health_is_told_while_everything_is_there(installation):
     assert installation.request("GET", "/healthz", {"Host": HOST}).status == 200
     ready = installation.request("GET", "/readyz", {"Host": HOST})
     assert ready.status == 200
-    assert json.loads(ready.body)["checks"] == {"sql": "ok", "redis": "ok", "audit": "ok"}
+    assert json.loads(ready.body)["checks"] == {"sql": "ok", "redis": "ok", "audit": "ok", "clock": "ok"}
 
 
 def test_without_redis_the_process_is_alive_and_not_ready_and_says_no_more_than_which_part(tmp_path):
@@ -219,7 +219,7 @@ def test_without_redis_the_process_is_alive_and_not_ready_and_says_no_more_than_
     assert ready.status == 503
     assert json.loads(ready.body) == {
         "status": "not ready",
-        "checks": {"sql": "ok", "redis": "failed: ConnectionError", "audit": "ok"},
+        "checks": {"sql": "ok", "redis": "failed: ConnectionError", "audit": "ok", "clock": "ok"},
     }
 
 
