@@ -1,5 +1,6 @@
 """I09: a clock that was set, or that differs from SQL's or Redis's, makes the process unready."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -36,7 +37,7 @@ def test_a_clock_that_was_set_fails_until_it_is_right_again(hours):
     machine = Machine()
     check = machine.check()
     machine.set_by = timedelta(hours=hours)
-    with pytest.raises(ClockJumped, match=f"by {hours * 3600:+d} s"):
+    with pytest.raises(ClockJumped, match=re.escape(f"by {hours * 3600:+d} s")):
         check()
     machine.passed = 7200.0
     with pytest.raises(ClockJumped):
@@ -49,7 +50,7 @@ def test_a_clock_that_was_set_fails_until_it_is_right_again(hours):
 def test_another_clock_that_differs_fails_and_is_named(name, seconds):
     machine = Machine()
     check = machine.check(**{name: lambda: machine.now() + timedelta(seconds=seconds)})
-    with pytest.raises(ClockDiffers, match=f"the clock of {name} differs from this machine's by {seconds:+d} s"):
+    with pytest.raises(ClockDiffers, match=re.escape(f"{name} differs from this machine's by {seconds:+d} s")):
         check()
 
 
