@@ -1,5 +1,7 @@
 """Whether a request is allowed: the one place where a permission that an operation requires becomes a decision."""
 
+from dataclasses import replace
+
 from broker.api.request_keys import http_keys, mfa_keys
 from broker.api.request_state import RequestState
 from iam.arn import Random
@@ -7,7 +9,7 @@ from iam.errors import AccessDenied
 from iam.operations.request_context import AuthorizationRequest, build_request
 from iam.operations.required_permission import RequiredPermission
 from iam.params import Params
-from iam.policy.decide import decide, denial_message
+from iam.policy.decide import DecisionType, decide, denial_message
 from iam.policy.explain import explain
 from sts import callers, denials
 from sts.operations import StsCall, StsOperation
@@ -28,6 +30,7 @@ def authorize(
     decision = decide(context, layers)
     state.decisions.append(decision)
     if decision.allowed:
+        _authorize_spellings(state, permission, action, random=random, mfa_at=mfa_at)
         return
     state.denial = explain(context, layers)
     # Who may assume a role is known to the role's account alone: only that account can decode the reasons. With a
@@ -35,6 +38,17 @@ def authorize(
     account_id = permission.account_id if hide_reasons else context.principal.account_id
     encoded = denials.encode(state.denial, account_id, fixed_length=hide_reasons, sealer=state.sealer, random=random)
     raise AccessDenied(denial_message(context, decision), encoded=encoded)
+
+
+def _authorize_spellings(
+    state: RequestState, permission: RequiredPermission, action: str, *, random: Random, mfa_at: int | None
+) -> None:
+    """Raise AccessDenied where the policies deny another spelling of the resource explicitly."""
+    for spelling in permission.spellings:
+        other = replace(permission, resource=spelling, spellings=())
+        decision = decide(*authorization_request(state, other, action, mfa_at))
+        if decision.decision_type is DecisionType.EXPLICIT_DENY:
+            authorize(state, other, action, random=random, mfa_at=mfa_at)
 
 
 def is_authorized(state: RequestState, operation: StsOperation, name: str, call: StsCall, p: Params) -> bool:

@@ -15,6 +15,7 @@ from broker.providers.oidc.token import ExpectedToken, Token, check_claims, pars
 from iam.arn import ACCOUNT_ID, iam_arn, parse_arn
 from iam.call import Params
 from iam.errors import AccessDenied, IDPRejectedClaim, InvalidIdentityToken, ValidationError
+from iam.operations.federation.issuer_urls import is_reserved_issuer
 from iam.store.records import OidcProviderRecord
 from iam.store.store import Store
 from sts.federation.web_identity import claim_values, session_tags, source_identity
@@ -23,6 +24,7 @@ from sts.store.single_use import SingleUse
 
 _PROOF = "WebIdentityToken"
 _ARN_PREFIX = "oidc-provider/"
+_MAX_ISSUER = 255  # characters: IAM API Reference, CreateOpenIDConnectProvider, Url
 _PROOF_KIND = "web-identity"  # the kind of proof
 GOOGLE, COGNITO = "accounts.google.com", "cognito-identity.amazonaws.com"
 # Issuers that are principals by name: what tokens call them, and where their documents are.
@@ -76,7 +78,7 @@ class WebIdentitySignIn:
         said = parse_token(text)
         prefix, address = _BUILT_IN.get(said.issuer) or (_provider_path(said.issuer), said.issuer)
         provider_arn = iam_arn(account_id, _ARN_PREFIX, prefix, "")
-        provider = self.store.oidc_provider(provider_arn)
+        provider = self.store.oidc_provider(provider_arn) if prefix else None
         if provider is None and said.issuer not in _BUILT_IN:
             raise InvalidIdentityToken(f"No OpenIDConnect provider found in your account for {said.issuer[:255]}")
         self.jwks_cache.verify(said, address)
@@ -133,8 +135,10 @@ class WebIdentitySignIn:
 
 
 def _provider_path(issuer: str) -> str:
-    """Return an issuer as provider ARNs have it: without https://, and without a slash at its end."""
-    return issuer.removeprefix("https://").removesuffix("/") if issuer.startswith("https://") else ""
+    """Return an issuer as provider ARNs have it: as it is, without https://; empty where it can be no provider's."""
+    path = issuer.removeprefix("https://")
+    is_url = path != issuer and len(issuer) <= _MAX_ISSUER and issuer.isascii() and issuer.isprintable()
+    return path if is_url and not is_reserved_issuer(path) else ""
 
 
 def _digest(token: Token) -> str:

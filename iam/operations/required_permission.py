@@ -15,8 +15,9 @@ ContextKeys = Mapping[str, tuple[str, ...]]
 class RequiredPermission:
     """The resource of an operation and condition keys about it (names in lower case).
 
-    ``action`` is empty for the operation's own action. ``trust`` is the resource-based policy, if there is one, such
-    as a role's trust policy; ``account_id`` is then the account that owns the resource.
+    ``spellings`` are other names of the same resource: an explicit deny of one of them holds as well, while only
+    ``resource`` can be allowed. ``action`` is empty for the operation's own action. ``trust`` is the resource-based
+    policy, if there is one, such as a role's trust policy; ``account_id`` is then the account that owns the resource.
     """
 
     resource: str
@@ -24,6 +25,7 @@ class RequiredPermission:
     action: str = ""
     trust: PolicySet | None = None
     account_id: str = ""
+    spellings: tuple[str, ...] = ()
 
 
 T = TypeVar("T")

@@ -149,12 +149,14 @@ class OidcClient:
     # --- asking the provider ------------------------------------------------------------------------------------------
 
     def _discover(self, provider: OidcProviderRecord) -> tuple[str, Metadata]:
-        """Return the issuer as the provider writes it, with or without a slash at the end, and its metadata."""
-        plain = f"https://{provider.url}"
+        """Return the issuer and its metadata; providers of earlier versions may lack a slash at the end of it."""
+        issuer = f"https://{provider.url}"
         try:
-            return plain, self.jwks_cache.discovery_document(plain)
+            return issuer, self.jwks_cache.discovery_document(issuer)
         except IDPCommunicationError:
-            return f"{plain}/", self.jwks_cache.discovery_document(f"{plain}/")
+            if issuer.endswith("/"):
+                raise
+            return f"{issuer}/", self.jwks_cache.discovery_document(f"{issuer}/")
 
     def _request_tokens(
         self, provider: OidcProviderRecord, metadata: Metadata, grant: Mapping[str, str]

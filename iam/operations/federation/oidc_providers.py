@@ -20,9 +20,9 @@ from iam.errors import (
     LimitExceeded,
     NoSuchEntity,
     NotImplementedHere,
-    ValidationError,
 )
-from iam.operations.required_permission import RequiredPermission, request_tag_keys
+from iam.operations.federation.issuer_urls import canonical_issuer, other_spellings, parse_issuer_url
+from iam.operations.required_permission import ContextKeys, RequiredPermission, request_tag_keys
 from iam.operations.resource_tags import resource_tag_keys
 from iam.store.schema import oidc_provider, sign_in_client
 from iam.store.tags import delete_tags, put_tags, tags_of
@@ -41,16 +41,21 @@ _NOT_IMPLEMENTED = ("ContextProvider", "IdentityCenterInstanceArn")
 
 def on_new_provider(call: Call, p: Params) -> RequiredPermission:
     """Require permission on the provider to be created."""
-    return RequiredPermission(
-        iam_arn(call.account_id, _KIND, p["Url"].removeprefix("https://"), ""), request_tag_keys(p)
-    )
+    return _permission(iam_arn(call.account_id, _KIND, p["Url"].removeprefix("https://"), ""), request_tag_keys(p))
 
 
 def on_provider(call: Call, p: Params) -> RequiredPermission:
     """Require permission on the provider with this ARN; only tags of the account's own providers are read."""
     provider = _find_or_none(call, p["OpenIDConnectProviderArn"])
     keys = (resource_tag_keys(call.tx, provider.id) if provider else {}) | request_tag_keys(p)
-    return RequiredPermission(p["OpenIDConnectProviderArn"], keys)
+    return _permission(p["OpenIDConnectProviderArn"], keys)
+
+
+def _permission(arn: str, keys: ContextKeys) -> RequiredPermission:
+    """Require permission on a provider; an explicit deny of another spelling of its URL holds as well."""
+    prefix, kind, url = arn.partition(f":{_KIND}")
+    spellings = tuple(f"{prefix}{kind}{spelling}" for spelling in other_spellings(url)) if kind else ()
+    return RequiredPermission(arn, keys, spellings=spellings)
 
 
 def on_providers(call: Call, _p: Params) -> RequiredPermission:
@@ -66,7 +71,7 @@ def create_oidc_provider(call: Call, p: Params) -> Result:
     for name in _NOT_IMPLEMENTED:
         if name in p:
             raise NotImplementedHere(f"{name} is not built yet.")
-    url = _url(p["Url"])
+    url = parse_issuer_url(p["Url"])
     clients = _clients(p.get("ClientIDList", ()))
     thumbprints = _thumbprints(p.get("ThumbprintList", ()))
     quota = call.limits.oidc_providers_per_account
@@ -78,7 +83,7 @@ def create_oidc_provider(call: Call, p: Params) -> Result:
         "id": provider_id,
         "account_id": call.account_id,
         "url": url,
-        "url_key": url.lower(),
+        "url_key": canonical_issuer(url).lower(),  # two spellings of one issuer are one provider
         "client_ids": json.dumps(clients),
         "thumbprints": json.dumps(thumbprints),
         "created": to_milliseconds(call.now),
@@ -156,27 +161,6 @@ def find_provider(call: Call, p: Params) -> Provider:
 def arn_of(row: Provider) -> str:
     """Return the ARN of a provider."""
     return iam_arn(row.account_id, _KIND, row.url, "")
-
-
-def _url(text: str) -> str:
-    """Return an issuer's URL without https://; unlike AWS a port is allowed, which on-premises issuers need."""
-    invalid = ValidationError("Invalid Open ID Connect Provider URL")
-    match = _ISSUER.fullmatch(text)
-    if match is None or not all(map(_LABEL.fullmatch, match["host"].split("."))):
-        raise invalid
-    segments = match["path"].split("/")
-    if "." in segments or ".." in segments or "" in segments[1:-1] or int(match["port"] or 1) not in range(1, 65_536):
-        raise invalid
-    if match["host"].lower() in _BY_ACCESS_TOKEN:
-        raise ValidationError("Login with Amazon and Facebook need no provider: trust policies name them directly.")
-    return text.removeprefix("https://").rstrip("/")
-
-
-_ISSUER = re.compile(
-    r"https://(?P<host>[A-Za-z0-9.-]+)(?::(?P<port>[0-9]{1,5}))?(?P<path>(?:/[A-Za-z0-9._~-]*)*)", re.ASCII
-)
-_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
-_BY_ACCESS_TOKEN = ("www.amazon.com", "graph.facebook.com")
 
 
 def _clients(given: Any) -> list[str]:  # noqa: ANN401 - a list of texts, as the model says

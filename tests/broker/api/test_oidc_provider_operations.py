@@ -1,7 +1,7 @@
 """OpenID Connect providers of IAM: made, changed, tagged, listed and deleted as in AWS."""
 
 import pytest
-from support.administrator import Administrator, refused
+from support.administrator import Administrator, allow, deny, refused, statements
 
 URL = "https://server.example.org/realms/main"
 
@@ -41,7 +41,9 @@ def test_a_provider_has_an_arn_of_its_address_and_is_told_whole(admin, arn):
     assert admin.do("GetAccountSummary").body.decode().count("Providers") == 1
 
 
-@pytest.mark.parametrize("url", [URL, URL.upper().replace("HTTPS", "https"), f"{URL}/"])
+@pytest.mark.parametrize(
+    "url", [URL, URL.upper().replace("HTTPS", "https"), f"{URL}/", URL.replace(".org", ".org:443")]
+)
 def test_an_address_is_there_once(admin, arn, url):
     del arn
     answer = call(admin, "CreateOpenIDConnectProvider", Url=url)
@@ -54,7 +56,8 @@ def test_an_address_is_there_once(admin, arn, url):
      "https://u@a.example/", "https://a.example:99999", "https://a b.example", "https://a.example//b", "ftp://a.example",
      "https://ä.example", "https://a.example/%41", "https://*", "https://.", "https://a..b", "https://a.example:",
      "https://a.example/*", "https://a.example/${aws:x}", "https://a.example/../x", "https://a.example/.",
-     "https://a.example:0", "https://-a.example", "https://a.example/;x"],
+     "https://a.example:0", "https://-a.example", "https://a.example/;x", "https://aws", "https://AWS/", "https://saml",
+     "https://aws:8443/x", "https://sts", "https://ldap", "https://s3", "https://ec2/"],
 )  # fmt: skip
 def test_an_address_that_is_none_is_refused(admin, url):
     answer = call(admin, "CreateOpenIDConnectProvider", Url=url)
@@ -65,6 +68,31 @@ def test_an_address_that_is_none_is_refused(admin, url):
 def test_services_that_are_asked_about_access_tokens_are_no_issuers(admin, url):
     answer = call(admin, "CreateOpenIDConnectProvider", Url=url)
     refused(answer, 400, "ValidationError", "need no provider")
+
+
+def test_a_slash_at_the_end_is_part_of_the_address_as_in_aws(admin):
+    arn = admin.do("CreateOpenIDConnectProvider", Url="https://tenant.example/").text("OpenIDConnectProviderArn")
+    assert arn == "arn:aws:iam::111122223333:oidc-provider/tenant.example/"
+    assert found(admin, arn).text("Url") == "tenant.example/"
+    bare = call(admin, "GetOpenIDConnectProvider", OpenIDConnectProviderArn=arn.rstrip("/"))
+    refused(bare, 404, "NoSuchEntity", "not found")
+
+
+@pytest.mark.parametrize(
+    "url", ["evil.example", "evil.example/", "EVIL.example", "Evil.Example/", "evil.example:443", "evil.example:0443/"]
+)
+def test_no_spelling_of_an_issuer_passes_a_deny_of_it(admin, url):
+    for number, denied in enumerate(("evil.example", "evil.example/", "evil.example:443")):
+        both = statements(allow("iam:*"), deny("*", admin.arn("oidc-provider", denied)))
+        user = admin.user(f"denied-{number}", both)
+        answer = admin.installation.call("CreateOpenIDConnectProvider", user, Url=f"https://{url}")
+        refused(answer, 403, "AccessDenied", "with an explicit deny in an identity-based policy")
+
+
+def test_only_the_address_itself_must_be_allowed(admin):
+    user = admin.user("allowed", allow("iam:*", admin.arn("oidc-provider", "tenant.example/")))
+    for url, status in (("https://tenant.example", 403), ("https://tenant.example/", 200)):
+        assert admin.installation.call("CreateOpenIDConnectProvider", user, Url=url).status == status
 
 
 def test_clients_come_and_go_without_complaint(admin, arn):

@@ -84,9 +84,15 @@ def test_a_token_may_be_signed_by_any_algorithm_that_its_key_has(world, server, 
 def test_an_issuer_may_have_a_path_and_a_slash_at_its_end(world, server):
     issuer = Issuer(server, world.clock, "/realms/one", url=server.url("/realms/one/"))
     world.admin.do("CreateOpenIDConnectProvider", Url=issuer.url, **{"ClientIDList.member.1": "app-1"})
-    provider = f"arn:aws:iam::{ACCOUNT}:oidc-provider/{issuer.arn_part.rstrip('/')}"
-    role = world.admin.role("slash", trust({"Federated": provider}, "sts:AssumeRoleWithWebIdentity"))
+    provider = world.provider(issuer)
+    assert provider.endswith("/realms/one/")
+    mine = {"StringEquals": {f"{issuer.arn_part}:sub": "user-1"}}
+    role = world.trusts("slash", issuer, Condition=mine)
     assert world.assume(issuer.token(), role=role).status == 200
+    asked = len(server.asked)
+    other = world.assume(issuer.token(iss=issuer.url.rstrip("/")), role=role)
+    refused(other, 400, "InvalidIdentityToken", "No OpenIDConnect provider found")
+    assert len(server.asked) == asked
 
 
 def test_a_token_for_several_clients_is_for_each_and_azp_says_which(world):
@@ -383,6 +389,10 @@ HOSTILE = (
         "C18 issuer suffix": lambda issuer: issuer.token(iss=f"{issuer.url}x"),
         "C18 issuer case": lambda issuer: issuer.token(iss=issuer.url.upper()),
         "C18 issuer without https": lambda issuer: issuer.token(iss=issuer.arn_part),
+        "C18 issuer with a slash": lambda issuer: issuer.token(iss=f"{issuer.url}/"),
+        "C18 issuer with a zero byte": lambda issuer: issuer.token(iss=f"{issuer.url}\0"),
+        "C18 issuer with a port": lambda issuer: issuer.token(iss=issuer.url.replace("/main", ":443/main")),
+        "C18 issuer aws": lambda issuer: issuer.token(iss="https://aws"),
         "C18 issuer with two slashes": lambda issuer: issuer.token(iss=f"{issuer.url}//"),
         "C18 issuer missing": said(iss=None),
         "C22 access token": with_header(typ="at+jwt"),
