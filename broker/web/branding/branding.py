@@ -45,7 +45,7 @@ def init_branding(app: Flask, look: Appearance) -> None:
 
     @app.after_request
     def set_cache_headers(response: Response) -> Response:
-        if request.path in fingerprints and request.args.get("v") == fingerprints[request.path]:
+        if request.path in fingerprints and request.args.getlist("v") == [fingerprints[request.path]]:
             response.headers["Cache-Control"] = _A_YEAR
         return response
 

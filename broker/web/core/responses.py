@@ -46,8 +46,9 @@ class Responses:
     def render(self, template: str, *, code: int = 200, forms_to: str = "'self'", **values: object) -> Response:
         """Return a page; ``forms_to`` is where its forms may be sent, as form-action in the CSP."""
         response = make_response(render_template(template, **self._shared_values(code) | values), code)
-        if request.args.get("lang") in LANGUAGES:
-            self.cookies.set_preference(response, LANGUAGE_COOKIE, request.args["lang"], _A_YEAR)
+        for language in request.args.getlist("lang")[:1]:
+            if language in LANGUAGES:
+                self.cookies.set_preference(response, LANGUAGE_COOKIE, language, _A_YEAR)
         response.vary.update(("Cookie", "Accept-Language"))
         return self.add_security_headers(response, forms_to)
 

@@ -8,10 +8,26 @@ from typing import IO, Any
 from urllib.parse import parse_qsl, quote
 
 from flask import Request
+from werkzeug.datastructures import ImmutableMultiDict
 from werkzeug.formparser import FormDataParser
+
+from iam.errors import ValidationError
 
 _FORM = "application/x-www-form-urlencoded"
 _ASCII = "".join(map(chr, range(128)))
+
+
+class SingleValues(ImmutableMultiDict[str, str]):
+    """The fields of a form or a query; one that comes twice is refused by whoever reads it as one value.
+
+    Two readers of a repeated field may take different values of it: a check the first, what is checked the last.
+    """
+
+    def __getitem__(self, name: str) -> str:
+        """Return the one value of a field; raise KeyError without one, ValidationError with several."""
+        if len(self.getlist(name)) > 1:
+            raise ValidationError("A field of the request comes twice.")
+        return super().__getitem__(name)
 
 
 class Utf8Forms(FormDataParser):
@@ -31,6 +47,7 @@ class Utf8Request(Request):
     """A request whose query can always be read: octets outside ASCII are percent-encoded (RFC 3986, section 2.1)."""
 
     form_data_parser_class = Utf8Forms
+    parameter_storage_class = SingleValues
 
     def __init__(self, environ: dict[str, Any], *arguments: bool) -> None:
         query = environ.get("QUERY_STRING", "")

@@ -29,7 +29,7 @@ FOLDER: Final = Path(__file__).parents[1] / "translations"
 
 def select_locale() -> str:
     """Return the language of the response: of ?lang=, else of the cookie, else the browser's first that we have."""
-    for chosen in (request.args.get("lang"), *map(request.cookies.get, _COOKIES)):
+    for chosen in (*request.args.getlist("lang")[:1], *map(request.cookies.get, _COOKIES)):
         if chosen in LANGUAGES:
             return chosen
     # Werkzeug's best_match takes any language of ours over the first one's region: fr for "de-CH, fr;q=0.9".

@@ -88,6 +88,17 @@ def test_no_form_does_anything_for_somebody_without_its_token(world):
             assert state(world) == before, address
 
 
+def test_a_field_that_comes_twice_is_refused_wherever_it_is_read(world):
+    browser = signed_in(world)
+    token = field_of(browser.get("/portal"), "form_token")
+    for fields in ([("form_token", token), ("form_token", "x")], [("form_token", "x"), ("form_token", token)]):
+        assert browser.post("/sign-out", fields).status == 400
+        assert browser.post("/portal/pin", [*fields, ("role", world.role)]).status == 400
+    for address in ("/portal?role=a&role=b", "/login?to=/a&to=/b&switch=1"):
+        assert browser.get(address, **PAGES).status == 400, address
+    assert browser.get("/portal?lang=de&lang=fr").status == 200
+
+
 def test_what_changes_something_cannot_be_got(world):
     browser = signed_in(world)
     only_posted = set(addresses(world, "POST")) - set(addresses(world, "GET"))

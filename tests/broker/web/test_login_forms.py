@@ -207,6 +207,9 @@ def test_a_form_without_its_seal_is_nobodys(browser, transaction):
     [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
+        {"Origin": "null", "Sec-Fetch-Site": "none"},
+        {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
         {"Origin": "http://127.0.0.1:8081"},
         {"Origin": "https://127.0.0.1:8080"},
         {"Origin": ""},
@@ -220,6 +223,14 @@ def test_a_form_of_another_site_is_refused_before_the_directory_hears_of_it(worl
     assert failures(world, since) == [("SignIn", "AccessDenied")]
 
 
-@pytest.mark.parametrize("headers", [{}, {"Origin": "http://127.0.0.1:8080", "Sec-Fetch-Site": "same-origin"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "http://127.0.0.1:8080", "Sec-Fetch-Site": "same-origin"},
+        {"Origin": "null", "Sec-Fetch-Site": "same-origin"},  # B9: a proxy added Referrer-Policy: no-referrer
+        {"Sec-Fetch-Site": "same-origin"},
+    ],
+)
 def test_a_form_of_ours_is_taken(browser, headers):
     assert sign_in(browser, headers=headers).status == 303
