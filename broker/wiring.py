@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from broker.api import model
 from broker.api.dispatch import Gate
-from broker.api.wsgi_adapter import Networks
+from broker.api.forwarded import TrustedProxies
 from broker.audit.log import AuditLog
 from broker.audit.search import AuditSearch
 from broker.config.settings import Settings
@@ -148,7 +148,7 @@ class Api:
 
     gate: Gate
     exchange_clients: ExchangeClients
-    trusted_proxies: Networks
+    trusted_proxies: TrustedProxies
     region: str  # in the signatures of requests that we make in our own name
     health_checks: Mapping[str, Callable[[], None]]
 
@@ -448,8 +448,10 @@ def _build_web_identity_refresh(storage: Storage, providers: Providers) -> WebId
 def _build_api(settings: Settings, storage: Storage, providers: Providers, gate: Gate) -> Api:
     return Api(
         gate=gate,
-        exchange_clients=ExchangeClients(settings.token_exchange_clients, only=settings.token_exchange_registered_only),
-        trusted_proxies=tuple(map(ip_network, settings.trusted_proxies)),
+        exchange_clients=ExchangeClients(
+            settings.token_exchange_clients, storage.throttle, only=settings.token_exchange_registered_only
+        ),
+        trusted_proxies=TrustedProxies(tuple(map(ip_network, settings.trusted_proxies)), settings.forwarded_headers),
         region=next(iter(settings.regions), _DEFAULT_REGION),
         health_checks={
             "sql": storage.store.check,

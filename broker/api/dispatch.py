@@ -109,15 +109,18 @@ class Gate:
         *,
         credentials: Credentials | None = None,
         region: str | None = None,
+        before_consuming: Callable[[Result], None] | None = None,
     ) -> Result:
         """Run an operation of the STS for another endpoint of this server; raise ServiceError.
 
         The same checks in the same order and the same audit record as for a request over HTTP: only the form, the
         signature and the rendered answer are left out. ``request`` is what the client sent to that endpoint, without a
         body; ``parameters`` are named and spelled as in the query protocol. An operation that must be signed runs as
-        the session of ``credentials``, in ``region``.
+        the session of ``credentials``, in ``region``. ``before_consuming`` may still refuse the result before the
+        proof is used up.
         """
         state = RequestState(request, self.now(), self._new_id, self.kinds.describe)
+        state.before_consuming = before_consuming
         try:
             self._refresh(state)
             model = self._find_operation(state, operation, STS_VERSION)
@@ -130,6 +133,27 @@ class Gate:
             log.exception("request %s failed", state.id)
             refused = InternalFailure("An internal error occurred.")
         raise self.record_refusal(state, refused)
+
+    def check(
+        self,
+        request: HttpRequest,
+        operation: str,
+        parameters: Mapping[str, str],
+        *,
+        credentials: Credentials,
+        region: str | None = None,
+    ) -> None:
+        """Raise the error with which ``call`` would answer an operation that changes nothing; nothing is recorded."""
+        state = RequestState(request, self.now(), self._new_id, self.kinds.describe)
+        self._refresh(state)
+        model = self._find_operation(state, operation, STS_VERSION)
+        state.region, state.caller = region, self.authenticate.session(credentials, state.now)
+        p = state.params = query.parse(model, tuple(parameters.items()))
+        query.validate(model, p)
+        call, found = self.sts_call(state, None), self.kinds.sts_operations[model.name]
+        for ask in found.required_permissions(call, p):
+            authorize(state, ask, _action(model, ask), random=self.random)
+        found.run(call, p)
 
     def refuse(self, request: HttpRequest, error: ServiceError) -> HttpResponse:
         """Return the answer to a request that the edge could not read, recorded like every other refusal."""
@@ -276,6 +300,8 @@ class Gate:
                 hide_reasons=operation.hide_reasons,
             )
         outcome = operation.run(call, p)
+        if state.before_consuming is not None:
+            state.before_consuming(outcome.result)
         if proof and call.identity is not None:  # last of all: what was refused for another reason is not used up
             self.kinds.of(call.identity).broker.consume(state, call.identity)
         state.result = outcome.result

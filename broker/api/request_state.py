@@ -48,6 +48,7 @@ class RequestState:
     denial: Explanation | None = None  # of the decision that was a no
     findings: tuple[Finding, ...] = ()  # about a policy that the request writes
     result: Result | None = None
+    before_consuming: Callable[[Result], None] | None = None  # checks what else is asked, before a proof is used up
     is_interactive: bool = False  # of somebody signed in to the pages, where a second factor can always be asked for
     mfa_at: int | None = None  # when that was last given there, in milliseconds
     refusal_recorded: bool = False  # so that the reference on a page finds one record, and only one

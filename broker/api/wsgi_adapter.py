@@ -2,17 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 from wsgiref.types import StartResponse
 
+from broker.api.forwarded import TrustedProxies
 from broker.api.http import HttpRequest, HttpResponse
 from iam.errors import MalformedInput, RequestTooLarge, ServiceError
 
 MAX_BODY = 10_000_000
 Environ = dict[str, Any]
-Networks = tuple[IPv4Network | IPv6Network, ...]
 
 _REASONS = {
     200: "200 OK",
@@ -49,7 +48,7 @@ def is_api_call(environ: Environ) -> bool:
     return environ["REQUEST_METHOD"] == "POST" or (environ["REQUEST_METHOD"] == "GET" and bool(query))
 
 
-def read_request(environ: Environ, trusted_proxies: Networks) -> HttpRequest:
+def read_request(environ: Environ, trusted_proxies: TrustedProxies) -> HttpRequest:
     """Return the request; raise UnreadableRequest where its body is too large, incomplete or compressed."""
     request = read_request_head(environ, trusted_proxies)
     try:
@@ -58,11 +57,21 @@ def read_request(environ: Environ, trusted_proxies: Networks) -> HttpRequest:
         raise UnreadableRequest(request, error) from error
 
 
-def read_request_head(environ: Environ, trusted_proxies: Networks) -> HttpRequest:
+def read_request_head(environ: Environ, trusted_proxies: TrustedProxies) -> HttpRequest:
     """Return the request without its body, which is not read."""
     path, query = _path_and_query(environ)
-    source, secure = _client_address(environ, trusted_proxies)
-    return HttpRequest(environ["REQUEST_METHOD"], path, query, _headers(environ), b"", source, secure)
+    source = trusted_proxies.source_of(environ)
+    return HttpRequest(
+        environ["REQUEST_METHOD"],
+        path,
+        query,
+        _headers(environ),
+        b"",
+        source.address,
+        source.secure,
+        peer=source.peer,
+        unread_address=source.unread,
+    )
 
 
 def send_response(response: HttpResponse, start_response: StartResponse) -> Iterable[bytes]:
@@ -117,34 +126,3 @@ def _body(environ: Environ) -> bytes:
 
 def _too_large() -> RequestTooLarge:
     return RequestTooLarge(f"The body of a request may have {MAX_BODY} bytes.")
-
-
-def _client_address(environ: Environ, trusted: Networks) -> tuple[str, bool]:
-    """Return the client's address and whether it used TLS; only trusted proxies can override them (THREATS B34)."""
-    address = _normalize_address(environ.get("REMOTE_ADDR", ""))
-    secure = environ.get("wsgi.url_scheme") == "https"
-    if not trusted or not _is_in_networks(address, trusted):
-        return address, secure
-    if "HTTP_X_FORWARDED_PROTO" in environ:
-        secure = environ["HTTP_X_FORWARDED_PROTO"].strip().lower() == "https"
-    for hop in reversed(environ.get("HTTP_X_FORWARDED_FOR", "").split(",")):
-        if not hop.strip():
-            break
-        address = _normalize_address(hop.strip())
-        if not _is_in_networks(address, trusted):
-            break
-    return address, secure
-
-
-def _normalize_address(address: str) -> str:
-    """Return an address in its canonical form, or an empty text if it is invalid: then no Allow by address matches."""
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return ""
-    # A dual-stack socket shows an IPv4 peer as ::ffff:192.0.2.1.
-    return str(ip.ipv4_mapped if isinstance(ip, IPv6Address) and ip.ipv4_mapped else ip)
-
-
-def _is_in_networks(address: str, networks: Networks) -> bool:
-    return bool(address) and any(ip_address(address) in network for network in networks)

@@ -162,7 +162,7 @@ def console_event_record(
 def _record_of_request(state: RequestState, event: Event) -> Record:
     request = state.request
     origin = Origin(
-        source_ip=request.source_ip,
+        source_ip=request.recorded_address,
         user_agent=(request.header("user-agent") or "")[:_LONGEST],
         region=state.region or envelope.DEFAULT_REGION,
         request_id=state.id,

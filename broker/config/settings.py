@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final
 from urllib.parse import quote, urlsplit
 
+from broker.api.forwarded import FORWARDED, X_FORWARDED
 from broker.config import checks
 from broker.config.directories import read_directories
 from broker.config.master_key import MASTER_KEY_VARIABLE, read_master_key
@@ -73,10 +74,20 @@ class Settings:
         tuple[str, ...],
         Setting(
             "server",
-            "Networks (CIDR) whose X-Forwarded-For and X-Forwarded-Proto headers are trusted.",
+            "Networks (CIDR) of the proxies that are believed about a client's address and TLS.",
             default=(),
             check=checks.networks,
             check_with=checks.not_everybody,
+        ),
+    ]
+    forwarded_headers: Annotated[
+        str,
+        Setting(
+            "server",
+            'Which headers of trusted_proxies are read: "x-forwarded" (X-Forwarded-For and -Proto) or "forwarded"'
+            " (RFC 7239); the other family is ignored.",
+            default=X_FORWARDED,
+            check=checks.one_of(X_FORWARDED, FORWARDED),
         ),
     ]
     allow_password_in_query: Annotated[

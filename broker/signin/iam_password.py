@@ -73,7 +73,7 @@ class IamPasswordSignIn:
         Failures are counted as those of directories are (THREATS H07).
         """
         candidate = self._user(account, username, state.now) if account else self._owner(username, state.now)
-        source = throttle_source(state.request.source_ip)
+        source = throttle_source(state.request.counted_address)
         try:
             with self.throttle.attempt(candidate.throttle_key, source, password, state.now) as attempt:
                 if not run_in_thread_pool(lambda: candidate.is_right(password)):

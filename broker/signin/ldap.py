@@ -49,7 +49,7 @@ class LdapSignIn:
         self, state: RequestState, name: str, provider: LdapProvider, username: str, password: str
     ) -> Identity | Refusal:
         """Ask one directory who this is, and record what it said; raise Throttling, ProviderUnavailable."""
-        subject, source = self.throttle_subject(name, username), throttle_source(state.request.source_ip)
+        subject, source = self.throttle_subject(name, username), throttle_source(state.request.counted_address)
         with self.throttle.attempt(subject, source, password, state.now) as attempt:
             found = provider.authenticate(username, password)
             return self._record_result(state, name, username, found, attempt)

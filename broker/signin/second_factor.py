@@ -84,7 +84,7 @@ class SecondFactorRule:
 
         ``consume`` uses the code up in a transaction that commits whatever the result.
         """
-        source = throttle_source(state.request.source_ip)
+        source = throttle_source(state.request.counted_address)
         with self.throttle.attempt(f"mfa:{person}", source, code, state.now) as attempt:
             with self.store.write(bump_revision=False) as tx:
                 locked = factors.seconds_locked(tx, person, state.now)

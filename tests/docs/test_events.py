@@ -8,7 +8,7 @@ from support.reference_pages import DOCS, ROOT
 
 RECORDING = {"record", "record_failure", "record_failures"}
 # Recorded in a form of their own, or by the name that a kind of identity gives.
-BESIDES = {"ConsoleLogin", "DirectoryLookUp", "DirectorySignIn", "RevokeSessions", "ChangePassword"}
+BESIDES = {"ConsoleLogin", "DirectoryLookUp", "DirectorySignIn", "RevokeSessions", "ChangePassword", "TokenExchange"}
 
 
 def constants(tree: ast.Module) -> dict[str, str]:

@@ -113,7 +113,7 @@ class DirectoryPasswords:
         owner, state, throttle = change_request.owner, self.site.request_state, self.ldap.throttle
         subject, source = (
             self.ldap.throttle_subject(owner.directory, owner.username),
-            throttle_source(state.request.source_ip),
+            throttle_source(state.request.counted_address),
         )
         with throttle.attempt(subject, source, change_request.old, state.now) as attempt:
             outcome = provider.change_password(owner.username, change_request.old, change_request.new)

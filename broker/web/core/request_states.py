@@ -6,6 +6,7 @@ from flask import g, request
 
 from broker.api import wsgi_adapter
 from broker.api.dispatch import Gate
+from broker.api.forwarded import TrustedProxies
 from broker.api.request_state import RequestState
 from broker.sessions.browser import Client
 
@@ -15,7 +16,7 @@ class RequestStates:
     """Gives each request its state; ``trusted_proxies`` are believed about the client's address."""
 
     gate: Gate
-    trusted_proxies: wsgi_adapter.Networks
+    trusted_proxies: TrustedProxies
 
     @property
     def current(self) -> RequestState:

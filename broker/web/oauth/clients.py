@@ -4,7 +4,14 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Iterable
+from datetime import datetime
+from typing import Final, NamedTuple
 from urllib.parse import unquote_plus
+
+from broker.signin.throttle import LIMITS_OF_CLIENTS, SignInThrottle, throttle_source
+
+_WRONG: Final = "No client has this name and this secret."
+_LONGEST_NAME: Final = 64  # characters, of a registered client's too
 
 
 class ClientAuthenticationFailed(Exception):
@@ -16,11 +23,13 @@ class ExchangeClients:
 
     Several, so that a secret can be replaced without an outage. An empty secret never authenticates, whatever was
     registered. A plain digest is enough because the how-to page has secrets made at random and long: nobody can try
-    them all, as they could passwords. ``only`` refuses clients that are not registered.
+    them all, as they could passwords. ``only`` refuses clients that are not registered. Wrong secrets count in the
+    throttle: for their source, and for the client from that source.
     """
 
-    def __init__(self, entries: Iterable[str], *, only: bool) -> None:
+    def __init__(self, entries: Iterable[str], throttle: SignInThrottle, *, only: bool) -> None:
         self._digests: dict[str, list[str]] = {}
+        self._throttle = throttle
         self._only = only
         for entry in entries:
             name, _, digest = entry.partition(":")
@@ -32,28 +41,48 @@ class ExchangeClients:
         methods = ["client_secret_basic", "client_secret_post"] if self._digests else []
         return methods if self._only else [*methods, "none"]
 
-    def authenticate(self, header: str | None, name: str | None, secret: str | None) -> str | None:
+    def authenticate(self, shown: "ShownClient", source: str, now: datetime) -> str | None:
         """Return the registered client that sent a request; None for one that is not registered, where that is allowed.
 
-        ``header`` is Authorization; ``name`` and ``secret`` are parameters of the form. Raise
-        ClientAuthenticationFailed.
+        ``source`` is an address. Raise ClientAuthenticationFailed, Throttling.
         """
-        if header is not None:
-            if secret is not None:  # RFC 6749, section 2.3: not more than one method in a request
-                raise ClientAuthenticationFailed("A client proves itself in the header or in the form, not in both.")
-            header_name, secret = _parse_basic(header)
-            if name not in (None, header_name):
-                raise ClientAuthenticationFailed("The header and client_id name different clients.")
-            name = header_name
-        digests = self._digests.get(name or "", [])
-        if secret is None and not digests:
+        name, secret = shown.name_and_secret()
+        if secret is None and not self._digests.get(name):
             if self._only:
                 raise ClientAuthenticationFailed("Here only registered clients exchange tokens.")
             return None
-        digest = hashlib.sha256((secret or "").encode()).hexdigest()
-        if not secret or not any(hmac.compare_digest(digest, known) for known in digests):
-            raise ClientAuthenticationFailed("No client has this name and this secret.")
+        if not secret:
+            raise ClientAuthenticationFailed(_WRONG)
+        self._verify(name, secret, throttle_source(source), now)
         return name
+
+    def _verify(self, name: str, secret: str, source: str, now: datetime) -> None:
+        subject = f"client:{name[:_LONGEST_NAME]}"
+        with self._throttle.attempt(subject, source, secret, now, LIMITS_OF_CLIENTS) as attempt:
+            digest = hashlib.sha256(secret.encode()).hexdigest()
+            if not any(hmac.compare_digest(digest, known) for known in self._digests.get(name, ())):
+                attempt.fail()
+                raise ClientAuthenticationFailed(_WRONG)
+            attempt.succeed()
+
+
+class ShownClient(NamedTuple):
+    """How a client shows itself: the header Authorization, and client_id and client_secret of the form."""
+
+    header: str | None
+    form_name: str | None
+    form_secret: str | None
+
+    def name_and_secret(self) -> tuple[str, str | None]:
+        """Return the name, or "", and the secret, if any; raise ClientAuthenticationFailed."""
+        if self.header is None:
+            return self.form_name or "", self.form_secret
+        if self.form_secret is not None:  # RFC 6749, section 2.3: not more than one method in a request
+            raise ClientAuthenticationFailed("A client proves itself in the header or in the form, not in both.")
+        name, secret = _parse_basic(self.header)
+        if self.form_name not in (None, name):
+            raise ClientAuthenticationFailed("The header and client_id name different clients.")
+        return name, secret
 
 
 def _parse_basic(header: str) -> tuple[str, str]:

@@ -5,7 +5,6 @@ records and refuses it as such. An app needs no AWS SDK and no secret; the answe
 """
 
 import json
-import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,16 +16,16 @@ from flask import Blueprint, Response, request
 from broker.api import wsgi_adapter
 from broker.api.dispatch import Gate
 from broker.api.errors import is_sender_fault
+from broker.api.forwarded import TrustedProxies
 from broker.api.http import HttpRequest
+from broker.audit import record as audit_record
 from broker.doors.credential_formats import process_form
 from broker.providers.oidc.token import parse_token
-from broker.web.oauth.clients import ClientAuthenticationFailed, ExchangeClients
-from iam.errors import InvalidIdentityToken, ServiceError
+from broker.web.oauth.clients import ClientAuthenticationFailed, ExchangeClients, ShownClient
+from iam.errors import AccessDenied, InvalidIdentityToken, ServiceError, ValidationError
 from iam.params import Result
 from sts.mint import Credentials
 from sts.trust import session_name
-
-log = logging.getLogger(__name__)
 
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 _TYPE = "urn:ietf:params:oauth:token-type:"
@@ -93,7 +92,7 @@ _ERRORS = {
 
 
 def blueprint(
-    gate: Gate, clients: ExchangeClients, trusted_proxies: wsgi_adapter.Networks, public_url: str, region: str
+    gate: Gate, clients: ExchangeClients, trusted_proxies: TrustedProxies, public_url: str, region: str
 ) -> Blueprint:
     """Return the routes."""
     made = Blueprint("token_exchange", __name__)
@@ -115,18 +114,39 @@ def blueprint(
     def exchange() -> Response:
         head = wsgi_adapter.read_request_head(request.environ, trusted_proxies)
         try:
-            asked = _parse_form(clients)
+            asked = _parse_form(clients, head.counted_address, gate.now())
+        except (_OAuthError, ClientAuthenticationFailed, ServiceError) as error:
+            return _refuse(gate, head, error)
+        try:
             return _exchange(gate, asked, replace(head, client=asked.client), region)
-        except _OAuthError as error:
-            return _error_response(400, error.error, error.description)
-        except ClientAuthenticationFailed as error:
-            log.warning("token exchange from %s: client authentication failed: %s", head.source_ip, error)
-            challenge = {"WWW-Authenticate": 'Basic realm="fedgate"'}
-            return _json({"error": "invalid_client", "error_description": str(error)}, 401, challenge)
         except ServiceError as error:
             return _sts_error_response(error)
 
     return made
+
+
+def _refuse(gate: Gate, head: HttpRequest, error: Exception) -> Response:
+    """Return the answer to a request that the STS does not see, after its audit record."""
+    try:
+        state = gate.new_request_state(head)
+        gate.audit.append(audit_record.console_event_record(state, "TokenExchange", None, None, error=_recorded(error)))
+    except ServiceError as unrecorded:
+        error = unrecorded
+    if isinstance(error, ClientAuthenticationFailed):
+        challenge = {"WWW-Authenticate": 'Basic realm="fedgate"'}
+        return _json({"error": "invalid_client", "error_description": str(error)}, 401, challenge)
+    if isinstance(error, _OAuthError):
+        return _error_response(400, error.error, error.description)
+    return _sts_error_response(_recorded(error))
+
+
+def _recorded(error: Exception) -> ServiceError:
+    """Return the error under which a refusal of the form is recorded."""
+    if isinstance(error, ServiceError):
+        return error
+    if isinstance(error, _OAuthError):
+        return ValidationError(error.description, log=error.error)
+    return AccessDenied(str(error), log="invalid_client")
 
 
 class _OAuthError(Exception):
@@ -153,19 +173,19 @@ class _ExchangeRequest(NamedTuple):
 
 def _exchange(gate: Gate, asked: _ExchangeRequest, head: HttpRequest, region: str) -> Response:
     """Call the STS for what is asked; raise ServiceError."""
-    seen = _sts_request(head)
-    result = gate.call(seen, asked.operation, asked.parameters)
-    if asked.token is None:
+    seen, wanted = _sts_request(head), asked.token
+
+    def check_token(result: Result) -> None:
+        # Before the proof is used up: whoever can get no token may use the proof again, for something else.
+        if wanted is not None:
+            gate.check(seen, "GetWebIdentityToken", wanted, credentials=_credentials(result), region=region)
+
+    result = gate.call(seen, asked.operation, asked.parameters, before_consuming=check_token)
+    if wanted is None:
         return _credentials_response(result, gate.now())
     # As the session just begun: its policies, a revocation of the person and the audit record hold as for any caller.
-    token = gate.call(
-        seen,
-        "GetWebIdentityToken",
-        asked.token,
-        credentials=_credentials(result),
-        region=region,
-    )
-    return _token_response(token, asked.token.get("Scope"), gate.now())
+    token = gate.call(seen, "GetWebIdentityToken", wanted, credentials=_credentials(result), region=region)
+    return _token_response(token, wanted.get("Scope"), gate.now())
 
 
 def _sts_request(head: HttpRequest) -> HttpRequest:
@@ -180,14 +200,13 @@ def _sts_request(head: HttpRequest) -> HttpRequest:
 # --- reading the form -------------------------------------------------------------------------------------------------
 
 
-def _parse_form(clients: ExchangeClients) -> _ExchangeRequest:
-    """Return what the request asks for; raise _OAuthError or ClientAuthenticationFailed."""
+def _parse_form(clients: ExchangeClients, source: str, now: datetime) -> _ExchangeRequest:
+    """Return what the request asks for; raise _OAuthError, ClientAuthenticationFailed, Throttling."""
     form = _form()
     if form.get("grant_type") != GRANT:
         raise _OAuthError("unsupported_grant_type", f"grant_type must be {GRANT}")
-    client = clients.authenticate(
-        request.headers.get("Authorization"), form.get("client_id"), form.get("client_secret")
-    )
+    shown = ShownClient(request.headers.get("Authorization"), form.get("client_id"), form.get("client_secret"))
+    client = clients.authenticate(shown, source, now)
     wanted = _requested_token_type(form)
     if client is None:
         _check_client_id(form)

@@ -11,7 +11,10 @@ from support.installation import Installation, environment
 from support.servers import redis_server
 from support.wire import FORM, HOST, WHO, Signer, Wire
 
+from broker import wiring
 from broker.api import wsgi_adapter
+from broker.api.forwarded import FORWARDED, TrustedProxies
+from broker.api.request_keys import http_keys
 
 
 def records(installation: Installation) -> list[dict]:
@@ -61,7 +64,8 @@ def test_a_body_that_is_no_form_is_refused(installation, root, kind):
 
 # --- where a request comes from ---------------------------------------------------------------------------------------
 
-PROXIES = tuple(ip_network(text) for text in ("10.0.0.0/8", "192.0.2.7/32", "fd00::/8"))
+NETWORKS = tuple(ip_network(text) for text in ("10.0.0.0/8", "192.0.2.7/32", "fd00::/8"))
+PROXIES, RFC_7239 = TrustedProxies(NETWORKS), TrustedProxies(NETWORKS, FORWARDED)
 
 
 def environ(peer: str, scheme: str = "http", **more: str) -> dict:
@@ -94,7 +98,21 @@ def environ(peer: str, scheme: str = "http", **more: str) -> dict:
         ("fd00::1", "203.0.113.5", "203.0.113.5"),
         # No address: no condition on addresses can allow it.
         ("10.1.2.3", "unknown", ""),
-        ("10.1.2.3", "203.0.113.5:443", ""),
+        ("10.1.2.3", "203.0.113.5:443", "203.0.113.5"),  # B2: as Azure's gateways write it
+        ("10.1.2.3", "1.1.1.1:80, 203.0.113.5:51234, 10.9.9.9:8080", "203.0.113.5"),
+        ("10.1.2.3", "[2001:db8::5]", "2001:db8::5"),
+        ("10.1.2.3", "[2001:db8::5]:51234", "2001:db8::5"),
+        ("10.1.2.3", '"[2001:db8::5]:51234"', "2001:db8::5"),
+        ("10.1.2.3", "[fe80::5%eth0]:51234", "fe80::5"),
+        ("10.1.2.3", "fe80::5%25eth0", "fe80::5"),
+        ("10.1.2.3", "::ffff:203.0.113.5", "203.0.113.5"),
+        ("fd00::1%eth0", "203.0.113.5", "203.0.113.5"),
+        ("10.1.2.3", "1.1.1.1, , 203.0.113.5,", "203.0.113.5"),
+        ("10.1.2.3", "not an address, 203.0.113.5", "203.0.113.5"),  # the client's own words spoil nothing
+        ("10.1.2.3", "203.0.113.5, unknown", ""),
+        ("10.1.2.3", "203.0.113.5:port", ""),
+        ("10.1.2.3", "203.0.113.005", ""),
+        ("10.1.2.3", "[203.0.113.5", ""),
         ("10.1.2.3", "1.1.1.1, evil\t10.0.0.1", ""),
         ("", "203.0.113.5", ""),
     ],
@@ -105,7 +123,70 @@ def test_only_a_trusted_proxy_says_where_a_request_comes_from(peer, forwarded, s
 
 
 def test_nobody_is_believed_where_no_proxy_is_trusted():
-    assert wsgi_adapter.read_request(environ("10.1.2.3", HTTP_X_FORWARDED_FOR="1.1.1.1"), ()).source_ip == "10.1.2.3"
+    nobody = TrustedProxies()
+    assert (
+        wsgi_adapter.read_request(environ("10.1.2.3", HTTP_X_FORWARDED_FOR="1.1.1.1"), nobody).source_ip == "10.1.2.3"
+    )
+
+
+# Forwarded: -> address, whether TLS was used
+RFC_7239_CASES = {
+    "": ("10.1.2.3", False),
+    "for=203.0.113.5": ("203.0.113.5", False),
+    "for=203.0.113.5;proto=https": ("203.0.113.5", True),
+    "Proto=HTTPS ; For=203.0.113.5;by=_proxy;": ("203.0.113.5", True),
+    'for="203.0.113.5:47011";proto=https': ("203.0.113.5", True),
+    'for="[2001:db8:cafe::17]:4711"': ("2001:db8:cafe::17", False),
+    'for="[2001:db8:cafe::17]:_port"': ("2001:db8:cafe::17", False),
+    r'for="\[2001:db8::1\]"': ("2001:db8::1", False),
+    "for=1.1.1.1;proto=https, for=203.0.113.5;proto=http": ("203.0.113.5", False),
+    "for=203.0.113.5;proto=https,for=10.2.2.2;proto=http": ("203.0.113.5", True),
+    'for=203.0.113.5;note="a,b;c\\"d"': ("203.0.113.5", False),
+    'for="evil, for=203.0.113.5': ("203.0.113.5", False),  # what the client sent is not closed
+    'for=1.1.1.1;x=", for="[2001:db8::1]"': ("2001:db8::1", False),
+    "=,;, for=203.0.113.5": ("203.0.113.5", False),
+    "for=unknown;proto=https": ("", True),
+    "for=_hidden": ("", False),
+    "proto=https": ("", True),
+    "203.0.113.5": ("", False),
+    "for=203.0.113.5;for=10.2.2.2": ("", False),
+    "for=[2001:db8::1]:443;proto=https": ("2001:db8::1", True),  # as some proxies write it, without quotes
+    "for=203.0.113.5:47011": ("203.0.113.5", False),
+    "for=203.0.113.5, broken": ("", False),
+}
+
+
+@pytest.mark.parametrize("header", RFC_7239_CASES)
+def test_forwarded_is_read_as_rfc_7239_says(header):
+    more = {"HTTP_FORWARDED": header, "HTTP_X_FORWARDED_FOR": "1.2.3.4", "HTTP_X_FORWARDED_PROTO": "https"}
+    request = wsgi_adapter.read_request(environ("10.1.2.3", **more), RFC_7239)
+    assert (request.source_ip, request.secure) == RFC_7239_CASES[header]
+
+
+def test_the_family_that_the_settings_do_not_name_is_not_read():
+    request = wsgi_adapter.read_request(environ("10.1.2.3", HTTP_FORWARDED="for=1.1.1.1;proto=https"), PROXIES)
+    assert (request.source_ip, request.secure) == ("10.1.2.3", False)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "schemes", "secure"),
+    [
+        ("203.0.113.5, 10.9.9.9", "https,http", True),  # each proxy adds both
+        ("203.0.113.5, 10.9.9.9", "https", True),  # the last one to set it
+        ("203.0.113.5", "https,http", False),  # the left one may be the client's own word
+        ("1.1.1.1, 203.0.113.5", "https, http", False),
+    ],
+)
+def test_address_and_scheme_are_those_of_one_hop(addresses, schemes, secure):
+    more = {"HTTP_X_FORWARDED_FOR": addresses, "HTTP_X_FORWARDED_PROTO": schemes}
+    request = wsgi_adapter.read_request(environ("10.1.2.3", **more), PROXIES)
+    assert (request.source_ip, request.secure) == ("203.0.113.5", secure)
+
+
+def test_an_address_that_cannot_be_read_is_absent_counts_for_the_proxy_and_is_shown():
+    request = wsgi_adapter.read_request(environ("10.1.2.3", HTTP_X_FORWARDED_FOR="u" * 500), PROXIES)
+    assert "aws:sourceip" not in http_keys(request, wiring.now(), None)
+    assert (request.counted_address, request.recorded_address) == ("10.1.2.3", "u" * 100)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +198,7 @@ def test_nobody_is_believed_where_no_proxy_is_trusted():
         ("10.1.2.3", "http", "https", True),
         ("10.1.2.3", "http", " HTTPS", True),
         ("10.1.2.3", "https", "http", False),
-        ("10.1.2.3", "http", "https,http", False),
+        ("10.1.2.3", "http", "https,http", True),  # B2: the client's proxy is the first of the list
         ("10.1.2.3", "http", None, False),
     ],
 )
@@ -151,7 +232,7 @@ def test_the_settings_name_the_proxies_and_the_record_names_the_client(tmp_path,
     ],
 )
 def test_path_and_query_are_kept_as_they_were_sent(raw, path, query):
-    request = wsgi_adapter.read_request(environ("127.0.0.1") | {"RAW_URI": raw}, ())
+    request = wsgi_adapter.read_request(environ("127.0.0.1") | {"RAW_URI": raw}, TrustedProxies())
     assert (request.path, request.query) == (path, query)
 
 

@@ -177,7 +177,7 @@ def test_a_proof_becomes_a_token_of_ours_that_others_verify(tmp_path, redis_url,
         json.loads(line)["eventName"]
         for line in world.installation.services.storage.audit.path.read_text().splitlines()
     ]
-    assert names[-4:] == ["AssumeRoleWithWebIdentity", "GetWebIdentityToken"] * 2
+    assert names[-3:] == ["AssumeRoleWithWebIdentity", "GetWebIdentityToken", "AssumeRoleWithWebIdentity"]
     world.installation.close()
 
 
@@ -191,6 +191,33 @@ def test_a_deny_on_the_referer_holds_for_the_second_half_of_an_exchange(tmp_path
     status, told = exchange(world, world.issuer.token(), headers={"Referer": "https://evil.example/page"}, **asked)
     assert (status, told["error"]) == (400, "invalid_target"), told
     world.installation.close()
+
+
+TOO_LONG = {
+    "resource": {"resource": "https://api.example.com/" + "x" * 1000},
+    "scope": {"resource": "urn:x", "scope": "x" * 9000},
+    "not enabled": {"resource": "urn:x"},
+}
+
+
+@pytest.mark.parametrize("name", TOO_LONG)
+def test_a_proof_is_not_used_up_by_a_request_for_a_token_that_must_fail(saml, name):
+    if name != "not enabled":
+        saml.admin.do("EnableOutboundWebIdentityFederation")
+    token = encoded(signed(saml.response()))
+    wanted = {"requested_token_type": f"{TYPE}jwt", **TOO_LONG[name]}
+    status, told = exchange(saml, token, "saml2", provider=saml.provider, **wanted)
+    assert (status, told["error"]) == (400, "invalid_target" if name == "not enabled" else "invalid_request"), told
+    assert exchange(saml, token, "saml2", provider=saml.provider)[0] == 200
+    if name != "not enabled":
+        saml.admin.do("DisableOutboundWebIdentityFederation")
+
+
+def test_wrong_secrets_of_a_client_are_limited_for_their_source(web):
+    for _ in range(5):
+        assert exchange(web, "x", client_id="guessed", client_secret="x")[0] == 401
+    status, told = exchange(web, "x", client_id="guessed", client_secret="x")
+    assert (status, told["error"]) == (429, "temporarily_unavailable")
 
 
 def test_a_secret_is_refused_where_no_client_is_registered(web):
@@ -257,7 +284,10 @@ def test_a_client_that_does_not_prove_itself_is_refused(registered, shown):
     before = log.read_text()
     status, told = exchange(registered, registered.issuer.token(), **shown)
     assert (status, told["error"]) == (401, "invalid_client")
-    assert log.read_text() == before
+    record = json.loads(log.read_text().removeprefix(before))
+    assert (record["eventName"], record["errorCode"]) == ("TokenExchange", "AccessDenied")
+    assert record["additionalEventData"]["reason"] == "invalid_client"
+    assert OLD not in json.dumps(record)
 
 
 def test_who_is_not_registered_may_go_on_or_not(registered):
