@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 Environ = Mapping[str, Any]
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
-X_FORWARDED, FORWARDED = "x-forwarded", "forwarded"
+X_FORWARDED, FORWARDED = "x-forwarded", "forwarded"  # as server.forwarded_headers names them
 _LONGEST_UNREAD: Final = 100  # characters of a header that the audit record shows
 
 # RFC 7239, section 6: an address, in brackets where it is IPv6, and a port, which may be a name of the proxy's own.

@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final
 from urllib.parse import quote, urlsplit
 
-from broker.api.forwarded import FORWARDED, X_FORWARDED
 from broker.config import checks
 from broker.config.directories import read_directories
 from broker.config.master_key import MASTER_KEY_VARIABLE, read_master_key
@@ -86,8 +85,8 @@ class Settings:
             "server",
             'Which headers of trusted_proxies are read: "x-forwarded" (X-Forwarded-For and -Proto) or "forwarded"'
             " (RFC 7239); the other family is ignored.",
-            default=X_FORWARDED,
-            check=checks.one_of(X_FORWARDED, FORWARDED),
+            default="x-forwarded",
+            check=checks.one_of("x-forwarded", "forwarded"),
         ),
     ]
     allow_password_in_query: Annotated[
