@@ -91,6 +91,7 @@ from sts.authenticate import Authenticator
 from sts.federation.jwt_issuer import JwtIssuer
 from sts.identity import Identity
 from sts.identity_kinds import STS_IDENTITY_KINDS
+from sts.store.sealed_values import SealedValues
 from sts.store.sealing_keys import SealerCache
 from sts.store.sessions import LiveSessions
 from sts.store.single_use import SingleUse
@@ -245,21 +246,28 @@ def open_redis(url: str) -> Redis:
     return client
 
 
-def open_live_sessions(redis_url: str) -> LiveSessions:
+def open_live_sessions(settings: Settings) -> LiveSessions:
     """Return the list of live sessions in Redis."""
-    return LiveSessions(open_redis(redis_url), monotonic=time.monotonic, pause=time.sleep, spawn=_in_background)
+    redis, values = open_redis(settings.redis_url), SealedValues(settings.master_key, random)
+    return LiveSessions(redis, values, monotonic=time.monotonic, pause=time.sleep, spawn=_in_background)
+
+
+def open_single_use(store: Store) -> SingleUse:
+    """Return the markers of what was used or ended."""
+    return SingleUse(store, monotonic=time.monotonic, gather=lambda: time.sleep(_GATHER))
 
 
 def open_browser_sessions(
     settings: Settings,
+    single_use: SingleUse,
     *,
     now: Callable[[], datetime] = now,
     identity_types: tuple[type[Identity], ...] = BUILT_IN_TYPES,
 ) -> BrowserSessions:
     """Return the browser sessions in an installation's Redis."""
     idle, lifetime = timedelta(seconds=settings.pages_idle), timedelta(seconds=settings.pages_lifetime)
-    redis = open_redis(settings.redis_url)
-    return BrowserSessions(redis, now, random, idle, lifetime, identity_types=identity_types)
+    redis, values = open_redis(settings.redis_url), SealedValues(settings.master_key, random)
+    return BrowserSessions(redis, values, single_use, now, random, idle, lifetime, identity_types=identity_types)
 
 
 def _in_background(work: Callable[[], None]) -> None:
@@ -317,14 +325,15 @@ def _build_storage(
 ) -> Storage:
     vault = Vault(settings.master_key)
     store = open_store(settings)
+    single_use = open_single_use(store)
     return Storage(
         store=store,
         vault=vault,
         sealers=SealerCache(store, vault, now=now),
         audit=AuditLog(settings.audit_dir, sync=settings.audit_sync, flush_ms=settings.audit_flush_ms),
-        live_sessions=open_live_sessions(settings.redis_url),
-        browser_sessions=open_browser_sessions(settings, now=now, identity_types=identity_types),
-        single_use=SingleUse(store, monotonic=time.monotonic, gather=lambda: time.sleep(_GATHER)),
+        live_sessions=open_live_sessions(settings),
+        browser_sessions=open_browser_sessions(settings, single_use, now=now, identity_types=identity_types),
+        single_use=single_use,
         throttle=SignInThrottle(store, AttemptSlots(open_redis(settings.redis_url), store, random)),
     )
 

@@ -30,7 +30,7 @@ dir = "."
 # url = "postgresql+psycopg://fedgate@db.internal/fedgate"
 
 # [redis]
-# url = "redis://redis.internal:6379/0"
+# url = "redis://:PASSWORD@redis.internal:6379/0"
 
 # [directory.corp]
 # type = "ldap"

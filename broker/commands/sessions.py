@@ -22,7 +22,7 @@ from broker.sessions.revocation import (
     SessionRevocation,
     people_named,
 )
-from broker.wiring import now, open_browser_sessions, open_live_sessions, open_store, random
+from broker.wiring import now, open_browser_sessions, open_live_sessions, open_single_use, open_store, random
 from iam.store.store import Store
 from sts.store.sessions import LiveSession
 
@@ -80,7 +80,7 @@ def revoke_(  # noqa: PLR0913 - one argument for each thing that can be revoked
         service = SessionRevocation(
             store=store,
             listing=_open_listing(settings, store),
-            browser_sessions=open_browser_sessions(settings),
+            browser_sessions=open_browser_sessions(settings, open_single_use(store)),
             audit=audit,
             now=now,
             random=random,
@@ -115,7 +115,7 @@ def _resolve_person(listing: SessionListing, name: str) -> str:
 
 
 def _open_listing(settings: Settings, store: Store) -> SessionListing:
-    return SessionListing(store=store, live_sessions=open_live_sessions(settings.redis_url), now=now)
+    return SessionListing(store=store, live_sessions=open_live_sessions(settings), now=now)
 
 
 def _list_sessions(listing: SessionListing, account_id: str | None) -> ListedSessions:

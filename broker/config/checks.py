@@ -139,8 +139,14 @@ _UNSUPPORTED: Final = (
 )
 
 
+_OPEN_REDIS: Final = (
+    "a Redis on another machine needs a password, or everybody on the network can sign people out and read whose"
+    " sessions live: set requirepass there and write redis://:PASSWORD@HOST:PORT/DB"
+)
+
+
 def redis_url(url: str) -> str:
-    """Refuse Redis addresses that are not supported."""
+    """Refuse Redis addresses that are not supported, and a server on another machine that asks for no password."""
     if not url:
         return ""
     parts = urlsplit(url)
@@ -148,7 +154,10 @@ def redis_url(url: str) -> str:
         if parts.scheme in unsupported.schemes:
             return unsupported.remedy
     is_valid = (parts.scheme == "redis" and parts.hostname) or (parts.scheme == "unix" and parts.path)
-    return "" if is_valid else "must be redis://HOST:PORT/DB, unix://PATH, or empty for the embedded server"
+    if not is_valid:
+        return "must be redis://HOST:PORT/DB, unix://PATH, or empty for the embedded server"
+    has_password = parts.password or parse_qs(parts.query).get("password")
+    return "" if parts.scheme == "unix" or _is_loopback(parts.hostname or "") or has_password else _OPEN_REDIS
 
 
 # --- token exchange ---------------------------------------------------------------------------------------------------

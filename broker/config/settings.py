@@ -119,7 +119,8 @@ class Settings:
         str,
         Setting(
             "redis",
-            "redis://HOST:PORT/DB or unix://PATH; empty starts an embedded server.",
+            "redis://:PASSWORD@HOST:PORT/DB or unix://PATH; empty starts an embedded server. Only a server on this"
+            " machine may be without a password.",
             default="",
             default_text="embedded",
             check=checks.redis_url,

@@ -1,99 +1,54 @@
 """Browser sessions, pending sign-ins and form responses, in Redis; a loss of its data signs everybody out.
 
 A cookie holds 256 random bits and Redis only their hash, so read access to Redis does not give access to a session.
-Single use relies on GETDEL: what does not exist is refused, so that a loss of data never admits anybody.
+What is stored is sealed for its Redis key, so write access does not either (THREATS J07); that a session has ended is
+kept in SQL, so that restoring what Redis held does not bring it back. Single use relies on GETDEL: what does not exist
+is refused, so that a loss of data never admits anybody.
 """
 
 import hashlib
-import json
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Final
 
 from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 
+from broker.sessions.records import (
+    NO_CLIENT,
+    BrowserSession,
+    Client,
+    IdpRequest,
+    PendingLogin,
+    parse_idp_request,
+    parse_pending_login,
+    parse_session,
+    parse_timed_text,
+    serialize_idp_request,
+    serialize_pending_login,
+    serialize_session,
+    serialize_timed_text,
+)
 from iam.arn import Random
 from iam.clock import duration_milliseconds, iso8601_exact, parse_iso8601, to_fractional_seconds
 from iam.errors import ServiceUnavailable
 from sts.identity import Identity
 from sts.identity_kinds import STS_IDENTITY_KINDS
-from sts.lineage import load
+from sts.store.sealed_values import SealedValues
+from sts.store.single_use import SingleUse
 
-_SIGN_IN_TIMEOUT = 600  # seconds from the first page to the response of the identity provider
-_FORM_RESPONSE_TTL = 30  # seconds in which a form sent twice gets the first response again
+__all__ = ["BrowserSession", "BrowserSessions", "Client", "IdpRequest", "PendingLogin"]
+
+_SIGN_IN_TIMEOUT: Final = timedelta(minutes=10)  # from the first page to the response of the identity provider
+_FORM_RESPONSE_TTL: Final = timedelta(seconds=30)  # in which a form sent twice gets the first response again
 _IN_PROGRESS, _COMPLETED = "", "1"  # values of the marker of a form
 _CLEAN_UP_ABOVE = 50  # sessions of one person above which expired ones are removed from the index
-_TIMES = ("authenticated_at", "issued_at", "usable_until", "session_until")
 _MAX_USER_AGENT = 200  # characters: the client chooses it, and it is stored with every session
-
-
-class Client(NamedTuple):
-    """The browser at the start of the session."""
-
-    source_ip: str = ""
-    user_agent: str = ""
-
-
-_NO_CLIENT = Client()
-IdentityTypes = tuple[type[Identity], ...]  # those that a session may be of
-
-
-@dataclass(frozen=True, slots=True)
-class BrowserSession:
-    """One person in one browser. ``key`` is the Redis key; ``form_token`` protects forms against CSRF.
-
-    ``refresh_state`` is what a refresh of the identity needs: for a web identity the sealed refresh token, for a
-    directory the time of the last refresh, or empty. ``mfa_at`` is when the person last gave a second factor.
-    """
-
-    key: str
-    identity: Identity
-    form_token: str
-    opened_at: datetime
-    ends_at: datetime
-    refresh_state: str = field(default="", repr=False)
-    mfa_at: datetime | None = None
-    client: Client = _NO_CLIENT
-
-    @property
-    def handle(self) -> str:
-        """Return the id of the session in lists; it does not grant access to the session."""
-        return self.key.rpartition(":")[2][:16]
-
-
-@dataclass(frozen=True, slots=True)
-class PendingLogin:
-    """A sign-in with a correct password that needs one more step before a session begins.
-
-    ``step`` names it: give a second factor, or enrol one. ``opened_at`` is when the password was verified.
-    """
-
-    key: str
-    step: str
-    identity: Identity
-    form_token: str
-    opened_at: datetime
-    return_to: str
-    refresh_state: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class IdpRequest:
-    """A sign-in or sign-out that waits for the identity provider's response; ``browser`` is the hash of its cookie.
-
-    ``nonce`` and ``verifier`` are those of OpenID Connect and PKCE (THREATS F01-F03).
-    """
-
-    provider: str
-    browser: str
-    relay_state: str
-    return_to: str = ""
-    nonce: str = ""
-    verifier: str = ""
+_ENDED: Final = "ended-session"  # the kind of used marker
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +56,8 @@ class BrowserSessions:
     """Starts, finds and ends sessions; every method raises ServiceUnavailable where Redis does not answer."""
 
     redis: Redis
+    values: SealedValues
+    single_use: SingleUse
     now: Callable[[], datetime]
     random: Random
     idle: timedelta
@@ -120,7 +77,7 @@ class BrowserSessions:
         refresh_state: str = "",
         *,
         mfa_at: datetime | None = None,
-        client: Client = _NO_CLIENT,
+        client: Client = NO_CLIENT,
     ) -> tuple[str, BrowserSession]:
         """Start a session; return the value of its cookie, and the session."""
         now = self.now()
@@ -143,8 +100,9 @@ class BrowserSessions:
         person = self._person_key(stored.identity.person)
         with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
-            pipe.set(stored.key, _serialize(stored), px=self._ttl(stored, now))
-            pipe.hset(person, stored.key, json.dumps(stored.identity.session_index))
+            pipe.set(stored.key, self._seal(stored), px=self._ttl(stored, now))
+            self._note_use(pipe, stored, now)
+            pipe.hset(person, stored.key, "")
             pipe.pexpire(person, duration_milliseconds(self.lifetime))
             pipe.zremrangebyscore(self._all_key, "-inf", to_fractional_seconds(now))
             pipe.zadd(self._all_key, {stored.key: to_fractional_seconds(stored.ends_at)})
@@ -166,18 +124,40 @@ class BrowserSessions:
             return None
         key, now = self._session_key(token), self.now()
         with _redis_errors_as_unavailable():
-            text = self.redis.get(key)
-            session = None if text is None else _parse(key, str(text), self.identity_types)
-            if session is None or session.ends_at <= now:
-                self.redis.delete(key)
+            text, used = self.redis.mget(key, _use_key(key))
+            session = self._open(key, text)
+            if session is None or session.ends_at <= now or self._is_idle(key, used, now):
+                self.redis.delete(key, _use_key(key))
                 return None
-            self.redis.pexpire(key, self._ttl(session, now))
+        if self.single_use.is_used(_ENDED, key):
+            return None
+        with _redis_errors_as_unavailable():
+            pipe = self.redis.pipeline()
+            pipe.pexpire(key, self._ttl(session, now))
+            self._note_use(pipe, session, now)
+            pipe.execute()
         return session
+
+    def _seal(self, session: BrowserSession) -> str:
+        return self.values.seal(session.key, serialize_session(session))
+
+    def _open(self, key: str, stored: object) -> BrowserSession | None:
+        text = self.values.open(key, stored)
+        return None if text is None else parse_session(key, text, self.identity_types)
+
+    def _note_use(self, pipe: Pipeline, session: BrowserSession, now: datetime) -> None:
+        """Store when a session was used: sealed, because whoever can write to Redis also sets when a key expires."""
+        key = _use_key(session.key)
+        pipe.set(key, self.values.seal(key, iso8601_exact(now)), px=self._ttl(session, now))
+
+    def _is_idle(self, key: str, used: object, now: datetime) -> bool:
+        text = self.values.open(_use_key(key), used)
+        return text is None or now - parse_iso8601(text) >= self.idle
 
     def update(self, session: BrowserSession) -> None:
         """Store a changed session; one that has ended meanwhile is not created again."""
         with _redis_errors_as_unavailable():
-            self.redis.set(session.key, _serialize(session), px=self._ttl(session, self.now()), xx=True)
+            self.redis.set(session.key, self._seal(session), px=self._ttl(session, self.now()), xx=True)
 
     def end(self, session: BrowserSession) -> bool:
         """End a session; return whether it still existed: of concurrent callers, one gets True."""
@@ -185,15 +165,14 @@ class BrowserSessions:
 
     def keys_of(self, provider: str, subject: str, indexes: tuple[str, ...]) -> tuple[str, ...]:
         """Return the keys of a person's sessions: those with these SAML session indexes, or all if none are given."""
-        with _redis_errors_as_unavailable():
-            index_by_key: dict[str, str] = self.redis.hgetall(self._person_key(f"{provider}|{subject}"))  # type: ignore[assignment]  # decode_responses
-        return tuple(key for key, index in index_by_key.items() if not indexes or json.loads(index) in (None, *indexes))
+        sessions = self.of_person(f"{provider}|{subject}")
+        return tuple(one.key for one in sessions if not indexes or one.identity.session_index in (None, *indexes))
 
     def of_person(self, person: str) -> tuple[BrowserSession, ...]:
         """Return a person's sessions, the newest first."""
         with _redis_errors_as_unavailable():
             keys: list[str] = self.redis.hkeys(self._person_key(person))  # type: ignore[assignment]  # decode_responses
-        return self._load(keys)
+        return tuple(session for session in self._load(keys) if session.identity.person == person)
 
     def newest(self, most: int) -> tuple[BrowserSession, ...]:
         """Return up to ``most`` sessions of all people, the newest first."""
@@ -214,8 +193,8 @@ class BrowserSessions:
             return ()
         with _redis_errors_as_unavailable():
             texts = self.redis.mget(keys)
-        stored = [(key, str(text)) for key, text in zip(keys, texts, strict=True) if text is not None]
-        parsed = [_parse(key, text, self.identity_types) for key, text in stored]
+        opened = self.values.open_all(keys, texts)
+        parsed = [parse_session(key, text, self.identity_types) for key, text in opened]
         live = [session for session in parsed if session is not None and session.ends_at > self.now()]
         return tuple(sorted(live, key=lambda session: session.opened_at, reverse=True))
 
@@ -223,9 +202,12 @@ class BrowserSessions:
         """End these sessions of a person; return how many still existed."""
         if not keys:
             return 0
+        now = self.now()
+        self.single_use.mark_used(_ENDED, keys, now + self.lifetime, now)
         with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
             pipe.delete(*keys)
+            pipe.delete(*map(_use_key, keys))
             pipe.hdel(self._person_key(f"{provider}|{subject}"), *keys)
             pipe.zrem(self._all_key, *keys)
             return int(pipe.execute()[0])
@@ -240,12 +222,10 @@ class BrowserSessions:
         pending = PendingLogin(
             self._pending_key(token), step, identity, self.new_token(), now, return_to, refresh_state
         )
-        fields = {"step": step, "form_token": pending.form_token, "return_to": return_to, "memo": refresh_state}
-        fields["opened_at"] = iso8601_exact(now)
         index = self._pending_of_key(identity.person)
         with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
-            pipe.set(pending.key, json.dumps(fields | _identity_fields(identity)), ex=_SIGN_IN_TIMEOUT)
+            pipe.set(pending.key, self.values.seal(pending.key, serialize_pending_login(pending)), ex=_SIGN_IN_TIMEOUT)
             pipe.sadd(index, pending.key)
             pipe.expire(index, _SIGN_IN_TIMEOUT)
             pipe.execute()
@@ -255,13 +235,11 @@ class BrowserSessions:
         """Return the pending sign-in of a cookie, or None."""
         if not token:
             return None
+        key = self._pending_key(token)
         with _redis_errors_as_unavailable():
-            text = self.redis.get(self._pending_key(token))
-        try:
-            fields = json.loads(str(text)) if text is not None else None
-            return None if fields is None else _parse_pending(self._pending_key(token), fields, self.identity_types)
-        except (ValueError, TypeError, KeyError, AttributeError):  # stored by another version
-            return None
+            text = self.values.open(key, self.redis.get(key))
+        pending = None if text is None else parse_pending_login(key, text, self.identity_types)
+        return pending if pending and self.now() < pending.opened_at + _SIGN_IN_TIMEOUT else None
 
     def consume_pending_login(self, pending: PendingLogin) -> bool:
         """Delete a pending sign-in; return whether it still existed: of concurrent callers, one gets True."""
@@ -280,17 +258,16 @@ class BrowserSessions:
 
     def save_idp_request(self, message_id: str, request: IdpRequest) -> None:
         """Store a request that was sent to an identity provider."""
+        key, text = self._idp_request_key(message_id), serialize_idp_request(request)
         with _redis_errors_as_unavailable():
-            self.redis.set(self._idp_request_key(message_id), json.dumps(asdict(request)), ex=_SIGN_IN_TIMEOUT)
+            self.redis.set(key, self._seal_until(key, text, _SIGN_IN_TIMEOUT), ex=_SIGN_IN_TIMEOUT)
 
     def find_idp_request(self, message_id: str) -> IdpRequest | None:
         """Return the request with an id, without consuming it."""
+        key = self._idp_request_key(message_id)
         with _redis_errors_as_unavailable():
-            text = self.redis.get(self._idp_request_key(message_id))
-        try:
-            return None if text is None else IdpRequest(**json.loads(str(text)))
-        except (ValueError, TypeError):  # stored by another version
-            return None
+            text = self._open_until(key, self.redis.get(key))
+        return None if text is None else parse_idp_request(text)
 
     def consume_idp_request(self, message_id: str) -> bool:
         """Delete a request; return whether it still existed: of concurrent callers, one gets True."""
@@ -309,13 +286,14 @@ class BrowserSessions:
             return bool(self.redis.set(self._form_key(form), _IN_PROGRESS, nx=True, ex=seconds))
 
     def store_form_response(self, form: str, text: str, *, anew: bool) -> None:
-        """Store the response to a form, sealed by the caller, for a form that is sent twice.
+        """Store the response to a form, which may set a session cookie, for a form that is sent twice.
 
         ``anew`` allows the form to be sent again when the stored response expires.
         """
+        key = self._form_response_key(form)
         with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
-            pipe.set(self._form_response_key(form), text, ex=_FORM_RESPONSE_TTL)
+            pipe.set(key, self._seal_until(key, text, _FORM_RESPONSE_TTL), ex=_FORM_RESPONSE_TTL)
             if anew:
                 pipe.expire(self._form_key(form), _FORM_RESPONSE_TTL)
             else:
@@ -325,15 +303,25 @@ class BrowserSessions:
     def find_form_response(self, form: str) -> str | None:
         """Return the response to a form that was sent before: empty while it is processed, None after it expired."""
         with _redis_errors_as_unavailable():
-            marker, text = self.redis.mget(self._form_key(form), self._form_response_key(form))
+            marker, stored = self.redis.mget(self._form_key(form), self._form_response_key(form))
+        text = self._open_until(self._form_response_key(form), stored)
         if text is not None:
-            return str(text)
+            return text
         return "" if marker == _IN_PROGRESS else None
 
     def release_form(self, form: str) -> None:
         """Allow a form to be sent again, after its processing failed."""
         with _redis_errors_as_unavailable():
             self.redis.delete(self._form_key(form))
+
+    # --- values that expire -------------------------------------------------------------------------------------------
+
+    def _seal_until(self, key: str, text: str, lifetime: timedelta) -> str:
+        return self.values.seal(key, serialize_timed_text(text, self.now() + lifetime))
+
+    def _open_until(self, key: str, stored: object) -> str | None:
+        text = self.values.open(key, stored)
+        return None if text is None else parse_timed_text(text, self.now())
 
     # --- Redis keys ---------------------------------------------------------------------------------------------------
 
@@ -378,67 +366,5 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-# --- serialization ----------------------------------------------------------------------------------------------------
-
-
-def _serialize(session: BrowserSession) -> str:
-    times = {name: _format_time(getattr(session, name)) for name in ("opened_at", "ends_at", "mfa_at")}
-    fields = {"form_token": session.form_token, "renewal": session.refresh_state, "client": session.client, **times}
-    return json.dumps(_identity_fields(session.identity) | fields)
-
-
-def _identity_fields(identity: Identity) -> dict[str, Any]:
-    fields: dict[str, Any] = {name: getattr(identity, name) for name in type(identity).__dataclass_fields__}
-    fields["attributes"] = dict(identity.attributes)
-    fields["lineage"] = identity.lineage.dump()
-    fields |= {name: _format_time(fields[name]) for name in _TIMES if name in fields}
-    return {"kind": type(identity).__name__, "identity": fields}
-
-
-_TUPLES = ("groups", "group_names", "transitive", "audiences")
-
-
-def _parse(key: str, text: str, types: IdentityTypes) -> BrowserSession | None:
-    """Return a session, or None where another version stored it: the person signs in again."""
-    try:
-        fields = json.loads(text)
-        opened_at, ends_at = (parse_iso8601(fields[name]) for name in ("opened_at", "ends_at"))
-        return BrowserSession(
-            key,
-            _parse_identity(fields, types),
-            fields["form_token"],
-            opened_at,
-            ends_at,
-            fields["renewal"],
-            _parse_time(fields["mfa_at"]),
-            Client(*fields["client"]),
-        )
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-
-
-def _parse_pending(key: str, fields: dict[str, Any], types: IdentityTypes) -> PendingLogin:
-    opened_at, identity = parse_iso8601(fields["opened_at"]), _parse_identity(fields, types)
-    return PendingLogin(
-        key, fields["step"], identity, fields["form_token"], opened_at, fields["return_to"], fields["memo"]
-    )
-
-
-def _parse_identity(session_fields: dict[str, Any], types: IdentityTypes) -> Identity:
-    fields = session_fields["identity"]
-    fields |= {name: _parse_time(fields[name]) for name in _TIMES if name in fields}
-    fields["attributes"] = {name: tuple(values) for name, values in fields["attributes"].items()}
-    fields["lineage"] = load(fields["lineage"])
-    fields |= {name: tuple(fields[name]) for name in _TUPLES if name in fields}
-    if "tags" in fields:
-        fields["tags"] = tuple((key, value) for key, value in fields["tags"])
-    identity_type = {known.__name__: known for known in types}[session_fields["kind"]]
-    return identity_type(**fields)
-
-
-def _format_time(time: datetime | None) -> str | None:
-    return None if time is None else iso8601_exact(time)
-
-
-def _parse_time(text: str | None) -> datetime | None:
-    return None if text is None else parse_iso8601(text)
+def _use_key(session_key: str) -> str:
+    return f"{session_key}:used"

@@ -24,7 +24,7 @@ from iam.arn import ROLE as ROLE_ID
 from iam.arn import Random, parse_arn
 from iam.clock import to_milliseconds
 from iam.credentials.person_id import iam_subject
-from iam.errors import NoSuchEntity, ServiceUnavailable, ValidationError
+from iam.errors import NoSuchEntity, ServiceError, ServiceUnavailable, ValidationError
 from iam.revocation import ScopeKind, scope
 from iam.store.revocation import revoke
 from iam.store.store import Store
@@ -222,7 +222,7 @@ class SessionRevocation:
         try:
             for session in self.browser_sessions.of_person(person):
                 self.browser_sessions.end(session)
-        except ServiceUnavailable as error:
+        except ServiceError as error:
             log.warning("browser sessions are refused, but still stored: %s", error.log)
 
     def _remove_from_list(self, target: RevocationTarget) -> RevocationResult:

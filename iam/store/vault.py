@@ -5,12 +5,20 @@ row of the database does not open.
 """
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from iam.arn import Random
 
 _VERSION = b"\x01"
+_KEY_BYTES = 32
 _NONCE = 12  # random bytes; NIST SP 800-38D 8.3 allows 2**32 secrets under one key with random nonces
+
+
+def derive_key(master_key: bytes, purpose: str) -> bytes:
+    """Return the key of one purpose (RFC 5869): what is sealed for it opens for no other, nor under the master key."""
+    return HKDF(hashes.SHA256(), _KEY_BYTES, None, f"fedgate {purpose}".encode()).derive(master_key)
 
 
 class CannotUnseal(Exception):

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from iam.clock import from_seconds
 from sts.store import session_keys
 from sts.store.last_use import LastUse, Use
+from sts.store.sealed_values import SealedValues
 
 log = logging.getLogger(__name__)
 
@@ -94,12 +95,14 @@ class LiveSessions:
     def __init__(
         self,
         redis: Redis,
+        values: SealedValues,
         *,
         monotonic: Callable[[], float],
         pause: Callable[[float], None],
         spawn: Callable[[Callable[[], None]], object],
     ) -> None:
         self._redis = redis
+        self._values = values
         self._list_script = redis.register_script(_LIST_SCRIPT)
         self._monotonic = monotonic
         self._pause = pause
@@ -136,12 +139,14 @@ class LiveSessions:
 
     def of_person(self, account_id: str, person: str, now_ms: int) -> Iterator[LiveSession]:
         """Yield the live sessions of a person in an account, by expiry; raise RedisError."""
-        return self._read_index(session_keys.of_person(account_id, person), account_id, now_ms)
+        listed = self._read_index(session_keys.of_person(account_id, person), account_id, now_ms)
+        return (session for session in listed if session.person == person)  # Redis alone says what an index holds
 
     def find(self, account_id: str, session_id: str) -> LiveSession | None:
         """Return a live session of an account, or None; raise RedisError."""
         self._flush()
-        text = self._redis.get(session_keys.entry(account_id, session_id))
+        key = session_keys.entry(account_id, session_id)
+        text = self._values.open(key, self._redis.get(key))
         return None if text is None else _parse(text)
 
     def last_used(self, account_id: str, session_ids: Sequence[str]) -> dict[str, int]:
@@ -190,10 +195,9 @@ class LiveSessions:
         self._flush()  # a worker sees the sessions that it added itself
         ids = [str(session_id) for session_id in self._redis.zrangebyscore(index, now_ms, "+inf")]
         for at in range(0, len(ids), _CHUNK):
-            keys = (session_keys.entry(account_id, session_id) for session_id in ids[at : at + _CHUNK])
-            for text in self._redis.mget(keys):
-                if text is not None:
-                    yield _parse(text)
+            keys = [session_keys.entry(account_id, session_id) for session_id in ids[at : at + _CHUNK]]
+            for _, text in self._values.open_all(keys, self._redis.mget(keys)):
+                yield _parse(text)
 
     def _start_writer(self) -> None:
         try:
@@ -239,10 +243,11 @@ class LiveSessions:
         sweep = self._count >= _SWEEP
         if sweep:
             self._count = 0
-        keys = [session_keys.index(account_id), session_keys.used(account_id)]
+        keys, facts = [session_keys.index(account_id), session_keys.used(account_id)], list[str | int]()
         for session in batch:
-            keys += (session_keys.entry(account_id, session.id), session_keys.of_person(account_id, session.person))
-        facts = [fact for session in batch for fact in (session.id, session.expires_at, _text(session))]
+            entry = session_keys.entry(account_id, session.id)
+            keys += (entry, session_keys.of_person(account_id, session.person))
+            facts += (session.id, session.expires_at, self._values.seal(entry, _text(session)))
         self._list_script(keys=keys, args=(min(session.issued_at for session in batch), int(sweep), *facts))
 
 
@@ -250,6 +255,6 @@ def _text(session: LiveSession) -> str:
     return json.dumps(session, separators=(",", ":"))
 
 
-def _parse(text: str | bytes) -> LiveSession:
+def _parse(text: str) -> LiveSession:
     fields: list[Any] = json.loads(text)
     return LiveSession(*fields[: len(LiveSession._fields)])

@@ -10,11 +10,11 @@ therefore sets a time: proofs that were issued before it count as used.
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from iam.clock import to_milliseconds
@@ -63,7 +63,7 @@ class SingleUse:
         ``until`` is when the proof expires; its marker is kept until then. ``issued`` is when the proof was made; it is
         left out for what does no harm when it is used again after a restore, such as a form.
         """
-        marker = kind, hashlib.sha256(proof.encode()).hexdigest()
+        marker = _marker(kind, proof)
         if marker in self._known:
             return False
         use = _PendingUse(
@@ -79,6 +79,22 @@ class SingleUse:
         if use.error is not None:
             raise use.error
         return bool(use.first)
+
+    def mark_used(self, kind: str, proofs: Sequence[str], until: datetime, now: datetime) -> None:
+        """Mark several as used in one commit, whether or not they were; raise ServiceFailure."""
+        batch = [_PendingUse(_marker(kind, proof), to_milliseconds(until) + 1, now) for proof in proofs]
+        if batch:
+            with self._store.write(bump_revision=False) as tx:
+                _insert_new(tx, batch)
+            self._add_known(batch)
+
+    def is_used(self, kind: str, proof: str) -> bool:
+        """Return whether a proof was used, by any worker; raise ServiceUnavailable."""
+        marker = _marker(kind, proof)
+        if marker in self._known:
+            return True
+        with self._store.read() as tx:
+            return tx.scalar(_IS_USED, {"of": marker[0], "one": marker[1]}) is not None
 
     def _write_all(self) -> None:
         self._gather()
@@ -132,6 +148,10 @@ def _issued_since_restore(tx: Connection, batch: list[_PendingUse]) -> list[_Pen
     return [use for use in batch if use.issued is None or use.issued > floor]
 
 
+def _marker(kind: str, proof: str) -> tuple[str, str]:
+    return kind, hashlib.sha256(proof.encode()).hexdigest()
+
+
 def _insert_new(tx: Connection, batch: list[_PendingUse]) -> set[tuple[str, str]]:
     """Insert the markers that do not exist yet, and return them."""
     if not batch:
@@ -141,6 +161,7 @@ def _insert_new(tx: Connection, batch: list[_PendingUse]) -> set[tuple[str, str]
 
 
 _KEY = used_marker.c.kind, used_marker.c.marker
+_IS_USED = select(used_marker.c.expires).where(_KEY[0] == bindparam("of"), _KEY[1] == bindparam("one"))
 _INSERTS = {
     "postgresql": postgresql.insert(used_marker).on_conflict_do_nothing().returning(*_KEY),
     "sqlite": sqlite.insert(used_marker).on_conflict_do_nothing().returning(*_KEY),

@@ -101,9 +101,7 @@ class Forms:
                 sessions.release_form(form)
             raise
         with suppress(ServiceUnavailable):  # the response is ready; only a duplicate would miss the stored copy
-            sessions.store_form_response(
-                form, self._seal(response, form), anew=response.status_code in _TRANSIENT_STATUSES
-            )
+            sessions.store_form_response(form, _serialize(response), anew=response.status_code in _TRANSIENT_STATUSES)
         return response
 
     def _duplicate_message(self, event: str) -> FormMessage:
@@ -131,31 +129,32 @@ class Forms:
             return FormMessage(text, 400), ValidationError("The form was open too long.")
         return None
 
-    def _seal(self, response: Response, form: str) -> str:
-        """Return a response as Redis keeps it: sealed, because it sets a session cookie."""
-        parts: dict[str, Any] = {
-            "status": response.status_code,
-            "headers": [pair for pair in response.headers.items() if pair[0] != "Content-Length"],
-            "body": response.get_data(as_text=True),
-        }
-        return urlsafe_b64encode(self.vault.seal(json.dumps(parts).encode(), form, self.site.gate.random)).decode()
-
     def _wait_for_first_answer(self, form: str) -> Response | None:
         for _attempt in range(_POLLS):
-            sealed = self.site.sessions.find_form_response(form)
-            if sealed is None:
+            text = self.site.sessions.find_form_response(form)
+            if text is None:
                 return None
-            if sealed:
-                return self._unseal(sealed, form)
+            if text:
+                return _parse(text)
             self.pause(_POLL_INTERVAL)
         return None
 
-    def _unseal(self, sealed: str, form: str) -> Response:
-        parts = json.loads(self.vault.open(urlsafe_b64decode(sealed), form))
-        response = make_response(parts["body"], parts["status"])
-        response.headers.clear()
-        response.headers.extend(parts["headers"])
-        return response
+
+def _serialize(response: Response) -> str:
+    parts: dict[str, Any] = {
+        "status": response.status_code,
+        "headers": [pair for pair in response.headers.items() if pair[0] != "Content-Length"],
+        "body": response.get_data(as_text=True),
+    }
+    return json.dumps(parts)
+
+
+def _parse(text: str) -> Response:
+    parts = json.loads(text)
+    response = make_response(parts["body"], parts["status"])
+    response.headers.clear()
+    response.headers.extend(parts["headers"])
+    return response
 
 
 def _fingerprint(transaction: str) -> str:

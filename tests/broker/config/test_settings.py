@@ -146,6 +146,21 @@ REFUSED = [
     ("TLS to Redis", "[redis]\nurl = 'rediss://h'", "line 2: redis.url: TLS to Redis is not built yet"),
     ("Redis Sentinel", "[redis]\nurl = 'redis+sentinel://h'", "line 2: redis.url: Redis Sentinel is not built yet"),
     ("Redis Cluster", "[redis]\nurl = 'redis+cluster://h'", "line 2: redis.url: Redis Cluster is not built yet"),
+    (
+        "an open Redis",
+        "[redis]\nurl = 'redis://10.0.0.5:6379'",
+        "line 2: redis.url: a Redis on another machine needs a",
+    ),
+    (
+        "an open Redis by name",
+        "[redis]\nurl = 'redis://cache/0'",
+        "line 2: redis.url: a Redis on another machine needs",
+    ),
+    (
+        "a user of Redis",
+        "[redis]\nurl = 'redis://fedgate@cache'",
+        "line 2: redis.url: a Redis on another machine needs",
+    ),
     ("no Redis at all", "[redis]\nurl = 'localhost:6379'", "line 2: redis.url: must be redis://"),
     ("an unknown flush", "[audit]\nsync = 'never'", 'line 2: audit.sync: must be "group" or "always"'),
     ("flushes without a pause", "[audit]\nflush_ms = 0", "line 2: audit.flush_ms: must be 10 to 10000"),

@@ -34,6 +34,7 @@ from iam.store.store import Store
 from iam.store.vault import Vault
 from sts.identity import Identity
 from sts.lineage import begin, session_scopes
+from sts.store.sealed_values import SealedValues
 from sts.store.sessions import LiveSession, LiveSessions
 from sts.trust import session_name
 
@@ -71,12 +72,20 @@ def audit(tmp_path):
 
 
 def service(redis_url, store, audit, clock):
-    redis = wiring.open_redis(redis_url)
-    live = LiveSessions(redis, monotonic=time.monotonic, pause=lambda _: None, spawn=lambda work: work())
+    redis, values = wiring.open_redis(redis_url), SealedValues(bytes(32), secrets.token_bytes)
+    live = LiveSessions(redis, values, monotonic=time.monotonic, pause=lambda _: None, spawn=lambda work: work())
     return SessionRevocation(
         store=store,
         listing=SessionListing(store=store, live_sessions=live, now=clock),
-        browser_sessions=BrowserSessions(redis, clock, secrets.token_bytes, timedelta(hours=1), timedelta(hours=12)),
+        browser_sessions=BrowserSessions(
+            redis,
+            values,
+            wiring.open_single_use(store),
+            clock,
+            secrets.token_bytes,
+            timedelta(hours=1),
+            timedelta(hours=12),
+        ),
         audit=audit,
         now=clock,
         random=secrets.token_bytes,

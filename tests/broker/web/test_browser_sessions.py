@@ -2,9 +2,11 @@
 
 import json
 import secrets
+import tempfile
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,12 +17,17 @@ from support.threads import at_once
 
 from broker import wiring
 from broker.sessions.browser import BrowserSession, BrowserSessions, Client, IdpRequest
+from broker.sessions.records import serialize_session
 from iam.errors import ServiceUnavailable
+from iam.store.store import Store
+from iam.store.vault import Vault
 from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
+from sts.store.sealed_values import SealedValues
 
 NOW = datetime(2026, 11, 23, 20, 0, tzinfo=UTC)
 ALICE = Identity("ldap-provider/corp", "0-1", "alice", NOW)
 BOB = replace(ALICE, subject="0-2", name="bob")
+VALUES = SealedValues(bytes(32), secrets.token_bytes)
 CHROME = Client("198.51.100.7", "Mozilla/5.0")
 
 
@@ -42,7 +49,15 @@ def sessions(redis, clock):
 
 
 def made(redis, clock, *, idle=timedelta(hours=1), lifetime=timedelta(hours=12)):
-    return BrowserSessions(redis, clock, secrets.token_bytes, idle, lifetime)
+    return BrowserSessions(redis, VALUES, markers(), clock, secrets.token_bytes, idle, lifetime)
+
+
+@cache
+def markers():
+    """Return the markers of ended sessions, in a database that all tests of this file share."""
+    store = Store(f"sqlite:///{tempfile.mkdtemp()}/s.db", Vault(bytes(32)), monotonic=time.monotonic)
+    store.migrate()
+    return wiring.open_single_use(store)
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------
@@ -123,15 +138,63 @@ def test_a_long_name_of_a_browser_is_cut(sessions):
 @pytest.mark.parametrize("text", ["", "x", "[]", "{}", "null", '{"identity": {}, "kind": "Other"}'])
 def test_what_another_version_wrote_is_nobodys_and_goes(sessions, redis, text):
     token, session = sessions.open(ALICE)
-    whole = json.loads(redis.get(session.key))
+    whole = json.loads(VALUES.open(session.key, redis.get(session.key)))
     for changed in (text, json.dumps(whole | {"ends_at": "soon"}), json.dumps(whole | {"kind": "Martian"})):
-        redis.set(session.key, changed)
+        redis.set(session.key, VALUES.seal(session.key, changed))
         assert sessions.of_person(ALICE.person) == ()
         assert sessions.find(token) is None
         assert not redis.exists(session.key)
     waiting, memory = sessions.start_pending_login("prove", ALICE, "/portal")
-    redis.set(memory.key, text)
+    redis.set(memory.key, VALUES.seal(memory.key, text))
     assert sessions.find_pending_login(waiting) is None
+
+
+# --- whoever writes to Redis ------------------------------------------------------------------------------------------
+
+
+def test_what_was_not_sealed_here_for_this_key_is_nobodys(sessions, redis):
+    token, session = sessions.open(ALICE)
+    sealed, other = redis.get(session.key), sessions.open(BOB)[1]
+    elsewhere = SealedValues(bytes(31) + b"1", secrets.token_bytes)
+    for forged in (serialize_session(session), elsewhere.seal(session.key, serialize_session(session)), sealed[:-4]):
+        redis.set(session.key, forged)
+        assert sessions.find(token) is None
+    token, session = sessions.open(ALICE)
+    redis.set(session.key, redis.get(other.key))
+    assert sessions.find(token) is None
+
+
+def test_a_session_that_ended_is_not_brought_back_with_what_redis_held(sessions, redis, clock):
+    token, session = sessions.open(ALICE)
+    kept = {key: redis.get(key) for key in (session.key, f"{session.key}:used")}
+    sessions.end(session)
+    redis.mset(kept)
+    assert sessions.find(token) is None
+    token, session = sessions.open(ALICE)
+    kept = {key: redis.get(key) for key in (session.key, f"{session.key}:used")}
+    clock.advance(hours=1)
+    redis.mset(kept)
+    assert sessions.find(token) is None, "nobody has used it for an hour"
+
+
+def test_a_session_in_somebody_elses_index_is_not_theirs(sessions, redis):
+    _, session = sessions.open(ALICE)
+    redis.hset(sessions._person_key(BOB.person), session.key, "null")
+    assert sessions.of_person(BOB.person) == ()
+    assert sessions.keys_of(BOB.provider, BOB.subject, ()) == ()
+
+
+def test_a_request_and_a_half_signed_in_person_are_forgotten_in_time_whatever_redis_says(sessions, redis, clock):
+    sessions.save_idp_request("id", IdpRequest("arn", "", "relay"))
+    token, _ = sessions.start_pending_login("prove", ALICE, "/portal")
+    sessions.claim_form("form", 60)
+    sessions.store_form_response("form", "response", anew=False)
+    for key in redis.keys("*"):
+        redis.persist(key)
+    clock.advance(minutes=10)
+    assert sessions.find_idp_request("id") is None
+    assert sessions.find_pending_login(token) is None
+    assert sessions.find_form_response("form") is None
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
@@ -152,7 +215,8 @@ def test_a_session_that_does_nothing_ends_and_one_that_does_goes_on(redis, clock
     assert [one.identity for one in sessions.of_person(ALICE.person)] == [ALICE]
 
 
-def test_a_session_ends_at_its_limit_whatever_it_does(sessions, clock):
+def test_a_session_ends_at_its_limit_whatever_it_does(redis, clock):
+    sessions = made(redis, clock, idle=timedelta(hours=12))
     token, session = sessions.open(ALICE)
     assert session.ends_at == clock() + timedelta(hours=12)
     clock.advance(hours=12, seconds=-1)

@@ -1,6 +1,7 @@
 """The list of live sessions over a real Redis, and without one."""
 
 import json
+import secrets
 import threading
 import time
 import tracemalloc
@@ -14,7 +15,10 @@ from support.threads import ended
 
 from sts.store import session_keys
 from sts.store.last_use import LastUse
+from sts.store.sealed_values import SealedValues
 from sts.store.sessions import LiveSession, LiveSessions
+
+VALUES = SealedValues(bytes(32), secrets.token_bytes)
 
 ACCOUNT = "111122223333"
 
@@ -52,7 +56,7 @@ def url(request):
 def listing(url: str) -> LiveSessions:
     """Return a list that writes at once: nothing gathers, nothing runs beside."""
     client = Redis.from_url(url, decode_responses=True, socket_timeout=HANG)
-    return LiveSessions(client, monotonic=time.monotonic, pause=lambda _: None, spawn=lambda work: work())
+    return LiveSessions(client, VALUES, monotonic=time.monotonic, pause=lambda _: None, spawn=lambda work: work())
 
 
 def now_ms() -> int:
@@ -87,7 +91,9 @@ def test_what_could_not_be_listed_is_listed_when_redis_is_back(tmp_path):
     socket = tmp_path / "r.sock"
     clock = iter(range(100))
     client = Redis.from_url(f"unix://{socket}", decode_responses=True)
-    sessions = LiveSessions(client, monotonic=lambda: next(clock), pause=lambda _: None, spawn=lambda work: work())
+    sessions = LiveSessions(
+        client, VALUES, monotonic=lambda: next(clock), pause=lambda _: None, spawn=lambda work: work()
+    )
     sessions.add(session(1))
     with redis_server() as url:
         socket.symlink_to(url.removeprefix("unix://"))
@@ -134,7 +140,7 @@ def test_many_threads_record_at_once_and_none_is_lost(url):
         spawned.append(threading.Thread(target=work))
         spawned[-1].start()
 
-    sessions = LiveSessions(client, monotonic=time.monotonic, pause=time.sleep, spawn=spawn)
+    sessions = LiveSessions(client, VALUES, monotonic=time.monotonic, pause=time.sleep, spawn=spawn)
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda number: sessions.add(session(number)), range(500)))
     assert ended(*spawned)
@@ -143,7 +149,11 @@ def test_many_threads_record_at_once_and_none_is_lost(url):
 
 def test_what_still_waits_is_listed_at_the_end_and_for_whoever_looks(url):
     waiting = LiveSessions(
-        Redis.from_url(url, decode_responses=True), monotonic=time.monotonic, pause=time.sleep, spawn=lambda _: None
+        Redis.from_url(url, decode_responses=True),
+        VALUES,
+        monotonic=time.monotonic,
+        pause=time.sleep,
+        spawn=lambda _: None,
     )
     waiting.add(session(1))
     assert list(listing(url).list_live(ACCOUNT, now_ms())) == []
@@ -216,7 +226,8 @@ def test_a_session_is_found_by_its_id_only_in_its_account_and_until_it_expires(u
 def test_a_line_of_another_version_still_parses(url, more):
     one = session(1)
     fields = [*one[:9], *more]
-    Redis.from_url(url).set(session_keys.entry(ACCOUNT, one.id), json.dumps(fields))
+    key = session_keys.entry(ACCOUNT, one.id)
+    Redis.from_url(url).set(key, VALUES.seal(key, json.dumps(fields)))
     found = listing(url).find(ACCOUNT, one.id)
     assert found == LiveSession(*one[:9], *more[:2])
 
@@ -240,7 +251,7 @@ def test_a_forgotten_session_is_nowhere_any_more(url):
 def waiting(url: str) -> LiveSessions:
     """Return a list whose writer never comes: what is recorded and noted waits."""
     client = Redis.from_url(url, decode_responses=True, socket_timeout=HANG)
-    return LiveSessions(client, monotonic=time.monotonic, pause=time.sleep, spawn=lambda _: None)
+    return LiveSessions(client, VALUES, monotonic=time.monotonic, pause=time.sleep, spawn=lambda _: None)
 
 
 def test_the_last_use_is_the_latest_of_all_workers_in_whatever_order_they_write(url):
@@ -343,7 +354,7 @@ def test_a_session_is_listed_also_where_no_thread_could_be_started(url):
         work()
 
     client = Redis.from_url(url, decode_responses=True)
-    sessions = LiveSessions(client, monotonic=time.monotonic, pause=lambda _: None, spawn=spawn)
+    sessions = LiveSessions(client, VALUES, monotonic=time.monotonic, pause=lambda _: None, spawn=spawn)
     sessions.add(session(1))
     sessions.add(session(2))
     assert len(started) == 2
@@ -407,7 +418,7 @@ def in_a_thread(work):
 
 def test_a_reader_sees_a_session_whose_write_is_on_its_way(url):
     redis = SlowRedis(Redis.from_url(url, decode_responses=True))
-    sessions = LiveSessions(redis, monotonic=time.monotonic, pause=lambda _: None, spawn=in_a_thread)
+    sessions = LiveSessions(redis, VALUES, monotonic=time.monotonic, pause=lambda _: None, spawn=in_a_thread)
     sessions.add(session(1))
     assert redis.writing.wait(HANG)
     found = []
