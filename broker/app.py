@@ -13,12 +13,12 @@ from broker.runtime.health import liveness, readiness
 from broker.web.branding.branding import init_branding
 from broker.web.core.error_pages import ErrorPages, text_response
 from broker.web.core.form_fields import MAX_FORM_BYTES
-from broker.web.core.responses import wants_html
+from broker.web.core.responses import HOME, wants_html
 from broker.web.core.site import Site
 from broker.web.core.urls import is_public_host
 from broker.web.core.utf8 import Utf8Request
 from broker.web.i18n.languages import init_babel
-from broker.web.login.completion import HOME
+from broker.web.login.interrupted import interrupted_page
 from broker.web.oauth import issuer, token_exchange
 from broker.wiring import Api, Pages, Services
 from iam.errors import NotSignedIn, ServiceError
@@ -128,7 +128,10 @@ def _register_request_hooks(app: Flask, public_url: str) -> None:
 
 
 def _register_error_handlers(app: Flask, services: Services) -> None:
-    login, error_pages = services.pages.login.login, ErrorPages(services.pages.site, services.new_reference)
+    login, access = services.pages.login.login, services.pages.roles.portal.admin_access
+    error_pages = ErrorPages(
+        services.pages.site, services.new_reference, interrupted_page, is_administrator=access.is_administrator
+    )
     app.register_error_handler(ServiceError, error_pages.handle_service_error)
     app.register_error_handler(NotSignedIn, lambda _error: login.handle_not_signed_in())
     app.register_error_handler(HTTPException, error_pages.handle_http_error)

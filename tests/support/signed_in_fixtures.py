@@ -175,3 +175,9 @@ def reference(answer: Answer) -> str:
     """Return the reference that a page shows, or nothing."""
     found = re.search(r'class="reference">.*?<code[^>]*>([0-9a-f]{8})</code>', answer.body.decode(), re.DOTALL)
     return found[1] if found else ""
+
+
+def credentials_on(answer: Answer) -> Credentials:
+    """Return the credentials that a page shows."""
+    found = dict(re.findall(r"export (AWS_\w+)=(\S+)", html.unescape(answer.body.decode())))
+    return Credentials(found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"], found["AWS_SESSION_TOKEN"])

@@ -7,13 +7,15 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 from flask import Response, g, request
 from flask_babel import gettext
 from werkzeug.exceptions import HTTPException, InternalServerError, MisdirectedRequest, RequestEntityTooLarge
 
 from broker.api.errors import status
-from broker.web.core.responses import wants_html, wants_json
+from broker.sessions.browser import BrowserSession
+from broker.web.core.responses import HOME, wants_html, wants_json
 from broker.web.core.site import Site
 from broker.web.i18n.languages import gettext_noop
 from iam.errors import InternalFailure, RequestTooLarge, ServiceError, ServiceUnavailable, Throttling
@@ -23,7 +25,7 @@ log = logging.getLogger(__name__)
 _MESSAGES: Final = {
     404: gettext_noop("Page not found."),
     405: gettext_noop("This page does not accept this request method."),
-    421: gettext_noop("This page is at another address."),
+    421: gettext_noop("This page has another address:"),
 }
 _UNREADABLE: Final = gettext_noop("This request could not be processed.")
 _TOO_LARGE: Final = gettext_noop("The form is too large.")
@@ -33,10 +35,16 @@ _KEPT_HEADERS: Final = ("Allow", "Retry-After")  # RFC 9110, sections 10.2.1 and
 
 @dataclass(frozen=True, slots=True)
 class ErrorPages:
-    """Makes the answers; ``new_reference`` is for requests that fail before they have an id."""
+    """Makes the answers; ``new_reference`` is for requests that fail before they have an id.
+
+    ``interrupted_page`` returns the path of the page that the request stood on; ``is_administrator`` tells whether
+    somebody administers any account.
+    """
 
     site: Site
     new_reference: Callable[[], str]
+    interrupted_page: Callable[[], str]
+    is_administrator: Callable[[BrowserSession], bool]
 
     def handle_service_error(self, error: ServiceError) -> Response:
         """Return the answer to a request that was refused, recorded if it was not yet."""
@@ -77,20 +85,38 @@ class ErrorPages:
 
     def _http_error_page(self, error: HTTPException, code: int) -> Response:
         log.info("page %s refused: %d %a", self.site.request_state.id, code, request.path)
-        public_url = self.site.public_url if isinstance(error, MisdirectedRequest) else ""
-        return self._render(gettext(_MESSAGES.get(code, _UNREADABLE)), code, elsewhere=public_url)
+        address = self.site.public_url + self._requested_page() if isinstance(error, MisdirectedRequest) else ""
+        return self._render(gettext(_MESSAGES.get(code, _UNREADABLE)), code, elsewhere=address)
+
+    def _requested_page(self) -> str:
+        """Return path and query of the page that was asked for at an address that is not ours."""
+        if request.method not in ("GET", "HEAD"):
+            return self.interrupted_page()
+        query = request.query_string.decode("ascii", "replace")
+        return f"{quote(request.path)}?{query}" if query else quote(request.path)
 
     def _render(self, message: str, code: int, *, elsewhere: str = "") -> Response:
-        """Return the error page; ``elsewhere`` is the address at which the page asked for is."""
+        """Return the error page; ``elsewhere`` is the address of the page that was asked for at another one."""
+        session, back = g.get("signed_in"), self.interrupted_page()
+        is_portal = back.partition("?")[0] == HOME
         return self.site.responses.render(
             "core/error.html",
             code=code,
             message=message,
             reference=self.site.reference,
-            elsewhere=elsewhere or self.site.responses.url_path(""),
-            session=g.get("signed_in"),
-            administrator=request.path.startswith("/admin"),
+            elsewhere=elsewhere,
+            back=back if is_portal else HOME,
+            to=back,
+            session=session,
+            administrator=session is not None and self._is_administrator(session),
         )
+
+    def _is_administrator(self, session: BrowserSession) -> bool:
+        """Return whether to link the pages of administrators; what failed may also keep this from being known."""
+        try:
+            return self.is_administrator(session)
+        except ServiceError:
+            return False
 
     def _plain_text_error(self, error: BaseException | None) -> Response:
         """Return a line of text for an error that kept the error page itself from being rendered."""

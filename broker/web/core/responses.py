@@ -15,6 +15,7 @@ from broker.web.core.request_states import RequestStates
 from broker.web.core.urls import is_https, path_below
 from broker.web.i18n.languages import LANGUAGE_COOKIE, LANGUAGES
 
+HOME: Final = "/portal"  # where everybody begins
 _A_YEAR: Final = 366 * 86_400  # seconds
 
 
@@ -71,7 +72,7 @@ class Responses:
         can_get = request.method in ("GET", "HEAD")
         if not can_get and (urls := current_app.create_url_adapter(request)) is not None:
             can_get = urls.test(method="GET")
-        return self.url_path(request.path if can_get else "/portal")
+        return self.url_path(request.path if can_get else HOME)
 
     def redirect(self, url: str) -> Response:
         """Return a redirect to any address; the browser follows it with GET."""

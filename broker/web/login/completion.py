@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from flask import Response
 
 from broker.sessions.browser import BrowserSession, PendingLogin
-from broker.web.core.responses import wants_json
+from broker.web.core.responses import HOME, wants_json
 from broker.web.core.site import Site
 from broker.web.login import console_login
 from iam.errors import NotSignedIn
@@ -18,9 +19,9 @@ from sts.identity import Identity
 
 # Where a sign-in may lead: our own pages alone, so that no link sends anybody elsewhere (ASVS 3.7.2).
 _RETURN_TO: Final = re.compile(
-    r"/(?:portal|sessions|security|mfa/enrol|why|admin(?:/[a-z]{1,20})?)(?:\?[\w.~%=&:/@+,-]{0,2500})?", re.ASCII
+    r"/(?:portal|sessions|security|mfa/enrol|why|admin(?:/[a-z]{1,20})?)(?:\?[\w.~%=&:/@+,-]{0,3900})?", re.ASCII
 )
-HOME: Final = "/portal"
+RETURN_TO: Final = "return_to"  # the field in which pages of a pending sign-in repeat where it leads, should it expire
 
 
 class LoginStep(StrEnum):
@@ -36,6 +37,16 @@ _PAGES = {LoginStep.VERIFY: "/mfa", LoginStep.ENROL: "/mfa/enrol"}
 def return_to(wish: str | None) -> str:
     """Return the page to open after sign-in: the requested one if it is ours, otherwise the portal."""
     return wish if wish and _RETURN_TO.fullmatch(wish) else HOME
+
+
+def return_fields(to: str) -> dict[str, str]:
+    """Return the fields with which pages of a pending sign-in repeat where it leads; none for the portal."""
+    return {RETURN_TO: to} if to != HOME else {}
+
+
+def _query_of(to: str) -> str:
+    fields = return_fields(to)
+    return f"?{urlencode(fields)}" if fields else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +72,7 @@ class LoginCompletion:
         if site.gate.kinds.of(identity).is_principal:
             site.audit.record("CheckPassword", identity.account_id)
         token, _ = site.sessions.start_pending_login(step, identity, return_to(to), refresh_state)
-        next_page = site.responses.url_path(_PAGES[step])
+        next_page = site.responses.url_path(_PAGES[step] + _query_of(return_to(to)))
         response = (
             site.responses.json({"code": "SecondFactorNeeded", "address": next_page}, 401)
             if as_json

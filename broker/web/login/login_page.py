@@ -5,6 +5,7 @@ typed a wrong password read the same sentence after the same time; why a right p
 who know it (THREATS E, H).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -19,6 +20,7 @@ from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
 from broker.web.login.completion import LoginCompletion, return_to
 from broker.web.login.home_realms import HomeRealms, Realm
+from broker.web.login.interrupted import interrupted_page
 from iam.errors import Throttling, ValidationError
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
@@ -99,10 +101,8 @@ class Login:
             )
         if self.site.maintenance:
             return self.render_maintenance()
-        if request.method == "POST":
-            return self.render_form(LoginForm(to=return_to(None)), FormMessage(_("Sign in first.")))
-        query = request.query_string.decode("ascii", "replace")
-        return self.render_form(LoginForm(to=return_to(f"{request.path}?{query}" if query else request.path)), code=401)
+        message = FormMessage(_("Sign in first.")) if request.method == "POST" else None
+        return self.render_form(LoginForm(to=interrupted_page()), message, code=401)
 
     def render_form(
         self, form: LoginForm, told: FormMessage | None = None, code: int = 200, realm: Realm | None = None
@@ -111,7 +111,6 @@ class Login:
         name_only = self.identifier_first and not form.username
         directories = self.home_realms.directories_of(form.username)
         last = self.site.cookies.preference(_LAST_LOGIN_OPTION)
-        more = {"kept": _language_link_fields(form)} if request.method == "POST" else {}
         return self.forms.render(
             "login/login.html",
             told,
@@ -124,7 +123,8 @@ class Login:
             realm=realm,
             login_options=sorted(self.home_realms.login_options(), key=lambda one: one.address != last),
             last=last,
-            **more,
+            this_page=self.site.responses.url_path("/login"),
+            kept=_language_link_fields(form, request.args if request.path == "/login" else {}),
         )
 
     # --- taking -------------------------------------------------------------------------------------------------------
@@ -201,10 +201,11 @@ def _missing_field_message(form: LoginForm) -> FormMessage:
     return FormMessage(_("Choose your directory."), 400)
 
 
-def _language_link_fields(form: LoginForm) -> dict[str, str]:
-    """Return the form fields that the language links keep."""
+def _language_link_fields(form: LoginForm, query: Mapping[str, str]) -> dict[str, str]:
+    """Return what the language links keep: of the address, and of the form."""
     told = {"to": form.to, "login_hint": form.username, "local": "1" if form.local else ""}
-    return {name: value for name, value in told.items() if value}
+    kept = {name: value for name, value in query.items() if name != "lang"}
+    return kept | {name: value for name, value in told.items() if value}
 
 
 def _purpose(to: str) -> str:

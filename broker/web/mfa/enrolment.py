@@ -100,7 +100,7 @@ class Enrolment:
             told,
             who=who,
             must=who.session is None,
-            kept={"to": who.to} if who.session else {},
+            kept=who.query,
             seed=form_field("seed") if seed else self.seeds.seal(secret, who.owner, now),
             secret=_grouped_base32(secret),
             address=address,

@@ -80,8 +80,7 @@ class SecondFactor:
             return factors.factors_of(tx, who.identity.person)
 
     def _form(self, who: MfaSubject, use: str, told: FormMessage | None = None) -> Response:
-        kept = {"to": who.to} if who.session else {}
-        recovering = use == RECOVERY
+        kept, recovering = who.query, use == RECOVERY
         return self.forms.render(
             "mfa/second_factor.html",
             told,

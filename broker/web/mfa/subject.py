@@ -9,7 +9,8 @@ from typing import Final
 from flask import Response, request
 
 from broker.sessions.browser import BrowserSession, PendingLogin
-from broker.web.login.completion import LoginCompletion, LoginStep, return_to
+from broker.web.core.responses import HOME
+from broker.web.login.completion import LoginCompletion, LoginStep, return_fields, return_to
 from iam.errors import NotSignedIn
 from sts.identity import Identity
 
@@ -36,8 +37,17 @@ class MfaSubject:
     @property
     def form_fields(self) -> Mapping[str, str]:
         """Return the hidden fields for each form."""
-        fields = {"form_token": self.login_state.form_token}
-        return fields if self.session is None else fields | {"to": self.to}
+        return {"form_token": self.login_state.form_token} | self.query
+
+    @property
+    def query(self) -> dict[str, str]:
+        """Return what addresses of the pages say of where they lead."""
+        return return_fields(self.to) if self.session is None else {"to": self.to}
+
+    @property
+    def way_back(self) -> str:
+        """Return the page to which somebody with a session goes back without a second factor."""
+        return self.to if self.to.partition("?")[0] in (HOME, "/why") else HOME
 
     @property
     def owner(self) -> str:

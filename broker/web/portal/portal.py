@@ -1,7 +1,5 @@
 """/portal: the roles of a signed-in user, credentials for the chosen role, and sign-out."""
 
-import json
-from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from flask import Blueprint, Response, request
 from flask_babel import gettext as _
 from redis.exceptions import RedisError
 
+from broker.api.errors import status
 from broker.doors.credential_formats import FORMATS, Target, process_form
 from broker.sessions.browser import BrowserSession
 from broker.signin.role_access import AvailableRoles
@@ -22,8 +21,26 @@ from broker.web.branding.branding import length_of_time
 from broker.web.core.form_fields import form_field
 from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
-from broker.web.login.completion import HOME
-from broker.web.portal.scope_down import DURATIONS, ScopeDown
+from broker.web.i18n.languages import gettext_noop
+from broker.web.portal.role_list import (
+    UNMARKED,
+    RoleRow,
+    lengths,
+    list_roles,
+    longest_offered,
+    machine_readable,
+    make_row,
+)
+from broker.web.portal.scope_down import (
+    DURATIONS,
+    LONGEST,
+    LONGEST_ARN,
+    OWN_POLICY,
+    ScopeDown,
+    address_of,
+    json_error,
+    query_of,
+)
 from iam.arn import root_arn
 from iam.clock import to_milliseconds
 from iam.errors import (
@@ -31,45 +48,23 @@ from iam.errors import (
     MalformedPolicyDocument,
     NotSignedIn,
     ServiceError,
+    ServiceUnavailable,
+    Throttling,
     ValidationError,
 )
-from iam.inventory.pagination import PageRequest, paginate
+from iam.inventory.pagination import PageRequest
 from iam.policy.lint import Finding
 from iam.store import pinned_roles
-from iam.store.pinned_roles import RoleUsage
 from iam.store.records import RoleRecord
 from sts.identity import Identity
 from sts.operations.caller import ROOT_MAX, TOKEN_DEFAULT
+from sts.operations.roles import ROLE_DEFAULT
 from sts.trust import demanded_tags
 
-_SHORTEST_ARN, _LONGEST_ARN = 20, 2048  # STS API reference, AssumeRoleWithSAML, RoleArn
-_RECENT: Final = 5
+_SHORTEST_ARN: Final = 20  # STS API reference, AssumeRoleWithSAML, RoleArn
 _GROUPS_TOLD: Final = 50
-_LONGEST_TAG: Final = 256  # characters: STS API reference, Tag
-_LONGEST_POLICY: Final = 10_000  # characters that a form may bring; the STS takes fewer
-_UNMARKED: Final = RoleUsage(pinned=False, taken=None)
 _NO_SCOPE_DOWN: Final = ScopeDown()
-
-
-@dataclass(frozen=True, slots=True)
-class RoleRow:
-    """One role in the list; ``running`` is when its valid credentials expire, in milliseconds."""
-
-    arn: str
-    name: str
-    account: str
-    account_id: str
-    description: str
-    max_session: int
-    mark: RoleUsage
-    running: int | None
-    mfa: bool = False
-    reason: bool = False
-
-    @property
-    def text(self) -> str:
-        """Return the text that a search matches."""
-        return f"{self.name} {self.account} {self.description} {self.arn}".lower()
+_CHOOSE: Final = gettext_noop("Choose a role.")
 
 
 class FormattedCredentials(NamedTuple):
@@ -78,24 +73,6 @@ class FormattedCredentials(NamedTuple):
     key: str
     title: str
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class RoleListing:
-    """The roles to show: one page of the search results, and the pinned and recent roles."""
-
-    rows: Sequence[RoleRow]
-    marked: Sequence[RoleRow]
-    found: int
-    page: int
-    pages: int
-    query: str
-    stale: bool
-
-    @property
-    def accounts(self) -> list[tuple[str, list[RoleRow]]]:
-        """Return the rows of this page by account."""
-        return [(account, list(rows)) for account, rows in groupby(self.rows, lambda row: row.account)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +97,8 @@ class Portal:
 
     def show(self) -> Response:
         """Show the roles."""
-        return self._render_roles(self.site.current_session.require(), request.args.get("role", ""))
+        session = self.site.current_session.require()
+        return self._render_roles(session, request.args.get("role", ""), ScopeDown.from_query(request.args))
 
     def _render_roles(
         self,
@@ -137,27 +115,28 @@ class Portal:
         if wants_json():
             return site.responses.json(self.roles_json(identity, choices.open) | {"form_token": session.form_token})
         rows, stale = self._rows(identity, choices)
-        if not rows:
+        if not rows and not told:
             site.audit.record("NoRoleOpen", identity.account_id, groups=list(identity.group_names[:_GROUPS_TOLD]))
         scope = PageRequest.of((), request.args.get("q", ""), request.args.get("page", ""))
-        listing = _listing(rows, scope, stale=stale)
+        listing = list_roles(rows, scope, chosen, stale=stale)
         return site.responses.render(
             "portal/roles.html",
             code=code,
             session=session,
             administrator=self.admin_access.is_administrator(session),
             listing=listing,
-            chosen=_preselected(listing, chosen),
-            asked=any(row.arn == chosen for row in rows),
             other=len(choices.closed) if self.other_roles else 0,
             groups=identity.group_names,
-            durations=_offered_durations(listing),
-            can_scope_down=any(":role/" in row.arn for row in listing.rows),
+            lengths=[(seconds, _length_text(seconds)) for seconds in lengths(listing)],
+            offered=longest_offered(listing),
+            length=_selected_length(scope_down, longest_offered(listing)),
+            can_scope_down=bool(scope_down.query) or any(row.is_role for row in listing.all_rows),
             scope_down=scope_down,
             findings=findings,
             told=told,
             reference=site.reference,
-            data=_machine_readable(rows),
+            data=machine_readable(rows),
+            kept=_kept(chosen, scope_down),
         )
 
     def choices(self, identity: Identity) -> AvailableRoles:
@@ -184,7 +163,7 @@ class Portal:
         self, identity: Identity, roles: Sequence[RoleRecord], *, action: str, hidden: Mapping[str, str]
     ) -> Response:
         """Return the role selection page without a session, which command-line SAML clients can also read."""
-        rows = [_row(role, self.account(role.account_id)) for role in roles]
+        rows = [make_row(role, self.account(role.account_id)) for role in roles]
         accounts = [(account, list(account_rows)) for account, account_rows in groupby(rows, lambda row: row.account)]
         return self.site.responses.render(
             "portal/role_choice.html",
@@ -192,7 +171,7 @@ class Portal:
             accounts=accounts,
             action=action,
             hidden=hidden,
-            data=_machine_readable(rows),
+            data=machine_readable(rows),
         )
 
     def _rows(self, identity: Identity, choices: AvailableRoles) -> tuple[list[RoleRow], bool]:
@@ -204,10 +183,10 @@ class Portal:
         mfa, reason = {role.id for role in choices.after_mfa}, {role.id for role in choices.after_tags}
         account = cache(self.account)  # a thousand roles are of a few accounts
         rows = [
-            _row(
+            make_row(
                 role,
                 account(role.account_id),
-                marks.get(role.id, _UNMARKED),
+                marks.get(role.id, UNMARKED),
                 running.get(role.id),
                 mfa=role.id in mfa,
                 reason=role.id in reason,
@@ -223,8 +202,8 @@ class Portal:
             arn = self.own_arn(identity)
             account = self.account(identity.account_id)
             description = _("Your own permissions, without a role")
-            longest = ROOT_MAX if identity.is_root else TOKEN_DEFAULT
-            yield RoleRow(arn, identity.name, account, identity.account_id, description, longest, _UNMARKED, None)
+            longest = self._longest(identity, arn)
+            yield RoleRow(arn, identity.name, account, identity.account_id, description, longest, UNMARKED, None)
 
     def own_arn(self, identity: Identity) -> str:
         """Return the ARN of an IAM user or root user."""
@@ -250,58 +229,95 @@ class Portal:
     def _pin(self, *, pinned: bool) -> Response:
         """Pin or unpin a role."""
         session = self.site.current_session.check_csrf()
-        role = self.site.store.role(form_field("role", _LONGEST_ARN))
+        role = self.site.store.role(form_field("role", LONGEST_ARN))
         if role is not None:
             with self.site.store.write(bump_revision=False) as tx:
                 pinned_roles.set_pinned(tx, session.identity.person, role.id, pinned=pinned)
-        return self.site.responses.redirect_to_page(HOME)
+        return self.site.responses.redirect_to_page(self._address_after_pin())
+
+    def _address_after_pin(self) -> str:
+        """Return the address of the page with the restrictions that were chosen before a role was pinned."""
+        return address_of(form_field("roleIndex", LONGEST_ARN), ScopeDown.from_form())
 
     # --- credentials --------------------------------------------------------------------------------------------------
 
     def _handle_take(self) -> Response:
-        """Return credentials for the chosen role."""
+        """Return credentials for the chosen role; after an error, the roles again with what was chosen."""
         site, session = self.site, self.site.current_session.check_csrf()
-        role_arn = form_field("roleIndex", 2 * _LONGEST_ARN)
+        role_arn = form_field("roleIndex", 2 * LONGEST_ARN)
         refreshed = site.current_session.refresh_identity(session)
         if refreshed is None:
             site.sessions.end(session)
             raise NotSignedIn("You are not signed in.")
-        identity = refreshed.identity
-        choices = self.choices(identity)
-        tagged = next((role for role in choices.after_tags if role.arn == role_arn), None)
-        if role_arn in {role.arn for role in choices.after_mfa}:
-            back = urlencode({"role": role_arn})
-            return site.responses.redirect_to_page(f"/mfa?{urlencode({'to': f'{HOME}?{back}'})}")
-        scope_down = ScopeDown(
-            form_field("seconds", 10),
-            form_field("narrow", 10),
-            form_field("policy", _LONGEST_POLICY),
-            tuple((tag, form_field(f"tag-{tag}", _LONGEST_TAG).strip()) for tag in _demanded_tags(tagged)),
-        )
         try:
-            if "check" in request.form:
-                return self._render_roles(session, role_arn, scope_down, findings=scope_down.findings)
-            if tagged is not None and not all(value for _tag, value in scope_down.tags):
-                return self._render_reason_form(session, tagged, scope_down)
-            return self.issue_credentials(identity, role_arn, session=session, sts_parameters=scope_down.parameters)
-        except (ValidationError, MalformedPolicyDocument) as error:
+            return self._take(session, refreshed.identity, role_arn)
+        except ServiceError as error:
             if wants_json():
                 raise
-            return self._render_roles(session, role_arn, scope_down, told=self._error_text(error, role_arn), code=400)
-        except AccessDenied:
-            if tagged is None or wants_json():
-                raise
-            return self._render_reason_form(
-                session, tagged, scope_down, told=_("The role does not accept this value. Check how it is written.")
+            return self._render_refusal(session, role_arn, site.audit.record_refusal(error))
+
+    def _take(self, session: BrowserSession, identity: Identity, role_arn: str) -> Response:
+        """Return credentials, or the page that asks for what the role requires first."""
+        choices = self.choices(identity)
+        tagged = next((role for role in choices.after_tags if role.arn == role_arn), None)
+        scope_down = ScopeDown.from_form(_demanded_tags(tagged))
+        if "check" in request.form:
+            return self._render_roles(session, role_arn, scope_down, findings=scope_down.findings)
+        limits = scope_down.parameters(
+            self._longest(identity, role_arn)
+        )  # first: a mistake is told before a second factor is asked for
+        if role_arn in {role.arn for role in choices.after_mfa}:
+            back = urlencode({"to": address_of(role_arn, scope_down)})
+            return self.site.responses.redirect_to_page(f"/mfa?{back}")
+        if tagged is not None:
+            return self._take_with_tags(session, identity, tagged, scope_down)
+        return self.issue_credentials(identity, role_arn, session=session, sts_parameters=limits)
+
+    def _longest(self, identity: Identity, role_arn: str) -> int:
+        """Return the length in seconds that a role, or a user's own session, has at most."""
+        role = self.site.store.role(role_arn)
+        own = ROOT_MAX if identity.is_root else TOKEN_DEFAULT
+        return own if role is None else role.max_session
+
+    def _take_with_tags(
+        self, session: BrowserSession, identity: Identity, role: RoleRecord, scope_down: ScopeDown
+    ) -> Response:
+        """Return credentials of a role that requires session tags, or the form for these."""
+        if not all(value for _tag, value in scope_down.tags):
+            return self._render_reason_form(session, role, scope_down)
+        try:
+            return self.issue_credentials(
+                identity, role.arn, session=session, sts_parameters=scope_down.parameters(role.max_session)
             )
+        except AccessDenied:
+            if wants_json():
+                raise
+            told = _("The role does not accept this value. Check how it is written.")
+            return self._render_reason_form(session, role, scope_down, told=told)
+
+    def _render_refusal(self, session: BrowserSession, role_arn: str, error: ServiceError) -> Response:
+        """Return the roles with the posted choice and what is wrong with it."""
+        told, code = self._error_text(error, role_arn), status(error)
+        try:
+            scope_down = ScopeDown.from_form()
+        except ValidationError:  # no form of ours sends this; less than chosen is never taken for more
+            scope_down = ScopeDown(narrow=OWN_POLICY)
+        response = self._render_roles(session, role_arn, scope_down, told=told, code=code)
+        if isinstance(error, Throttling | ServiceUnavailable):
+            response.headers["Retry-After"] = str(error.retry_after)
+        return response
 
     def _error_text(self, error: ServiceError, role_arn: str) -> str:
-        """Return the message for an STS error."""
+        """Return the message for an error."""
         role = self.site.store.role(role_arn)
         if role is not None and "MaxSessionDuration" in error.message:
             return str(
                 _("The maximum session duration of this role is %(time)s.", time=length_of_time(role.max_session))
             )
+        place = json_error(request.form.get("policy", "")) if isinstance(error, MalformedPolicyDocument) else None
+        if place is not None:
+            line, column = place
+            return str(_("The policy is not valid JSON: line %(line)d, column %(column)d.", line=line, column=column))
         return str(_(error.message))
 
     def _render_reason_form(
@@ -319,6 +335,7 @@ class Portal:
             scope_down=asked,
             told=told,
             reference=site.reference,
+            kept=query_of(role.arn, asked),
         )
 
     def issue_credentials(
@@ -331,8 +348,8 @@ class Portal:
     ) -> Response:
         """Return credentials for a role, or an error; without a session, the proof is consumed here."""
         site = self.site
-        if not _SHORTEST_ARN <= len(role_arn) <= _LONGEST_ARN:
-            raise ValidationError("roleIndex must be the ARN of a role")
+        if not _SHORTEST_ARN <= len(role_arn) <= LONGEST_ARN:
+            raise ValidationError(_CHOOSE if not role_arn else "roleIndex must be the ARN of a role")
         try:
             result = site.role_access.assume_role(
                 site.request_state, identity, role_arn, proof=session is None, session_limits=dict(sts_parameters or {})
@@ -405,6 +422,19 @@ class Portal:
         return response
 
 
+def _length_text(seconds: int) -> str:
+    text = length_of_time(seconds)
+    return str(_("%(time)s (default)", time=text)) if seconds == ROLE_DEFAULT else text
+
+
+def _selected_length(scope_down: ScopeDown, longest: int) -> int:
+    """Return the seconds to select: those that were chosen if they are offered; 0 for as long as the role allows."""
+    if scope_down.seconds == LONGEST:
+        return 0
+    chosen = int(scope_down.seconds) if scope_down.seconds in map(str, DURATIONS) else ROLE_DEFAULT
+    return chosen if chosen <= longest else ROLE_DEFAULT
+
+
 def _demanded_tags(role: RoleRecord | None) -> tuple[str, ...]:
     return demanded_tags(role.trust) if role else ()
 
@@ -415,52 +445,8 @@ def _format_credentials(credentials: Mapping[str, Any], profile: str, endpoint: 
     return [FormattedCredentials(key, one.title, one.text(credentials, target)) for key, one in FORMATS.items()]
 
 
-# --- the list -----------------------------------------------------------------------------------------------------
-
-
-def _row(
-    role: RoleRecord,
-    account: str,
-    mark: RoleUsage = _UNMARKED,
-    running: int | None = None,
-    *,
-    mfa: bool = False,
-    reason: bool = False,
-) -> RoleRow:
-    description, longest = role.description, role.max_session
-    return RoleRow(role.arn, role.name, account, role.account_id, description, longest, mark, running, mfa, reason)
-
-
-def _listing(rows: Sequence[RoleRow], scope: PageRequest, *, stale: bool) -> RoleListing:
-    page = paginate(rows, scope, lambda row: row.text)
-    marked = [] if scope.words or page.page > 1 else _pinned_and_recent(rows)
-    return RoleListing(page.rows, marked, page.found, page.page, page.pages, page.query, stale)
-
-
-def _offered_durations(listing: RoleListing) -> list[int]:
-    """Return the session durations that at least one role in the list allows."""
-    longest = max((row.max_session for row in (*listing.rows, *listing.marked)), default=0)
-    return [seconds for seconds in DURATIONS if seconds <= longest]
-
-
-def _pinned_and_recent(rows: Sequence[RoleRow]) -> list[RoleRow]:
-    """Return the pinned roles, then the most recently used ones."""
-    pinned = [row for row in rows if row.mark.pinned]
-    taken = [row for row in rows if row.mark.taken and not row.mark.pinned]
-    recent = sorted(taken, key=lambda row: row.mark.taken or 0, reverse=True)
-    return pinned + recent[:_RECENT]
-
-
-def _preselected(listing: RoleListing, wish: str) -> str:
-    """Return the preselected role: the requested one, else the first pinned or recent one, else the first."""
-    rows = [*listing.marked, *listing.rows]
-    wished = [row.arn for row in rows if row.arn == wish]
-    return next(iter([*wished, *(row.arn for row in rows)]), "")
-
-
-def _machine_readable(rows: Sequence[RoleRow]) -> str:
-    """Return the roles by account in the format that command-line SAML clients expect."""
-    accounts: dict[str, list[str]] = {}
-    for row in rows:
-        accounts.setdefault(row.account, []).append(row.arn)
-    return b64encode(json.dumps({"roles_accounts": accounts}).encode()).decode()
+def _kept(role_arn: str, scope_down: ScopeDown) -> dict[str, str]:
+    """Return what the language links keep: of the address, or of the posted form."""
+    if request.method == "POST":
+        return query_of(role_arn, scope_down)
+    return {name: value for name, value in request.args.items() if name != "lang"}

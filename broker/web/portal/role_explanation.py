@@ -14,6 +14,7 @@ from broker.sessions.browser import BrowserSession
 from broker.web.admin.access import AdminAccess
 from broker.web.core.site import Site
 from broker.web.i18n.languages import gettext_noop
+from broker.web.portal.scope_down import ScopeDown, address_of
 from iam.errors import AccessDenied, NoSuchEntity, ValidationError
 from iam.policy.decide import TRUST
 from iam.policy.explain import EvaluatedLayer, EvaluatedStatement, Explanation, as_json
@@ -96,6 +97,7 @@ class RoleExplanationPages:
             account=site.store.account(role.account_id),
             verdict=self._verdict(session, role, explanations),
             of_directory=bool(session.identity.directory),
+            back=address_of(arn, ScopeDown.from_query(request.args)),
             explanations=[(explanation, list(_explain_statements(explanation))) for explanation in explanations],
             **shared,
         )
@@ -149,7 +151,7 @@ def _trust_policy_allows(explanation: Explanation) -> bool:
 def _explain_statements(explanation: Explanation) -> Iterator[StatementExplanation]:
     for layer in explanation.layers:
         for evaluated in _nearest(layer):
-            name = str(evaluated.statement.sid or evaluated.statement.index)
+            name = str(evaluated.statement.sid or evaluated.statement.index + 1)  # people count from one
             yield StatementExplanation(
                 layer.layer,
                 name,

@@ -68,10 +68,8 @@
   for (const time of times) {
     const moment = new Date(time.dateTime);
     if (!isNaN(moment)) {
-      const today = moment.toDateString() === new Date().toDateString();
-      const style = today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" };
       time.title = time.textContent;
-      time.textContent = new Intl.DateTimeFormat(document.documentElement.lang, style).format(moment);
+      time.textContent = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" }).format(moment);
     }
   }
   const left = document.querySelector("[data-until]");
@@ -95,14 +93,15 @@
     const rows = Array.from(document.querySelectorAll(search.dataset.filter));
     const count = document.getElementById(search.dataset.count);
     const all = search.dataset.whole === "true";
-    // What is not seen is not taken: the choice moves to the first row that is left.
+    const number = (one) => new Intl.NumberFormat(document.documentElement.lang).format(one);
+    // What is not seen is not taken, and nothing is taken in its place. It is chosen again when it comes back.
+    let unseen = null;
     const choose = () => {
       const inputs = rows.map((row) => row.querySelector("input[type=radio]")).filter(Boolean);
       const chosen = inputs.find((input) => input.checked);
-      if (chosen && !chosen.closest("[hidden]")) { return; }
-      if (chosen) { chosen.checked = false; }
-      const first = inputs.find((input) => !input.closest("[hidden]"));
-      if (first) { first.checked = true; }
+      if (chosen && chosen.closest("[hidden]")) { chosen.checked = false; unseen = chosen; }
+      else if (!chosen && unseen && !unseen.closest("[hidden]")) { unseen.checked = true; }
+      document.dispatchEvent(new Event("fedgate-chosen"));
     };
     const filter = () => {
       const parts = search.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -113,18 +112,81 @@
         if (fits) { shown.add(row.querySelector("input").value); }
       }
       for (const box of document.querySelectorAll(".account")) {
-        const some = box.querySelector(".role:not([hidden])");
+        const some = box.querySelectorAll(".role:not([hidden])").length;
         box.hidden = !some;
         if (parts.length && some && "open" in box) { box.open = true; }
+        const all = box.querySelector(".count");
+        if (all) {
+          all.dataset.all = all.dataset.all || all.textContent;
+          all.textContent = parts.length ? count.dataset.text.replace("#", number(some)) : all.dataset.all;
+        }
       }
+      const bar = document.querySelector(".take");
+      if (bar) { bar.hidden = !shown.size; }
       choose();
-      if (count) { count.textContent = count.dataset.text.replace("#", new Intl.NumberFormat(document.documentElement.lang).format(shown.size)); }
+      count.textContent = shown.size ? count.dataset.text.replace("#", number(shown.size)) : count.dataset.none;
     };
     if (all) { search.addEventListener("input", filter); if (search.value) { filter(); } }
     document.addEventListener("keydown", (event) => {
       const typing = event.target.matches("textarea, select, input:not([type=radio], [type=checkbox])");
       if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); search.focus(); }
     });
+  }
+
+  // The bar below the roles names the one that is chosen, and offers the lengths that it allows.
+  const bar = document.getElementById("chosen");
+  const take = document.getElementById("take");
+  if (bar && take) {
+    const radios = Array.from(document.querySelectorAll("input[name=roleIndex][type=radio]"));
+    const length = take.elements.seconds;
+    const lengths = JSON.parse(length.dataset.lengths);
+    const longest = length.querySelector("option[value=max]");
+    const name = () => {
+      const chosen = radios.find((radio) => radio.checked);
+      bar.hidden = false;
+      bar.textContent = chosen ? bar.dataset.text.replace("#", chosen.dataset.name) : bar.dataset.none;
+      const most = Math.min(...(chosen ? [chosen] : radios).map((radio) => Number(radio.dataset.longest)));
+      const wish = length.value;
+      const options = lengths.filter((one) => one[0] <= most).map((one) => new Option(one[1], one[0]));
+      length.replaceChildren(...options, longest);
+      length.value = options.some((one) => one.value === wish) || wish === "max" ? wish : length.dataset.default;
+    };
+    document.addEventListener("change", (event) => { if (radios.includes(event.target)) { name(); } });
+    document.addEventListener("fedgate-chosen", name);
+    name();
+    // Enter takes what was used last; the focus does not move the page.
+    const chosen = radios.find((radio) => radio.checked);
+    const active = document.activeElement;
+    if (chosen && (active === document.body || active === null) && chosen.getBoundingClientRect().bottom <= innerHeight) {
+      chosen.focus({ preventScroll: true });
+    }
+    // A search, a pin, another page or another language keep what was chosen for the credentials.
+    const choices = () => ({
+      seconds: length.value === length.dataset.default ? "" : length.value,
+      narrow: take.elements.narrow ? take.elements.narrow.value : "",
+      policy: take.elements.policy ? take.elements.policy.value : "",
+    });
+    for (const form of document.querySelectorAll("form[data-keeps=take]")) {
+      form.addEventListener("submit", () => {
+        for (const [field, value] of Object.entries(choices())) {
+          form.elements[field].value = value;
+          form.elements[field].disabled = !value;
+        }
+        const chosen = radios.find((radio) => radio.checked);
+        if (form.elements.roleIndex && chosen) { form.elements.roleIndex.value = chosen.value; }
+      });
+    }
+    for (const link of document.querySelectorAll(".languages a, nav.pages a")) {
+      link.addEventListener("click", () => {
+        const address = new URL(link.href);
+        const chosen = radios.find((radio) => radio.checked);
+        const all = Object.assign(choices(), link.closest(".languages") && chosen ? { role: chosen.value } : {});
+        for (const [field, value] of Object.entries(all)) {
+          if (value) { address.searchParams.set(field, value); } else { address.searchParams.delete(field); }
+        }
+        link.href = address.href;
+      });
+    }
   }
 
   // A browser may forbid to keep anything.

@@ -130,8 +130,8 @@ def test_a_language_that_there_is_not_changes_nothing(browser, wish):
 def test_the_links_of_a_page_that_only_answers_forms_lead_to_one_that_can_be_shown(browser):
     refused = browser.post("/sessions/all", {"form_token": "x"})
     assert refused.status == 401
-    assert links(refused)["Deutsch"].startswith("/portal?")
-    assert browser.get(links(refused)["Deutsch"]).status == 401
+    assert links(refused)["Deutsch"].startswith("/login?")
+    assert browser.get(links(refused)["Deutsch"]).status == 200
     refused = send(browser, browser.get("/login"), headers={"Origin": "null"})
     assert links(refused)["Deutsch"].startswith("/login?")
     assert browser.get(links(refused)["Deutsch"]).status == 200

@@ -71,6 +71,16 @@ def names(page):
     )
 
 
+def chosen(page):
+    """Return the ARN of the role that a page has chosen beforehand, or None."""
+    found = re.search(r'name="roleIndex" value="([^"]+)" id="[^"]+" required checked', page.body.decode())
+    return found and found[1]
+
+
+def role_of(world, name):
+    return world.admin.arn("role", name)
+
+
 def token(page):
     return re.search(r'name="form_token" value="([^"]+)"', page.body.decode())[1]
 
@@ -153,25 +163,40 @@ def test_pinned_roles_stand_first_then_those_taken_last(world, browser):
     assert browser.post("/portal/pin", {"form_token": form_token, "role": arn}).status == 303
     take(browser, world.admin.arn("role", "b"))
     page = browser.get("/portal")
-    assert names(page)[:2] == ["c", "b"]
-    assert re.search(r'value="([^"]+)" id="[^"]+" required checked', page.body.decode())[1] == arn
+    assert names(page) == ["c", "b", "a"]
+    assert chosen(page) == world.admin.arn("role", "b")
     browser.post("/portal/unpin", {"form_token": form_token, "role": arn})
     assert names(browser.get("/portal"))[0] == "b"
     assert names(signed_in(world, "bob").get("/portal"))[0] == "a"
 
 
-def test_exactly_one_role_is_chosen_beforehand_also_where_it_stands_twice(world, browser):
+def test_nothing_is_chosen_beforehand_but_the_role_that_was_taken_last(world, browser):
+    for name in ("administrator", "reader"):
+        world.admin.role(name, trusting())
+    assert chosen(browser.get("/portal")) is None
+    browser.post("/portal/pin", {"form_token": token(browser.get("/portal")), "role": role_of(world, "administrator")})
+    assert chosen(browser.get("/portal")) is None
+    take(browser, role_of(world, "reader"))
+    page = browser.get("/portal")
+    assert chosen(page) == role_of(world, "reader")
+    assert (names(page), page.body.decode().count(" checked")) == (["administrator", "reader"], 1)
+
+
+def test_a_role_that_cannot_be_had_is_replaced_by_none(world, browser):
+    take(browser, world.admin.role("reader", trusting()))
+    assert chosen(browser.get(f"/portal?role={role_of(world, 'gone')}")) is None
+
+
+def test_without_a_choice_nothing_is_given(world, browser):
     world.admin.role("a", trusting())
-    take(browser, world.admin.arn("role", "a"))
-    page = browser.get("/portal").body.decode()
-    assert (page.count('name="roleIndex"'), page.count(" checked")) == (2, 1)
+    status, text = code(take(browser, ""))
+    assert (status, "Choose a role." in text) == (400, True)
 
 
 def test_a_link_chooses_a_role_beforehand(world, browser):
     for name in ("a", "b"):
         world.admin.role(name, trusting())
-    page = browser.get(f"/portal?role={world.admin.arn('role', 'b')}").body.decode()
-    assert re.search(r'value="([^"]+)" id="[^"]+" required checked', page)[1] == world.admin.arn("role", "b")
+    assert chosen(browser.get(f"/portal?role={role_of(world, 'b')}")) == role_of(world, "b")
 
 
 def test_running_credentials_are_told_and_a_list_that_cannot_be_read_is_no_outage(world, browser):
@@ -227,6 +252,20 @@ def test_only_lengths_that_a_role_allows_are_offered(world, browser):
     world.admin.role("a", trusting(), MaxSessionDuration=7200)
     page = browser.get("/portal").body.decode()
     assert re.findall(r'<option value="(\d+)"', page) == ["900", "3600", "7200"]
+
+
+def test_no_length_is_offered_that_the_chosen_role_does_not_allow(world, browser):
+    for name, longest in (("long", 43200), ("short", 3600)):
+        world.admin.role(name, trusting(), MaxSessionDuration=longest)
+    offered = r'<option value="(\d+|max)"'
+    both, short, long = (
+        re.findall(offered, browser.get(path).body.decode())
+        for path in ("/portal", f"/portal?role={role_of(world, 'short')}", f"/portal?role={role_of(world, 'long')}")
+    )
+    assert both == short == ["900", "3600", "max"]
+    assert long[-2:] == ["43200", "max"]
+    page = code(take(browser, role_of(world, "long"), seconds="max"))[1]
+    assert (world.clock() + timedelta(hours=12)).strftime("%Y-%m-%dT%H:%M:%SZ") in page
 
 
 @pytest.mark.parametrize("wrong", [{"seconds": "1"}, {"seconds": "900.0"}, {"narrow": "all"}, {"seconds": "9" * 400}])
