@@ -17,7 +17,7 @@ from iam.clock import CLOCK_SKEW, to_milliseconds
 from iam.errors import ExpiredToken, InvalidClientTokenId, SignatureDoesNotMatch
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
-from iam.store.store import RoleRecord, Store, UserRecord
+from iam.store.store import AccessKey, RoleRecord, Store, UserRecord
 from sts import callers
 from sts.callers import Caller, PermissionLimits
 from sts.identity import IamIdentity
@@ -61,6 +61,18 @@ class Authenticator:
             return self._long_term(presented)
         return self._temporary(presented, to_milliseconds(now))
 
+    def renewed(self, caller: Caller, now: datetime) -> Caller:
+        """Return a caller as the store has it now: the key, its owner, the policies, the guardrails, the revocations.
+
+        For a request that was authenticated before it waited; raise InvalidClientTokenId, ExpiredToken.
+        """
+        if caller.session is not None:
+            return self._session_caller(caller.session, to_milliseconds(now))
+        key = self._store.access_key(caller.access_key_id)
+        if key is None or not key.active:
+            raise InvalidClientTokenId(_INVALID, log="the key was deleted or deactivated while the request waited")
+        return self._key_caller(key)
+
     def _long_term(self, presented: PresentedSignature) -> Caller:
         key = self._store.access_key(presented.access_key_id)
         # An inactive key is refused as an unknown one is, whatever the signature (THREATS A29).
@@ -69,6 +81,9 @@ class Authenticator:
         check_signature(presented, key.secret, self._derived_keys)
         if presented.token:  # after the signature (THREATS A30)
             raise InvalidClientTokenId(_INVALID, log="a long-term key with a session token")
+        return self._key_caller(key)
+
+    def _key_caller(self, key: AccessKey) -> Caller:
         if key.user_id is None:
             return self._cached_caller(
                 key.id, key, lambda: callers.root(key.account_id, key.id, None, self._permission_limits(key.account_id))

@@ -7,9 +7,11 @@ permission checks.
 
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -21,7 +23,7 @@ from broker.api.model import Api, OperationModel
 from broker.api.request_state import RequestState
 from broker.audit import record as audit_record
 from broker.audit.log import AuditLog
-from broker.audit.transaction import store_record
+from broker.audit.transaction import audited_transaction
 from broker.runtime.thread_pool import run_in_thread_pool
 from broker.sessions.key_usage import AccessKeyUsage
 from broker.signin.kinds import IdentityKinds
@@ -29,7 +31,6 @@ from broker.signin.second_factor import SecondFactorRule
 from iam.arn import Random
 from iam.call import Call, Params, Result
 from iam.clock import to_milliseconds
-from iam.credentials.login_profile import record_wrong_password
 from iam.credentials.virtual_mfa import consume_code
 from iam.errors import (
     AccessDenied,
@@ -46,12 +47,11 @@ from iam.errors import (
 )
 from iam.limits import Limits
 from iam.operations import OPERATIONS as IAM
-from iam.operations.credentials.passwords import WrongPassword
 from iam.operations.policies.submitted import findings
 from iam.operations.required_permission import Operation, Preparation, RequiredPermission
 from iam.policy.lint import Finding
 from iam.principal import PrincipalKind
-from iam.store.store import Store
+from iam.store.store import Store, found_revision
 from iam.store.vault import Vault
 from sts import sigv4
 from sts.authenticate import Authenticator
@@ -167,8 +167,7 @@ class Gate:
     def new_request_state(self, request: HttpRequest) -> RequestState:
         """Return the state of a request in which a page proves an identity and assumes roles for it."""
         state = RequestState(request, self.now(), self._new_id, self.kinds.describe)
-        self.store.refresh()
-        state.sealer = self.sealer()
+        self._refresh(state)
         return state
 
     def record_refusal(self, state: RequestState, error: ServiceError) -> ServiceError:
@@ -200,6 +199,7 @@ class Gate:
 
     def _refresh(self, state: RequestState) -> None:
         self.store.refresh()
+        state.revision = self.store.generation
         # Once, before any transaction: to look for keys inside one would take a second connection of the pool.
         state.sealer = self.sealer()
 
@@ -337,6 +337,7 @@ class Gate:
                 "MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code."
             )
         with self.store.write(bump_revision=False) as tx:
+            self.renew_caller(tx, state)
             good = consume_code(tx, user_id, principal.account_id, serial, code, state.now, self.vault)
         if not good:
             raise AccessDenied("MultiFactorAuthentication failed with invalid MFA one time pass code.")
@@ -357,26 +358,40 @@ class Gate:
         with self.store.read() as tx:
             # A caller without permission does not wait for the write lock.
             self._authorise(tx, state, model, operation)
-        self.audit.check()  # a change that could not be audited is not made
+        self.audit.check()  # a change that could not be audited is not made: also nothing is prepared for it
         state.findings = findings(model.name, state.params)
         prepared = operation.prepare(self._preparation(state), state.params) if operation.prepare else None
-        try:
-            with self.store.write() as tx:
-                self._authorise(tx, state, model, operation)
-                call = replace(self._iam_call(tx, state), prepared=prepared)
-                result = state.result = operation.run(call, state.params)
-                record = audit_record.request_record(state)
-                store_record(tx, record)
-        except WrongPassword as wrong:
-            # The change is rolled back, the failed attempt is not forgotten.
-            with self.store.write(bump_revision=False) as tx:
-                record_wrong_password(tx, wrong.user_id, state.now)
-            raise
-        self.audit.append(record)
+        with audited_transaction(self.store, self.audit, lambda: audit_record.request_record(state)) as tx:
+            self.renew_caller(tx, state)
+            self._authorise(tx, state, model, operation)
+            call = replace(self._iam_call(tx, state), prepared=prepared)
+            result = state.result = operation.run(call, state.params)
         return result
 
+    def renew_caller(self, tx: Connection, state: RequestState) -> None:
+        """Build the caller anew if anything changed since the request began: it waited its turn (THREATS J08).
+
+        Raise InvalidClientTokenId, ExpiredToken where the caller is no more.
+        """
+        if state.revision == found_revision(tx):
+            return
+        with self.store.reading_from(tx):
+            state.caller = self.authenticate.renewed(state.signer, state.now)
+
     def _preparation(self, state: RequestState) -> Preparation:
-        return Preparation(state.now, run_in_thread_pool)
+        return Preparation(
+            state.now,
+            run_in_thread_pool,
+            partial(self._call_in, self.store.read, state),
+            partial(self._call_in, partial(self.store.write, bump_revision=False), state),
+        )
+
+    @contextmanager
+    def _call_in(
+        self, transaction: Callable[[], AbstractContextManager[Connection]], state: RequestState
+    ) -> Iterator[Call]:
+        with transaction() as tx:
+            yield self._iam_call(tx, state)
 
     def _iam_call(self, tx: Connection, state: RequestState) -> Call:
         principal = state.signer.principal

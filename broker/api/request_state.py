@@ -39,6 +39,7 @@ class RequestState:
     id: str = ""
     sealer: Sealer = field(init=False)  # the keys of this moment, for the whole request
     model: OperationModel | None = None
+    revision: int = -1  # of the store's records when the request began: what it decided with is no older
     access_key_id: str | None = None  # that the request names, before anything about it is verified
     region: str | None = None  # that the signature names
     caller: Caller | None = None

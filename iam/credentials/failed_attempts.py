@@ -26,6 +26,18 @@ def seconds_locked(tx: Connection, subject: str, source: str, now: datetime) -> 
     return max(0, WINDOW - elapsed)
 
 
+def reserve(tx: Connection, subject: str, source: str, now: datetime) -> int:
+    """Count an attempt before it is judged; return for how many seconds the subject is locked, 0 if it may be judged.
+
+    Counted first, no burst of attempts has more of them judged than the limit: writers have their turns one by one.
+    Whoever turns out to be right is forgiven with ``forget``.
+    """
+    locked = seconds_locked(tx, subject, source, now)
+    if not locked:
+        count(tx, subject, source, now)
+    return locked
+
+
 def count(tx: Connection, subject: str, source: str, now: datetime) -> None:
     """Count a failure; the count restarts when the window has passed."""
     now_ms = to_milliseconds(now)

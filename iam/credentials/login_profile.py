@@ -7,7 +7,6 @@ from sqlalchemy import Connection, select, update
 
 from iam.arn import iam_arn
 from iam.clock import to_milliseconds
-from iam.credentials import failed_attempts
 from iam.credentials.password_policy import policy_of
 from iam.store.schema import login_profile, user
 
@@ -55,8 +54,3 @@ def record_sign_in(tx: Connection, user_id: str, now: datetime) -> None:
     """Record when a password was last used, for GetUser and the credential report."""
     last_used = to_milliseconds(now)
     tx.execute(update(user).where(user.c.id == user_id).values(password_last_used=last_used))
-
-
-def record_wrong_password(tx: Connection, user_id: str, now: datetime) -> None:
-    """Count a wrong password; use a transaction of its own, because a rollback would allow unlimited guesses."""
-    failed_attempts.count(tx, user_id, failed_attempts.PASSWORD, now)

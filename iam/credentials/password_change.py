@@ -39,13 +39,16 @@ class CurrentPassword:
 
 def of_user(tx: Connection, account_id: str, user_id: str, now: datetime) -> CurrentPassword | None:
     """Return the current password of a user, or None; raise Throttling if wrong passwords have locked it."""
+    check_lockout(failed_attempts.seconds_locked(tx, user_id, failed_attempts.PASSWORD, now), user_id)
+    return stored_of_user(tx, account_id, user_id)
+
+
+def stored_of_user(tx: Connection, account_id: str, user_id: str) -> CurrentPassword | None:
+    """Return the current password of a user, locked or not, or None."""
     columns = (user.c.name, login_profile.c.hash, login_profile.c.previous)
     row = tx.execute(select(*columns).join(user).where(user.c.id == user_id)).one_or_none()
     if row is None:
         return None
-    locked = failed_attempts.seconds_locked(tx, user_id, failed_attempts.PASSWORD, now)
-    if locked:
-        raise Throttling("Too many wrong passwords. Try again later.", retry_after=locked, log=f"locked: {user_id}")
     return CurrentPassword(
         owner=user_id,
         of_root=False,
@@ -54,6 +57,12 @@ def of_user(tx: Connection, account_id: str, user_id: str, now: datetime) -> Cur
         policy=policy_of(tx, account_id),
         names=(row.name, account_id, _alias(tx, account_id)),
     )
+
+
+def check_lockout(seconds: int, user_id: str) -> None:
+    """Raise Throttling where wrong passwords have locked the password of a user for so many seconds."""
+    if seconds:
+        raise Throttling("Too many wrong passwords. Try again later.", retry_after=seconds, log=f"locked: {user_id}")
 
 
 def of_root(tx: Connection, account_id: str) -> CurrentPassword | None:
@@ -82,12 +91,12 @@ def hash_new_password(present: CurrentPassword, password: str, random: Random) -
     return hash_password(password, random)
 
 
-def write(tx: Connection, present: CurrentPassword, new: str, now: datetime) -> bool:
+def write(tx: Connection, present: CurrentPassword, new: str, now: datetime, *, reset_required: bool = False) -> bool:
     """Replace the current password; return False if it was changed in the meantime.
 
     The hash is part of the condition: of two simultaneous changes that verified the same password, one succeeds.
     """
-    values = {"hash": new, "changed": to_milliseconds(now), "reset_required": False}
+    values = {"hash": new, "changed": to_milliseconds(now), "reset_required": reset_required}
     if present.of_root:
         matches = (root_login.c.account_id == present.owner, root_login.c.hash == present.hash)
         return bool(tx.execute(update(root_login).where(*matches).values(values)).rowcount)

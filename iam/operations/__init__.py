@@ -146,11 +146,15 @@ _POLICIES = {
 }
 
 _SIGN_IN = {
-    "CreateLoginProfile": _write_operation(passwords.create_login_profile, _caller_or_user),
+    "CreateLoginProfile": _write_operation(
+        passwords.create_login_profile, _caller_or_user, passwords.hash_first_password
+    ),
     "GetLoginProfile": _read_operation(passwords.get_login_profile, _caller_or_user),
-    "UpdateLoginProfile": _write_operation(passwords.update_login_profile, _user),
+    "UpdateLoginProfile": _write_operation(passwords.update_login_profile, _user, passwords.hash_replacement),
     "DeleteLoginProfile": _write_operation(passwords.delete_login_profile, _caller_or_user),
-    "ChangePassword": _write_operation(passwords.change_password, passwords.on_own_password),
+    "ChangePassword": _write_operation(
+        passwords.change_password, passwords.on_own_password, passwords.judge_own_password
+    ),
     "CreateVirtualMFADevice": _write_operation(
         mfa.create_virtual_mfa_device, _with_tagging(mfa.on_new_device, "iam:TagMFADevice")
     ),

@@ -1,6 +1,7 @@
 """The permission that an operation requires: the resource, and the condition keys that only the operation knows."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -41,10 +42,16 @@ class RunAside(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What an operation has before its transaction: the time, and a place for work that takes long."""
+    """What an operation has before its transaction: the time, and a place for work that takes long.
+
+    ``read`` and ``write`` open short transactions of their own for the same caller, and are never held during that
+    work. What is written there stays, whatever becomes of the operation: so attempts are counted.
+    """
 
     now: datetime
     run_aside: RunAside
+    read: Callable[[], AbstractContextManager[Call]]
+    write: Callable[[], AbstractContextManager[Call]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +47,7 @@ __all__ = [
     "SamlProviderRecord",
     "Store",
     "UserRecord",
+    "found_revision",
     "record_key_use",
 ]
 
@@ -79,6 +81,20 @@ class _Cache:
     accounts: dict[str, AccountRecord] = field(default_factory=dict)
     aliases: dict[str, AccountRecord] = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)  # by scope; 0: without a row
+
+
+@dataclass(frozen=True, slots=True)
+class _TransactionView:
+    """What the store shows inside ``reading_from``: the transaction, and records read through it."""
+
+    store: "Store"
+    tx: Connection
+    cache: _Cache
+
+
+# Of this greenlet or thread alone; a context variable, because what decides reads the store in many places.
+_view: ContextVar[_TransactionView | None] = ContextVar("transaction view", default=None)
+_FOUND_REVISION = "fedgate_found_revision"  # an execution option of a write transaction's connection
 
 
 class Store:
@@ -150,6 +166,10 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a read transaction on one snapshot; raise ServiceUnavailable if the database is unreachable."""
+        view = self._current_view()
+        if view is not None:
+            yield view.tx
+            return
         with translate_database_errors(ServiceUnavailable), self._reading_engine.begin() as tx:
             yield tx
 
@@ -166,6 +186,8 @@ class Store:
             stack.enter_context(translate_database_errors(ServiceFailure))
             with self._writing_engine.begin() as tx:
                 number = _next_revision(tx, bump_revision=bump_revision)
+                if number:
+                    tx.execution_options(**{_FOUND_REVISION: number - bump_revision})
                 yield tx
             if bump_revision:
                 self._cache = _Cache(revision=number)
@@ -178,6 +200,23 @@ class Store:
             raise ServiceFailure(
                 "The data store is not available now. Try again later.", log="another writer holds the write lock"
             )
+
+    @contextmanager
+    def reading_from(self, tx: Connection) -> Iterator[None]:
+        """Read records through a write transaction: they are as it found them, and cannot change until it ends.
+
+        A cached record may be older than the transaction, which waited its turn behind other changes. To read through a
+        second connection would not do: waiting writers may hold all that there are.
+        """
+        token = _view.set(_TransactionView(self, tx, _Cache(found_revision(tx))))
+        try:
+            yield
+        finally:
+            _view.reset(token)
+
+    def _current_view(self) -> _TransactionView | None:
+        view = _view.get()
+        return view if view is not None and view.store is self else None
 
     def check(self) -> None:
         """Raise ServiceUnavailable if the database does not respond."""
@@ -227,6 +266,9 @@ class Store:
             self._cache = _Cache(revision=number)
 
     def _fresh_cache(self) -> _Cache:
+        view = self._current_view()
+        if view is not None:
+            return view.cache
         self.refresh()
         if self._monotonic() - self._revision_read_at > self._poll + REVISION_GRACE:
             raise ServiceUnavailable(
@@ -421,6 +463,12 @@ def _next_revision(tx: Connection, *, bump_revision: bool) -> int:
     else:
         number = tx.execute(select(schema.revision.c.number).with_for_update())
     return int(number.scalar_one())
+
+
+def found_revision(tx: Connection) -> int:
+    """Return the revision of the data that a write transaction found when its turn came."""
+    known: int | None = tx.get_execution_options().get(_FOUND_REVISION)
+    return int(tx.scalar(select(schema.revision.c.number)) or 0) if known is None else known
 
 
 def record_key_use(tx: Connection, key_id: str, at_ms: int, service: str, region: str) -> None:

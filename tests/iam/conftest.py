@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import pytest
+from support.iam_account import prepare
 
 from iam.accounts import create_account
 from iam.arn import iam_arn, root_arn
 from iam.call import Call
 from iam.limits import Limits
+from iam.operations.required_permission import Preparation
 from iam.principal import Principal, PrincipalKind
 from iam.store.store import Store
 from iam.store.vault import Vault
@@ -46,8 +48,14 @@ class Account:
         return Call(tx, self.principal, self.id, self.now, self.random, self.vault, self.limits)
 
     def run(self, operation, **p):
+        prepared = prepare(operation, Preparation(self.now, lambda work: work(), self._calling, self._calling), p)
+        with self._calling() as call:
+            return operation(replace(call, prepared=prepared), p)
+
+    @contextlib.contextmanager
+    def _calling(self):
         with self.store.write() as tx:
-            return operation(self.call(tx), p)
+            yield self.call(tx)
 
     def ask(self, required_permissions, **p):
         with self.store.read() as tx:

@@ -13,6 +13,8 @@ from iam.accounts import create_account
 from iam.arn import iam_arn, root_arn
 from iam.call import Call
 from iam.limits import Limits
+from iam.operations import OPERATIONS
+from iam.operations.required_permission import Preparation
 from iam.operations.users import create_user
 from iam.principal import Principal, PrincipalKind
 from iam.store.database import open_engine, reading_engine, writing_engine
@@ -25,6 +27,12 @@ TRUST = (
     '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"},'
     ' "Action": "sts:AssumeRole"}]}'
 )
+
+
+def prepare(operation, preparation: Preparation, p: dict[str, object]) -> object:
+    """Do what an operation does before its transaction, and return the outcome."""
+    row = next((row for row in OPERATIONS.values() if row.run is operation), None)
+    return row.prepare(preparation, p) if row and row.prepare else None
 
 
 def root(account_id: str = ACCOUNT) -> Principal:
@@ -64,8 +72,12 @@ class IamAccount:
             yield Call(tx, who, who.account_id, self.now, secrets.token_bytes, self.vault, self.limits)
 
     def run(self, operation, principal: Principal | None = None, /, **p: object) -> dict:
+        prepared = prepare(operation, self.preparation(principal), p)
         with self.call(principal) as call:
-            return operation(call, p)
+            return operation(replace(call, prepared=prepared), p)
+
+    def preparation(self, principal: Principal | None = None, run_aside=lambda work: work()) -> Preparation:
+        return Preparation(self.now, run_aside, lambda: self.call(principal), lambda: self.call(principal))
 
     def required_permissions(self, ask, principal: Principal | None = None, /, **p: object):
         with self.reading() as tx:

@@ -5,7 +5,7 @@ import secrets
 import pytest
 from support.iam_account import ACCOUNT, iam_account
 
-from iam.credentials import login_profile, password_change, password_hash
+from iam.credentials import failed_attempts, login_profile, password_change, password_hash
 from iam.credentials.password_hash import verify_hash
 from iam.errors import PasswordPolicyViolation, Throttling
 from iam.operations.credentials import passwords
@@ -82,7 +82,7 @@ def test_whoever_was_overtaken_writes_nothing(iam, ann):
 def test_a_user_whom_wrong_passwords_at_the_api_have_locked_waits_here_too(iam, ann):
     for _ in range(5):
         with iam.writing() as tx:
-            login_profile.record_wrong_password(tx, ann.entity_id, iam.now)
+            failed_attempts.count(tx, ann.entity_id, failed_attempts.PASSWORD, iam.now)
     with pytest.raises(Throttling):
         present(iam, ann)
     iam.later(minutes=15, seconds=1)

@@ -1,5 +1,6 @@
 import json
 import secrets
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
@@ -16,7 +17,9 @@ from iam.credentials.password_policy import (
 )
 from iam.errors import (
     AccessDenied,
+    ConcurrentModification,
     EntityAlreadyExists,
+    InternalFailure,
     InvalidUserType,
     NoSuchEntity,
     PasswordPolicyViolation,
@@ -51,13 +54,7 @@ def ann(iam):
 
 
 def change(iam: IamAccount, who, old: str, new: str) -> None:
-    """Do as the gate does: roll back what fails, then count the wrong password in a transaction that commits."""
-    try:
-        iam.run(passwords.change_password, who, OldPassword=old, NewPassword=new)
-    except passwords.WrongPassword as error:
-        with iam.writing() as tx:
-            login_profile.record_wrong_password(tx, error.user_id, iam.now)
-        raise
+    iam.run(passwords.change_password, who, OldPassword=old, NewPassword=new)
 
 
 def verify_password(iam: IamAccount, name: str, password: str) -> bool:
@@ -201,6 +198,46 @@ def test_the_wrong_passwords_of_one_user_lock_no_other(iam, ann):
         with pytest.raises(AccessDenied):
             change(iam, ann, BETTER, BEST)
     change(iam, bob, GOOD, BETTER)
+
+
+def test_no_more_guesses_are_judged_at_once_than_the_limit_says(iam, ann):
+    waiting = []
+
+    def guess_meanwhile(work):
+        waiting.append(work)
+        if len(waiting) < 20:
+            with pytest.raises((AccessDenied, Throttling)):
+                judge()
+        return work()
+
+    def judge():
+        iam_preparation = iam.preparation(ann, guess_meanwhile)
+        passwords.judge_own_password(iam_preparation, {"OldPassword": BETTER, "NewPassword": BEST})
+
+    with pytest.raises(AccessDenied):
+        judge()
+    assert len(waiting) == 5
+
+
+def test_a_password_that_was_changed_while_another_was_hashed_stays(iam, ann):
+    p = {"OldPassword": GOOD, "NewPassword": BETTER}
+    prepared = passwords.judge_own_password(iam.preparation(ann), p)
+    reset = passwords.hash_replacement(iam.preparation(), {"UserName": "ann", "Password": BETTER})
+    change(iam, ann, GOOD, BEST)
+    with pytest.raises(passwords.WrongPassword), iam.call(ann) as call:
+        passwords.change_password(replace(call, prepared=prepared), p)
+    with pytest.raises(ConcurrentModification), iam.call() as call:
+        passwords.update_login_profile(replace(call, prepared=reset), {"UserName": "ann", "Password": BETTER})
+    with pytest.raises(InternalFailure), iam.call(ann) as call:
+        passwords.change_password(call, p)
+    assert verify_password(iam, "ann", BEST)
+
+
+def test_a_new_password_that_the_policy_refuses_is_no_wrong_guess(iam, ann):
+    for _ in range(6):
+        with pytest.raises(PasswordPolicyViolation):
+            change(iam, ann, GOOD, "weak")
+    change(iam, ann, GOOD, BETTER)
 
 
 def test_a_right_password_forgets_the_wrong_ones(iam, ann):

@@ -11,7 +11,6 @@ from iam.errors import EntityAlreadyExists, InvalidInput, LimitExceeded, NoSuchE
 from iam.operations import OPERATIONS, tags
 from iam.operations.account import get_account_summary
 from iam.operations.federation import saml_providers as saml
-from iam.operations.required_permission import Preparation
 
 ARN = f"arn:aws:iam::{ACCOUNT}:saml-provider/Corp"
 KEY, OTHER_KEY = key_pair("fedgate")[0].decode(), key_pair("fedgate2")[0].decode()
@@ -75,7 +74,7 @@ def test_a_document_is_parsed_aside_before_the_transaction_which_takes_the_outco
         aside.append(work)
         return work()
 
-    preparation = Preparation(iam.now, run_aside)
+    preparation = iam.preparation(run_aside=run_aside)
     p = {"Name": "Corp", "SAMLMetadataDocument": metadata()}
     prepared = OPERATIONS["CreateSAMLProvider"].prepare(preparation, p)
     assert len(aside) == 1
