@@ -91,6 +91,7 @@ from sts.authenticate import Authenticator
 from sts.federation.jwt_issuer import JwtIssuer
 from sts.identity import Identity
 from sts.identity_kinds import STS_IDENTITY_KINDS
+from sts.provider_accounts import ProviderAccounts
 from sts.store.sealed_values import SealedValues
 from sts.store.sealing_keys import SealerCache
 from sts.store.sessions import LiveSessions
@@ -472,6 +473,11 @@ def _build_api(settings: Settings, storage: Storage, providers: Providers, gate:
     )
 
 
+def _build_provider_accounts(settings: Settings) -> ProviderAccounts:
+    directories = (config for config in settings.directories.values() if config.accounts)
+    return ProviderAccounts({config.provider: frozenset(config.accounts) for config in directories})
+
+
 def _build_gate(
     settings: Settings, storage: Storage, kinds: IdentityKinds, api: model.Api, now: Callable[[], datetime]
 ) -> Gate:
@@ -486,6 +492,7 @@ def _build_gate(
         sessions=storage.live_sessions,
         audit=storage.audit,
         kinds=kinds,
+        provider_accounts=_build_provider_accounts(settings),
         second_factor=SecondFactorRule(
             store=store,
             vault=storage.vault,

@@ -58,6 +58,7 @@ from sts.authenticate import Authenticator
 from sts.federation.jwt_issuer import JwtIssuer
 from sts.mint import Credentials, Session
 from sts.operations import StsCall, StsOperation, session_may_call
+from sts.provider_accounts import ProviderAccounts
 from sts.store.sessions import LiveSession, LiveSessions
 from sts.token import Sealer
 
@@ -82,6 +83,7 @@ class Gate:
     sessions: LiveSessions
     audit: AuditLog
     kinds: IdentityKinds
+    provider_accounts: ProviderAccounts
     second_factor: SecondFactorRule
     jwt_issuer: JwtIssuer
     public_url: str
@@ -278,6 +280,7 @@ class Gate:
             jwt_issuer=self.jwt_issuer,
             region=state.region,
             role_session_keeps_mfa=keeps_mfa,
+            provider_accounts=self.provider_accounts,
         )
 
     def authorize_and_run(
@@ -316,7 +319,9 @@ class Gate:
         """Return the parameters with the one role that trusts the person, for the request names none."""
         identity = call.proven_identity
         candidates = self.kinds.of(identity).sts.candidate_roles(identity, self.store)
-        choices = [state.params | {"RoleArn": role_arn} for role_arn in candidates]
+        first = self.store.first_account()
+        eligible = (role_arn for role_arn in candidates if self.provider_accounts.chooses(identity, role_arn, first))
+        choices = [state.params | {"RoleArn": role_arn} for role_arn in eligible]
         allowed = [choice for choice in choices if is_authorized(state, operation, model.name, call, choice)]
         if not allowed:
             raise AccessDenied(f"Not authorized to perform sts:{model.name}", log="no role trusts this person")

@@ -33,6 +33,7 @@ DIRECTORY_SETTINGS: Final[Mapping[str, str]] = {
     "receive_timeout": "Seconds to wait for a whole answer.",
     "pool_size": "Idle connections kept, of each of the two kinds.",
     "max_in_flight": "Connections in use at once, of each of the two kinds.",
+    "accounts": "Accounts whose roles may trust this directory; empty: all, and the first account's without RoleArn.",
     "password_change": "Let people change their password here.",
     "password_change_url": "Where they change it instead; the sign-in page links to it.",
 }

@@ -62,7 +62,8 @@ class RoleAccess:
         call = self._call(state, identity)
         with_mfa = replace(call, mfa_at=to_milliseconds(state.now))
         roles = AvailableRoles([], [], [], [])
-        for role in filter(None, map(store.role, sorted(kind.candidate_roles(identity, store)))):
+        served = (arn for arn in kind.candidate_roles(identity, store) if call.provider_accounts.serves(identity, arn))
+        for role in filter(None, map(store.role, sorted(served))):
             if _can_assume(state, kind, call, role):
                 roles.open.append(role)
             elif _can_assume_with_tags(state, kind, call, role):

@@ -361,6 +361,12 @@ class Store:
             self._fresh_cache().accounts, account_id, lambda reader: reader.account(table.id == account_id)
         )
 
+    def first_account(self) -> str:
+        """Return the id of the account that was created first, or an empty text without any."""
+        table = schema.account.c
+        with self.read() as tx:
+            return tx.scalar(select(table.id).order_by(table.created, table.id).limit(1)) or ""
+
     def account_by_alias(self, alias: str) -> AccountRecord | None:
         """Return an account by its alias."""
         table = schema.account.c

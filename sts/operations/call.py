@@ -16,6 +16,7 @@ from sts.federation.jwt_issuer import JwtIssuer
 from sts.identity import Identity
 from sts.lineage import Parent
 from sts.mint import Grant, Session
+from sts.provider_accounts import ProviderAccounts
 from sts.token import Sealer
 
 AnyIdentity = TypeVar("AnyIdentity", bound=Identity)
@@ -39,6 +40,7 @@ class StsCall:
     jwt_issuer: JwtIssuer | None = None
     region: str | None = None  # that the signature names
     role_session_keeps_mfa: bool = False
+    provider_accounts: ProviderAccounts = field(default_factory=ProviderAccounts)
 
     @property
     def session_mfa_at(self) -> int | None:

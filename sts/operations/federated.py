@@ -37,12 +37,20 @@ def roles_trusting_provider(identity: Identity, store: Store) -> tuple[str, ...]
     return tuple(role.arn for role in store.roles_trusting(identity.provider) if account_id in ("", role.account_id))
 
 
+def _check_provider_serves(call: StsCall, role_arn: str, action: str) -> None:
+    """Raise AccessDenied for a role of an account that the operator has not let use the provider."""
+    if not call.provider_accounts.serves(call.proven_identity, role_arn):
+        provider = call.proven_identity.provider
+        raise AccessDenied(f"Not authorized to perform {action}", log=f"{provider} does not serve this account")
+
+
 # --- AssumeRoleWithLDAPIdentity ---------------------------------------------------------------------------------------
 
 
 def assume_role_with_ldap_permissions(call: StsCall, p: Params) -> tuple[RequiredPermission, ...]:
     """Ask the trust policy of the role that the gate has put into the parameters."""
     check_tags(p)
+    _check_provider_serves(call, p["RoleArn"], "sts:AssumeRoleWithLDAPIdentity")
     identity = call.proven_identity
     keys = session_request_keys(p, session_name(identity.name, identity.person)) | ldap_keys(identity)
     return role_permissions(
@@ -102,7 +110,8 @@ def assume_role_with_saml_permissions(call: StsCall, p: Params) -> tuple[Require
     asked = requested_session(identity)
     if names_roles(identity) or not identity.map_by_trust:
         _check_assertion_names_role(identity, p["RoleArn"])
-    _check_account(identity, p["RoleArn"])
+    _check_account(identity, p["RoleArn"], "sts:AssumeRoleWithSAML")
+    _check_provider_serves(call, p["RoleArn"], "sts:AssumeRoleWithSAML")
     passed = {**p, **asked.parameters()}
     keys = session_request_keys(passed, asked.name) | saml_keys(identity)
     return role_permissions(
@@ -168,13 +177,13 @@ def _check_assertion_names_role(identity: SamlIdentity, role_arn: str) -> None:
         raise AccessDenied(_NOT_BY_SAML, log=f"the assertion names {', '.join(role for role, _ in pairs)[:500]}")
 
 
-def _check_account(identity: SamlIdentity, role_arn: str) -> None:
+def _check_account(identity: Identity, role_arn: str, action: str) -> None:
     """Refuse a role of another account: a provider is trusted in its own account only."""
     arn = parse_arn(role_arn)
     if arn is None:
         raise ValidationError(f"{role_arn} is invalid")
     if arn.account != identity.account_id:
-        raise AccessDenied(_NOT_BY_SAML, log=f"the provider is of account {identity.account_id}")
+        raise AccessDenied(f"Not authorized to perform {action}", log=f"the provider is of {identity.account_id}")
 
 
 _NOT_BY_SAML = "Not authorized to perform sts:AssumeRoleWithSAML"
@@ -195,6 +204,8 @@ def _limit_duration(seconds: int, identity: SamlIdentity, asked: RequestedSessio
 def assume_role_with_web_identity_permissions(call: StsCall, p: Params) -> tuple[RequiredPermission, ...]:
     """Ask the trust policy of the role, with the claims of the token as its keys."""
     identity = call.identity_of(WebIdentity)
+    _check_account(identity, p["RoleArn"], "sts:AssumeRoleWithWebIdentity")
+    _check_provider_serves(call, p["RoleArn"], "sts:AssumeRoleWithWebIdentity")
     passed = {**p, **_web_parameters(identity)}
     return role_permissions(
         call.store,

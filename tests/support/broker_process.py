@@ -199,6 +199,7 @@ class Broker:
     redis_url: str = ""
     database_url: str = ""
     server: Mapping[str, object] = field(default_factory=dict)
+    directory_settings: Mapping[str, object] = field(default_factory=dict)
     more: str = ""  # further sections of the settings
     process: subprocess.Popen[bytes] | None = None
     endpoint: str = ""
@@ -390,7 +391,7 @@ class Broker:
             and (one.default is MISSING or getattr(config, one.name) != one.default)
         }
         lines += [f"[directory.{DIRECTORY}]", 'type = "ldap"', 'bind_password_file = "ldap-password"']
-        return "\n".join([*lines, *_entries(given), self.more]) + "\n"
+        return "\n".join([*lines, *_entries({**given, **self.directory_settings}), self.more]) + "\n"
 
 
 def _entries(values: Mapping[str, object]) -> list[str]:

@@ -38,6 +38,7 @@ from broker.providers.ldap.passwords import (
 from broker.providers.ldap.pool import ConnectionPool, ServerList
 from broker.providers.ldap.stable_ids import stable_id, stable_id_attributes, stable_id_filter
 from broker.providers.ldap.vendors import DirectoryVendor, detect_vendor
+from iam.arn import ACCOUNT_ID
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
 __all__ = ["LdapConfig", "LdapProvider", "escape_dn_value", "escape_filter_value", "normalise_dn"]
@@ -65,8 +66,11 @@ class LdapConfig:
     the same two ways. Active Directory does that by itself with ``(member:1.2.840.113556.1.4.1941:={dn})`` as
     ``group_filter``.
 
-    ``attributes`` are copied into the Identity. Timeouts are in seconds, ``receive_timeout`` for a whole response.
-    ``pool_size`` is how many idle connections of each of the two kinds are kept, ``max_in_flight`` how many may be in
+    ``attributes`` are copied into the Identity. ``accounts`` are those whose roles may trust the directory (empty: all;
+    then whoever names no role gets one of the first account only).
+
+    Timeouts are in seconds, ``receive_timeout`` for a whole response. ``pool_size`` is how many idle connections of
+    each of the two kinds are kept, ``max_in_flight`` how many may be in
     use at once.
 
     ``password_change`` lets people change their password through Fedgate, unless ``password_change_url`` is the page
@@ -87,6 +91,7 @@ class LdapConfig:
     group_filter: str = ""
     nested_groups: bool = False
     attributes: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
     start_tls: bool = False
     ca_file: str = ""
     insecure_skip_tls_verify: bool = False
@@ -105,6 +110,7 @@ class LdapConfig:
             "urls: ldap:// beyond this machine needs start_tls = true, or use ldaps://": any(
                 address.scheme == "ldap" and not address.local and not self.start_tls for address in addresses
             ),
+            "accounts: account ids of twelve digits": not all(map(ACCOUNT_ID.fullmatch, self.accounts)),
             "user_filter: needs {username}": "{username}" not in self.user_filter,
             "group_filter: needs {dn} or {username}": bool(self.group_base)
             and "{dn}" not in self.group_filter

@@ -269,17 +269,34 @@ def test_without_a_role_somebody_whom_none_admits_is_told_just_that(desk):
     refused(desk.sign_in("frank", FRANK), 403, "AccessDenied", NOT_ADMITTED)
 
 
-def test_without_a_role_the_roles_of_all_accounts_are_looked_at_and_several_are_listed(desk):
-    other = Administrator.of_a_new_account(desk.installation)
-    there = other.role("there", trust({"Federated": other.arn("ldap-provider", "corp")}, f"sts:{ACTION}"))
+def test_without_a_role_the_roles_of_the_directory_s_accounts_are_looked_at_and_several_are_listed(desks, slapd):
+    shared = ("111122223333", "210987654321")
+    desk = desks(slapd.config(accounts=shared))
+    ours, other, tenant = (Administrator.of_a_new_account(desk.installation, one) for one in (*shared, "000000000007"))
+
+    def role(admin, name, **condition):
+        return admin.role(name, trust({"Federated": admin.arn("ldap-provider", "corp")}, f"sts:{ACTION}", **condition))
+
+    captured, there = role(tenant, "captured"), role(other, "there")
     assert desk.sign_in("alice", ALICE).text("Arn").startswith(f"arn:aws:sts::{other.account_id}:")
-    here = desk.role("here", StringEquals={"ldap:username": "alice"})
-    hidden = desk.role("hidden", StringEquals={"ldap:username": "bob"})
+    here = role(ours, "here", Condition={"StringEquals": {"ldap:username": "alice"}})
+    hidden = role(ours, "hidden", Condition={"StringEquals": {"ldap:username": "bob"}})
     answer = desk.sign_in("alice", ALICE)
     refused(answer, 400, "ValidationError", ", ".join(sorted([here, there])))
     assert hidden not in answer.message
+    assert captured not in answer.message
+    refused(desk.sign_in("alice", ALICE, RoleArn=captured), 403, "AccessDenied", NOT_ADMITTED)
     # Only who has proved who he is learns of roles.
     refused(desk.sign_in("alice", "wrong"), 403, "IDPRejectedClaim", REJECTED)
+
+
+def test_while_no_accounts_are_set_the_choice_is_among_roles_of_the_first_account(desk):
+    other = Administrator.of_a_new_account(desk.installation, "000000000007")
+    there = other.role("there", trust({"Federated": other.arn("ldap-provider", "corp")}, f"sts:{ACTION}"))
+    refused(desk.sign_in("alice", ALICE), 403, "AccessDenied", NOT_ADMITTED)
+    desk.role("here")
+    assert desk.sign_in("alice", ALICE).text("Arn").startswith(f"arn:aws:sts::{desk.admin.account_id}:")
+    assert desk.sign_in("alice", ALICE, RoleArn=there).status == 200
 
 
 # --- several directories -----------------------------------------------------------------------------------------
