@@ -1,5 +1,6 @@
 """A session seals what was decided, and reads back the same; what cannot fit is refused with its size."""
 
+import base64
 import os
 import string
 from dataclasses import replace
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iam.arn import account_of_access_key
+from iam.arn import account_of_access_key, unique_id
 from iam.errors import PackedPolicyTooLarge
+from sts.lineage import MOST_ANCESTORS, MOST_SCOPES, Lineage
 from sts.mint import PACKED_LIMIT, Grant, SessionKind, mint, open_token, packed_policy_size
 from sts.token import Sealer, SealingKey, TokenUnreadable
 
@@ -46,12 +48,39 @@ grants = st.builds(
 )
 
 
-@given(grants, st.integers(900, 129_600))
-def test_a_minted_session_reads_back_the_same(grant, seconds):
-    minted = mint(grant, seconds, now=NOW, random=os.urandom, sealer=SEALER)
+ids = st.binary(min_size=8, max_size=8).map(bytes.hex)
+lineages = st.builds(
+    Lineage,
+    revision=st.integers(0, 2**40),
+    generations=st.dictionaries(texts, st.integers(0, 2**63 - 1), max_size=4).map(lambda few: tuple(few.items())),
+    ancestors=st.lists(ids, max_size=4).map(lambda few: tuple("0123456789abcdef" + one for one in few)),
+)
+
+
+@given(grants, st.integers(900, 129_600), lineages)
+def test_a_minted_session_reads_back_the_same(grant, seconds, lineage):
+    minted = mint(grant, seconds, now=NOW, random=os.urandom, sealer=SEALER, lineage=lineage)
     token, key = minted.credentials.session_token, minted.credentials.access_key_id
     assert open_token(token, key, SEALER) == minted.session
     assert minted.session.grant == grant
+    assert minted.session.lineage == lineage.with_scopes(grant.scopes)
+    assert set(grant.scopes) <= {name for name, _ in minted.session.lineage.generations}
+
+
+def test_a_session_of_a_chain_has_the_first_half_of_its_id_from_it_and_others_have_none_in_common():
+    first, other = (mint(GRANT, 900, now=NOW, random=os.urandom, sealer=SEALER).session for _ in range(2))
+    chained = mint(GRANT, 900, now=NOW, random=os.urandom, sealer=SEALER, lineage=Lineage(1, (), (first.id,))).session
+    assert {len(one.id) for one in (first, other, chained)} == {32}
+    assert first.id[:16] == chained.id[:16] != other.id[:16]
+    assert first.id[16:] != chained.id[16:]
+
+
+def test_a_token_from_before_lineages_is_refused():
+    token = mint(GRANT, 900, now=NOW, random=os.urandom, sealer=SEALER).credentials
+    envelope = base64.b64decode(token.session_token)
+    older = base64.b64encode(b"\x01" + envelope[1:]).decode()
+    with pytest.raises(TokenUnreadable):
+        open_token(older, token.access_key_id, SEALER)
 
 
 def test_the_expiry_is_one_moment_in_whole_seconds():
@@ -99,12 +128,25 @@ def test_more_than_a_token_can_carry_is_refused_with_the_percentage():
         mint(noise, 900, now=NOW, random=os.urandom, sealer=SEALER)
 
 
-def test_the_largest_token_fits_a_request_header():
+# As much as a lineage can be: of as many roles of other accounts as it names, all of them revoked at some time.
+LARGEST = Lineage(
+    2**40,
+    tuple(
+        (name, int.from_bytes(os.urandom(8)) >> 1)
+        for _ in range(MOST_SCOPES // 2)
+        for name in (f"role|{unique_id('AROA', os.urandom)}", f"account|{int.from_bytes(os.urandom(8)) % 10**12:012}")
+    ),
+    tuple("0123456789abcdef" + os.urandom(8).hex() for _ in range(MOST_ANCESTORS)),
+)
+
+
+@pytest.mark.parametrize("lineage", [Lineage(), LARGEST], ids=["without ancestors", "of the longest chain"])
+def test_the_largest_token_fits_a_request_header(lineage):
     sizes = []
     for count in range(1, 51):
         grant = replace(GRANT, tags=tuple((f"k{n}", os.urandom(120).hex()) for n in range(count)))
         try:
-            minted = mint(grant, 900, now=NOW, random=os.urandom, sealer=SEALER)
+            minted = mint(grant, 900, now=NOW, random=os.urandom, sealer=SEALER, lineage=lineage)
         except PackedPolicyTooLarge:
             break
         sizes.append(len(minted.credentials.session_token))

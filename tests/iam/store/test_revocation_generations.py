@@ -3,7 +3,7 @@
 import random as chance
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from iam.clock import HOUR
 from iam.revocation import ANY, FLOOR, INSTALLATION, ScopeKind, scope
@@ -53,6 +53,25 @@ def test_numbers_are_looked_up_by_key_however_many_there_are(any_account):
     assert store.generations(asked[:2]) == {
         name: store.current_generations([name]).generations[name] for name in asked[:2]
     }
+
+
+def test_no_lookup_and_no_deletion_reads_the_whole_table(account):
+    """A plan of SQLite says SEARCH where an index leads to the rows, and SCAN where all are read."""
+    plans = []
+
+    def explain(connection, _cursor, statement, parameters, *_):
+        if "revocation_generation" in statement and not statement.startswith("EXPLAIN"):
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+            plans.extend(row[-1] for row in rows if "revocation_generation" in row[-1])
+
+    with account.store.write() as tx:
+        event.listen(tx, "before_cursor_execute", explain)
+        for at in (NOW, NOW + KEPT):
+            revoke(tx, "session", "s1", now_ms=at, random=random)
+            revoke(tx, "role", "AROAX", now_ms=at, random=random)
+        read_generations(tx, ["role|AROAX", "session|s1"])
+    assert plans
+    assert all(plan.startswith("SEARCH") for plan in plans), plans
 
 
 def test_a_snapshot_has_the_revision_of_its_transaction(any_account):
