@@ -12,6 +12,7 @@ from broker.commands.output import format_time, json_option, print_fields, print
 from broker.config.settings import Settings
 from broker.sessions.revocation import (
     ACCOUNT,
+    INSTALLATION,
     PERSON,
     ROLE,
     SESSION,
@@ -58,6 +59,7 @@ def _row(session: LiveSession, last_used: int | None) -> tuple[str, ...]:
 @click.option("--person", help="PROVIDER|SUBJECT as the list shows it, or the name that the person signed in with.")
 @click.option("--role", help="The ARN of a role.")
 @click.option("--account", "account_id", help="The id or alias of an account.")
+@click.option("--all", "everything", is_flag=True, help="Every session of the installation.")
 @installation_options
 @json_option
 def revoke_(  # noqa: PLR0913 - one argument for each thing that can be revoked
@@ -68,13 +70,22 @@ def revoke_(  # noqa: PLR0913 - one argument for each thing that can be revoked
     config: Path | None,
     data: Path | None,
     *,
+    everything: bool,
     as_json: bool,
 ) -> None:
-    """Revoke one session, or all current sessions of a person, a role or an account.
+    """Revoke one session, or all current sessions of a person, a role, an account or the installation.
 
     New sessions can be started afterwards: to prevent that, change the directory, the trust policy or the role.
     """
-    kind, name = _require_one({SESSION: session_id, PERSON: person, ROLE: role, ACCOUNT: account_id})
+    kind, name = _require_one(
+        {
+            SESSION: session_id,
+            PERSON: person,
+            ROLE: role,
+            ACCOUNT: account_id,
+            INSTALLATION: "all" if everything else None,
+        }
+    )
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, closing(open_operator_log(settings.audit_dir)) as audit:
         service = SessionRevocation(
@@ -85,16 +96,22 @@ def revoke_(  # noqa: PLR0913 - one argument for each thing that can be revoked
             now=now,
             random=random,
         )
-        target = service.resolve(kind, _resolve_person(service.listing, name) if kind == PERSON else name)
+        target = _target(service, kind, name)
         record = partial(operator_record, actor=current_operator(), now=now(), random=random)
         _print_result(target, service.revoke(target, record), as_json=as_json)
+
+
+def _target(service: SessionRevocation, kind: str, name: str) -> RevocationTarget:
+    if kind == INSTALLATION:  # named here alone: no page offers it
+        return RevocationTarget(INSTALLATION, "")
+    return service.resolve(kind, _resolve_person(service.listing, name) if kind == PERSON else name)
 
 
 def _require_one(arguments: dict[str, str | None]) -> tuple[str, str]:
     """Return kind and name of the only argument that was given; raise UsageError."""
     given = [(kind, name) for kind, name in arguments.items() if name]
     if len(given) != 1:
-        raise click.UsageError("Give exactly one of SESSION_ID, --person, --role, --account")
+        raise click.UsageError("Give exactly one of SESSION_ID, --person, --role, --account, --all")
     return given[0]
 
 

@@ -35,6 +35,7 @@ from sts.trust import session_name
 log = logging.getLogger(__name__)
 
 SESSION, PERSON, ROLE, ACCOUNT = ScopeKind.SESSION, ScopeKind.PERSON, ScopeKind.ROLE, ScopeKind.ACCOUNT
+INSTALLATION: Final = ScopeKind.INSTALLATION
 EVENT: Final = "RevokeSessions"
 
 _LIST_UNAVAILABLE: Final = "The list of credentials is not available now. Try again later."

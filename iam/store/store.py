@@ -241,9 +241,7 @@ class Store:
     def refresh(self) -> None:
         """Read the revision, at most once per poll interval; drop the cache if it changed. Outages raise nothing."""
         if self._signal and self._signal.last_announced() != self._last_signal:
-            self._last_signal = self._signal.last_announced()
-            with self._refresh_lock:
-                self._read_revision(self._monotonic())
+            self._refresh_announced(self._signal)
             return
         now = self._monotonic()
         if now - self._revision_tried_at < self._poll and now - self._revision_read_at <= self._poll + REVISION_GRACE:
@@ -254,6 +252,14 @@ class Store:
                 self._revision_tried_at = now = self._monotonic()
                 self._read_revision(now)
                 self._revision_tried_at = self._monotonic()
+
+    def _refresh_announced(self, signal: ChangeSignal) -> None:
+        # No thread goes on with the cache from before the change while another one still reads the revision.
+        with self._refresh_lock:
+            announced = signal.last_announced()
+            if announced != self._last_signal:
+                self._read_revision(self._monotonic())
+                self._last_signal = announced
 
     def _read_revision(self, now: float) -> None:
         try:

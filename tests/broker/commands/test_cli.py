@@ -421,11 +421,20 @@ def test_a_role_is_revoked_for_all_who_have_it(demo, data):
     assert "dave" in identity(demo, dave)["Arn"]
 
 
+def test_everything_is_revoked_and_everybody_may_sign_in_again(demo, data):
+    carol, dave = signed_in(demo, "carol"), signed_in(demo, "dave")
+    assert facts("sessions", "revoke", "--all", "--data", data)["revoked"] == [{"kind": "installation", "subject": ""}]
+    eventually(lambda: all_refuse(demo, carol) and all_refuse(demo, dave))
+    assert facts("sessions", "list", "--data", data) == []
+    assert "carol" in identity(demo, signed_in(demo, "carol"))["Arn"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
         ((), 2),
         (("x", "--person", "y"), 2),
+        (("x", "--all"), 2),
         (("--person", "nobody-by-this-name"), 1),
         (("--role", "arn:aws:iam::111122223333:role/None"), 1),
         (("--account", "999999999999"), 1),
