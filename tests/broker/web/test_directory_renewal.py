@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 
 import pytest
 from redis import Redis
@@ -10,6 +11,7 @@ from support.directories import as_toml, free_port, running_slapd
 from support.signed_in_fixtures import house_in, is_in, sign_in_to_directory, take, try_to_take
 
 from broker.demo.people import BASE
+from iam.store.revocation import revoke
 
 PEOPLE = f"ou=people,{BASE}"
 PASSWORD = "here-for-the-time-being"
@@ -99,6 +101,22 @@ def test_a_group_that_was_given_since_counts_at_once(house, slapd, name, browser
     assert try_to_take(browser, role).status == 403
     slapd.modify(group(name, "add").replace("security", "engineering"))
     take(browser, role)
+
+
+def revoke_everything(house):
+    with house.installation.store.write() as tx:
+        revoke(tx, "installation", "", now_ms=0, random=os.urandom)
+
+
+def test_a_session_that_was_renewed_falls_with_the_next_revocation_and_not_with_the_last(house, name):
+    revoke_everything(house)
+    role, browser = house.directory_role("r"), house.browser()
+    sign_in_to_directory(browser, name, PASSWORD)
+    credentials = take(browser, role)  # reads the directory again
+    assert is_in(browser)
+    revoke_everything(house)
+    assert not is_in(browser)
+    assert house.installation.call("GetCallerIdentity", credentials).code == "InvalidClientTokenId"
 
 
 def test_credentials_know_the_name_of_now(house, slapd, name, browser):
