@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.servers import HANG
+from support.servers import HANG, running_program
 
 pytestmark = pytest.mark.server
 
@@ -65,11 +64,8 @@ def demo(tmp_path: Path) -> Iterator[str]:
     """A demonstration in a folder of its own; gives its address."""
     command = [sys.executable, "-m", "broker.cli", "demo", "--data", "fedgate-data", "--bind", "127.0.0.1:0", "--json"]
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield json.loads(process.stdout.readline())["endpoint"]
-        finally:
-            process.send_signal(signal.SIGTERM)
+    with running_program(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        yield json.loads(process.stdout.readline())["endpoint"]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial/first-credentials.md"])

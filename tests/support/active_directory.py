@@ -19,7 +19,7 @@ import pytest
 
 from broker.providers.ldap.provider import LdapConfig
 from support.directories import Authority, Certificate
-from support.servers import HANG, eventually, program
+from support.servers import eventually, program, running_program
 
 PACKAGES = "samba samba-dsdb-modules samba-ad-provision winbind samba-vfs-modules python3-samba ldap-utils"
 BASE = "DC=corp,DC=example,DC=test"
@@ -189,18 +189,14 @@ def running_domain_controller(folder: Path, domain: Path) -> Iterator[DomainCont
     config = folder / "smb.conf"
     config.write_text(_smb_conf(folder / "dc", address, authority, authority.issue("dc", address=address)))
     command = [program("samba", PACKAGES), "-F", "--no-process-group", "-M", "single", "--configfile", str(config)]
-    with (folder / "samba.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        try:
-            eventually(lambda: process.poll() is not None or _listens(address))
-            if process.poll() is not None:
-                pytest.fail(f"samba did not start: {(folder / 'samba.log').read_text()}")
-            controller = DomainController(address, str(authority.file))
-            controller.modify(LDIF)
-            _back_date(config, folder / "dc/private/sam.ldb")
-            yield controller
-        finally:
-            process.terminate()
-            process.wait(HANG)
+    with (folder / "samba.log").open("wb") as log, running_program(command, stdout=log, stderr=log) as process:
+        eventually(lambda: process.poll() is not None or _listens(address))
+        if process.poll() is not None:
+            pytest.fail(f"samba did not start: {(folder / 'samba.log').read_text()}")
+        controller = DomainController(address, str(authority.file))
+        controller.modify(LDIF)
+        _back_date(config, folder / "dc/private/sam.ldb")
+        yield controller
 
 
 def _back_date(config: Path, database: Path) -> None:

@@ -30,7 +30,7 @@ from cryptography.x509.oid import NameOID
 
 from broker.demo.people import BASE, LDIF, SERVICE, service_password
 from broker.providers.ldap.provider import LdapConfig, LdapProvider
-from support.servers import HANG, free_port, program
+from support.servers import HANG, free_port, program, running_program
 
 MOMENT = dt.datetime(2026, 11, 23, 20, 0, tzinfo=dt.UTC)
 ROOT_DN = f"cn=root,{BASE}"
@@ -288,13 +288,9 @@ def demo_ldif(folder: Path) -> Path:
 @contextlib.contextmanager
 def running_demo_directory(ldif: Path, bind: str = "127.0.0.1:0") -> Iterator[str]:
     command = [sys.executable, "-m", "broker.demo.directory", "--ldif", str(ldif), "--bind", bind]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
-            process.wait(HANG)
+    with running_program(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
 
 
 @contextlib.contextmanager
@@ -310,22 +306,18 @@ def running_slapd(folder: Path) -> Iterator[RunningDirectory]:
     urls = f"ldap://127.0.0.1:{port} ldaps://127.0.0.1:{tls_port} {ldapi}"
     with (
         (folder / "slapd.log").open("wb") as log,
-        subprocess.Popen([slapd_program, "-f", config, "-h", urls, "-d", "0"], stderr=log, env=_sbin()) as process,
+        running_program([slapd_program, "-f", config, "-h", urls, "-d", "0"], stderr=log, env=_sbin()) as process,
     ):
-        try:
-            _await(folder / "s", process)
-            _fill(ldapi)
-            yield RunningDirectory(
-                url=f"ldap://127.0.0.1:{port}",
-                user_base=f"ou=people,{BASE}",
-                bind_password=service_password(LDIF),
-                ldaps=f"ldaps://127.0.0.1:{tls_port}",
-                ldapi=ldapi,
-                ca_file=str(authority.file),
-            )
-        finally:
-            process.terminate()
-            process.wait(HANG)
+        _await(folder / "s", process)
+        _fill(ldapi)
+        yield RunningDirectory(
+            url=f"ldap://127.0.0.1:{port}",
+            user_base=f"ou=people,{BASE}",
+            bind_password=service_password(LDIF),
+            ldaps=f"ldaps://127.0.0.1:{tls_port}",
+            ldapi=ldapi,
+            ca_file=str(authority.file),
+        )
 
 
 def _sbin() -> dict[str, str]:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from support.broker_process import NO_PROXY, environment
 from support.saml_idp import ATTRIBUTES, key_pair
-from support.servers import HANG, eventually, free_port, program
+from support.servers import HANG, eventually, free_port, program, running_program
 
 PASSWORD = "wonderland-1865"
 PHP = Path("/usr/share/simplesamlphp/www")
@@ -211,11 +211,8 @@ def samlp(folder: Path) -> Iterator[Samlp]:
 
 @contextlib.contextmanager
 def running(command, environ, log) -> Iterator[None]:
-    with subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process:
-        try:
-            yield
-        finally:
-            process.terminate()
+    with running_program(command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log):
+        yield
 
 
 def _answers(url: str) -> bool:

@@ -8,9 +8,10 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from redis import Redis
@@ -68,6 +69,31 @@ def eventually(check, *, within: float = HANG, every: float = 0.02):
 
 
 @contextlib.contextmanager
+def running_program(
+    command: Sequence[str | Path], *, stop: signal.Signals = signal.SIGTERM, **popen: Any
+) -> Iterator[subprocess.Popen[Any]]:
+    """Run a program and end it by ``stop``, or by SIGKILL where that does not help.
+
+    Give it no pipe that nobody reads: a program that fills one waits for ever.
+    """
+    with subprocess.Popen(command, **popen) as process:
+        try:
+            yield process
+        finally:
+            end(process, stop)
+
+
+def end(process: subprocess.Popen[Any], stop: signal.Signals = signal.SIGTERM) -> None:
+    """End a process that may have ended already."""
+    process.send_signal(stop)
+    try:
+        process.wait(HANG)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
 def redis_server(*arguments: str) -> Iterator[str]:
     """Run a Redis on a unix socket and yield its URL."""
     # A folder outside of pytest's, since a socket's path may have 107 bytes.
@@ -75,13 +101,10 @@ def redis_server(*arguments: str) -> Iterator[str]:
         path = Path(folder) / "r.sock"
         command = [find_binary(PROGRAMS), "--dir", folder, "--port", "0", "--unixsocket", str(path)]
         command += ["--save", "", "--loglevel", "warning", *arguments]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
+        with running_program(command, stop=signal.SIGKILL, stdout=subprocess.DEVNULL):
             url = f"unix://{path}"
             eventually(lambda: answers(url))
-            try:
-                yield url
-            finally:
-                child.kill()
+            yield url
 
 
 def answers(url: str) -> bool:
@@ -109,13 +132,10 @@ def postgresql_server() -> Iterator[str]:
         initdb = [POSTGRESQL / "initdb", "-D", data, "-N", "-A", "trust", "-U", "fedgate", "-E", "UTF8", "--locale=C"]
         subprocess.run(initdb, check=True, **quiet)
         command = [POSTGRESQL / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-F"]
-        with subprocess.Popen(command, **quiet) as server:
-            try:
-                eventually(lambda: _postgresql_answers(folder))
-                yield folder
-            finally:
-                # A fast shutdown: it does not wait for clients to leave.
-                server.send_signal(signal.SIGINT)
+        # SIGINT asks for a fast shutdown: it does not wait for clients to leave.
+        with running_program(command, stop=signal.SIGINT, **quiet):
+            eventually(lambda: _postgresql_answers(folder))
+            yield folder
 
 
 def postgresql_database(folder: str, name: str) -> str:

@@ -6,13 +6,14 @@ import shlex
 import stat
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from support.servers import HANG, eventually
+from support.servers import HANG, eventually, running_program
 
 from broker.cli import COMMANDS
 from broker.providers.ldap.dn import normalise_dn
@@ -37,9 +38,12 @@ def facts(*arguments, **more):
 @contextmanager
 def running(data, *arguments):
     command = [*FEDGATE, "demo", "--data", str(data), "--bind", "127.0.0.1:0", "--json", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRON) as process:
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        running_program(command, stdout=subprocess.PIPE, stderr=log, text=True, env=ENVIRON) as process,
+    ):
         line = process.stdout.readline()
-        assert line, process.stderr.read()
+        assert line, log.seek(0) or log.read()
         yield json.loads(line)
         process.terminate()
         rest, _ = process.communicate(timeout=HANG)
@@ -547,11 +551,11 @@ def test_started_again_it_finds_its_data_and_shows_secrets_only_when_they_are_ne
 
 def test_for_people_it_prints_what_they_need(tmp_path):
     command = [*FEDGATE, "demo", "--data", str(tmp_path / "d"), "--bind", "127.0.0.1:0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRON) as process:
+    with running_program(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=ENVIRON) as process:
         shown = ""
         while "aws iam" not in shown:
             line = process.stdout.readline()
-            assert line, process.stderr.read()
+            assert line, shown
             shown += line
         process.terminate()
         process.communicate(timeout=HANG)

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from gunicorn.config import Config
-from support.servers import HANG, eventually
+from support.servers import HANG, eventually, running_program
 
 from broker.runtime.launcher import GUNICORN, endpoint_of, gunicorn_arguments, listen
 from broker.runtime.processes import ChildProcess, StartupError, spawn
@@ -57,17 +58,22 @@ def installation(tmp_path):
 
 @pytest.fixture
 def service(installation):
-    """A running service: its launcher and its endpoint."""
+    """A running service: its launcher, its endpoint, and the file of its log."""
     environ = {**ENVIRON, "FEDGATE_BIND": "127.0.0.1:0", "FEDGATE_WORKERS": "2"}
     command = [*FEDGATE, "run", "--data", str(installation)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environ) as process:
-        endpoint = ""
-        while not endpoint:
-            line = process.stderr.readline()
-            assert line, process.wait()
-            endpoint = line.partition("fedgate serves ")[2].strip()
-        yield process, endpoint
-        process.kill()
+    file = installation.parent / "service.log"
+    with (
+        file.open("wb") as log,
+        running_program(command, stop=signal.SIGKILL, stderr=log, env=environ) as process,
+    ):
+        yield process, eventually(lambda: endpoint_in(file, process)), file
+
+
+def endpoint_in(file, process):
+    """Return the address that a service has said it serves, or nothing until then."""
+    assert process.poll() is None, file.read_text()
+    found = re.search(r"fedgate serves (\S+)\n", file.read_text())
+    return found and found[1]
 
 
 def get(url):
@@ -80,7 +86,7 @@ def get(url):
 
 
 def test_it_serves_on_a_free_port_and_sigterm_ends_all_of_it_with_status_0(service):
-    process, endpoint = service
+    process, endpoint, _ = service
     assert get(f"{endpoint}/healthz")[0] == 200
     assert json.loads(get(f"{endpoint}/readyz")[1])["status"] == "ready"
     children = descendants(process.pid)
@@ -91,7 +97,7 @@ def test_it_serves_on_a_free_port_and_sigterm_ends_all_of_it_with_status_0(servi
 
 
 def test_ctrl_c_reaches_the_launcher_alone_and_ends_with_status_0(service):
-    process, _ = service
+    process, _, _ = service
     children = descendants(process.pid)
     groups = {os.getpgid(pid) for pid in children}
     assert os.getpgid(process.pid) not in groups
@@ -101,16 +107,16 @@ def test_ctrl_c_reaches_the_launcher_alone_and_ends_with_status_0(service):
 
 
 def test_when_the_master_of_the_workers_dies_everything_ends_with_a_clear_word_and_status_1(service):
-    process, _ = service
+    process, _, log = service
     children = descendants(process.pid)
     os.kill(min(named(children, "gunicorn")), signal.SIGKILL)
     assert process.wait(HANG) == 1
-    assert "Error: gunicorn ended by SIGKILL" in process.stderr.read()
+    assert "Error: gunicorn ended by SIGKILL" in log.read_text()
     eventually(lambda: not alive(children))
 
 
 def test_children_do_not_outlive_a_launcher_that_is_killed(service):
-    process, _ = service
+    process, _, _ = service
     children = descendants(process.pid)
     process.kill()
     process.wait()
@@ -118,7 +124,7 @@ def test_children_do_not_outlive_a_launcher_that_is_killed(service):
 
 
 def test_a_header_that_is_too_long_or_spelled_as_cgi_spells_it_goes_no_further(service):
-    _, endpoint = service
+    _, endpoint, _ = service
     host, port = endpoint.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=HANG) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n")
