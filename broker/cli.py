@@ -40,6 +40,11 @@ COMMANDS = {
         "aws_credentials",
         "Exchange a session for credentials of another STS.",
     ),
+    "backup": CommandEntry("broker.commands.backup", "backup", "Write a backup of the database while it is in use."),
+    "restore": CommandEntry("broker.commands.backup", "restore", "Replace the database's content by a backup."),
+    "migrate-database": CommandEntry(
+        "broker.commands.backup", "migrate_database", "Copy everything to another database."
+    ),
     "keys": CommandEntry("broker.commands.keys", "keys", "Rotate, list and remove the keys that seal sessions."),
     "sessions": CommandEntry("broker.commands.sessions", "sessions", "List and revoke sessions."),
     "second-factor": CommandEntry("broker.commands.second_factor", "second_factor", "List and reset second factors."),

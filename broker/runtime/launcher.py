@@ -18,6 +18,7 @@ from typing import Final
 from broker.config.settings import CONFIG_VARIABLE, Settings, embedded_socket
 from broker.runtime.processes import ChildProcess, StartupError, spawn
 from broker.runtime.redis_server import EmbeddedRedis
+from broker.runtime.service_lock import serving
 
 _READY_WITHIN: Final = 30.0  # seconds; then the failed checks are reported, and the service goes on
 _MUST_BE_READY_WITHIN: Final = 120.0  # seconds for a trial on a busy machine; one that fails ends the wait
@@ -109,6 +110,11 @@ def endpoint_of(listening: socket.socket) -> str:
 
 def launch(options: LaunchOptions, announce: Callable[[str], None], stopping: threading.Event) -> None:
     """Serve until ``stopping`` is set; ``announce`` gets the endpoint when ready. Raise StartupError."""
+    with serving(options.settings.data_dir):
+        _launch(options, announce, stopping)
+
+
+def _launch(options: LaunchOptions, announce: Callable[[str], None], stopping: threading.Event) -> None:
     settings = options.settings
     running = list(options.parts)
     redis = EmbeddedRedis(embedded_socket(settings.data_dir), settings.data_dir / "redis")

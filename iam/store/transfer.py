@@ -8,13 +8,14 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Insert, Table, delete, insert, select, text
+from sqlalchemy import Connection, Insert, Table, delete, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from iam.store.schema import audit_record, metadata, revision
+from iam.store.schema import audit_record, metadata, revision, running_attempt
 
-# The number that tells caches to reload belongs to a database, not to its content.
-TABLES: tuple[Table, ...] = tuple(table for table in metadata.sorted_tables if table is not revision)
+# Not content: the number of changes to one database, and the attempts that are being judged now.
+_OF_ONE_DATABASE = (revision, running_attempt)
+TABLES: tuple[Table, ...] = tuple(table for table in metadata.sorted_tables if table not in _OF_ONE_DATABASE)
 _BATCH = 1000  # rows that are in memory at a time
 _DIGEST_BITS = 256
 
@@ -36,6 +37,12 @@ def copy_rows(source: Connection, target: Connection, tables: Collection[Table] 
             target.execute(insert(table), batch)
     if audit_record in ordered:
         _continue_sequence(target)
+
+
+def copy_revision(source: Connection, target: Connection) -> None:
+    """Let ``target`` go on counting changes where ``source`` is: sessions seal the number that they were minted at."""
+    number = source.execute(select(revision.c.number)).scalar_one()
+    target.execute(update(revision).values(number=number + 1))
 
 
 def digests(tx: Connection, tables: Collection[Table] = TABLES) -> dict[str, TableDigest]:
