@@ -18,7 +18,7 @@ EXAMPLES ?= 30000
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Dependencies come as wheels alone: no compiler, no headers.
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --only-binary :all:
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --only-binary :all:
 # Identity providers of other makers and the AWS SDK for JavaScript, as tests use them.
 NODE_PACKAGES := samlp@8 express@4 oidc-provider@9 oauth2-mock-server@8 @aws-sdk/credential-providers@3 @aws-sdk/client-sts@3
 # A worker keeps neighbouring tests, and so the servers that they share.
@@ -36,6 +36,7 @@ help:
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo 'Installing Fedgate and what it needs into $(VENV); this is done once, and takes a minute or two.'
 	$(PIP) --editable '.[demo]'
 	@touch $@
 
@@ -46,6 +47,7 @@ $(VENV)/.test: pyproject.toml $(VENV)/.installed
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	    || { echo 'Fedgate needs Python 3.11 or newer: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@echo 'Making a virtual environment in $(VENV).'
 	@$(PYTHON) -m venv $(VENV) \
 	    || { rm -rf $(VENV); echo 'On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
 

@@ -6,9 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import click
@@ -19,7 +21,8 @@ from broker.commands.output import print_json, print_table
 from broker.config.settings import Settings
 from broker.demo.people import LDIF, Person, people
 from broker.demo.provider import demo_config
-from broker.demo.seed import ACCOUNT_ID, ADMIN, ALIAS, DIRECTORY, ROLES, ROOT_EMAIL, SeedResult, seed
+from broker.demo.seed import ACCOUNT_ID, ADMIN, ALIAS, DIRECTORY, ROOT_EMAIL, ListedRole, SeedResult, listed_roles, seed
+from broker.doors.credential_formats import access_key_exports
 from broker.runtime.install import install
 from broker.runtime.launcher import LaunchOptions, launch, stop_event_on_signals
 from broker.runtime.processes import ChildProcess, StartupError, spawn
@@ -60,6 +63,8 @@ def demo(data: Path, bind: str, *, as_json: bool, new_keys: bool) -> None:
     """
     stopping = stop_event_on_signals()
     data = data.absolute()
+    if not as_json:
+        click.echo(f"Starting Fedgate with the data in {data} ...", err=True)
     ldif, config = _prepare(data)
     _lock_folder(data)
     directory, url = _start_directory(ldif)
@@ -67,13 +72,13 @@ def demo(data: Path, bind: str, *, as_json: bool, new_keys: bool) -> None:
         _write_config(config, bind, ldif, url)
         environ = {**_environ_without_settings(), DATA_VARIABLE: str(data)}
         settings = install(config, environ).settings
-        seeded = _seed(settings, new_keys=new_keys)
+        seeded, roles = _seed(settings, new_keys=new_keys)
     except BaseException:
         directory.stop()
         raise
 
     def announce(endpoint: str) -> None:
-        facts = _facts(endpoint, seeded, url, people(ldif))
+        facts = _facts(endpoint, seeded, url, people(ldif), roles)
         if as_json:
             print_json(facts)
         else:
@@ -144,13 +149,17 @@ def _toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _seed(settings: Settings, *, new_keys: bool) -> SeedResult:
+def _seed(settings: Settings, *, new_keys: bool) -> tuple[SeedResult, tuple[ListedRole, ...]]:
+    """Create what is not there yet; return the keys, and the roles that the account has now."""
     vault = Vault(settings.master_key)
     with closing(open_store(settings)) as store, store.write() as tx:
-        return seed(tx, now=now(), random=random, vault=vault, limits=settings.limits, new_keys=new_keys)
+        seeded = seed(tx, now=now(), random=random, vault=vault, limits=settings.limits, new_keys=new_keys)
+        return seeded, listed_roles(tx)
 
 
-def _facts(endpoint: str, seeded: SeedResult, url: str, users: list[Person]) -> dict[str, Any]:
+def _facts(
+    endpoint: str, seeded: SeedResult, url: str, users: list[Person], roles: tuple[ListedRole, ...]
+) -> dict[str, Any]:
     return {
         "endpoint": endpoint,
         "sign_in_url": f"{endpoint}/login",
@@ -161,31 +170,45 @@ def _facts(endpoint: str, seeded: SeedResult, url: str, users: list[Person]) -> 
             "url": url,
             "users": [{"name": user.name, "password": user.password, "groups": list(user.groups)} for user in users],
         },
-        "roles": [{"arn": role.arn, "trusted_groups": list(role.trusted_groups)} for role in ROLES],
+        "roles": [{"arn": role.arn, "trusted_groups": list(role.trusted_groups)} for role in roles],
     }
 
 
 def _print_welcome(facts: dict[str, Any], ldif: Path) -> None:
-    endpoint, admin = facts["endpoint"], facts["admin"]
-    groups = {dn: role["arn"].rpartition("/")[2] for role in facts["roles"] for dn in role["trusted_groups"]}
+    endpoint = facts["endpoint"]
     rows = [
-        (user["name"], user["password"], ", ".join(groups[dn] for dn in user["groups"] if dn in groups) or "none")
+        (user["name"], user["password"], ", ".join(_roles_of(user, facts)) or "none")
         for user in facts["directory"]["users"]
     ]
     click.echo(f"\nFedgate serves {endpoint}   (stop with Ctrl-C)\n")
     print_table(["user", "password", "roles"], rows, title=f"Directory users, from {ldif}")
     print_table(["role"], [(role["arn"],) for role in facts["roles"]], title=f"Roles of account {ACCOUNT_ID}")
     _print_sign_in(facts)
-    click.echo(f"Access key of the IAM user {ADMIN}:")
-    secret = admin["secret_access_key"] or _SHOWN_BEFORE
-    click.echo(f"    AWS_ACCESS_KEY_ID={admin['access_key_id']}\n    AWS_SECRET_ACCESS_KEY={secret}\n")
+    _print_access_key(facts)
     name, password, _ = next((row for row in rows if row[2] != "none" and "," not in row[2]), rows[0])
     program = Path(sys.argv[0]).name if shutil.which("fedgate") else sys.argv[0]
-    click.echo("To try it, in another terminal:")
+    click.echo("To try it as one of the directory users, in another terminal:")
     click.echo(f"    eval \"$(FEDGATE_PASSWORD='{password}' {program} login {name} --endpoint {endpoint})\"")
     click.echo("    aws sts get-caller-identity")
     click.echo("    aws iam list-roles --query 'Roles[].Arn'\n")
     Console().file.flush()
+
+
+def _roles_of(user: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    """Return the names of the roles that trust a group of somebody."""
+    groups = set(user["groups"])
+    return [role["arn"].rpartition("/")[2] for role in facts["roles"] if groups & set(role["trusted_groups"])]
+
+
+def _print_access_key(facts: Mapping[str, Any]) -> None:
+    """Print the key of the administrator, ready to paste, together with the address where it is valid."""
+    admin = facts["admin"]
+    if not admin["secret_access_key"]:
+        click.echo(f"Access key of the IAM user {ADMIN}: {admin['access_key_id']} {_SHOWN_BEFORE}\n")
+        return
+    click.echo(f"Access key of the IAM user {ADMIN}; paste this into another terminal to act as {ADMIN}:")
+    exports = access_key_exports(facts["endpoint"], admin["access_key_id"], admin["secret_access_key"])
+    click.echo(indent(exports, "    "))
 
 
 def _print_sign_in(facts: dict[str, Any]) -> None:

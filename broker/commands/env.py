@@ -4,9 +4,8 @@ from pathlib import Path
 
 import click
 
-from broker.commands.options import find_settings_file, installation_options
+from broker.commands.options import installation_options, installed_settings_file, load_settings
 from broker.commands.shell_output import DEFAULT_ENDPOINT, ENDPOINT_VARIABLE, SHELLS, ShellCommand
-from broker.config.settings import Settings
 
 
 @click.command(cls=ShellCommand)
@@ -41,8 +40,8 @@ def env(endpoint: str | None, form: str, config: Path | None, data: Path | None)
 
 def _of_installation(config: Path | None, data: Path | None) -> str:
     """Return the public URL of the installation on this machine, or an empty text where there is none."""
-    file, environ = find_settings_file(config, data)
-    url = "" if file is None else Settings.read(file, environ).public_url
+    installed = installed_settings_file(config, data) is not None
+    url = load_settings(config, data).public_url if installed else ""
     if url.endswith(":0"):
         raise click.ClickException(
             "The service listens on any free port: give the address that it printed, --endpoint URL."

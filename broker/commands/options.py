@@ -56,6 +56,13 @@ def find_settings_file(config: Path | None, data: Path | None) -> tuple[Path | N
     return config, environ
 
 
+def installed_settings_file(config: Path | None, data: Path | None) -> Path | None:
+    """Return the settings file of the chosen installation, or None where there is none on this machine."""
+    file, environ = find_settings_file(config, data)
+    named = environ.get(CONFIG_VARIABLE)
+    return Path(named) if file is None and named else file
+
+
 def load_settings(config: Path | None, data: Path | None) -> Settings:
     """Return the settings of the chosen installation; raise SettingsError."""
     file, environ = find_settings_file(config, data)

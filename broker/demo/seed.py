@@ -1,7 +1,7 @@
 """The initial data of the demo: one account, an administrator, and roles that trust groups of the directory."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -14,8 +14,10 @@ from iam.arn import Random, iam_arn, root_arn
 from iam.call import Call, Params, Result
 from iam.credentials.password_policy import policy_of, random_password
 from iam.credentials.root_login import root_login_of, set_root_login
+from iam.inventory.roles import all_roles
 from iam.limits import Limits
 from iam.operations import OPERATIONS
+from iam.policy.document import Policy
 from iam.principal import Principal, PrincipalKind
 from iam.store.schema import account, login_profile, user
 from iam.store.vault import Vault
@@ -57,6 +59,14 @@ ROLES: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class ListedRole:
+    """A role of the account, and the distinguished names of the groups that its trust policy admits."""
+
+    arn: str
+    trusted_groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ShownKey:
     """An access key; the secret is None where it was shown before."""
 
@@ -94,6 +104,20 @@ def seed(
     root_login = root_login_of(tx, ACCOUNT_ID)
     root_key, admin_key = _first_key(call, {}), _first_key(call, {"UserName": ADMIN})
     return SeedResult(ShownKey(root_key, None), ShownKey(admin_key, None), root_login.email if root_login else None)
+
+
+def listed_roles(tx: Connection) -> tuple[ListedRole, ...]:
+    """Return the roles of the demo account as they are now, by name."""
+    found = all_roles(tx, (ACCOUNT_ID,), (DIRECTORY,))
+    return tuple(ListedRole(role.arn, tuple(_groups_of(role.trust))) for role in found)
+
+
+def _groups_of(trust: Policy) -> Iterator[str]:
+    """Yield the groups that an Allow of a trust policy names."""
+    for statement in trust.statements:
+        for condition in () if statement.denies else statement.conditions:
+            if condition.key == "ldap:groups" and "Not" not in condition.operator:
+                yield from condition.values
 
 
 def _with_passwords(call: Call, root: ShownKey, admin: ShownKey) -> SeedResult:

@@ -196,6 +196,14 @@ _POWERSHELL: Final = Shell('$Env:{name}="{value}"', failing='throw "fedgate fail
 _CMD: Final = Shell("set {name}={value}", failing="cmd /c exit 1")
 _DOCKER: Final = Shell("{name}={value}")
 
+
+def access_key_exports(endpoint: str, key_id: str, secret: str) -> str:
+    """Return what a POSIX shell runs to use a long-term access key of this service, in place of a session before."""
+    keys = {"AWS_ACCESS_KEY_ID": key_id, "AWS_SECRET_ACCESS_KEY": secret}
+    session = " ".join(name for name in _REFUSED if name not in keys)
+    return _POSIX.address(endpoint) + _POSIX.lines(keys) + f"unset {session}\n"
+
+
 FORMATS: Mapping[str, Format] = {
     "bash": Format("bash and zsh", "sh", _environment(_POSIX), _POSIX),
     "fish": Format("fish", "fish", _environment(_FISH), _FISH),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.servers import HANG
 
 from broker.runtime.launcher import GUNICORN
 
@@ -128,3 +129,13 @@ def test_pre_commit_runs_what_make_lint_runs():
     _, output = run("make", "--dry-run", "lint")
     commands = [line for line in output.splitlines() if re.match(r"\.venv/bin/(ruff|mypy|hadolint)", line)]
     assert [hook["entry"] for hook in hooks] == commands
+
+
+def test_make_run_says_what_it_does_while_it_installs(tmp_path):
+    command = ["make", "--dry-run", "run", f"VENV={tmp_path / 'venv'}"]
+    planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANG, check=True).stdout
+    before, install, after = planned.partition("pip ")
+    assert "echo 'Making a virtual environment" in before
+    assert "echo 'Installing Fedgate" in before
+    assert "--quiet" not in (install + after).splitlines()[0]
+    assert "fedgate demo" in after

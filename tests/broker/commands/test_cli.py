@@ -243,6 +243,7 @@ def test_every_role_lets_in_exactly_the_members_of_its_groups(demo):
             fedgate(*arguments, FEDGATE_PASSWORD=user["password"], status=status)
 
 
+STAFF = "cn=staff,ou=groups,dc=corp,dc=example"
 NOBODY = {"endpoint": "http://127.0.0.1:1"}  # does not answer, and counts no failed sign-ins
 
 
@@ -529,15 +530,28 @@ def test_operations_lists_all_of_the_models_and_what_is_missing():
     assert missing == [one for one in listed if not one["built"]]
 
 
+def trust_in_staff(demo):
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Federated": f"arn:aws:iam::{demo['account_id']}:ldap-provider/demo"},
+        "Action": "sts:AssumeRoleWithLDAPIdentity",
+        "Condition": {"ForAnyValue:StringEquals": {"ldap:groups": STAFF}},
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": statement})
+
+
 # --- again ------------------------------------------------------------------------------------------------------------
 
 
 def test_started_again_it_finds_its_data_and_shows_secrets_only_when_they_are_new(tmp_path):
     with running(tmp_path / "d") as first:
         credentials = signed_in(first, "carol")
+        iam = client(first, "iam", *keys_of(first, "admin"))
+        made = iam.create_role(RoleName="Writer", AssumeRolePolicyDocument=trust_in_staff(first))["Role"]["Arn"]
     with running(tmp_path / "d") as second:
         for name in ("root", "admin"):
             assert second[name] == first[name] | {"secret_access_key": None, "password": None}
+        assert second["roles"] == [*first["roles"], {"arn": made, "trusted_groups": [STAFF]}]
         assert client(second, "sts", *keys_of(first, "admin")).get_caller_identity()["Account"] == first["account_id"]
         assert "carol" in identity(second, credentials)["Arn"]
     with running(tmp_path / "d", "--new-keys") as third:
@@ -561,6 +575,8 @@ def test_for_people_it_prints_what_they_need(tmp_path):
         process.communicate(timeout=HANG)
     assert process.returncode == 0
     assert re.search(r"carol\W+ledger-balances-42\W+ReadOnly\b", shown)
-    assert "AWS_SECRET_ACCESS_KEY=" in shown
+    assert re.search(r"^    export AWS_SECRET_ACCESS_KEY=\S+$", shown, re.MULTILINE)
+    assert re.search(r"^    export AWS_ENDPOINT_URL_IAM=http://127.0.0.1:\d+$", shown, re.MULTILINE)
+    assert "    unset AWS_SESSION_TOKEN AWS_CREDENTIAL_EXPIRATION\n" in shown
     assert "arn:aws:iam::111122223333:role/Developer" in shown
     assert "login carol --endpoint http://127.0.0.1:" in shown
