@@ -21,6 +21,7 @@ from redis.retry import Retry
 from broker.api import model
 from broker.api.dispatch import Gate
 from broker.api.forwarded import TrustedProxies
+from broker.api.known_providers import KnownProviders
 from broker.audit.log import AuditLog
 from broker.audit.search import AuditSearch
 from broker.config.settings import Settings
@@ -501,6 +502,7 @@ def _build_gate(
             demanding=frozenset(settings.pages_second_factor),
             exempt=frozenset(settings.pages_second_factor_exempt),
         ),
+        known_providers=KnownProviders(store, {name: one.accounts for name, one in settings.directories.items()}),
         jwt_issuer=JwtIssuer(store, storage.vault, public_url=settings.public_url, now=now, random=random),
         public_url=settings.public_url,
         key_use=AccessKeyUsage(store),

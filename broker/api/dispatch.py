@@ -19,6 +19,7 @@ from broker.api import query
 from broker.api.authorization import authorize, is_authorized
 from broker.api.errors import is_sender_fault, status
 from broker.api.http import HttpRequest, HttpResponse
+from broker.api.known_providers import KnownProviders
 from broker.api.model import Api, OperationModel
 from broker.api.request_state import RequestState
 from broker.audit import record as audit_record
@@ -85,6 +86,7 @@ class Gate:
     kinds: IdentityKinds
     provider_accounts: ProviderAccounts
     second_factor: SecondFactorRule
+    known_providers: KnownProviders
     jwt_issuer: JwtIssuer
     public_url: str
     key_use: AccessKeyUsage
@@ -364,7 +366,8 @@ class Gate:
             # A caller without permission does not wait for the write lock.
             self._authorise(tx, state, model, operation)
         self.audit.check()  # a change that could not be audited is not made: also nothing is prepared for it
-        state.findings = findings(model.name, state.params)
+        known = partial(self.known_providers.exists, account_id=state.signer.principal.account_id)
+        state.findings = findings(model.name, state.params, known)
         prepared = operation.prepare(self._preparation(state), state.params) if operation.prepare else None
         with audited_transaction(self.store, self.audit, lambda: audit_record.request_record(state)) as tx:
             self.renew_caller(tx, state)

@@ -9,6 +9,8 @@ import click
 from broker.commands.operator_audit import audited_change
 from broker.commands.options import CONFIG_FILE, find_settings_file, installation_options, load_settings
 from broker.commands.output import format_time, json_option, print_fields, print_json, print_table
+from broker.commands.shell_output import EnvCommand
+from broker.doors.credential_formats import access_key_exports
 from broker.runtime.install import install
 from broker.wiring import now, open_store, random
 from iam.accounts import create_account, list_accounts
@@ -67,17 +69,31 @@ def account() -> None:
     """Create and list accounts, and set the password of their root user."""
 
 
-@account.command("create")
+@account.command("create", cls=EnvCommand)
 @click.option("--id", "account_id", help="Twelve digits; the default is a random id.")
 @click.option("--alias", help="A name for the account: 3 to 63 lowercase letters, digits and single hyphens.")
+@click.option(
+    "--env",
+    "as_exports",
+    is_flag=True,
+    help="Print commands that set the access key and the address of the service in bash and zsh.",
+)
 @installation_options
 @json_option
 def account_create(
-    account_id: str | None, alias: str | None, config: Path | None, data: Path | None, *, as_json: bool
+    account_id: str | None,
+    alias: str | None,
+    config: Path | None,
+    data: Path | None,
+    *,
+    as_exports: bool,
+    as_json: bool,
 ) -> None:
     """Create an account and print the access key of its root user; the secret is shown only now.
 
-    The service may be running or not.
+    The service may be running or not. To create an account and act as its root user in this shell:
+
+        eval "$(fedgate account create --env)"
     """
     settings = load_settings(config, data)
     vault = Vault(settings.master_key)
@@ -85,7 +101,10 @@ def account_create(
         new = create_account(change.tx, account_id=account_id, alias=alias, now=now(), random=random, vault=vault)
         change.account_id, change.parameters = new.account_id, {"alias": alias}
     root = {"access_key_id": new.root_access_key_id, "secret_access_key": new.root_secret}
-    if as_json:
+    if as_exports:
+        click.echo(f"Account {new.account_id}; its root user has the access key {new.root_access_key_id}.", err=True)
+        click.echo(access_key_exports(settings.public_url, new.root_access_key_id, new.root_secret), nl=False)
+    elif as_json:
         print_json({"account_id": new.account_id, "alias": new.alias, "root": root})
     else:
         print_fields({"account": new.account_id, "alias": new.alias or "-", **root})

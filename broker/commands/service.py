@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from broker.commands.options import find_settings_file, installation_options
-from broker.commands.output import json_option, print_fields, print_json
+from broker.commands.output import escape_unprintable, json_option, print_fields, print_json
+from broker.commands.role_checks import role_findings
 from broker.config.settings import Settings
 from broker.runtime.launcher import LaunchOptions, launch, stop_event_on_signals
 from broker.wiring import open_store
@@ -35,7 +36,11 @@ def run(config: Path | None, data: Path | None) -> None:
 @installation_options
 @json_option
 def check_config(config: Path | None, data: Path | None, *, as_json: bool) -> None:
-    """Read the settings as `run` does, and print errors or the effective values, without secrets."""
+    """Read the settings as `run` does, and print errors or the effective values, without secrets.
+
+    Findings about stored roles follow: identity providers that do not exist, and groups that the directories do not
+    have. They are no errors of the settings.
+    """
     file, environ = find_settings_file(config, data)
     settings = Settings.read(file, environ)
     facts = {
@@ -49,10 +54,13 @@ def check_config(config: Path | None, data: Path | None, *, as_json: bool) -> No
         "second_factor": ", ".join(settings.pages_second_factor) or "nobody must have one",
         "second_factor_exempt": _exempt(settings),
     }
+    findings = role_findings(settings)
     if as_json:
-        print_json(facts)
-    else:
-        print_fields(facts)
+        print_json(facts | {"findings": findings})
+        return
+    print_fields(facts)
+    for finding in findings:
+        click.echo(escape_unprintable(f"finding: {finding}"))
 
 
 def _exempt(settings: Settings) -> str:

@@ -34,11 +34,16 @@ class ShellCommand(click.Command):
         **extra: Any,  # noqa: ANN401 - as click declares it
     ) -> click.Context:
         """Parse the command line; a wrong one is a failure like any other."""
-        line = tuple(args)
+        line = tuple(args) if self.is_evaluated(args) else None
         with _failure_told(line):
             context = super().make_context(info_name, args, parent, **extra)
         context.meta[__name__] = line
         return context
+
+    def is_evaluated(self, line: Sequence[str]) -> bool:
+        """Return whether a shell evaluates what is printed."""
+        del line
+        return True
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click declares it
         """Run the command."""
@@ -46,19 +51,32 @@ class ShellCommand(click.Command):
             return super().invoke(ctx)
 
 
+class EnvCommand(ShellCommand):
+    """A command whose output a shell evaluates with ``--env``, and only then."""
+
+    def is_evaluated(self, line: Sequence[str]) -> bool:
+        """Return whether the option is given."""
+        return "--env" in line
+
+
 @contextmanager
-def _failure_told(line: Sequence[str]) -> Iterator[None]:
+def _failure_told(line: Sequence[str] | None) -> Iterator[None]:
     """Print what makes the shell fail, whatever ends the command; a person at a terminal has no use for it."""
     try:
         yield
     except click.exceptions.Exit:  # --help
         raise
     except BaseException:  # also Ctrl-C at the question for the password
-        shell = SHELLS.get(_option(line, "--format", "env"))
-        if shell is not None and not sys.stdout.isatty():
-            endpoint = _option(line, "--endpoint", os.environ.get(ENDPOINT_VARIABLE) or DEFAULT_ENDPOINT)
-            click.echo(shell.refused(endpoint.rstrip("/")), nl=False)
+        if line is not None and not sys.stdout.isatty():
+            click.echo(_refused(line), nl=False)
         raise
+
+
+def _refused(line: Sequence[str]) -> str:
+    """Return what the shell of a command line runs after a failure; nothing where no shell reads the format."""
+    shell = SHELLS.get(_option(line, "--format", "env"))
+    endpoint = _option(line, "--endpoint", os.environ.get(ENDPOINT_VARIABLE) or DEFAULT_ENDPOINT)
+    return shell.refused(endpoint.rstrip("/")) if shell else ""
 
 
 def _option(line: Sequence[str], name: str, default: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
-from broker.config.source import SettingsReader
+from broker.config.source import Problem, SettingsError, SettingsReader
 from broker.providers.ldap.provider import LdapConfig
 
 PROVIDERS: Final = {"ldap": LdapConfig}
@@ -99,3 +99,12 @@ def _read_password(source: SettingsReader, path: tuple[str, ...], file: Path) ->
     except (OSError, UnicodeDecodeError) as error:
         source.refuse(path, f"{file} cannot be read: {error}")
         return ""
+
+
+def directory_names(file: Path) -> tuple[str, ...]:
+    """Return the names of the directories of a settings file, without reading any secret; raise SettingsError."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(Problem(str(file), "the file", f"cannot be read: {error}")) from error
+    return SettingsReader(text, file.name, file.absolute().parent, {}).names("directory")

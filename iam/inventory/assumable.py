@@ -76,13 +76,18 @@ def _entity(principal: PolicyPrincipal, _account_id: str, existing: ExistingPrin
 
 
 def _provider(principal: PolicyPrincipal, account_id: str, existing: ExistingPrincipals) -> bool:
-    arn = parse_arn(principal.value)
+    return provider_exists(principal.value, account_id, existing)
+
+
+def provider_exists(value: str, account_id: str, existing: ExistingPrincipals) -> bool:
+    """Return whether a provider, an ARN or the name of an issuer, exists for the roles of an account."""
+    arn = parse_arn(value)
     if arn is None:
-        return principal.value in CONSUMER_ISSUERS
+        return value in CONSUMER_ISSUERS
     if arn.resource.startswith(_DIRECTORY):
         # People of a directory use the provider of the role's own account.
         return arn.account == account_id and arn.resource.removeprefix(_DIRECTORY) in existing.directories
-    return principal.value in existing.providers
+    return value in existing.providers
 
 
 _CHECKS: Final = {

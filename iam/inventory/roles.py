@@ -3,16 +3,16 @@
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from iam.arn import iam_arn
-from iam.inventory.assumable import ExistingPrincipals, is_unassumable
+from iam.inventory.assumable import ExistingPrincipals, is_unassumable, provider_exists
 from iam.inventory.pagination import Page, PageRequest, query_page
 from iam.policy.document import Policy, PolicyKind
-from iam.policy.lint import Finding, lint
+from iam.policy.lint import Finding, lint, unknown_provider_findings
 from iam.principal_ids import current_arns, with_current_arns
 from iam.service_data import ServiceData
 from iam.store.records import parse_stored_policy
@@ -76,6 +76,10 @@ def _roles(tx: Connection, rows: Sequence[Row[Any]], directories: Collection[str
     for row, ids in zip(rows, ids_by_arn, strict=True):
         trust, findings = _read(row.trust)
         trust = trust.bind(ids) if ids else trust
+        unassumable = is_unassumable(trust, row.account_id, existing)
+        if not unassumable:  # which says the same of a role whose providers are all unknown
+            known = partial(provider_exists, account_id=row.account_id, existing=existing)
+            findings = (*findings, *unknown_provider_findings(trust, known))
         yield Role(
             row.id,
             row.account_id,
@@ -88,7 +92,7 @@ def _roles(tx: Connection, rows: Sequence[Row[Any]], directories: Collection[str
             trust,
             {unique_id: arns[unique_id] for unique_id in ids.values() if unique_id in arns},
             findings,
-            is_unassumable(trust, row.account_id, existing),
+            unassumable,
             taken.get(row.id),
         )
 

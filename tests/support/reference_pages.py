@@ -19,7 +19,7 @@ from broker.cli import main
 from broker.config.reference import describe_settings
 from iam import errors
 from iam.operations import OPERATIONS as IAM
-from iam.policy.lint import CHECKS, MISSING_VERSION, Level
+from iam.policy.lint import CHECKS, MISSING_VERSION, PROVIDER_FINDINGS, Level
 from iam.policy.managed import load
 from sts.operations import OPERATIONS as STS
 
@@ -152,7 +152,8 @@ def findings() -> str:
     found = sorted(CHECKS.items(), key=lambda one: (order.index(one[1].level), one[0]))
     rows = [f"| `{code}` | {check.level} | {check.what} |" for code, check in found]
     version = f"| `{MISSING_VERSION}` | ERROR or WARNING | The older language; an error where a variable is meant. |"
-    return "\n".join(["| code | level | what |", "|---|---|---|", *rows, version])
+    providers = [f"| `{code}` | {level} | {what} |" for code, (level, what) in PROVIDER_FINDINGS.items()]
+    return "\n".join(["| code | level | what |", "|---|---|---|", *rows, version, *providers])
 
 
 def managed_policies() -> str:

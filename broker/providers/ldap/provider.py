@@ -259,6 +259,11 @@ class LdapProvider:
         if not result.entries:
             raise ProviderUnavailable(f"{base!r} does not exist or may not be read")
 
+    def has_entry(self, dn: str) -> bool:
+        """Return whether the service account can see an entry of this name; raise ProviderUnavailable."""
+        result = self._service.run(lambda connection: connection.search(dn, "(objectClass=*)", (), limit=1, scope=BASE))
+        return bool(result.entries)
+
     def close(self) -> None:
         """Close the idle connections."""
         self._service.close()

@@ -7,6 +7,7 @@ from iam.call import Params
 from iam.errors import MalformedPolicyDocument
 from iam.policy.document import Policy, PolicyKind, size
 from iam.policy.lint import Finding, lint
+from iam.policy.lint_providers import KnowsProvider
 from iam.service_data import ServiceData
 
 _SERVICES = ServiceData()
@@ -27,15 +28,19 @@ POLICY_PARAMETERS: Mapping[str, tuple[str, PolicyKind]] = MappingProxyType(
 _LARGEST = 10_240  # characters without white space: the largest quota, that of a role's inline policies
 
 
-def findings(operation: str, p: Params) -> tuple[Finding, ...]:
-    """Return the findings about the policy in a request; none if it is malformed, which the operation refuses."""
+def findings(operation: str, p: Params, exists: KnowsProvider = lambda _: None) -> tuple[Finding, ...]:
+    """Return the findings about the policy in a request; none if it is malformed, which the operation refuses.
+
+    ``exists`` tells which identity providers exist. One that does not is a finding and no refusal: roles are often
+    written before the provider is added or the directory is set up.
+    """
     if operation not in POLICY_PARAMETERS:
         return ()
     parameter, kind = POLICY_PARAMETERS[operation]
     if size(p[parameter]) > _LARGEST:  # above every quota: the operation refuses it
         return ()
     try:
-        return lint_policy(p[parameter], kind)
+        return lint(Policy.parse(p[parameter], kind), _SERVICES, exists)
     except MalformedPolicyDocument:
         return ()
 

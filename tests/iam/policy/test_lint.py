@@ -104,6 +104,73 @@ def test_a_check_of_principals_finds_what_it_looks_for(code, questionable, harml
     assert code not in codes(harmless | more, kind=kind)
 
 
+def groups(*values, operator="ForAnyValue:StringEquals", key="ldap:groups"):
+    of_directory = {"Principal": {"Federated": "arn:aws:iam::111122223333:ldap-provider/corp"}}
+    action = {"Action": "sts:AssumeRoleWithLDAPIdentity"}
+    return trusts(**of_directory | action | when(operator, key, *values))
+
+
+LIKE, FOLDED = "ForAnyValue:StringLike", "ForAnyValue:StringEqualsIgnoreCase"
+
+
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
+        (groups("CN=Cloud Admins, OU=Groups,DC=corp"), "write cn=Cloud Admins,ou=Groups,dc=corp."),
+        (groups("cn=a,dc=b", "cn = x"), "cn = x equals the name of no group: write cn=x."),
+        (groups("cn=a;b", operator=LIKE), "cn=a;b equals the name of no group: a name is written like cn=engineering,"),
+        (groups("cn=a, dc=b", operator=FOLDED), "write cn=a,dc=b."),
+        (groups("CN=a", operator="ForAllValues:StringNotEquals"), "write cn=a."),
+        (groups("cn=a,dc=b", key="ldap:group-names"), "cn=a,dc=b is a distinguished name: compare it with ldap:groups"),
+        (groups("CN=" + "x" * 500), "CN=" + "x" * 157 + "... equals the name of no group"),
+    ],
+)
+def test_a_group_that_no_directory_can_name_is_found(statement, text):
+    told = [one for one in found(statement, kind=TRUST) if one.code == "GROUP_NEVER_MATCHES"]
+    assert [(one.level, one.statement) for one in told] == [(Level.ERROR, 0)]
+    assert text in told[0].text
+    assert told[0].place.startswith("Condition.")
+
+
+def test_a_word_where_most_directories_give_distinguished_names_is_found():
+    (told,) = [one for one in found(groups("engineering"), kind=TRUST) if one.code == "GROUP_WITHOUT_DN"]
+    assert told.level == Level.WARNING
+    assert "compare words with ldap:group-names" in told.text
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        groups("cn=Cloud Admins,ou=Groups,dc=corp", r"cn=a\, b+uid=x,dc=y", r"cn=\ a\ ,1.2.3=b"),
+        groups("cn=*,ou=Groups", "*", operator=LIKE),
+        groups("CN=a,DC=b", operator=FOLDED),
+        groups("cn=${aws:username},dc=b", ""),
+        groups("engineering", "a=b", key="ldap:group-names"),
+        groups("engineering", key="ldap:department"),
+        groups("true", operator="Null"),
+    ],
+)
+def test_a_group_that_a_directory_can_name_is_not_found(statement):
+    assert not [one for one in found(statement, kind=TRUST) if one.code.startswith("GROUP_")]
+
+
+def test_a_provider_that_does_not_exist_is_found_where_that_is_known():
+    named = {"Federated": ["arn:aws:iam::111122223333:ldap-provider/crop", "accounts.google.com"]}
+    action = {"Action": "sts:AssumeRoleWithLDAPIdentity"}
+    mine = when("StringEquals", "accounts.google.com:aud", "mine")
+    denied = {"Effect": "Deny", "NotPrincipal": named, **action}
+    statements = [trusts(Principal=named, **action | mine), denied, trusts()]
+    policy = Policy.parse(json.dumps({"Version": "2012-10-17", "Statement": statements}), TRUST)
+
+    def told(exists):
+        return [(one.level, one.location) for one in lint(policy, SERVICES, exists) if one.code == "UNKNOWN_PROVIDER"]
+
+    everywhere = [(Level.ERROR, "Statement[0].Principal"), (Level.ERROR, "Statement[1].NotPrincipal")]
+    assert told(lambda name: "crop" not in name) == everywhere
+    assert told(lambda _name: None) == []
+    assert "UNKNOWN_PROVIDER" not in [one.code for one in lint(policy, SERVICES)]
+
+
 def test_every_check_has_an_example():
     assert {code for code, _, _ in EXAMPLES + OF_TRUST} == CHECKS.keys()
 

@@ -1,0 +1,92 @@
+"""What `fedgate check-config` says of stored roles: identity providers and groups that do not exist."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from broker.config.settings import Settings
+from broker.providers.ldap.provider import LdapProvider
+from broker.wiring import now
+from iam.accounts import list_accounts
+from iam.arn import parse_arn
+from iam.errors import ServiceError, ServiceFailure
+from iam.inventory.roles import Role, all_roles
+from iam.policy.lint import Level
+from iam.policy.lint_providers import named_groups
+from iam.policy.statement import Statement
+from iam.store import migrations
+from iam.store.database import open_engine, translate_database_errors
+from sts.identity import ProviderUnavailable
+
+
+def role_findings(settings: Settings) -> tuple[str, ...]:
+    """Return a line for each finding about a stored role; directories are asked for the groups that policies name.
+
+    Nothing is changed: a database of another version, or one that does not exist yet, is left alone.
+    """
+    try:
+        roles = _stored_roles(settings)
+    except ServiceError as error:
+        return (f"the roles were not checked: the database does not answer ({error.code})",)
+    return (*(line for role in roles for line in _about(role)), *_unknown_groups(settings, roles))
+
+
+def _stored_roles(settings: Settings) -> tuple[Role, ...]:
+    url = make_url(settings.database_url)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return ()
+    engine = open_engine(url)
+    try:
+        with translate_database_errors(ServiceFailure), engine.connect() as tx:
+            if not migrations.is_current(tx):
+                return ()
+            accounts = tuple(account.id for account in list_accounts(tx))
+            return tuple(all_roles(tx, accounts, settings.directories))
+    finally:
+        engine.dispose()
+
+
+def _about(role: Role) -> Iterator[str]:
+    if role.unassumable:
+        yield f"{role.arn}: nobody can assume it, since its trust policy names only principals that do not exist"
+    for finding in role.findings:
+        if finding.level is not Level.SUGGESTION:
+            yield f"{role.arn}: {finding}: {finding.text}"
+
+
+def _unknown_groups(settings: Settings, roles: tuple[Role, ...]) -> Iterator[str]:
+    """Yield a line for each group that its directory does not have; a directory that does not answer is told once."""
+    named: dict[str, dict[str, str]] = {}
+    for role in roles:
+        for directory, group in _groups_of(role, settings.directories):
+            named.setdefault(directory, {}).setdefault(group, role.arn)
+    for directory, groups in named.items():
+        with closing(settings.directories[directory].open(now=now)) as provider:
+            yield from _unknown_in(provider, groups)
+
+
+def _unknown_in(provider: LdapProvider, groups: Mapping[str, str]) -> Iterator[str]:
+    name = provider.config.name
+    try:
+        for group, role_arn in groups.items():
+            if not provider.has_entry(group):
+                yield f"{role_arn}: the directory {name} has no group {group}, or may not show it to Fedgate"
+    except ProviderUnavailable as error:
+        yield f"the groups of the directory {name} were not checked: {error.log or error.message}"
+
+
+def _groups_of(role: Role, directories: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    for statement in role.trust.statements:
+        for directory in _directories_of(statement):
+            if directory in directories:
+                yield from ((directory, group) for group in named_groups(statement))
+
+
+def _directories_of(statement: Statement) -> Iterator[str]:
+    for principal in statement.all_principals():
+        arn = parse_arn(principal.value)
+        kind, _slash, name = arn.resource.partition("/") if arn else ("", "", "")
+        if kind == "ldap-provider":
+            yield name
