@@ -65,6 +65,7 @@ from sts.token import Sealer
 
 log = logging.getLogger(__name__)
 
+_LONGEST_ROLE_NAME = 64  # characters: IAM API reference, CreateRole
 _FINDINGS_HEADER, _MAX_FINDINGS_HEADER = "x-fedgate-policy-findings", 1024
 _MAX_USER_AGENT = 120  # characters of its user agent: enough to tell a browser from a program, and which
 STS_VERSION = "2011-06-15"
@@ -292,7 +293,7 @@ class Gate:
         if state.identity is not None:
             by_code = "TokenCode" in model.input.members if model.input else False
             self.second_factor.check(state.identity, call.mfa_at, by_code=by_code)
-        if "RoleArn" not in state.params and self.kinds.proof_of(model.name) is not None:
+        if self.kinds.proof_of(model.name) is not None and _leaves_role_open(model, state.params):
             state.params = self._select_role(state, model, operation, call)
         p = state.params
         for ask in operation.required_permissions(call, p):
@@ -318,7 +319,10 @@ class Gate:
     def _select_role(
         self, state: RequestState, model: OperationModel, operation: StsOperation, call: StsCall
     ) -> Params:
-        """Return the parameters with the one role that trusts the person, for the request names none."""
+        """Return the parameters with the one role that trusts the person and has the name, if the request has one.
+
+        Only roles that trust the person are told.
+        """
         identity = call.proven_identity
         candidates = self.kinds.of(identity).sts.candidate_roles(identity, self.store)
         first = self.store.first_account()
@@ -327,10 +331,14 @@ class Gate:
         allowed = [choice for choice in choices if is_authorized(state, operation, model.name, call, choice)]
         if not allowed:
             raise AccessDenied(f"Not authorized to perform sts:{model.name}", log="no role trusts this person")
-        if len(allowed) > 1:
-            arns = ", ".join(sorted(choice["RoleArn"] for choice in allowed))
+        name, arns = state.params.get("RoleArn", ""), ", ".join(sorted(choice["RoleArn"] for choice in allowed))
+        named = [choice for choice in allowed if name in ("", choice["RoleArn"].rpartition("/")[2])]
+        if not named:
+            text = f"no role of the name {name[:_LONGEST_ROLE_NAME]} trusts this identity, but these do: {arns}"
+            raise AccessDenied(f"Not authorized to perform sts:{model.name}: {text}")
+        if len(named) > 1:
             raise ValidationError(f"Several roles trust this identity; name one of them with RoleArn: {arns}")
-        return allowed[0]
+        return named[0]
 
     def _verify_mfa(self, state: RequestState, p: Params) -> int:
         """Use up the MFA code of a request and return when it was given, in milliseconds; raise AccessDenied."""
@@ -449,6 +457,13 @@ def _response(
     kind = ("Content-Type", "application/json" if as_json else "text/xml")
     # The answers may hold credentials: nobody on the way keeps them (THREATS H06).
     return HttpResponse(code, (("x-amzn-RequestId", request_id), kind, ("Cache-Control", "no-store"), *headers), body)
+
+
+def _leaves_role_open(model: OperationModel, p: Params) -> bool:
+    """Return whether the person who is proved decides the role: the request has none, or a name without an account."""
+    if model.input is None or "RoleArn" in model.input.required:
+        return False
+    return not p.get("RoleArn", "").startswith("arn:")
 
 
 def _findings_header(found: tuple[Finding, ...]) -> tuple[tuple[str, str], ...]:

@@ -17,6 +17,15 @@ from iam.clock import from_seconds, iso8601
 
 _VERSION = "2011-06-15"
 _TIMEOUT = 30  # seconds
+_READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
+# What to do after a refusal, by its code.
+_REMEDIES: Mapping[str, str] = {
+    "AccessDenied": "Sign in at {why}, which shows for each role what it asks of you and what you have.",
+    "IDPRejectedClaim": "Check the name and the password. {pages} says more, for example that a password has expired.",
+    "Throttling": "Wait a quarter of an hour, or sign in at {pages}, which says how long.",
+    "ValidationError": "See `fedgate login --help`; {pages} lists your roles.",
+}
+_OTHER_REMEDY = "If it happens again, give the reference to the administrator."
 
 # What the service answers to a password without the code that it demands (broker.signin.second_factor).
 CODE_MISSING = "MultiFactorAuthentication failed, must provide a one time pass code"
@@ -48,7 +57,7 @@ _FORMS: Mapping[str, Callable[[Credentials, Target], str]] = {
 
 @click.command(cls=ShellCommand)
 @click.argument("user")
-@click.option("--role", help="ARN of the role; required where several roles trust you.")
+@click.option("--role", help="Name or ARN of the role; required where several roles trust you.")
 @click.option(
     "--endpoint",
     default=DEFAULT_ENDPOINT,
@@ -61,6 +70,7 @@ _FORMS: Mapping[str, Callable[[Credentials, Target], str]] = {
     envvar="FEDGATE_TOKEN_CODE",
     help="Code of your authenticator app; asked for at the terminal where one is required.",
 )
+@click.option("--read-only", is_flag=True, help="Limit the credentials to the AWS managed policy ReadOnlyAccess.")
 @click.option("--duration", type=click.IntRange(900, 43200), help="Lifetime of the credentials in seconds.")
 @click.option(
     "--format",
@@ -79,6 +89,7 @@ def login(  # noqa: PLR0913 - each is an option of the command
     endpoint: str,
     *,
     token_code: str | None,
+    read_only: bool,
     duration: int | None,
     form: str,
     profile: str,
@@ -101,9 +112,10 @@ def login(  # noqa: PLR0913 - each is an option of the command
     parameters = {
         "LDAPUsername": user,
         "LDAPPassword": password,
-        "RoleArn": role,
+        "RoleArn": role or None,
         "DurationSeconds": duration,
         "TokenCode": token_code,
+        "PolicyArns.member.1.arn": _READ_ONLY if read_only else None,
     }
     credentials = _sign_in(endpoint, {name: str(value) for name, value in parameters.items() if value is not None})
     try:
@@ -128,7 +140,7 @@ def _sign_in(endpoint: str, parameters: Mapping[str, str]) -> Credentials:
         return _assume(endpoint, parameters)
     except _CodeMissing as error:
         if not sys.stdin.isatty():
-            raise click.ClickException(f"{error.message}. Give the code with --token-code.") from error
+            raise click.ClickException(f"{error.message}\nGive the code with --token-code.") from error
     return _assume(endpoint, {**parameters, "TokenCode": click.prompt("Authenticator code", err=True)})
 
 
@@ -150,7 +162,7 @@ def _assume(endpoint: str, parameters: Mapping[str, str]) -> Credentials:
         }
     except urllib.error.HTTPError as error:
         with error:
-            refusal = _refusal(error.read(), error.code)
+            refusal = _refusal(error.read(), error.code, endpoint, parameters.get("RoleArn", ""))
             raise (_CodeMissing if CODE_MISSING in refusal else click.ClickException)(refusal) from error
     except OSError as error:
         raise click.ClickException(f"{endpoint} does not answer: {getattr(error, 'reason', error)}") from error
@@ -159,9 +171,13 @@ def _assume(endpoint: str, parameters: Mapping[str, str]) -> Credentials:
     return credentials
 
 
-def _refusal(body: bytes, status: int) -> str:
+def _refusal(body: bytes, status: int, endpoint: str, role: str) -> str:
+    """Return what was refused, the reference under which the audit log has it, and what to do."""
     try:
-        error = json.loads(body)["Error"]
-        return f"{error['Code']}: {error['Message']}"
+        answer = json.loads(body)
+        code, message, reference = answer["Error"]["Code"], answer["Error"]["Message"], answer["RequestId"][:8]
     except (ValueError, KeyError, TypeError):
         return f"The service responded with status {status}."
+    asked = f"?role={urllib.parse.quote(role)}" if role.startswith("arn:") else ""
+    remedy = _REMEDIES.get(code, _OTHER_REMEDY).format(why=f"{endpoint}/why{asked}", pages=f"{endpoint}/login")
+    return f"{code}: {message}\nReference: {reference}\n{remedy}"

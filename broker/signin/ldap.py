@@ -98,11 +98,17 @@ class LdapSignIn:
             raise IDPRejectedClaim(_REJECTED, log="the role is unknown, or does not trust exactly one directory")
         return trusted[0], self.providers[trusted[0]]
 
-    def _directories_trusted_by(self, role_arn: str) -> list[str]:
-        role = self.store.role(role_arn)
-        if role is None:
+    def _directories_trusted_by(self, role: str) -> list[str]:
+        """Return the directories that a role trusts, which is given by its ARN or by a name in any account."""
+        if not role.startswith("arn:"):
+            return [name for name in self.providers if role in self._roles_trusting(name)]
+        record = self.store.role(role)
+        if record is None:
             return []
-        return [name for name in self.providers if f"ldap-provider/{name}" in federated_providers(role.trust)]
+        return [name for name in self.providers if f"ldap-provider/{name}" in federated_providers(record.trust)]
+
+    def _roles_trusting(self, name: str) -> set[str]:
+        return {record.name for record in self.store.roles_trusting(f"ldap-provider/{name}")}
 
 
 def _throttle_name(provider: LdapProvider, username: str) -> str:

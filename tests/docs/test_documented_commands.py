@@ -1,10 +1,17 @@
 """Every documented command of the AWS CLI and of boto3 is directed to Fedgate: without an address it calls Amazon."""
 
+import math
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from botocore import xform_name
+from botocore.session import Session
+
+from broker.cli import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -13,7 +20,10 @@ BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 # Call of a service by the AWS CLI; `fedgate aws-credentials` and `aws login` are none.
 CALL = re.compile(r"(?<![\w./-])aws (iam|sts|s3|ec2|configure)\b")
 # What directs a whole shell, for one service or all.
-DIRECTS = re.compile(r"fedgate (?:env|login)\b.*(?:\)\"|\| source|\| Invoke-Expression)|AWS_ENDPOINT_URL_(STS|IAM)[=:]")
+DIRECTS = re.compile(
+    r"fedgate (?:env|login|account create .*--env)\b.*(?:\)\"|\| source|\| Invoke-Expression)"
+    r"|AWS_ENDPOINT_URL_(STS|IAM)[=:]"
+)
 BOTO3 = re.compile(r"boto3\.(?:client|Session|resource)\(")
 
 
@@ -65,6 +75,76 @@ def test_a_profile_directs_two_services_and_not_all(name):
             if section.startswith("[profile") and "fedgate aws-credentials" not in section:
                 assert re.search(r"^services = ", section, re.MULTILINE), section
                 assert not re.search(r"^endpoint_url", section, re.MULTILINE), section
+
+
+def documented(program: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each documented command of a program: the page and its words."""
+    for name in NAMES:
+        for _indent, language, body in BLOCK.findall((ROOT / name).read_text(encoding="utf-8")):
+            lines = commands(body) if language in {"sh", "console", "yaml", "ini"} else []
+            for line in lines:
+                if language != "console" or line.startswith("$ "):
+                    yield from ((name, words) for words in calls_in(line, program))
+
+
+def calls_in(line: str, program: str) -> Iterator[list[str]]:
+    """Yield the words after each call of a program in a line of a shell."""
+    for call in re.finditer(rf"(?<![\w./-]){program} ((?:'[^']*'|\"[^\"]*\"|\\.|[^|;&()>#'\"]|(?<=\S)#)*)", line):
+        if BEGINS.search(line[: call.start()]):
+            yield shlex.split(re.sub(r"\s#.*", "", call[1]))
+
+
+# What stands before a command: nothing, a prompt, another command, a variable, or the setting of a profile.
+BEGINS = re.compile(r"(?:^|[$(|;&'-]|\w=\S*|fedgate_container|credential_process =)\s*$")
+
+
+def is_option(word: str) -> bool:
+    return word.startswith("-") and len(word) > 1
+
+
+def click_problem(words: list[str]) -> str:
+    """Return what is wrong with the words after `fedgate`."""
+    command: click.Command | None = main
+    while isinstance(command, click.Group):
+        command = command.get_command(click.Context(command), words[0]) if words else command
+        if command is None or not words:
+            return f"no command {words[:1]}"
+        words = words[1:]
+    options = {name: one for one in command.params if isinstance(one, click.Option) for name in one.opts}
+    values, rest = [], iter(words)
+    for word in rest:
+        option = options.get(word.partition("=")[0])
+        if not is_option(word):
+            values.append(word)
+        elif option is None and word not in {"-h", "--help"}:
+            return f"no option {word}"
+        elif option is not None and not option.is_flag and "=" not in word:
+            next(rest)
+    arguments = [one for one in command.params if isinstance(one, click.Argument)]
+    most = math.inf if any(one.nargs < 0 for one in arguments) else len(arguments)
+    least = sum(one.required for one in arguments)
+    return "" if least <= len(values) <= most else f"{len(values)} arguments"
+
+
+@pytest.mark.parametrize(("name", "words"), list(documented("fedgate")))
+def test_every_documented_command_of_fedgate_exists(name, words):
+    del name
+    assert click_problem(words) == ""
+
+
+GLOBAL_OPTIONS = {"--endpoint-url", "--region", "--profile", "--query", "--output", "--no-cli-pager"}
+
+
+@pytest.mark.parametrize(("name", "words"), list(documented("aws")))
+def test_every_documented_command_of_the_aws_cli_exists(name, words):
+    del name
+    model = Session().get_service_model(words[0])
+    operations = {xform_name(one, "-"): one for one in model.operation_names}
+    assert words[1] in operations
+    members = model.operation_model(operations[words[1]]).input_shape
+    known = GLOBAL_OPTIONS | {f"--{xform_name(one, '-')}" for one in (members.members if members else ())}
+    known |= {f"--no-{xform_name(one, '-')}" for one in (members.members if members else ())}
+    assert {word.partition("=")[0] for word in words[2:] if is_option(word)} <= known
 
 
 @pytest.mark.parametrize(

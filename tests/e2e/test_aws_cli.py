@@ -1,6 +1,7 @@
 """The unmodified AWS CLI, versions 1 and 2, as people use it: variables, profiles, roles and credential_process."""
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
 from support.broker_process import ACCOUNT, FEDGATE, PASSWORDS, PROGRAMS, Broker, environment, role_arn
 from support.servers import HANG
 
@@ -131,7 +133,8 @@ def test_the_lines_that_login_prints_work_in_a_shell(cli):
 
 def test_login_says_what_is_wrong_and_prints_no_credentials(served, tmp_path):
     for user, password, said in (
-        ("frank", PASSWORDS["frank"], "AccessDenied: Not authorized to perform sts:AssumeRoleWithLDAPIdentity"),
+        ("frank", PASSWORDS["frank"], "AccessDenied: Not authorized to perform sts:AssumeRoleWithLDAPIdentity\n"),
+        ("frank", PASSWORDS["frank"], f"Sign in at {served.endpoint}/why, which shows for each role what it asks"),
         ("erin", "no-such-password", "IDPRejectedClaim: The identity provider did not accept"),
     ):
         command = [FEDGATE, "login", user, "--endpoint", served.endpoint]
@@ -141,6 +144,35 @@ def test_login_says_what_is_wrong_and_prints_no_credentials(served, tmp_path):
         assert "ASIA" not in done.stdout
         assert said in done.stderr
         assert password not in done.stderr
+        (reference,) = re.findall(r"^Reference: ([0-9a-f]{8})$", done.stderr, re.MULTILINE)
+        records = served.run("audit", "tail", "-n", "50").stdout.splitlines()
+        assert any(json.loads(record)["requestID"].startswith(reference) for record in records)
+
+
+def login(served, home, role, *more):
+    command = [FEDGATE, "login", "bob", "--endpoint", served.endpoint, "--role", role, "--format", "json", *more]
+    environ = environment(home, FEDGATE_PASSWORD=PASSWORDS["bob"])
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=HANG, check=False)
+
+
+def test_a_role_is_named_without_its_account(served, tmp_path):
+    got = json.loads(login(served, tmp_path, "Reader", "--read-only").stdout)["credentials"]
+    keys = Credentials(got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"])
+    who = served.client("sts", keys).get_caller_identity()
+    assert who["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/Reader/bob"
+    assert served.client("iam", keys).list_roles()["Roles"]
+    # Narrowed to what ReadOnlyAccess allows as well.
+    with pytest.raises(ClientError, match="AccessDenied"):
+        served.client("sts", keys).assume_role(RoleArn=role_arn("Chained"), RoleSessionName="x")
+
+
+def test_a_name_of_no_role_of_the_person_is_answered_with_those_that_are(served, tmp_path):
+    for name in ("Administrator", "No/such role"):
+        refused = login(served, tmp_path, name)
+        assert refused.returncode == 1
+        assert f"no role of the name {name} trusts this identity, but these do: " in refused.stderr
+        assert role_arn("Reader") in refused.stderr
+        assert "validation error" not in refused.stderr
 
 
 def test_a_key_that_was_revoked_is_told_apart_from_a_denied_call(served, cli):

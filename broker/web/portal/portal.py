@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from broker.api.errors import status
 from broker.doors.credential_formats import FORMATS, Target, process_form
+from broker.doors.login_command import LoginCommand
 from broker.sessions.browser import BrowserSession
 from broker.signin.role_access import AvailableRoles
 from broker.web.admin.access import AdminAccess
@@ -59,7 +60,7 @@ from iam.store.records import RoleRecord
 from sts.identity import Identity
 from sts.operations.caller import ROOT_MAX, TOKEN_DEFAULT
 from sts.operations.roles import ROLE_DEFAULT
-from sts.trust import demanded_tags
+from sts.trust import asks_for_mfa, demanded_tags
 
 _SHORTEST_ARN: Final = 20  # STS API reference, AssumeRoleWithSAML, RoleArn
 _GROUPS_TOLD: Final = 50
@@ -73,6 +74,7 @@ class FormattedCredentials(NamedTuple):
     key: str
     title: str
     text: str
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,10 +361,30 @@ class Portal:
         credentials = process_form(result["Credentials"])
         if wants_json():
             return site.responses.json(credentials)
-        return self._render_credentials(identity, role_arn, credentials, session)
+        command = self._login_command(identity, role_arn, sts_parameters or {})
+        return self._render_credentials(identity, role_arn, credentials, session, command)
+
+    def _login_command(self, identity: Identity, role_arn: str, limits: Mapping[str, Any]) -> LoginCommand | None:
+        """Return the command that takes the same credentials at a terminal, or None where it could not.
+
+        It sends a password alone, and so cannot have what a second factor gives; nor does it know of session tags and
+        of the user's own policy.
+        """
+        role, mfa_at = self.site.store.role(role_arn), self.site.request_state.mfa_at
+        if role is None or not identity.directory or mfa_at is not None or asks_for_mfa(role.trust):
+            return None
+        if limits.keys() & {"Policy", "Tags"}:
+            return None
+        endpoint, seconds = self.site.public_url, limits.get("DurationSeconds")
+        return LoginCommand(identity.name, role_arn, endpoint, seconds, read_only="PolicyArns" in limits)
 
     def _render_credentials(
-        self, identity: Identity, role_arn: str, credentials: dict[str, Any], session: BrowserSession | None
+        self,
+        identity: Identity,
+        role_arn: str,
+        credentials: dict[str, Any],
+        session: BrowserSession | None,
+        command: LoginCommand | None,
     ) -> Response:
         site = self.site
         role = site.store.role(role_arn)
@@ -382,8 +404,7 @@ class Portal:
             account=self.account(role.account_id if role else identity.account_id),
             identity=identity,
             credentials=credentials,
-            endpoint=site.public_url,
-            formats=_format_credentials(credentials, profile, site.public_url),
+            formats=_format_credentials(credentials, Target(profile, site.public_url), command),
         )
 
     # --- out ----------------------------------------------------------------------------------------------------------
@@ -439,10 +460,14 @@ def _demanded_tags(role: RoleRecord | None) -> tuple[str, ...]:
     return demanded_tags(role.trust) if role else ()
 
 
-def _format_credentials(credentials: Mapping[str, Any], profile: str, endpoint: str) -> list[FormattedCredentials]:
-    """Return the credentials and the address of this service in every format."""
-    target = Target(profile, endpoint)
-    return [FormattedCredentials(key, one.title, one.text(credentials, target)) for key, one in FORMATS.items()]
+def _format_credentials(
+    credentials: Mapping[str, Any], target: Target, command: LoginCommand | None
+) -> list[FormattedCredentials]:
+    """Return the credentials and the address of this service in every format, and the command in those of shells."""
+    return [
+        FormattedCredentials(key, one.title, one.text(credentials, target), command.text(key) if command else "")
+        for key, one in FORMATS.items()
+    ]
 
 
 def _kept(role_arn: str, scope_down: ScopeDown) -> dict[str, str]:

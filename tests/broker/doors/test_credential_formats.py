@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from broker.doors.credential_formats import FORMATS, Target, process_form
+from broker.doors.login_command import LoginCommand
 from sts.mint import Grant, SessionKind, mint
 from sts.token import Sealer, SealingKey
 
@@ -183,3 +185,27 @@ def test_terraform_is_told_a_region_also_where_no_address_is():
 def test_every_format_has_a_title_and_a_suffix_of_its_language():
     assert len({one.title for one in FORMATS.values()}) == len(FORMATS)
     assert all(re.fullmatch("[a-z0-9]+", one.suffix) for one in FORMATS.values())
+
+
+COMMAND = LoginCommand("carol", "arn:aws:iam::111122223333:role/ReadOnly", ENDPOINT, 900, read_only=True)
+
+
+@pytest.mark.parametrize("key", FORMATS)
+def test_a_shell_is_told_its_own_command_with_all_that_was_chosen(key):
+    told = COMMAND.text(key)
+    words = "fedgate login carol --endpoint https://sts.example.com --role arn:aws:iam::111122223333:role/ReadOnly"
+    expected = {
+        "bash": f'eval "$({words} --duration 900 --read-only)"',
+        "fish": f"{words} --duration 900 --read-only --format fish | source",
+        "powershell": f"{words} --duration 900 --read-only --format powershell | Invoke-Expression",
+        "cmd": f"for /f \"delims=\" %i in ('{words} --duration 900 --read-only --format cmd') do @%i",
+        "terraform": f'eval "$({words} --duration 900 --read-only --format terraform)"',
+    }
+    assert told == expected.get(key, "")
+
+
+@pytest.mark.parametrize("key", ["bash", "fish", "powershell", "cmd"])
+def test_a_name_that_a_shell_might_run_or_read_as_an_option_has_no_command(key):
+    for name in ("a$(id)", "a`id`", 'a"b', "a;id", "a|b", "-x", "a%PATH%", "", "a'b", "a\nb", "ä"):
+        assert replace(COMMAND, user=name).text(key) == ""
+    assert '"ann b@x,y"' in replace(COMMAND, user="ann b@x,y").text(key)

@@ -308,6 +308,8 @@ def test_with_several_directories_the_role_says_which_one_is_asked(desks, slapd,
     for role, name in ((corp, "corp"), (in_demo, "demo")):
         answer = desk.sign_in("alice", ALICE, RoleArn=role)
         assert answer.text("Provider") == desk.admin.arn("ldap-provider", name)
+        by_name = desk.sign_in("alice", ALICE, RoleArn=name)  # the roles have the names of their directories
+        assert by_name.text("Provider") == answer.text("Provider")
     refused(desk.sign_in("alice", ALICE), 400, "ValidationError", "Several directories are configured: name a RoleArn")
 
 

@@ -382,6 +382,27 @@ def test_a_role_that_asks_for_a_second_factor_is_shown_and_leads_there_first(wor
     assert answer.headers["Location"].startswith("/mfa?to=%2Fportal%3Frole%3D")
 
 
+def test_the_command_for_a_terminal_is_that_of_the_tab_and_keeps_what_was_chosen(world, browser):
+    role = world.admin.role("a", trusting())
+    page = html.unescape(take(browser, role, seconds="900", narrow="read").body.decode())
+    command = f"fedgate login alice --endpoint http://127.0.0.1:8080 --role {role} --duration 900 --read-only"
+    sections = dict(re.findall(r'<section id="(\w+)"(.*?)</section>', page, re.DOTALL))
+    assert f'<pre>eval "$({command})"</pre>' in sections["bash"]
+    assert f"<pre>{command} --format powershell | Invoke-Expression</pre>" in sections["powershell"]
+    assert f"<pre>{command} --format fish | source</pre>" in sections["fish"]
+    assert "fedgate login" not in sections["json"] + sections["file"]
+
+
+def test_no_command_is_told_that_would_fail_or_give_more_than_was_chosen(world, browser):
+    role = world.admin.role("a", trusting())
+    policy = '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iam:ListRoles","Resource":"*"}}'
+    assert "fedgate login" not in take(browser, role, narrow="own", policy=policy).body.decode()
+    after_factor = signed_in(world, "alice", mfa_at=world.clock())
+    assert "fedgate login" not in take(after_factor, role).body.decode()
+    strict = world.admin.role("b", trusting(**BOOL))
+    assert "fedgate login" not in take(after_factor, strict).body.decode()
+
+
 def test_with_a_second_factor_the_role_opens_and_its_session_knows(world):
     trust = trusting(**BOOL)
     wanted = {"Effect": "Allow", "Action": "iam:ListRoles", "Resource": "*", "Condition": BOOL}
