@@ -34,34 +34,54 @@ def steps(page: str) -> Iterator[str]:
             yield SKIPPED.sub("", block[2])
 
 
-def test_from_an_empty_folder_to_roles_that_trust_groups(slapd, tmp_path):
+def followed(folder: Path, pages: list[str], here: dict[str, str], **more: str) -> str:
+    """Return what is printed when somebody follows pages one after the other, in one shell and an empty folder."""
     port = free_port()
-    script = "\n".join([*steps("connect-openldap.md"), *steps("trust-a-directory-group.md")])
-    assert script.count("aws iam create-role") == 2
-    here = {
-        "dc=example,dc=com": BASE,
-        "127.0.0.1:8080": f"127.0.0.1:{port}",
-        "'PASSWORD'": f"'{slapd.bind_password}'",
-        '--alias acme --env)"\n': f'--alias acme --env)"\n{NOTED}',
-        "AKIA... AWS_SECRET_ACCESS_KEY=...": '"$ROOT_KEY" AWS_SECRET_ACCESS_KEY="$ROOT_SECRET"',
-    }
+    script = "\n".join(step for page in pages for step in steps(page))
+    here = {"127.0.0.1:8080": f"127.0.0.1:{port}", '--alias acme --env)"\n': f'--alias acme --env)"\n{NOTED}', **here}
     for documented, instead in here.items():
         assert documented in script
         script = script.replace(documented, instead)
-    script = re.sub(r"^urls = .*$", f'urls = ["{slapd.url}"]', script, flags=re.MULTILINE)
-    script = re.sub(r"^ca_file = .*\n", "", script, flags=re.MULTILINE)
-    environ = environment(
-        tmp_path,
-        FEDGATE_PASSWORD=PASSWORDS["alice"],
-        FEDGATE_BIND=f"127.0.0.1:{port}",
-        AWS_EC2_METADATA_DISABLED="true",
-    )
+    environ = environment(folder, FEDGATE_BIND=f"127.0.0.1:{port}", AWS_EC2_METADATA_DISABLED="true", **more)
     environ["PATH"] = f"{PROGRAMS}{os.pathsep}{environ['PATH']}"
     command = ["bash", "-e", "-c", f"trap 'kill $(jobs -p)' EXIT\n{script}"]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=2 * HANG, check=False
+        command, cwd=folder, env=environ, capture_output=True, text=True, timeout=2 * HANG, check=False
     )
     assert done.returncode == 0, (done.stdout, done.stderr)
-    assert re.search(r'"directory corp": ?"ok"', done.stdout)
-    assert "assumed-role/Engineer/alice" in done.stdout
-    assert "assumed-role/Developer/alice" in done.stdout
+    return done.stdout
+
+
+def test_from_an_empty_folder_to_roles_that_trust_groups(slapd, tmp_path):
+    here = {
+        "dc=example,dc=com": BASE,
+        "'PASSWORD'": f"'{slapd.bind_password}'",
+        "AKIA... AWS_SECRET_ACCESS_KEY=...": '"$ROOT_KEY" AWS_SECRET_ACCESS_KEY="$ROOT_SECRET"',
+        'urls = ["ldaps://ldap1.example.com", "ldaps://ldap2.example.com"]': f'urls = ["{slapd.url}"]',
+        'ca_file = "/etc/ssl/certs/ca-certificates.crt"\n': "",
+    }
+    pages = ["connect-openldap.md", "trust-a-directory-group.md"]
+    printed = followed(tmp_path, pages, here, FEDGATE_PASSWORD=PASSWORDS["alice"])
+    assert re.search(r'"directory corp": ?"ok"', printed)
+    assert "assumed-role/Engineer/alice" in printed
+    assert "assumed-role/Developer/alice" in printed
+
+
+def test_from_an_empty_folder_to_an_account_a_user_an_issuer_and_a_guardrail(tmp_path):
+    pages = ["set-up.md", "sign-in-to-an-account.md", "let-others-trust-fedgate.md", "set-a-guardrail.md"]
+    printed = followed(tmp_path, pages, {})
+    assert "arn:aws:iam::111122223333:root" in printed
+    assert '"UserName": "ann"' in printed
+    assert "/issuer/" in printed
+    assert "office" in printed
+
+
+BEGINNINGS = ("set-up.md", "connect-openldap.md")
+# These begin in an empty folder themselves, need no running Fedgate, or are for people in a browser.
+WITHOUT = {*BEGINNINGS, "connect-active-directory.md", "run-in-production.md", "test-policies.md", "use-the-portal.md"}
+
+
+@pytest.mark.parametrize("page", sorted({path.name for path in (ROOT / "docs" / "how-to").glob("*.md")} - WITHOUT))
+def test_every_guide_says_where_to_begin(page):
+    text = (ROOT / "docs" / "how-to" / page).read_text(encoding="utf-8")
+    assert any(f"({name})" in text.partition("\n## ")[0] or "## Before you begin" in text for name in BEGINNINGS)

@@ -24,6 +24,8 @@ FRESH = (
     (re.compile(r'"Expiration": [0-9]{10}\b'), '"Expiration": 0'),
     (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"), "TIME"),
     (re.compile(r"(command line  )\S+"), r"\1SOMEBODY"),
+    (re.compile(r"^Reference: [0-9a-f]{8}$", re.MULTILINE), "Reference: ..."),
+    (re.compile(r"http://127\.0\.0\.1:\d+"), "ADDRESS"),
 )
 # The other worker learns of a change, and the directory of a saved file, within a second.
 CHANGES = re.compile(r"aws iam (create|put)-|cat >> ")
