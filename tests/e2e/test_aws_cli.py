@@ -163,7 +163,7 @@ def test_a_role_is_named_without_its_account(served, tmp_path):
     assert served.client("iam", keys).list_roles()["Roles"]
     # Narrowed to what ReadOnlyAccess allows as well.
     with pytest.raises(ClientError, match="AccessDenied"):
-        served.client("sts", keys).assume_role(RoleArn=role_arn("Chained"), RoleSessionName="x")
+        served.client("sts", keys).assume_role(RoleArn=role_arn("Chained"), RoleSessionName="chained")
 
 
 def test_a_name_of_no_role_of_the_person_is_answered_with_those_that_are(served, tmp_path):
