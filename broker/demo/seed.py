@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -17,6 +18,7 @@ from iam.credentials.root_login import root_login_of, set_root_login
 from iam.inventory.roles import all_roles
 from iam.limits import Limits
 from iam.operations import OPERATIONS
+from iam.operations.required_permission import Preparation
 from iam.policy.document import Policy
 from iam.principal import Principal, PrincipalKind
 from iam.store.schema import account, login_profile, user
@@ -189,4 +191,9 @@ def _first_key(call: Call, owner: Params) -> str:
 
 def _run(call: Call, operation: str, **parameters: object) -> Result:
     """Run an IAM operation without authorization: the operator of the machine runs this, not a caller of the API."""
-    return OPERATIONS[operation].run(call, parameters)
+    entry = OPERATIONS[operation]
+    if entry.prepare is not None:
+        # Nobody else uses the database yet: what is prepared may hold the transaction.
+        preparation = Preparation(call.now, lambda work: work(), lambda: nullcontext(call), lambda: nullcontext(call))
+        call = replace(call, prepared=entry.prepare(preparation, parameters))
+    return entry.run(call, parameters)
