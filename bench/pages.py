@@ -77,7 +77,7 @@ def furnish(endpoint, account, count):
         statement = {
             "Effect": "Allow",
             "Principal": {"Federated": provider},
-            "Action": ["sts:AssumeRoleWithLDAPIdentity", "sts:TagSession", "sts:SetSourceIdentity"],
+            "Action": "sts:AssumeRoleWithLDAPIdentity",
             "Condition": {"ForAnyValue:StringEquals": {"ldap:group-names": [group]}},
         }
         iam.create_role(

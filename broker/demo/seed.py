@@ -156,7 +156,7 @@ def _trust(role: DemoRole) -> Mapping[str, object]:
             {
                 "Effect": "Allow",
                 "Principal": {"Federated": iam_arn(ACCOUNT_ID, "ldap-provider/", DIRECTORY, "")},
-                "Action": ["sts:AssumeRoleWithLDAPIdentity", "sts:TagSession", "sts:SetSourceIdentity"],
+                "Action": "sts:AssumeRoleWithLDAPIdentity",
                 "Condition": {"ForAnyValue:StringEquals": {"ldap:groups": list(role.trusted_groups)}},
             }
         ],

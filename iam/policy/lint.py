@@ -15,7 +15,7 @@ from iam.policy.document import Policy
 from iam.policy.grammar import VERSION_WITH_VARIABLES
 from iam.policy.lint_providers import KnowsProvider, groups_that_never_match, groups_without_dn, unknown_providers
 from iam.policy.patterns import Dialect, matcher
-from iam.policy.principals import PrincipalType
+from iam.policy.principals import PolicyPrincipal, PrincipalType
 from iam.policy.statement import Effect, PolicyKind, Statement
 
 
@@ -162,6 +162,34 @@ _CALLER_KEYS = frozenset(
 
 def _names_somebody(condition: Condition) -> bool:
     return _positive(condition) and (condition.key in _CALLER_KEYS or condition.key.startswith("aws:principaltag/"))
+
+
+def _session_chooses_tags(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
+    """Report grants with which callers choose their own session tags and source identity, and nothing limits which.
+
+    A provider of SAML or OpenID Connect signs both; a person of a directory and a caller of AssumeRole make them up.
+    """
+    if statement.effect is not Effect.ALLOW or not any(map(_chooses_freely, statement.principals)):
+        return
+    limited = {condition.key for condition in statement.conditions if _limits_all_values(condition)}
+    for action, key in _CHOSEN_BY_CALLERS.items():
+        if key.lower() not in limited and statement.covers(action.lower()):
+            yield _Note("Action", f"{action} lets callers choose a value that others trust: limit it by {key}.")
+
+
+# What callers choose with an action, and the condition key that limits it.
+_CHOSEN_BY_CALLERS = {"sts:TagSession": "aws:TagKeys", "sts:SetSourceIdentity": "sts:SourceIdentity"}
+
+
+def _chooses_freely(principal: PolicyPrincipal) -> bool:
+    """Return whether a principal is everybody, or the people of a directory."""
+    return principal.principal_type is PrincipalType.EVERYONE or ":ldap-provider/" in principal.value
+
+
+def _limits_all_values(condition: Condition) -> bool:
+    """Return whether a condition bounds every value of its key; with ForAnyValue the others are free."""
+    qualifier, operator = _operator(condition)
+    return qualifier != "ForAnyValue" and "Not" not in operator and operator != "Null"
 
 
 # --- what ------------------------------------------------------------------------------------------------------------
@@ -346,6 +374,12 @@ CHECKS: Mapping[str, _Check] = {
         _trust_to_everyone,
         "An Allow names everybody as principal, and no condition says who is meant.",
         _WITH_PRINCIPAL,
+    ),
+    "SESSION_CHOOSES_TAGS": _Check(
+        Level.SECURITY_WARNING,
+        _session_chooses_tags,
+        "People of a directory, or everybody, may choose their own session tags or source identity.",
+        frozenset({PolicyKind.TRUST}),
     ),
     "INVALID_ACTION": _Check(Level.ERROR, _invalid_action, "A service of AWS has no such action."),
     "INVALID_SERVICE_IN_ACTION": _Check(

@@ -1,6 +1,7 @@
 """From a password of a real directory to temporary credentials, and what boto3 can do with them."""
 
 import base64
+import json
 import re
 import time
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from support.broker_process import ACCOUNT, Broker, allow, document, fetch, role_arn
+from support.broker_process import ACCOUNT, Broker, allow, document, fetch, role_arn, trusting
 
 from iam.credentials.totp import code_at, step_at
 
@@ -110,7 +111,7 @@ def test_a_managed_session_policy_narrows(served):
 def test_session_tags_decide_and_reach_the_next_role_where_they_are_transitive(served):
     name = f"Tagged{time.monotonic_ns()}"
     blue_team = {"StringEquals": {"aws:PrincipalTag/team": "blue"}}
-    reader = {"Principal": {"AWS": role_arn("Reader")}, "Action": ["sts:AssumeRole", "sts:TagSession"]}
+    reader = {"Principal": {"AWS": ACCOUNT}, "Action": ["sts:AssumeRole", "sts:TagSession"]}
     listing = {"Action": "iam:ListUsers", "Resource": "*"}
     served.role(
         name,
@@ -118,19 +119,22 @@ def test_session_tags_decide_and_reach_the_next_role_where_they_are_transitive(s
         document({"Effect": "Allow", **listing, "Condition": blue_team}),
     )
     blue = {"Tags.member.1.Key": "team", "Tags.member.1.Value": "blue"}
-    tagged = served.credentials("bob", "Reader", **blue)
-    time.sleep(1)  # until every worker knows the new role
+    person = json.loads(trusting("staff"))["Statement"][0]
+    person |= {"Action": ["sts:AssumeRoleWithLDAPIdentity", "sts:TagSession"]}
+    served.role(f"{name}First", document(person), allow("sts:*"))
+    time.sleep(1)  # until every worker knows the new roles
+    tagged = served.credentials("bob", f"{name}First", **blue)
     chained = chain(served, tagged, name)
     assert refusal(served.client("iam", chained).list_users)[0] == "AccessDenied"
     kept = chain(served, tagged, name, Tags=[{"Key": "team", "Value": "blue"}], TransitiveTagKeys=["team"])
     served.client("iam", kept).list_users()
-    untagged = served.client("sts", served.credentials("bob", "Reader"))
+    untagged = served.client("sts", served.credentials("bob", f"{name}First"))
     assert refusal(untagged.assume_role, RoleArn=role_arn(name), RoleSessionName="bare")[0] == "AccessDenied"
 
 
 def test_a_chained_role_works_for_an_hour_at_most(served):
     reader = served.credentials("carol", "Reader")
-    first = chain(served, reader, "Chained", SourceIdentity="carol")
+    first = chain(served, reader, "Chained")
     who = served.client("sts", first).get_caller_identity()
     assert who["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/Chained/chain"
     served.client("iam").update_role(RoleName="Chained", MaxSessionDuration=7200)

@@ -261,7 +261,7 @@ def test_a_trust_policy_sees_what_the_request_says(installation, admin, case):
 def test_a_session_tag_wins_over_the_role_s_tag_of_the_same_key_in_another_case(installation, admin, alice):
     reds = allow("iam:ListUsers", Condition={"StringEquals": {"aws:PrincipalTag/team": "red"}})
     label = {"Tags.member.1.Key": "Team", "Tags.member.1.Value": "blue"}
-    role = admin.role("r", None, reds, **label)
+    role = admin.role("r", trust({"AWS": admin.account_id}, ["sts:AssumeRole", "sts:TagSession"]), reds, **label)
     refused(installation.call("ListUsers", assumed(installation, alice, role)), 403, "AccessDenied")
     session_tag = {"Tags.member.1.Key": "tEAM", "Tags.member.1.Value": "red"}
     assert installation.call("ListUsers", assumed(installation, alice, role, **session_tag)).status == 200

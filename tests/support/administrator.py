@@ -61,7 +61,7 @@ class Administrator:
 
     def role(self, name: str, trusted: str | None = None, *policies: str, **more: object) -> str:
         """Make a role that trusts the account, or what the document says, and return its ARN."""
-        document = trusted or trust({"AWS": self.account_id}, ["sts:AssumeRole", "sts:TagSession"])
+        document = trusted or trust({"AWS": self.account_id})
         self.do("CreateRole", RoleName=name, AssumeRolePolicyDocument=document, **more)
         for number, policy in enumerate(policies):
             self.do("PutRolePolicy", RoleName=name, PolicyName=f"p{number}", PolicyDocument=policy)

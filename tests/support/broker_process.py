@@ -64,7 +64,7 @@ def trusting(*groups: str) -> str:
     statement = {
         "Effect": "Allow",
         "Principal": {"Federated": f"arn:aws:iam::{ACCOUNT}:ldap-provider/{DIRECTORY}"},
-        "Action": ["sts:AssumeRoleWithLDAPIdentity", "sts:TagSession", "sts:SetSourceIdentity"],
+        "Action": "sts:AssumeRoleWithLDAPIdentity",
         "Condition": {"ForAnyValue:StringEquals": {"ldap:groups": [group(name) for name in groups]}},
     }
     return document(statement)

@@ -72,11 +72,13 @@ class Role:
             condition["Bool"] = {"aws:MultiFactorAuthPresent": "true"}
         if self.ticket:
             condition["StringLike"] = {"aws:RequestTag/Ticket": "CHG-*"}
+            condition["ForAllValues:StringEquals"] = {"aws:TagKeys": ["Ticket"]}
+            condition["Null"] = {"aws:TagKeys": "false"}
         return document(
             {
                 "Effect": "Allow",
                 "Principal": {"Federated": f"arn:aws:iam::{self.account}:ldap-provider/{DIRECTORY}"},
-                "Action": ["sts:AssumeRoleWithLDAPIdentity", "sts:TagSession", "sts:SetSourceIdentity"],
+                "Action": ["sts:AssumeRoleWithLDAPIdentity", *(["sts:TagSession"] if self.ticket else [])],
                 "Condition": condition,
             }
         )

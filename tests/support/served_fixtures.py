@@ -149,10 +149,6 @@ def furnish(broker: Broker) -> None:
     broker.role("Reader", trusting("staff"), "IAMReadOnlyAccess", allow("sts:AssumeRole"))
     broker.role("Archive", trusting("contractors"), allow("iam:ListUsers"))
     chained = document(
-        {
-            "Effect": "Allow",
-            "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:role/Reader"},
-            "Action": ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"],
-        }
+        {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:role/Reader"}, "Action": "sts:AssumeRole"}
     )
     broker.role("Chained", chained, allow("iam:ListUsers"))

@@ -152,7 +152,8 @@ class World:
         home, away = self.home, self.away
         self.ann = home.user("ann", Path="/eng/", **tag("team", "blue"))
         self.boss = home.user("boss", allow("*"))
-        self.worker = home.role("worker", None, **tag("team", "blue"))
+        taggers = trust({"AWS": home.account_id}, ["sts:AssumeRole", "sts:TagSession"])
+        self.worker = home.role("worker", taggers, **tag("team", "blue"))
         home.user("bob", **tag("team", "blue"))
         home.do("CreateInstanceProfile", InstanceProfileName="machines", **tag("team", "blue"))
         home.do("CreatePolicy", PolicyName="shared", PolicyDocument=allow("s3:*"), **tag("team", "blue"))

@@ -171,8 +171,34 @@ def test_a_provider_that_does_not_exist_is_found_where_that_is_known():
     assert "UNKNOWN_PROVIDER" not in [one.code for one in lint(policy, SERVICES)]
 
 
+PEOPLE = {"Federated": "arn:aws:iam::111122223333:ldap-provider/corp"}
+ONLY_TICKET = both(when("ForAllValues:StringEquals", "aws:TagKeys", "Ticket"), when("Null", "aws:TagKeys", "false"))
+CHOSEN = [
+    (trusts(Principal=PEOPLE, Action=["sts:AssumeRoleWithLDAPIdentity", "sts:TagSession"]),
+     trusts(Principal=PEOPLE, Action=["sts:AssumeRoleWithLDAPIdentity", "sts:TagSession"], **ONLY_TICKET)),
+    (trusts(Principal=PEOPLE, Action=["sts:AssumeRoleWithLDAPIdentity", "sts:SetSourceIdentity"]),
+     trusts(Principal=PEOPLE, Action="sts:AssumeRoleWithLDAPIdentity")),
+    (trusts(Principal=PEOPLE, Action="sts:*"), trusts("Deny", Principal=PEOPLE, Action="sts:*")),
+    (trusts(Principal={"AWS": "*"}, Action=["sts:AssumeRole", "sts:tagsession"]),
+     trusts(Principal={"AWS": "111122223333"}, Action=["sts:AssumeRole", "sts:TagSession"])),
+    (trusts(Principal=PEOPLE, Action="sts:TagSession", **when("ForAnyValue:StringEquals", "aws:TagKeys", "Ticket")),
+     trusts(Principal={"Federated": "arn:aws:iam::111122223333:saml-provider/corp"},
+            Action=["sts:AssumeRoleWithSAML", "sts:TagSession", "sts:SetSourceIdentity"])),
+    (trusts(Principal=PEOPLE, Action="sts:SetSourceIdentity", **when("StringNotEquals", "sts:SourceIdentity", "root")),
+     trusts(Principal=PEOPLE, Action="sts:SetSourceIdentity", **when("StringEquals", "sts:SourceIdentity", "batch"))),
+    (trusts(Principal=PEOPLE, Action="sts:TagSession", **when("Null", "aws:TagKeys", "false")),
+     trusts(Principal=PEOPLE, Action="sts:TagSession", **when("StringEquals", "aws:TagKeys", "Ticket"))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("questionable", "harmless"), CHOSEN)
+def test_a15_a_trust_policy_that_lets_callers_choose_tags_or_source_identity_is_reported(questionable, harmless):
+    assert "SESSION_CHOOSES_TAGS" in codes(questionable, kind=TRUST)
+    assert "SESSION_CHOOSES_TAGS" not in codes(harmless, kind=TRUST)
+
+
 def test_every_check_has_an_example():
-    assert {code for code, _, _ in EXAMPLES + OF_TRUST} == CHECKS.keys()
+    assert {code for code, _, _ in EXAMPLES + OF_TRUST} | {"SESSION_CHOOSES_TAGS"} == CHECKS.keys()
 
 
 @pytest.mark.parametrize(
