@@ -16,8 +16,13 @@ _SERVICE = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
 _PLACEHOLDER = re.compile(r"\$\{[^}]*\}|<[^>]*>")
 _MULTIVALUED = "ArrayOf"
 
-# Additions: the operation that authenticates with a directory password, and its condition keys for trust policies.
-_EXTRA_ACTIONS = {"sts": ("AssumeRoleWithLDAPIdentity",)}
+# Additions, with the resource types of each: the operation that authenticates with a directory password, and what is
+# required to end the sessions of a person, an account or a root user. AWS has no action for these.
+_EXTRA_ACTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "sts": {"AssumeRoleWithLDAPIdentity": ("role",)},
+    "iam": {"RevokePersonSessions": ("user",), "RevokeAccountSessions": (), "RevokeRootSessions": ()},
+}
+# The condition keys of the operation, for trust policies.
 _ANY = "Any"  # one or several values, as in the directory
 _EXTRA_KEYS = {
     "ldap:username": "String",
@@ -122,13 +127,14 @@ class ServiceData:
 
 @cache
 def _actions(service: str) -> Mapping[str, str]:
-    names = (*_DATA.actions.get_actions_for_service(service), *_EXTRA_ACTIONS.get(service, ()))
+    names = (*_DATA.actions.get_actions_for_service(service), *_EXTRA_ACTIONS.get(service, {}))
     return {name.lower(): name for name in names}
 
 
 def _details(service: str, action: str) -> Mapping[str, Any]:
-    if action in map(str.lower, _EXTRA_ACTIONS.get(service, ())):
-        return {"resourceTypes": [{"name": "role"}]}
+    for name, resource_types in _EXTRA_ACTIONS.get(service, {}).items():
+        if name.lower() == action:
+            return {"resourceTypes": [{"name": resource_type} for resource_type in resource_types]}
     value: Mapping[str, Any] = _DATA.actions.get_action_details(service, action)
     return value
 

@@ -16,7 +16,7 @@ from sts.operations import StsCall, StsOperation
 from sts.trust import federated_principal
 
 
-def authorize(
+def authorize(  # noqa: PLR0913 - two are how strictly and how openly it decides
     state: RequestState,
     permission: RequiredPermission,
     action: str,
@@ -24,12 +24,16 @@ def authorize(
     random: Random,
     mfa_at: int | None = None,
     hide_reasons: bool = False,
+    unless_denied: bool = False,
 ) -> None:
-    """Raise AccessDenied where the policies deny an action; the request state keeps the decision and its reasons."""
+    """Raise AccessDenied where the policies deny an action; the request state keeps the decision and its reasons.
+
+    ``unless_denied``: no Allow is needed, a Deny holds.
+    """
     context, layers = authorization_request(state, permission, action, mfa_at)
     decision = decide(context, layers)
     state.decisions.append(decision)
-    if decision.allowed:
+    if decision.allowed or (unless_denied and decision.decision_type is not DecisionType.EXPLICIT_DENY):
         _authorize_spellings(state, permission, action, random=random, mfa_at=mfa_at)
         return
     state.denial = explain(context, layers)

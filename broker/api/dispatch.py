@@ -311,7 +311,8 @@ class Gate:
         if proof and call.identity is not None:  # last of all: what was refused for another reason is not used up
             self.kinds.of(call.identity).broker.consume(state, call.identity)
         state.result = outcome.result
-        self.audit.append(audit_record.request_record(state))
+        for record in audit_record.granted_records(state):
+            self.audit.append(record)
         if outcome.session is not None:
             self.sessions.add(_live_session(outcome.session, outcome.arn, model.name, state.request))
         return outcome.result

@@ -16,6 +16,7 @@ _VERSION: Final = "1.11"
 _READ_ONLY: Final = ("Get", "List", "Simulate", "Decode")  # how the names of operations that change nothing begin
 _MANAGEMENT: Final = "Management"
 
+SIGN_IN_SOURCE: Final = "signin.fedgate"  # the eventSource of what the pages record
 DEFAULT_REGION: Final = "us-east-1"  # where no signature names a region
 # Values of eventType.
 API_CALL, CONSOLE_SIGN_IN, OPERATOR_COMMAND = "AwsApiCall", "AwsConsoleSignIn", "OperatorCommand"

@@ -5,11 +5,12 @@ most lines, and never decide on their own.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Final, NamedTuple
 
+from broker.audit.envelope import SIGN_IN_SOURCE
 from iam.arn import parse_arn
 
 Record = Mapping[str, Any]
@@ -40,6 +41,11 @@ FIELD_PATHS: Final[Mapping[str, tuple[_Path, ...]]] = {
         (*_IDENTITY, "arn"),
     ),
 }
+# What the pages of administrators record when somebody looks at an account, or at its records: with the permission that
+# it requires, and the accounts.
+VIEW: Final = "GetAccountAuthorizationDetails"
+SEARCH: Final = "SearchAudit"
+ALL_ACCOUNTS: Final = "all"
 _DECISION_MEMBERS: Final = frozenset({"decisions", "missing", "reason"})  # of additionalEventData
 _NEVER: Final = 10**13  # milliseconds, in the year 2286
 # Characters that JSON does not escape: the longest run of them in a text is a needle.
@@ -73,15 +79,22 @@ class AuditAccess:
     def may_see(self, record: Record) -> bool:
         """Return whether a record may be shown."""
         account = record.get("recipientAccountId")
-        return self.all_accounts or (isinstance(account, str) and account in self.accounts)
+        if self.all_accounts or (isinstance(account, str) and account in self.accounts):
+            return True
+        return not self.accounts.isdisjoint(_accounts_viewed(record))
 
     def redact(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Return a record without the decisions about a role of another account.
+        """Return a record without what it says about other accounts.
 
         docs/decisions/0007: a caller who tries the roles of other accounts must not learn their trust policies from
-        the log of their own account.
+        the log of their own account. Of a view of several accounts, what was searched for is left out too.
         """
-        if self.all_accounts or not self._is_about_another(record):
+        if self.all_accounts:
+            return record
+        if viewed := self.accounts & set(_accounts_viewed(record)):
+            page = {name: value for name, value in record["requestParameters"].items() if name == "page"}
+            return {**record, "requestParameters": {"accounts": sorted(viewed)} | page}
+        if not self._is_about_another(record):
             return record
         additional = record.get("additionalEventData")
         kept = (
@@ -97,6 +110,15 @@ class AuditAccess:
             return False
         arn = parse_arn(str(parameters.get("roleArn", "")))
         return "omitted" in parameters or (arn is not None and arn.account not in self.accounts)
+
+
+def _accounts_viewed(record: Record) -> Sequence[str]:
+    """Return the accounts at which an administrator of several looked on the pages; empty for other records."""
+    if record.get("eventSource") != SIGN_IN_SOURCE or record.get("eventName") not in (VIEW, SEARCH):
+        return ()
+    parameters = record.get("requestParameters")
+    viewed = parameters.get("accounts") if isinstance(parameters, Mapping) and not record["recipientAccountId"] else ()
+    return viewed if isinstance(viewed, list | tuple) else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

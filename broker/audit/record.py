@@ -24,7 +24,6 @@ from sts.mint import SessionKind
 Value = Any  # of the type that its shape says
 
 DIRECTORY_SIGN_IN: Final = "DirectorySignIn"
-_SIGN_IN_SOURCE: Final = "signin.fedgate"
 _NOBODY = {"type": "Unknown"}
 _LONGEST = 2048  # characters of a text that a client chose
 _MOST_FINDINGS = 20  # about a policy that a request writes
@@ -76,6 +75,22 @@ def request_record(state: RequestState, error: ServiceError | None = None) -> Re
     return _record_of_request(state, event) | _error_members(error) | _additional_event_data(state, error)
 
 
+def granted_records(state: RequestState) -> tuple[Record, ...]:
+    """Return the record of a request that was granted, and a second one for another account whose role it took.
+
+    Both have one ``sharedEventID`` then, as in CloudTrail ("CloudTrail record contents"). The role's account learns
+    which account and which principal, and nothing of the decisions, which quote the caller's own policies.
+    """
+    record, account_id = request_record(state), _account_of_role(state)
+    if account_id is None or state.caller is None or account_id == state.caller.principal.account_id:
+        return (record,)
+    shared, principal = {"sharedEventID": state.new_id()}, state.caller.principal
+    caller = {"type": "AWSAccount", "principalId": principal.user_id, "accountId": principal.account_id}
+    of_role = {name: value for name, value in record.items() if name != "additionalEventData"}
+    of_role |= {"eventID": state.new_id(), "userIdentity": caller, "recipientAccountId": account_id}
+    return record | shared, of_role | shared
+
+
 def directory_sign_in_record(
     state: RequestState, directory: str, username: str, *, refusal: Refusal | None = None
 ) -> Record:
@@ -85,7 +100,7 @@ def directory_sign_in_record(
         user_identity["principalId"] = state.identity.subject
     event = Event(
         name=DIRECTORY_SIGN_IN,
-        source=_SIGN_IN_SOURCE,
+        source=envelope.SIGN_IN_SOURCE,
         type=envelope.API_CALL,
         account_id=_account(state),
         user_identity=user_identity,
@@ -149,7 +164,7 @@ def console_event_record(
     """
     event = Event(
         name=name,
-        source=_SIGN_IN_SOURCE,
+        source=envelope.SIGN_IN_SOURCE,
         type=envelope.CONSOLE_SIGN_IN,
         account_id=account_id,
         user_identity=user_identity or _user_identity(state),
@@ -177,6 +192,10 @@ def _error_members(error: ServiceError | None) -> Record:
 def _account(state: RequestState) -> str | None:
     if state.caller is not None:
         return state.caller.principal.account_id
+    return _account_of_role(state)
+
+
+def _account_of_role(state: RequestState) -> str | None:
     arn = parse_arn(state.params.get("RoleArn", ""))
     return arn.account if arn and ACCOUNT_ID.fullmatch(arn.account) else None
 

@@ -126,9 +126,12 @@ class _RecordFilter:
                     yield _Hit(place, self.view.redact(record))
 
     def _needles(self) -> tuple[bytes, ...]:
-        """Return the needles of the search, and the account of a person who may see only one."""
+        """Return the needles of the search, and the account of a person who may see only one.
+
+        It is a text of its own in every record that this person may see: the recipient, or one of several looked at.
+        """
         own = self.view.accounts if len(self.view.accounts) == 1 and not self.view.all_accounts else ()
-        return (*self.wanted.needles(), *(f'"recipientaccountid":"{account_id}"'.encode() for account_id in own))
+        return (*self.wanted.needles(), *(f'"{account_id}"'.encode() for account_id in own))
 
 
 def _lines_containing(chunk: bytes, needles: tuple[bytes, ...]) -> Iterator[bytes]:

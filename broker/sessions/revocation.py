@@ -47,6 +47,10 @@ _JUDGED_AT_ONCE: Final = 200  # sessions whose revocations are read together
 RecordBuilder = Callable[[str, str | None, dict[str, Any]], Record]
 
 
+def _need_nothing(_tx: Connection) -> None:
+    """Let the operator of the installation revoke whatever they name."""
+
+
 class RevocationTarget(NamedTuple):
     """What to refuse: kind and subject as the revocation table has them, and the account that they belong to.
 
@@ -201,15 +205,22 @@ class SessionRevocation:
             raise NoSuchEntity(f"There is no account {name}.")
         return RevocationTarget(ACCOUNT, account.id, account.id)
 
-    def revoke(self, target: RevocationTarget, make_record: RecordBuilder) -> RevocationResult:
+    def revoke(
+        self,
+        target: RevocationTarget,
+        make_record: RecordBuilder,
+        authorize: Callable[[Connection], None] = _need_nothing,
+    ) -> RevocationResult:
         """Refuse the sessions of a target that were minted until now; raise AuditUnavailable, ServiceUnavailable.
 
-        The change and its record are committed together. Then the sessions are taken off the list and a person's
-        browser sessions are ended; both are refused already, so an outage of Redis is only logged.
+        ``authorize`` raises AccessDenied, in the transaction of the change, where the caller may not revoke it. The
+        change and its record are committed together. Then the sessions are taken off the list and a person's browser
+        sessions are ended; both are refused already, so an outage of Redis is only logged.
         """
         parameters = {"revoked": [target.parameters()]}
         build = partial(make_record, EVENT, target.account_id or None, parameters)
         with audited_transaction(self.store, self.audit, build) as tx:
+            authorize(tx)
             self._refuse(tx, target)
         if target.kind == PERSON:
             self._end_browser_sessions(target.subject)

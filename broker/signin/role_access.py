@@ -43,6 +43,11 @@ class AvailableRoles:
     after_tags: list[RoleRecord]
     closed: list[RoleRecord]
 
+    @property
+    def offered_ids(self) -> frozenset[str]:
+        """Return the unique ids of the roles that the person could take, perhaps after giving something more."""
+        return frozenset(role.id for role in (*self.open, *self.after_mfa, *self.after_tags))
+
     def all_after_mfa(self) -> "AvailableRoles":
         """Return the same roles for somebody who must give a second factor before taking any."""
         waiting = sorted((*self.open, *self.after_mfa, *self.after_tags), key=lambda role: role.arn)

@@ -7,8 +7,9 @@ from pathlib import Path
 from support.reference_pages import DOCS, ROOT
 
 RECORDING = {"record", "record_failure", "record_failures"}
-# Recorded in a form of their own, or by the name that a kind of identity gives.
+# Recorded in a form of their own, by the name that a kind of identity gives, or by one that the search knows too.
 BESIDES = {"ConsoleLogin", "DirectoryLookUp", "DirectorySignIn", "RevokeSessions", "ChangePassword", "TokenExchange"}
+BESIDES |= {"GetAccountAuthorizationDetails", "SearchAudit"}
 
 
 def constants(tree: ast.Module) -> dict[str, str]:

@@ -5,6 +5,7 @@ apart could list the users of the directory (THREATS E08, E09).
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -90,23 +91,34 @@ def validate_new_password(old: str, new: str) -> PasswordChangeStatus | None:
     return next((change for change, applies in wrong.items() if applies), None)
 
 
+def confirm_nothing() -> None:
+    """Let the right old password be enough for a change."""
+
+
 def bind_as_user(connection: LdapConnection, dn: str, password: str) -> Refusal | None:
     """Return why the directory refuses this password, or None where it is right; raise LdapConnectionError."""
     return _bind_refusal(connection.bind(dn, password))
 
 
 def change_own_password(
-    connection: LdapConnection, vendor: DirectoryVendor, dn: str, old: str, new: str
+    connection: LdapConnection,
+    vendor: DirectoryVendor,
+    dn: str,
+    old: str,
+    new: str,
+    *,
+    confirm: Callable[[], None] = confirm_nothing,
 ) -> PasswordChangeResult:
     """Bind and change on one connection, so that a grace login is used up only once.
 
-    The change is made with the person's own rights, so the directory's own rules for passwords apply. Raise
-    LdapConnectionError, ChangeUnconfirmed.
+    The change is made with the person's own rights, so the directory's own rules for passwords apply. ``confirm`` is
+    called between the two, and nothing is changed where it raises. Raise LdapConnectionError, ChangeUnconfirmed.
     """
     bound = connection.bind(dn, old)
     refusal = _bind_refusal(bound)
     if refusal is not None and (bound.result != SUCCESS or not refusal.changeable):
         return PasswordChangeResult.refused(refusal)
+    confirm()
     if vendor is DirectoryVendor.ACTIVE_DIRECTORY:
         return _change_result(connection.replace_unicode_password(dn, old, new), old, new)
     return _change_result(connection.modify_own_password(old, new), old, new)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -32,6 +33,7 @@ from broker.providers.ldap.passwords import (
     bind_as_user,
     change_own_password,
     change_password_as_service,
+    confirm_nothing,
     is_sendable_text,
     validate_new_password,
 )
@@ -225,8 +227,13 @@ class LdapProvider:
         result = account_refusal(entry, self._now()) or self._identity(entry)
         return replace(result, authenticated_at=identity.authenticated_at) if isinstance(result, Identity) else result
 
-    def change_password(self, username: str, old: str, new: str) -> PasswordChangeResult:
+    def change_password(
+        self, username: str, old: str, new: str, *, confirm: Callable[[str], None] | None = None
+    ) -> PasswordChangeResult:
         """Verify the old password and change it with the person's own rights; raise ProviderUnavailable.
+
+        ``confirm`` is called with the person's ``subject`` once the old password is known to be right; where it raises,
+        nothing is changed.
 
         Wrong old passwords and unknown names have one result, REFUSED, with the ``refusal`` of ``authenticate``. No
         change is sent twice: the result is UNKNOWN where the connection failed after the new password was sent.
@@ -245,7 +252,7 @@ class LdapProvider:
         if isinstance(entry, Refusal):
             return PasswordChangeResult.refused(entry)
         try:
-            return self._change(vendor, entry.dn, old, new)
+            return self._change(vendor, entry.dn, old, new, self._confirmation(entry, confirm))
         except ChangeUnconfirmed as error:
             _LOG.warning("ldap directory %s: whether a password was changed is not known: %s", self.config.name, error)
             return PasswordChangeResult(PasswordChangeStatus.UNKNOWN, detail=str(error))
@@ -331,9 +338,21 @@ class LdapProvider:
         self._timing.wait(started)
         return refusal
 
-    def _change(self, vendor: DirectoryVendor, dn: str, old: str, new: str) -> PasswordChangeResult:
+    def _confirmation(self, entry: Entry, confirm: Callable[[str], None] | None) -> Callable[[], None]:
+        """Return what is called before a change; who has no stable id cannot sign in, and has nothing to confirm with.
+
+        The groups, which may be unreadable, are not asked for.
+        """
+        subject = stable_id(entry, self.config.id_attribute)
+        return partial(confirm, subject) if confirm is not None and subject else confirm_nothing
+
+    def _change(
+        self, vendor: DirectoryVendor, dn: str, old: str, new: str, confirm: Callable[[], None]
+    ) -> PasswordChangeResult:
         started = self._timing.start()
-        outcome = self._binds.run(lambda connection: change_own_password(connection, vendor, dn, old, new))
+        outcome = self._binds.run(
+            lambda connection: change_own_password(connection, vendor, dn, old, new, confirm=confirm)
+        )
         if outcome.refusal is None:
             return outcome
         refusal = self._complete_refusal(outcome.refusal, started)
@@ -341,6 +360,7 @@ class LdapProvider:
             return PasswordChangeResult.refused(refusal)
         if not self.config.bind_dn:
             return PasswordChangeResult(PasswordChangeStatus.IMPOSSIBLE, refusal, "needs a service account")
+        confirm()  # the directory says that the old password is right, and expired
         return self._service.run(lambda connection: change_password_as_service(connection, dn, old, new))
 
     def _identity(self, entry: Entry) -> Identity | Refusal:

@@ -8,6 +8,7 @@ signed out.
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 from flask_babel import gettext as _
@@ -21,16 +22,17 @@ from broker.web.account.password_change import (
     AccountPasswords,
     DirectoryPasswords,
     PasswordChangeRequest,
-    PasswordNotChanged,
     PasswordOwner,
 )
 from broker.web.account.password_rules import policy_violation_message
+from broker.web.account.password_second_factor import LONGEST_CODE, CodeNotAccepted, PasswordNotChanged
 from broker.web.core.current_session import UNDER_MAINTENANCE
 from broker.web.core.form_fields import form_field
 from broker.web.core.forms import FormMessage, Forms, throttling_message
 from broker.web.core.site import Site
 from broker.web.i18n.languages import gettext_noop
 from broker.web.login.completion import LoginCompletion, return_to
+from broker.web.mfa.subject import has_fresh_mfa
 from iam.credentials import root_login
 from iam.errors import AccessDenied, PasswordPolicyViolation, ServiceUnavailable, Throttling
 from sts.identity import Identity, ProviderUnavailable
@@ -64,7 +66,11 @@ class Passwords:
         named = {name: request.args.get(name, "")[:256] for name in ("username", "directory", "account")}
         if named["username"]:
             return self._form(PasswordOwner(**named, to=return_to(request.args.get("to"))), must=True)
-        return self._form(self._password_owner(self.site.current_session.require().identity))
+        session = self.site.current_session.require()
+        owner, rule = self._password_owner(session.identity), self.site.gate.second_factor
+        if rule.has_factor(session.identity) and not has_fresh_mfa(session, self.site.request_state.now):
+            return self.site.responses.redirect_to_page(f"/mfa?{urlencode({'to': '/password'})}")
+        return self._form(owner)
 
     def _check_not_in_maintenance(self) -> None:
         if self.site.maintenance:
@@ -84,9 +90,19 @@ class Passwords:
         return PasswordOwner(identity.name, directory=directory, to="/security")
 
     def _form(
-        self, owner: PasswordOwner, told: FormMessage | None = None, *, must: bool = False, new: bool = False
+        self,
+        owner: PasswordOwner,
+        told: FormMessage | None = None,
+        *,
+        must: bool = False,
+        new: bool = False,
+        asks_code: bool = False,
     ) -> Response:
-        """Return the form; ``new``: where something is wrong it is the new password, and not the old one."""
+        """Return the form; ``new``: where something is wrong it is the new password, and not the old one.
+
+        ``asks_code``: with a field for the code of a second factor. Who must change the password has one, for a
+        directory may count each try with an expired password.
+        """
         provider = self.ldap.providers.get(owner.directory)
         return self.forms.render(
             "account/password.html",
@@ -96,6 +112,8 @@ class Passwords:
             here=provider is None or provider.config.changes_passwords,
             elsewhere=provider.config.password_change_url if provider else "",
             new=new,
+            asks_code=asks_code or must,
+            optional_code=not asks_code,
             kept={name: value for name, value in asdict(owner).items() if value},
         )
 
@@ -118,7 +136,8 @@ class Passwords:
                     return self._form(
                         owner, FormMessage(_("The new passwords do not match."), 400, wrong=True), new=True
                     )
-                return self._answer(PasswordChangeRequest(owner, old, new, self._current_session()))
+                code = form_field("code", LONGEST_CODE)
+                return self._answer(PasswordChangeRequest(owner, old, new, self._current_session(), code))
 
             return self.forms.answer_once(lambda told: self._form(owner, told), answer, event=EVENT)
 
@@ -173,7 +192,9 @@ class Passwords:
         )
         site.gate.audit.append(entry)
         site.request_state.refusal_recorded = True
-        return self._form(change_request.owner, told, new=told.code == HTTPStatus.BAD_REQUEST)
+        asks_code = isinstance(refused, CodeNotAccepted) or bool(change_request.code)
+        new = told.code == HTTPStatus.BAD_REQUEST
+        return self._form(change_request.owner, told, new=new, asks_code=asks_code)
 
     def _sign_in_anew(self, change_request: PasswordChangeRequest, identity: Identity) -> Response:
         """End all sessions of the person and sign them in here again."""

@@ -1,7 +1,8 @@
 """Change a password after verifying the current one: in a directory, or of an IAM user or a root user."""
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 from flask_babel import gettext as _
 from sqlalchemy import Connection
@@ -15,19 +16,15 @@ from broker.sessions.browser import BrowserSession
 from broker.signin.iam_password import IamPasswordSignIn, VerifiedPassword
 from broker.signin.ldap import LdapSignIn
 from broker.signin.throttle import throttle_source
+from broker.web.account.password_second_factor import CodeNotAccepted, PasswordNotChanged, PasswordSecondFactor
 from broker.web.core.forms import FormMessage, throttling_message
 from broker.web.core.site import Site
 from broker.web.i18n.languages import gettext_noop
 from broker.web.login import console_login
 from broker.web.login.account import expired_message
-from iam.call import Call
-from iam.clock import to_milliseconds
 from iam.credentials import password_change
 from iam.credentials.password_change import CurrentPassword
-from iam.errors import AccessDenied, IDPRejectedClaim, NoSuchEntity, ServiceError, Throttling
-from iam.operations.credentials import passwords
-from sts import callers
-from sts.callers import PermissionLimits
+from iam.errors import AccessDenied, IDPRejectedClaim, Throttling
 from sts.identity import IamIdentity, Identity, ProviderUnavailable, Refusal
 
 EVENT = "ChangePassword"
@@ -59,19 +56,16 @@ class PasswordChangeRequest:
     old: str = field(repr=False)
     new: str = field(repr=False)
     current_session: BrowserSession | None
+    code: str = field(default="", repr=False)  # of a second factor
 
     def session_of(self, identity: Identity) -> BrowserSession | None:
         """Return the session that changes the user's own password, if the user is signed in here."""
-        own = self.current_session is not None and self.current_session.identity.person == identity.person
+        return self.session_of_person(identity.person)
+
+    def session_of_person(self, person: str) -> BrowserSession | None:
+        """Return the session that changes this person's own password, if they are signed in here."""
+        own = self.current_session is not None and self.current_session.identity.person == person
         return self.current_session if own else None
-
-
-class PasswordNotChanged(Exception):
-    """A refused password change: the message for the form, and the identity and reason for the audit log."""
-
-    def __init__(self, told: FormMessage, error: ServiceError, who: dict[str, Any] | None = None) -> None:
-        super().__init__(told.text)
-        self.told, self.error, self.who = told, error, who
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +110,24 @@ class DirectoryPasswords:
             throttle_source(state.request.counted_address),
         )
         with throttle.attempt(subject, source, change_request.old, state.now) as attempt:
-            outcome = provider.change_password(owner.username, change_request.old, change_request.new)
+            outcome = provider.change_password(
+                owner.username,
+                change_request.old,
+                change_request.new,
+                confirm=partial(self._check_second_factor, change_request, provider),
+            )
             if outcome.refusal is not None and outcome.refusal.counts_as_failure:
                 attempt.fail()
             return outcome
+
+    def _check_second_factor(self, change_request: PasswordChangeRequest, provider: LdapProvider, subject: str) -> None:
+        person, owner = f"{provider.config.provider}|{subject}", change_request.owner
+        session = change_request.session_of_person(person)
+        try:
+            PasswordSecondFactor(self.site).verify(person, session, change_request.code)
+        except CodeNotAccepted as refused:
+            refused.who = audit_record.directory_user_identity(owner.directory, owner.username)
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +141,12 @@ class AccountPasswords:
         """Change a password and return its owner; raise PasswordNotChanged, Throttling, PasswordPolicyViolation."""
         proved = self._verify_old_password(change_request)
         identity = self.site.request_state.identity = proved.identity
-        if (
-            not identity.is_root
-            and not proved.must_change
-            and not self._is_allowed(identity, change_request.session_of(identity))
-        ):
-            told = FormMessage(_("This account does not allow users to change their own passwords."), 403)
-            raise PasswordNotChanged(told, AccessDenied("Changing the password requires iam:ChangePassword."))
+        session = change_request.session_of(identity)
+        self.site.request_state.mfa_at = PasswordSecondFactor(self.site).verify(
+            identity.person, session, change_request.code
+        )
+        with self.site.store.read() as tx:
+            self._check_allowed(tx, proved)
         self._store_new_password(change_request, proved)
         return identity
 
@@ -156,20 +163,18 @@ class AccountPasswords:
             raise PasswordNotChanged(expired_message(), IDPRejectedClaim("Password expired"), who)
         return attempt.proved
 
-    def _is_allowed(self, identity: IamIdentity, session: BrowserSession | None) -> bool:
-        """Return whether a user may change the password; a required change needs no permission."""
-        site = self.site
-        site.request_state.mfa_at = to_milliseconds(session.mfa_at) if session and session.mfa_at else None
-        with site.store.read() as tx:
-            ask = passwords.on_own_password(self._call(tx, identity), {})
-        return site.role_access.is_allowed(site.request_state, identity, ask, "iam:ChangePassword")
-
-    def _call(self, tx: Connection, identity: IamIdentity) -> Call:
-        gate, state, record = self.site.gate, self.site.request_state, self.site.store.user(identity.subject)
-        if record is None:
-            raise NoSuchEntity(f"The user {identity.name} has gone.")
-        principal = callers.user(record, "", None, PermissionLimits()).principal
-        return Call(tx, principal, identity.account_id, state.now, gate.random, gate.vault, gate.limits)
+    def _check_allowed(self, tx: Connection, proved: VerifiedPassword) -> None:
+        """Raise PasswordNotChanged where a user may not change the password; a required change needs no Allow."""
+        site, identity = self.site, proved.identity
+        if identity.is_root:
+            return
+        try:
+            site.own_permissions.require_operation(
+                tx, site.request_state, identity, EVENT, {}, unless_denied=proved.must_change
+            )
+        except AccessDenied as error:
+            told = FormMessage(_("This account does not allow users to change their own passwords."), 403)
+            raise PasswordNotChanged(told, error) from error
 
     def _store_new_password(self, change_request: PasswordChangeRequest, proved: VerifiedPassword) -> None:
         """Replace the verified password, unless it was changed concurrently."""
@@ -182,6 +187,7 @@ class AccountPasswords:
             state, EVENT, proved.identity.account_id, change_request.owner.audit_details
         )
         with site.store.write() as tx:
+            self._check_allowed(tx, proved)
             if not password_change.write(tx, present, new, state.now):
                 raise PasswordNotChanged(wrong_old_password_message(), _CHANGED_MEANWHILE)
             store_record(tx, entry)

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 from flask_babel import gettext as _
+from sqlalchemy import Connection
 
 from broker.sessions.browser import BrowserSession
 from broker.web.admin.access import AdminAccess
@@ -21,7 +22,7 @@ from broker.web.login.completion import LoginCompletion
 from broker.web.mfa.enrolment import codes_page
 from broker.web.mfa.subject import has_fresh_mfa
 from iam.credentials import factors
-from iam.credentials.factors import Factor
+from iam.credentials.factors import TOTP, Factor
 from iam.errors import AccessDenied, DeleteConflict, NoSuchEntity, ServiceError
 from sts.identity import Identity
 
@@ -117,9 +118,18 @@ class SecurityPage:
                 raise NoSuchEntity(_("Second factor not found."))
             if len(held) == 1 and self.completion.requires_mfa(identity):
                 raise DeleteConflict(_("A second factor is required. Add another one first."))
+            self._check_removal_allowed(tx, identity, factor)
             factors.remove_factor(tx, identity.person, factor_id)
             details = {"kind": factor.kind, "factorName": factor.name, "factor": factor_id}
             self.site.audit.record("RemoveSecondFactor", identity.account_id, **details)
+
+    def _check_removal_allowed(self, tx: Connection, identity: Identity, factor: Factor) -> None:
+        """Raise AccessDenied where a user may not remove this factor by the IAM API either."""
+        site = self.site
+        site.own_permissions.require_operation(tx, site.request_state, identity, "DeactivateMFADevice", {})
+        if factor.kind == TOTP:
+            device = {"SerialNumber": factor.id}
+            site.own_permissions.require_operation(tx, site.request_state, identity, "DeleteVirtualMFADevice", device)
 
     def new_codes(self) -> Response:
         """Replace the recovery codes and show the new ones once."""
@@ -131,6 +141,8 @@ class SecurityPage:
         with site.store.write(bump_revision=False) as tx:
             if not factors.factors_of(tx, identity.person):
                 raise AccessDenied(_("Add a second factor before you create recovery codes."))
+            # The API has no recovery codes: they do what another MFA device would.
+            site.own_permissions.require_operation(tx, site.request_state, identity, "EnableMFADevice", {})
             codes = factors.replace_recovery_codes(tx, identity.person, site.request_state.now, site.gate.random)
             site.audit.record("NewRecoveryCodes", identity.account_id, recoveryCodes=len(codes))
         return codes_page(site, codes, SECURITY_PATH)

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from flask import Blueprint, Response
+from sqlalchemy import Connection
 
 from broker.audit.record import console_event_record
 from broker.sessions.browser import BrowserSession
 from broker.sessions.revocation import PERSON, SESSION, ListedSessions, RevocationTarget, SessionRevocation
+from broker.sessions.revocation_permissions import own_permission
 from broker.web.admin.access import AdminAccess
 from broker.web.core.form_fields import form_field
 from broker.web.core.responses import wants_json
@@ -73,7 +75,7 @@ class OwnSessions:
         live = next((live for live in self._list_credentials(session).sessions if live.id == session_id), None)
         if live is None:
             raise NoSuchEntity(_GONE)
-        self._revoke(RevocationTarget(SESSION, live.id, live.account_id))
+        self._revoke(session, RevocationTarget(SESSION, live.id, live.account_id))
         return self._back()
 
     def end_browser(self) -> Response:
@@ -83,6 +85,8 @@ class OwnSessions:
         browsers = [browser for browser in site.sessions.of_person(session.identity.person) if browser.handle == handle]
         if not browsers:
             raise NoSuchEntity(_GONE)
+        with site.store.read() as tx:
+            self._check_not_denied(session, tx)
         site.audit.record("EndBrowserSession", session.identity.account_id, session=handle)
         for browser in browsers:
             site.sessions.end(browser)
@@ -91,13 +95,21 @@ class OwnSessions:
     def end_all(self) -> Response:
         """Revoke all of the user's credentials and browser sessions, including this one."""
         site, session = self.site, self.site.current_session.check_csrf()
-        self._revoke(RevocationTarget(PERSON, session.identity.person, session.identity.account_id))
+        self._revoke(session, RevocationTarget(PERSON, session.identity.person, session.identity.account_id))
         response = site.responses.render("account/all_sessions_ended.html")
         site.cookies.clear_session(response)
         return response
 
-    def _revoke(self, target: RevocationTarget) -> None:
-        self.revocation.revoke(target, partial(console_event_record, self.site.request_state))
+    def _revoke(self, session: BrowserSession, target: RevocationTarget) -> None:
+        record = partial(console_event_record, self.site.request_state)
+        self.revocation.revoke(target, record, authorize=partial(self._check_not_denied, session))
+
+    def _check_not_denied(self, session: BrowserSession, tx: Connection) -> None:
+        """Raise AccessDenied where a policy denies a user to end sessions of their own; no Allow is needed for that."""
+        site, identity = self.site, session.identity
+        ask = own_permission(identity.person, identity.account_id, site.store)
+        if ask is not None:
+            site.own_permissions.require(tx, site.request_state, identity, ask, unless_denied=True)
 
     def _back(self) -> Response:
         return self.site.responses.redirect_to_page("/sessions")

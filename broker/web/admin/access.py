@@ -1,10 +1,9 @@
 """Which accounts a user administers: those that a role or the user's own policies allow to be read completely.
 
 There is no list of administrators beside the policies. Seeing an account requires
-``iam:GetAccountAuthorizationDetails``, as the IAM API does for the same data. Ending sessions requires
-``iam:PutRolePolicy`` on the account's roles, with which AWS revokes the sessions of a role (IAM User Guide, "Revoke IAM
-role temporary security credentials"). PowerUserAccess, which excludes IAM, allows neither. The decision is the gate's,
-for the credentials that the user could get now.
+``iam:GetAccountAuthorizationDetails``, as the IAM API does for the same data. What ending sessions requires is in
+`broker.sessions.revocation_permissions`. PowerUserAccess, which excludes IAM, allows neither. The decision is the
+gate's, for the credentials that the user could get now.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,9 @@ from typing import Final, NamedTuple
 
 from flask import g
 
+from broker.audit.query import ALL_ACCOUNTS, VIEW
 from broker.sessions.browser import BrowserSession
+from broker.sessions.revocation_permissions import Permissions
 from broker.web.core.site import Site
 from broker.web.i18n.languages import gettext_noop
 from iam.accounts import list_accounts
@@ -32,7 +33,6 @@ class Permission(NamedTuple):
 
 
 READ_ACCOUNT: Final = Permission("iam:GetAccountAuthorizationDetails", "*")
-REVOKE_SESSIONS: Final = Permission("iam:PutRolePolicy", "arn:aws:iam::{account_id}:role/*")
 
 
 _NONE: Final = gettext_noop("Access denied. None of your roles lets you administer an account.")
@@ -55,6 +55,17 @@ class AdminAccess:
             cache[session.key, permission] = tuple(sorted(self._accounts(session, permission)))
         return cache[session.key, permission]
 
+    def record_view(self, session: BrowserSession, page: str, **details: str) -> None:
+        """Record who looks at which accounts on a page, before it is shown; raise AuditUnavailable.
+
+        The event is the permission that it requires. ``details`` are the filters, of which empty ones are left out.
+        """
+        accounts = self.accounts(session)
+        seen: object = ALL_ACCOUNTS if self.is_operator(session) else list(accounts)
+        filters = {name: value for name, value in details.items() if value}
+        account_id = accounts[0] if len(accounts) == 1 else ""
+        self.site.audit.record(VIEW, account_id, page=page, accounts=seen, **filters)
+
     def require_accounts(self, session: BrowserSession, permission: Permission = READ_ACCOUNT) -> tuple[str, ...]:
         """Return the accounts; raise AccessDenied if there are none."""
         accounts = self.accounts(session, permission)
@@ -67,10 +78,24 @@ class AdminAccess:
         with self.site.store.read() as tx:
             return {account.id for account in list_accounts(tx)} <= set(self.accounts(session, permission))
 
+    def is_allowed(self, session: BrowserSession, permissions: Permissions) -> bool:
+        """Return whether the user has all of these permissions, in each account by one role or their own policies."""
+        return bool(permissions) and all(
+            self._is_allowed_in(session.identity, account_id, asks) for account_id, asks in permissions.items()
+        )
+
+    def _is_allowed_in(self, identity: Identity, account_id: str, asks: Sequence[RequiredPermission]) -> bool:
+        return any(
+            all(self._is_allowed(identity, ask, role) for ask in asks)
+            for where, role in self._identities_and_roles(identity)
+            if where == account_id
+        )
+
     def _accounts(self, session: BrowserSession, permission: Permission) -> Iterator[str]:
         done: set[str] = set()
         for account_id, role in self._identities_and_roles(session.identity):
-            if account_id not in done and self._is_allowed(session.identity, permission, account_id, role):
+            ask = RequiredPermission(permission.resource.format(account_id=account_id), action=permission.action)
+            if account_id not in done and self._is_allowed(session.identity, ask, role):
                 done.add(account_id)
                 yield account_id
 
@@ -87,13 +112,12 @@ class AdminAccess:
         except (InvalidIdentityToken, ValidationError):  # whose proof asks for a session that no role can give
             return ()
 
-    def _is_allowed(self, identity: Identity, permission: Permission, account_id: str, role: RoleRecord | None) -> bool:
+    def _is_allowed(self, identity: Identity, ask: RequiredPermission, role: RoleRecord | None) -> bool:
         site = self.site
-        if role is not None and not _mentions_action(role.policies, permission.action):
+        if role is not None and not _mentions_action(role.policies, ask.action):
             return False  # most roles have nothing to do with administration
-        ask = RequiredPermission(permission.resource.format(account_id=account_id))
         try:
-            return site.role_access.is_allowed(site.request_state, identity, ask, permission.action, role)
+            return site.role_access.is_allowed(site.request_state, identity, ask, ask.action, role)
         except ServiceUnavailable:
             raise
         except ServiceError:  # who has gone meanwhile, or cannot have the role, administers nothing

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, request
 from flask_babel import gettext
 
 from broker.audit.export import RecordSummary, as_csv, as_json_lines, summarize, to_pretty_json
-from broker.audit.query import AuditAccess, AuditFilter, LogCursor
+from broker.audit.query import ALL_ACCOUNTS, SEARCH, AuditAccess, AuditFilter, LogCursor
 from broker.audit.search import AuditSearch, SearchPage
 from broker.sessions.browser import BrowserSession
 from broker.web.admin.access import AdminAccess
@@ -26,7 +26,6 @@ from iam.inventory.accounts import names
 from iam.inventory.pagination import PAGE
 
 MAX_EXPORTED: Final = 10_000  # records of one file at most
-_EVENT: Final = "SearchAudit"
 _FORMATS: Final[Mapping[str, tuple[Callable[[Any], str], str]]] = {
     "jsonl": (as_json_lines, "application/x-ndjson"),
     "csv": (as_csv, "text/csv; charset=utf-8"),
@@ -85,8 +84,8 @@ class AuditPages:
         details = (
             query.active_filters() | {"found": len(result.records)} | ({"format": form} if form in _FORMATS else {})
         )
-        seen = "all" if view.all_accounts else sorted(view.accounts)
-        self.site.audit.record(_EVENT, _account(query, view), accounts=seen, **details)
+        seen = ALL_ACCOUNTS if view.all_accounts else sorted(view.accounts)
+        self.site.audit.record(SEARCH, _account(query, view), accounts=seen, **details)
         return result
 
     def _file(self, result: SearchPage, form: str) -> Response:

@@ -50,11 +50,12 @@ class AdminPages:
         blueprint.get("/admin/providers")(self.providers)
         return blueprint
 
-    def _require_scope(self) -> tuple[BrowserSession, PageRequest]:
-        """Return the session and the requested page of its accounts; raise NotSignedIn, AccessDenied."""
+    def _require_scope(self, page: str) -> tuple[BrowserSession, PageRequest]:
+        """Return the session and the requested page of its accounts, recorded; raise NotSignedIn, AccessDenied."""
         session = self.site.current_session.require()
         found = self.admin_access.require_accounts(session)
         query = request.args.get("q", "").replace("\0", "")[:_LONGEST]
+        self.admin_access.record_view(session, page, query=query)
         return session, PageRequest.of(found, query, request.args.get("page", ""))
 
     def _page(self, template: str, session: BrowserSession, scope: PageRequest, **values: Any) -> Response:  # noqa: ANN401 - as Responses.render
@@ -68,7 +69,7 @@ class AdminPages:
 
     def overview(self) -> Response:
         """Show the accounts and their security findings."""
-        session, scope = self._require_scope()
+        session, scope = self._require_scope("overview")
         with self.site.store.read() as tx:
             account_page = accounts(tx, PageRequest(scope.accounts, scope.query))
             findings = concerns(tx, scope.accounts, self.directories, self.site.request_state.now)
@@ -88,7 +89,7 @@ class AdminPages:
 
     def roles(self) -> Response:
         """Show the roles with their trusted entities and last use."""
-        session, scope = self._require_scope()
+        session, scope = self._require_scope("roles")
         with self.site.store.read() as tx:
             page = roles(tx, scope, self.directories)
         used, stale = self._role_usage(page)
@@ -111,7 +112,7 @@ class AdminPages:
 
     def users(self) -> Response:
         """Show the users with their credentials and last activity."""
-        session, scope = self._require_scope()
+        session, scope = self._require_scope("users")
         with self.site.store.read() as tx:
             page = users(tx, scope)
         if wants_json():
@@ -123,7 +124,7 @@ class AdminPages:
 
     def providers(self) -> Response:
         """Show directories with their status, and the SAML and OpenID Connect providers."""
-        session, scope = self._require_scope()
+        session, scope = self._require_scope("providers")
         states = check_directories(self.directories, self.monotonic)
         operator = self.admin_access.is_operator(session)
         urls = {name: one.config.urls for name, one in self.directories.items()} if operator else {}

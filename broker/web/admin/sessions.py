@@ -1,8 +1,8 @@
 """/admin/sessions: search and revocation of all users' credentials and browser sessions, for administrators.
 
-An administrator who sees an account sees its credentials; ending them requires another permission
-(broker.web.admin.access). All browser sessions, and all sessions of a person of a directory, are for administrators of
-every account.
+An administrator who sees an account sees its credentials; ending them requires other permissions
+(broker.sessions.revocation_permissions). All browser sessions, and all sessions of a person of a directory, are for
+administrators of every account.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,20 @@ from functools import partial
 from typing import Final
 
 from flask import Blueprint, Response, request
+from sqlalchemy import Connection
 
 from broker.audit.record import console_event_record
 from broker.sessions.browser import BrowserSession
 from broker.sessions.revocation import ACCOUNT, PERSON, ROLE, SESSION, RevocationTarget, SessionRevocation
-from broker.web.admin.access import REVOKE_SESSIONS, AdminAccess
+from broker.sessions.revocation_permissions import (
+    REVOKE_ACCOUNT,
+    REVOKE_PERSON,
+    REVOKE_ROLE,
+    Permissions,
+    permissions_to_revoke,
+    permissions_to_revoke_session,
+)
+from broker.web.admin.access import AdminAccess, Permission
 from broker.web.core.form_fields import form_field
 from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
@@ -28,7 +37,7 @@ from sts.store.sessions import LiveSession
 _MOST_BROWSERS: Final = 1000
 # Characters of what is named, by its kind: an id of ours, a person as the database takes one, an ARN, an id or alias.
 _LONGEST: Final[Mapping[str, int]] = {SESSION: 64, PERSON: 512, ROLE: 2048, ACCOUNT: 63}
-_NOT_YOURS: Final = gettext_noop("Not found, or you lack iam:PutRolePolicy on the account's roles.")
+_NOT_YOURS: Final = gettext_noop("Not found, or you lack the permission to revoke these sessions.")
 _NO_SESSION: Final = gettext_noop("This session has already ended, or you do not administer its account.")
 
 
@@ -52,6 +61,7 @@ class AdminSessions:
         site, session = self.site, self.site.current_session.require()
         accounts = self.admin_access.require_accounts(session)
         scope = PageRequest.of(accounts, request.args.get("q", ""), request.args.get("page", ""))
+        self.admin_access.record_view(session, "sessions", query=scope.query)
         live = self.revocation.listing.list_live(accounts)
         page = paginate(live.sessions, scope, _text)
         browsers = self._browsers(session, scope)
@@ -65,7 +75,8 @@ class AdminSessions:
             session=session,
             administrator=True,
             accounts=accounts,
-            revocable=self.admin_access.accounts(session, REVOKE_SESSIONS),
+            revocable=self._revocable(session, page.rows),
+            ends_many=self._ends_many(session),
             live=live,
             shown=page.rows,
             found=page.found,
@@ -93,32 +104,54 @@ class AdminSessions:
             raise ValidationError(gettext_noop("Choose what to revoke."))
         if kind != SESSION and "sure" not in request.form:
             raise ValidationError(gettext_noop("Select the check box to confirm."))
-        target = self._resolve(session, kind, subject)
-        self.revocation.revoke(target, partial(console_event_record, site.request_state))
+        target, permissions = self._resolve(session, kind, subject)
+        self._check_allowed(session, permissions)  # before the wait for the write lock
+        self.revocation.revoke(
+            target,
+            partial(console_event_record, site.request_state),
+            authorize=lambda tx: self._check_still_allowed(tx, session, permissions),
+        )
         return site.responses.redirect_to_page("/admin/sessions")
 
-    def _resolve(self, session: BrowserSession, kind: str, subject: str) -> RevocationTarget:
-        """Return the target of the form if this administrator may revoke it; raise AccessDenied, NoSuchEntity.
+    def _resolve(self, session: BrowserSession, kind: str, subject: str) -> tuple[RevocationTarget, Permissions]:
+        """Return the target of the form, and what must be allowed to end it; raise AccessDenied, NoSuchEntity.
 
         What does not exist is answered like what belongs to another account, so that nobody can probe for it.
         """
-        allowed = self.admin_access.accounts(session, REVOKE_SESSIONS)
+        listing, store = self.revocation.listing, self.site.store
         if kind == SESSION:
-            live = self.revocation.listing.find(subject, allowed)
-            if live is None:
+            live = listing.find(subject, self.admin_access.accounts(session))
+            permissions = permissions_to_revoke_session(live, store) if live else {}
+            if live is None or not self.admin_access.is_allowed(session, permissions):
                 raise NoSuchEntity(_NO_SESSION)
-            return RevocationTarget(SESSION, live.id, live.account_id)
+            return RevocationTarget(SESSION, live.id, live.account_id), permissions
         try:
             target = self.revocation.resolve(kind, subject)
         except NoSuchEntity as error:
             raise AccessDenied(_NOT_YOURS) from error
-        if not self._may_revoke(session, target.account_id, allowed):
-            raise AccessDenied(_NOT_YOURS)
-        return target
+        return target, permissions_to_revoke(target, store, listing.accounts())
 
-    def _may_revoke(self, session: BrowserSession, account_id: str, allowed: Sequence[str]) -> bool:
-        """Return whether an account is among the allowed ones; a person of no account needs all of them."""
-        return account_id in allowed if account_id else self.admin_access.is_operator(session, REVOKE_SESSIONS)
+    def _check_allowed(self, session: BrowserSession, permissions: Permissions) -> None:
+        if not self.admin_access.is_allowed(session, permissions):
+            raise AccessDenied(_NOT_YOURS)
+
+    def _check_still_allowed(self, tx: Connection, session: BrowserSession, permissions: Permissions) -> None:
+        with self.site.deciding_in(tx):
+            self._check_allowed(session, permissions)
+
+    def _ends_many(self, session: BrowserSession) -> bool:
+        """Return whether the form for many sessions is shown: to whoever may end those of any role, user or account."""
+        kinds = ((REVOKE_ROLE, "role/*"), (REVOKE_PERSON, "user/*"), (REVOKE_ACCOUNT, "root"))
+        return any(
+            self.admin_access.accounts(session, Permission(action, f"arn:aws:iam::{{account_id}}:{resource}"))
+            for action, resource in kinds
+        )
+
+    def _revocable(self, session: BrowserSession, shown: Sequence[LiveSession]) -> frozenset[str]:
+        """Return the ids of those sessions that this administrator may end."""
+        of_entity = {live.entity_id: permissions_to_revoke_session(live, self.site.store) for live in shown}
+        allowed = {entity for entity, asked in of_entity.items() if self.admin_access.is_allowed(session, asked)}
+        return frozenset(live.id for live in shown if live.entity_id in allowed)
 
 
 def _browser_json(session: BrowserSession) -> dict[str, object]:

@@ -1,13 +1,17 @@
 """What every page is given: the parts that read requests and make answers, and the way to gate and store."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flask import g
+from sqlalchemy import Connection
 
 from broker.api.dispatch import Gate
 from broker.api.request_state import RequestState
 from broker.sessions.browser import BrowserSessions
 from broker.sessions.validity import SessionValidity
+from broker.signin.own_permissions import OwnPermissions
 from broker.signin.role_access import AvailableRoles, RoleAccess
 from broker.web.core.cookies import Cookies
 from broker.web.core.csrf import CsrfProtection
@@ -41,6 +45,11 @@ class Site:
         return RoleAccess(self.gate)
 
     @property
+    def own_permissions(self) -> OwnPermissions:
+        """Return what decides what users and root users may do as they are."""
+        return OwnPermissions(self.gate)
+
+    @property
     def store(self) -> Store:
         """Return the durable store."""
         return self.gate.store
@@ -62,3 +71,10 @@ class Site:
             g.available_roles = key, self.role_access.available_roles(self.request_state, identity)
         roles: AvailableRoles = g.available_roles[1]
         return roles
+
+    @contextmanager
+    def deciding_in(self, tx: Connection) -> Iterator[None]:
+        """Decide by what a write transaction found; what was looked up before it waited its turn may be outdated."""
+        g.pop("available_roles", None)
+        with self.store.reading_from(tx):
+            yield

@@ -19,7 +19,8 @@ from sts.identity import Identity
 
 # Where a sign-in may lead: our own pages alone, so that no link sends anybody elsewhere (ASVS 3.7.2).
 _RETURN_TO: Final = re.compile(
-    r"/(?:portal|sessions|security|mfa/enrol|why|admin(?:/[a-z]{1,20})?)(?:\?[\w.~%=&:/@+,-]{0,3900})?", re.ASCII
+    r"/(?:portal|sessions|security|password|mfa/enrol|why|admin(?:/[a-z]{1,20})?)(?:\?[\w.~%=&:/@+,-]{0,3900})?",
+    re.ASCII,
 )
 RETURN_TO: Final = "return_to"  # the field in which pages of a pending sign-in repeat where it leads, should it expire
 

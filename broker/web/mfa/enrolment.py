@@ -181,6 +181,9 @@ class Enrolment:
     def _add(self, who: MfaSubject, kind: str, add: AddFactor) -> Response:
         try:
             added = self._store_factor(who, kind, add)
+        except AccessDenied as error:
+            self.site.audit.record_failure(_EVENT, who.identity.account_id, error, kind=kind)
+            raise
         except (EntityAlreadyExists, LimitExceeded, ValidationError) as error:
             return self._reject(who, kind, error, FormMessage(_(error.message), status(error)))
         site = self.site
@@ -200,10 +203,23 @@ class Enrolment:
             factor = add(tx)
             if factor is None:
                 raise ValidationError("The code is wrong.")
+            self._check_allowed(tx, who, factor, demanded=not held and self.completion.requires_mfa(who.identity))
             codes = () if held else factors.replace_recovery_codes(tx, person, now, site.gate.random)
             told = {"kind": kind, "factorName": factor.name, "factor": factor.id, "recoveryCodes": len(codes)}
             site.audit.record(_EVENT, who.identity.account_id, **told)
         return AddedFactor(factor, codes)
+
+    def _check_allowed(self, tx: Connection, who: MfaSubject, factor: Factor, *, demanded: bool) -> None:
+        """Raise AccessDenied where a user may not add this factor by the IAM API either.
+
+        A first factor that a setting demands needs no Allow: without it the user could not sign in at all.
+        """
+        site, identity = self.site, who.identity
+        device = [("CreateVirtualMFADevice", {"VirtualMFADeviceName": factor.name})] if factor.kind == TOTP else []
+        for operation, parameters in (*device, ("EnableMFADevice", {})):
+            site.own_permissions.require_operation(
+                tx, site.request_state, identity, operation, parameters, unless_denied=demanded
+            )
 
     def _reject(
         self, who: MfaSubject, kind: str, error: ServiceError, told: FormMessage, *, seed: OpenedField | None = None

@@ -30,7 +30,7 @@ _LONGEST_CODE: Final = 64
 CODE, RECOVERY, BY_PASSKEY = "code", "recovery", "passkey"
 
 # How a code is used up, by what a form says that it is.
-_CONSUME: Final[Mapping[str, ConsumeCode]] = {
+CONSUME: Final[Mapping[str, ConsumeCode]] = {
     CODE: lambda tx, person, code, now, vault: factors.consume_totp(tx, person, normalize_digits(code), now, vault),
     RECOVERY: lambda tx, person, code, now, _vault: factors.consume_recovery_code(tx, person, code, now),
 }
@@ -117,14 +117,14 @@ class SecondFactor:
         self.site.csrf.check_token(who.login_state)
         if use == BY_PASSKEY:
             return self._verify_with_passkey(who)
-        if use not in _CONSUME:
+        if use not in CONSUME:
             raise ValidationError("The field use cannot be read.")
         return self._verify_with_code(who, use)
 
     def _verify_with_code(self, who: MfaSubject, use: str) -> Response:
         site, code = self.site, form_field("code", _LONGEST_CODE)
         try:
-            good = site.gate.second_factor.consume(site.request_state, who.identity.person, code, _CONSUME[use])
+            good = site.gate.second_factor.consume(site.request_state, who.identity.person, code, CONSUME[use])
         except Throttling as throttling:
             return self._reject(who, use, throttling, throttling_message(throttling))
         if not good:

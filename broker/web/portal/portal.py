@@ -229,10 +229,10 @@ class Portal:
         return f"{account.alias} ({account_id})" if account and account.alias else account_id
 
     def _pin(self, *, pinned: bool) -> Response:
-        """Pin or unpin a role."""
+        """Pin or unpin a role; only what the person could take can be pinned."""
         session = self.site.current_session.check_csrf()
         role = self.site.store.role(form_field("role", LONGEST_ARN))
-        if role is not None:
+        if role is not None and (not pinned or role.id in self.choices(session.identity).offered_ids):
             with self.site.store.write(bump_revision=False) as tx:
                 pinned_roles.set_pinned(tx, session.identity.person, role.id, pinned=pinned)
         return self.site.responses.redirect_to_page(self._address_after_pin())

@@ -121,8 +121,8 @@ class RoleExplanationPages:
         choices = self.site.available_roles(session.identity)
         verdicts = {
             Verdict.NOT_NAMED: not explanations,
-            Verdict.OPEN: not refused,
             Verdict.AFTER_MFA: role in choices.after_mfa,
+            Verdict.OPEN: not refused,
             Verdict.AFTER_TAGS: role in choices.after_tags,
             Verdict.DENIED: any(one.decision.statements for one in refused),
             Verdict.OWN_POLICIES: all(_trust_policy_allows(one) for one in refused),

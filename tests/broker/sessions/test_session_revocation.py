@@ -28,7 +28,7 @@ from broker.sessions.revocation import (
 )
 from iam.accounts import create_account
 from iam.clock import to_milliseconds
-from iam.errors import NoSuchEntity, ServiceUnavailable, ValidationError
+from iam.errors import AccessDenied, NoSuchEntity, ServiceUnavailable, ValidationError
 from iam.store.schema import audit_record
 from iam.store.store import Store
 from iam.store.vault import Vault
@@ -188,6 +188,18 @@ def test_without_a_record_nothing_is_revoked(revocation, store, add, audit, cloc
     audit.close()
     with pytest.raises(AuditUnavailable):
         revocation.revoke(RevocationTarget(PERSON, ALICE), record_as(clock))
+    assert not store.generations([f"person|{ALICE}"])
+    assert listed(revocation) == {session.id}
+
+
+def test_nothing_is_revoked_where_its_permission_went_before_its_turn_came(revocation, store, add, clock):
+    session = add(1)
+
+    def denied(_tx):
+        raise AccessDenied("no longer")
+
+    with pytest.raises(AccessDenied):
+        revocation.revoke(RevocationTarget(PERSON, ALICE), record_as(clock), authorize=denied)
     assert not store.generations([f"person|{ALICE}"])
     assert listed(revocation) == {session.id}
 

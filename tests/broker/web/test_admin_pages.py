@@ -98,7 +98,8 @@ def test_an_administrator_of_one_account_sees_nothing_of_another(world, name, mi
     for target in (page, f"{page}?q={others}", f"{page}?who={others}", f"{page}?account={other}"):
         for headers in ({}, JSON):
             body = browser.get(target, **headers).body.decode()
-            shown = re.sub(r'(value="|href=")[^"]*"', "", body)  # what was typed is shown again in the form
+            # What was typed is shown again in the form, and in the record of the search.
+            shown = re.sub(r'(value="|href=")[^"]*"|("|&#34;)query\2: ?\2\w*\2', "", body)
             assert others not in shown
             assert other not in shown.replace(own, "")
     if page != "/admin/audit":
@@ -404,6 +405,25 @@ def test_whoever_looks_is_recorded_before_they_see(fresh):
     assert record["userIdentity"]["userName"] == "alice"
     told = record["requestParameters"]
     assert (told["who"], told["format"], told["accounts"], told["found"]) == ("ann", "csv", [A], 0)
+
+
+@pytest.mark.parametrize("page", ["overview", "roles", "users", "providers", "sessions"])
+def test_whoever_looks_at_an_account_is_on_record_once(fresh, page):
+    browser, before = fresh.browser("alice"), len(fresh.records())
+    assert browser.get(f"/admin{'' if page == 'overview' else f'/{page}'}?q=ann").status == 200
+    (record,) = fresh.records()[before:]
+    assert (record["eventName"], record["recipientAccountId"]) == ("GetAccountAuthorizationDetails", A)
+    assert (record["eventSource"], record["readOnly"]) == ("signin.fedgate", True)
+    assert record["userIdentity"]["userName"] == "alice"
+    assert record["requestParameters"] == {"page": page, "accounts": [A], "query": "ann"}
+
+
+def test_a_view_of_several_accounts_is_found_by_each_without_the_others(fresh):
+    fresh.installation.account()  # a third one, which olga does not administer
+    fresh.browser("olga").get("/admin/users?q=secret-of-b")
+    (seen,) = found(fresh.browser("alice"), "?event=GetAccountAuthorizationDetails&who=olga")
+    assert seen["requestParameters"] == {"page": "users", "accounts": [A]}
+    assert found(fresh.browser("carol"), "?event=GetAccountAuthorizationDetails&who=olga") == [seen]
 
 
 def test_records_of_no_account_are_for_those_who_administer_everything(fresh):

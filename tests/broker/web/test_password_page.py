@@ -15,6 +15,7 @@ from support.signed_in_fixtures import (
     HOME,
     NEW,
     PASSWORD,
+    SEED,
     give_code,
     hidden,
     house_in,
@@ -30,10 +31,11 @@ from support.signed_in_fixtures import (
 
 from broker.demo.people import BASE
 from broker.providers.ldap.passwords import PasswordChangeResult, PasswordChangeStatus
+from broker.providers.ldap.stable_ids import stable_id
 from broker.signin.throttle import PER_NAME
 from broker.web.account.password_change import change_message
 from broker.web.account.password_rules import policy_violation_message
-from iam.credentials import password_change
+from iam.credentials import password_change, totp
 from iam.credentials.password_hash import hash_password
 from iam.credentials.password_policy import DefaultPasswordPolicy, PasswordPolicy, require_strong
 from iam.errors import PasswordPolicyViolation
@@ -111,11 +113,11 @@ def account(houses):
     return made
 
 
-def change(browser, username, old, new, repeated=None, **named):
+def change(browser, username, old, new, repeated=None, *, code="", **named):
     """Send the form of somebody who came by a link."""
     query = "&".join(f"{name}={value}" for name, value in {"username": username, **named}.items())
     fields = {"username": username, "old": old, "new": new, "repeated": new if repeated is None else repeated}
-    return send(browser, f"/password?{query}", fields)
+    return send(browser, f"/password?{query}", fields | ({"code": code} if code else {}))
 
 
 def change_here(browser, **fields):
@@ -356,13 +358,56 @@ def test_a_second_factor_that_was_given_counts_and_stays(account):
     assert account.installation.call("ListUsers", got).status == 200  # as a session with MFA may
 
 
-def test_whoever_changes_it_from_a_browser_without_a_session_gives_the_second_factor(account):
+def test_the_password_alone_does_not_change_the_password_of_somebody_with_a_second_factor(account):
     account.admin.do("UpdateAccountPasswordPolicy", AllowUsersToChangePassword="true")
     account.enrol(f"iam|{account.user_id('Ann')}")
     browser = account.browser()
-    answer = change(browser, "Ann", PASSWORD, NEW, account=HOME)
+    refused = change(browser, "Ann", PASSWORD, NEW, account=HOME)
+    assert (refused.status, b'name="code"' in refused.body) == (403, True)
+    wrong = change(browser, "Ann", PASSWORD, NEW, account=HOME, code="000000")
+    assert told(wrong) == "This code is wrong or was already used."
+    assert sign_in(account.browser(), "Ann", PASSWORD).headers["Location"] == "/mfa"
+    code = totp.code_at(SEED, totp.step_at(account.clock()))
+    answer = change(browser, "Ann", PASSWORD, NEW, account=HOME, code=code)
     assert (answer.status, answer.headers["Location"]) == (303, "/mfa")
     assert not is_in(browser)
+    assert sign_in(account.browser(), "Ann", NEW).headers["Location"] == "/mfa"
+
+
+def test_an_old_second_factor_is_given_again_before_the_password_is_changed(account):
+    account.admin.do("UpdateAccountPasswordPolicy", AllowUsersToChangePassword="true")
+    account.enrol(f"iam|{account.user_id('Ann')}")
+    browser = account.browser()
+    sign_in(browser, "Ann")
+    assert give_code(account, browser).status == 303
+    account.clock.advance(minutes=6)
+    assert browser.get("/password").headers["Location"] == "/mfa?to=%2Fpassword"
+    assert change(browser, "Ann", PASSWORD, NEW, account=HOME).status == 403
+    assert give_code(account, browser, "/mfa?to=/password").headers["Location"] == "/password"
+    answer = change_here(browser, username="Ann", old=PASSWORD, new=NEW, repeated=NEW)
+    assert (answer.status, answer.headers["Location"]) == (303, "/security")
+
+
+@pytest.mark.parametrize("under", ["", "graceful", "resetting"])
+def test_the_password_alone_does_not_change_a_directory_s_password_either(house, hired, under):
+    name, browser = hired(under) if under else hired(), house.browser()
+    found = house.installation.services.sign_ins.ldap.providers["corp"]._find_entry_by_name(name, OLD)
+    person = f"ldap-provider/corp|{stable_id(found, '')}"
+    house.enrol(person)
+    refused = change(browser, name, OLD, NEXT, directory="corp")
+    assert (refused.status, b'name="code"' in refused.body) == (403, True)
+    assert change(browser, name, "not-the-one", NEXT, directory="corp", code="000000").status == 401
+    code = totp.code_at(SEED, totp.step_at(house.clock()))
+    answer = change(browser, name, OLD, NEXT, directory="corp", code=code)
+    assert (answer.status, answer.headers["Location"]) == (303, "/mfa")
+
+
+def test_a_deny_of_changing_the_password_holds_where_it_must_be_changed(account):
+    account.admin.do("UpdateLoginProfile", UserName="Ann", PasswordResetRequired="true")
+    account.admin.do("PutUserPolicy", UserName="Ann", PolicyName="no", PolicyDocument=deny("iam:ChangePassword"))
+    assert change(account.browser(), "Ann", PASSWORD, NEW, account=HOME).status == 403
+    account.admin.do("DeleteUserPolicy", UserName="Ann", PolicyName="no")
+    assert change(account.browser(), "Ann", PASSWORD, NEW, account=HOME).status == 303
 
 
 def test_somebody_else_s_session_lends_nothing_to_whoever_changes_a_password(account):

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from botocore.credentials import Credentials
+from sqlalchemy import func, select
 from support.administrator import allow
 from support.directories import as_toml
 from support.saml_fixtures import Browser, open_setup
@@ -15,6 +16,7 @@ from support.saml_fixtures import Browser, open_setup
 from broker.demo.people import BASE
 from broker.doors.credential_formats import FORMATS
 from iam.policy import managed
+from iam.store.schema import role_mark
 
 STAFF, ADMINS = f"cn=staff,ou=groups,{BASE}", f"cn=security,ou=groups,{BASE}"
 PASSWORDS = {"alice": "wonderland-1865", "bob": "builder-can-we-fix-it"}
@@ -57,7 +59,7 @@ def trusting(group=STAFF, account="111122223333", **conditions):
     statement = {
         "Effect": "Allow",
         "Principal": {"Federated": f"arn:aws:iam::{account}:ldap-provider/corp"},
-        "Action": ["sts:AssumeRoleWithLDAPIdentity", "sts:TagSession"],
+        "Action": ["sts:AssumeRoleWithLDAPIdentity", *(["sts:TagSession"] if "RequestTag" in str(conditions) else [])],
         "Condition": wanted,
     }
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
@@ -480,3 +482,11 @@ def test_whoever_signs_out_is_out(browser):
 @pytest.mark.parametrize("path", ["/portal/pin", "/portal/unpin", "/sign-out"])
 def test_nothing_is_changed_by_a_link(browser, path):
     assert browser.get(path).status == 405
+
+
+def test_only_a_role_that_is_ones_own_is_pinned(world, browser):
+    world.admin.role("closed", trusting("cn=nobody,ou=groups,dc=corp,dc=example"))
+    form_token = token(browser.get("/portal"))
+    browser.post("/portal/pin", {"form_token": form_token, "role": world.admin.arn("role", "closed")})
+    with world.installation.store.read() as tx:
+        assert tx.execute(select(func.count()).select_from(role_mark)).scalar_one() == 0

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 from redis import Redis
-from support.administrator import trust
+from support.administrator import allow, deny, trust
 from support.directories import RunningDirectory, as_toml, demo_ldif, running_demo_directory
 from support.passkey_device import Device
 from support.saml_fixtures import Browser, SamlSetup, Still, field_of, open_setup
@@ -951,7 +951,7 @@ def test_an_answer_counts_once_for_who_is_signed_in(keyed):
 def test_an_answer_counts_once_even_where_redis_forgets_it(keyed, redis_url):
     fields, cookies = signed_form(keyed, count=0), dict(keyed.browser.cookies)
     with Redis.from_url(redis_url) as client:
-        kept = {key: client.dump(key) for key in client.keys("*")}
+        kept = {key: text for key in client.keys("*") if (text := client.dump(key))}  # others end meanwhile
         assert keyed.browser.post("/mfa", fields).status == 303
         client.flushall()
         for key, text in kept.items():
@@ -1067,8 +1067,7 @@ def devices(world, **user):
 
 def test_a_users_factors_are_devices_of_the_iam_api(desk):
     world = desk.world
-    world.admin.do("CreateUser", UserName="eve")
-    world.admin.do("CreateLoginProfile", UserName="eve", Password=ALICE)
+    user(world, "eve", allow("iam:*"))
     assert desk.sign_in_with_password(f"/signin/{ACCOUNT}", "eve", ALICE) == "/portal"
     desk.enrol_app("/mfa/enrol?to=/security", name="Eve's phone")
     desk.enrol_key("/mfa/enrol?to=/security")
@@ -1081,6 +1080,72 @@ def test_a_users_factors_are_devices_of_the_iam_api(desk):
     assert other.give().status == 303
     assert other.remove({"id": app}).headers["Location"] == "/security"
     assert devices(world, UserName="eve") == [key]
+
+
+def user(world, name, *policies):
+    """Make a user with a password, who may do what the policies say."""
+    world.admin.do("CreateUser", UserName=name)
+    world.admin.do("CreateLoginProfile", UserName=name, Password=ALICE)
+    for number, policy in enumerate(policies):
+        world.admin.do("PutUserPolicy", UserName=name, PolicyName=f"p{number}", PolicyDocument=policy)
+
+
+def denying(world, name, action, resource="*"):
+    world.admin.do("PutUserPolicy", UserName=name, PolicyName="deny", PolicyDocument=deny(action, resource))
+
+
+@pytest.mark.parametrize("denied", ["iam:CreateVirtualMFADevice", "iam:EnableMFADevice", "nothing is allowed"])
+def test_a05_a_user_adds_no_factor_that_the_api_would_not_let_them_add(desk, denied):
+    world, name = desk.world, f"add{next(_NUMBERS)}"
+    user(world, name, *([] if denied.startswith("nothing") else [allow("iam:*"), deny(denied)]))
+    desk.sign_in_with_password(f"/signin/{ACCOUNT}", name, ALICE)
+    refused = desk.enrol_app("/mfa/enrol?to=/security", name=name)
+    assert refused.status == 403
+    assert re.search(r"Reference: <code[^>]*>\w{8}</code>", refused.body.decode())
+    assert desk.enrol_key("/mfa/enrol?to=/security").status == (200 if denied == "iam:CreateVirtualMFADevice" else 403)
+    record = desk.records("EnrolSecondFactor")[0]
+    assert record["errorCode"] == "AccessDenied"
+    assert record["additionalEventData"]["decisions"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "denied", "holds"),
+    [
+        ("totp", "iam:DeactivateMFADevice", True),
+        ("totp", "iam:DeleteVirtualMFADevice", True),
+        ("passkey", "iam:DeactivateMFADevice", True),
+        ("passkey", "iam:DeleteVirtualMFADevice", False),
+    ],
+)
+def test_a05_a_user_removes_no_factor_that_the_api_would_not_let_them_remove(desk, kind, denied, holds):
+    world, name = desk.world, f"remove{next(_NUMBERS)}"
+    user(world, name, allow("iam:*"))
+    desk.sign_in_with_password(f"/signin/{ACCOUNT}", name, ALICE)
+    (desk.enrol_app if kind == "totp" else desk.enrol_key)("/mfa/enrol?to=/security", name=name)
+    (factor,) = desk.factors()
+    denying(world, name, denied)
+    assert desk.posted("/security/remove", factor=factor["id"]).status == (403 if holds else 303)
+    assert len(desk.factors()) == (1 if holds else 0)
+
+
+def test_a05_a_user_makes_no_recovery_codes_where_a_factor_could_not_be_added(desk):
+    world, name = desk.world, f"codes{next(_NUMBERS)}"
+    user(world, name, allow("iam:*"))
+    desk.sign_in_with_password(f"/signin/{ACCOUNT}", name, ALICE)
+    desk.enrol_app("/mfa/enrol?to=/security", name=name)
+    denying(world, name, "iam:EnableMFADevice")
+    assert desk.posted("/security/codes").status == 403
+
+
+def test_a_first_factor_that_is_demanded_needs_no_allow_and_a_deny_holds(tmp_path, redis_url):
+    with setup_with(tmp_path, redis_url, FEDGATE_PAGES_SECOND_FACTOR="iam") as world:
+        user(world, "plain")
+        user(world, "denied", deny("iam:EnableMFADevice"))
+        for name, status in (("plain", 200), ("denied", 403)):
+            desk = Desk(world, Browser(world.installation), name)
+            assert desk.sign_in_with_password(f"/signin/{ACCOUNT}", name, ALICE) == "/mfa/enrol"
+            assert desk.enrol_app().status == status
+            assert desk.signed_in() is (status == 200)
 
 
 def test_the_owner_of_an_account_does_not_go_on_without_a_factor(desk):

@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 from redis import Redis
-from support.administrator import allow, assumed, trust
+from support.administrator import allow, assumed, deny, trust
 from support.servers import eventually, free_port, redis_server
 from support.signed_in_fixtures import (
     AWAY,
@@ -449,3 +449,65 @@ def test_2_000_sessions_of_one_account_are_listed_searched_and_ended_at_once(hou
         assert len(page.body) < 400_000, path
     assert end(alice, "/admin/sessions", kind="account", subject=HOME, sure="1").status == 303
     assert listed(alice, "/admin/sessions")["found"] == 0
+
+
+# --- what must be allowed ---------------------------------------------------------------------------------------------
+
+BREAK_GLASS = f"arn:aws:iam::{HOME}:role/r"
+MAY = {
+    "role, denied on its arn": ("role", BREAK_GLASS, [ALL, deny("iam:PutRolePolicy", BREAK_GLASS)], 403),
+    "role, denied on another": ("role", BREAK_GLASS, [ALL, deny("iam:PutRolePolicy", f"{BREAK_GLASS}2")], 303),
+    "role, allowed on its arn": ("role", BREAK_GLASS, [LOOK, allow("iam:PutRolePolicy", BREAK_GLASS)], 303),
+    "account, by role policies": ("account", HOME, [LOOK, allow("iam:PutRolePolicy")], 403),
+    "account, without root": ("account", HOME, [LOOK, allow("iam:RevokeAccountSessions")], 403),
+    "account": ("account", HOME, [LOOK, allow(["iam:RevokeAccountSessions", "iam:RevokeRootSessions"])], 303),
+    "root, by role policies": ("person", f"iam|{HOME}", [LOOK, allow("iam:PutRolePolicy")], 403),
+    "root, by persons": ("person", f"iam|{HOME}", [LOOK, allow("iam:RevokePersonSessions")], 403),
+    "root": ("person", f"iam|{HOME}", [LOOK, allow("iam:RevokeRootSessions")], 303),
+    "provider": ("person", f"arn:aws:iam::{HOME}:saml-provider/P|ann", [LOOK, allow("iam:RevokePersonSessions")], 303),
+    "provider, denied": (
+        "person", f"arn:aws:iam::{HOME}:saml-provider/P|ann",
+        [ALL, deny("iam:RevokePersonSessions", f"arn:aws:iam::{HOME}:saml-provider/P")], 403,
+    ),
+    "nobody": ("person", "iam|AIDAAAAAAAAAAAAAAAAAA", [ALL], 403),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MAY)
+@pytest.mark.usefixtures("carol")
+def test_a11_what_must_be_allowed_to_end_sessions(house, alice, case):
+    kind, subject, policies, status = MAY[case]
+    house.directory_role("admin", *policies, group="platform")
+    assert end(alice, "/admin/sessions", kind=kind, subject=subject, sure="1").status == status
+
+
+@pytest.mark.usefixtures("carol")
+def test_a11_one_session_of_a_role_of_a_user_or_of_root_asks_what_all_of_them_ask(house, alice):
+    house.user("Ann", allow("*"))
+    house.directory_role("admin", LOOK, allow("iam:PutRolePolicy"), group="platform")
+    owned = [
+        house.installation.call("GetSessionToken", one).credentials for one in (house.keys["Ann"], house.admin.root)
+    ]
+    eventually(lambda: all(one.access_key in ids(alice) for one in owned))
+    page = alice.get("/admin/sessions").body.decode()
+    for credentials in owned:
+        listed_id = ids(alice)[credentials.access_key]["id"]
+        assert f'value="{listed_id}"' not in page
+        assert end(alice, "/admin/sessions", kind="session", subject=listed_id).status == 404
+        assert house.installation.call("GetCallerIdentity", credentials).status == 200
+    role_session = ids(alice)[house.carols[HOME].access_key]["id"]
+    assert f'value="{role_session}"' in page
+    assert end(alice, "/admin/sessions", kind="session", subject=role_session).status == 303
+
+
+def test_a_deny_keeps_a_user_from_ending_sessions_of_their_own(house):
+    house.user("Ann", allow("iam:ListUsers"))
+    browser = house.browser()
+    sign_in(browser, "Ann")
+    got = take(browser, f"arn:aws:iam::{HOME}:user/Ann")
+    house.admin.do("PutUserPolicy", UserName="Ann", PolicyName="no", PolicyDocument=deny("iam:RevokePersonSessions"))
+    assert end(browser, "/sessions/all").status == 403
+    assert house.installation.call("GetCallerIdentity", got).status == 200
+    house.admin.do("DeleteUserPolicy", UserName="Ann", PolicyName="no")
+    assert end(browser, "/sessions/all").status == 200
+    assert house.installation.call("GetCallerIdentity", got).code == REVOKED
