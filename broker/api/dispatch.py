@@ -295,8 +295,26 @@ class Gate:
             self.second_factor.check(state.identity, call.mfa_at, by_code=by_code)
         if self.kinds.proof_of(model.name) is not None and _leaves_role_open(model, state.params):
             state.params = self._select_role(state, model, operation, call)
-        p = state.params
-        for ask in operation.required_permissions(call, p):
+        self._authorize_sts(state, model, operation, call)
+        outcome = operation.run(call, state.params)
+        if state.before_consuming is not None:
+            state.before_consuming(outcome.result)
+        if proof and call.identity is not None:  # last of all: what was refused for another reason is not used up
+            self.kinds.of(call.identity).broker.consume(state, call.identity)
+            if self._has_moved(state):  # while the proof waited to be written, the role may have been closed
+                self._authorize_sts(state, model, operation, call)
+        state.result = outcome.result
+        for record in audit_record.granted_records(state):
+            self.audit.append(record)
+        if outcome.session is not None:
+            self.sessions.add(_live_session(outcome.session, outcome.arn, model.name, state.request))
+        return outcome.result
+
+    def _authorize_sts(
+        self, state: RequestState, model: OperationModel, operation: StsOperation, call: StsCall
+    ) -> None:
+        state.decisions.clear()
+        for ask in operation.required_permissions(call, state.params):
             authorize(
                 state,
                 ask,
@@ -305,17 +323,10 @@ class Gate:
                 mfa_at=call.mfa_at,
                 hide_reasons=operation.hide_reasons,
             )
-        outcome = operation.run(call, p)
-        if state.before_consuming is not None:
-            state.before_consuming(outcome.result)
-        if proof and call.identity is not None:  # last of all: what was refused for another reason is not used up
-            self.kinds.of(call.identity).broker.consume(state, call.identity)
-        state.result = outcome.result
-        for record in audit_record.granted_records(state):
-            self.audit.append(record)
-        if outcome.session is not None:
-            self.sessions.add(_live_session(outcome.session, outcome.arn, model.name, state.request))
-        return outcome.result
+
+    def _has_moved(self, state: RequestState) -> bool:
+        self.store.refresh()
+        return self.store.generation != state.revision
 
     def _select_role(
         self, state: RequestState, model: OperationModel, operation: StsOperation, call: StsCall

@@ -77,6 +77,7 @@ class BrowserSessions:
         refresh_state: str = "",
         *,
         mfa_at: datetime | None = None,
+        mfa_factors: tuple[str, ...] = (),
         client: Client = NO_CLIENT,
     ) -> tuple[str, BrowserSession]:
         """Start a session; return the value of its cookie, and the session."""
@@ -85,14 +86,16 @@ class BrowserSessions:
         if identity.session_until is not None:
             ends = min(ends, identity.session_until)
         client = Client(client.source_ip, client.user_agent[:_MAX_USER_AGENT])
-        return self._store(BrowserSession("", identity, "", now, ends, refresh_state, mfa_at, client))
+        return self._store(BrowserSession("", identity, "", now, ends, refresh_state, mfa_at, client, mfa_factors))
 
-    def step_up(self, session: BrowserSession, mfa_at: datetime) -> tuple[str, BrowserSession] | None:
+    def step_up(
+        self, session: BrowserSession, mfa_at: datetime, mfa_factors: tuple[str, ...] = ()
+    ) -> tuple[str, BrowserSession] | None:
         """Replace the session with one under a new id, after a second factor was verified (THREATS H02).
 
         Return None where it has ended meanwhile: a signed-out session stays signed out (THREATS H03).
         """
-        return self._store(replace(session, mfa_at=mfa_at)) if self.end(session) else None
+        return self._store(replace(session, mfa_at=mfa_at, mfa_factors=mfa_factors)) if self.end(session) else None
 
     def _store(self, session: BrowserSession) -> tuple[str, BrowserSession]:
         token, now = self.new_token(), self.now()
@@ -137,6 +140,10 @@ class BrowserSessions:
             self._note_use(pipe, session, now)
             pipe.execute()
         return session
+
+    def has_ended(self, session: BrowserSession | PendingLogin) -> bool:
+        """Return whether a session was ended: signed out, or begun anew under another id. Raise ServiceUnavailable."""
+        return self.single_use.is_used(_ENDED, session.key)
 
     def _seal(self, session: BrowserSession) -> str:
         return self.values.seal(session.key, serialize_session(session))
@@ -239,7 +246,8 @@ class BrowserSessions:
         with _redis_errors_as_unavailable():
             text = self.values.open(key, self.redis.get(key))
         pending = None if text is None else parse_pending_login(key, text, self.identity_types)
-        return pending if pending and self.now() < pending.opened_at + _SIGN_IN_TIMEOUT else None
+        # Redis forgets it much sooner, unless somebody writes there who wants to keep it.
+        return pending if pending and self.now() < pending.opened_at + self.lifetime else None
 
     def consume_pending_login(self, pending: PendingLogin) -> bool:
         """Delete a pending sign-in; return whether it still existed: of concurrent callers, one gets True."""

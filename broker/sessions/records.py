@@ -23,12 +23,20 @@ NO_CLIENT = Client()
 IdentityTypes = tuple[type[Identity], ...]  # those that a session may be of
 
 
+class GivenFactor(NamedTuple):
+    """When a second factor was given, and the versions of those that the person had then (`factor_versions`)."""
+
+    at: datetime
+    factors: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class BrowserSession:
     """One person in one browser. ``key`` is the Redis key; ``form_token`` protects forms against CSRF.
 
     ``refresh_state`` is what a refresh of the identity needs: for a web identity the sealed refresh token, for a
-    directory the time of the last refresh, or empty. ``mfa_at`` is when the person last gave a second factor.
+    directory the time of the last refresh, or empty. ``mfa_at`` is when the person last gave a second factor, and
+    ``mfa_factors`` are the versions of those that the person had then: without one of them the session has ended.
     """
 
     key: str
@@ -39,6 +47,12 @@ class BrowserSession:
     refresh_state: str = field(default="", repr=False)
     mfa_at: datetime | None = None
     client: Client = NO_CLIENT
+    mfa_factors: tuple[str, ...] = ()
+
+    @property
+    def mfa(self) -> GivenFactor | None:
+        """Return the second factor that was given, or None."""
+        return None if self.mfa_at is None else GivenFactor(self.mfa_at, self.mfa_factors)
 
     @property
     def handle(self) -> str:
@@ -83,8 +97,9 @@ class IdpRequest:
 def serialize_session(session: BrowserSession) -> str:
     """Return a session as JSON; its key is where it is stored."""
     times = {name: _format_time(getattr(session, name)) for name in ("opened_at", "ends_at", "mfa_at")}
-    fields = {"form_token": session.form_token, "renewal": session.refresh_state, "client": session.client, **times}
-    return json.dumps(_identity_fields(session.identity) | fields)
+    fields: dict[str, Any] = {"form_token": session.form_token, "renewal": session.refresh_state}
+    fields |= {"client": session.client, "mfa_factors": session.mfa_factors}
+    return json.dumps(_identity_fields(session.identity) | fields | times)
 
 
 def _identity_fields(identity: Identity) -> dict[str, Any]:
@@ -112,6 +127,7 @@ def parse_session(key: str, text: str, types: IdentityTypes) -> BrowserSession |
             fields["renewal"],
             _parse_time(fields["mfa_at"]),
             Client(*fields["client"]),
+            tuple(fields["mfa_factors"]),
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

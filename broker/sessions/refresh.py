@@ -35,7 +35,7 @@ class DirectoryRefresh:
     def refresh(self, session: BrowserSession, now: datetime) -> BrowserSession | Refusal:
         """Read the identity again and store it in the session; raise ProviderUnavailable.
 
-        A refusal ends every session of the person.
+        A refusal ends every session of the person, a password that was changed since the sign-in only this one.
         """
         identity = session.identity
         provider = self.directories.get(identity.directory)
@@ -43,7 +43,11 @@ class DirectoryRefresh:
         if isinstance(current, Refusal):
             self.sessions.end_all(identity.provider, identity.subject, self._session_keys(identity))
             return current
-        return self._save(replace(session, identity=replace(current, lineage=identity.lineage)), now)
+        if current.password_version != identity.password_version:
+            self.sessions.end(session)  # no other: those that began with the new password go on
+            return Refusal("password changed since the sign-in", counts_as_failure=False)
+        kept = replace(current, lineage=identity.lineage, password_mark=identity.password_mark)
+        return self._save(replace(session, identity=kept), now)
 
     def postpone(self, session: BrowserSession, now: datetime) -> BrowserSession:
         """Return the session with its next refresh one interval later: a failing directory delays one page only."""

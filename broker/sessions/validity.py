@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import select
-
 from broker.sessions.browser import BrowserSession, PendingLogin
 from broker.signin.kinds import IdentityKinds
-from iam.clock import CLOCK_SKEW, to_milliseconds
-from iam.store.schema import login_profile, root_login
+from iam.clock import CLOCK_SKEW
+from iam.credentials.factors import factor_versions
+from iam.credentials.password_version import mark_of, stored_version
 from iam.store.store import Store
 from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 from sts.lineage import begin, refusal, scopes_to_read, session_scopes, watched
@@ -33,8 +32,17 @@ class SessionValidity:
         kind = self.kinds.find(identity)
         if kind is None or session.opened_at > now + _SKEW or not kind.broker.is_valid(identity, now):
             return False
+        if isinstance(session, BrowserSession) and not self._has_factors(session):
+            return False
         lineage = identity.lineage.with_scopes(_scopes(identity))
         return not refusal(lineage, "", self.store.generations(watched(lineage)))
+
+    def _has_factors(self, session: BrowserSession) -> bool:
+        """Return whether the second factors that the person had when one was given are all still theirs."""
+        if not session.mfa_factors:
+            return True
+        with self.store.read() as tx:
+            return frozenset(session.mfa_factors) <= frozenset(factor_versions(tx, session.identity.person))
 
     def bind(self, identity: Identity) -> Identity:
         """Return the identity of a session that begins, with the generations that hold now (THREATS J01).
@@ -59,16 +67,18 @@ class ProviderValidity:
     store: Store
 
     def is_iam_valid(self, identity: IamIdentity, _now: datetime) -> bool:
-        """Return whether the password was not changed since it was verified: a change signs other browsers out.
+        """Return whether the password is the one that was judged: a change signs other browsers out (THREATS J02)."""
+        with self.store.read() as tx:
+            stored = stored_version(tx, identity.subject, is_root=identity.is_root)
+        return stored is not None and stored == identity.password_version
 
-        The time of the password counts, not that of the session, which may begin later with a second factor
-        (THREATS J02).
+    def is_directory_valid(self, identity: Identity, _now: datetime) -> bool:
+        """Return whether the password was not changed here since it was judged.
+
+        A change elsewhere shows when the directory is asked again (`broker.sessions.refresh`).
         """
         with self.store.read() as tx:
-            of_user = select(login_profile.c.changed).where(login_profile.c.user_id == identity.subject)
-            of_root = select(root_login.c.changed).where(root_login.c.account_id == identity.subject)
-            changed = tx.scalar(of_root if identity.is_root else of_user)
-        return changed is not None and changed <= to_milliseconds(identity.authenticated_at)
+            return mark_of(tx, identity.person) == identity.password_mark
 
     def is_saml_valid(self, identity: SamlIdentity, now: datetime) -> bool:
         """Return whether the provider is the same, with the same entity id, and its metadata is valid."""

@@ -48,7 +48,9 @@ def built_in_kinds(
             name=identity_kinds.LDAP.name,
             authenticate=sign_ins.ldap.authenticate,
             user_identity=user_identity.directory_person,
-            is_valid=lambda identity, _now: identity.directory in directories,
+            is_valid=lambda identity, now: (
+                identity.directory in directories and validity.is_directory_valid(identity, now)
+            ),
             refresh=signed_in.directory_refresh,
             asks_for_enrolled_mfa=True,
         ),

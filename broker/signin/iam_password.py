@@ -16,6 +16,7 @@ from broker.signin.throttle import SignInThrottle, throttle_source
 from iam.arn import ACCOUNT_ID, root_arn
 from iam.clock import to_milliseconds
 from iam.credentials import login_profile, password_hash, root_login
+from iam.credentials.password_version import version_of_hash
 from iam.errors import Throttling
 from iam.store.records import AccountRecord
 from iam.store.store import Store
@@ -103,7 +104,7 @@ class IamPasswordSignIn:
             return _Candidate(ClaimedPrincipal(IAM_USER, account_id), throttle_key)
         login_target = ClaimedPrincipal(IAM_USER, account_id, stored.user_id, stored.user_name, stored.arn)
         expired = stored.expires is not None and stored.expires <= to_milliseconds(now)
-        identity = _identity(stored.user_name, stored.user_id, account_id, now)
+        identity = _identity(stored.user_name, stored.user_id, account_id, now, stored.hash)
         proved = VerifiedPassword(
             identity,
             stored.hash,
@@ -118,20 +119,21 @@ class IamPasswordSignIn:
             stored = root_login.root_login_by_email(tx, email)
         if stored is None:
             return _Candidate(ClaimedPrincipal(ROOT), throttle_key)
-        identity = _identity("root", stored.account_id, stored.account_id, now)
+        identity = _identity("root", stored.account_id, stored.account_id, now, stored.hash)
         login_target = ClaimedPrincipal(ROOT, stored.account_id, stored.account_id, arn=root_arn(stored.account_id))
         return _Candidate(
             login_target, throttle_key, VerifiedPassword(identity, stored.hash, must_change=stored.reset_required)
         )
 
 
-def _identity(name: str, subject: str, account_id: str, now: datetime) -> IamIdentity:
+def _identity(name: str, subject: str, account_id: str, now: datetime, password: str) -> IamIdentity:
     return IamIdentity(
         provider="iam",
         subject=subject,
         name=name,
         authenticated_at=now,
         account_id=account_id,
+        password_version=version_of_hash(password),
     )
 
 

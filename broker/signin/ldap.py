@@ -14,6 +14,7 @@ from broker.audit.log import AuditLog
 from broker.providers.ldap.provider import LdapProvider
 from broker.signin.throttle import Attempt, SignInThrottle, throttle_source
 from iam.call import Params
+from iam.credentials.password_version import mark_of
 from iam.errors import IDPRejectedClaim, InvalidInput, ValidationError
 from iam.store.records import federated_providers
 from iam.store.store import Store
@@ -51,8 +52,12 @@ class LdapSignIn:
         """Ask one directory who this is, and record what it said; raise Throttling, ProviderUnavailable."""
         subject, source = self.throttle_subject(name, username), throttle_source(state.request.counted_address)
         with self.throttle.attempt(subject, source, password, state.now) as attempt:
-            found = provider.authenticate(username, password)
+            found = provider.authenticate(username, password, read_mark=self._read_mark)
             return self._record_result(state, name, username, found, attempt)
+
+    def _read_mark(self, person: str) -> str:
+        with self.store.read() as tx:
+            return mark_of(tx, person)
 
     def throttle_subject(self, name: str, username: str) -> str:
         """Return under which name failures of somebody of a directory count."""

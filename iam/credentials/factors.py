@@ -71,6 +71,13 @@ def factors_of(tx: Connection, person: str) -> tuple[Factor, ...]:
     return tuple(sorted(factors, key=lambda factor: (factor.created, factor.id)))
 
 
+def factor_versions(tx: Connection, person: str) -> tuple[str, ...]:
+    """Return a text for each factor of a person that no later factor has, also not a new device of the same name."""
+    ids = tx.scalars(select(second_factor.c.id).where(second_factor.c.person == person)).all()
+    devices = virtual_mfa.virtual_mfa_devices_of(tx, person)
+    return (*ids, *(f"{row.serial}|{hashlib.sha256(row.seed).hexdigest()}" for row in devices))
+
+
 def all_factors(tx: Connection) -> tuple[Factor, ...]:
     """Return the factors of all people, grouped by person."""
     enabled = mfa_device.c.enabled.is_not(None)

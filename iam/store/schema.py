@@ -230,6 +230,15 @@ second_factor = Table(
     Column("last_used", BigInteger),
 )
 
+# Of people of directories who changed their password here: a random text, another one after each change. Browser
+# sessions that began with another one have ended.
+password_mark = Table(
+    "password_mark",
+    metadata,
+    Column("person", String(512), primary_key=True),
+    Column("mark", String(32), nullable=False),
+)
+
 # Single-use codes that replace a lost factor. A code has 80 random bits, so a fast hash protects it.
 recovery_code = Table(
     "recovery_code",

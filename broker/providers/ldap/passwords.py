@@ -52,11 +52,13 @@ class PasswordChangeResult:
     ``refusal`` says why the old password was refused, where ``change`` is REFUSED, and where it is IMPOSSIBLE because
     the directory does not admit this person even to change the password. Its reason is for the audit log, unless
     ``password_correct`` is set. ``detail`` is the directory's message, for the audit log; it contains no password.
+    ``person`` is whose password it is, once the entry was found.
     """
 
     change: PasswordChangeStatus
     refusal: Refusal | None = None
     detail: str = ""
+    person: str = ""
 
     @classmethod
     def refused(cls, refusal: Refusal) -> "PasswordChangeResult":

@@ -26,6 +26,7 @@ from broker.providers.ldap.connection import (
 )
 from broker.providers.ldap.dn import escape_dn_value, escape_filter_value, normalise_dn
 from broker.providers.ldap.groups import GroupResolver, IncompleteGroups, group_name, text_values
+from broker.providers.ldap.password_version import PASSWORD_VERSION_ATTRIBUTES, password_version
 from broker.providers.ldap.passwords import (
     MAX_PASSWORD,
     PasswordChangeResult,
@@ -200,8 +201,13 @@ class LdapProvider:
         )
         self._attributes = _requested_attributes(config, self._groups.attributes)
 
-    def authenticate(self, username: str, password: str) -> Identity | Refusal:
+    def authenticate(
+        self, username: str, password: str, *, read_mark: Callable[[str], str] = lambda _person: ""
+    ) -> Identity | Refusal:
         """Return the identity of the person, or the refusal for the audit log; raise ProviderUnavailable.
+
+        ``read_mark`` returns the ``password_mark`` of a person; it is asked before the password is tried, as the
+        version that the directory shows is, so that neither belongs to a later password (THREATS J02).
 
         An unknown name costs a bind as a wrong password does, and every refusal by the directory takes at least as long
         as wrong passwords recently took, so that the time does not tell which names exist (THREATS E09).
@@ -211,9 +217,11 @@ class LdapProvider:
         if invalid:
             return invalid
         entry = self._find_entry_by_name(name, password)
+        mark = read_mark("" if isinstance(entry, Refusal) else self._person(entry))  # of nobody too: it takes time
         if isinstance(entry, Refusal):
             return entry
-        return self._verify_password(entry.dn, password) or self._identity(entry)
+        proved = self._verify_password(entry.dn, password) or self._identity(entry)
+        return replace(proved, password_mark=mark) if isinstance(proved, Identity) else proved
 
     def refresh_identity(self, identity: Identity) -> Identity | Refusal:
         """Return the current identity, groups included, of somebody who signed in earlier; raise ProviderUnavailable.
@@ -252,10 +260,11 @@ class LdapProvider:
         if isinstance(entry, Refusal):
             return PasswordChangeResult.refused(entry)
         try:
-            return self._change(vendor, entry.dn, old, new, self._confirmation(entry, confirm))
+            changed = self._change(vendor, entry.dn, old, new, self._confirmation(entry, confirm))
+            return replace(changed, person=self._person(entry))
         except ChangeUnconfirmed as error:
             _LOG.warning("ldap directory %s: whether a password was changed is not known: %s", self.config.name, error)
-            return PasswordChangeResult(PasswordChangeStatus.UNKNOWN, detail=str(error))
+            return PasswordChangeResult(PasswordChangeStatus.UNKNOWN, detail=str(error), person=self._person(entry))
 
     def check(self) -> None:
         """Check that the service account can read the base of the users; raise ProviderUnavailable."""
@@ -295,6 +304,9 @@ class LdapProvider:
         if len(result.entries) != 1 or not result.complete or not result.entries[0].dn:
             return self._refuse_unknown_user(password, "ambiguous user name" if result.entries else "unknown user")
         return result.entries[0]
+
+    def _person(self, entry: Entry) -> str:
+        return f"{self.config.provider}|{stable_id(entry, self.config.id_attribute)}"
 
     def _find_entry_by_id(self, identity: Identity) -> Entry | None:
         """Return the entry with a stable id, also after it was moved or renamed; None where there is none."""
@@ -382,6 +394,7 @@ class LdapProvider:
             groups=groups,
             group_names=tuple(map(group_name, groups)),
             attributes=MappingProxyType({attribute: values for attribute, values in attributes.items() if values}),
+            password_version=password_version(entry),
         )
 
 
@@ -449,6 +462,7 @@ def _requested_attributes(config: LdapConfig, group_attributes: tuple[str, ...])
         config.username_attribute,
         *stable_id_attributes(config.id_attribute),
         *group_attributes,
+        *PASSWORD_VERSION_ATTRIBUTES,
         *config.attributes,
     )
     return tuple(dict.fromkeys(attribute for attribute in attributes if attribute))

@@ -205,5 +205,5 @@ class Passwords:
         if current_session is None:
             return self.completion.complete_login(identity, change_request.owner.to)
         response = site.responses.redirect_to_page(change_request.owner.to)
-        site.current_session.start(response, identity, mfa_at=current_session.mfa_at)
+        site.current_session.start(response, identity, mfa=current_session.mfa)
         return response

@@ -1,6 +1,6 @@
 """Change a password after verifying the current one: in a directory, or of an IAM user or a root user."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -8,7 +8,7 @@ from flask_babel import gettext as _
 from sqlalchemy import Connection
 
 from broker.audit import record as audit_record
-from broker.audit.transaction import store_record
+from broker.audit.transaction import audited_transaction
 from broker.providers.ldap.passwords import PasswordChangeResult, PasswordChangeStatus
 from broker.providers.ldap.provider import LdapProvider
 from broker.runtime.thread_pool import run_in_thread_pool
@@ -24,6 +24,7 @@ from broker.web.login import console_login
 from broker.web.login.account import expired_message
 from iam.credentials import password_change
 from iam.credentials.password_change import CurrentPassword
+from iam.credentials.password_version import renew_mark, version_of_hash
 from iam.errors import AccessDenied, IDPRejectedClaim, Throttling
 from sts.identity import IamIdentity, Identity, ProviderUnavailable, Refusal
 
@@ -87,6 +88,8 @@ class DirectoryPasswords:
         outcome = self._change_in_directory(change_request, provider)
         who = audit_record.directory_user_identity(owner.directory, owner.username, outcome.refusal)
         if outcome.change is not PasswordChangeStatus.CHANGED:
+            if outcome.change is PasswordChangeStatus.UNKNOWN:
+                self._end_sessions(outcome.person)
             told = change_message(outcome)
             raise PasswordNotChanged(
                 told, IDPRejectedClaim(told.text, log=f"{outcome.change.value}: {outcome.detail}"), who
@@ -94,11 +97,17 @@ class DirectoryPasswords:
         site.gate.audit.append(
             audit_record.console_event_record(site.request_state, EVENT, None, owner.audit_details, user_identity=who)
         )
+        self._end_sessions(outcome.person)
         try:
             found = self.ldap.sign_in(site.request_state, owner.directory, provider, owner.username, change_request.new)
         except (ProviderUnavailable, Throttling):
             return None
         return None if isinstance(found, Refusal) else found
+
+    def _end_sessions(self, person: str) -> None:
+        """End the sessions that began with the old password, also where the directory shows nothing of its version."""
+        with self.site.store.write(bump_revision=False) as tx:
+            renew_mark(tx, person, self.site.gate.random)
 
     def _change_in_directory(
         self, change_request: PasswordChangeRequest, provider: LdapProvider
@@ -147,8 +156,7 @@ class AccountPasswords:
         )
         with self.site.store.read() as tx:
             self._check_allowed(tx, proved)
-        self._store_new_password(change_request, proved)
-        return identity
+        return self._store_new_password(change_request, proved)
 
     def _verify_old_password(self, change_request: PasswordChangeRequest) -> VerifiedPassword:
         attempt = self.sign_in.verify_password(
@@ -176,8 +184,8 @@ class AccountPasswords:
             told = FormMessage(_("This account does not allow users to change their own passwords."), 403)
             raise PasswordNotChanged(told, error) from error
 
-    def _store_new_password(self, change_request: PasswordChangeRequest, proved: VerifiedPassword) -> None:
-        """Replace the verified password, unless it was changed concurrently."""
+    def _store_new_password(self, change_request: PasswordChangeRequest, proved: VerifiedPassword) -> IamIdentity:
+        """Replace the verified password, unless it was changed concurrently; return its owner, with the new version."""
         site, state, random = self.site, self.site.request_state, self.site.gate.random
         present = self._current_password(proved.identity)
         if present is None or present.hash != proved.hash:
@@ -186,12 +194,11 @@ class AccountPasswords:
         entry = audit_record.console_event_record(
             state, EVENT, proved.identity.account_id, change_request.owner.audit_details
         )
-        with site.store.write() as tx:
+        with audited_transaction(site.store, site.gate.audit, lambda: entry) as tx:
             self._check_allowed(tx, proved)
             if not password_change.write(tx, present, new, state.now):
                 raise PasswordNotChanged(wrong_old_password_message(), _CHANGED_MEANWHILE)
-            store_record(tx, entry)
-        site.gate.audit.append(entry)
+        return replace(proved.identity, password_version=version_of_hash(new))
 
     def _current_password(self, identity: IamIdentity) -> CurrentPassword | None:
         account_id = identity.account_id

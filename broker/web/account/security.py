@@ -5,7 +5,7 @@ somebody else got hold of loses its owner nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -102,16 +102,20 @@ class SecurityPage:
         if detour is not None:
             return detour
         try:
-            self._remove_factor(session.identity, factor_id)
+            self._remove_factor(session, factor_id)
         except ServiceError as error:
             account_id = session.identity.account_id
             self.site.audit.record_failure("RemoveSecondFactor", account_id, error, factor=factor_id)
             raise
         return self.site.responses.redirect_to_page(SECURITY_PATH)
 
-    def _remove_factor(self, identity: Identity, factor_id: str) -> None:
-        """Remove a factor and record it; raise DeleteConflict, NoSuchEntity."""
-        with self.site.store.write(bump_revision=False) as tx:
+    def _remove_factor(self, session: BrowserSession, factor_id: str) -> None:
+        """Remove a factor and record it; raise DeleteConflict, NoSuchEntity.
+
+        Other sessions in which a second factor was given end with it.
+        """
+        identity = session.identity
+        with self.site.transaction(session) as tx:
             held = factors.factors_of(tx, identity.person)
             factor = next((candidate for candidate in held if candidate.id == factor_id), None)
             if factor is None:
@@ -122,6 +126,8 @@ class SecurityPage:
             factors.remove_factor(tx, identity.person, factor_id)
             details = {"kind": factor.kind, "factorName": factor.name, "factor": factor_id}
             self.site.audit.record("RemoveSecondFactor", identity.account_id, **details)
+            remaining = factors.factor_versions(tx, identity.person)
+        self.site.sessions.update(replace(session, mfa_factors=remaining))
 
     def _check_removal_allowed(self, tx: Connection, identity: Identity, factor: Factor) -> None:
         """Raise AccessDenied where a user may not remove this factor by the IAM API either."""
@@ -138,7 +144,7 @@ class SecurityPage:
         if detour is not None:
             return detour
         identity = session.identity
-        with site.store.write(bump_revision=False) as tx:
+        with site.transaction(session) as tx:
             if not factors.factors_of(tx, identity.person):
                 raise AccessDenied(_("Add a second factor before you create recovery codes."))
             # The API has no recovery codes: they do what another MFA device would.

@@ -2,12 +2,12 @@
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from flask import Response, g
 
 from broker.sessions.browser import BrowserSession, BrowserSessions
+from broker.sessions.records import GivenFactor
 from broker.sessions.validity import SessionValidity
 from broker.signin.kinds import SessionRefresh
 from broker.web.core.cookies import Cookies
@@ -94,7 +94,7 @@ class CurrentSession:
         return self.validity.kinds.of(session.identity).broker.refresh
 
     def start(
-        self, response: Response, identity: Identity, refresh_state: str = "", *, mfa_at: datetime | None = None
+        self, response: Response, identity: Identity, refresh_state: str = "", *, mfa: GivenFactor | None = None
     ) -> None:
         """Start a session in this browser under a new id, ending the one it had (THREATS H02).
 
@@ -106,5 +106,8 @@ class CurrentSession:
         if previous is not None:
             self.sessions.end(previous)
         identity = self.validity.bind(identity)
-        token, _ = self.sessions.open(identity, refresh_state, mfa_at=mfa_at, client=self.requests.client)
+        mfa_at, mfa_factors = mfa or (None, ())
+        token, _ = self.sessions.open(
+            identity, refresh_state, mfa_at=mfa_at, mfa_factors=mfa_factors, client=self.requests.client
+        )
         self.cookies.set_session(response, token)

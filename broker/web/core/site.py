@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from broker.api.dispatch import Gate
 from broker.api.request_state import RequestState
-from broker.sessions.browser import BrowserSessions
+from broker.sessions.browser import BrowserSession, BrowserSessions, PendingLogin
 from broker.sessions.validity import SessionValidity
 from broker.signin.own_permissions import OwnPermissions
 from broker.signin.role_access import AvailableRoles, RoleAccess
@@ -19,6 +19,7 @@ from broker.web.core.current_session import CurrentSession
 from broker.web.core.page_audit import PageAudit
 from broker.web.core.request_states import RequestStates
 from broker.web.core.responses import Responses
+from iam.errors import NotSignedIn
 from iam.store.store import Store
 from sts.identity import Identity
 
@@ -63,6 +64,20 @@ class Site:
     def reference(self) -> str:
         """Return the short form of the request id that pages show."""
         return self.requests.reference
+
+    @contextmanager
+    def transaction(self, login_state: BrowserSession | PendingLogin) -> Iterator[Connection]:
+        """Open a write transaction for somebody signed in, or half; raise NotSignedIn where they no longer are.
+
+        Writers have their turns: while this one waited, the session may have ended, the password been changed, a second
+        factor taken away, the person revoked (THREATS J08).
+        """
+        with self.store.write(bump_revision=False) as tx:
+            with self.store.reading_from(tx):
+                still = self.session_validity.is_valid(login_state, self.request_state.now)
+                if not still or self.sessions.has_ended(login_state):
+                    raise NotSignedIn("You are not signed in.")
+            yield tx
 
     def available_roles(self, identity: Identity) -> AvailableRoles:
         """Return the roles open to a person, looked up once for each request; raise InvalidIdentityToken."""

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from flask import Response
 
 from broker.sessions.browser import BrowserSession, PendingLogin
+from broker.sessions.records import GivenFactor
 from broker.web.core.responses import HOME, wants_json
 from broker.web.core.site import Site
 from broker.web.login import console_login
@@ -104,24 +105,29 @@ class LoginCompletion:
         self.site.request_state.identity = pending.identity
         return pending
 
-    def finish_pending_login(self, pending: PendingLogin, response: Response, mfa_at: datetime) -> None:
+    def finish_pending_login(
+        self, pending: PendingLogin, response: Response, mfa_at: datetime, factors: tuple[str, ...] = ()
+    ) -> None:
         """Start the session of a pending sign-in; raise NotSignedIn if it was already completed."""
         if not self.site.sessions.consume_pending_login(pending):
             raise NotSignedIn("You are not signed in.")
         self.site.cookies.clear(response, "step")
-        self._start_session(response, pending.identity, pending.refresh_state, pending.return_to, mfa_at)
+        given = GivenFactor(mfa_at, factors)
+        self._start_session(response, pending.identity, pending.refresh_state, pending.return_to, given)
 
     def _start_session(
-        self, response: Response, identity: Identity, refresh_state: str, to: str, mfa_at: datetime | None
+        self, response: Response, identity: Identity, refresh_state: str, to: str, mfa: GivenFactor | None
     ) -> None:
         """Start a session after all steps are completed."""
         if self.site.gate.kinds.of(identity).is_principal:
-            console_login.record_login(self.site, identity, to, mfa=mfa_at is not None)
-        self.site.current_session.start(response, identity, refresh_state, mfa_at=mfa_at)
+            console_login.record_login(self.site, identity, to, mfa=mfa is not None)
+        self.site.current_session.start(response, identity, refresh_state, mfa=mfa)
 
-    def step_up(self, session: BrowserSession, response: Response, mfa_at: datetime) -> None:
+    def step_up(
+        self, session: BrowserSession, response: Response, mfa_at: datetime, factors: tuple[str, ...] = ()
+    ) -> None:
         """Give the session a new ID after a second factor; raise NotSignedIn if it has ended."""
-        stepped = self.site.sessions.step_up(session, mfa_at)
+        stepped = self.site.sessions.step_up(session, mfa_at, factors)
         if stepped is None:
             raise NotSignedIn("You are not signed in.")
         self.site.cookies.set_session(response, stepped[0])

@@ -7,7 +7,7 @@ already must have given it lately, so that a stolen password, or a browser left 
 import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -43,10 +43,11 @@ _LONGEST_NAME: Final = 200  # the store takes fewer, and says so
 
 
 class AddedFactor(NamedTuple):
-    """A factor that was added, and the recovery codes that come with the first one."""
+    """A factor that was added, the recovery codes that come with the first one, and the versions of all factors."""
 
     factor: Factor
     codes: tuple[str, ...]
+    versions: tuple[str, ...]
 
 
 AddFactor = Callable[[Connection], Factor | None]
@@ -190,13 +191,13 @@ class Enrolment:
         if not added.codes:
             return site.responses.redirect_to_page(who.to)
         response = codes_page(site, added.codes, who.to)
-        who.complete(self.completion, response, site.request_state.now)
+        replace(who, factors=added.versions).complete(self.completion, response, site.request_state.now)
         return response
 
     def _store_factor(self, who: MfaSubject, kind: str, add: AddFactor) -> AddedFactor:
         """Store a factor and its record; raise AccessDenied if another factor was added first."""
         site, person, now = self.site, who.identity.person, self.site.request_state.now
-        with site.store.write(bump_revision=False) as tx:
+        with site.transaction(who.login_state) as tx:
             held = factors.factors_of(tx, person)
             if held and not (who.session and has_fresh_mfa(who.session, now)):
                 raise AccessDenied(_("Verify your second factor first."))
@@ -207,7 +208,8 @@ class Enrolment:
             codes = () if held else factors.replace_recovery_codes(tx, person, now, site.gate.random)
             told = {"kind": kind, "factorName": factor.name, "factor": factor.id, "recoveryCodes": len(codes)}
             site.audit.record(_EVENT, who.identity.account_id, **told)
-        return AddedFactor(factor, codes)
+            versions = factors.factor_versions(tx, person)
+        return AddedFactor(factor, codes, versions)
 
     def _check_allowed(self, tx: Connection, who: MfaSubject, factor: Factor, *, demanded: bool) -> None:
         """Raise AccessDenied where a user may not add this factor by the IAM API either.

@@ -11,6 +11,7 @@ from flask import Response, request
 from broker.sessions.browser import BrowserSession, PendingLogin
 from broker.web.core.responses import HOME
 from broker.web.login.completion import LoginCompletion, LoginStep, return_fields, return_to
+from iam.credentials.factors import factor_versions
 from iam.errors import NotSignedIn
 from sts.identity import Identity
 
@@ -19,10 +20,15 @@ MFA_FRESHNESS: Final = timedelta(minutes=5)  # for so long after a second factor
 
 @dataclass(frozen=True, slots=True)
 class MfaSubject:
-    """A user who verifies a second factor; ``login_state``: the pending sign-in or session, ``to``: the next page."""
+    """A user who verifies a second factor; ``login_state``: the pending sign-in or session, ``to``: the next page.
+
+    ``factors`` are the versions of those that the user had before any was judged: one that is taken away meanwhile
+    begins no session that lasts.
+    """
 
     login_state: PendingLogin | BrowserSession
     to: str
+    factors: tuple[str, ...]
 
     @property
     def identity(self) -> Identity:
@@ -57,9 +63,9 @@ class MfaSubject:
     def complete(self, completion: LoginCompletion, response: Response, mfa_at: datetime) -> None:
         """Start the session, or give it a new ID, after the second factor; raise NotSignedIn."""
         if isinstance(self.login_state, BrowserSession):
-            completion.step_up(self.login_state, response, mfa_at)
+            completion.step_up(self.login_state, response, mfa_at, self.factors)
         else:
-            completion.finish_pending_login(self.login_state, response, mfa_at)
+            completion.finish_pending_login(self.login_state, response, mfa_at, self.factors)
 
 
 def require_mfa_subject(completion: LoginCompletion, step: LoginStep) -> MfaSubject:
@@ -71,8 +77,13 @@ def require_mfa_subject(completion: LoginCompletion, step: LoginStep) -> MfaSubj
     if wish is None:
         with suppress(NotSignedIn):
             waiting = completion.require_pending_login(step)
-            return MfaSubject(waiting, waiting.return_to)
-    return MfaSubject(completion.site.current_session.require(), return_to(wish))
+            return _subject(completion, waiting, waiting.return_to)
+    return _subject(completion, completion.site.current_session.require(), return_to(wish))
+
+
+def _subject(completion: LoginCompletion, login_state: PendingLogin | BrowserSession, to: str) -> MfaSubject:
+    with completion.site.store.read() as tx:
+        return MfaSubject(login_state, to, factor_versions(tx, login_state.identity.person))
 
 
 def has_fresh_mfa(session: BrowserSession, now: datetime) -> bool:

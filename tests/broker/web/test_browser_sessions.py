@@ -193,8 +193,9 @@ def test_a_request_and_a_half_signed_in_person_are_forgotten_in_time_whatever_re
         redis.persist(key)
     clock.advance(minutes=10)
     assert sessions.find_idp_request("id") is None
-    assert sessions.find_pending_login(token) is None
     assert sessions.find_form_response("form") is None
+    clock.advance(hours=12)
+    assert sessions.find_pending_login(token) is None
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
@@ -409,7 +410,7 @@ def test_no_method_is_forgotten_here():
     asking = {
         name for name in vars(BrowserSessions) if not name.startswith("_") and callable(vars(BrowserSessions)[name])
     }
-    assert asking - {"new_token", "hash_browser_cookie", "end_all", "consume_pending_login"} == set(ASKED)
+    assert asking - {"new_token", "hash_browser_cookie", "end_all", "consume_pending_login", "has_ended"} == set(ASKED)
 
 
 def test_after_redis_lost_everything_everybody_signs_in_again(sessions, redis):
