@@ -4,6 +4,7 @@ import pytest
 
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.lint import CHECKS, Level, lint
+from iam.policy.lint_providers import named_groups
 from iam.service_data import ServiceData
 
 SERVICES = ServiceData()
@@ -152,6 +153,17 @@ def test_a_word_where_most_directories_give_distinguished_names_is_found():
 )
 def test_a_group_that_a_directory_can_name_is_not_found(statement):
     assert not [one for one in found(statement, kind=TRUST) if one.code.startswith("GROUP_")]
+
+
+def test_the_groups_that_a_statement_names_whole_are_known():
+    conditions = both(
+        when("ForAnyValue:StringEquals", "ldap:groups", "cn=a,dc=b", "CN=c", "staff", "cn=${aws:username}"),
+        when("ForAnyValue:StringLike", "ldap:groups", "cn=d,dc=b", "cn=*,dc=b"),
+        when("StringEquals", "ldap:sub", "cn=e,dc=b"),
+        when("Null", "ldap:groups", "false"),
+    )
+    policy = Policy.parse(json.dumps({"Version": "2012-10-17", "Statement": groups() | conditions}), TRUST)
+    assert sorted(named_groups(policy.statements[0])) == ["cn=a,dc=b", "cn=d,dc=b"]
 
 
 def test_a_provider_that_does_not_exist_is_found_where_that_is_known():
