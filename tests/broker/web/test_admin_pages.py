@@ -213,6 +213,22 @@ def test_trust_in_everybody_is_warned_of(fresh):
     assert one["command"].endswith(" --endpoint-url http://127.0.0.1:8080")
 
 
+def test_a_provider_that_does_not_exist_beside_one_that_does_is_warned_of(fresh):
+    named = {"Federated": [fresh.a.arn("ldap-provider", name) for name in ("corp", "crop")]}
+    fresh.a.role("typo", trust(named, "sts:AssumeRoleWithLDAPIdentity"))
+    (one,) = [one for one in asked(fresh.browser("alice"), "/admin?q=typo")["warnings"] if one["name"] == "typo"]
+    assert (one["kind"], one["detail"].split()[0]) == ("questionable trust policy", "UNKNOWN_PROVIDER")
+    assert "ldap-provider/crop" in one["detail"]
+
+
+def test_a_group_that_nobody_can_be_in_is_warned_of(fresh):
+    condition = {"ForAnyValue:StringEquals": {"ldap:groups": "CN=Staff, DC=corp"}}
+    named = {"Federated": fresh.a.arn("ldap-provider", "corp")}
+    fresh.a.role("typo", trust(named, "sts:AssumeRoleWithLDAPIdentity", Condition=condition))
+    (one,) = [one for one in asked(fresh.browser("alice"), "/admin?q=typo")["warnings"] if one["name"] == "typo"]
+    assert "write cn=Staff,dc=corp." in one["detail"]
+
+
 def test_no_remedy_calls_amazon(fresh):
     fresh.a.role("open", trust({"AWS": "*"}))
     commands = [one["command"] for one in asked(fresh.browser("alice"), "/admin")["warnings"]]
