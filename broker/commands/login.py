@@ -23,7 +23,7 @@ _REMEDIES: Mapping[str, str] = {
     "AccessDenied": "Sign in at {why}, which shows for each role what it asks of you and what you have.",
     "IDPRejectedClaim": "Check the name and the password. {pages} says more, for example that a password has expired.",
     "Throttling": "Wait a quarter of an hour, or sign in at {pages}, which says how long.",
-    "ValidationError": "See `fedgate login --help`; {pages} lists your roles.",
+    "ValidationError": "If several roles trust you, name one with --role, by its ARN or its name. {pages} lists them.",
 }
 _OTHER_REMEDY = "If it happens again, give the reference to the administrator."
 
