@@ -35,8 +35,10 @@ from broker.providers.oidc.relying_party import RelyingParty
 from broker.providers.saml.metadata_refresh import MetadataRefresh
 from broker.providers.saml.provider import SamlServiceProvider
 from broker.providers.saml.service_keys import ServiceKeys
+from broker.providers.saml.signed_metadata import SignedMetadata
 from broker.runtime.clock_health import ClockCheck
 from broker.runtime.fetch import Fetcher
+from broker.runtime.health import RememberedCheck
 from broker.runtime.thread_pool import run_in_thread_pool
 from broker.sessions.browser import BrowserSessions
 from broker.sessions.key_usage import AccessKeyUsage
@@ -310,7 +312,7 @@ def build_services(
     providers = _build_providers(settings, storage, now)
     sign_ins = _build_sign_ins(settings, storage, providers)
     kinds = _build_kinds(settings, storage, providers, sign_ins, additional_kinds)
-    gate = _build_gate(settings, storage, kinds, model.load_models(additional_models), now)
+    gate = _build_gate(settings, storage, providers, kinds, model.load_models(additional_models), now)
     api = _build_api(settings, storage, providers, gate)
     site = _build_site(settings, storage, api)
     return Services(
@@ -409,6 +411,7 @@ def _build_web_identity_sign_in(settings: Settings, storage: Storage, providers:
         ),
         single_use=storage.single_use,
         skew=providers.web_identity_skew,
+        max_age=timedelta(seconds=settings.web_identity_max_age),
     )
 
 
@@ -469,7 +472,10 @@ def _build_api(settings: Settings, storage: Storage, providers: Providers, gate:
             "redis": storage.live_sessions.check,
             "audit": storage.audit.check,
             "clock": _build_clock_check(storage, gate.now),
-            **{f"directory {name}": provider.check for name, provider in providers.directories.items()},
+            **{
+                f"directory {name}": RememberedCheck(provider.check, monotonic=time.monotonic)
+                for name, provider in providers.directories.items()
+            },
         },
     )
 
@@ -480,7 +486,12 @@ def _build_provider_accounts(settings: Settings) -> ProviderAccounts:
 
 
 def _build_gate(
-    settings: Settings, storage: Storage, kinds: IdentityKinds, api: model.Api, now: Callable[[], datetime]
+    settings: Settings,
+    storage: Storage,
+    providers: Providers,
+    kinds: IdentityKinds,
+    api: model.Api,
+    now: Callable[[], datetime],
 ) -> Gate:
     store, sealers = storage.store, storage.sealers
     return Gate(
@@ -494,6 +505,7 @@ def _build_gate(
         audit=storage.audit,
         kinds=kinds,
         provider_accounts=_build_provider_accounts(settings),
+        contact_issuer=providers.jwks_cache.keys if settings.web_identity_contact_issuers else None,
         second_factor=SecondFactorRule(
             store=store,
             vault=storage.vault,
@@ -612,6 +624,7 @@ def _build_login_pages(
             sign_in=sign_ins.saml,
             service_provider=providers.saml_service_provider,
             keys=providers.saml_keys,
+            signed_metadata=SignedMetadata(),
         ),
         oidc=OidcPages(
             site=site,

@@ -106,9 +106,14 @@ def list_accounts(tx: Connection) -> tuple[AccountRecord, ...]:
 
 
 def check_alias(alias: str) -> None:
-    """Raise ValidationError for an invalid account alias."""
+    """Raise ValidationError for an invalid account alias, or one that people would take for an account id.
+
+    The sign-in URL takes an alias or an id, and the console writes ids as 1111-2222-3333.
+    """
     if not _ALIAS.fullmatch(alias):
         raise ValidationError(
             f"1 validation error detected: Value '{alias}' at 'accountAlias' failed to satisfy constraint: Member must"
             " satisfy regular expression pattern: ^[a-z0-9]([a-z0-9]|-(?!-)){1,61}[a-z0-9]$",
         )
+    if ACCOUNT_ID.fullmatch(alias.replace("-", "")):
+        raise ValidationError("The account alias must not look like an account id.")

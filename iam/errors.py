@@ -96,6 +96,12 @@ class IDPCommunicationError(ServiceError):
     code = "IDPCommunicationError"
 
 
+class OpenIdIdpCommunicationError(ServiceError):
+    """The issuer of a new OpenID Connect provider cannot be reached."""
+
+    code = "OpenIdIdpCommunicationError"
+
+
 class IDPRejectedClaim(ServiceError):
     """The identity provider rejected the sign-in."""
 

@@ -86,6 +86,7 @@ class Gate:
     audit: AuditLog
     kinds: IdentityKinds
     provider_accounts: ProviderAccounts
+    contact_issuer: Callable[[str], object] | None
     second_factor: SecondFactorRule
     known_providers: KnownProviders
     jwt_issuer: JwtIssuer
@@ -412,6 +413,7 @@ class Gate:
             run_in_thread_pool,
             partial(self._call_in, self.store.read, state),
             partial(self._call_in, partial(self.store.write, bump_revision=False), state),
+            self.contact_issuer,
         )
 
     @contextmanager

@@ -39,6 +39,7 @@ STATUS = {
     "NoSuchEntity": 404,
     "NotImplemented": 501,
     "NotSignedIn": 401,
+    "OpenIdIdpCommunicationError": 400,
     "OutboundWebIdentityFederationDisabledException": 403,
     "PackedPolicyTooLarge": 400,
     "PasswordPolicyViolation": 400,

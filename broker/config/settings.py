@@ -177,6 +177,23 @@ class Settings:
             check=checks.between(0, 300),
         ),
     ]
+    web_identity_max_age: Annotated[
+        int,
+        Setting(
+            "web_identity",
+            "Seconds since its issue (iat) for which a token is accepted, even if it is valid for longer.",
+            default=86_400,
+            check=checks.at_least(60),
+        ),
+    ]
+    web_identity_contact_issuers: Annotated[
+        bool,
+        Setting(
+            "web_identity",
+            "Contact the issuer of a new OpenID Connect provider that is created without thumbprints, as AWS does.",
+            default=False,
+        ),
+    ]
     web_identity_google_url: Annotated[
         str,
         Setting(

@@ -90,9 +90,10 @@ class IamPasswordSignIn:
         name, store = _normalize_account(text), self.store
         if not name:
             return None
-        found = store.account(name) if ACCOUNT_ID.fullmatch(name) else store.account_by_alias(name)
         digits = name.replace("-", "")
-        return found or (store.account(digits) if ACCOUNT_ID.fullmatch(digits) else None)
+        # First: an alias that looks like the id of an account must not stand in for it.
+        found = store.account(digits) if ACCOUNT_ID.fullmatch(digits) else None
+        return found or store.account_by_alias(name)
 
     def _user(self, account: str, username: str, now: datetime) -> _Candidate:
         found = self.find_account(account)

@@ -44,6 +44,7 @@ class WebIdentitySignIn:
     access_tokens: AccessTokenVerifier
     single_use: SingleUse
     skew: timedelta
+    max_age: timedelta
 
     def authenticate(self, state: RequestState, p: Params) -> tuple[WebIdentity, Params]:
         """Return who this is and the parameters without the proof; raise InvalidIdentityToken and its kin."""
@@ -83,7 +84,7 @@ class WebIdentitySignIn:
             raise InvalidIdentityToken(f"No OpenIDConnect provider found in your account for {said.issuer[:255]}")
         self.jwks_cache.verify(said, address)
         clients = provider.client_ids if provider is not None else None
-        token = check_claims(said, ExpectedToken(clients=clients, now=state.now, skew=self.skew))
+        token = check_claims(said, ExpectedToken(clients=clients, now=state.now, skew=self.skew, max_age=self.max_age))
         return self._identity(token, account_id, prefix, provider_arn, provider)
 
     def _identity(

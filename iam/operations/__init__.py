@@ -238,6 +238,7 @@ _PROVIDERS = {
     "CreateOpenIDConnectProvider": _write_operation(
         oidc_providers.create_oidc_provider,
         _with_tagging(oidc_providers.on_new_provider, "iam:TagOpenIDConnectProvider"),
+        oidc_providers.contact_issuer,
     ),
     "GetOpenIDConnectProvider": _read_operation(oidc_providers.get_oidc_provider, _oidc),
     "ListOpenIDConnectProviders": _read_operation(oidc_providers.list_oidc_providers, oidc_providers.on_providers),

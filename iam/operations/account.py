@@ -4,9 +4,8 @@ from sqlalchemy import ColumnElement, Table, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from iam.accounts import check_alias
-from iam.arn import ACCOUNT_ID
 from iam.call import Call, Params, Result
-from iam.errors import EntityAlreadyExists, NoSuchEntity, ValidationError
+from iam.errors import EntityAlreadyExists, NoSuchEntity
 from iam.operations.credentials import security_keys
 from iam.operations.named_entities import paginate_list
 from iam.store.schema import (
@@ -40,10 +39,6 @@ def create_account_alias(call: Call, p: Params) -> Result:
     """Set the account's alias for its sign-in URL, replacing the previous one."""
     alias = p["AccountAlias"]
     check_alias(alias)
-    if ACCOUNT_ID.fullmatch(
-        alias
-    ):  # the sign-in URL takes an alias or an id: an alias must not imitate another account
-        raise ValidationError("The account alias must not look like an account id.")
     try:
         _change(call, alias=alias)
     except IntegrityError as error:

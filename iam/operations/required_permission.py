@@ -45,13 +45,15 @@ class Preparation:
     """What an operation has before its transaction: the time, and a place for work that takes long.
 
     ``read`` and ``write`` open short transactions of their own for the same caller, and are never held during that
-    work. What is written there stays, whatever becomes of the operation: so attempts are counted.
+    work. What is written there stays, whatever becomes of the operation: so attempts are counted. ``contact_issuer``
+    raises ServiceError where an issuer of tokens cannot be reached; None: nobody is contacted.
     """
 
     now: datetime
     run_aside: RunAside
     read: Callable[[], AbstractContextManager[Call]]
     write: Callable[[], AbstractContextManager[Call]]
+    contact_issuer: Callable[[str], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)

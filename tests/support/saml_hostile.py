@@ -585,6 +585,17 @@ def _bad_time(good):
     return encoded(signed(root))
 
 
+def _response_lacks(name):
+    """A response without an attribute that it must have; the assertion alone is signed."""
+
+    def fault(good):
+        root = signed(good.xml())
+        del root.attrib[name]
+        return encoded(root)
+
+    return fault
+
+
 def _asked_outside(good):
     root = replace(good, in_response_to=None).xml()
     root.set("InResponseTo", "_of_somebody_else")
@@ -668,6 +679,8 @@ MESSAGES = {
     "no Conditions": Fault(drop(f"{ASSERTION}Conditions"), "Response lacks Conditions"),
     "Conditions twice": Fault(twice(f"{ASSERTION}Conditions"), "Response has a part twice"),
     "no AuthnStatement": Fault(drop(f"{ASSERTION}AuthnStatement"), "Assertion does not say when the user signed in"),
+    "response without ID": Fault(_response_lacks("ID"), "Response has no ID or no IssueInstant"),
+    "response without IssueInstant": Fault(_response_lacks("IssueInstant"), "Response has no ID or no IssueInstant"),
     "time with an offset": Fault(_bad_time, "IssueInstant is no time in UTC"),
     "attribute without a name": Fault(
         said(more="<saml:AttributeStatement><saml:Attribute/></saml:AttributeStatement>"),

@@ -164,11 +164,13 @@ class OidcClient:
         """Return the token response for a code or a refresh token; raise InvalidIdentityToken where it is refused."""
         form, headers = _authenticate_client(provider, metadata, grant)
         try:
-            return _parse_object(self.fetcher.post(_endpoint(metadata, "token_endpoint"), form, **headers))
+            response = _parse_object(self.fetcher.post(_endpoint(metadata, "token_endpoint"), form, **headers))
         except FetchError as error:
             if error.status in range(400, 500):
                 raise InvalidIdentityToken("The provider rejected the code.", log=f"status {error.status}") from error
             raise IDPCommunicationError(_UNAVAILABLE, log=str(error)) from error
+        relying_party.check_token_type(response)
+        return response
 
     def _userinfo(self, metadata: Metadata, access_token: str, subject: str) -> dict[str, Any]:
         """Return the claims of UserInfo, none where the provider has no such endpoint."""

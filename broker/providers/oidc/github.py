@@ -95,6 +95,7 @@ class GitHubClient:
         # GitHub answers a bad code with status 200 and a member "error".
         if not isinstance(token, str) or isinstance(token, Number) or not token:
             raise InvalidIdentityToken("The provider rejected the code.", log=f"{response.get('error')!s:.100}")
+        relying_party.check_token_type(response)
         return token, set(str(response.get("scope", "")).replace(" ", ",").split(","))
 
     def _claims(self, token: str, scopes: set[str]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ _MAX_WAIT = 12.0  # seconds to wait for the fetch of another thread: two documen
 _INTERVAL = 30.0  # seconds between two fetches, whatever tokens come
 _MAX_UNUSED = 500  # characters of the reasons why keys are not used, in one record
 _NEVER = float("-inf")
+_MAX_DOCUMENT = 200_000  # bytes; issuers have some 20 KB, and an account chooses whose documents every worker reads
+MOST_ISSUERS = 500  # whose documents are kept: accounts can create and delete providers without end
 _DISCOVERY = "/.well-known/openid-configuration"
 NO_KEY = (
     "Couldn't retrieve verification key from your identity provider,"
@@ -119,7 +121,11 @@ class JwksCache:
 
     def _entry(self, issuer: str) -> _CachedJwks:
         with self._entries_lock:
-            return self._entries.setdefault(issuer, _CachedJwks())
+            entry = self._entries.pop(issuer, None) or _CachedJwks()
+            self._entries[issuer] = entry  # the last one used is the last one to be dropped
+            if len(self._entries) > MOST_ISSUERS:
+                del self._entries[next(iter(self._entries))]
+            return entry
 
     def _age(self, entry: _CachedJwks) -> float:
         return self._monotonic() - entry.fetched
@@ -175,6 +181,8 @@ def _parse_object(data: bytes) -> dict[str, object]:
 
 
 def _text(data: bytes) -> str:
+    if len(data) > _MAX_DOCUMENT:
+        raise InvalidJwks(f"it is larger than {_MAX_DOCUMENT} bytes")
     try:
         return data.decode("utf-8-sig")  # a byte order mark may be ignored: RFC 8259, section 8.1
     except UnicodeDecodeError as error:

@@ -4,6 +4,7 @@ Source: OpenID Connect Core, section 3.1 (authorization code flow); RFC 7636 (PK
 OpenID Connect RP-Initiated Logout and Back-Channel Logout.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
@@ -11,7 +12,7 @@ from typing import Protocol, runtime_checkable
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
-from iam.errors import InternalFailure
+from iam.errors import IDPCommunicationError, InternalFailure
 from iam.store.records import OidcProviderRecord, SignInClient
 from sts.identity import WebIdentity
 
@@ -108,3 +109,13 @@ def authorization_url(endpoint: str, client: SignInClient, request: Authorizatio
         **({"login_hint": request.login_hint} if request.login_hint else {}),
     )
     return url
+
+
+def check_token_type(response: Mapping[str, object]) -> None:
+    """Raise IDPCommunicationError where an access token is not to be used as a bearer token (RFC 6749, section 7.1).
+
+    Some providers leave the type out although section 5.1 requires it.
+    """
+    token_type = response.get("token_type")
+    if token_type is not None and str(token_type).casefold() != "bearer":
+        raise IDPCommunicationError("The provider's answer cannot be read.", log=f"token_type {token_type!s:.40}")

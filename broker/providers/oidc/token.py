@@ -49,11 +49,15 @@ class UnverifiedToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedToken:
-    """What a token must fit: to which clients it may have been issued (None: any), and when."""
+    """What a token must fit: to which clients it may have been issued (None: any), and when.
+
+    ``max_age`` is how long ago it may have been issued (None: for as long as it is valid).
+    """
 
     clients: Collection[str] | None
     now: datetime
     skew: timedelta
+    max_age: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +167,15 @@ def check_claims(token: UnverifiedToken, expected: ExpectedToken) -> Token:
         if moment - expected.now > expected.skew:
             ahead = int((moment - expected.now).total_seconds())
             _refuse(f"The token is not valid yet: {name} is {ahead} s ahead of our clock")
+    _check_age(issued, expected)
     return Token(token.issuer, subject, audience, audiences, issued, expires, claims)
+
+
+def _check_age(issued: datetime, expected: ExpectedToken) -> None:
+    """Raise ExpiredTokenException for a token that was issued too long ago, however long it says that it is valid."""
+    if expected.max_age is not None and expected.now - issued > expected.max_age + expected.skew:
+        limit, age = (int(one.total_seconds()) for one in (expected.max_age, expected.now - issued))
+        raise ExpiredTokenException(f"Token expired: it was issued {age} s ago; at most {limit} s are accepted")
 
 
 # --- small parts ------------------------------------------------------------------------------------------------------

@@ -161,6 +161,8 @@ def _check_is_response(work: _CheckState) -> None:
         _refuse("SAMLResponse is not a response", root.tag)
     if root.get("Version") != "2.0":
         _refuse("Response is not of SAML 2.0")
+    if not root.get("ID") or not root.get("IssueInstant"):  # Core, section 3.2.2: both are required
+        _refuse("Response has no ID or no IssueInstant")
 
 
 def _check_status(work: _CheckState) -> None:
@@ -490,7 +492,7 @@ class Step(NamedTuple):
 STEPS: tuple[Step, ...] = (
     Step("base64", "Bindings, 3.5.4; STS API, SAMLAssertion", _decode_base64),
     Step("strict XML", "Core, 5.4.5; OWASP XXE", _parse_xml),
-    Step("a response", "Core, 3.3.3", _check_is_response),
+    Step("a response", "Core, 3.2.2 and 3.3.3", _check_is_response),
     Step("status", "Core, 3.2.2.2", _check_status),
     Step("one assertion", "Profiles, 4.1.4.2", _find_assertion),
     Step("ids", "Core, 1.3.4; XML Signature, 4.4.3.2", _check_response_ids),

@@ -17,6 +17,7 @@ from broker.providers.saml import logout, messages
 from broker.providers.saml.messages import Message
 from broker.providers.saml.provider import SamlServiceProvider, require_valid_metadata, verify_response
 from broker.providers.saml.service_keys import ServiceKeys
+from broker.providers.saml.signed_metadata import SignedMetadata
 from broker.sessions.browser import IdpRequest
 from broker.signin.saml import SamlSignIn
 from broker.web.core.responses import wants_json
@@ -52,6 +53,7 @@ class SamlPages:
     sign_in: SamlSignIn
     service_provider: SamlServiceProvider
     keys: ServiceKeys
+    signed_metadata: SignedMetadata
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
@@ -91,7 +93,8 @@ class SamlPages:
     def metadata(self, account_id: str, name: str) -> Response:
         """Answer with our signed metadata, for the administrator of the identity provider."""
         urls = self.service_provider.addresses(self._provider(account_id, name))
-        text = messages.metadata(urls, self.keys.signing_key(), self.keys.certificates(), self.site.request_state.now)
+        keys, now = self.keys, self.site.request_state.now
+        text = self.signed_metadata.document(urls, keys.signing_key(), keys.certificates(), now)
         return Response(text, content_type=_METADATA, headers={"Cache-Control": "max-age=3600"})
 
     def login(self, account_id: str, name: str) -> Response:

@@ -16,13 +16,15 @@ from iam.call import Call, Params, Result
 from iam.clock import from_milliseconds, to_milliseconds
 from iam.errors import (
     EntityAlreadyExists,
+    IDPCommunicationError,
     InvalidInput,
     LimitExceeded,
     NoSuchEntity,
     NotImplementedHere,
+    OpenIdIdpCommunicationError,
 )
 from iam.operations.federation.issuer_urls import canonical_issuer, other_spellings, parse_issuer_url
-from iam.operations.required_permission import ContextKeys, RequiredPermission, request_tag_keys
+from iam.operations.required_permission import ContextKeys, Preparation, RequiredPermission, request_tag_keys
 from iam.operations.resource_tags import resource_tag_keys
 from iam.store.schema import oidc_provider, sign_in_client
 from iam.store.tags import delete_tags, put_tags, tags_of
@@ -61,6 +63,22 @@ def _permission(arn: str, keys: ContextKeys) -> RequiredPermission:
 def on_providers(call: Call, _p: Params) -> RequiredPermission:
     """Require permission on all providers of the account."""
     return RequiredPermission(iam_arn(call.account_id, _KIND, "*", ""))
+
+
+def contact_issuer(preparation: Preparation, p: Params) -> None:
+    """Contact the issuer of a new provider, as AWS does where no thumbprint is given; by setting.
+
+    Raise OpenIdIdpCommunicationError, ValidationError.
+    """
+    url = parse_issuer_url(p["Url"])
+    if preparation.contact_issuer is None or p.get("ThumbprintList"):
+        return
+    try:
+        preparation.contact_issuer(f"https://{url}")
+    except IDPCommunicationError as error:
+        raise OpenIdIdpCommunicationError(
+            "The request failed because IAM cannot connect to the OpenID Connect identity provider URL.", log=error.log
+        ) from error
 
 
 # --- operations -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 import pytest
 from support.administrator import Administrator, allow, deny, refused, statements
+from support.web_identity_fixtures import open_setup
+from support.web_server import web_server
 
 URL = "https://server.example.org/realms/main"
 
@@ -151,3 +153,15 @@ def test_an_account_has_a_hundred_at_most(admin):
         admin.do("CreateOpenIDConnectProvider", Url=f"https://n{number}.example")
     answer = call(admin, "CreateOpenIDConnectProvider", Url="https://more.example")
     refused(answer, 409, "LimitExceeded", "Cannot exceed quota for OpenIdConnectProvidersPerAccount: 100")
+
+
+def test_where_the_operator_wants_it_the_issuer_of_a_new_provider_is_contacted(tmp_path, redis_url):
+    with web_server(tmp_path) as server:
+        world = open_setup(tmp_path, redis_url, server, FEDGATE_WEB_IDENTITY_CONTACT_ISSUERS="true")
+        nobody = call(world.admin, "CreateOpenIDConnectProvider", Url=server.url("/nobody"))
+        refused(nobody, 400, "OpenIdIdpCommunicationError", "IAM cannot connect to the")
+        thumbprint = {"ThumbprintList.member.1": "a" * 40}
+        assert call(world.admin, "CreateOpenIDConnectProvider", Url=server.url("/nobody"), **thumbprint).status == 200
+        invalid = call(world.admin, "CreateOpenIDConnectProvider", Url="https://aws")
+        refused(invalid, 400, "ValidationError", "Invalid Open ID Connect Provider URL")
+        world.installation.close()

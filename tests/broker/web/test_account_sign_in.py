@@ -8,8 +8,8 @@ import urllib.parse
 import pytest
 from botocore.credentials import Credentials
 from redis import Redis
-from sqlalchemy import select
-from support.administrator import allow, deny, refused, statements, trust
+from sqlalchemy import select, update
+from support.administrator import Administrator, allow, deny, refused, statements, trust
 from support.saml_fixtures import Browser
 from support.signed_in_fixtures import (
     AWAY,
@@ -32,6 +32,7 @@ from support.signed_in_fixtures import (
 )
 
 from broker.signin.throttle import PER_NAME, PER_SOURCE
+from iam.store.schema import account as account_table
 from iam.store.schema import failed_attempt
 
 WRONG = "The account, the user name or the password is wrong."
@@ -62,6 +63,14 @@ def test_an_account_is_named_by_its_id_or_its_alias(house, browser, account):
     house.admin.do("CreateAccountAlias", AccountAlias="acme")
     answer = sign_in(browser, "ann", account=account)
     assert (answer.status, answer.headers["Location"]) == (303, "/portal")
+    assert ">Ann</strong>" in browser.get("/portal").body.decode()
+
+
+def test_an_alias_from_before_that_looks_like_an_id_does_not_stand_in_for_its_account(house, browser):
+    other = Administrator.of_a_new_account(house.installation, "222233334444")
+    with house.installation.store.write() as tx:
+        tx.execute(update(account_table).where(account_table.c.id == other.account_id).values(alias="1111-2222-3333"))
+    assert sign_in(browser, "ann", account="1111-2222-3333").status == 303
     assert ">Ann</strong>" in browser.get("/portal").body.decode()
 
 

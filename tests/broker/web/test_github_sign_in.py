@@ -96,6 +96,7 @@ BAD = {
     "a bad code": {"access_token": {"error": "bad_verification_code"}},
     "no token": {"access_token": {}},
     "a token that is a number": {"access_token": {"access_token": 5}},
+    "a token that is not for its bearer": {"access_token": {"access_token": "gho_x", "token_type": "mac"}},
     "no JSON": {"access_token": b"access_token=gho_x&scope=read%3Aorg"},
     "a person without an id": {"user": {"login": "octocat"}},
     "an id that is a text": {"user": {"id": "583231"}},

@@ -125,6 +125,15 @@ def test_our_metadata_is_signed_and_says_what_an_identity_provider_needs(world, 
     assert read_signature(root).verify(keys)
 
 
+def test_metadata_is_signed_once_an_hour_however_often_it_is_asked_for(world, browser):
+    world.clock.advance(seconds=3600 - world.clock().timestamp() % 3600)
+    first = browser.get(f"{BASE}/metadata").body
+    world.clock.advance(minutes=59)
+    assert browser.get(f"{BASE}/metadata").body == first
+    world.clock.advance(minutes=1)
+    assert browser.get(f"{BASE}/metadata").body != first
+
+
 def test_a_new_key_is_published_first_and_signs_later_and_the_old_one_goes_then(world, browser):
     store, vault = world.installation.store, world.installation.services.api.gate.vault
     browser.get(f"{BASE}/metadata")

@@ -48,7 +48,9 @@ def test_an_alias_belongs_to_one_account(iam):
         iam.run(account.delete_account_alias, stranger, AccountAlias="example-corp")
 
 
-@pytest.mark.parametrize("alias", ["ab", "-abc", "abc-", "a--b", "ABC", "a_b", "a" * 64, "999999999999"])
+@pytest.mark.parametrize(
+    "alias", ["ab", "-abc", "abc-", "a--b", "ABC", "a_b", "a" * 64, "999999999999", "9999-9999-9999", "9-99999999999"]
+)
 def test_what_is_no_alias_or_poses_as_an_account_id_is_refused(iam, alias):
     with pytest.raises(ValidationError):
         iam.run(account.create_account_alias, AccountAlias=alias)

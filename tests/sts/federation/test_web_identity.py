@@ -106,6 +106,16 @@ def test_a_token_is_accepted_until_it_expires_as_aws_does(world):
     assert [world.assume(token).status for _ in range(2)] == [200, 200]
 
 
+def test_a_token_that_was_issued_more_than_a_day_ago_is_expired_however_long_it_is_valid(world):
+    def issued(hours):
+        now = int(world.clock().timestamp())
+        return world.issuer.token(iat=now - int(hours * 3600), exp=now + 86_400 * 30)
+
+    assert world.assume(issued(23.9)).status == 200
+    for hours in (25, 441_398 / 3600):
+        refused(world.assume(issued(hours)), 400, "ExpiredTokenException", "Token expired: it was issued")
+
+
 def test_session_policies_and_durations_are_those_of_any_role(world):
     answer = world.assume(world.issuer.token(), Policy=allow("sts:GetCallerIdentity"), DurationSeconds=900)
     assert 0 < int(answer.text("PackedPolicySize")) <= 100

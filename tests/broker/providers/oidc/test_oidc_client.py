@@ -241,12 +241,19 @@ def test_a_refused_refresh_is_none_and_not_an_error(refresh, documents):
         ({"claims": {"sub": "user-2"}}, InvalidIdentityToken),
         ({"userinfo": {"sub": "user-2"}}, InvalidIdentityToken),
         ({"access_token": None}, IDPCommunicationError),
+        ({"token_type": "DPoP"}, IDPCommunicationError),
     ],
 )
 def test_a_refresh_about_somebody_else_or_of_nothing_is_an_error(refresh, issuer, documents, changes, error):
     answers(documents, issuer, **changes)
     with pytest.raises(error):
         refresh()
+
+
+@pytest.mark.parametrize("kind", ["bearer", "BEARER", None])
+def test_an_access_token_for_its_bearer_is_used(refresh, issuer, documents, kind):
+    answers(documents, issuer, token_type=kind)
+    assert refresh().identity.subject == "user-1"
 
 
 # --- logout -----------------------------------------------------------------------------------------------------------
