@@ -57,6 +57,7 @@ def _dump(metadata: IdpMetadata) -> str:
             "wants_signed_requests": metadata.wants_signed_requests,
             "valid_until": to_milliseconds(metadata.valid_until) if metadata.valid_until else None,
             "cache_duration": metadata.cache_duration,
+            "dropped": list(metadata.dropped),
         }
     )
 
@@ -75,6 +76,7 @@ def _load(fields: Mapping[str, Any]) -> IdpMetadata:
         wants_signed_requests=fields["wants_signed_requests"],
         valid_until=from_milliseconds(valid_until) if valid_until is not None else None,
         cache_duration=fields["cache_duration"],
+        dropped=tuple(fields.get("dropped", ())),  # rows of earlier versions have none
     )
 
 

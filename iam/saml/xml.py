@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from lxml import etree
 
+_BLANKS = re.compile(r"[ \t\r\n]+")
 Element = etree._Element  # noqa: SLF001 - lxml has no other name for it
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -87,6 +88,11 @@ def text_of(element: Element) -> str:
     if len(element):
         raise InvalidXml(f"{local_name(element)} holds an element where a text is expected")
     return element.text or ""
+
+
+def collapse(text: str) -> str:
+    """Return a value, such as an anyURI or a time, as XML Schema reads it (part 2, 4.3.6): without blanks around it."""
+    return _BLANKS.sub(" ", text).strip(" ")
 
 
 def local_name(element: Element) -> str:

@@ -325,7 +325,7 @@ def test(  # noqa: PLR0913 - one for each option
         if endpoint == "sts"
         else service_provider.expected_at_acs(provider, at)
     )
-    results = [*_steps(response, expected)]
+    results = [*_not_used("metadata", "Metadata, 2.4", provider.metadata.dropped), *_steps(response, expected)]
     if not results[-1]["refused"]:
         results += _session_settings(provider, response, expected)
     if as_json:
@@ -361,11 +361,18 @@ def _steps(response: str, expected: response_checks.ExpectedResponse) -> Iterato
         yield {"step": step.name, "clause": step.clause, "refused": refused, "detail": detail}
 
 
+def _not_used(step: str, clause: str, reasons: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Yield what of the metadata or the assertion is left out, which refuses nothing."""
+    for reason in reasons:
+        yield {"step": step, "clause": clause, "refused": "", "told": f"not used: {reason}"}
+
+
 def _session_settings(
     provider: SamlProviderRecord, response: str, expected: response_checks.ExpectedResponse
 ) -> Iterator[dict[str, Any]]:
     """Yield the roles, the session settings and the subject that the attributes ask for."""
-    assertion, _ = verify_response(provider, response, expected)
+    assertion, verified = verify_response(provider, response, expected)
+    yield from _not_used("attributes that are not used", "Core, 2.7.3", verified.dropped)
     pairs = role_pairs(assertion)
     roles = ", ".join(role for role, other in pairs if other == provider.arn)
     by_trust = provider.map_by_trust and not names_roles(assertion)
@@ -515,6 +522,7 @@ def _facts(settings: Settings, row: Row[Any]) -> dict[str, Any]:
         "our_acs": service_provider.acs,
         "our_logout": service_provider.logout,
         "sign_in_at": service_provider.login,
+        "not_used": list(metadata.dropped),
     }
 
 
@@ -539,4 +547,5 @@ def _show(settings: Settings, row: Row[Any], *, as_json: bool) -> None:
         print_json(facts)
         return
     shown = {label: {True: "yes", False: "no", "": "-"}.get(facts[key], facts[key]) for key, label in _NAMES.items()}
+    shown |= {f"not used ({number})": reason for number, reason in enumerate(facts["not_used"], 1)}
     print_fields(shown | ({"last refresh failed": facts["refresh_error"]} if facts["refresh_error"] else {}))

@@ -15,7 +15,7 @@ from urllib.parse import unquote_plus
 from iam.errors import ExpiredTokenException, InvalidIdentityToken
 from iam.saml.metadata import parse_timestamp
 from iam.saml.signature import DS, BadSignature, PublicKey, is_signed_by, read_signature
-from iam.saml.xml import Element, InvalidXml, children, only_child, parse_xml, text_of
+from iam.saml.xml import Element, InvalidXml, children, collapse, only_child, parse_xml, text_of
 
 _SAML = "{urn:oasis:names:tc:SAML:2.0:assertion}"
 _SAMLP = "{urn:oasis:names:tc:SAML:2.0:protocol}"
@@ -167,7 +167,9 @@ def _parse_message(root: Element, kind: str, expected: ExpectedLogout) -> Logout
     issuer = only_child(root, f"{_SAML}Issuer")
     if issuer is None or text_of(issuer) != expected.entity_id:
         _refuse("Issuer not present in specified provider")
-    if root.get("Destination") != expected.address:  # a signed message must name it: Bindings, section 3.4.5.2
+    if (
+        collapse(root.get("Destination", "")) != expected.address
+    ):  # a signed message must name it: Bindings, section 3.4.5.2
         _refuse("The logout message was not sent to this address", root.get("Destination"))
     issued = _moment(root, "IssueInstant")
     if issued is None:
@@ -197,7 +199,7 @@ def _parse_response(root: Element) -> LogoutResponse:
     status = only_child(root, f"{_SAMLP}Status")
     code = None if status is None else only_child(status, f"{_SAMLP}StatusCode")
     in_response_to = root.get("InResponseTo", "")
-    return LogoutResponse(in_response_to, success=code is not None and code.get("Value") == _SUCCESS)
+    return LogoutResponse(in_response_to, success=code is not None and collapse(code.get("Value", "")) == _SUCCESS)
 
 
 def _moment(element: Element, name: str) -> datetime | None:

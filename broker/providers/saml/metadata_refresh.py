@@ -163,6 +163,8 @@ class MetadataRefresh:
                 store_record(tx, record)
         if saved and record is not None:
             self.audit.append(record)
+            for reason in metadata.dropped:
+                log.warning("metadata of %s: not used: %a", arn, reason)
 
     def _record(self, row: Row[Any], arn: str, metadata: IdpMetadata) -> Record:
         certificates = [certificate.fingerprint for certificate in metadata.certificates]

@@ -3,6 +3,7 @@
 The clock is an argument.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +16,8 @@ from broker.providers.saml.response_checks import Assertion, ExpectedResponse, c
 from iam.errors import InvalidIdentityToken
 from iam.store.records import SamlProviderRecord
 from sts.identity import SamlIdentity
+
+log = logging.getLogger(__name__)
 
 # STS API reference, AssumeRoleWithSAML: "Token must be redeemed within 5 minutes of issuance".
 REDEEMED_WITHIN = timedelta(minutes=5)
@@ -97,6 +100,8 @@ def verify_response(
     """Return who a response is about; raise InvalidIdentityToken, ExpiredTokenException, IDPRejectedClaim."""
     require_valid_metadata(provider, expected.now)
     assertion = check_response(text, expected)
+    for reason in assertion.dropped:
+        log.info("an assertion of %s: not used: %a", provider.arn, reason)
     identity = SamlIdentity(
         provider=provider.arn,
         subject=assertion.subject.value,

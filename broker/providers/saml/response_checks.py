@@ -21,7 +21,8 @@ from broker.providers.saml.encryption import decrypt
 from iam.errors import ExpiredTokenException, IDPRejectedClaim, InvalidIdentityToken
 from iam.saml.metadata import parse_timestamp
 from iam.saml.signature import DS, BadSignature, PublicKey, Signature, read_signature
-from iam.saml.xml import Element, InvalidXml, children, local_name, only_child, parse_xml, text_of
+from iam.saml.xml import Element, InvalidXml, children, collapse, local_name, only_child, parse_xml, text_of
+from sts.federation.saml import ATTRIBUTES
 
 SAML = "{urn:oasis:names:tc:SAML:2.0:assertion}"
 SAMLP = "{urn:oasis:names:tc:SAML:2.0:protocol}"
@@ -67,6 +68,7 @@ class Assertion:
     """What a verified response says; times are in UTC.
 
     ``usable_until`` is when a replay would be refused for its age anyway; ``session_until`` ends the session it begins.
+    ``dropped`` says which attributes are not used, and why.
     """
 
     id: str
@@ -80,6 +82,7 @@ class Assertion:
     session_until: datetime | None
     session_index: str | None
     attributes: Mapping[str, tuple[str, ...]]
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -168,8 +171,8 @@ def _check_is_response(work: _CheckState) -> None:
 def _check_status(work: _CheckState) -> None:
     status = _require_child(work.response, f"{SAMLP}Status")
     code = _require_child(status, f"{SAMLP}StatusCode")
-    if code.get("Value") != SUCCESS:
-        below = [one.get("Value", "") for one in code.iter(f"{SAMLP}StatusCode")]
+    if _uri(code, "Value") != SUCCESS:
+        below = [_uri(one, "Value") for one in code.iter(f"{SAMLP}StatusCode")]
         told = " / ".join(map(_status_name, below[:2]))
         message = only_child(status, f"{SAMLP}StatusMessage")
         detail = "" if message is None else (message.text or "")[:500]
@@ -297,10 +300,10 @@ def _check_issuer(work: _CheckState) -> None:
     if work.assertion.get("Version") != "2.0":
         _refuse("Assertion is not of SAML 2.0")
     element = _require_child(work.assertion, f"{SAML}Issuer")
-    if element.get("Format", _ENTITY) != _ENTITY:
+    if _uri(element, "Format", _ENTITY) != _ENTITY:
         _refuse("Issuer is no entity", element.get("Format"))
-    issuer = _text(element)
-    outside = [_text(child) for child in children(work.envelope, f"{SAML}Issuer")]
+    issuer = collapse(_text(element))
+    outside = [collapse(_text(child)) for child in children(work.envelope, f"{SAML}Issuer")]
     if issuer != work.expected.entity_id or any(name != issuer for name in outside):
         _refuse("Issuer not present in specified provider", f"{[issuer, *outside]} for {work.expected.entity_id}")
     work.found |= {"id": work.assertion.get("ID", ""), "issuer": issuer}
@@ -313,7 +316,7 @@ def _check_destination(work: _CheckState) -> None:
     destination = work.envelope.get("Destination")
     if destination is None and work.response_signature is None:
         return
-    if destination is None or not work.expected.is_recipient(destination):
+    if destination is None or not work.expected.is_recipient(collapse(destination)):
         _refuse("Response was not sent to this address", f"Destination {destination}")
 
 
@@ -352,7 +355,7 @@ def _check_audience(work: _CheckState) -> None:
     conditions = _require_child(work.assertion, f"{SAML}Conditions")
     # Core, section 2.5.1.4: the restrictions all count, the audiences of one are alternatives.
     restrictions = [
-        [_text(audience) for audience in children(restriction, f"{SAML}Audience")]
+        [collapse(_text(audience)) for audience in children(restriction, f"{SAML}Audience")]
         for restriction in children(conditions, f"{SAML}AudienceRestriction")
     ]
     if not restrictions or not all(any(map(work.expected.is_audience, names)) for names in restrictions):
@@ -366,7 +369,7 @@ def _read_subject(work: _CheckState) -> None:
     if not value or value != value.strip() or len(value) > _MAX_NAME_ID:
         _refuse("Subject has no NameID, or one that begins or ends with white space")
     qualifiers = name.get("NameQualifier", ""), name.get("SPNameQualifier", "")
-    work.found["subject"] = NameId(value, name.get("Format", UNSPECIFIED), qualifiers)
+    work.found["subject"] = NameId(value, _uri(name, "Format", UNSPECIFIED), qualifiers)
 
 
 UNSPECIFIED = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified"
@@ -375,12 +378,13 @@ UNSPECIFIED = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified"
 def _check_confirmation(work: _CheckState) -> None:
     """Check the bearer's confirmation: Profiles, section 4.1.4.2."""
     confirmation = _require_child(_require_child(work.assertion, f"{SAML}Subject"), f"{SAML}SubjectConfirmation")
-    if confirmation.get("Method") != BEARER:
+    if _uri(confirmation, "Method") != BEARER:
         _refuse("Subject is not confirmed as its bearer", confirmation.get("Method"))
     data = _require_child(confirmation, f"{SAML}SubjectConfirmationData")
     until, recipient = _moment(data, "NotOnOrAfter"), data.get("Recipient")
     if until is None or recipient is None or "NotBefore" in data.attrib:
         _refuse("SubjectConfirmationData must have Recipient and NotOnOrAfter, and no NotBefore")
+    recipient = collapse(recipient)
     if not work.expected.is_recipient(recipient):
         _refuse("Response was not sent to this address", f"Recipient {recipient}")
     _check_not_expired(until, work.expected, "SubjectConfirmationData")
@@ -418,21 +422,58 @@ def _check_authn_statements(work: _CheckState) -> None:
 
 
 def _read_attributes(work: _CheckState) -> None:
+    """Read the attributes; one that policies could not use anyway is dropped, with the reason."""
     found: dict[str, tuple[str, ...]] = {}
+    dropped: list[str] = []
     for statement in children(work.assertion, f"{SAML}AttributeStatement"):
         for attribute in statement:
-            if attribute.tag != f"{SAML}Attribute" or not attribute.get("Name"):
-                _refuse("Assertion has an attribute that cannot be read", attribute.tag)
             name = attribute.get("Name", "")
-            values = tuple(map(_value, children(attribute, f"{SAML}AttributeValue")))
-            found[name] = found.get(name, ()) + values
-    work.found["attributes"] = MappingProxyType(found)
+            values = _readable_values(attribute)
+            if name and values is not None:
+                found[name] = found.get(name, ()) + values
+            else:
+                dropped.append(name)
+    if any(name.lower().endswith("/groups.link") for name in found):
+        _refuse("Assertion leaves out the groups: the user is in too many for it", "groups.link of Entra ID")
+    if half_read := found.keys() & set(dropped):
+        _refuse("Assertion has an attribute that cannot be read", min(half_read)[:200])
+    reasons = (f"attribute {name[:200]!r}: it has no Name, or a value that is no text" for name in dropped)
+    work.found |= {"attributes": MappingProxyType(found), "dropped": tuple(reasons)}
 
 
-def _value(element: Element) -> str:
-    """Return the text of a value; eduPersonTargetedID has a NameID as its value (eduPerson, 2.2.10)."""
+def _readable_values(attribute: Element) -> tuple[str, ...] | None:
+    """Return the values of an attribute, or None where they cannot be read.
+
+    Refuses the response where a value that a policy may name could be missing: a Deny for it would not hold
+    (THREATS J12).
+    """
+    name = attribute.get("Name", "")
+    if attribute.tag != f"{SAML}Attribute":
+        _refuse("Assertion has an attribute that cannot be read", attribute.tag)
+    given = [value for value in children(attribute, f"{SAML}AttributeValue") if value.get(_NIL) not in ("true", "1")]
+    values = tuple(value for value in map(_value, given) if value is not None)
+    if len(values) == len(given):
+        return values
+    if values or name.startswith(ATTRIBUTES) or _MEMBERSHIPS.search(f"{name} {attribute.get('FriendlyName', '')}"):
+        _refuse("Assertion has an attribute that cannot be read", name[:200])
+    return None
+
+
+_NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
+# Attributes by which policies tell members from others, also isMemberOf and eduPersonEntitlement by their numbers.
+_MEMBERSHIPS = re.compile(
+    r"group|role|member|entitlement|affiliation|1\.3\.6\.1\.4\.1\.5923\.1\.(?:5\.1\.1|1\.1\.(?:1|5|7|9))\b",
+    re.IGNORECASE,
+)
+
+
+def _value(element: Element) -> str | None:
+    """Return the text of a value, or None; eduPersonTargetedID has a NameID as its value (eduPerson, 2.2.10)."""
     inside = only_child(element, f"{SAML}NameID") if len(element) == 1 else None
-    return _text(element if inside is None else inside)
+    try:
+        return text_of(element if inside is None else inside)
+    except InvalidXml:
+        return None
 
 
 # --- small parts ------------------------------------------------------------------------------------------------------
@@ -446,6 +487,11 @@ def _require_child(element: Element, name: str) -> Element:
     if found is None:
         _refuse(f"Response lacks {name.rpartition('}')[2]}")
     return found
+
+
+def _uri(element: Element, name: str, default: str = "") -> str:
+    """Return an attribute that is an anyURI; blanks around it are no part of it."""
+    return collapse(element.get(name, default))
 
 
 def _text(element: Element) -> str:

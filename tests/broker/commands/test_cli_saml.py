@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from lxml import etree
 from sqlalchemy import update
 from support.saml_fixtures import Browser, open_setup
-from support.saml_idp import NOW, encoded, iso, key_pair, metadata, signed
+from support.saml_idp import NOW, encoded, iso, key_pair, metadata, replace, signed
 from support.web_server import web_server
 
 from broker.cli import main
@@ -76,6 +76,18 @@ def test_a_provider_is_added_from_a_file_and_what_to_enter_there_is_told(world, 
     )
     assert added["requestParameters"]["name"] == "Other"
     assert "Corp" in fedgate("list")
+
+
+def test_what_of_a_providers_metadata_is_not_used_is_told(world, fedgate, file):
+    text = metadata().replace('Location="https', 'Location="javascript', 1)
+    assert "SingleSignOnService by HTTP-Redirect" in fedgate("set", "Corp", "--metadata", file(text))
+    (reason,) = json.loads(fedgate("show", "Corp", "--json"))["not_used"]
+    assert "javascript" in reason
+    picture = '<saml:Attribute Name="photo"><saml:AttributeValue><x/></saml:AttributeValue></saml:Attribute>'
+    response = replace(world.response(), more=f"<saml:AttributeStatement>{picture}</saml:AttributeStatement>")
+    tested = fedgate("test", "Corp", "--response", file(encoded(signed(response))))
+    assert f"not used: {reason}" in tested
+    assert "not used: attribute 'photo'" in tested
 
 
 def test_what_an_operator_allows_a_provider_is_set_and_taken_back(world, fedgate):

@@ -76,10 +76,16 @@ def test_metadata_signed_by_a_key_that_it_does_not_use_for_assertions_is_read():
 
 
 WITH_DTD = metadata().replace("?>", "?><!DOCTYPE x>", 1)
-SEVERAL = (
-    '<md:EntitiesDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata">'
-    f"{metadata().partition('?>')[2]}</md:EntitiesDescriptor>"
-)
+
+
+def wrapped(*documents, attributes=""):
+    entities = "".join(one.partition("?>")[2] for one in documents)
+    name = "md:EntitiesDescriptor"
+    return f'<{name} xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata"{attributes}>{entities}</{name}>'
+
+
+SERVICE_PROVIDER = metadata(entity_id="https://sp.example.com").replace("IDPSSODescriptor", "SPSSODescriptor")
+SEVERAL = wrapped(metadata(), metadata(entity_id="https://other.example.com"))
 CERTIFICATE = base64.b64encode(b"no certificate").decode()
 REFUSED = {
     "DTD": (WITH_DTD, "document type"),
@@ -87,9 +93,13 @@ REFUSED = {
     "not XML": ("x" * 1000, "not well-formed"),
     "not UTF-8": (metadata().encode("utf-16"), "not UTF-8"),
     "processing instruction": (metadata().replace("?>", "?><?x y?>", 1), "processing instruction"),
-    "several entities": (SEVERAL, "no EntityDescriptor"),
+    "several entities": (SEVERAL, f"describes 2 identity providers, such as {ENTITY_ID}, https://other.example.com"),
+    "no entities": (wrapped(), "no IDPSSODescriptor"),
+    "service providers alone": (wrapped(SERVICE_PROVIDER), "no IDPSSODescriptor"),
+    "another root": (metadata().replace("md:EntityDescriptor", "md:AffiliationDescriptor"), "neither EntityDescriptor"),
+    "over for all": (wrapped(metadata(), attributes=' validUntil="2026-11-25T12:00:00Z"'), "valid until 2026-11-25"),
     "no entity id": (metadata(entity_id=""), "no entityID"),
-    "entity id with white space": (metadata(entity_id=" x"), "no entityID"),
+    "entity id of blanks": (metadata(entity_id=" \t"), "no entityID"),
     "entity id too long": (metadata(entity_id="x" * 1025), "no entityID"),
     "no identity provider": (metadata().replace("IDPSSODescriptor", "SPSSODescriptor"), "no IDPSSODescriptor"),
     "another protocol": (metadata().replace("SAML:2.0:protocol", "SAML:1.1:protocol"), "no IDPSSODescriptor"),
@@ -101,7 +111,6 @@ REFUSED = {
     "over": (metadata(attributes=' validUntil="2026-11-25T12:00:00Z"'), "valid until 2026-11-25T12:00:00Z"),
     "no time": (metadata(attributes=' validUntil="soon"'), "is not a time"),
     "no such day": (metadata(attributes=' validUntil="2026-02-30T00:00:00Z"'), "is not a time"),
-    "no duration": (metadata(attributes=' cacheDuration="P"'), "is no duration"),
     "changed behind its signature": (signed().replace(b"idp.example.com/sso", b"evil.example.com/x"), "was changed"),
     "signature of nobody": (signed(key=key_pair("a"), shown=key_pair("b")[1]), "no known key"),
     "signature with SHA-1": (signed(algorithm="rsa-sha1"), "not accepted"),
@@ -117,6 +126,64 @@ def test_metadata_is_refused(name):
         found(text)
 
 
+# --- wrappers, blanks and odd parts -----------------------------------------------------------------------------------
+
+
+def test_a_wrapper_around_one_identity_provider_is_read():
+    around = ' validUntil="2026-12-01T00:00:00Z" cacheDuration="PT1H"'
+    idp = found(wrapped(SERVICE_PROVIDER, metadata(attributes=' cacheDuration="P1D"'), attributes=around))
+    assert (idp.entity_id, idp.valid_until, idp.cache_duration) == (ENTITY_ID, datetime(2026, 12, 1, tzinfo=UTC), 3600)
+    assert idp == found(wrapped(f"?>{wrapped(metadata(), attributes=around)}"))
+    assert (len(idp.certificates), idp.dropped) == (1, ())
+
+
+def test_a_wrapper_that_was_changed_after_it_was_signed_is_refused():
+    text = signed(wrapped(metadata(), attributes=' ID="_m"').encode())
+    assert found(text).entity_id == ENTITY_ID
+    with pytest.raises(InvalidMetadata, match="was changed"):
+        found(text.replace(b"idp.example.com/sso", b"evil.example.com/x"))
+
+
+def test_blanks_around_an_address_are_no_part_of_it():
+    address = "https://idp.example.com/sso"
+    text = metadata(addresses={"SingleSignOnService": f" \t{address}\n"}, entity_id=f"\n{ENTITY_ID} ",
+                    attributes=' validUntil=" 2027-01-01T00:00:00Z\n"')  # fmt: skip
+    text = text.replace('Binding="', 'Binding=" ').replace('Enumeration="', 'Enumeration="urn:other\n ')
+    idp = found(text)
+    assert (idp.entity_id, idp.sign_in, idp.dropped) == (ENTITY_ID, {REDIRECT: address, POST: address}, ())
+    assert idp.valid_until == datetime(2027, 1, 1, tzinfo=UTC)
+
+
+ODD = {
+    "a weak certificate": (metadata(certificates=[key_pair("weak", 1024)[1], key_pair()[1]]), "RSA key of 1024 bits"),
+    "a certificate that is none": (
+        metadata(certificates=[key_pair()[1], key_pair("new")[1]]).replace("MII", "*", 1), "cannot be read"),
+    "a use that is none": (
+        metadata(certificates=[key_pair("new")[1], key_pair()[1]]).replace('"signing"', '"both"', 1), "use is 'both'"),
+    "a key without a certificate": (
+        metadata(certificates=[key_pair("new")[1], key_pair()[1]])
+        .replace("<ds:X509Certificate>", "<ds:X509SKI>", 1).replace("</ds:X509Certificate>", "</ds:X509SKI>", 1),
+        "without a certificate"),
+    "a duration that is none": (metadata(attributes=' cacheDuration="P"'), "is no duration"),
+    "an address that is none": (
+        metadata().replace('Location="https', 'Location="javascript', 1), "SingleSignOnService by HTTP-Redirect"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_part_is_left_out_and_told(name):
+    text, why = ODD[name]
+    idp = found(text)
+    assert (len(idp.certificates), bool(idp.sign_in)) == (1, True)
+    (reason,) = idp.dropped
+    assert why in reason
+
+
+def test_what_is_told_of_odd_parts_is_bounded():
+    many = metadata().replace("</md:IDPSSODescriptor>", '<md:KeyDescriptor use="x"/>' * 50 + "</md:IDPSSODescriptor>")
+    assert len(found(many).dropped) == 20
+
+
 @pytest.mark.parametrize(
     "address",
     ["javascript:alert(1)", "https://", "https://[::1/sso", "https://idp/\r\nSet-Cookie: a=b", "https://idp/#x",
@@ -124,7 +191,7 @@ def test_metadata_is_refused(name):
 )  # fmt: skip
 def test_an_address_to_which_no_browser_can_be_sent_is_none(address):
     idp = found(metadata(addresses={"SingleSignOnService": address}))
-    assert idp.sign_in == {}
+    assert (idp.sign_in, len(idp.dropped)) == ({}, 2)
 
 
 def test_the_last_moment_of_all_is_one():
@@ -143,7 +210,7 @@ def test_a_duration_by_example(text, seconds):
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "P", "PT", "1D", "-P1D", "P1", "P1H", "PT1D", "P1D "])
+@pytest.mark.parametrize("text", ["", "P", "PT", "1D", "-P1D", "P1", "P1H", "PT1D", "P1 D"])
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(InvalidXml):
         parse_duration(text)

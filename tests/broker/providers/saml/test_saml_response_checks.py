@@ -16,8 +16,10 @@ from support.saml_idp import (
     ATTRIBUTES,
     AWS,
     AWS_AUDIENCE,
+    BEARER,
     NOW,
     NS,
+    SUCCESS,
     Response,
     encoded,
     key_pair,
@@ -118,6 +120,46 @@ def test_the_value_of_an_edu_person_targeted_id_is_its_name():
         "</saml:Attribute></saml:AttributeStatement>"
     )
     assert check_response(encoded(signed(replace(GOOD, more=more))), expected()).attributes["id"] == ("opaque",)
+
+
+def with_attributes(*attributes):
+    return replace(GOOD, more=f"<saml:AttributeStatement>{''.join(attributes)}</saml:AttributeStatement>")
+
+
+def attribute(name, *values, more=""):
+    return f'<saml:Attribute Name="{name}"{more}>{"".join(values)}</saml:Attribute>'
+
+
+XSI = 'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
+TEXT, TREE = "<saml:AttributeValue>a</saml:AttributeValue>", "<saml:AttributeValue><x/>a</saml:AttributeValue>"
+NULL = f'<saml:AttributeValue {XSI} xsi:nil="true"/>'
+
+
+@pytest.mark.parametrize("odd", ["<saml:Attribute/>", attribute("photo", TREE), attribute("", TEXT)])
+def test_an_odd_attribute_is_left_out_and_told(odd):
+    found = check_response(encoded(signed(with_attributes(odd, attribute("x", TEXT, NULL)))), expected())
+    assert found.attributes["x"] == ("a",)
+    assert "photo" not in found.attributes
+    assert len(found.dropped) == 1
+
+
+@pytest.mark.parametrize("odd", [
+    attribute("groups", TREE), attribute("http://x/claims/Role", TREE),
+    attribute("urn:oid:1.3.6.1.4.1.5923.1.5.1.1", TREE),
+    attribute("x", TREE, more=' FriendlyName="memberOf"'), attribute(f"{ATTRIBUTES}SessionDuration", TREE),
+    attribute("photo", TEXT, TREE), attribute("photo", TEXT) + attribute("photo", TREE), "<saml:EncryptedAttribute/>",
+    attribute("http://schemas.microsoft.com/claims/groups.link", TEXT),
+])  # fmt: skip
+def test_attributes_that_may_lack_a_value_which_a_policy_names_are_refused(odd):
+    assert refusal(encoded(signed(with_attributes(odd)))).code == "InvalidIdentityToken"
+
+
+def test_blanks_around_addresses_and_names_of_entities_do_not_count():
+    spaced = replace(GOOD, issuer=f"\n {GOOD.issuer} ", response_issuer=f" {GOOD.issuer}\n", destination=f"{AWS} ",
+                     recipient=f" {AWS}", audiences=((f"\n{AWS_AUDIENCE}\n",),), method=f" {BEARER}",
+                     status=GOOD.status.replace(SUCCESS, f" {SUCCESS}"))  # fmt: skip
+    found = check_response(encoded(signed(spaced, whole=True)), expected())
+    assert (found.issuer, found.recipient) == (GOOD.issuer, AWS)
 
 
 def test_characters_that_are_escaped_are_read_whole():
