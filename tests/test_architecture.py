@@ -36,6 +36,7 @@ PURE = [
     "broker/providers/ldap/bind_errors.py",
     "broker/providers/saml/addresses.py",
     "broker/providers/saml/encryption.py",
+    "broker/providers/authentication_age.py",
     "broker/providers/saml/response_checks.py",
     "broker/providers/saml/logout.py",
     "broker/providers/saml/messages.py",

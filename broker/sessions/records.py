@@ -80,7 +80,8 @@ class PendingLogin:
 class IdpRequest:
     """A sign-in or sign-out that waits for the identity provider's response; ``browser`` is the hash of its cookie.
 
-    ``nonce`` and ``verifier`` are those of OpenID Connect and PKCE (THREATS F01-F03).
+    ``nonce`` and ``verifier`` are those of OpenID Connect and PKCE (THREATS F01-F03). ``forced``: the provider was
+    asked to have the person sign in anew.
     """
 
     provider: str
@@ -89,6 +90,7 @@ class IdpRequest:
     return_to: str = ""
     nonce: str = ""
     verifier: str = ""
+    forced: bool = False
 
 
 # --- serialization ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from hmac import compare_digest
 from typing import Any, TypeGuard
 from urllib.parse import quote, urlencode
 
+from broker.providers.authentication_age import MAX_AUTHENTICATION_AGE, AuthenticationTooOld
 from broker.providers.oidc import relying_party
 from broker.providers.oidc.key_sets import JwksCache
 from broker.providers.oidc.relying_party import AuthorizationRequest, LogoutToken, SignInResult, sign_in_client
@@ -72,7 +73,10 @@ class OidcClient:
     def redeem_code(
         self, provider: OidcProviderRecord, code: str, request: AuthorizationRequest, now: datetime
     ) -> SignInResult:
-        """Return who signed in; raise InvalidIdentityToken, ExpiredTokenException, IDPCommunicationError."""
+        """Return who signed in; raise InvalidIdentityToken, ExpiredTokenException, IDPCommunicationError.
+
+        Raises AuthenticationTooOld, which is an ExpiredTokenException, where the ID token says so.
+        """
         issuer, metadata = self._discover(provider)
         form = {
             "grant_type": "authorization_code",
@@ -86,6 +90,7 @@ class OidcClient:
             raise IDPCommunicationError("The provider gave no ID token.")
         token = self._verify_token(id_token, issuer, provider, now)
         _check_nonce(token.claims.get("nonce"), request.nonce)
+        _check_authentication_time(token.claims.get("auth_time"), now)
         claims = dict(token.claims)
         if _is_text(access_token):
             _check_access_token_hash(id_token, access_token, claims.get("at_hash"))
@@ -270,6 +275,16 @@ def _check_nonce(nonce: object, expected: str) -> None:
     """Raise InvalidIdentityToken where an ID token was made for another request, and so may be replayed or injected."""
     if not _is_text(nonce) or not compare_digest(nonce.encode(), expected.encode()):
         raise InvalidIdentityToken("The ID token answers another request: its nonce is not ours.")
+
+
+def _check_authentication_time(auth_time: object, now: datetime) -> None:
+    """Raise AuthenticationTooOld for a person who signed in at the provider too long ago (Core, section 2: auth_time).
+
+    Some providers write 0 where they do not know.
+    """
+    seconds = float(auth_time) if isinstance(auth_time, Number) else 0.0
+    if 0 < seconds <= to_seconds(now - MAX_AUTHENTICATION_AGE):
+        raise AuthenticationTooOld(f"auth_time {auth_time!s:.40}")
 
 
 def _check_access_token_hash(id_token: str, access_token: str, at_hash: object) -> None:

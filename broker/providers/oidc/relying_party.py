@@ -22,7 +22,7 @@ class AuthorizationRequest:
     """One sign-in that was begun: what its answer must fit.
 
     ``state`` ties the response to the browser that asked, ``nonce`` the ID token to this request, and ``code_verifier``
-    the code to whoever asked for it.
+    the code to whoever asked for it. ``forced``: the provider must have the person sign in anew.
     """
 
     redirect_uri: str
@@ -30,6 +30,7 @@ class AuthorizationRequest:
     nonce: str = field(repr=False)
     code_verifier: str = field(repr=False)
     login_hint: str = ""
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,9 @@ def sign_in_client(provider: OidcProviderRecord) -> SignInClient:
 
 def authorization_url(endpoint: str, client: SignInClient, request: AuthorizationRequest) -> str:
     """Return the authorization request (Core, section 3.1.2.1) with a PKCE challenge (RFC 7636, section 4.3)."""
+    optional = {"login_hint": request.login_hint} if request.login_hint else {}
+    if request.forced:
+        optional |= {"prompt": "login", "max_age": "0"}
     url: str = prepare_grant_uri(
         endpoint,
         client.client_id,
@@ -106,7 +110,7 @@ def authorization_url(endpoint: str, client: SignInClient, request: Authorizatio
         nonce=request.nonce,
         code_challenge=create_s256_code_challenge(request.code_verifier),
         code_challenge_method="S256",  # never "plain": whoever reads the request must not learn the verifier
-        **({"login_hint": request.login_hint} if request.login_hint else {}),
+        **optional,
     )
     return url
 

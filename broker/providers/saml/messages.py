@@ -48,11 +48,21 @@ class Message:
     relay_state: str | None = None
 
 
-def authn_request(sp: ServiceProviderUrls, address: str, message_id: str, now: datetime, relay_state: str) -> Message:
-    """Return the request to sign somebody in, to be answered by POST at our ACS."""
+def authn_request(
+    sp: ServiceProviderUrls,
+    address: str,
+    message_id: str,
+    now: datetime,
+    relay_state: str,
+    *,
+    force_authn: bool = False,
+) -> Message:
+    """Return the request to sign somebody in, to be answered by POST at our ACS; ``force_authn``: anew."""
     root = _root("AuthnRequest", sp, address, message_id, now)
     root.set("ProtocolBinding", POST)
     root.set("AssertionConsumerServiceURL", sp.acs)
+    if force_authn:
+        root.set("ForceAuthn", "true")  # Core, section 3.4.1
     etree.SubElement(root, f"{{{_SAMLP}}}NameIDPolicy", AllowCreate="true")
     return Message(address, "SAMLRequest", etree.tostring(root), relay_state)
 

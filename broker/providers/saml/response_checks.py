@@ -17,6 +17,7 @@ from xml.sax.saxutils import quoteattr
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from broker.providers.authentication_age import MAX_AUTHENTICATION_AGE, AuthenticationTooOld
 from broker.providers.saml.encryption import decrypt
 from iam.errors import ExpiredTokenException, IDPRejectedClaim, InvalidIdentityToken
 from iam.saml.metadata import parse_timestamp
@@ -31,7 +32,6 @@ BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
 _ASSERTIONS = (f"{SAML}Assertion", f"{SAML}EncryptedAssertion")
 _MIN_LENGTH, _MAX_LENGTH = 4, 100_000  # characters: STS API reference, AssumeRoleWithSAML, SAMLAssertion
 _ID = re.compile(r"[A-Za-z_][\w.-]{0,254}", re.ASCII)
-_MAX_AUTHENTICATION_AGE = timedelta(days=30)  # identity providers keep people signed in for weeks, not for ever
 _MAX_VALIDITY = timedelta(days=1)  # bounds how long the id of a used assertion must be remembered
 _MAX_NAME_ID = 1024  # characters
 
@@ -408,8 +408,9 @@ def _check_authn_statements(work: _CheckState) -> None:
     ]
     for instant in instants:
         _check_not_in_future(instant, work.expected)
-        if work.expected.now - instant >= _MAX_AUTHENTICATION_AGE:
-            raise ExpiredTokenException("The user signed in too long ago", log=f"AuthnInstant {instant}")
+        if work.expected.now - instant >= MAX_AUTHENTICATION_AGE:
+            asked = work.found["in_response_to"]
+            raise AuthenticationTooOld(f"AuthnInstant {instant}", str(asked) if asked is not None else None)
     ends = [end for end in (_moment(each, "SessionNotOnOrAfter") for each in statements) if end is not None]
     for end in ends:
         _check_not_expired(end, work.expected, "SessionNotOnOrAfter")

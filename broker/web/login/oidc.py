@@ -11,6 +11,7 @@ from typing import Any
 from flask import Blueprint, Response, abort, request
 from sqlalchemy import Row, Select, select
 
+from broker.providers.authentication_age import AuthenticationTooOld
 from broker.providers.oidc.relying_party import (
     AuthorizationRequest,
     BackChannelLogout,
@@ -89,15 +90,22 @@ class OidcPages:
 
     def login(self, provider_id: str) -> Response:
         """Send the browser to the provider, with a request that only this browser's answer fits."""
-        site, provider = self.site, self._provider(provider_id)
+        provider, hint = self._provider(provider_id), request.args.get("login_hint", "")[:_MAX_LOGIN_HINT]
+        return self._start_login(provider, request.args.get("to"), login_hint=hint)
+
+    def _start_login(
+        self, provider: OidcProviderRecord, to: str | None, *, login_hint: str = "", forced: bool = False
+    ) -> Response:
+        """Send the browser to the provider; ``forced``: it must have the person sign in anew."""
+        site = self.site
         browser = site.cookies.browser_token() or site.sessions.new_token()
-        pending = self._new_request(provider, site.sessions.hash_browser_cookie(browser))
-        hint = request.args.get("login_hint", "")[:_MAX_LOGIN_HINT]
-        url = self._client(provider).authorization_url(provider, self._authorization_request(provider, pending, hint))
+        pending = self._new_request(provider, site.sessions.hash_browser_cookie(browser), to, forced=forced)
+        asked = self._authorization_request(provider, pending, login_hint)
+        url = self._client(provider).authorization_url(provider, asked)
         site.sessions.save_idp_request(pending.relay_state, pending)
         response = site.responses.redirect(url)
         site.cookies.set_browser(response, browser)
-        remember_login_option(site, response, request.path)
+        remember_login_option(site, response, f"/oidc/{provider.id}/login")
         return response
 
     def callback(self, provider: OidcProviderRecord) -> Response:
@@ -109,9 +117,14 @@ class OidcPages:
         if not site.sessions.consume_idp_request(pending.relay_state):
             raise InvalidIdentityToken("This sign-in request was already used.")
         code = _code(parameters)
-        result = client.redeem_code(
-            provider, code, self._authorization_request(provider, pending), site.request_state.now
-        )
+        asked = self._authorization_request(provider, pending)
+        try:
+            result = client.redeem_code(provider, code, asked, site.request_state.now)
+        except AuthenticationTooOld as error:
+            if pending.forced:
+                raise
+            site.audit.record_failure("OidcSignIn", provider.account_id, error, provider=provider.arn)
+            return self._start_login(provider, pending.return_to, forced=True)
         identity = site.request_state.identity = result.identity
         roles = self.portal.choices(identity).open
         site.audit.record("OidcSignIn", identity.account_id, provider=identity.provider)
@@ -122,15 +135,17 @@ class OidcPages:
             told=self.portal.roles_json(identity, roles),
         )
 
-    def _new_request(self, provider: OidcProviderRecord, browser: str) -> IdpRequest:
+    def _new_request(self, provider: OidcProviderRecord, browser: str, to: str | None, *, forced: bool) -> IdpRequest:
         state, nonce, code_verifier = (self.site.sessions.new_token() for _ in range(3))
-        return IdpRequest(provider.arn, browser, state, return_to(request.args.get("to")), nonce, code_verifier)
+        return IdpRequest(provider.arn, browser, state, return_to(to), nonce, code_verifier, forced)
 
     def _authorization_request(
         self, provider: OidcProviderRecord, pending: IdpRequest, login_hint: str = ""
     ) -> AuthorizationRequest:
         redirect_uri = self._url(provider, "callback")
-        return AuthorizationRequest(redirect_uri, pending.relay_state, pending.nonce, pending.verifier, login_hint)
+        return AuthorizationRequest(
+            redirect_uri, pending.relay_state, pending.nonce, pending.verifier, login_hint, pending.forced
+        )
 
     def _find_request(self, provider: OidcProviderRecord, state: str) -> IdpRequest:
         """Return the sign-in that a response belongs to: of this provider, and begun in this very browser.

@@ -13,6 +13,7 @@ from typing import Any
 from flask import Blueprint, Response, abort, request
 from sqlalchemy import Row, select
 
+from broker.providers.authentication_age import AuthenticationTooOld
 from broker.providers.saml import logout, messages
 from broker.providers.saml.messages import Message
 from broker.providers.saml.provider import SamlServiceProvider, require_valid_metadata, verify_response
@@ -99,7 +100,7 @@ class SamlPages:
 
     def login(self, account_id: str, name: str) -> Response:
         """Send the browser to the identity provider with this name in an account."""
-        return self._start_login(self._provider(account_id, name))
+        return self._start_login(self._provider(account_id, name), request.args.get("to"))
 
     def login_by_id(self, provider_id: str) -> Response:
         """Send the browser to the identity provider with this unique id, which says nothing of its account."""
@@ -108,10 +109,13 @@ class SamlPages:
             row = tx.execute(select(columns.account_id, columns.name).where(columns.id == provider_id)).one_or_none()
         if row is None:
             abort(404)
-        return self._start_login(self._provider(row.account_id, row.name))
+        return self._start_login(self._provider(row.account_id, row.name), request.args.get("to"))
 
-    def _start_login(self, provider: SamlProviderRecord) -> Response:
-        """Send the browser to the identity provider, with a request that only this browser's answer fits."""
+    def _start_login(self, provider: SamlProviderRecord, to: str | None, *, forced: bool = False) -> Response:
+        """Send the browser to the identity provider, with a request that only this browser's answer fits.
+
+        ``forced``: the identity provider must have the person sign in anew.
+        """
         site, now = self.site, self.site.request_state.now
         require_valid_metadata(provider, now)
         endpoint = messages.choose_binding(provider.metadata.sign_in)
@@ -121,10 +125,11 @@ class SamlPages:
         browser = site.cookies.browser_token() or site.sessions.new_token()
         message_id, relay_state = self._new_id(), site.sessions.new_token()
         browser_hash = site.sessions.hash_browser_cookie(browser)
-        pending = IdpRequest(provider.arn, browser_hash, relay_state, return_to(request.args.get("to")))
+        pending = IdpRequest(provider.arn, browser_hash, relay_state, return_to(to), forced=forced)
         site.sessions.save_idp_request(message_id, pending)
         urls = self.service_provider.addresses(provider)
-        response = self._send(messages.authn_request(urls, address, message_id, now, relay_state), binding)
+        message = messages.authn_request(urls, address, message_id, now, relay_state, force_authn=forced)
+        response = self._send(message, binding)
         site.cookies.set_browser(response, browser)
         remember_login_option(site, response, _login_path(provider.id))
         return response
@@ -135,7 +140,10 @@ class SamlPages:
         if len(texts) != 1:
             raise InvalidIdentityToken("The request must have one SAMLResponse")
         expected = self.service_provider.expected_at_acs(provider, self.site.request_state.now)
-        identity, assertion = verify_response(provider, texts[0], expected)
+        try:
+            identity, assertion = verify_response(provider, texts[0], expected)
+        except AuthenticationTooOld as error:
+            return self._sign_in_anew(provider, error)
         self.site.request_state.identity = identity
         if assertion.in_response_to is not None:
             return self._complete_sp_initiated(identity, assertion.in_response_to)
@@ -143,10 +151,24 @@ class SamlPages:
             raise InvalidIdentityToken("This sign-in was not started here. Start at the sign-in page.")
         return self._handle_idp_initiated(identity, texts[0])
 
+    def _sign_in_anew(self, provider: SamlProviderRecord, error: AuthenticationTooOld) -> Response:
+        """Ask the identity provider once to have a person sign in anew, who signed in there too long ago.
+
+        Raises the error where that was asked already, or where the response is not to a request of this browser: only
+        our own request may be followed by another.
+        """
+        if error.in_response_to is None:
+            raise error
+        pending = self._find_request(provider.arn, error.in_response_to)
+        if not self.site.sessions.consume_idp_request(error.in_response_to) or pending.forced:
+            raise error
+        self.site.audit.record_failure("SamlSignIn", provider.account_id, error, provider=provider.arn)
+        return self._start_login(provider, pending.return_to, forced=True)
+
     def _complete_sp_initiated(self, identity: SamlIdentity, message_id: str) -> Response:
         """Open a session for the response to a request of this very browser."""
         site = self.site
-        pending = self._find_request(identity, message_id)
+        pending = self._find_request(identity.provider, message_id)
         roles = self.portal.choices(identity).open  # first: what cannot lead to a role opens no session
         if not site.sessions.consume_idp_request(message_id):
             raise InvalidIdentityToken("This sign-in request was already used.")
@@ -157,7 +179,7 @@ class SamlPages:
         roles_json = self.portal.roles_json(identity, roles)
         return self.completion.complete_login(identity, pending.return_to, told=roles_json)
 
-    def _find_request(self, identity: SamlIdentity, message_id: str) -> IdpRequest:
+    def _find_request(self, provider_arn: str, message_id: str) -> IdpRequest:
         """Return the sign-in that a response belongs to; raise InvalidIdentityToken.
 
         A response that another browser asked for would sign its victim in as somebody else (login CSRF).
@@ -167,7 +189,7 @@ class SamlPages:
         if (
             pending is None
             or browser is None
-            or pending.provider != identity.provider
+            or pending.provider != provider_arn
             or pending.browser != sessions.hash_browser_cookie(browser)
             or pending.relay_state != request.form.get("RelayState")
         ):

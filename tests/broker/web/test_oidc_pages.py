@@ -6,6 +6,7 @@ import json
 import re
 import time
 import urllib.parse
+from datetime import timedelta
 
 import pytest
 from click.testing import CliRunner
@@ -170,6 +171,29 @@ def test_a_person_signs_in_chooses_a_role_and_gets_credentials(world, browser):
 def test_claims_of_the_id_token_win_over_userinfo(world, browser):
     sign_in(world, browser, department="other")
     assert world.sales not in browser.get("/portal").body.decode()
+
+
+def test_who_signed_in_at_the_provider_too_long_ago_signs_in_anew_there_once(world, browser):
+    long_ago = int((world.clock() - timedelta(days=30)).timestamp())
+    asked = begin(world, browser, "?to=/sessions")
+    assert not {"prompt", "max_age"} & asked.keys()
+    world.idp.given = tokens(world, asked, auth_time=long_ago)
+    sent = back(world, browser, asked)
+    again = dict(urllib.parse.parse_qsl(sent.headers["Location"].partition("?")[2]))
+    assert (sent.status, again["prompt"], again["max_age"], signed_in(browser)) == (303, "login", "0", False)
+    world.idp.given = tokens(world, again, auth_time=long_ago)
+    refused(back(world, browser, again), 400, "The user signed in too long ago")  # and no third request
+    assert [record["errorCode"] for record in records(world)[-2:]] == ["ExpiredTokenException"] * 2
+    asked = begin(world, browser, "?to=/sessions")
+    world.idp.given = tokens(world, asked, auth_time=long_ago)
+    again = dict(urllib.parse.parse_qsl(back(world, browser, asked).headers["Location"].partition("?")[2]))
+    world.idp.given = tokens(world, again, auth_time=int(world.clock().timestamp()))
+    assert back(world, browser, again).headers["Location"] == "/sessions"
+    assert signed_in(browser)
+
+
+def test_a_provider_that_does_not_know_when_somebody_signed_in_is_believed(world, browser):
+    assert sign_in(world, browser, auth_time=0).headers["Location"] == "/portal"
 
 
 @pytest.mark.parametrize("methods", [["client_secret_post"], ["client_secret_basic"], None])

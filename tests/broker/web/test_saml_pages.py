@@ -81,11 +81,19 @@ def for_us(world, **more) -> Response:
 
 def begin(browser, **query):
     """Go to the identity provider: return the id of the request and the RelayState."""
-    answer = browser.get(f"{BASE}/login" + (f"?{urllib.parse.urlencode(query)}" if query else ""))
+    request, state = request_in(browser.get(f"{BASE}/login" + (f"?{urllib.parse.urlencode(query)}" if query else "")))
+    return request.get("ID"), state
+
+
+def request_in(answer):
+    """Return the request that an answer sends to the identity provider, and its RelayState."""
     assert answer.status == 303, answer.body
     sent = urllib.parse.parse_qs(urllib.parse.urlsplit(answer.headers["Location"]).query)
-    request = etree.fromstring(zlib.decompress(base64.b64decode(sent["SAMLRequest"][0]), -15))
-    return request.get("ID"), sent["RelayState"][0]
+    return etree.fromstring(zlib.decompress(base64.b64decode(sent["SAMLRequest"][0]), -15)), sent["RelayState"][0]
+
+
+def post(browser, response, state=""):
+    return browser.post(f"{BASE}/acs", {"SAMLResponse": encoded(signed(response)), "RelayState": state})
 
 
 def sign_in(world, browser, **more):
@@ -230,6 +238,29 @@ def test_a_good_answer_opens_a_session_and_leads_to_the_roles(world, browser):
     sign_ins = [one for one in records(world) if one["eventName"] == "SamlSignIn"]
     assert [one["userIdentity"]["userName"] for one in sign_ins] == ["ann"]
     assert records(world)[-1]["eventName"] == "AssumeRoleWithSAML"
+
+
+def test_who_signed_in_at_the_provider_too_long_ago_signs_in_anew_there_once(world, browser):
+    long_ago = world.clock() - timedelta(days=31)
+    for second in (long_ago, world.clock()):
+        message_id, state = begin(browser, to="/sessions")
+        old = for_us(world, in_response_to=message_id, authenticated=long_ago)
+        again, state = request_in(post(browser, old, state))
+        assert (again.get("ForceAuthn"), "Signed in as" in browser.get("/portal").body.decode()) == ("true", False)
+        answer = post(browser, for_us(world, in_response_to=again.get("ID"), authenticated=second), state)
+        if second is long_ago:
+            refused(answer, 400, "The user signed in too long ago")  # and no third request
+            assert records(world)[-1]["errorCode"] == records(world)[-2]["errorCode"] == "ExpiredTokenException"
+    assert (answer.status, answer.headers["Location"]) == (303, "/sessions")
+
+
+def test_a_response_of_long_ago_that_answers_nothing_of_this_browser_is_refused(world, browser):
+    allow(world, idp_initiated=True)
+    long_ago = world.clock() - timedelta(days=31)
+    refused(post(browser, for_us(world, authenticated=long_ago)), 400, "The user signed in too long ago")
+    message_id, state = begin(browser)
+    old = for_us(world, in_response_to=message_id, authenticated=long_ago)
+    refused(post(Browser(world.installation), old, state), 400, "not started in this browser")
 
 
 def test_an_answer_encrypted_for_our_published_key_is_read(world, browser):
