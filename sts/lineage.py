@@ -113,8 +113,10 @@ def scopes_to_read(scopes: tuple[str, ...], parent: Parent | None) -> tuple[str,
 def begin(scopes: tuple[str, ...], parent: Parent | None, now: RevocationSnapshot) -> Lineage:
     """Return the lineage of a session that begins; ``now`` has the ``scopes_to_read``, the parent is not revoked."""
     own = {name: now.generations.get(name, 0) for name in scopes}
+    # The floor is higher where rows were copied into a database that has counted fewer changes.
+    revision = max(now.revision, now.generations.get(FLOOR, 0))
     if parent is None:
-        return Lineage(now.revision, tuple(sorted(own.items())))
+        return Lineage(revision, tuple(sorted(own.items())))
     generations = own | dict(parent.lineage.generations)
     ancestors = (*parent.lineage.ancestors, *([parent.session_id] if parent.session_id else ()))
     whole_chain = scope(ScopeKind.CHAIN, chain_id(parent.session_id))
@@ -125,7 +127,7 @@ def begin(scopes: tuple[str, ...], parent: Parent | None, now: RevocationSnapsho
         # The parent is not revoked now, so that its numbers are those of today, and each later revocation changes ANY.
         kept = {name: generations[name] for name in (*scopes, whole_chain) if name in generations}
         generations = kept | {ANY: generations.get(ANY, now.generations.get(ANY, 0))}
-    return Lineage(now.revision, tuple(sorted(generations.items())), ancestors)
+    return Lineage(revision, tuple(sorted(generations.items())), ancestors)
 
 
 def new_session_id(lineage: Lineage, random: Random) -> str:

@@ -180,6 +180,13 @@ def test_an_unknown_lineage_is_refused_by_the_first_revocation_of_its_scopes():
     assert refusal(bare, "s", {FLOOR: 1}) == FLOOR
 
 
+def test_a_session_of_a_database_that_counted_less_than_its_floor_is_not_refused():
+    snapshot = RevocationSnapshot(3, {FLOOR: 4000})
+    first = begin(("role|AROAA",), None, snapshot)
+    child = begin(("role|AROAA",), Parent(first, "ab" * 16), snapshot)
+    assert [refusal(one, "s", snapshot.generations) for one in (first, child)] == ["", ""]
+
+
 def test_a_lineage_reads_back_from_its_json():
     full = Lineage(5, (("person|corp|ü", 2**62), ("role|AROAA", 0)), ("ab" * 16,))
     assert load(full.dump()) == full

@@ -1,6 +1,7 @@
 """Generations: raised in the transaction of a revocation, looked up by key, and deleted without reviving anything."""
 
 import random as chance
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import event, func, select
@@ -119,6 +120,12 @@ def test_revoking_again_keeps_the_row_longer(any_account):
     with store.write() as tx:
         delete_expired(tx, NOW + KEPT)
     assert store.generations(["role|AROAX"])
+
+
+def test_a_server_s_clock_is_its_own_and_a_file_has_none(any_account):
+    told = any_account.store.clock()
+    assert (told is None) == (any_account.store.engine.dialect.name == "sqlite")
+    assert told is None or told.utcoffset() == timedelta(0)
 
 
 def test_a_number_of_zeros_is_not_the_generation_of_a_scope_without_a_row(account):
