@@ -17,8 +17,8 @@ from support.broker_process import ACCOUNT, Broker, allow, group, role_arn
 from support.directories import RunningDirectory
 from support.servers import HANG, eventually, postgresql_database
 
-THREADS = 4
-MANY = 12  # sessions in a row that the thief must have made before the revocation, by each thread
+THREADS = 3
+MANY = 8  # sessions in a row that the thief must have made before the revocation, by each thread
 REFUSED_IN_A_ROW = 5
 CHAIN = json.dumps(
     {
