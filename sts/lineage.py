@@ -114,10 +114,13 @@ def begin(scopes: tuple[str, ...], parent: Parent | None, now: RevocationSnapsho
     """Return the lineage of a session that begins; ``now`` has the ``scopes_to_read``, the parent is not revoked."""
     own = {name: now.generations.get(name, 0) for name in scopes}
     # The floor is higher where rows were copied into a database that has counted fewer changes.
-    revision = max(now.revision, now.generations.get(FLOOR, 0))
-    if parent is None:
-        return Lineage(revision, tuple(sorted(own.items())))
-    generations = own | dict(parent.lineage.generations)
+    begun = Lineage(max(now.revision, now.generations.get(FLOOR, 0)), tuple(sorted(own.items())))
+    return begun if parent is None else _with_parent(begun, parent, now)
+
+
+def _with_parent(begun: Lineage, parent: Parent, now: RevocationSnapshot) -> Lineage:
+    """Return the lineage of a session with all that its parent sealed, as far as a token has room for it."""
+    generations = dict(begun.generations) | dict(parent.lineage.generations)
     ancestors = (*parent.lineage.ancestors, *([parent.session_id] if parent.session_id else ()))
     whole_chain = scope(ScopeKind.CHAIN, chain_id(parent.session_id))
     if whole_chain in generations or len(ancestors) > MOST_ANCESTORS:
@@ -125,9 +128,11 @@ def begin(scopes: tuple[str, ...], parent: Parent | None, now: RevocationSnapsho
         ancestors = ()
     if len(generations) > MOST_SCOPES:
         # The parent is not revoked now, so that its numbers are those of today, and each later revocation changes ANY.
-        kept = {name: generations[name] for name in (*scopes, whole_chain) if name in generations}
-        generations = kept | {ANY: generations.get(ANY, now.generations.get(ANY, 0))}
-    return Lineage(revision, tuple(sorted(generations.items())), ancestors)
+        kept = (*(name for name, _ in begun.generations), whole_chain, ANY)
+        generations = {ANY: now.generations.get(ANY, 0)} | {
+            name: generations[name] for name in kept if name in generations
+        }
+    return Lineage(begun.revision, tuple(sorted(generations.items())), ancestors)
 
 
 def new_session_id(lineage: Lineage, random: Random) -> str:
