@@ -133,8 +133,9 @@ class Authenticator:
 
     def revoked(self, session: Session) -> str:
         """Return the scope by which a session is revoked, or an empty text."""
-        current = self._store.generations(watched(session.lineage, session.id))
-        return refusal(session.lineage, session.id, current)
+        lineage = session.lineage
+        current = self._store.generations(watched(lineage, session.id), minted_at=lineage.revision)
+        return refusal(lineage, session.id, current)
 
     def signed_in_caller(self, identity: IamIdentity, mfa_at: int | None) -> Caller:
         """Return the user or root user who is signed in to the console, as the caller of a session of their own.

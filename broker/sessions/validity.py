@@ -35,7 +35,7 @@ class SessionValidity:
         if isinstance(session, BrowserSession) and not self._has_factors(session):
             return False
         lineage = identity.lineage.with_scopes(_scopes(identity))
-        return not refusal(lineage, "", self.store.generations(watched(lineage)))
+        return not refusal(lineage, "", self.store.generations(watched(lineage), minted_at=lineage.revision))
 
     def _has_factors(self, session: BrowserSession) -> bool:
         """Return whether the second factors that the person had when one was given are all still theirs."""

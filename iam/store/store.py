@@ -380,9 +380,16 @@ class Store:
             self._fresh_cache().aliases, alias, lambda reader: reader.account(table.alias == alias)
         )
 
-    def generations(self, scopes: Sequence[str]) -> dict[str, int]:
-        """Return the generation of each of these scopes that was revoked, by key; others have none."""
-        cached = self._fresh_cache().generations
+    def generations(self, scopes: Sequence[str], *, minted_at: int = 0) -> dict[str, int]:
+        """Return the generation of each of these scopes that was revoked, by key; others have none.
+
+        ``minted_at`` is the revision that a session sealed: one that begins right after a revocation on another machine
+        is not judged by what this process cached before.
+        """
+        if self._fresh_cache().revision < minted_at:
+            with self._refresh_lock:
+                self._read_revision(self._monotonic())
+        cached = self._cache.generations
         known = {scope: cached[scope] for scope in scopes if scope in cached}
         missing = [scope for scope in scopes if scope not in known]
         if missing:
