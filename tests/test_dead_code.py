@@ -26,7 +26,8 @@ CALLED_BY_FRAMEWORKS = {
     "broker/demo/directory.py": {"connection_made", "data_received"},
     "broker/runtime/worker.py": {"handle_error", "handle_exit", "handle_request"},
     "broker/web/i18n/languages.py": {"get_translations"},
-    "broker/web/core/utf8.py": {"form_data_parser_class"},
+    "broker/commands/shell_output.py": {"make_context"},
+    "broker/web/core/utf8.py": {"form_data_parser_class", "parameter_storage_class"},
 }
 # Texts that are listed to be translated, and how S3 signs, for requests to services other than STS and IAM.
 KEPT = {"broker/web/i18n/messages.py": {"MESSAGES", "LABELS"}, "sts/sigv4.py": {"S3"}}

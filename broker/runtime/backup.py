@@ -49,7 +49,8 @@ class Manifest:
     def text(self) -> str:
         """Return the manifest as JSON."""
         fields = {"format": _FORMAT, "created": self.created, "version": self.version, "schema": self.schema}
-        return json.dumps({**fields, "tables": self.tables}, sort_keys=True)
+        tables = {name: [digest.rows, digest.checksum] for name, digest in self.tables.items()}
+        return json.dumps({**fields, "tables": tables}, sort_keys=True)
 
     @classmethod
     def parse(cls, text: str) -> "Manifest":
