@@ -122,16 +122,16 @@ class Gate:
         The same checks in the same order and the same audit record as for a request over HTTP: only the form, the
         signature and the rendered answer are left out. ``request`` is what the client sent to that endpoint, without a
         body; ``parameters`` are named and spelled as in the query protocol. An operation that must be signed runs as
-        the session of ``credentials``, in ``region``. ``before_consuming`` may still refuse the result before the
-        proof is used up.
+        the session of ``credentials``; ``region`` is the one that a signature would name. ``before_consuming`` may
+        still refuse the result before the proof is used up.
         """
         state = RequestState(request, self.now(), self._new_id, self.kinds.describe)
-        state.before_consuming = before_consuming
+        state.before_consuming, state.region = before_consuming, region
         try:
             self._refresh(state)
             model = self._find_operation(state, operation, STS_VERSION)
             if not model.unsigned:
-                self._authenticate_session(state, model, credentials, region)
+                self._authenticate_session(state, model, credentials)
             return self._run_operation(state, model, tuple(parameters.items()))
         except ServiceError as error:
             refused = error
@@ -236,12 +236,12 @@ class Gate:
             self._check_session(state, model, caller.session)
 
     def _authenticate_session(
-        self, state: RequestState, model: OperationModel, credentials: Credentials | None, region: str | None
+        self, state: RequestState, model: OperationModel, credentials: Credentials | None
     ) -> None:
         """Authenticate a call of our own by the credentials themselves: a signature to ourselves proves no more."""
         if credentials is None:
             raise MissingAuthenticationToken("Request is missing Authentication Token")
-        state.access_key_id, state.region = credentials.access_key_id, region
+        state.access_key_id = credentials.access_key_id
         caller = state.caller = self.authenticate.session(credentials, state.now)
         if caller.session is not None:
             self._check_session(state, model, caller.session)

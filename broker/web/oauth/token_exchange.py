@@ -180,7 +180,7 @@ def _exchange(gate: Gate, asked: _ExchangeRequest, head: HttpRequest, region: st
         if wanted is not None:
             gate.check(seen, "GetWebIdentityToken", wanted, credentials=_credentials(result), region=region)
 
-    result = gate.call(seen, asked.operation, asked.parameters, before_consuming=check_token)
+    result = gate.call(seen, asked.operation, asked.parameters, region=region, before_consuming=check_token)
     if wanted is None:
         return _credentials_response(result, gate.now())
     # As the session just begun: its policies, a revocation of the person and the audit record hold as for any caller.

@@ -9,7 +9,7 @@ import pytest
 from botocore.credentials import Credentials
 from joserfc import jwt
 from joserfc.jwk import KeySet
-from support.administrator import deny
+from support.administrator import allow, deny
 from support.saml_fixtures import Browser, open_setup
 from support.saml_idp import encoded, signed
 from support.web_identity_fixtures import open_setup as web_world_in
@@ -191,6 +191,15 @@ def test_a_deny_on_the_referer_holds_for_the_second_half_of_an_exchange(tmp_path
     status, told = exchange(world, world.issuer.token(), headers={"Referer": "https://evil.example/page"}, **asked)
     assert (status, told["error"]) == (400, "invalid_target"), told
     world.installation.close()
+
+
+def test_both_halves_of_an_exchange_are_in_one_region(web):
+    here = {"StringEquals": {"aws:RequestedRegion": "us-east-1"}}
+    role = web.trusts("here", None, allow("sts:*", Condition=here), Condition=here)
+    web.admin.do("EnableOutboundWebIdentityFederation")
+    asked = {"requested_token_type": f"{TYPE}jwt", "resource": "https://api.example.com", "audience": role}
+    status, told = exchange(web, web.issuer.token(), **asked)
+    assert status == 200, told
 
 
 TOO_LONG = {
