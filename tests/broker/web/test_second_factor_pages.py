@@ -547,8 +547,8 @@ def test_a_seed_of_somebody_else_or_of_yesterday_is_refused(demanded):
     demanded.seed = seed_on(page)
     demanded.clock.advance(minutes=61)
     demanded.sign_in()  # the sign-in of an hour ago is over
-    fresh = form(demanded.browser.get("/mfa/enrol"), "totp")["transaction"]
-    old = form(page, "totp") | {"transaction": fresh, "code": demanded.code()}
+    fresh = form(demanded.browser.get("/mfa/enrol"), "totp")
+    old = fresh | {"seed": form(page, "totp")["seed"], "code": demanded.code()}
     assert demanded.browser.post("/mfa/enrol", old).status == 400
 
 
