@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
+from broker.api.body_budget import MAX_STRANGERS_FORM
 from broker.runtime.health import liveness, readiness
 from broker.web.branding.branding import init_branding
 from broker.web.core.error_pages import ErrorPages, text_response
@@ -57,7 +58,7 @@ def create_app(services: Services) -> Flask:
     _register_page_blueprints(app, services.pages)
     _register_welcome(app, services.pages.site)
     _register_health_checks(app, services.api)
-    _register_request_hooks(app, services.pages.site.public_url)
+    _register_request_hooks(app, services.pages.site)
     _register_error_handlers(app, services)
     return app
 
@@ -109,7 +110,16 @@ def _register_health_checks(app: Flask, api: Api) -> None:
         return _json(*readiness(api.health_checks))
 
 
-def _register_request_hooks(app: Flask, public_url: str) -> None:
+def _register_request_hooks(app: Flask, site: Site) -> None:
+    public_url = site.public_url
+
+    @app.before_request
+    def limit_form() -> None:
+        # Assertions, tokens and passkeys are long; whoever is not signed in has nothing else that is.
+        is_long = (request.content_length or 0) > MAX_STRANGERS_FORM or "Transfer-Encoding" in request.headers
+        if is_long and request.blueprint not in _BLUEPRINTS_FOR_ANY_HOST and site.current_session.find() is None:
+            request.max_content_length = MAX_STRANGERS_FORM
+
     @app.before_request
     def check_url_and_host() -> None:
         # Werkzeug treats //a as /a, which a proxy that guards /a does not, and redirects /a//b to whichever host the

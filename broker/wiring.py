@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from broker.api import model
+from broker.api.body_budget import BodyBudget
 from broker.api.dispatch import Gate
 from broker.api.forwarded import TrustedProxies
 from broker.api.known_providers import KnownProviders
@@ -154,6 +155,7 @@ class Api:
     gate: Gate
     exchange_clients: ExchangeClients
     trusted_proxies: TrustedProxies
+    bodies: BodyBudget
     region: str  # in the signatures of requests that we make in our own name
     health_checks: Mapping[str, Callable[[], None]]
 
@@ -466,6 +468,7 @@ def _build_api(settings: Settings, storage: Storage, providers: Providers, gate:
             settings.token_exchange_clients, storage.throttle, only=settings.token_exchange_registered_only
         ),
         trusted_proxies=TrustedProxies(tuple(map(ip_network, settings.trusted_proxies)), settings.forwarded_headers),
+        bodies=BodyBudget.of(settings.body_memory * 1_000_000, gate.knows_signer),
         region=next(iter(settings.regions), _DEFAULT_REGION),
         health_checks={
             "sql": storage.store.check,

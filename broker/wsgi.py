@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse
 
 from broker.api import wsgi_adapter
+from broker.api.http import HttpRequest
 from broker.app import create_app
 from broker.config.settings import Settings
+from broker.web.core.form_fields import MAX_FORM_BYTES
 from broker.wiring import Services, build_services
+from iam.errors import ServiceError, ServiceUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -23,17 +26,31 @@ class Application:
     def __init__(self, services: Services) -> None:
         self._gate = services.api.gate
         self._trusted_proxies = services.api.trusted_proxies
+        self._bodies = services.api.bodies
         self._pages = create_app(services)
 
     def __call__(self, environ: wsgi_adapter.Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one WSGI request."""
         if not wsgi_adapter.is_api_call(environ):
-            return self._pages(environ, start_response)
+            return self._answer_page(environ, start_response)
         try:
-            request = wsgi_adapter.read_request(environ, self._trusted_proxies)
+            with wsgi_adapter.reading_request(environ, self._trusted_proxies, self._bodies) as request:
+                return wsgi_adapter.send_response(self._gate.handle(request), start_response)
         except wsgi_adapter.UnreadableRequest as unreadable:
-            return wsgi_adapter.send_response(self._gate.refuse(unreadable.request, unreadable.error), start_response)
-        return wsgi_adapter.send_response(self._gate.handle(request), start_response)
+            return self._refuse(unreadable.request, unreadable.error, start_response)
+
+    def _answer_page(self, environ: wsgi_adapter.Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Let Flask answer; it refuses forms beyond its own limit without reading them."""
+        length = wsgi_adapter.declared_length(environ)
+        try:
+            with self._bodies.hold(min(MAX_FORM_BYTES if length is None else length, MAX_FORM_BYTES)):
+                return self._pages(environ, start_response)
+        except ServiceUnavailable as error:
+            head = wsgi_adapter.read_request_head(environ, self._trusted_proxies)
+            return self._refuse(head, error, start_response)
+
+    def _refuse(self, request: HttpRequest, error: ServiceError, start_response: StartResponse) -> Iterable[bytes]:
+        return wsgi_adapter.send_response(self._gate.refuse(request, error), start_response)
 
 
 def _repeat_forever(work: Callable[[], object]) -> None:

@@ -105,6 +105,16 @@ class Authenticator:
         check_signature(presented, session.secret, self._derived_keys)
         return caller
 
+    def knows(self, access_key_id: str, token: str) -> bool:
+        """Return whether an access key exists; nothing is proved.
+
+        Raise InvalidClientTokenId for a token that is not ours.
+        """
+        if access_key_id.startswith(LONG_TERM_KEY):
+            key = self._store.access_key(access_key_id)
+            return key is not None and key.active
+        return bool(token) and self._open(token, access_key_id).access_key_id == access_key_id
+
     def session(self, credentials: Credentials, now: datetime) -> Caller:
         """Return the caller of a session whose complete credentials are given, secret included.
 

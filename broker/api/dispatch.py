@@ -161,6 +161,14 @@ class Gate:
             authorize(state, ask, _action(model, ask), random=self.random)
         found.run(call, p)
 
+    def knows_signer(self, request: HttpRequest) -> bool:
+        """Return whether a request, whose body was not read yet, names an access key that exists."""
+        try:
+            presented = sigv4.read(request.method, request.path, request.query, request.headers, b"")
+            return self.authenticate.knows(presented.access_key_id, presented.token)
+        except ServiceError:
+            return False
+
     def refuse(self, request: HttpRequest, error: ServiceError) -> HttpResponse:
         """Return the answer to a request that the edge could not read, recorded like every other refusal."""
         return self._render_refusal(RequestState(request, self.now(), self._new_id, self.kinds.describe), error)

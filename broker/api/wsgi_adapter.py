@@ -1,16 +1,17 @@
 """Converts WSGI requests to HttpRequest, and HttpResponse to WSGI, without a framework."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 from wsgiref.types import StartResponse
 
+from broker.api.body_budget import MAX_BODY, BodyBudget, too_large
 from broker.api.forwarded import TrustedProxies
 from broker.api.http import HttpRequest, HttpResponse
-from iam.errors import MalformedInput, RequestTooLarge, ServiceError
+from iam.errors import MalformedInput, ServiceError
 
-MAX_BODY = 10_000_000
 Environ = dict[str, Any]
 
 _REASONS = {
@@ -48,13 +49,20 @@ def is_api_call(environ: Environ) -> bool:
     return environ["REQUEST_METHOD"] == "POST" or (environ["REQUEST_METHOD"] == "GET" and bool(query))
 
 
-def read_request(environ: Environ, trusted_proxies: TrustedProxies) -> HttpRequest:
-    """Return the request; raise UnreadableRequest where its body is too large, incomplete or compressed."""
+@contextmanager
+def reading_request(environ: Environ, trusted_proxies: TrustedProxies, budget: BodyBudget) -> Iterator[HttpRequest]:
+    """Give the request, whose body takes of the budget for the length of the block.
+
+    Raise UnreadableRequest where the body is too large, incomplete or compressed, or where the budget is used up.
+    """
     request = read_request_head(environ, trusted_proxies)
-    try:
-        return replace(request, body=_body(environ))
-    except ServiceError as error:
-        raise UnreadableRequest(request, error) from error
+    with ExitStack() as held:
+        try:
+            most = held.enter_context(budget.admit(request, declared_length(environ)))
+            complete = replace(request, body=_body(environ, most))
+        except ServiceError as error:
+            raise UnreadableRequest(request, error) from error
+        yield complete
 
 
 def read_request_head(environ: Environ, trusted_proxies: TrustedProxies) -> HttpRequest:
@@ -103,26 +111,23 @@ def _headers(environ: Environ) -> tuple[tuple[str, str], ...]:
     return tuple(headers)
 
 
-def _body(environ: Environ) -> bytes:
-    """Return the body; raise RequestTooLarge or MalformedInput."""
-    if environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("identity", ""):
-        raise MalformedInput("The body of a request must not be compressed: leave out Content-Encoding.")
+def declared_length(environ: Environ) -> int | None:
+    """Return the length of the body that the client announced, or None for a chunked one."""
     declared = environ.get("CONTENT_LENGTH") or ""
     if declared.isascii() and declared.isdigit():
         # Check the number of digits first: int() raises ValueError for thousands of them.
-        if len(declared) > len(str(MAX_BODY)) or int(declared) > MAX_BODY:
-            raise _too_large()
-        body: bytes = environ["wsgi.input"].read(int(declared))
-        if len(body) < int(declared):
-            raise MalformedInput("The body of the request is shorter than its Content-Length.")
-        return body
-    if environ.get("HTTP_TRANSFER_ENCODING"):
-        chunked: bytes = environ["wsgi.input"].read(MAX_BODY + 1)
-        if len(chunked) > MAX_BODY:
-            raise _too_large()
-        return chunked
-    return b""
+        return int(declared) if len(declared) <= len(str(MAX_BODY)) else MAX_BODY + 1
+    return None if environ.get("HTTP_TRANSFER_ENCODING") else 0
 
 
-def _too_large() -> RequestTooLarge:
-    return RequestTooLarge(f"The body of a request may have {MAX_BODY} bytes.")
+def _body(environ: Environ, most: int) -> bytes:
+    """Return the body; raise RequestTooLarge or MalformedInput."""
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("identity", ""):
+        raise MalformedInput("The body of a request must not be compressed: leave out Content-Encoding.")
+    declared = declared_length(environ)
+    body: bytes = environ["wsgi.input"].read(most + 1 if declared is None else declared)
+    if len(body) > most:
+        raise too_large(most)
+    if declared is not None and len(body) < declared:
+        raise MalformedInput("The body of the request is shorter than its Content-Length.")
+    return body

@@ -89,6 +89,16 @@ class Settings:
             check=checks.one_of("x-forwarded", "forwarded"),
         ),
     ]
+    body_memory: Annotated[
+        int,
+        Setting(
+            "server",
+            "Megabytes of request bodies above 32 KB that one worker holds at the same time; half of it is for callers"
+            " who name an access key. What does not fit is answered 503.",
+            default=64,
+            check=checks.between(20, 100_000),
+        ),
+    ]
     allow_password_in_query: Annotated[
         bool,
         Setting(

@@ -4,10 +4,10 @@ from typing import Final
 
 from flask import request
 
+from broker.api.body_budget import MAX_UNSIGNED_BODY
 from iam.errors import ValidationError
 
-# A SAML response has 100,000 characters at most, and three bytes for each when percent-encoded.
-MAX_FORM_BYTES: Final = 300_000
+MAX_FORM_BYTES: Final = MAX_UNSIGNED_BODY  # a SAML response may come to a page, too
 
 
 def form_field(name: str, max_length: int = 1024) -> str:
