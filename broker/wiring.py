@@ -24,6 +24,7 @@ from broker.api.dispatch import Gate
 from broker.api.forwarded import TrustedProxies
 from broker.api.known_providers import KnownProviders
 from broker.audit.log import AuditLog
+from broker.audit.reconciliation import Reconciliation
 from broker.audit.search import AuditSearch
 from broker.config.settings import Settings
 from broker.providers.ldap.provider import LdapProvider
@@ -128,6 +129,7 @@ class Storage:
     vault: Vault
     sealers: SealerCache
     audit: AuditLog
+    reconciliation: Reconciliation
     live_sessions: LiveSessions
     browser_sessions: BrowserSessions
     single_use: SingleUse
@@ -330,17 +332,28 @@ def _build_storage(
     settings: Settings, now: Callable[[], datetime], identity_types: tuple[type[Identity], ...]
 ) -> Storage:
     vault = Vault(settings.master_key)
-    store = open_store(settings)
+    store, audit = open_store(settings), _open_audit_log(settings)
     single_use = open_single_use(store)
     return Storage(
         store=store,
         vault=vault,
         sealers=SealerCache(store, vault, now=now),
-        audit=AuditLog(settings.audit_dir, sync=settings.audit_sync, flush_ms=settings.audit_flush_ms),
+        audit=audit,
+        reconciliation=Reconciliation(store, audit, settings.audit_dir, now),
         live_sessions=open_live_sessions(settings),
         browser_sessions=open_browser_sessions(settings, single_use, now=now, identity_types=identity_types),
         single_use=single_use,
         throttle=SignInThrottle(store, AttemptSlots(open_redis(settings.redis_url), store, random)),
+    )
+
+
+def _open_audit_log(settings: Settings) -> AuditLog:
+    return AuditLog(
+        settings.audit_dir,
+        sync=settings.audit_sync,
+        flush_ms=settings.audit_flush_ms,
+        segment_bytes=settings.audit_segment_megabytes * 1_000_000,
+        strangers_per_minute=settings.audit_strangers_per_minute,
     )
 
 
@@ -596,7 +609,7 @@ def _build_pages(settings: Settings, storage: Storage, providers: Providers, sig
             sessions=OwnSessions(site=site, admin_access=access, revocation=revocation),
         ),
         roles=roles,
-        administration=_build_administration_pages(settings, providers, access, revocation),
+        administration=_build_administration_pages(settings, storage, providers, access, revocation),
     )
 
 
@@ -709,7 +722,7 @@ def _build_revocation(storage: Storage, site: Site) -> SessionRevocation:
 
 
 def _build_administration_pages(
-    settings: Settings, providers: Providers, access: AdminAccess, revocation: SessionRevocation
+    settings: Settings, storage: Storage, providers: Providers, access: AdminAccess, revocation: SessionRevocation
 ) -> AdministrationPages:
     return AdministrationPages(
         accounts=AdminPages(
@@ -723,6 +736,8 @@ def _build_administration_pages(
         audit=AuditPages(
             site=access.site,
             admin_access=access,
-            search=AuditSearch(folder=settings.audit_dir, pause=lambda: time.sleep(0)),
+            search=AuditSearch(
+                folder=settings.audit_dir, pause=lambda: time.sleep(0), unlogged=storage.reconciliation.unlogged_lines
+            ),
         ),
     )

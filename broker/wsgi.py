@@ -1,6 +1,7 @@
 """The WSGI application that gunicorn serves: the query API by its own adapter, everything else by Flask."""
 
 import atexit
+import contextlib
 import logging
 import threading
 import time
@@ -63,6 +64,18 @@ def _repeat_forever(work: Callable[[], object]) -> None:
             log.exception("the background work failed")
 
 
+def _keep_log_complete(services: Services) -> None:
+    """Append to the audit log what a killed worker did not, at the start and from then on; and what was counted."""
+
+    def work() -> None:
+        services.storage.audit.append_aggregated()
+        services.storage.reconciliation.run()
+
+    with contextlib.suppress(ServiceError):
+        work()
+    _repeat_forever(work)
+
+
 def __getattr__(name: str) -> Application:
     """Build ``application`` on first access, so that importing this module reads no settings."""
     if name != "application":
@@ -70,5 +83,7 @@ def __getattr__(name: str) -> Application:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     services = build_services(Settings.read())
     threading.Thread(target=_repeat_forever, args=(services.providers.saml_metadata.run,), daemon=True).start()
+    threading.Thread(target=_keep_log_complete, args=(services,), daemon=True).start()
+    atexit.register(services.storage.audit.append_aggregated)
     atexit.register(services.storage.live_sessions.flush)
     return Application(services)

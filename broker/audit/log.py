@@ -1,8 +1,10 @@
 """The audit log: files of JSON lines, each line linked to the one before it by a hash.
 
-Each process appends to its own file, so no lock is needed. Each line has its number and the SHA-256 of the line before,
-so a changed, removed or inserted line is detected. A record is passed to the kernel before ``append`` returns: a crash
-of the process loses nothing, and a power failure loses at most the flush interval.
+Each process appends to its own file, ``NNN.jsonl``, so no lock is needed. Each line has its number and the SHA-256 of
+the line before, so a changed, removed or inserted line is detected (broker.audit.chain). A file that has grown to the
+size of a segment is sealed: it becomes read-only under the name ``NNN-SEGMENT.jsonl``, and the chain goes on in a new
+file. A record is passed to the kernel before ``append`` returns: a crash of the process loses nothing, and a power
+failure loses at most the flush interval.
 """
 
 import contextlib
@@ -12,18 +14,23 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from gevent.monkey import get_original
 
+from broker.audit.abridge import MAX_RECORD, abridge, abridge_stranger
+from broker.audit.strangers import StrangersRefusals, is_refusal_of_stranger
 from iam.clock import SECOND
 from iam.errors import ServiceUnavailable
 
-_ZERO: Final = "0" * 64
+ZERO_HASH: Final = "0" * 64
 _SUFFIX: Final = ".jsonl"
-_CHUNK: Final = 64 * 1024
+_CHUNK: Final = 128 * 1024  # bytes; larger than any record
+# O_APPEND: a line can never overwrite another.
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+SEGMENT_BYTES: Final = 256 * 1024 * 1024
+STRANGERS_PER_MINUTE: Final = 300
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
 
 # The flush must not block greenlets or wait for a busy one, so it runs in an operating system thread.
@@ -39,13 +46,24 @@ class AuditLog:
     """Appends records to this process's own file in ``folder``; every method is safe to call from several greenlets.
 
     ``sync`` is "group", which flushes to the disk every ``flush_ms`` milliseconds, or "always", which flushes each
-    record before ``append`` returns. The constructor raises AuditUnavailable.
+    record before ``append`` returns. ``segment_bytes`` is the size at which a file is sealed; ``strangers_per_minute``
+    is how many refusals of strangers get a record of their own. The constructor raises AuditUnavailable.
     """
 
-    def __init__(self, folder: Path, *, sync: str = "group", flush_ms: int = 200) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sync: str = "group",
+        flush_ms: int = 200,
+        segment_bytes: int = SEGMENT_BYTES,
+        strangers_per_minute: int = STRANGERS_PER_MINUTE,
+    ) -> None:
         self._always = sync == "always"
         self._interval = flush_ms / SECOND
-        self._fd, self.path = _open(folder)
+        self._segment_bytes = segment_bytes
+        self._strangers = StrangersRefusals(strangers_per_minute)
+        self._reserve_fd, self._fd, self.path = _open(folder)
         self._seq, self._last = _resume(self._fd, self.path)
         self._size = os.fstat(self._fd).st_size
         self._broken = ""
@@ -56,11 +74,39 @@ class AuditLog:
     def append(self, record: Mapping[str, Any]) -> None:
         """Write a record; raise AuditUnavailable where it, or an earlier one, did not reach the disk.
 
+        Refusals of strangers above a rate are counted, and written as one record when a minute has passed.
+        """
+        if is_refusal_of_stranger(record):
+            record = abridge_stranger(record)
+            if self._strangers.is_due(record):
+                self.append_aggregated()
+            if not self._strangers.admit(record):
+                return
+        elif self._strangers.is_due(record):
+            self.append_aggregated()
+        self._append(record)
+
+    def _line(self, record: Mapping[str, Any]) -> bytes:
+        return _encode({"seq": self._seq + 1, "prev": self._last, **record}).encode("ascii") + b"\n"
+
+    def append_aggregated(self) -> None:
+        """Write the one record of the refusals of strangers that were counted; raise AuditUnavailable."""
+        aggregated = self._strangers.take()
+        if aggregated is not None:
+            self._append(aggregated)
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        """Write a line.
+
         No greenlet switch can occur between taking the number and the write: os.write on a file is one system call.
         """
         if self._broken:
             self._recover()
-        line = _encode({"seq": self._seq + 1, "prev": self._last, **record}).encode("ascii") + b"\n"
+        if self._size >= self._segment_bytes:
+            self._seal()
+        line = self._line(record)
+        if len(line) > MAX_RECORD:
+            line = self._line(abridge(record))
         try:
             self._write(line)
         except OSError as error:
@@ -74,20 +120,56 @@ class AuditLog:
         if self._broken:
             self._recover()
         try:
-            _reserve(self._fd, self._size)
+            self._hold_reserve()
         except OSError as error:
             self._broken = _error_text(error)
             raise _unavailable(self._broken) from error
 
     def close(self) -> None:
         """Flush and close the file; no record may be appended afterwards."""
+        if self._fd >= 0 and not self._broken:
+            with contextlib.suppress(AuditUnavailable):
+                self.append_aggregated()
         fd, self._fd = self._fd, -1
         if fd >= 0:
             with contextlib.suppress(OSError):
                 os.fdatasync(fd)
             os.close(fd)
+            os.close(self._reserve_fd)
+
+    def _seal(self) -> None:
+        """Seal the file and go on in a new one; where that fails, go on in this one and try again with the next record.
+
+        The last hash of a segment begins the next one, so nothing can be changed in it or taken from it.
+        """
+        with contextlib.suppress(OSError):
+            os.fdatasync(self._fd)
+            segments = _segments(self.path)
+            number = int(segments[-1].stem.partition("-")[2]) + 1 if segments else 1
+            following = self.path.with_suffix(".next")
+            fd = os.open(following, _FLAGS, 0o600)
+            self.path.rename(self.path.with_name(f"{self.path.stem}-{number:06}{_SUFFIX}"))
+            sealed, self._fd, self._size = self._fd, fd, 0
+            following.rename(self.path)
+            os.fchmod(sealed, 0o400)
+            os.close(sealed)
+
+    def _hold_reserve(self) -> None:
+        """Take the space of one more record in a file of its own: readers of the log never see it."""
+        os.ftruncate(self._reserve_fd, 0)
+        os.posix_fallocate(self._reserve_fd, 0, _CHUNK)
 
     def _write(self, line: bytes) -> None:
+        """Write a line; where the disk is full, into the space that was held for it."""
+        try:
+            self._write_once(line)
+        except OSError:
+            if not os.fstat(self._reserve_fd).st_size:
+                raise
+            os.ftruncate(self._reserve_fd, 0)
+            self._write_once(line)
+
+    def _write_once(self, line: bytes) -> None:
         written = os.write(self._fd, line)
         if written != len(line):
             # A full disk accepted part of the line: remove it, so that the next line does not continue it.
@@ -107,7 +189,7 @@ class AuditLog:
         """Try to write again; raise AuditUnavailable while the disk refuses."""
         try:
             os.ftruncate(self._fd, self._size)
-            _reserve(self._fd, self._size)
+            self._hold_reserve()
             os.fdatasync(self._fd)
         except OSError as error:
             self._broken = _error_text(error)
@@ -117,13 +199,13 @@ class AuditLog:
     def _flush_forever(self) -> None:
         while self._fd >= 0:
             _sleep(self._interval)
-            written = self._written
-            if written == self._synced or self._fd < 0:
+            written, fd = self._written, self._fd
+            if written == self._synced or fd < 0:
                 continue
             try:
-                os.fdatasync(self._fd)
+                os.fdatasync(fd)
             except OSError as error:
-                if self._fd >= 0:
+                if self._fd == fd:  # else it was closed, or sealed after a flush
                     self._broken = _error_text(error)
             else:
                 self._synced = written
@@ -137,31 +219,27 @@ def _unavailable(reason: str) -> AuditUnavailable:
     return AuditUnavailable("The service cannot record this request. Try again later.", log=f"audit log: {reason}")
 
 
-def _reserve(fd: int, size: int) -> None:
-    """Raise OSError where the disk has no room for one more record."""
-    os.posix_fallocate(fd, size, _CHUNK)
-    os.ftruncate(fd, size)
+def _open(folder: Path) -> tuple[int, int, Path]:
+    """Open a file that no other running process writes; return the descriptors of its reserve and of it, and its path.
 
-
-def _open(folder: Path) -> tuple[int, Path]:
-    """Open a file that no other running process writes; return its descriptor and path. Raise AuditUnavailable."""
+    The lock is on the reserve, which stays when the file is sealed. Raise AuditUnavailable.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for number in range(1, 1000):
             path = folder / f"{number:03}{_SUFFIX}"
-            # O_APPEND: a line can never overwrite another.
+            opened: list[int] = []
             try:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            except PermissionError:
-                if not path.exists():
+                for file in (path.with_suffix(".reserve"), path):
+                    opened.append(os.open(file, _FLAGS, 0o600))
+                    fcntl.flock(opened[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (PermissionError, BlockingIOError) as error:
+                for fd in opened:
+                    os.close(fd)
+                if isinstance(error, PermissionError) and not (path.exists() or path.with_suffix(".reserve").exists()):
                     raise
-                continue  # the file of an operator who ran a command as another user
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-            else:
-                return fd, path
+                continue  # another process writes it, or an operator did who ran a command as another user
+            return opened[0], opened[1], path
     except OSError as error:
         raise _unavailable(f"{folder}: {_error_text(error)}") from error
     raise _unavailable(f"{folder}: a thousand processes already write here")
@@ -180,7 +258,18 @@ def _resume(fd: int, path: Path) -> tuple[int, str]:
     if len(whole) < len(tail):
         os.ftruncate(fd, size - (len(tail) - len(whole)))
     if not whole:
-        return 0, _ZERO
+        segments = _segments(path)
+        return _last_of(segments[-1]) if segments else (0, ZERO_HASH)
+    return _number_and_hash(path, whole)
+
+
+def _last_of(segment: Path) -> tuple[int, str]:
+    """Return number and hash of the last line of a sealed segment; raise AuditUnavailable."""
+    lines = _last_lines(segment, 1)
+    return _number_and_hash(segment, lines[-1] + b"\n" if lines else b"\n")
+
+
+def _number_and_hash(path: Path, whole: bytes) -> tuple[int, str]:
     last = whole[:-1].rpartition(b"\n")[2]
     try:
         return int(json.loads(last)["seq"]), hashlib.sha256(last).hexdigest()
@@ -191,53 +280,19 @@ def _resume(fd: int, path: Path) -> tuple[int, str]:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ChainVerification:
-    """The number of valid lines at the start of a file, and what is wrong with the next line.
-
-    ``fault`` is empty where the whole file is valid. ``head`` is the hash of the last valid line: stored elsewhere, it
-    proves later that no line was removed at the end.
-    """
-
-    path: Path
-    lines: int
-    head: str
-    fault: str
-
-
 def log_files(folder: Path) -> list[Path]:
-    """Return the files of the log."""
+    """Return the files of the log; of each process the sealed segments, oldest first, then the one that grows."""
     return sorted(folder.glob(f"*{_SUFFIX}"))
 
 
-def verify(path: Path) -> ChainVerification:
-    """Verify the hash chain of a file from its first line; raise OSError."""
-    head, count = _ZERO, 0
-    with path.open("rb") as lines:
-        for line in lines:
-            fault = _find_fault(line, count + 1, head)
-            if fault:
-                return ChainVerification(path, count, head, fault)
-            head, count = hashlib.sha256(line[:-1]).hexdigest(), count + 1
-    return ChainVerification(path, count, head, "")
-
-
-def _find_fault(line: bytes, number: int, previous: str) -> str:
-    try:
-        record = json.loads(line)
-        seq, prev = record["seq"], record["prev"]
-    except (ValueError, KeyError, TypeError):
-        return f"line {number} is not a record"
-    if not line.endswith(b"\n"):
-        return f"line {number} is incomplete"
-    if seq != number:
-        return f"line {number} has the number {seq}"
-    return "" if prev == previous else f"line {number} does not match the hash of the line before"
+def _segments(path: Path) -> list[Path]:
+    """Return the sealed segments of a process's file, oldest first."""
+    return sorted(path.parent.glob(f"{path.stem}-*{_SUFFIX}"))
 
 
 def read_last_records(folder: Path, last: int) -> list[dict[str, Any]]:
     """Return the newest ``last`` records of all files, oldest first; lines that are not records are skipped."""
-    records = [record for path in log_files(folder) for record in _parse_lines(_last_lines(path, last))]
+    records = [record for path in log_files(folder) for record in parse_lines(_last_lines(path, last))]
     # Each worker has its own file; within a second, ``at`` gives the order.
     records.sort(key=lambda record: (str(record.get("eventTime", "")), int(record.get("at") or 0)))
     return records[-last:] if last else []
@@ -245,15 +300,17 @@ def read_last_records(folder: Path, last: int) -> list[dict[str, Any]]:
 
 def follow(folder: Path, *, every: float = 0.2) -> Iterator[dict[str, Any]]:
     """Yield records as they are written, forever; polls every ``every`` seconds."""
-    offsets = {path: path.stat().st_size for path in log_files(folder)}
+    # By inode: a file that is sealed gets another name.
+    offsets = {path.stat().st_ino: path.stat().st_size for path in log_files(folder)}
     while True:
         for path in log_files(folder):
             with path.open("rb") as lines:
-                lines.seek(offsets.get(path, 0))
+                file = os.fstat(lines.fileno()).st_ino
+                lines.seek(offsets.get(file, 0))
                 whole = lines.read().rpartition(b"\n")[0]
             if whole:
-                offsets[path] = offsets.get(path, 0) + len(whole) + 1
-                yield from _parse_lines(whole.split(b"\n"))
+                offsets[file] = offsets.get(file, 0) + len(whole) + 1
+                yield from parse_lines(whole.split(b"\n"))
         time.sleep(every)
 
 
@@ -269,7 +326,8 @@ def _last_lines(path: Path, count: int) -> list[bytes]:
     return tail.split(b"\n")[:-1][-count:] if count else []
 
 
-def _parse_lines(lines: list[bytes]) -> Iterator[dict[str, Any]]:
+def parse_lines(lines: list[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield the records of lines; lines that are not records are skipped."""
     for line in lines:
         with contextlib.suppress(ValueError):
             yield json.loads(line)

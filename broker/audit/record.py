@@ -4,7 +4,6 @@ Source: CloudTrail User Guide, "CloudTrail record contents" and "CloudTrail user
 no member for is under ``additionalEventData``.
 """
 
-import json
 from typing import Any, Final, NamedTuple
 
 from broker.api.constraints import SECRET_PARAMETERS
@@ -27,8 +26,6 @@ DIRECTORY_SIGN_IN: Final = "DirectorySignIn"
 _NOBODY = {"type": "Unknown"}
 _LONGEST = 2048  # characters of a text that a client chose
 _MOST_FINDINGS = 20  # about a policy that a request writes
-_LARGEST = 100 * 1024  # bytes; CloudTrail User Guide, "CloudTrail record contents": requestParameters
-_LARGEST_UNAUTHENTICATED = 2048  # bytes: strangers must not fill the disk with refused requests
 # CloudTrail User Guide, "AWS Management Console sign-in events": a name that nobody has may be a password.
 _HIDDEN = "HIDDEN_DUE_TO_SECURITY_REASONS"
 _RECORDED_ELEMENTS = (
@@ -69,7 +66,7 @@ def request_record(state: RequestState, error: ServiceError | None = None) -> Re
         type=envelope.API_CALL,
         account_id=_account(state),
         user_identity=_user_identity(state),
-        parameters=_parameters(state) if error is None else _parameters_within_limit(state),
+        parameters=_parameters(state),
         response=_response_elements(state),
     )
     return _record_of_request(state, event) | _error_members(error) | _additional_event_data(state, error)
@@ -249,18 +246,6 @@ def _parameters(state: RequestState) -> Record | None:
     if not state.params or state.model is None or state.model.input is None:
         return None
     return _without_secrets(state.model.input, state.params)
-
-
-def _parameters_within_limit(state: RequestState) -> Record | None:
-    """Return the parameters of a refused request, or only their size: anybody can send 10 MB."""
-    parameters = _parameters(state)
-    size = len(json.dumps(parameters))
-    known = state.caller is not None or state.identity is not None
-    return (
-        parameters
-        if size <= (_LARGEST if known else _LARGEST_UNAUTHENTICATED)
-        else {"omitted": True, "originalSize": size}
-    )
 
 
 def _without_secrets(shape: Shape, value: dict[str, Any]) -> Record:

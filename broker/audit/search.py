@@ -66,10 +66,14 @@ class _BackwardReader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditSearch:
-    """Searches the log in a folder; ``pause`` lets other greenlets run, sizes are in bytes."""
+    """Searches the log in a folder; ``pause`` lets other greenlets run, sizes are in bytes.
+
+    ``unlogged`` returns the lines of changes whose records may not be in the log yet.
+    """
 
     folder: Path
     pause: Callable[[], None]
+    unlogged: Callable[[], bytes] = bytes
     chunk: int = CHUNK
     max_bytes_read: int = MAX_BYTES_READ
 
@@ -85,7 +89,7 @@ class AuditSearch:
         self, readers: list[_BackwardReader], record_filter: "_RecordFilter", most: int, top: float
     ) -> tuple[list["_Hit"], float]:
         """Return the matching records, and the time back to which they are complete."""
-        hits: list[_Hit] = []
+        hits = list(record_filter.matching_records(self.unlogged()))
         read, oldest = 0, record_filter.wanted.after or 0
         while True:
             unread = [reader for reader in readers if reader.end and reader.frontier + _MAX_DISORDER >= oldest]
@@ -160,7 +164,9 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 def _build_page(hits: list[_Hit], edge: float, most: int, unreadable: tuple[str, ...]) -> SearchPage:
     """Return the newest hits; those that are not newer than the edge may be incomplete."""
-    complete = sorted((hit for hit in hits if hit.place.at > edge), key=lambda hit: hit.place, reverse=True)
+    # By place, which names the event: a change may be in the log and in SQL.
+    by_place = {hit.place: hit for hit in hits if hit.place.at > edge}
+    complete = [by_place[place] for place in sorted(by_place, reverse=True)]
     shown = tuple(hit.record for hit in complete[:most])
     if len(complete) > most:
         return SearchPage(shown, complete[most - 1].place, None, unreadable)
@@ -177,6 +183,8 @@ def _open_readers(folder: Path, stack: ExitStack, top: float) -> tuple[list[_Bac
     for path in log_files(folder):
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # it was sealed or archived meanwhile
+            continue
         except OSError:  # the file of an operator who ran a command as another user
             unreadable.append(path.name)
             continue

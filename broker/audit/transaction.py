@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, insert
 
+from broker.audit.abridge import abridge
 from broker.audit.envelope import Record
 from broker.audit.log import AuditLog
 from iam.store.schema import audit_record
@@ -18,7 +19,7 @@ def store_record(tx: Connection, record: Record) -> None:
         "event_id": record["eventID"],
         "at": record["at"],
         "account_id": record["recipientAccountId"] or "",  # empty for a person of a directory, who has no account
-        "record": json.dumps(record, separators=(",", ":")),
+        "record": json.dumps(abridge(record), separators=(",", ":")),
     }
     tx.execute(insert(audit_record).values(**row))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final, get_type_hints
 
 from broker.config.source import Problem, SettingsError, SettingsReader
+from broker.config.text_file import NotText, decode_text, read_secret_file
 from broker.providers.ldap.provider import LdapConfig
 
 PROVIDERS: Final = {"ldap": LdapConfig}
@@ -16,7 +17,7 @@ DIRECTORY_SETTINGS: Final[Mapping[str, str]] = {
     "user_base": "DN below which people are searched.",
     "bind_dn": "DN of the account that searches; empty searches anonymously.",
     "bind_password": "Its password; better in bind_password_file or in the environment.",
-    "bind_password_file": "File with its password; a line break at its end is ignored.",
+    "bind_password_file": "File with its password (mode 600); a line break at its end is ignored.",
     "user_filter": "Filter that finds a person; holds {username}.",
     "username_attribute": "Attribute with the login name, as policies see it.",
     "id_attribute": "Attribute with the stable id; empty takes objectGUID, entryUUID, ipaUniqueID or nsUniqueId.",
@@ -95,16 +96,18 @@ def _split_config_error(message: str) -> tuple[str, str]:
 
 def _read_password(source: SettingsReader, path: tuple[str, ...], file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_secret_file(file).rstrip("\r\n")
+    except OSError as error:
         source.refuse(path, f"{file} cannot be read: {error}")
-        return ""
+    except ValueError as error:
+        source.refuse(path, str(error))
+    return ""
 
 
 def directory_names(file: Path) -> tuple[str, ...]:
     """Return the names of the directories of a settings file, without reading any secret; raise SettingsError."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = decode_text(file.read_bytes())
+    except (OSError, NotText) as error:
         raise SettingsError(Problem(str(file), "the file", f"cannot be read: {error}")) from error
     return SettingsReader(text, file.name, file.absolute().parent, {}).names("directory")

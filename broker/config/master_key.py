@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from broker.config.source import Problem, SettingsReader
+from broker.config.text_file import read_secret_file
 
 MASTER_KEY_VARIABLE: Final = "FEDGATE_MASTER_KEY"
 MASTER_KEY_BYTES: Final = 32
@@ -42,6 +43,4 @@ def read_master_key(source: SettingsReader, file: Path, variable: str | None) ->
 def _parse_variable_or_file(file: Path, variable: str | None) -> bytes:
     if variable is not None:
         return parse_master_key(variable)
-    if file.stat().st_mode & 0o077:
-        raise ValueError(f"{file} can be read by others: chmod 600 {file}")
-    return parse_master_key(file.read_text(encoding="ascii"))
+    return parse_master_key(read_secret_file(file))

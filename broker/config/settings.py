@@ -18,6 +18,7 @@ from broker.config.directories import read_directories
 from broker.config.master_key import MASTER_KEY_VARIABLE, read_master_key
 from broker.config.setting import Setting, declared_settings
 from broker.config.source import Problem, SettingsError, SettingsReader
+from broker.config.text_file import NotText, decode_text
 from broker.providers.ldap.provider import LdapConfig
 from iam.limits import Limits
 
@@ -167,6 +168,25 @@ class Settings:
             "Milliseconds between two flushes; a power cut can lose the records of that time.",
             default=200,
             check=checks.between(10, 10_000),
+        ),
+    ]
+    audit_segment_megabytes: Annotated[
+        int,
+        Setting(
+            "audit",
+            "Megabytes at which a file of the log is sealed and the next one begins.",
+            default=256,
+            check=checks.between(1, 100_000),
+        ),
+    ]
+    audit_strangers_per_minute: Annotated[
+        int,
+        Setting(
+            "audit",
+            "Refusals of unknown callers that get a record of their own, for each worker; all others of a minute share"
+            " one record, RefusedRequests.",
+            default=300,
+            check=checks.between(1, 1_000_000),
         ),
     ]
     saml_clock_skew: Annotated[
@@ -384,9 +404,11 @@ class Settings:
         if config is None:
             return _read_settings(SettingsReader("", "", Path.cwd(), environ), environ)
         try:
-            text = config.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = decode_text(config.read_bytes())
+        except OSError as error:
             raise SettingsError(Problem(str(config), "the file", f"cannot be read: {error}")) from error
+        except NotText as error:
+            raise SettingsError(Problem(str(config), "the file", str(error))) from error
         return _read_settings(SettingsReader(text, config.name, config.absolute().parent, environ), environ)
 
 

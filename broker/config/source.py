@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from broker.config.text_file import typographic_characters
+
 SettingPath = tuple[str, ...]  # its keys from the outermost table: ("redis", "url") for redis.url
 
 PREFIX = "FEDGATE_"
@@ -96,7 +98,7 @@ class SettingsReader:
         try:
             self._document: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise SettingsError(Problem(name, "the file", f"is not TOML: {error}")) from error
+            raise SettingsError(Problem(name, "the file", _toml_remedy(text, error))) from error
 
     def get(self, path: SettingPath, kind: object) -> Any:  # noqa: ANN401 - the kind says what it is
         """Return a setting as its type (the environment wins over the file), or None where it is unset or wrong."""
@@ -154,6 +156,19 @@ class SettingsReader:
     def _where(self, path: SettingPath) -> str:
         line = line_of(self._text, path)
         return f"{self._name}, line {line}" if line else self._name or "settings"
+
+
+def _toml_remedy(text: str, error: tomllib.TOMLDecodeError) -> str:
+    """Return what is wrong with a file that is not TOML: what an editor left in the line, where it did."""
+    place = re.search(r"line (\d+)", str(error))
+    lines = text.splitlines()
+    line = lines[int(place[1]) - 1] if place and int(place[1]) <= len(lines) else ""
+    if "\r" in text.replace("\r\n", ""):
+        return "has lines that end with a carriage return alone: save it with line endings of Unix or Windows"
+    typographic = typographic_characters(line)
+    if place and typographic:
+        return f"is not TOML: in line {place[1]}, {typographic}"
+    return f"is not TOML: {error}"
 
 
 def variable_of(path: SettingPath) -> str:

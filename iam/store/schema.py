@@ -439,6 +439,8 @@ audit_record = Table(
     Column("at", BigInteger, nullable=False, index=True),
     Column("account_id", String(12), nullable=False),
     Column("record", Text, nullable=False),
+    # Whether the audit log has it, too; NULL until that is known.
+    Column("logged", Boolean, index=True),
 )
 
 # One row. Every change increments it; workers clear their caches when they see a new number.

@@ -21,7 +21,7 @@ from support.wire import FORM, HOST, Signer, Wire
 
 from broker import wiring
 from broker.api import model
-from broker.audit import log as audit_log
+from broker.audit import chain
 from broker.demo.people import BASE, LDIF, SERVICE, people, service_password
 from iam.arn import root_arn
 from iam.store.revocation import revoke
@@ -404,7 +404,7 @@ def test_a_full_disk_refuses_everything_until_there_is_room_and_the_log_stays_wh
     assert installation.call("ListUsers", key).body.count(b"<UserName>") == 1
     for action, parameters in (*minting(arn), *CHANGING):
         assert installation.call(action, key, **parameters).status == 200, action
-    assert audit_log.verify(path).fault == ""
+    assert chain.verify(path).fault == ""
 
 
 def test_a_fault_that_nobody_foresaw_tells_the_caller_an_id_and_the_operator_the_rest(installation, root, caplog):

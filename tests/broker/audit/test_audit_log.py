@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from support.threads import ended
 from support.timing import cost
 
-from broker.audit.log import AuditLog, AuditUnavailable, follow, log_files, read_last_records, verify
+from broker.audit.chain import verify
+from broker.audit.log import AuditLog, AuditUnavailable, follow, log_files, read_last_records
 
 TEXTS = st.text(max_size=40)
 RECORDS = st.dictionaries(

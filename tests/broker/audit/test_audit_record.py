@@ -1,6 +1,7 @@
 """What audit records leave out."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,6 +10,8 @@ from broker.api import model, query
 from broker.api.http import HttpRequest
 from broker.api.request_state import RequestState
 from broker.audit import record as audit_record
+from broker.audit.abridge import MAX_RECORD, abridge, abridge_stranger
+from broker.audit.strangers import is_refusal_of_stranger
 from iam.errors import AccessDenied, ValidationError
 from sts.identity import Refusal
 
@@ -24,11 +27,29 @@ def new_state(operation: str, version: str, **params: object) -> RequestState:
     return made
 
 
-def test_of_a_stranger_no_more_than_two_kilobytes_of_parameters_are_kept():
-    short = new_state("AssumeRoleWithLDAPIdentity", "2011-06-15", Policy="A" * 1000)
-    assert audit_record.request_record(short, REFUSED)["requestParameters"] == {"policy": "A" * 1000}
+def test_of_a_stranger_little_is_kept():
+    short = new_state("AssumeRoleWithLDAPIdentity", "2011-06-15", Policy="A" * 100)
+    assert abridge_stranger(audit_record.request_record(short, REFUSED))["requestParameters"] == {"policy": "A" * 100}
     long = new_state("AssumeRoleWithLDAPIdentity", "2011-06-15", Policy="A" * 3000)
-    assert audit_record.request_record(long, REFUSED)["requestParameters"] == {"omitted": True, "originalSize": 3014}
+    long.request = replace(long.request, headers=(("user-agent", "B" * 3000),), unread_address="C" * 3000)
+    record = audit_record.request_record(long, AccessDenied("D" * 3000, log="E" * 3000))
+    assert is_refusal_of_stranger(record)
+    assert abridge_stranger(record)["requestParameters"] == {"omitted": True, "originalSize": 3013}
+    assert len(json.dumps(abridge_stranger(record))) < 1500
+
+
+def test_a_large_record_is_abridged_until_it_has_the_size_of_a_record():
+    record = {"eventName": "CreateSAMLProvider", "requestParameters": {"name": "Corp", "document": "x" * 10_000_000}}
+    kept = abridge(record)["requestParameters"]
+    assert kept["name"] == "Corp"
+    assert kept["document"].startswith("x" * 1024 + "... (10000000 characters, SHA-256 ")
+    groups = abridge({"additionalEventData": {"groups": [f"group-{number}" for number in range(100_000)]}})
+    assert groups["additionalEventData"]["groups"][-1] == "and 99950 more"
+    many = {"requestParameters": {f"p{number}": "x" * 1000 for number in range(1000)}}
+    assert abridge(many)["requestParameters"]["omitted"] is True
+    assert len(json.dumps(abridge({"a": "x" * 10_000_000}))) < MAX_RECORD
+    small = {"requestParameters": {"document": "x" * 5000}}
+    assert abridge(small) is small
 
 
 def test_codes_and_assertions_are_in_no_record():

@@ -1,0 +1,47 @@
+"""Filling the audit log, and changes whose worker is killed before it has appended their record."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+from support.broker_process import Broker, post
+from support.servers import eventually
+
+
+def test_strangers_do_not_fill_the_audit_log(new_broker: Callable[..., Broker]):
+    broker = new_broker(more="[audit]\nstrangers_per_minute = 5")
+    noise = {"Action": "GetCallerIdentity", "Version": "2011-06-15", "Policy": "x" * 20_000}
+    before = size(broker)
+    with ThreadPoolExecutor(8) as pool:
+        assert {answer.status for answer in pool.map(lambda _: post(broker.endpoint, noise), range(200))} == {403}
+    assert size(broker) - before < 100_000
+    assert broker.stop() == 0
+    written = records(broker)
+    assert sum(one["eventName"] == "GetCallerIdentity" for one in written) <= 20  # five a minute, two workers
+    assert sum(one["additionalEventData"]["count"] for one in written if one["eventName"] == "RefusedRequests") >= 180
+
+
+def test_what_a_killed_worker_did_not_append_is_appended_at_the_next_start(new_broker: Callable[..., Broker]):
+    broker = new_broker()
+    broker.client("iam").create_user(UserName="unrecorded")
+    broker.close()  # SIGKILL for the workers that do not end
+    lost = next(one for one in records(broker) if one["eventName"] == "CreateUser")
+    lost = {**lost, "eventID": "11111111-2222-3333-4444-555555555555", "at": lost["at"] - 60_000}
+    with closing(sqlite3.connect(broker.data / "fedgate.db")) as database, database:
+        row = (lost["eventID"], lost["at"], "", json.dumps(lost))
+        database.execute("INSERT INTO audit_record (event_id, at, account_id, record) VALUES (?, ?, ?, ?)", row)
+    broker.start()
+    eventually(lambda: lost["eventID"] in [one["eventID"] for one in records(broker)])
+    chains = broker.fedgate("audit", "verify")
+    assert [one["fault"] for one in chains if one["fault"]] == []
+
+
+def size(broker: Broker) -> int:
+    return sum(file.stat().st_size for file in broker.data.glob("audit/*.jsonl"))
+
+
+def records(broker: Broker) -> list[dict]:
+    files = sorted(broker.data.glob("audit/*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
