@@ -31,8 +31,9 @@ VOLUME /data
 USER 65532:65532
 EXPOSE 8080
 # Everything that is written is under /data and /tmp: run it with --read-only --tmpfs /tmp.
+# Whether it lives: a container that is restarted because Redis or a directory is away helps nobody.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['FEDGATE_BIND'].rpartition(':')[2] + '/readyz', timeout=4)"]
+    CMD ["python", "-c", "import http.client as h, os; c = h.HTTPConnection('127.0.0.1', int(os.environ['FEDGATE_BIND'].rpartition(':')[2]), timeout=4); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["fedgate"]
 CMD ["run"]

@@ -108,6 +108,7 @@ def login(  # noqa: PLR0913 - each is an option of the command
     endpoint = endpoint.rstrip("/")
     if not allow_http and not _is_private(endpoint):
         raise click.ClickException("The password would be sent in clear text: use https://, or --allow-http.")
+    _refuse_clear_text_proxy(endpoint)
     password = os.environ.get("FEDGATE_PASSWORD") or click.prompt("Password", hide_input=True, err=True)
     parameters = {
         "LDAPUsername": user,
@@ -125,13 +126,38 @@ def login(  # noqa: PLR0913 - each is an option of the command
 
 
 def _is_private(endpoint: str) -> bool:
-    url = urllib.parse.urlsplit(endpoint)
-    if url.scheme == "https" or url.hostname == "localhost":
+    return urllib.parse.urlsplit(endpoint).scheme == "https" or _is_loopback(endpoint)
+
+
+def _is_loopback(endpoint: str) -> bool:
+    host = urllib.parse.urlsplit(endpoint).hostname or ""
+    if host == "localhost":
         return True
     try:
-        return ip_address(url.hostname or "").is_loopback
+        return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _refuse_clear_text_proxy(endpoint: str) -> None:
+    """Raise ClickException where a proxy would read the password: over plain HTTP it is sent the whole request.
+
+    Over HTTPS a proxy only passes octets on (RFC 9110, 9.3.6: CONNECT), and loopback is never reached through one.
+    """
+    url = urllib.parse.urlsplit(endpoint)
+    by_proxy = "http" in urllib.request.getproxies() and not urllib.request.proxy_bypass(url.hostname or "")
+    if url.scheme == "http" and by_proxy and not _is_loopback(endpoint):
+        raise click.ClickException(
+            "The password would be sent through the proxy of http_proxy in clear text: use https://, or name"
+            f" {url.hostname} in no_proxy."
+        )
+
+
+def _opener(endpoint: str) -> urllib.request.OpenerDirector:
+    """Return what opens the endpoint: through the proxies of the environment only where TLS keeps them out."""
+    if urllib.parse.urlsplit(endpoint).scheme == "https" and not _is_loopback(endpoint):
+        return urllib.request.build_opener()
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def _sign_in(endpoint: str, parameters: Mapping[str, str]) -> Credentials:
@@ -153,7 +179,7 @@ def _assume(endpoint: str, parameters: Mapping[str, str]) -> Credentials:
         f"{endpoint}/", urllib.parse.urlencode(form).encode(), {"Accept": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310 - the scheme was checked
+        with _opener(endpoint).open(request, timeout=_TIMEOUT) as response:
             body = json.load(response)
         result = body["AssumeRoleWithLDAPIdentityResponse"]["AssumeRoleWithLDAPIdentityResult"]
         credentials: Credentials = {

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from broker.config.settings import CONFIG_VARIABLE, Settings
+from broker.config.text_file import NotText, decode_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,11 +30,11 @@ def read_text(file: Path) -> str:
     """Return the text of a file, or of standard input for ``-``; raise ClickException where it is not UTF-8 text."""
     try:
         content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        return content.decode()
+        return decode_text(content)
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise click.ClickException(f"{file}: the file is not UTF-8") from error
+    except NotText as error:
+        raise click.ClickException(f"{file} {error}") from error
 
 
 def read_text_argument(name: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from ldaptor.protocols import pureber, pureldap
 
+from broker.config.text_file import decode_text
 from broker.demo.passwords import CHANGE_AFTER_RESET, PASSWORD_MODIFY, PASSWORD_POLICY, PasswordModify, with_password
 from broker.demo.people import LdifEntry, read_ldif
 from broker.providers.ldap.dn import normalise_dn, parent_dn
@@ -72,7 +73,7 @@ class Directory:
         stamp = (status.st_mtime_ns, status.st_size)
         if stamp != self._stamp:
             self._stamp = stamp
-            entries = read_ldif(self._path.read_text(encoding="utf-8"))
+            entries = read_ldif(decode_text(self._path.read_bytes()))
             self.entries = {entry.dn.casefold(): entry for entry in entries}
 
     def verify_password(self, dn: str, password: bytes) -> bool:
@@ -89,7 +90,7 @@ class Directory:
 
     def change_password(self, dn: str, password: bytes) -> None:
         """Write a new password into the file; raise OSError, ValueError."""
-        text = with_password(self._path.read_text(encoding="utf-8"), dn, password)
+        text = with_password(decode_text(self._path.read_bytes()), dn, password)
         new_file = self._path.with_suffix(".new")
         new_file.touch(mode=0o600)  # before the text: the passwords are in clear text
         new_file.write_text(text, encoding="utf-8")
@@ -113,7 +114,7 @@ def matches(filter_: Any, entry: LdifEntry) -> bool:  # noqa: ANN401 - ldaptor p
 
 
 def _values(entry: LdifEntry, attribute: bytes) -> tuple[str, ...]:
-    name = attribute.decode().lower()
+    name = attribute.decode(errors="replace").lower()
     if name == _SECRET:
         return ()  # otherwise passwords could be guessed by filters, without a bind
     if name in {"dn", "distinguishedname", "entrydn"}:
@@ -131,8 +132,9 @@ def _folded(attribute: str, value: str) -> str:
 
 def _equal(filter_: Any, entry: LdifEntry) -> bool:  # noqa: ANN401 - ldaptor publishes no types
     attribute = filter_.attributeDesc.value
-    value = filter_.assertionValue.value.decode()
-    return _folded(attribute.decode().lower(), value) in _values(entry, attribute)
+    # Octets that are no text, such as an objectGUID, equal no value of the file and end no connection.
+    value = filter_.assertionValue.value.decode(errors="surrogateescape")
+    return _folded(attribute.decode(errors="replace").lower(), value) in _values(entry, attribute)
 
 
 def _like(filter_: Any, entry: LdifEntry) -> bool:  # noqa: ANN401 - ldaptor publishes no types
@@ -142,7 +144,7 @@ def _like(filter_: Any, entry: LdifEntry) -> bool:  # noqa: ANN401 - ldaptor pub
 def _contains(value: str, parts: list[Any]) -> bool:
     position = 0
     for part in parts:
-        text = part.value.decode().casefold()
+        text = part.value.decode(errors="surrogateescape").casefold()
         if isinstance(part, pureldap.LDAPFilter_substrings_final):
             return value.endswith(text) and len(value) - len(text) >= position
         start = value.find(text, position)
@@ -232,7 +234,7 @@ def _selected_attributes(
     entry: LdifEntry, requested: list[bytes], *, types_only: bool
 ) -> list[tuple[str, list[bytes]]]:
     """Return the requested attributes: ``*`` selects all user attributes, ``+`` all operational ones (RFC 3673)."""
-    selectors = {name.decode().lower() for name in requested} or {"*"}
+    selectors = {name.decode(errors="replace").lower() for name in requested} or {"*"}
     selected: list[tuple[str, list[bytes]]] = []
     for name, values in entry.attributes.items():
         group = "+" if name in _OPERATIONAL else "*"

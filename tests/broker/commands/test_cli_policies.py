@@ -207,7 +207,7 @@ def test_a_file_that_is_no_text_is_told(write, tmp_path):
     naming = write("naming.toml", f"[policies]\nidentity = ['latin.toml']\n{CASE}")
     for arguments in (("policy", "test", latin), ("policy", "test", naming), ("lint", latin),
                       ("guardrail", "set", "g", latin, "--account", "111122223333")):  # fmt: skip
-        assert f"{latin}: the file is not UTF-8" in fedgate(*arguments, status=1)
+        assert f"{latin} is not UTF-8 in line 1: save it as UTF-8" in fedgate(*arguments, status=1)
     assert "No such file" in fedgate("guardrail", "set", "g", "gone.json", "--account", "111122223333", status=1)
 
 

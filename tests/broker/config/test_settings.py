@@ -252,9 +252,45 @@ def test_a_proxy_with_tls_in_front_makes_any_address_safe(read):
 
 
 def test_a_bind_password_comes_from_a_file_without_its_line_end(read, tmp_path):
-    (tmp_path / "password").write_text("s3cret \n")
-    settings = read(DIRECTORY + "bind_dn = 'cn=x'\nbind_password_file = 'password'")
-    assert settings.directories["corp"].bind_password == "s3cret "
+    (tmp_path / "password").touch(mode=0o600)
+    for written in (b"s3cret \n", b"s3cret \r\n", b"\xef\xbb\xbfs3cret \n"):
+        (tmp_path / "password").write_bytes(written)
+        settings = read(DIRECTORY + "bind_dn = 'cn=x'\nbind_password_file = 'password'")
+        assert settings.directories["corp"].bind_password == "s3cret "
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o622])
+def test_a_file_with_a_password_that_others_can_read_is_refused(read, tmp_path, mode):
+    (tmp_path / "password").write_text("s3cret")
+    (tmp_path / "password").chmod(mode)
+    with pytest.raises(SettingsError, match=r"can be read by others: chmod 600"):
+        read(DIRECTORY + "bind_dn = 'cn=x'\nbind_password_file = 'password'")
+
+
+def test_a_byte_order_mark_and_line_ends_of_windows_are_no_part_of_the_settings(read):
+    text = "\ufeff[server]\r\nbind = '127.0.0.1:1'\r\n" + DIRECTORY
+    assert read(text).bind == "127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[server]\nbind = '1:1'".encode("utf-16"), "is in UTF-16, which Notepad calls Unicode: save it as UTF-8"),
+        ("[server]".encode("utf-16-le"), "is in UTF-16 or is not text"),
+        ("[server]".encode("utf-32"), "is in UTF-32"),
+        ("[server]\n# é".encode("latin-1"), "is not UTF-8 in line 2: save it as UTF-8"),
+        (b"[server]\rbind = '1:1'\r", "carriage return alone"),
+        ("[server]\nbind = “1:1”".encode(), 'in line 2, “ (U+201C) is a curly quotation mark: write "'),
+        ("[server]\nbind\u00a0= '1:1'".encode(), "in line 2, \u00a0 (U+00A0) is a no-break space"),
+        (b"[server]\nbind = ", "is not TOML: Invalid value (at end of document)"),
+    ],
+)
+def test_what_an_editor_left_in_the_file_is_named(tmp_path, content, told):
+    file = tmp_path / "fedgate.toml"
+    file.write_bytes(content)
+    with pytest.raises(SettingsError) as refused:
+        Settings.read(file, {})
+    assert told in str(refused.value)
 
 
 def test_a_bind_password_comes_from_the_environment(read):
