@@ -87,7 +87,9 @@ class AuditLog:
         self._append(record)
 
     def _line(self, record: Mapping[str, Any]) -> bytes:
-        return _encode({"seq": self._seq + 1, "prev": self._last, **record}).encode("ascii") + b"\n"
+        # They come first, and no member of the record takes their place.
+        link = {"seq": self._seq + 1, "prev": self._last}
+        return _encode({**link, **record, **link}).encode("ascii") + b"\n"
 
     def append_aggregated(self) -> None:
         """Write the one record of the refusals of strangers that were counted; raise AuditUnavailable."""
