@@ -305,7 +305,7 @@ def test_a_directory_that_is_gone_is_an_outage(tmp_path):
         demo_config(ldif, url).open(now=lambda: None).check()
 
 
-@pytest.mark.parametrize("filter_", [r"(uid=\ff\fe\80)", r"(objectGUID=\01\80\ff\00)", r"(uid=*\ff*)", r"(member=\ff)"])
+@pytest.mark.parametrize("filter_", [r"(uid=\ff\fe\80)", r"(objectGUID=\01\80\ff\00)", r"(member=\ff)"])
 def test_octets_that_are_no_text_find_nobody_and_end_no_connection(client, filter_):
     connection = client()
     assert found(connection, filter_) == {}
@@ -317,4 +317,6 @@ def test_a_byte_order_mark_is_no_part_of_the_first_entry(tmp_path):
     ldif = tmp_path / "people.ldif"
     ldif.write_bytes(b"\xef\xbb\xbf" + LDIF.read_bytes())
     with running_demo_directory(ldif) as url:
-        assert isinstance(demo_config(LDIF, url).open(now=lambda: None).authenticate("alice", ALICE[1]), Identity)
+        provider = demo_config(LDIF, url).open(now=lambda: None)
+        assert isinstance(provider.authenticate("alice", ALICE[1]), Identity)
+        provider.close()
