@@ -5,8 +5,8 @@ from sqlalchemy import Boolean, Column, inspect, update
 
 from iam.store import schema
 
-revision = "0011"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 
 
 def upgrade() -> None:
