@@ -61,10 +61,12 @@ def verify_all(folder: Path) -> list[ChainVerification]:
     for chain, paths in groupby(log_files(folder), key=lambda path: path.stem.partition("-")[0]):
         after = START
         for number, path in enumerate(paths):
-            if number == 0 and chain in archived and _first_number(path) != 1:
+            if number == 0 and chain in archived and _claimed_start(path) != START:
                 after = archived[chain]
-            results.append(verify(path, after))
-            after = Anchor(results[-1].seq, results[-1].head)
+            result = verify(path, after)
+            results.append(result)
+            # One fault is told once: what follows is verified from where it says that it begins.
+            after = _claimed_end(path) if result.fault else Anchor(result.seq, result.head)
     return results
 
 
@@ -81,12 +83,6 @@ def archived_anchors(folder: Path) -> dict[str, Anchor]:
     return anchors
 
 
-def _first_number(path: Path) -> int:
-    with path.open("rb") as lines, contextlib.suppress(ValueError, KeyError, TypeError):
-        return int(json.loads(lines.readline())["seq"])
-    return 1
-
-
 def _find_fault(line: bytes, number: int, previous: str) -> str:
     try:
         record = json.loads(line)
@@ -98,6 +94,25 @@ def _find_fault(line: bytes, number: int, previous: str) -> str:
     if seq != number:
         return f"line {number} has the number {seq}"
     return "" if prev == previous else f"line {number} does not match the hash of the line before"
+
+
+def _claimed_start(path: Path) -> Anchor:
+    """Return which line the first line of a file says that it follows."""
+    with path.open("rb") as lines, contextlib.suppress(ValueError, KeyError, TypeError):
+        first = json.loads(lines.readline())
+        return Anchor(int(first["seq"]) - 1, str(first["prev"]))
+    return START
+
+
+def _claimed_end(path: Path) -> Anchor:
+    """Return the number and hash of the last line of a file, whether or not its chain is whole."""
+    last = b""
+    with path.open("rb") as lines:
+        for line in lines:
+            last = line
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return Anchor(int(json.loads(last)["seq"]), hashlib.sha256(last[:-1]).hexdigest())
+    return START
 
 
 def archivable(folder: Path, keep: int) -> dict[str, list[Path]]:
