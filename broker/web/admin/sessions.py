@@ -136,6 +136,7 @@ class AdminSessions:
             raise AccessDenied(_NOT_YOURS)
 
     def _check_still_allowed(self, tx: Connection, session: BrowserSession, permissions: Permissions) -> None:
+        self.site.check_still_signed_in(tx, session)
         with self.site.deciding_in(tx):
             self._check_allowed(session, permissions)
 

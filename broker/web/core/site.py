@@ -67,17 +67,21 @@ class Site:
 
     @contextmanager
     def transaction(self, login_state: BrowserSession | PendingLogin) -> Iterator[Connection]:
-        """Open a write transaction for somebody signed in, or half; raise NotSignedIn where they no longer are.
+        """Open a write transaction for somebody signed in, or half; raise NotSignedIn where they no longer are."""
+        with self.store.write(bump_revision=False) as tx:
+            self.check_still_signed_in(tx, login_state)
+            yield tx
+
+    def check_still_signed_in(self, tx: Connection, login_state: BrowserSession | PendingLogin) -> None:
+        """Raise NotSignedIn where somebody is no longer signed in, as a transaction finds it.
 
         Writers have their turns: while this one waited, the session may have ended, the password been changed, a second
         factor taken away, the person revoked (THREATS J08).
         """
-        with self.store.write(bump_revision=False) as tx:
-            with self.store.reading_from(tx):
-                still = self.session_validity.is_valid(login_state, self.request_state.now)
-                if not still or self.sessions.has_ended(login_state):
-                    raise NotSignedIn("You are not signed in.")
-            yield tx
+        with self.store.reading_from(tx):
+            still = self.session_validity.is_valid(login_state, self.request_state.now)
+            if not still or self.sessions.has_ended(login_state):
+                raise NotSignedIn("You are not signed in.")
 
     def available_roles(self, identity: Identity) -> AvailableRoles:
         """Return the roles open to a person, looked up once for each request; raise InvalidIdentityToken."""
