@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from unicodedata import normalize
 
 from ldaptor.protocols import pureber, pureldap
 
@@ -127,7 +128,7 @@ def _folded(attribute: str, value: str) -> str:
     if attribute in _DN_VALUED:
         with suppress(ValueError):
             value = normalise_dn(value)
-    return " ".join(part for part in value.casefold().split(" ") if part)
+    return " ".join(part for part in normalize("NFKC", value).casefold().split(" ") if part)  # RFC 4518 2.3
 
 
 def _equal(filter_: Any, entry: LdifEntry) -> bool:  # noqa: ANN401 - ldaptor publishes no types

@@ -18,6 +18,7 @@ from iam.clock import to_milliseconds
 from iam.credentials import login_profile, password_hash, root_login
 from iam.credentials.password_version import version_of_hash
 from iam.errors import Throttling
+from iam.saslprep import spellings
 from iam.store.records import AccountRecord
 from iam.store.store import Store
 from sts.identity import IamIdentity
@@ -99,8 +100,9 @@ class IamPasswordSignIn:
         found = self.find_account(account)
         account_id = found.id if found else ""
         throttle_key = f"iam:{account_id or _normalize_account(account)}|{_normalize_name(username)}"
+        name = spellings(username)[0]
         with self.store.read() as tx:
-            stored = login_profile.load_password(tx, account_id, username) if account_id else None
+            stored = login_profile.load_password(tx, account_id, name) if account_id else None
         if stored is None:
             return _Candidate(ClaimedPrincipal(IAM_USER, account_id), throttle_key)
         login_target = ClaimedPrincipal(IAM_USER, account_id, stored.user_id, stored.user_name, stored.arn)
@@ -117,7 +119,8 @@ class IamPasswordSignIn:
     def _owner(self, email: str, now: datetime) -> _Candidate:
         throttle_key = f"root:{_normalize_name(email)}"
         with self.store.read() as tx:
-            stored = root_login.root_login_by_email(tx, email)
+            found = (root_login.root_login_by_email(tx, spelling) for spelling in spellings(email))
+            stored = next(filter(None, found), None)
         if stored is None:
             return _Candidate(ClaimedPrincipal(ROOT), throttle_key)
         identity = _identity("root", stored.account_id, stored.account_id, now, stored.hash)
@@ -149,4 +152,4 @@ def _normalize_name(text: str) -> str:
 
     A directory's name has no colon, so that nobody there counts as a user or an owner here.
     """
-    return text.strip().casefold()[:LONGEST_NAME]
+    return spellings(text)[0].strip().casefold()[:LONGEST_NAME]

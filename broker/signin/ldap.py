@@ -3,6 +3,7 @@
 The proof never travels further: what comes back are the parameters without name and password.
 """
 
+import stringprep
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -131,6 +132,8 @@ def _throttle_name(provider: LdapProvider, username: str) -> str:
 def _fold_case(username: str) -> str:
     """Return a name as directories compare it: other spellings of it shall not get tries of their own.
 
-    RFC 4518, 2.2 to 2.6.1: compatibility characters, case and the number of spaces make no difference.
+    RFC 4518, 2.2 to 2.6.1: compatibility characters, those that are mapped to nothing, case and the number of spaces
+    make no difference.
     """
-    return " ".join(unicodedata.normalize("NFKC", username).casefold().split())[:_LONGEST_NAME]
+    prepared = "".join(char for char in username if not stringprep.in_table_b1(char))
+    return " ".join(unicodedata.normalize("NFKC", prepared).casefold().split())[:_LONGEST_NAME]

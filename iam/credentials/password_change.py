@@ -22,7 +22,10 @@ from iam.credentials.password_policy import (
     require_strong,
 )
 from iam.errors import PasswordPolicyViolation, Throttling
+from iam.saslprep import is_prohibited
 from iam.store.schema import account, login_profile, root_login, user
+
+PROHIBITED_MESSAGE = "Password should not have control characters or others that cannot be typed everywhere"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,8 @@ def of_root(tx: Connection, account_id: str) -> CurrentPassword | None:
 
 def hash_new_password(present: CurrentPassword, password: str, random: Random) -> str:
     """Return the hash of a new password; raise PasswordPolicyViolation if the password policy does not allow it."""
+    if is_prohibited(password):
+        raise PasswordPolicyViolation(PROHIBITED_MESSAGE)
     require_strong(present.policy, password, present.names)
     if present.of_root and verify_hash(present.hash, password):
         raise PasswordPolicyViolation("The new password must be different from the current one")

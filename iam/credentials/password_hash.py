@@ -3,6 +3,7 @@
 import argon2
 
 from iam.arn import Random
+from iam.saslprep import spellings
 
 # The low-memory profile: each verification needs 64 MiB; the first recommended profile would need 2 GiB. OWASP's
 # minimum for argon2id is 19 MiB and 2 passes.
@@ -14,12 +15,19 @@ _SALT = 16  # bytes: RFC 9106, section 3.1
 
 
 def hash_password(password: str, random: Random) -> str:
-    """Return the hash of a password as a PHC string."""
-    return _HASHER.hash(password, salt=random(_SALT))
+    """Return the hash of a password, prepared by SASLprep, as a PHC string."""
+    return _HASHER.hash(spellings(password)[0], salt=random(_SALT))
 
 
 def verify_hash(stored: str | None, password: str) -> bool:
-    """Return whether a stored hash matches a password; None never matches, and takes the same time."""
+    """Return whether a stored hash matches a password; None never matches, and takes the same time.
+
+    Earlier versions hashed what was typed: a password that preparation changes is compared in its other forms too.
+    """
+    return any(_matches(stored, spelling) for spelling in spellings(password))
+
+
+def _matches(stored: str | None, password: str) -> bool:
     try:
         return _HASHER.verify(stored or _DUMMY_HASH, password) and stored is not None
     except argon2.exceptions.VerifyMismatchError:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 from iam.arn import Random
 from iam.clock import DAY
 from iam.errors import PasswordPolicyViolation
+from iam.saslprep import spellings
 from iam.store.schema import account
 
 LONGEST_PASSWORD_HISTORY = 24  # the largest PasswordReusePrevention
@@ -91,7 +92,11 @@ def policy_of(tx: Connection, account_id: str) -> PasswordPolicy:
 
 
 def require_strong(policy: PasswordPolicy, password: str, names: Iterable[str | None]) -> None:
-    """Raise PasswordPolicyViolation for a password that is weak, common, or the name of its user or account."""
+    """Raise PasswordPolicyViolation for a password that is weak, common, or the name of its user or account.
+
+    The prepared form counts, which is the one that is stored.
+    """
+    password = spellings(password)[0]
     weakness = policy.weakness(password)
     if weakness:
         raise PasswordPolicyViolation(weakness)

@@ -13,6 +13,7 @@ from typing import Final
 from broker.providers.ldap.bind_errors import SUCCESS, WRONG_PASSWORD, bind_refusal, policy_refusal
 from broker.providers.ldap.connection import LdapConnection, LdapConnectionError, LdapResult
 from broker.providers.ldap.vendors import DirectoryVendor, detect_vendor
+from iam.saslprep import is_prohibited, saslprep
 from sts.identity import Refusal
 
 # Characters; limits what a stranger can have the directory hash.
@@ -87,7 +88,11 @@ def validate_new_password(old: str, new: str) -> PasswordChangeStatus | None:
     """Return why this new password is rejected without asking the directory, or None."""
     wrong = {
         # RFC 3062 section 2: without a new password the server generates one, which nobody would know.
-        PasswordChangeStatus.UNUSABLE: not new or len(new) > MAX_PASSWORD or not is_sendable_text(new),
+        PasswordChangeStatus.UNUSABLE: not new
+        or len(new) > MAX_PASSWORD
+        or not is_sendable_text(new)
+        or is_prohibited(new)
+        or not saslprep(new),
         PasswordChangeStatus.IN_HISTORY: new == old,
     }
     return next((change for change, applies in wrong.items() if applies), None)

@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+import unicodedata
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -39,9 +40,11 @@ from broker.providers.ldap.passwords import (
     validate_new_password,
 )
 from broker.providers.ldap.pool import ConnectionPool, ServerList
+from broker.providers.ldap.response_timing import ResponseTiming
 from broker.providers.ldap.stable_ids import stable_id, stable_id_attributes, stable_id_filter
 from broker.providers.ldap.vendors import DirectoryVendor, detect_vendor
 from iam.arn import ACCOUNT_ID
+from iam.saslprep import is_prohibited, saslprep, spellings
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
 __all__ = ["LdapConfig", "LdapProvider", "escape_dn_value", "escape_filter_value", "normalise_dn"]
@@ -61,7 +64,8 @@ class LdapConfig:
     anonymously.
 
     ``user_filter`` holds ``{username}``. ``login_domains`` are the domains whose ``DOMAIN\name`` and ``name@domain``
-    mean plain ``name``; other names go into the filter as typed. With an empty ``id_attribute``, the id is the first of
+    mean plain ``name``, or the entry whose userPrincipalName is ``name@domain``; every name also goes into the filter
+    as typed. With an empty ``id_attribute``, the id is the first of
     objectGUID, entryUUID, ipaUniqueID and nsUniqueId that the entry has.
 
     Groups are the values of ``member_of_attribute`` (empty: not read) and, where ``group_base`` is set, the entries
@@ -166,7 +170,7 @@ class LdapProvider:
     ) -> None:
         self.config = config
         self._now = now
-        self._timing = _ResponseTiming(monotonic, sleep)
+        self._timing = ResponseTiming(monotonic, sleep)
         transport = Transport(
             tls_context(config.ca_file, insecure_skip_tls_verify=config.insecure_skip_tls_verify),
             config.start_tls,
@@ -212,11 +216,10 @@ class LdapProvider:
         An unknown name costs a bind as a wrong password does, and every refusal by the directory takes at least as long
         as wrong passwords recently took, so that the time does not tell which names exist (THREATS E09).
         """
-        name = self.strip_login_domain(username)
-        invalid = _validate_credentials(name, password)
+        invalid = _validate_credentials(self.strip_login_domain(username), password)
         if invalid:
             return invalid
-        entry = self._find_entry_by_name(name, password)
+        entry = self._find_entry_by_name(username, password)
         mark = read_mark("" if isinstance(entry, Refusal) else self._person(entry))  # of nobody too: it takes time
         if isinstance(entry, Refusal):
             return entry
@@ -248,15 +251,14 @@ class LdapProvider:
         """
         if not self.config.changes_passwords:
             return PasswordChangeResult(PasswordChangeStatus.IMPOSSIBLE, detail="the settings say so")
-        name = self.strip_login_domain(username)
-        invalid = _validate_credentials(name, old)
+        invalid = _validate_credentials(self.strip_login_domain(username), old)
         if invalid:
             return PasswordChangeResult.refused(invalid)
         rejected = validate_new_password(old, new)
         if rejected:
             return PasswordChangeResult(rejected)
         vendor = self._service.run(detect_vendor)
-        entry = self._find_entry_by_name(name, old)
+        entry = self._find_entry_by_name(username, old)
         if isinstance(entry, Refusal):
             return PasswordChangeResult.refused(entry)
         try:
@@ -286,7 +288,7 @@ class LdapProvider:
         self._binds.close()
 
     def strip_login_domain(self, username: str) -> str:
-        """Return the name to search for: without its domain, where that is one of ``login_domains``."""
+        """Return a name without its domain, where that is one of ``login_domains``."""
         domains = {domain.casefold() for domain in self.config.login_domains}
         domain, slash, name = username.partition("\\")
         if slash and domain.casefold() in domains:
@@ -294,9 +296,9 @@ class LdapProvider:
         name, at, domain = username.rpartition("@")
         return name if at and domain.casefold() in domains else username
 
-    def _find_entry_by_name(self, name: str, password: str) -> Entry | Refusal:
+    def _find_entry_by_name(self, username: str, password: str) -> Entry | Refusal:
         """Return the only entry of this name; without one, refuse like a wrong password."""
-        filter_ = self.config.user_filter.replace("{username}", escape_filter_value(name))
+        filter_ = self._name_filter(username)
         # Two are enough to know that the name is ambiguous, which is refused (THREATS E03).
         result = self._service.run(
             lambda connection: connection.search(self.config.user_base, filter_, self._attributes, limit=2)
@@ -307,6 +309,20 @@ class LdapProvider:
 
     def _person(self, entry: Entry) -> str:
         return f"{self.config.provider}|{stable_id(entry, self.config.id_attribute)}"
+
+    def _name_filter(self, username: str) -> str:
+        """Return the filter for a name without its domain, as typed, and as userPrincipalName.
+
+        The part of a userPrincipalName before the ``@`` need not be the sAMAccountName. One search for all of them,
+        so that two entries are found to be two, and nobody is taken for somebody else.
+        """
+        stripped, template = self.strip_login_domain(username), self.config.user_filter
+        names = dict.fromkeys((*spellings(stripped), *spellings(username)))
+        filters = [template.replace("{username}", escape_filter_value(name)) for name in names]
+        if stripped != username and "@" in username:
+            anybody = template.replace("{username}", "*")
+            filters.append(f"(&{anybody}(userPrincipalName={escape_filter_value(spellings(username)[0])}))")
+        return filters[0] if len(filters) == 1 else f"(|{''.join(filters)})"
 
     def _find_entry_by_id(self, identity: Identity) -> Entry | None:
         """Return the entry with a stable id, also after it was moved or renamed; None where there is none."""
@@ -337,9 +353,20 @@ class LdapProvider:
         return Refusal(reason)
 
     def _verify_password(self, dn: str, password: str) -> Refusal | None:
-        started = self._timing.start()
-        refusal = self._binds.run(lambda connection: bind_as_user(connection, dn, password))
+        """Return why the directory refuses a password, or None where it is right.
+
+        The prepared form is tried first (RFC 4513 6.3.1). Only a password that preparation changes has another form,
+        and that is tried where the first is wrong, so that the directory counts one failure for any other attempt.
+        """
+        started, refusal = self._timing.start(), self._bind(dn, spellings(password)[0])
+        for spelling in spellings(password)[1:]:
+            if refusal is None or refusal.reason != WRONG_PASSWORD:
+                break
+            started, refusal = self._timing.start(), self._bind(dn, spelling)
         return None if refusal is None else self._complete_refusal(refusal, started)
+
+    def _bind(self, dn: str, password: str) -> Refusal | None:
+        return self._binds.run(lambda connection: bind_as_user(connection, dn, password))
 
     def _complete_refusal(self, refusal: Refusal, started: float) -> Refusal:
         """Return a refusal by the directory, completed by vendor, not before a wrong password would be refused."""
@@ -361,6 +388,20 @@ class LdapProvider:
     def _change(
         self, vendor: DirectoryVendor, dn: str, old: str, new: str, confirm: Callable[[], None]
     ) -> PasswordChangeResult:
+        """Change a password; the old one is tried in its other forms too, as at sign-in."""
+        prepared = unicodedata.normalize("NFC", new) if vendor is DirectoryVendor.ACTIVE_DIRECTORY else saslprep(new)
+        change = partial(self._change_from, vendor, dn, new=prepared, confirm=confirm)
+        first, *others = spellings(old)
+        outcome = change(first)
+        for spelling in others:
+            if outcome.refusal is None or outcome.refusal.reason != WRONG_PASSWORD:
+                break
+            outcome = change(spelling)
+        return outcome
+
+    def _change_from(
+        self, vendor: DirectoryVendor, dn: str, old: str, *, new: str, confirm: Callable[[], None]
+    ) -> PasswordChangeResult:
         started = self._timing.start()
         outcome = self._binds.run(
             lambda connection: change_own_password(connection, vendor, dn, old, new, confirm=confirm)
@@ -377,7 +418,7 @@ class LdapProvider:
 
     def _identity(self, entry: Entry) -> Identity | Refusal:
         subject = stable_id(entry, self.config.id_attribute)
-        name = next(iter(text_values(entry, self.config.username_attribute)), "")
+        name = next(iter(_composed(text_values(entry, self.config.username_attribute))), "")
         if not subject or not name:
             return Refusal("entry without stable id or name", entry.dn, counts_as_failure=False)
         try:
@@ -385,7 +426,7 @@ class LdapProvider:
         except IncompleteGroups as error:
             # The missing group could be the one that a Deny names (THREATS J12).
             return Refusal("incomplete groups", str(error), counts_as_failure=False, password_correct=True)
-        attributes = {attribute: text_values(entry, attribute) for attribute in self.config.attributes}
+        attributes = {attribute: _composed(text_values(entry, attribute)) for attribute in self.config.attributes}
         return Identity(
             provider=self.config.provider,
             subject=subject,
@@ -396,33 +437,6 @@ class LdapProvider:
             attributes=MappingProxyType({attribute: values for attribute, values in attributes.items() if values}),
             password_version=password_version(entry),
         )
-
-
-class _ResponseTiming:
-    """Delays refusals until a wrong password would have been refused, whose usual time it measures.
-
-    Without it, a directory with a slow password hash would refuse unknown names faster than wrong passwords, and so
-    tell which names exist (THREATS E09).
-    """
-
-    def __init__(self, monotonic: Callable[[], float], sleep: Callable[[float], None]) -> None:
-        self._monotonic = monotonic
-        self._sleep = sleep
-        self._usual = 0.0
-
-    def start(self) -> float:
-        return self._monotonic()
-
-    def learn(self, started: float) -> None:
-        # A moving average: one slow response, which is capped at two seconds, does not delay all refusals after it.
-        seconds = min(self._monotonic() - started, 2.0)
-        self._usual = seconds if not self._usual else 0.8 * self._usual + 0.2 * seconds
-
-    def wait(self, started: float) -> None:
-        missing = self._usual - (self._monotonic() - started)
-        # Less than a millisecond cannot be measured: the scheduler's noise is larger.
-        if missing > 0.001:  # noqa: PLR2004 - see above
-            self._sleep(missing)
 
 
 def _service_connection(address: Address, transport: Transport, config: LdapConfig) -> LdapConnection:
@@ -450,10 +464,21 @@ def _validate_credentials(name: str, password: str) -> Refusal | None:
         "empty user name": not name.strip(),
         # RFC 4513 5.1.2: an empty password binds anonymously, which would sign in anybody (THREATS E01).
         "empty password": not password,
-        "impossible user name": len(name) > _MAX_USERNAME or not name.isprintable(),
-        "impossible password": len(password) > MAX_PASSWORD or not is_sendable_text(password),
+        "impossible user name": len(name) > _MAX_USERNAME or not _is_possible(name) or not saslprep(name).strip(),
+        # A prepared password must not be empty either: soft hyphens, for example, are mapped to nothing.
+        "impossible password": len(password) > MAX_PASSWORD or not _is_possible(password) or not saslprep(password),
     }
     return next((Refusal(reason, counts_as_failure=False) for reason, applies in wrong.items() if applies), None)
+
+
+def _is_possible(text: str) -> bool:
+    """Return whether a text can be a name or password: all is sent, and nothing in it is prohibited (RFC 4013 2.3)."""
+    return is_sendable_text(text) and not is_prohibited(text)
+
+
+def _composed(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return values as policies write them: letters with their accents, in Unicode's form C."""
+    return tuple(unicodedata.normalize("NFC", value) for value in values)
 
 
 def _requested_attributes(config: LdapConfig, group_attributes: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from typing import Final
 from flask_babel import gettext as _
 from flask_babel import ngettext
 
+from iam.credentials.password_change import PROHIBITED_MESSAGE
+
 _LENGTH: Final = re.compile(r"Password should have a minimum length of ([0-9]+)")
 _MESSAGES: Final[Mapping[str, Callable[[], str]]] = {
     "Password should have at least one uppercase letter": lambda: _(
@@ -27,6 +29,7 @@ _MESSAGES: Final[Mapping[str, Callable[[], str]]] = {
     "Password should not be the name of the user or of the account": lambda: _(
         "The new password must not be your name or your account's name."
     ),
+    PROHIBITED_MESSAGE: lambda: _("The new password has a character that a password cannot have."),
     "Password should not be one of the most common passwords": lambda: _(
         "The new password is too common. Choose another one."
     ),

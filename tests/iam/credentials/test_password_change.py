@@ -1,7 +1,9 @@
 """A new password in the place of the one that was proved: judged as by the API, written where nobody was quicker."""
 
 import secrets
+import unicodedata
 
+import argon2
 import pytest
 from support.iam_account import ACCOUNT, iam_account
 
@@ -69,6 +71,28 @@ def test_earlier_passwords_are_remembered_as_the_api_remembers_them(iam, ann):
 def test_what_the_policy_refuses_is_not_hashed(iam, ann, weak):
     with pytest.raises(PasswordPolicyViolation):
         password_change.hash_new_password(present(iam, ann), weak, lambda _count: pytest.fail("hashed"))
+
+
+@pytest.mark.parametrize("character", ["\t", "\u202e", "\ue000"])
+def test_a_character_that_no_password_may_have_is_refused(iam, ann, character):
+    with pytest.raises(PasswordPolicyViolation, match="control characters"):
+        change(iam, ann, BETTER + character)
+
+
+def test_a_password_is_the_same_composed_and_decomposed(iam, ann):
+    composed = f"{BETTER}-\u00fc"
+    decomposed = unicodedata.normalize("NFD", composed)
+    assert change(iam, ann, decomposed)
+    assert verify_hash(stored(iam).hash, composed)
+    assert verify_hash(stored(iam).hash, decomposed)
+    assert not verify_hash(stored(iam).hash, f"{BETTER}-u")
+
+
+def test_a_password_that_was_hashed_as_it_was_typed_is_still_right():
+    typed = "m\u00b2 u\u0308"
+    for earlier in (typed, unicodedata.normalize("NFC", typed)):
+        assert verify_hash(argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(earlier), typed)
+    assert not verify_hash(None, typed)
 
 
 def test_whoever_was_overtaken_writes_nothing(iam, ann):
