@@ -10,9 +10,10 @@ from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
 from broker.api.body_budget import MAX_STRANGERS_FORM
+from broker.config.loopback import is_same_machine
 from broker.runtime.health import liveness, readiness
 from broker.web.branding.branding import init_branding
-from broker.web.core.error_pages import ErrorPages, text_response
+from broker.web.core.error_pages import ErrorPages, requested_target, text_response
 from broker.web.core.form_fields import MAX_FORM_BYTES
 from broker.web.core.responses import HOME, wants_html
 from broker.web.core.site import Site
@@ -121,14 +122,18 @@ def _register_request_hooks(app: Flask, site: Site) -> None:
             request.max_content_length = MAX_STRANGERS_FORM
 
     @app.before_request
-    def check_url_and_host() -> None:
+    def check_url_and_host() -> Response | None:
         # Werkzeug treats //a as /a, which a proxy that guards /a does not, and redirects /a//b to whichever host the
         # client named (THREATS A28).
         if "//" in request.environ["PATH_INFO"]:
             abort(404)
         host = request.headers.get("Host")
-        if request.blueprint not in _BLUEPRINTS_FOR_ANY_HOST and not is_public_host(public_url, host):
-            abort(421)
+        if request.blueprint in _BLUEPRINTS_FOR_ANY_HOST or is_public_host(public_url, host):
+            return None
+        # Both are names of this machine. Passkeys work under localhost alone, which is a host name.
+        if request.method == "GET" and wants_html() and is_same_machine(f"http://{host}", public_url):
+            return site.responses.redirect(public_url + requested_target())
+        return abort(421)
 
     @app.after_request
     def add_security_headers(response: Response) -> Response:

@@ -63,6 +63,7 @@ from broker.web.account.security import SecurityPage
 from broker.web.account.sessions import OwnSessions
 from broker.web.admin.access import AdminAccess
 from broker.web.admin.audit import AuditPages
+from broker.web.admin.operators import Operators
 from broker.web.admin.pages import AdminPages
 from broker.web.admin.sessions import AdminSessions
 from broker.web.branding.appearance import Appearance
@@ -587,7 +588,10 @@ def build_appearance(settings: Settings) -> Appearance:
 
 
 def _build_pages(settings: Settings, storage: Storage, providers: Providers, sign_ins: SignIns, site: Site) -> Pages:
-    access, revocation = AdminAccess(site=site), _build_revocation(storage, site)
+    access, revocation = (
+        AdminAccess(site=site, operators=Operators.of(settings.pages_operators)),
+        _build_revocation(storage, site),
+    )
     completion = LoginCompletion(site=site)
     roles = RolePages(
         portal=Portal(site=site, admin_access=access, other_roles=settings.pages_other_roles),

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from broker.commands.options import DATA_VARIABLE, DEMO_FILE
 from broker.commands.output import print_json, print_table
+from broker.config.loopback import is_loopback, with_host
 from broker.config.settings import Settings
 from broker.demo.people import LDIF, Person, people
 from broker.demo.provider import demo_config
@@ -84,7 +85,9 @@ def demo(data: Path, bind: str, *, as_json: bool, new_keys: bool) -> None:
         else:
             _print_welcome(facts, ldif)
 
-    launch(LaunchOptions(settings, config, environ, (directory,), must_be_ready=True), announce, stopping)
+    launch(
+        LaunchOptions(settings, config, environ, (directory,), must_be_ready=True, localhost=True), announce, stopping
+    )
 
 
 def _environ_without_settings() -> dict[str, str]:
@@ -162,7 +165,7 @@ def _facts(
 ) -> dict[str, Any]:
     return {
         "endpoint": endpoint,
-        "sign_in_url": f"{endpoint}/login",
+        "sign_in_url": f"{_page_address(endpoint)}/login",
         "account_id": ACCOUNT_ID,
         "root": asdict(seeded.root) | {"email": seeded.root_email, "password": seeded.root_password},
         "admin": asdict(seeded.admin) | {"password": seeded.admin_password},
@@ -174,8 +177,13 @@ def _facts(
     }
 
 
+def _page_address(endpoint: str) -> str:
+    """Return the address of the pages: by name, because passkeys do not work under an IP address."""
+    return with_host(endpoint, "localhost") if is_loopback(endpoint) else endpoint
+
+
 def _print_welcome(facts: dict[str, Any], ldif: Path) -> None:
-    endpoint = facts["endpoint"]
+    endpoint = _page_address(facts["endpoint"])
     rows = [
         (user["name"], user["password"], ", ".join(_roles_of(user, facts)) or "none")
         for user in facts["directory"]["users"]
@@ -216,5 +224,6 @@ def _print_sign_in(facts: dict[str, Any]) -> None:
     email, password = root["email"] or ROOT_EMAIL, root["password"] or _SHOWN_BEFORE
     click.echo("Sign in with a browser:")
     click.echo(f"    directory users: {facts['sign_in_url']}")
-    click.echo(f"    IAM user {ADMIN}: {facts['endpoint']}/signin/{ALIAS}, password {admin}")
-    click.echo(f"    root user {email}: {facts['endpoint']}/root, password {password}\n")
+    endpoint = _page_address(facts["endpoint"])
+    click.echo(f"    IAM user {ADMIN}: {endpoint}/signin/{ALIAS}, password {admin}")
+    click.echo(f"    root user {email}: {endpoint}/root, password {password}\n")

@@ -3,6 +3,7 @@
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -13,6 +14,7 @@ from broker.config.settings import Settings
 from broker.sessions.revocation import (
     ACCOUNT,
     INSTALLATION,
+    MOST_BROWSERS,
     PERSON,
     ROLE,
     SESSION,
@@ -24,8 +26,11 @@ from broker.sessions.revocation import (
     people_named,
 )
 from broker.wiring import now, open_browser_sessions, open_live_sessions, open_single_use, open_store, random
+from iam.errors import ServiceUnavailable
 from iam.store.store import Store
 from sts.store.sessions import LiveSession
+
+_NAME_THE_PERSON: Final = "Give PROVIDER|SUBJECT, as the audit log has it."
 
 
 @click.group()
@@ -104,7 +109,7 @@ def revoke_(  # noqa: PLR0913 - one argument for each thing that can be revoked
 def _target(service: SessionRevocation, kind: str, name: str) -> RevocationTarget:
     if kind == INSTALLATION:  # named here alone: no page offers it
         return RevocationTarget(INSTALLATION, "")
-    return service.resolve(kind, _resolve_person(service.listing, name) if kind == PERSON else name)
+    return service.resolve(kind, _resolve_person(service, name) if kind == PERSON else name)
 
 
 def _require_one(arguments: dict[str, str | None]) -> tuple[str, str]:
@@ -115,19 +120,23 @@ def _require_one(arguments: dict[str, str | None]) -> tuple[str, str]:
     return given[0]
 
 
-def _resolve_person(listing: SessionListing, name: str) -> str:
-    """Return a person as PROVIDER|SUBJECT, also by the login name at the end of a session's ARN."""
+def _resolve_person(service: SessionRevocation, name: str) -> str:
+    """Return a person as PROVIDER|SUBJECT, also by the login name of a browser session or in a session's ARN."""
     if "|" in name:
         return name
-    live = listing.list_live(listing.accounts())
-    people = people_named(name, live.sessions)
+    live = service.listing.list_live(service.listing.accounts())
+    try:
+        browsers = service.browser_sessions.newest(MOST_BROWSERS)
+    except ServiceUnavailable as error:
+        raise click.ClickException(f"Redis does not answer: {error.log}. {_NAME_THE_PERSON}") from error
+    people = people_named(name, live.sessions, browsers)
     if len(people) > 1:
         raise click.ClickException("Several people have this name; give one of: " + ", ".join(people))
     if not people:
         reason = (
             f"Redis does not answer: {live.redis_error}" if live.unavailable else "Nobody of this name has a session"
         )
-        raise click.ClickException(f"{reason}. Give PROVIDER|SUBJECT, as the audit log has it.")
+        raise click.ClickException(f"{reason}. {_NAME_THE_PERSON}")
     return people[0]
 
 
@@ -147,6 +156,12 @@ def _print_result(target: RevocationTarget, result: RevocationResult, *, as_json
     if result.redis_error:
         click.echo(f"Revoked, but still listed: Redis does not answer: {result.redis_error}", err=True)
     if as_json:
-        print_json({"revoked": [target.parameters()], "ended": ended})
+        print_json({"revoked": [target.parameters()], "ended": ended, "browsers_signed_out": result.browsers})
     else:
-        print_fields({f"revoked {target.kind}": target.subject, "sessions ended": len(ended)})
+        print_fields(
+            {
+                f"revoked {target.kind}": target.subject,
+                "sessions ended": len(ended),
+                "browsers signed out": result.browsers,
+            }
+        )

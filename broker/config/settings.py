@@ -386,6 +386,16 @@ class Settings:
             check_with=checks.second_factor_exempt,
         ),
     ]
+    pages_operators: Annotated[
+        tuple[str, ...],
+        Setting(
+            "pages",
+            "Who sees all accounts, people and audit records on /admin: directory groups as DIRECTORY|DN, or"
+            " ARNs of IAM users, roles or root users.",
+            default=(),
+            check_with=checks.operators,
+        ),
+    ]
     pages_other_roles: Annotated[
         bool,
         Setting("pages", "Show people also the roles that trust their directory but not them, and why.", default=True),

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Final
 
+from broker.config.loopback import is_loopback, with_host
 from broker.config.settings import CONFIG_VARIABLE, Settings, embedded_socket
 from broker.runtime.processes import ChildProcess, StartupError, spawn
 from broker.runtime.redis_server import EmbeddedRedis
@@ -53,7 +54,8 @@ GUNICORN: Final[Mapping[str, object]] = MappingProxyType(
 class LaunchOptions:
     """What to start: the settings, their source, and processes that already run and stop with the service.
 
-    With ``must_be_ready``, a service that is not ready in time is stopped; otherwise this is only reported.
+    With ``must_be_ready``, a service that is not ready in time is stopped; otherwise this is only reported. Where no
+    public URL is set and ``localhost`` is true, the pages of a service on a loopback address are at http://localhost.
     """
 
     settings: Settings
@@ -61,6 +63,7 @@ class LaunchOptions:
     environ: Mapping[str, str]
     parts: Sequence[ChildProcess] = ()
     must_be_ready: bool = False
+    localhost: bool = False
 
 
 def gunicorn_arguments(application: str, *, fd: int, workers: int, connections: int = 1000) -> list[str]:
@@ -144,7 +147,8 @@ def _gunicorn(options: LaunchOptions, listening: socket.socket, here: str) -> Ch
     environ = dict(options.environ)
     if options.config is not None:
         environ[CONFIG_VARIABLE] = str(options.config.absolute())
-    environ["FEDGATE_PUBLIC_URL"] = _public(settings, here)
+    by_name = options.localhost and is_loopback(here)
+    environ["FEDGATE_PUBLIC_URL"] = _public(settings, with_host(here, "localhost") if by_name else here)
     fd = listening.fileno()
     command = gunicorn_arguments(
         "broker.wsgi:application", fd=fd, workers=settings.workers, connections=settings.worker_connections

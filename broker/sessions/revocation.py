@@ -19,6 +19,7 @@ from broker.audit.envelope import Record
 from broker.audit.log import AuditLog
 from broker.audit.transaction import audited_transaction
 from broker.sessions.browser import BrowserSessions
+from broker.sessions.records import BrowserSession
 from iam.accounts import list_accounts
 from iam.arn import ROLE as ROLE_ID
 from iam.arn import Random, parse_arn
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 SESSION, PERSON, ROLE, ACCOUNT = ScopeKind.SESSION, ScopeKind.PERSON, ScopeKind.ROLE, ScopeKind.ACCOUNT
 INSTALLATION: Final = ScopeKind.INSTALLATION
 EVENT: Final = "RevokeSessions"
+MOST_BROWSERS: Final = 1000  # browser sessions, the newest, that are searched
 
 _LIST_UNAVAILABLE: Final = "The list of credentials is not available now. Try again later."
 _NOT_A_PERSON: Final = "Enter the person as PROVIDER|SUBJECT, as shown in the list."
@@ -89,10 +91,14 @@ class ListedSessions:
 
 
 class RevocationResult(NamedTuple):
-    """The sessions taken off the list; ``redis_error`` is why others may still be listed, though refused."""
+    """The sessions taken off the list, and how many browsers were signed out.
+
+    ``redis_error`` is why others may still be listed, though refused.
+    """
 
     removed: tuple[LiveSession, ...]
     redis_error: str = ""
+    browsers: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,20 +228,28 @@ class SessionRevocation:
         with audited_transaction(self.store, self.audit, build) as tx:
             authorize(tx)
             self._refuse(tx, target)
-        if target.kind == PERSON:
-            self._end_browser_sessions(target.subject)
-        return self._remove_from_list(target)
+        browsers = self._end_browser_sessions(target)
+        return self._remove_from_list(target)._replace(browsers=browsers)
 
     def _refuse(self, tx: Connection, target: RevocationTarget) -> None:
         """Write the revocation; no other code of the broker writes one. The time is for its deletion alone."""
         revoke(tx, target.kind, target.subject, now_ms=to_milliseconds(self.now()), random=self.random)
 
-    def _end_browser_sessions(self, person: str) -> None:
+    def _end_browser_sessions(self, target: RevocationTarget) -> int:
+        """End the browser sessions of a person, an account's people, or everybody; return how many there were."""
         try:
-            for session in self.browser_sessions.of_person(person):
-                self.browser_sessions.end(session)
+            return sum(self.browser_sessions.end(session) for session in self._browser_sessions(target))
         except ServiceError as error:
             log.warning("browser sessions are refused, but still stored: %s", error.log)
+            return 0
+
+    def _browser_sessions(self, target: RevocationTarget) -> Sequence[BrowserSession]:
+        if target.kind == PERSON:
+            return self.browser_sessions.of_person(target.subject)
+        if target.kind not in (ACCOUNT, INSTALLATION):
+            return ()
+        every = self.browser_sessions.newest(MOST_BROWSERS)
+        return [one for one in every if target.kind == INSTALLATION or one.identity.account_id == target.account_id]
 
     def _remove_from_list(self, target: RevocationTarget) -> RevocationResult:
         try:
@@ -271,15 +285,20 @@ _RESOLVERS: Final[Mapping[str, Callable[[SessionRevocation, str], RevocationTarg
 }
 
 
-def people_named(login_name: str, sessions: Sequence[LiveSession]) -> list[str]:
-    """Return the people (PROVIDER|SUBJECT) whose sessions bear a role session name made from a login name."""
-    return sorted(
-        {
-            session.person
-            for session in sessions
-            if session.arn.rpartition("/")[2] == session_name(login_name, session.person)
-        }
-    )
+def people_named(
+    login_name: str, sessions: Sequence[LiveSession], browsers: Sequence[BrowserSession] = ()
+) -> list[str]:
+    """Return the people (PROVIDER|SUBJECT) of a login name.
+
+    Browser sessions have it; the ARN of other sessions ends with a role session name that is made from it.
+    """
+    by_arn = {
+        session.person
+        for session in sessions
+        if session.arn.rpartition("/")[2] == session_name(login_name, session.person)
+    }
+    wanted = login_name.casefold()
+    return sorted(by_arn | {one.identity.person for one in browsers if one.identity.name.casefold() == wanted})
 
 
 def _lineage(session: LiveSession) -> Lineage:

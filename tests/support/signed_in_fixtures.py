@@ -94,9 +94,10 @@ class BrowserSetup:
         return b"\n".join(path.read_bytes() for path in paths)
 
 
-def house_in(folder: Path, redis_url: str, *directories: LdapConfig, **settings: str) -> BrowserSetup:
+def house_in(folder: Path, redis_url: str, *directories: LdapConfig, more: str = "", **settings: str) -> BrowserSetup:
+    """Return an installation with these directories; ``more`` stands at the end of the configuration."""
     file = folder / "fedgate.toml"
-    file.write_text("".join(as_toml(one) for one in directories))
+    file.write_text("".join(as_toml(one) for one in directories) + f"\n{more}\n")
     clock = Still()
     installation = Installation(folder, environment(folder, redis_url, FEDGATE_CONFIG=str(file), **settings), clock)
     admins = [Administrator.of_a_new_account(installation, account_id) for account_id in (HOME, AWAY)]

@@ -1,9 +1,10 @@
 """Which accounts a user administers: those that a role or the user's own policies allow to be read completely.
 
-There is no list of administrators beside the policies. Seeing an account requires
-``iam:GetAccountAuthorizationDetails``, as the IAM API does for the same data. What ending sessions requires is in
-`broker.sessions.revocation_permissions`. PowerUserAccess, which excludes IAM, allows neither. The decision is the
-gate's, for the credentials that the user could get now.
+Whoever operates the installation sees every account and what belongs to none. There is no list of administrators of
+accounts beside the policies. Seeing an account requires ``iam:GetAccountAuthorizationDetails``, as the IAM API does for
+the same data. What ending sessions requires is in `broker.sessions.revocation_permissions`. PowerUserAccess, which
+excludes IAM, allows neither. The decision is the gate's, for the credentials that the user could get now. An IAM
+principal that ``pages.operators`` names must be allowed the same in its own account, and then is in every other.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,9 +16,11 @@ from flask import g
 from broker.audit.query import ALL_ACCOUNTS, VIEW
 from broker.sessions.browser import BrowserSession
 from broker.sessions.revocation_permissions import Permissions
+from broker.web.admin.operators import Operators
 from broker.web.core.site import Site
 from broker.web.i18n.languages import gettext_noop
 from iam.accounts import list_accounts
+from iam.arn import root_arn
 from iam.errors import AccessDenied, InvalidIdentityToken, ServiceError, ServiceUnavailable, ValidationError
 from iam.operations.required_permission import RequiredPermission
 from iam.policy.policy_set import PolicySet
@@ -35,6 +38,7 @@ class Permission(NamedTuple):
 READ_ACCOUNT: Final = Permission("iam:GetAccountAuthorizationDetails", "*")
 
 
+_NO_OPERATORS: Final = Operators()
 _NONE: Final = gettext_noop("Access denied. None of your roles lets you administer an account.")
 
 
@@ -43,16 +47,21 @@ class AdminAccess:
     """Evaluates which accounts a signed-in user may administer."""
 
     site: Site
+    operators: Operators = _NO_OPERATORS
 
     def is_administrator(self, session: BrowserSession) -> bool:
         """Return whether the user administers any account."""
+        if self.operators.has_member(session.identity):
+            return True
         return next(self._accounts(session, READ_ACCOUNT), None) is not None
 
     def accounts(self, session: BrowserSession, permission: Permission = READ_ACCOUNT) -> tuple[str, ...]:
         """Return the IDs of the accounts for which the user has a permission; evaluated once per request."""
         cache: dict[tuple[str, Permission], tuple[str, ...]] = g.setdefault("administered", {})
         if (session.key, permission) not in cache:
-            cache[session.key, permission] = tuple(sorted(self._accounts(session, permission)))
+            operates = self._operates(session.identity, permission)
+            found = self._every_account() if operates else self._accounts(session, permission)
+            cache[session.key, permission] = tuple(sorted(found))
         return cache[session.key, permission]
 
     def record_view(self, session: BrowserSession, page: str, **details: str) -> None:
@@ -75,27 +84,53 @@ class AdminAccess:
 
     def is_operator(self, session: BrowserSession, permission: Permission = READ_ACCOUNT) -> bool:
         """Return whether the user has the permission for every account, and so for data of no account."""
+        return set(self._every_account()) <= set(self.accounts(session, permission))
+
+    def _every_account(self) -> list[str]:
         with self.site.store.read() as tx:
-            return {account.id for account in list_accounts(tx)} <= set(self.accounts(session, permission))
+            return [account.id for account in list_accounts(tx)]
+
+    def _operates(self, identity: Identity, permission: Permission) -> bool:
+        """Return whether the setting names a group of the user, or an IAM principal with this permission."""
+        if self.operators.has_member(identity):
+            return True
+        return any(
+            self._is_allowed(identity, _ask(permission, account_id), role)
+            for account_id, role in self._named_principals(identity)
+        )
+
+    def _named_principals(self, identity: Identity) -> Iterator[tuple[str, RoleRecord | None]]:
+        """Yield the user's own identity, and the roles open to it, as far as the setting names them."""
+        if not self.operators.principals:
+            return
+        for account_id, role in self._identities_and_roles(identity):
+            if self._arn(identity, role) in self.operators.principals:
+                yield account_id, role
+
+    def _arn(self, identity: Identity, role: RoleRecord | None) -> str:
+        if role is not None:
+            return role.arn
+        user = None if identity.is_root else self.site.store.user(identity.subject)
+        return user.arn if user else root_arn(identity.account_id) if identity.is_root else ""
 
     def is_allowed(self, session: BrowserSession, permissions: Permissions) -> bool:
         """Return whether the user has all of these permissions, in each account by one role or their own policies."""
+        identity = session.identity
+        if self.operators.has_member(identity):
+            return bool(permissions)
         return bool(permissions) and all(
-            self._is_allowed_in(session.identity, account_id, asks) for account_id, asks in permissions.items()
+            self._is_allowed_in(identity, account_id, asks) for account_id, asks in permissions.items()
         )
 
     def _is_allowed_in(self, identity: Identity, account_id: str, asks: Sequence[RequiredPermission]) -> bool:
-        return any(
-            all(self._is_allowed(identity, ask, role) for ask in asks)
-            for where, role in self._identities_and_roles(identity)
-            if where == account_id
-        )
+        of_account = [(where, role) for where, role in self._identities_and_roles(identity) if where == account_id]
+        candidates = (*of_account, *self._named_principals(identity))
+        return any(all(self._is_allowed(identity, ask, role) for ask in asks) for _where, role in candidates)
 
     def _accounts(self, session: BrowserSession, permission: Permission) -> Iterator[str]:
         done: set[str] = set()
         for account_id, role in self._identities_and_roles(session.identity):
-            ask = RequiredPermission(permission.resource.format(account_id=account_id), action=permission.action)
-            if account_id not in done and self._is_allowed(session.identity, ask, role):
+            if account_id not in done and self._is_allowed(session.identity, _ask(permission, account_id), role):
                 done.add(account_id)
                 yield account_id
 
@@ -122,6 +157,10 @@ class AdminAccess:
             raise
         except ServiceError:  # who has gone meanwhile, or cannot have the role, administers nothing
             return False
+
+
+def _ask(permission: Permission, account_id: str) -> RequiredPermission:
+    return RequiredPermission(permission.resource.format(account_id=account_id), action=permission.action)
 
 
 def _mentions_action(policies: PolicySet, action: str) -> bool:

@@ -1,8 +1,8 @@
 """/admin/sessions: search and revocation of all users' credentials and browser sessions, for administrators.
 
 An administrator who sees an account sees its credentials; ending them requires other permissions
-(broker.sessions.revocation_permissions). All browser sessions, and all sessions of a person of a directory, are for
-administrators of every account.
+(broker.sessions.revocation_permissions). Browser sessions of people of a directory, and ending all sessions of one of
+them, are for operators.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,15 @@ from sqlalchemy import Connection
 
 from broker.audit.record import console_event_record
 from broker.sessions.browser import BrowserSession
-from broker.sessions.revocation import ACCOUNT, PERSON, ROLE, SESSION, RevocationTarget, SessionRevocation
+from broker.sessions.revocation import (
+    ACCOUNT,
+    MOST_BROWSERS,
+    PERSON,
+    ROLE,
+    SESSION,
+    RevocationTarget,
+    SessionRevocation,
+)
 from broker.sessions.revocation_permissions import (
     REVOKE_ACCOUNT,
     REVOKE_PERSON,
@@ -34,7 +42,6 @@ from iam.errors import AccessDenied, NoSuchEntity, ValidationError
 from iam.inventory.pagination import PageRequest, paginate
 from sts.store.sessions import LiveSession
 
-_MOST_BROWSERS: Final = 1000
 # Characters of what is named, by its kind: an id of ours, a person as the database takes one, an ARN, an id or alias.
 _LONGEST: Final[Mapping[str, int]] = {SESSION: 64, PERSON: 512, ROLE: 2048, ACCOUNT: 63}
 _NOT_YOURS: Final = gettext_noop("Not found, or you lack the permission to revoke these sessions.")
@@ -87,11 +94,17 @@ class AdminSessions:
         )
 
     def _browsers(self, session: BrowserSession, scope: PageRequest) -> Sequence[BrowserSession]:
-        """Return the matching browser sessions, only for operators: a browser session belongs to no single account."""
-        if not self.admin_access.is_operator(session):
-            return ()
-        site = self.site
-        page = paginate(site.sessions.newest(_MOST_BROWSERS), replace(scope, page=1), _browser_text)
+        """Return the matching browser sessions: all for operators, for others those of their accounts' own people.
+
+        People of a directory are of no account.
+        """
+        site, sees_all = self.site, self.admin_access.is_operator(session)
+        concerning = [
+            browser
+            for browser in site.sessions.newest(MOST_BROWSERS)
+            if sees_all or browser.identity.account_id in scope.accounts
+        ]
+        page = paginate(concerning, replace(scope, page=1), _browser_text)
         return [browser for browser in page.rows if site.session_validity.is_valid(browser, site.request_state.now)]
 
     def end(self) -> Response:

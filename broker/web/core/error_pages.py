@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _MESSAGES: Final = {
     404: gettext_noop("Page not found."),
     405: gettext_noop("This page does not accept this request method."),
-    421: gettext_noop("This page has another address:"),
+    421: gettext_noop("This page is at another address."),
 }
 _UNREADABLE: Final = gettext_noop("This request could not be processed.")
 _TOO_LARGE: Final = gettext_noop("The form is too large.")
@@ -85,18 +85,17 @@ class ErrorPages:
 
     def _http_error_page(self, error: HTTPException, code: int) -> Response:
         log.info("page %s refused: %d %a", self.site.request_state.id, code, request.path)
-        address = self.site.public_url + self._requested_page() if isinstance(error, MisdirectedRequest) else ""
-        return self._render(gettext(_MESSAGES.get(code, _UNREADABLE)), code, elsewhere=address)
+        page = self._requested_page() if isinstance(error, MisdirectedRequest) else ""
+        return self._render(gettext(_MESSAGES.get(code, _UNREADABLE)), code, elsewhere=page)
 
     def _requested_page(self) -> str:
         """Return path and query of the page that was asked for at an address that is not ours."""
         if request.method not in ("GET", "HEAD"):
             return self.interrupted_page()
-        query = request.query_string.decode("ascii", "replace")
-        return f"{quote(request.path)}?{query}" if query else quote(request.path)
+        return requested_target()
 
     def _render(self, message: str, code: int, *, elsewhere: str = "") -> Response:
-        """Return the error page; ``elsewhere`` is the address of the page that was asked for at another one."""
+        """Return the error page; ``elsewhere`` is the path of a page that is at the public URL alone."""
         session, back = g.get("signed_in"), self.interrupted_page()
         is_portal = back.partition("?")[0] == HOME
         return self.site.responses.render(
@@ -105,6 +104,7 @@ class ErrorPages:
             message=message,
             reference=self.site.reference,
             elsewhere=elsewhere,
+            public_url=self.site.public_url,
             back=back if is_portal else HOME,
             to=back,
             session=session,
@@ -129,6 +129,12 @@ class ErrorPages:
     @property
     def _reference(self) -> str:
         return self.site.reference if "request_state" in g else self.new_reference()
+
+
+def requested_target() -> str:
+    """Return path and query of this request, as a URL has them."""
+    query = request.query_string.decode("ascii", "replace")
+    return f"{quote(request.path)}?{query}" if query else quote(request.path)
 
 
 def text_response(status: int, line: str) -> Response:

@@ -365,10 +365,19 @@ def test_a_page_asked_for_by_another_name_tells_the_right_one(world, headers):
         page = browser.get(address, **headers, **PAGES)
         assert (page.status, alert(page)) == (421, "This page is at another address.")
         assert links(page)["Go to the sign-in page"] == f"{PUBLIC}/login?local=1"
+        assert links(page)[f"{PUBLIC}{address}"] == f"{PUBLIC}{address}"
         assert "evil" not in page.body.decode()
         assert browser.get(address, **headers).headers["Content-Type"].startswith("text/plain")
     assert send(browser, browser.get("/login"), headers=headers).status == 421
     assert SESSION not in browser.cookies
+
+
+@pytest.mark.parametrize("host", ["localhost:8080", "LOCALHOST:8080", "[::1]:8080", "127.0.0.2:8080"])
+def test_another_name_of_this_machine_leads_to_the_right_one(world, host):
+    browser = browser_of(world)
+    answer = browser.get("/login?to=%2Fsessions", Host=host, **PAGES)
+    assert (answer.status, answer.headers["Location"]) == (303, f"{PUBLIC}/login?to=%2Fsessions")
+    assert browser.post("/login", {}, Host=host, **PAGES).status == 421
 
 
 def test_what_else_a_request_says_of_its_host_is_never_read(world):

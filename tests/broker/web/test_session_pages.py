@@ -244,6 +244,24 @@ def test_the_command_that_revokes_a_person_signs_their_browsers_out_too(house, r
     assert (is_in(alice), is_in(bob)) == (False, True)
 
 
+def test_the_command_finds_people_by_the_name_they_signed_in_with_and_counts_what_it_ended(house, alice, fedgate):
+    """Somebody who took no credentials has browser sessions alone."""
+    again = house.browser("192.0.2.9")
+    sign_in_to_directory(again, "alice", ALICE)
+    told = fedgate("sessions", "revoke", "--person", "Alice")
+    assert (told["ended"], told["browsers_signed_out"]) == ([], 2)
+    assert not is_in(alice)
+    assert not is_in(again)
+
+
+def test_the_command_counts_the_browsers_that_an_account_s_people_are_signed_out_of(house, alice, fedgate):
+    house.user("Ann")
+    browser = house.browser()
+    sign_in(browser, "Ann")
+    assert fedgate("sessions", "revoke", "--account", HOME)["browsers_signed_out"] == 1
+    assert (is_in(browser), is_in(alice)) == (False, True)
+
+
 # --- everybody's ------------------------------------------------------------------------------------------------------
 
 
