@@ -55,6 +55,7 @@ def create_app(services: Services) -> Flask:
     app.request_class = Utf8Request
     init_babel(app)
     init_branding(app, services.pages.site.responses.appearance)
+    app.add_template_global(services.pages.site.session_end, "session_end")
     _register_api_blueprints(app, services)
     _register_page_blueprints(app, services.pages)
     _register_welcome(app, services.pages.site)
@@ -80,6 +81,7 @@ def _register_page_blueprints(app: Flask, pages: Pages) -> None:
         login.saml,
         login.oidc,
         login.second_factor,
+        login.sign_out,
         login.enrolment,
         account.passwords,
         account.security,

@@ -84,6 +84,7 @@ from broker.web.login.home_realms import HomeRealms
 from broker.web.login.login_page import Login
 from broker.web.login.oidc import OidcPages
 from broker.web.login.saml import SamlPages
+from broker.web.login.sign_out import OFFER_LIFETIME, SignOut
 from broker.web.mfa.enrolment import Enrolment
 from broker.web.mfa.passkeys import CHALLENGE_SECONDS, Passkeys
 from broker.web.mfa.second_factor import SecondFactor
@@ -172,6 +173,7 @@ class LoginPages:
     saml: SamlPages
     oidc: OidcPages
     second_factor: SecondFactor
+    sign_out: SignOut
     enrolment: Enrolment
 
 
@@ -588,10 +590,8 @@ def build_appearance(settings: Settings) -> Appearance:
 
 
 def _build_pages(settings: Settings, storage: Storage, providers: Providers, sign_ins: SignIns, site: Site) -> Pages:
-    access, revocation = (
-        AdminAccess(site=site, operators=Operators.of(settings.pages_operators)),
-        _build_revocation(storage, site),
-    )
+    access = AdminAccess(site=site, operators=Operators.of(settings.pages_operators))
+    revocation = _build_revocation(storage, site)
     completion = LoginCompletion(site=site)
     roles = RolePages(
         portal=Portal(site=site, admin_access=access, other_roles=settings.pages_other_roles),
@@ -626,6 +626,8 @@ def _build_login_pages(
     portal: Portal,
 ) -> LoginPages:
     site, passkeys = completion.site, _build_passkeys(settings, storage)
+    offers = _build_sealed_fields(storage, "sign-out", OFFER_LIFETIME)
+    sign_out = SignOut(site=site, revocation=_build_revocation(storage, site), offers=offers)
     forms = _build_forms(storage, site)
     return LoginPages(
         login=Login(
@@ -641,6 +643,7 @@ def _build_login_pages(
             site=site,
             completion=completion,
             portal=portal,
+            sign_out=sign_out,
             sign_in=sign_ins.saml,
             service_provider=providers.saml_service_provider,
             keys=providers.saml_keys,
@@ -650,10 +653,12 @@ def _build_login_pages(
             site=site,
             completion=completion,
             portal=portal,
+            sign_out=sign_out,
             clients=providers.sign_in_clients,
             refresh=_build_web_identity_refresh(storage, providers),
             single_use=storage.single_use,
         ),
+        sign_out=sign_out,
         second_factor=SecondFactor(site=site, completion=completion, forms=forms, passkeys=passkeys),
         enrolment=Enrolment(
             site=site,

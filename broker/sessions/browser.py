@@ -145,6 +145,10 @@ class BrowserSessions:
         """Return whether a session was ended: signed out, or begun anew under another id. Raise ServiceUnavailable."""
         return self.single_use.is_used(_ENDED, session.key)
 
+    def was_ended(self, token: str | None) -> bool:
+        """Return whether the session of a cookie was ended, and did not merely expire."""
+        return token is not None and self.single_use.is_used(_ENDED, self._session_key(token))
+
     def _seal(self, session: BrowserSession) -> str:
         return self.values.seal(session.key, serialize_session(session))
 

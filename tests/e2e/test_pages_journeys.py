@@ -108,6 +108,7 @@ def test_a_user_of_an_account_signs_in_and_takes_what_the_user_may_do(house, pag
     expect(alert(page)).to_be_focused()
     type_in(page, username=USER, password=USER_PASSWORD)
     page.wait_for_url("**/portal")
+    page.get_by_role("radio").press("Space")
     taken = take(page, expected=USER)
     assert who_am_i(house, taken) == f"arn:aws:iam::{ACCOUNT}:user/{USER}"
 
@@ -219,6 +220,52 @@ def test_a_pinned_role_stands_first_until_it_is_unpinned(opened):
     first.get_by_role("button", name="Unpin SupportDesk").click()
     page.wait_for_url("**/portal")
     expect(page.get_by_role("button", name="Unpin")).to_have_count(0)
+
+
+@pytest.mark.parametrize("path", ["/portal", portal("ReadOnly")])
+def test_a_small_screen_shows_the_title_and_leaves_most_of_itself_to_the_page(opened, path):
+    page = opened("alice")
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.goto("/portal")
+    page.get_by_role("button", name="Pin Developer", exact=True).click()
+    page.goto(path)
+    expect(page.get_by_role("heading", level=1)).to_be_in_viewport()
+    assert page.locator("header").bounding_box()["height"] < 640 / 5
+    one_line = page.locator(".pin").first.bounding_box()["height"]
+    unpin = page.get_by_role("button", name="Unpin Developer")
+    assert unpin.bounding_box()["height"] == one_line
+    unpin.click()
+
+
+def test_the_lengths_offered_are_those_of_the_chosen_role(opened, scripts):
+    page = opened("alice")
+    page.goto(portal("BillingReader"))
+    lengths = page.get_by_label("Session duration").locator("option")
+    longest = "as long as the role allows"
+    expect(lengths).to_have_text(["15 minutes", "1 hour (default)", longest])
+    if scripts:
+        page.get_by_role("radio", name=re.compile("^Administrator")).press("Space")
+        expect(lengths.filter(has_text="12 hours")).to_have_count(1)
+        page.get_by_role("radio", name="BillingReader").press("Space")
+        expect(lengths.filter(has_text="12 hours")).to_have_count(0)
+
+
+def test_what_was_chosen_survives_another_language_and_a_search(opened, scripts):
+    if not scripts:
+        pytest.skip("without scripts, a link cannot know what was chosen since the page was loaded")
+    page = opened("alice")
+    page.goto(portal("Administrator"))
+    page.locator(".take summary").click()
+    page.locator("#narrow").select_option("read")
+    page.locator("#seconds").select_option("900")
+    page.get_by_role("link", name="Deutsch").click()
+    expect(page.locator("html")).to_have_attribute("lang", "de")
+    expect(chosen(page)).to_have_value(re.compile("Administrator$"))
+    page.get_by_role("searchbox").fill("Administrator")
+    page.get_by_role("searchbox").press("Enter")
+    page.wait_for_url(re.compile("q=Administrator"))
+    expect(page.locator("#narrow")).to_have_value("read")
+    expect(page.locator("#seconds")).to_have_value("900")
 
 
 def test_a_click_anywhere_on_a_row_chooses_its_role(opened):

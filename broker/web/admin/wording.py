@@ -139,7 +139,7 @@ def _root_without_factor(_one: SecurityFinding, account: str) -> FindingText:
     return FindingText(
         _("The root user of account %(account)s has no second factor.", account=account),
         _("Sign in as the root user and add one on the Security page."),
-        "CreateVirtualMFADevice, EnableMFADevice",
+        "",
     )
 
 
@@ -172,8 +172,11 @@ def _user_without_factor(one: SecurityFinding, account: str) -> FindingText:
             name=one.name,
             account=account,
         ),
-        _("Ask the user to add one on the Security page, or require one from all users: pages.second_factor."),
-        "CreateVirtualMFADevice, EnableMFADevice",
+        _(
+            "Ask the user to add one on the Security page, or require one from all users with the setting"
+            " pages.second_factor."
+        ),
+        "",
     )
 
 

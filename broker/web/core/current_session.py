@@ -22,6 +22,10 @@ from sts.identity import Identity, ProviderUnavailable, Refusal
 log = logging.getLogger(__name__)
 
 NO_LONGER_ALLOWED: Final = gettext_noop("Your directory no longer allows you to sign in.")
+WAS_ENDED: Final = gettext_noop(
+    "This session was ended: on the Sessions page, by an administrator, or because your account changed. Sign in again."
+)
+HAS_EXPIRED: Final = gettext_noop("Your session has expired. Sign in again.")
 UNDER_MAINTENANCE: Final = gettext_noop("This service is under maintenance. Try again later.")
 
 
@@ -60,6 +64,13 @@ class CurrentSession:
         if session is None:
             raise NotSignedIn("You are not signed in.")
         return session
+
+    def reason_of_end(self) -> str:
+        """Return why the session of this browser is none any more; "" if the browser had none."""
+        token = self.cookies.session_token()
+        if token is None:
+            return ""
+        return WAS_ENDED if self.sessions.was_ended(token) else HAS_EXPIRED
 
     def check_csrf(self) -> BrowserSession:
         """Return the session whose form was posted; raise NotSignedIn, AccessDenied (THREATS H01)."""

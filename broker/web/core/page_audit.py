@@ -47,9 +47,10 @@ class PageAudit:
 
         That is the given one, or the one that kept it from being recorded: a reference must find its record.
         """
-        path = request.path[:_MAX_PATH]
+        path, identity = request.path[:_MAX_PATH], self.requests.current.identity
+        account_id = identity.account_id if identity else ""  # whose administrators find the reference
         try:
-            self._record_once("PageRequest", "", error, method=request.method, path=path)
+            self._record_once("PageRequest", account_id, error, method=request.method, path=path)
         except ServiceError as audit_error:
             return audit_error
         return error

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 from flask import g
 from sqlalchemy import Connection
@@ -82,6 +83,10 @@ class Site:
             still = self.session_validity.is_valid(login_state, self.request_state.now)
             if not still or self.sessions.has_ended(login_state):
                 raise NotSignedIn("You are not signed in.")
+
+    def session_end(self, session: BrowserSession) -> datetime:
+        """Return when the session of this browser ends if nothing more is asked for."""
+        return min(session.ends_at, self.request_state.now + self.sessions.idle)
 
     def available_roles(self, identity: Identity) -> AvailableRoles:
         """Return the roles open to a person, looked up once for each request; raise InvalidIdentityToken."""

@@ -18,6 +18,7 @@ from broker.web.core.form_fields import form_field, is_valid_form_text
 from broker.web.core.forms import FormMessage, Forms, throttling_message
 from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
+from broker.web.i18n.languages import gettext_noop
 from broker.web.login.completion import LoginCompletion, return_to
 from broker.web.login.home_realms import HomeRealms, Realm
 from broker.web.login.interrupted import interrupted_page
@@ -29,6 +30,7 @@ _REDIRECTED: Final = "went"  # and that a link has just led to a provider: once 
 _REDIRECTED_SECONDS: Final = 120  # seconds
 _LAST_LOGIN_OPTION_SECONDS: Final = 90 * 86_400
 _LONGEST_NAME: Final = 256
+_SIGN_IN_FIRST: Final = gettext_noop("Sign in first.")
 _LONGEST_PASSWORD: Final = 1024
 
 
@@ -101,7 +103,10 @@ class Login:
             )
         if self.site.maintenance:
             return self.render_maintenance()
-        message = FormMessage(_("Sign in first.")) if request.method == "POST" else None
+        reason = site.current_session.reason_of_end()
+        if not reason and request.method == "POST":
+            reason = _SIGN_IN_FIRST
+        message = FormMessage(_(reason)) if reason else None
         return self.render_form(LoginForm(to=interrupted_page()), message, code=401)
 
     def render_form(

@@ -24,6 +24,7 @@ from broker.web.core.site import Site
 from broker.web.login.completion import LoginCompletion, return_to
 from broker.web.login.home_realms import LoginOption
 from broker.web.login.login_page import remember_login_option
+from broker.web.login.sign_out import SignOut
 from broker.web.portal.portal import Portal
 from iam.arn import iam_arn, parse_arn
 from iam.errors import IDPRejectedClaim, InvalidIdentityToken
@@ -48,6 +49,7 @@ class OidcPages:
     site: Site
     completion: LoginCompletion
     portal: Portal
+    sign_out: SignOut
     clients: Mapping[str, RelyingParty]
     refresh: WebIdentityRefresh
     single_use: SingleUse
@@ -172,7 +174,7 @@ class OidcPages:
     def signed_out(self, provider_id: str) -> Response:
         """Answer somebody who comes back from the provider's logout."""
         self._provider(provider_id)
-        return self.portal.signed_out()
+        return self.sign_out.signed_out()
 
     def logout(self, provider: OidcProviderRecord) -> Response:
         """Take a logout token from the provider itself, and end the sessions that it names (Back-Channel Logout)."""

@@ -26,6 +26,7 @@ from broker.web.core.site import Site
 from broker.web.login.completion import LoginCompletion, return_to
 from broker.web.login.home_realms import LoginOption
 from broker.web.login.login_page import remember_login_option
+from broker.web.login.sign_out import SignOut
 from broker.web.portal.portal import Portal
 from iam.arn import ACCOUNT_ID, iam_arn, parse_arn
 from iam.errors import (
@@ -51,6 +52,7 @@ class SamlPages:
     site: Site
     completion: LoginCompletion
     portal: Portal
+    sign_out: SignOut
     sign_in: SamlSignIn
     service_provider: SamlServiceProvider
     keys: ServiceKeys
@@ -261,7 +263,7 @@ class SamlPages:
         """Send the browser back with a LogoutResponse, or show a page where the metadata has no address for one."""
         endpoint = messages.choose_binding(provider.metadata.sign_out)
         if endpoint is None:
-            return self.portal.signed_out()
+            return self.sign_out.signed_out()
         binding, address = endpoint
         response = messages.logout_response(
             self.service_provider.addresses(provider),
@@ -277,7 +279,7 @@ class SamlPages:
         """Tell a person, who was signed out here before, whether the identity provider signed them out too."""
         if not self.site.sessions.consume_idp_request(message.in_response_to):
             raise InvalidIdentityToken("You are signed out here. The identity provider's answer fits no request.")
-        return self.portal.signed_out(everywhere=message.success)
+        return self.sign_out.signed_out(everywhere=message.success)
 
     # --- small parts --------------------------------------------------------------------------------------------------
 

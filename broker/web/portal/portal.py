@@ -1,4 +1,4 @@
-"""/portal: the roles of a signed-in user, credentials for the chosen role, and sign-out."""
+"""/portal: the roles of a signed-in user, and credentials for the chosen role."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -92,7 +92,6 @@ class Portal:
         blueprint.post("/portal/pin", endpoint="pin")(lambda: self._pin(pinned=True))
         blueprint.post("/portal/unpin", endpoint="unpin")(lambda: self._pin(pinned=False))
         blueprint.post("/portal", endpoint="take")(self._handle_take)
-        blueprint.post("/sign-out", endpoint="sign_out")(self._sign_out)
         return blueprint
 
     # --- roles --------------------------------------------------------------------------------------------------------
@@ -406,41 +405,6 @@ class Portal:
             credentials=credentials,
             formats=_format_credentials(credentials, Target(profile, site.public_url), command),
         )
-
-    # --- out ----------------------------------------------------------------------------------------------------------
-
-    def _sign_out(self) -> Response:
-        """End the session, whether or not the logout at the identity provider succeeds."""
-        site = self.site
-        session = site.current_session.find()
-        if session is None:
-            return self.signed_out()
-        site.csrf.check_token(session)
-        site.sessions.end(session)
-        identity = site.request_state.identity = session.identity
-        site.audit.record("SignOut", identity.account_id, provider=identity.provider)
-        response = self._provider_logout(identity) or self.signed_out()
-        site.cookies.clear_session(response)
-        return response
-
-    def _provider_logout(self, identity: Identity) -> Response | None:
-        """Return a page that leads to the logout of the provider, where it has one."""
-        site = self.site
-        logout = site.gate.kinds.of(identity).broker.provider_logout(identity, site.request_state.now)
-        if logout is None:
-            return None
-        if logout.fields is None:
-            # By a page and not by a redirect: browsers hold the redirects of a form to the page's form-action, wherever
-            # the provider then leads.
-            return site.responses.render("login/provider_logout.html", address=logout.url)
-        # The identity provider may lead on to another host, which browsers would hold to form-action.
-        return site.responses.render("login/saml_post.html", forms_to="*", address=logout.url, fields=logout.fields)
-
-    def signed_out(self, *, everywhere: bool = True) -> Response:
-        """Return the signed-out page."""
-        response = self.site.responses.render("login/signed_out.html", everywhere=everywhere)
-        self.site.cookies.clear_session(response)
-        return response
 
 
 def _length_text(seconds: int) -> str:

@@ -58,6 +58,16 @@ def attach(house, role, name):
     house.admin.do("AttachRolePolicy", RoleName=role, PolicyArn=f"arn:aws:iam::aws:policy/{name}")
 
 
+def test_error_pages_link_the_administration_for_those_who_may_see_it_alone(house, alice):
+    pages = [alice.get("/admin", Accept="text/html"), alice.get("/nowhere", Accept="text/html")]
+    assert [(page.status, b'href="/admin"' in page.body) for page in pages] == [(403, False), (404, False)]
+    house.directory_role("r")
+    attach(house, "r", "AdministratorAccess")
+    alice.get("/portal")
+    page = alice.get("/why?role=x", Accept="text/html")
+    assert (page.status, b'href="/admin"' in page.body) == (404, True)
+
+
 MANAGED = {
     "AdministratorAccess": REVOKES,
     "IAMFullAccess": REVOKES,

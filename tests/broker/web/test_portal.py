@@ -340,6 +340,13 @@ def test_a_policy_with_a_fault_is_told_and_not_lost(world, browser):
     assert '{"Version": "2012-10-17", "Statement": <b>' in text
 
 
+@pytest.mark.parametrize("more", [{}, {"check": "1"}])
+def test_where_a_policy_stops_being_json_is_told(world, browser, more):
+    role = world.admin.role("a", trusting())
+    status, text = code(take(browser, role, narrow="own", policy='{"Version": "2012-10-17",\n "Statement": [}', **more))
+    assert (status, "The policy is not valid JSON: line 2, column 16." in text) == (400, True)
+
+
 def test_the_check_of_a_policy_says_what_is_questionable_and_takes_nothing(world, browser):
     role = world.admin.role("a", trusting())
     policy = '{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iam:ListRolez","Resource":"*"}}'
@@ -367,6 +374,13 @@ def test_a_form_of_another_session_takes_nothing(world, browser):
         assert browser.post("/portal", {"form_token": wrong, "roleIndex": role}).status == 403
     for path in ("/portal/pin", "/portal/unpin", "/sign-out"):
         assert browser.post(path, {"form_token": foreign, "role": role}).status == 403
+
+
+def test_a_mistake_in_the_form_has_a_record_that_its_reference_finds(world, browser):
+    _status, text = code(take(browser, world.admin.role("a", trusting()), narrow="own"))
+    reference = re.search(r"Reference: ([0-9a-f]{8})", text)[1]
+    records = [json.loads(line) for line in world.installation.services.storage.audit.path.read_text().splitlines()]
+    assert [one["errorCode"] for one in records if one["requestID"].startswith(reference)] == ["ValidationError"]
 
 
 # --- a second factor --------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Sessions are seen and ended: one, those of a browser, all of a person, a role or an account, and by nobody else."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from click.testing import CliRunner
@@ -17,6 +18,7 @@ from support.signed_in_fixtures import (
     sign_in_to_directory,
     take,
     token,
+    told,
 )
 
 from broker.cli import main
@@ -260,6 +262,52 @@ def test_the_command_counts_the_browsers_that_an_account_s_people_are_signed_out
     sign_in(browser, "Ann")
     assert fedgate("sessions", "revoke", "--account", HOME)["browsers_signed_out"] == 1
     assert (is_in(browser), is_in(alice)) == (False, True)
+
+
+# --- why a session is none any more, and what is left of it -----------------------------------------------------------
+
+
+def said(answer):
+    return told(answer).split(":")[0]
+
+
+def test_whose_session_was_ended_by_somebody_else_is_told_so(house, alice, fedgate):
+    form = {"form_token": token(alice), "roleIndex": "x"}
+    fedgate("sessions", "revoke", "--person", "alice")
+    for answer in (alice.get("/portal"), alice.post("/portal", form)):
+        assert (answer.status, said(answer)) == (401, "This session was ended")
+    house.clock.advance(seconds=1)
+    sign_in_to_directory(alice, "alice", ALICE)
+    house.clock.advance(hours=2)
+    assert told(alice.get("/portal")) == "Your session has expired. Sign in again."
+    assert told(house.browser().post("/portal", form)) == "Sign in first."
+
+
+def test_the_end_that_pages_show_includes_the_one_that_comes_without_a_request(house, alice):
+    ends = (house.clock() + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert f'<time datetime="{ends}"' in alice.get("/portal").body.decode().partition("<main")[0]
+
+
+def test_whoever_signs_out_may_end_the_credentials_too(house, role, alice):
+    got, again = take(alice, role), house.browser("192.0.2.9")
+    sign_in_to_directory(again, "alice", ALICE)
+    page = alice.post("/sign-out", {"form_token": token(alice)})
+    assert 'action="/sign-out/credentials"' in page.body.decode()
+    assert code(house, got) is None
+    stranger = house.browser()
+    assert stranger.post("/sign-out/credentials", {}).status == 400
+    assert alice.post("/sign-out/credentials", {}, **{"Sec-Fetch-Site": "cross-site"}).status == 403
+    assert alice.post("/sign-out/credentials", {}).status == 200
+    assert eventually(lambda: code(house, got)) == REVOKED
+    assert not is_in(again)
+    assert house.records("RevokeSessions")[-1]["requestParameters"]["revoked"][0]["kind"] == "person"
+
+
+def test_the_offer_to_end_credentials_ends_after_some_minutes(house, alice):
+    alice.post("/sign-out", {"form_token": token(alice)})
+    house.clock.advance(minutes=11)
+    answer = alice.post("/sign-out/credentials", {})
+    assert (answer.status, told(answer)[:31]) == (400, "This page was open too long. Si")
 
 
 # --- everybody's ------------------------------------------------------------------------------------------------------
