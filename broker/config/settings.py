@@ -390,8 +390,8 @@ class Settings:
         tuple[str, ...],
         Setting(
             "pages",
-            "Who sees all accounts, people and audit records on /admin: directory groups as DIRECTORY|DN, or"
-            " ARNs of IAM users, roles or root users.",
+            "Who sees all accounts, people and audit records on /admin: directory groups, each as the directory, a"
+            " vertical bar and the DN; or ARNs of IAM users, roles or root users.",
             default=(),
             check_with=checks.operators,
         ),
