@@ -12,7 +12,7 @@ from broker.config.settings import SettingsError
 from broker.demo.people import BASE
 
 ALICE, BOB = "wonderland-1865", "builder-can-we-fix-it"
-GROUP = f"corp|CN=Platform, ou=groups,{BASE}"  # alice's; in another spelling than the directory's
+GROUP = f"corp|CN=platform, ou=groups,{BASE}"  # alice's; in another spelling than the directory's
 USER = f"arn:aws:iam::{HOME}:user/olga"
 
 
