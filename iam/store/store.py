@@ -118,8 +118,10 @@ class Store:
         self._poll = poll
         self._reading_engine = reading_engine(self.engine)
         self._writing_engine = writing_engine(self.engine)
+        # PostgreSQL makes writers of all processes wait in turn. Those of this one wait here: a writer that waits there
+        # holds a connection, and with all connections waiting nobody could read.
         sqlite = self.engine.dialect.name == "sqlite"
-        self._write_lock = WriteLock(signal_file.with_name("writer.turn") if signal_file else None) if sqlite else None
+        self._write_lock = WriteLock(signal_file.with_name("writer.turn") if signal_file and sqlite else None)
         self._refresh_lock = threading.Lock()
         self._signal = ChangeSignal(signal_file) if signal_file else None
         self._last_signal = 0
@@ -158,8 +160,7 @@ class Store:
     def close(self) -> None:
         """Close all connections and the lock file."""
         self.engine.dispose()
-        if self._write_lock is not None:
-            self._write_lock.close()
+        self._write_lock.close()
 
     # --- transactions -------------------------------------------------------------------------------------------------
 
@@ -196,7 +197,7 @@ class Store:
                     self._last_signal = number
 
     def _acquire_write_lock(self, stack: ExitStack) -> None:
-        if self._write_lock is not None and not stack.enter_context(self._write_lock.acquire(WAIT)):
+        if not stack.enter_context(self._write_lock.acquire(WAIT)):
             raise ServiceFailure(
                 "The data store is not available now. Try again later.", log="another writer holds the write lock"
             )

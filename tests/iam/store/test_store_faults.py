@@ -6,11 +6,13 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 from support.servers import HANG
+from support.threads import ended
 
 from iam.errors import ServiceFailure, ServiceUnavailable
 from iam.operations.credentials.access_keys import create_access_key
@@ -139,3 +141,19 @@ def test_a_database_that_is_away_is_unavailable_to_readers_and_fails_writers(vau
 def test_other_databases_are_refused(vault, clock, url):
     with pytest.raises((ValueError, ImportError)):
         Store(url, vault, monotonic=clock)
+
+
+def test_writers_that_wait_leave_connections_to_readers(any_account):
+    store, ended_writing = any_account.store, threading.Event()
+
+    def write():
+        with store.write(bump_revision=False):
+            ended_writing.wait(HANG)
+
+    writers = [threading.Thread(target=write, daemon=True) for _ in range(20)]
+    for writer in writers:
+        writer.start()
+    for _ in range(3):
+        store.check()
+    ended_writing.set()
+    assert ended(*writers)
