@@ -71,7 +71,7 @@ class SignOut:
         """Let this browser end the person's credentials for some minutes."""
         secret = json.dumps([identity.account_id, identity.person, identity.name]).encode()
         sealed = self.offers.seal(secret, _OWNER, self.site.request_state.now)
-        self.site.cookies.set_preference(response, _OFFER, sealed, int(OFFER_LIFETIME.total_seconds()))
+        self.site.cookies.set_token(response, _OFFER, sealed, same_site="Lax")
 
     def _provider_logout(self, identity: Identity) -> Response | None:
         """Return a page that leads to the logout of the provider, where it has one."""

@@ -289,7 +289,7 @@ def test_on_this_machine_cookies_work_without_tls(world):
 def test_a_session_is_gone_with_the_browser_and_what_is_no_secret_is_not(world):
     kept = {one.key: bool(one["max-age"]) for one in cookies_of(world) if one.value}
     assert kept == {
-        "fedgate-session": False, "fedgate-form": False, "fedgate-browser": False,
+        "fedgate-session": False, "fedgate-form": False, "fedgate-browser": False, "fedgate-left": False,
         "fedgate-language": True, "fedgate-went": True, "fedgate-door": True,
     }  # fmt: skip
 
