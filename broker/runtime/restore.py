@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Table, delete, func, select, update
 from iam.arn import Random
 from iam.clock import to_milliseconds
 from iam.credentials import totp
+from iam.credentials.factors import TOTP
 from iam.revocation import INSTALLATION
 from iam.store import schema
 from iam.store.revocation import raise_generation
@@ -81,10 +82,10 @@ def _raise_floors(tx: Connection, vault: Vault, *, now: datetime, random: Random
     tx.execute(delete(schema.sealing_key))
     sealing_keys.rotate(tx, vault, now=now, random=random)
     refuse_issued_before(tx, now)
-    # Codes of authenticator apps that were accepted after the backup are no longer known.
-    step = totp.step_at(now) + 1
-    for table in (schema.mfa_device, schema.second_factor):
-        tx.execute(update(table).where(table.c.last_step.is_not(None)).values(last_step=step))
+    # Codes of authenticator apps that were accepted after the backup are no longer known: also the first of a device.
+    step = totp.step_at(now) + totp.WINDOW
+    tx.execute(update(schema.mfa_device).values(last_step=step + schema.mfa_device.c.drift))
+    tx.execute(update(schema.second_factor).where(schema.second_factor.c.kind == TOTP).values(last_step=step))
 
 
 def _count(tx: Connection, table: Table) -> int:

@@ -24,8 +24,10 @@ from broker import wiring
 from broker.config.settings import Settings
 from broker.wsgi import Application
 from iam.accounts import create_account
+from iam.credentials.password_version import stored_version
 from iam.store.store import Store
 from iam.store.vault import Vault
+from sts.identity import IamIdentity
 from sts.store import sealing_keys
 
 VERSIONS = {"sts": "2011-06-15", "iam": "2010-05-08"}
@@ -148,6 +150,13 @@ class Installation:
     @property
     def store(self):
         return self.services.storage.store
+
+    def user_identity(self, account_id: str, user_id: str, name: str) -> IamIdentity:
+        """Return a user who has just given the password."""
+        with self.store.read() as tx:
+            version = stored_version(tx, user_id, is_root=False) or ""
+        at = self.now()
+        return IamIdentity("iam", user_id, name, at, account_id=account_id, password_version=version)
 
     def close(self) -> None:
         for provider in self.services.sign_ins.ldap.providers.values():

@@ -19,7 +19,6 @@ from support.web_server import web_server
 
 from broker.wsgi import Application
 from iam.store.schema import revision
-from sts.identity import IamIdentity
 
 PAGES = ("/admin", "/admin/roles", "/admin/users", "/admin/providers", "/admin/audit")
 JSON = {"Accept": "application/json"}
@@ -364,7 +363,7 @@ def user_browser(world, name, policy):
     world.admin.do("CreateLoginProfile", UserName=name, Password="a long enough Passw0rd!")
     world.admin.do("AttachUserPolicy", UserName=name, PolicyArn=f"arn:aws:iam::aws:policy/{policy}")
     world.clock.advance(seconds=1)
-    identity = IamIdentity("iam", user_id, name, world.clock(), account_id=world.admin.account_id)
+    identity = world.installation.user_identity(world.admin.account_id, user_id, name)
     made = Browser(world.installation)
     made.cookies["fedgate-session"], _ = world.installation.services.pages.site.sessions.open(identity)
     return made

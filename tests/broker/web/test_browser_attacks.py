@@ -35,7 +35,6 @@ from support.saml_fixtures import Browser, field_of
 
 from broker.sessions.browser import BrowserSessions
 from iam.store.revocation import revoke
-from sts.identity import IamIdentity
 
 PUBLIC = "http://127.0.0.1:8080"
 SECURE = "https://fed.example.com"
@@ -214,13 +213,14 @@ def test_a_session_lives_until_its_absolute_limit_and_idles_as_long_as_the_setti
     with login_setup(tmp_path, redis_url, slapd.config(), **more) as world, Redis.from_url(redis_url) as client:
         client.flushall()
         browser = signed_in(world)
-        (key,) = client.keys("fedgate:web:session:*")
+        (key,) = (one for one in client.keys("fedgate:web:session:*") if not one.endswith(b":used"))
         assert 890 < client.ttl(key) <= 900
         client.expire(key, 5)
         browser.get("/portal")
         assert 890 < client.ttl(key) <= 900, "whoever does something goes on"
-        world.clock.advance(minutes=59)
-        assert browser.get("/portal").status == 200
+        for minutes in (14, 14, 14, 14, 3):
+            world.clock.advance(minutes=minutes)
+            assert browser.get("/portal").status == 200
         assert 50 < client.ttl(key) <= 60, "and not beyond the limit"
         client.delete(key)  # as Redis does when nothing was done for so long
         assert browser.get("/portal").status == 401
@@ -233,8 +233,7 @@ def test_a_session_of_a_user_ends_with_the_password(world, how):
     world.admin.do("CreateLoginProfile", UserName=name, Password="A first pass phrase, 1")
     world.clock.advance(seconds=1)
     user_id = world.admin.do("GetUser", UserName=name).text("UserId")
-    identity = IamIdentity(provider="iam", subject=user_id, name=name, authenticated_at=world.clock(),
-                           account_id="111122223333")  # fmt: skip
+    identity = world.installation.user_identity("111122223333", user_id, name)
     browser = browser_of(world)
     browser.cookies[SESSION], _ = sessions(world).open(identity)
     assert is_in(browser, world)
