@@ -12,18 +12,44 @@ _MINUTE: Final = 60_000  # milliseconds
 _MOST_KINDS, _MOST_SOURCES = 20, 20  # that one record names
 _OTHER: Final = "other"
 AGGREGATED: Final = "RefusedRequests"
+# What one record for all has from the last refusal; it names no account, no person and no request of it.
+_OF_LAST: Final = (
+    "eventVersion",
+    "eventTime",
+    "at",
+    "eventSource",
+    "awsRegion",
+    "eventID",
+    "readOnly",
+    "eventType",
+    "managementEvent",
+    "eventCategory",
+)
+_OF_MANY: Final[Mapping[str, Any]] = {
+    "eventName": AGGREGATED,
+    "userIdentity": {"type": "Unknown"},
+    "recipientAccountId": None,
+    "sourceIPAddress": "several",
+    "userAgent": "",
+    "requestParameters": None,
+    "responseElements": None,
+    "errorCode": "Aggregated",
+    "errorMessage": "",
+}
 
 
 def is_refusal_of_stranger(record: Mapping[str, Any]) -> bool:
     """Return whether a record is of a refusal, and nobody has proved who they are.
 
-    A sign-in that was not even looked at proves nothing about the user whom it names.
+    A sign-in that was not even looked at proves nothing about the user whom it names. Whoever has proved an identity
+    has the access key of the request, or a ``sessionContext``: ``audit.user_identity`` and ``audit.record`` give it to
+    nobody else.
     """
     identity = record.get("userIdentity")
     if "errorCode" not in record or not isinstance(identity, Mapping):
         return False
-    unproved = record["errorCode"] == "Throttling" and not identity.get("accessKeyId")
-    return unproved or identity.get("type") == "Unknown"
+    proved = identity.get("accessKeyId") or identity.get("sessionContext")
+    return identity.get("type") == "Unknown" or (record["errorCode"] == "Throttling" and not proved)
 
 
 @dataclass(slots=True)
@@ -57,7 +83,11 @@ class StrangersRefusals:
         return self._first is not None and _at(record) // _MINUTE != _at(self._first) // _MINUTE
 
     def take(self) -> Mapping[str, Any] | None:
-        """Return the one record of what was counted since the last time, or None."""
+        """Return the one record of what was counted since the last time, or None.
+
+        It belongs to no account: a stranger chooses the account of a refusal, whose people would otherwise see the
+        addresses of everybody's.
+        """
         first, last = self._first, self._last
         if first is None or last is None:
             return None
@@ -70,8 +100,7 @@ class StrangersRefusals:
         }
         self._first = self._last = None
         self._kinds, self._sources = Counter(), Counter()
-        named = {"eventName": AGGREGATED, "errorCode": "Aggregated", "sourceIPAddress": "several", "userAgent": ""}
-        return {**last, **named, "errorMessage": "", "requestParameters": None, "additionalEventData": facts}
+        return {name: last[name] for name in _OF_LAST if name in last} | {**_OF_MANY, "additionalEventData": facts}
 
 
 def _at(record: Mapping[str, Any]) -> int:

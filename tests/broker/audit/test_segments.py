@@ -1,10 +1,12 @@
 """The audit log over sealed segments, the refusals of strangers, and what a killed worker did not append."""
 
+import json
 import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from support.servers import HANG
 
 from broker.audit.chain import START, archived_anchors, verify, verify_all
@@ -17,6 +19,7 @@ from broker.commands import audit as commands
 from iam.store.store import Store
 from iam.store.vault import Vault
 
+ACCOUNT = "111111111111"
 AT = 1_800_000_000_000
 
 
@@ -167,6 +170,40 @@ def test_refusals_of_strangers_above_the_rate_share_one_record(tmp_path):
     assert len(facts["sources"]) <= 21
     assert len(records) == 10 + 20 + 1 + 1
     assert tmp_path.joinpath("001.jsonl").stat().st_size < 100_000
+
+
+def test_the_record_of_many_refusals_tells_no_account_and_blames_nobody(tmp_path):
+    log = AuditLog(tmp_path, strangers_per_minute=1)
+    named = {"type": "IAMUser", "userName": "ann", "accountId": ACCOUNT, "accessKeyId": ""}
+    log.append(refused(1))
+    log.append(refused(2, requestID="other", recipientAccountId="222222222222"))
+    log.append(refused(3, requestID="of-last", recipientAccountId=ACCOUNT, userIdentity=named, errorCode="Throttling",
+                       eventID="e", responseElements={"ConsoleLogin": "Failure"}))  # fmt: skip
+    log.close()
+    aggregated = read_last_records(tmp_path, 1)[0]
+    assert aggregated["additionalEventData"]["count"] == 2
+    assert not AuditAccess(frozenset({ACCOUNT})).may_see(aggregated)
+    assert AuditAccess(frozenset(), all_accounts=True).may_see(aggregated)
+    assert (aggregated["userIdentity"], aggregated["recipientAccountId"]) == ({"type": "Unknown"}, None)
+    assert "requestID" not in aggregated
+    assert not {ACCOUNT, "ann", "of-last"} & set(json.dumps(aggregated).split('"'))
+    assert faults(tmp_path) == []
+
+
+PROVED = {
+    "key": {"type": "AssumedRole", "accessKeyId": "ASIAEXAMPLE"},
+    "person": {"type": "DirectoryUser", "userName": "ann", "sessionContext": {"person": "corp|ann"}},
+    "user": {"type": "IAMUser", "userName": "ann", "sessionContext": {"person": "iam|ann"}},
+}
+
+
+@pytest.mark.parametrize("who", PROVED)
+def test_of_those_who_have_proved_who_they_are_every_refusal_is_kept(tmp_path, who):
+    log = AuditLog(tmp_path, strangers_per_minute=1)
+    for number in range(5):
+        log.append(refused(number, userIdentity=PROVED[who], errorCode="Throttling"))
+    log.close()
+    assert [one["userIdentity"] for one in read_last_records(tmp_path, 10)] == [PROVED[who]] * 5
 
 
 # --- what a killed worker did not append ------------------------------------------------------------------------------
