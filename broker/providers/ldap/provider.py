@@ -345,11 +345,12 @@ class LdapProvider:
         return result.entries if result.complete and len(result.entries) == 1 and result.entries[0].dn else ()
 
     def _refuse_unknown_user(self, password: str, reason: str) -> Refusal:
-        """Refuse after a bind that cannot succeed, so that it takes as long as a wrong password (THREATS E09)."""
+        """Refuse after binds that cannot succeed, as many as a wrong password of somebody costs (THREATS E09)."""
         dn = f"cn={escape_dn_value(uuid.UUID(int=0).hex)},{self.config.user_base}"
-        started = self._timing.start()
-        self._binds.run(lambda connection: bind_as_user(connection, dn, password))
-        self._timing.wait(started)
+        started, forms = self._timing.start(), spellings(password)
+        for form in forms:
+            self._binds.run(partial(bind_as_user, dn=dn, password=form))
+        self._timing.wait(started, len(forms))
         return Refusal(reason)
 
     def _verify_password(self, dn: str, password: str) -> Refusal | None:
@@ -358,23 +359,28 @@ class LdapProvider:
         The prepared form is tried first (RFC 4513 6.3.1). Only a password that preparation changes has another form,
         and that is tried where the first is wrong, so that the directory counts one failure for any other attempt.
         """
-        started, refusal = self._timing.start(), self._bind(dn, spellings(password)[0])
-        for spelling in spellings(password)[1:]:
+        started, forms = self._timing.start(), spellings(password)
+        for form in forms:
+            refusal = self._bind(dn, form)
             if refusal is None or refusal.reason != WRONG_PASSWORD:
                 break
-            started, refusal = self._timing.start(), self._bind(dn, spelling)
-        return None if refusal is None else self._complete_refusal(refusal, started)
+        return None if refusal is None else self._complete_refusal(refusal, started, len(forms))
 
     def _bind(self, dn: str, password: str) -> Refusal | None:
-        return self._binds.run(lambda connection: bind_as_user(connection, dn, password))
+        started = self._timing.start()
+        refusal = self._binds.run(partial(bind_as_user, dn=dn, password=password))
+        self._learn(refusal, started)
+        return refusal
 
-    def _complete_refusal(self, refusal: Refusal, started: float) -> Refusal:
-        """Return a refusal by the directory, completed by vendor, not before a wrong password would be refused."""
-        if refusal.reason == WRONG_PASSWORD:
+    def _learn(self, refusal: Refusal | None, started: float) -> None:
+        if refusal is not None and refusal.reason == WRONG_PASSWORD:
             self._timing.learn(started)
+
+    def _complete_refusal(self, refusal: Refusal, started: float, forms: int) -> Refusal:
+        """Return a refusal, completed by vendor, not before a wrong password of as many forms would be refused."""
         if needs_vendor_to_judge(refusal) and self._service.run(detect_vendor) is DirectoryVendor.OPENLDAP:
             refusal = as_openldap_means(refusal)
-        self._timing.wait(started)
+        self._timing.wait(started, forms)
         return refusal
 
     def _confirmation(self, entry: Entry, confirm: Callable[[str], None] | None) -> Callable[[], None]:
@@ -390,14 +396,17 @@ class LdapProvider:
     ) -> PasswordChangeResult:
         """Change a password; the old one is tried in its other forms too, as at sign-in."""
         prepared = unicodedata.normalize("NFC", new) if vendor is DirectoryVendor.ACTIVE_DIRECTORY else saslprep(new)
-        change = partial(self._change_from, vendor, dn, new=prepared, confirm=confirm)
-        first, *others = spellings(old)
-        outcome = change(first)
-        for spelling in others:
+        started, forms = self._timing.start(), spellings(old)
+        for form in forms:
+            outcome = self._change_from(vendor, dn, form, new=prepared, confirm=confirm)
             if outcome.refusal is None or outcome.refusal.reason != WRONG_PASSWORD:
                 break
-            outcome = change(spelling)
-        return outcome
+        if outcome.refusal is None:
+            return outcome
+        refusal = self._complete_refusal(outcome.refusal, started, len(forms))
+        if vendor is not DirectoryVendor.ACTIVE_DIRECTORY or not refusal.changeable:
+            return PasswordChangeResult.refused(refusal)
+        return self._change_expired(refusal, dn, form, new=prepared, confirm=confirm)
 
     def _change_from(
         self, vendor: DirectoryVendor, dn: str, old: str, *, new: str, confirm: Callable[[], None]
@@ -406,14 +415,16 @@ class LdapProvider:
         outcome = self._binds.run(
             lambda connection: change_own_password(connection, vendor, dn, old, new, confirm=confirm)
         )
-        if outcome.refusal is None:
-            return outcome
-        refusal = self._complete_refusal(outcome.refusal, started)
-        if vendor is not DirectoryVendor.ACTIVE_DIRECTORY or not refusal.changeable:
-            return PasswordChangeResult.refused(refusal)
+        self._learn(outcome.refusal, started)
+        return outcome
+
+    def _change_expired(
+        self, refusal: Refusal, dn: str, old: str, *, new: str, confirm: Callable[[], None]
+    ) -> PasswordChangeResult:
+        """Change a password of Active Directory that is right and expired, so that its owner cannot bind."""
         if not self.config.bind_dn:
             return PasswordChangeResult(PasswordChangeStatus.IMPOSSIBLE, refusal, "needs a service account")
-        confirm()  # the directory says that the old password is right, and expired
+        confirm()
         return self._service.run(lambda connection: change_password_as_service(connection, dn, old, new))
 
     def _identity(self, entry: Entry) -> Identity | Refusal:

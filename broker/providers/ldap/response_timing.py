@@ -20,14 +20,14 @@ class ResponseTiming:
         return self._monotonic()
 
     def learn(self, started: float) -> None:
-        """Measure a wrong password that was refused just now."""
+        """Measure one attempt with a wrong password that was refused just now."""
         # A moving average: one slow response, which is capped at two seconds, does not delay all refusals after it.
         seconds = min(self._monotonic() - started, 2.0)
         self._usual = seconds if not self._usual else 0.8 * self._usual + 0.2 * seconds
 
-    def wait(self, started: float) -> None:
-        """Sleep until a wrong password would have been refused."""
-        missing = self._usual - (self._monotonic() - started)
+    def wait(self, started: float, attempts: int) -> None:
+        """Sleep until a wrong password would have been refused as often as it is tried, once for each of its forms."""
+        missing = attempts * self._usual - (self._monotonic() - started)
         # Less than a millisecond cannot be measured: the scheduler's noise is larger.
         if missing > 0.001:  # noqa: PLR2004 - see above
             self._sleep(missing)

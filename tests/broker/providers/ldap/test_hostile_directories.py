@@ -484,3 +484,67 @@ def test_greenlets_share_a_provider(demo_url):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=HANG)
     assert done.stdout.strip() == "all 64", done.stderr
+
+
+class Refusing:
+    """A directory of alice alone, which refuses every password of people, and advances a clock at each bind.
+
+    It takes longer for a person who exists, as one with a slow password hash does.
+    """
+
+    def __init__(self):
+        self.clock = 1000.0
+        self.binds = []
+
+    def __call__(self, client):
+        while True:
+            request = client.receive()
+            number = message_id(request)
+            answers = [self.bind(request)] if b"\x60" in request[2:8] else self.search(request)
+            client.send(b"".join(message(answer, number) for answer in answers))
+
+    def bind(self, request):
+        if b"ou=services" in request:
+            return BOUND
+        name = "alice" if b"uid=alice" in request else "nobody"
+        self.binds.append(name)
+        self.clock += 1.0 if name == "alice" else 0.125
+        return pureldap.LDAPBindResponse(resultCode=49)
+
+    def search(self, request):
+        return [ALICE, DONE] if b"alice" in request else [DONE]
+
+    def open(self, url):
+        return config(url, receive_timeout=HANG, connect_timeout=HANG).open(
+            now=lambda: None, monotonic=lambda: self.clock, sleep=self.sleep
+        )
+
+    def sleep(self, seconds):
+        self.clock += seconds
+
+
+FORMS = {"plain": 1, "scho\u0308n": 2, "scho\u0308n\u00b2": 3}  # passwords, and in how many forms they are tried
+
+
+def sign_in(opened, name, password):
+    return opened.authenticate(name, password)
+
+
+def change(opened, name, password):
+    return opened.change_password(name, password, "new-and-still-secret").refusal
+
+
+@pytest.mark.parametrize("attempt", [sign_in, change])
+@pytest.mark.parametrize("password", FORMS)
+def test_a_name_that_nobody_has_costs_as_many_binds_and_as_long_as_a_wrong_password(attempt, password):
+    directory = Refusing()
+    with HostileServer(directory) as server:
+        opened = directory.open(server.url)
+        seconds = {}
+        for name in ("alice", "nobody"):
+            started = directory.clock
+            assert isinstance(attempt(opened, name, password), Refusal)
+            seconds[name] = directory.clock - started
+        opened.close()
+    assert directory.binds == ["alice"] * FORMS[password] + ["nobody"] * FORMS[password]
+    assert seconds["nobody"] == seconds["alice"] == FORMS[password]
