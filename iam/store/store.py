@@ -236,11 +236,17 @@ class Store:
 
     @property
     def generation(self) -> int:
-        """Return the revision of the cached records; other caches compare it to know when to drop theirs."""
-        return self._cache.revision
+        """Return the revision of the records shown; other caches compare it to know when to drop theirs."""
+        view = self._current_view()
+        return (self._cache if view is None else view.cache).revision
 
     def refresh(self) -> None:
-        """Read the revision, at most once per poll interval; drop the cache if it changed. Outages raise nothing."""
+        """Read the revision, at most once per poll interval; drop the cache if it changed. Outages raise nothing.
+
+        Inside ``reading_from`` nothing is read: the number that the transaction wrote is not committed.
+        """
+        if self._current_view() is not None:
+            return
         if self._signal and self._signal.last_announced() != self._last_signal:
             self._refresh_announced(self._signal)
             return
@@ -281,6 +287,15 @@ class Store:
             raise ServiceUnavailable(
                 "The data store is not available now. Try again later.", log="the revision is unknown"
             )
+        return self._cache
+
+    def _cache_since(self, revision: int) -> _Cache:
+        """Return the cache, after reading the revision anew if it is older; a view is never older than a session."""
+        cache = self._fresh_cache()
+        if cache.revision >= revision or self._current_view() is not None:
+            return cache
+        with self._refresh_lock:
+            self._read_revision(self._monotonic())
         return self._cache
 
     # --- records for requests -----------------------------------------------------------------------------------------
@@ -387,10 +402,7 @@ class Store:
         ``minted_at`` is the revision that a session sealed: one that begins right after a revocation on another machine
         is not judged by what this process cached before.
         """
-        if self._fresh_cache().revision < minted_at:
-            with self._refresh_lock:
-                self._read_revision(self._monotonic())
-        cached = self._cache.generations
+        cached = self._cache_since(minted_at).generations
         known = {scope: cached[scope] for scope in scopes if scope in cached}
         missing = [scope for scope in scopes if scope not in known]
         if missing:

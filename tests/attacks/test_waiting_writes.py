@@ -1,18 +1,27 @@
 """A caller who loses permission while a write waits its turn tries to have the write done all the same (J08)."""
 
 import json
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 from botocore.credentials import Credentials
 from sqlalchemy import delete, insert, update
-from support.broker_process import allow, error_code, fetch
+from support.broker_process import ACCOUNT, allow, error_code, fetch
 
 from broker.config.settings import Settings
 from broker.wiring import open_store
+from iam.store.revocation import revoke
 from iam.store.schema import access_key, inline_policy
 
+TRUST = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"},
+    }
+)
 DENY = json.dumps({"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Action": "*", "Resource": "*"}})
 
 
@@ -28,10 +37,15 @@ def take_the_policy_away(tx, user_id, _key_id):
     tx.execute(delete(inline_policy).where(inline_policy.c.entity_id == user_id))
 
 
+def revoke_the_session(tx, user_id, _key_id):
+    revoke(tx, "person", f"iam|{user_id}", now_ms=int(time.time() * 1000), random=os.urandom)
+
+
 LOSSES = {
     "denied": (deny_everything, "AccessDenied"),
     "deactivated": (deactivate_the_key, "InvalidClientTokenId"),
     "bare": (take_the_policy_away, "AccessDenied"),
+    "revoked": (revoke_the_session, "InvalidClientTokenId"),
 }
 
 
@@ -41,13 +55,26 @@ def store(attacked):
         yield store
 
 
+def as_role(broker, user, name):
+    """Return a client for a session of a new role that a user takes."""
+    iam = broker.client("iam")
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)["Role"]
+    iam.put_role_policy(RoleName=name, PolicyName="all", PolicyDocument=allow("iam:*"))
+    given = broker.client("sts", user).assume_role(RoleArn=role["Arn"], RoleSessionName=name)["Credentials"]
+    return broker.client("iam", Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]))
+
+
 def administrator(broker, name):
-    """Make a user who may create keys for anybody; return a client for one of theirs, and its ids."""
+    """Make a user who may create keys for anybody; return a client for one of theirs, and its ids.
+
+    Whose sessions are revoked asks with a session.
+    """
     iam = broker.client("iam")
     user_id = iam.create_user(UserName=name)["User"]["UserId"]
-    iam.put_user_policy(UserName=name, PolicyName="all", PolicyDocument=allow("iam:*"))
+    iam.put_user_policy(UserName=name, PolicyName="all", PolicyDocument=allow("iam:*", "sts:AssumeRole"))
     key = iam.create_access_key(UserName=name)["AccessKey"]
-    theirs = broker.client("iam", Credentials(key["AccessKeyId"], key["SecretAccessKey"]))
+    own = Credentials(key["AccessKeyId"], key["SecretAccessKey"])
+    theirs = as_role(broker, own, name) if name == "revoked" else broker.client("iam", own)
     theirs.list_users()  # every record that the decision needs is cached now
     return theirs, user_id, key["AccessKeyId"]
 

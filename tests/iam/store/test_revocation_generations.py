@@ -138,3 +138,31 @@ def test_a_revocation_survives_a_restart(any_account, open_store):
     revoked(any_account.store, "session", "s1")
     again = open_store(str(any_account.store.engine.url.render_as_string(hide_password=False)))
     assert again.generations(["session|s1"]) == {"session|s1": 1}
+
+
+def test_a_transaction_sees_what_another_process_has_just_revoked(any_account, open_store):
+    """That the process has not heard of it, and has cached the generation from before, must not matter."""
+    ours, theirs = any_account.store, open_store(any_account.store.engine.url.render_as_string(hide_password=False))
+    assert ours.generations(["role|AROAX"]) == {}
+    before = ours.generation
+    revoked(theirs, "role", "AROAX")
+    with ours.write() as tx, ours.reading_from(tx):
+        assert ours.generation == theirs.generation
+        assert ours.generations(["role|AROAX"]) == theirs.generations(["role|AROAX"])
+        assert ours.generations(["role|AROAX"], minted_at=theirs.generation)
+    assert ours.generation == theirs.generation + 1 > before
+
+
+def test_the_revision_that_a_transaction_writes_is_kept_by_nobody_before_its_commit(any_account):
+    store = any_account.store
+    before = store.generation
+
+    def revoke_in_vain():
+        with store.write() as tx, store.reading_from(tx):
+            store.refresh()
+            assert store.generations(["role|AROAX"], minted_at=before + 1) == {}
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        revoke_in_vain()
+    assert store.generation == before
