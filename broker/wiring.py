@@ -342,7 +342,7 @@ def _build_storage(
         vault=vault,
         sealers=SealerCache(store, vault, now=now),
         audit=audit,
-        reconciliation=Reconciliation(store, audit, settings.audit_dir, now),
+        reconciliation=Reconciliation(store, audit, settings.audit_dir, now, run_in_thread_pool),
         live_sessions=open_live_sessions(settings),
         browser_sessions=open_browser_sessions(settings, single_use, now=now, identity_types=identity_types),
         single_use=single_use,

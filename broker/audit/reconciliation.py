@@ -23,8 +23,11 @@ from iam.store.store import Store
 
 _COLUMNS: Final = audit_record.c
 _MOST: Final = 1000  # records of one pass
-_CHUNK: Final = 1024 * 1024
+_CHUNK: Final = 256 * 1024  # of each file at least one is read
 _EVENT_ID: Final = re.compile(rb'"eventID":"([^"\\]{1,36})"')
+# A line is written after its ``at``, which is when its request began; and the clocks of machines differ.
+_DISORDER: Final = 120 * SECOND
+_AT: Final = re.compile(rb'"at":(\d{1,13})[,}]')
 # A change may be on its way from the commit to the log. Another machine's log is not here, and only it can say that a
 # record is in it: it does so within a minute.
 _PATIENCE: Final = {"sqlite": 15, "postgresql": 300}  # seconds
@@ -32,12 +35,13 @@ _PATIENCE: Final = {"sqlite": 15, "postgresql": 300}  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """Compares the records of changes in SQL with the files in ``folder``."""
+    """Compares the records of changes in SQL with the files in ``folder``; ``run_aside`` reads them in a thread."""
 
     store: Store
     audit: AuditLog
     folder: Path
     now: Callable[[], datetime]
+    run_aside: Callable[[Callable[[], set[str]]], set[str]]
 
     def run(self) -> None:
         """Mark what the log has, and append what it lacks; nothing is done while another process does it."""
@@ -53,7 +57,8 @@ class Reconciliation:
     def _reconcile(self) -> None:
         rows = self._unlogged()
         wanted = {row.event_id for row in rows}
-        logged = wanted & _ids_in(self.folder, wanted) if wanted else set[str]()
+        oldest = min((row.at for row in rows), default=0) - _DISORDER
+        logged = self.run_aside(lambda: _ids_in(self.folder, wanted, oldest)) if wanted else set[str]()
         patience = _PATIENCE[self.store.engine.dialect.name] * SECOND
         for row in rows:
             if row.event_id not in logged and row.at <= to_milliseconds(self.now()) - patience:
@@ -73,15 +78,26 @@ class Reconciliation:
         return b"\n".join(row.record.encode() for row in self._unlogged())
 
 
-def _ids_in(folder: Path, wanted: set[str]) -> set[str]:
-    """Return which of these event IDs the files have, reading the newest lines first until all are found."""
+def _ids_in(folder: Path, wanted: set[str], oldest: int) -> set[str]:
+    """Return which of these event IDs the files have, reading the newest lines first until all are found.
+
+    A file is not read beyond ``oldest``, in milliseconds: with two machines there is always a change that is in no
+    file here, and the log may be larger than what can be read in a minute. When a file was modified says nothing of
+    it, since a copy of it is newer, and the clock of its lines may have been another.
+    """
     found: set[str] = set()
     for path in sorted(log_files(folder), key=_modified, reverse=True):
         for chunk in _backwards(path):
             found |= wanted & {match[1].decode(errors="replace") for match in _EVENT_ID.finditer(chunk)}
             if found == wanted:
                 return found
+            if _newest_in(chunk, oldest) < oldest:
+                break
     return found
+
+
+def _newest_in(chunk: bytes, unknown: int) -> int:
+    return max((int(match[1]) for match in _AT.finditer(chunk)), default=unknown)
 
 
 def _modified(path: Path) -> float:

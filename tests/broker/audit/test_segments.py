@@ -12,14 +12,16 @@ from support.servers import HANG
 from broker.audit.chain import START, archived_anchors, verify, verify_all
 from broker.audit.log import AuditLog, follow, log_files, read_last_records
 from broker.audit.query import AuditAccess, AuditFilter
-from broker.audit.reconciliation import Reconciliation
+from broker.audit.reconciliation import Reconciliation, _ids_in
 from broker.audit.search import AuditSearch
 from broker.audit.transaction import store_record
 from broker.commands import audit as commands
+from broker.runtime.thread_pool import run_in_thread_pool
 from iam.store.store import Store
 from iam.store.vault import Vault
 
 ACCOUNT = "111111111111"
+HOUR = 3_600_000
 AT = 1_800_000_000_000
 
 
@@ -221,7 +223,11 @@ def test_a_change_whose_record_never_reached_the_log_is_appended_once_and_found_
     log.append(in_both)
     seconds: list[int] = [10]
     reconciliation = Reconciliation(
-        store, log, tmp_path / "audit", lambda: datetime.fromtimestamp(AT / 1000 + seconds[0], UTC)
+        store,
+        log,
+        tmp_path / "audit",
+        lambda: datetime.fromtimestamp(AT / 1000 + seconds[0], UTC),
+        run_in_thread_pool,
     )
     search = AuditSearch(folder=tmp_path / "audit", pause=lambda: None, unlogged=reconciliation.unlogged_lines)
 
@@ -241,3 +247,18 @@ def test_a_change_whose_record_never_reached_the_log_is_appended_once_and_found_
     assert faults(tmp_path / "audit") == []
     log.close()
     store.close()
+
+
+def test_for_a_change_that_is_in_no_file_nothing_older_than_it_is_read(tmp_path):
+    now = AT + 2 * HOUR
+    lines = [
+        json.dumps({"eventID": f"id-{number}", "at": now - HOUR + number, "x": "x" * 1000}, separators=(",", ":"))
+        for number in range(3000)
+    ]
+    text = "\n".join(lines) + "\n"
+    recent = json.dumps({"eventID": "recent", "at": now}, separators=(",", ":")) + "\n"
+    tmp_path.joinpath("001-000001.jsonl").write_text(text.replace("id-", "sealed-"))
+    tmp_path.joinpath("001.jsonl").write_text(text + recent)
+    wanted = {"of-another-machine", "recent", "sealed-0", "id-0"}
+    assert _ids_in(tmp_path, wanted, now - 60_000) == {"recent"}
+    assert _ids_in(tmp_path, wanted, now - 2 * HOUR) == wanted - {"of-another-machine"}
