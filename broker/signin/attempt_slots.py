@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, select
 
 from iam.clock import SECOND
+from iam.errors import ServiceError
 from iam.store.schema import running_attempt
 from iam.store.store import Store
 
@@ -110,8 +111,11 @@ class AttemptSlots:
         return Slot(PerScope(*(count + 1 for count in taken)), lambda: self._release_in_sql(number))
 
     def _release_in_sql(self, number: int) -> None:
-        with self._store.write(bump_revision=False) as tx:
-            tx.execute(delete(running_attempt).where(_COLUMNS.id == number))
+        try:
+            with self._store.write(bump_revision=False) as tx:
+                tx.execute(delete(running_attempt).where(_COLUMNS.id == number))
+        except ServiceError as error:  # what came of the attempt stands
+            log.warning("a slot of a sign-in attempt stays until it ends by itself: SQL: %s", error)
 
 
 def _taken_in_sql(tx: Connection, subject: str, source: str) -> PerScope:

@@ -396,6 +396,21 @@ def test_the_slot_of_a_killed_worker_ends_by_itself(throttle):
     assert slots.take("corp|a", HERE, room, 120_000)
 
 
+def test_a_sign_in_stands_whose_slot_cannot_be_given_back(throttle, store):
+    worker = over(throttle._store, NO_REDIS)
+    with contextlib.ExitStack() as refusing, worker.attempt("corp|a", HERE, "right", NOW) as attempt:
+        attempt.succeed()
+        with store.write(bump_revision=False) as tx:
+            refuse = "BEFORE DELETE ON running_attempt BEGIN SELECT RAISE(ABORT, 'full'); END"
+            tx.exec_driver_sql(f"CREATE TRIGGER refuse_release {refuse}")
+        refusing.callback(_remove_trigger, store)
+
+
+def _remove_trigger(store: Store) -> None:
+    with store.write(bump_revision=False) as tx:
+        tx.exec_driver_sql("DROP TRIGGER refuse_release")
+
+
 def test_a_slot_in_redis_has_an_end_and_shows_no_name(redis_url, throttle):
     redis = wiring.open_redis(redis_url)
     with throttle.attempt("corp|a-password-typed-as-a-name", HERE, "x", NOW):
