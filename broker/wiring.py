@@ -82,6 +82,7 @@ from broker.web.login.account import AccountLogin
 from broker.web.login.completion import LoginCompletion
 from broker.web.login.home_realms import HomeRealms
 from broker.web.login.login_page import Login
+from broker.web.login.login_starts import LIFETIME_SECONDS, LoginStarts
 from broker.web.login.oidc import OidcPages
 from broker.web.login.saml import SamlPages
 from broker.web.login.sign_out import OFFER_LIFETIME, SignOut
@@ -629,6 +630,11 @@ def _build_login_pages(
     offers = _build_sealed_fields(storage, "sign-out", OFFER_LIFETIME)
     sign_out = SignOut(site=site, revocation=_build_revocation(storage, site), offers=offers)
     forms = _build_forms(storage, site)
+    login_starts = LoginStarts(
+        cookies=site.cookies,
+        requests=site.requests,
+        sealed=_build_sealed_fields(storage, "login-start", timedelta(seconds=LIFETIME_SECONDS)),
+    )
     return LoginPages(
         login=Login(
             site=site,
@@ -648,6 +654,7 @@ def _build_login_pages(
             service_provider=providers.saml_service_provider,
             keys=providers.saml_keys,
             signed_metadata=SignedMetadata(),
+            login_starts=login_starts,
         ),
         oidc=OidcPages(
             site=site,
@@ -657,6 +664,7 @@ def _build_login_pages(
             clients=providers.sign_in_clients,
             refresh=_build_web_identity_refresh(storage, providers),
             single_use=storage.single_use,
+            login_starts=login_starts,
         ),
         sign_out=sign_out,
         second_factor=SecondFactor(site=site, completion=completion, forms=forms, passkeys=passkeys),

@@ -22,13 +22,10 @@ from broker.sessions.records import (
     NO_CLIENT,
     BrowserSession,
     Client,
-    IdpRequest,
     PendingLogin,
-    parse_idp_request,
     parse_pending_login,
     parse_session,
     parse_timed_text,
-    serialize_idp_request,
     serialize_pending_login,
     serialize_session,
     serialize_timed_text,
@@ -41,7 +38,7 @@ from sts.identity_kinds import STS_IDENTITY_KINDS
 from sts.store.sealed_values import SealedValues
 from sts.store.single_use import SingleUse
 
-__all__ = ["BrowserSession", "BrowserSessions", "Client", "IdpRequest", "PendingLogin"]
+__all__ = ["BrowserSession", "BrowserSessions", "Client", "PendingLogin"]
 
 _SIGN_IN_TIMEOUT: Final = timedelta(minutes=10)  # from the first page to the response of the identity provider
 _FORM_RESPONSE_TTL: Final = timedelta(seconds=30)  # in which a form sent twice gets the first response again
@@ -266,29 +263,19 @@ class BrowserSessions:
             if keys:
                 self.redis.delete(*keys, index)
 
-    # --- requests to identity providers -------------------------------------------------------------------------------
+    # --- logout requests to identity providers ------------------------------------------------------------------------
 
-    def save_idp_request(self, message_id: str, request: IdpRequest) -> None:
-        """Store a request that was sent to an identity provider."""
-        key, text = self._idp_request_key(message_id), serialize_idp_request(request)
+    def save_logout_request(self, message_id: str, provider: str) -> None:
+        """Store that a logout request was sent to an identity provider."""
+        key = self._logout_request_key(message_id)
         with _redis_errors_as_unavailable():
-            self.redis.set(key, self._seal_until(key, text, _SIGN_IN_TIMEOUT), ex=_SIGN_IN_TIMEOUT)
+            self.redis.set(key, self._seal_until(key, provider, _SIGN_IN_TIMEOUT), ex=_SIGN_IN_TIMEOUT)
 
-    def find_idp_request(self, message_id: str) -> IdpRequest | None:
-        """Return the request with an id, without consuming it."""
-        key = self._idp_request_key(message_id)
+    def consume_logout_request(self, message_id: str, provider: str) -> bool:
+        """Delete a request; return whether the provider had yet to answer it: of concurrent callers, one gets True."""
+        key = self._logout_request_key(message_id)
         with _redis_errors_as_unavailable():
-            text = self._open_until(key, self.redis.get(key))
-        return None if text is None else parse_idp_request(text)
-
-    def consume_idp_request(self, message_id: str) -> bool:
-        """Delete a request; return whether it still existed: of concurrent callers, one gets True."""
-        with _redis_errors_as_unavailable():
-            return self.redis.getdel(self._idp_request_key(message_id)) is not None
-
-    def hash_browser_cookie(self, cookie: str | None) -> str:
-        """Return the hash of a browser cookie, which is stored instead of the cookie."""
-        return _hash(cookie or "")
+            return self._open_until(key, self.redis.getdel(key)) == provider
 
     # --- forms that are sent twice ------------------------------------------------------------------------------------
 
@@ -356,7 +343,7 @@ class BrowserSessions:
     def _person_key(self, person: str) -> str:
         return f"{self.prefix}person:{_hash(person)}"
 
-    def _idp_request_key(self, message_id: str) -> str:
+    def _logout_request_key(self, message_id: str) -> str:
         return f"{self.prefix}begun:{_hash(message_id)}"
 
     def _form_key(self, form: str) -> str:

@@ -1,7 +1,7 @@
 """What Redis keeps of browsers, and how it is written: sessions, sign-ins with one step left, requests to providers."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -76,23 +76,6 @@ class PendingLogin:
     refresh_state: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class IdpRequest:
-    """A sign-in or sign-out that waits for the identity provider's response; ``browser`` is the hash of its cookie.
-
-    ``nonce`` and ``verifier`` are those of OpenID Connect and PKCE (THREATS F01-F03). ``forced``: the provider was
-    asked to have the person sign in anew.
-    """
-
-    provider: str
-    browser: str
-    relay_state: str
-    return_to: str = ""
-    nonce: str = ""
-    verifier: str = ""
-    forced: bool = False
-
-
 # --- serialization ----------------------------------------------------------------------------------------------------
 
 
@@ -151,19 +134,6 @@ def parse_pending_login(key: str, text: str, types: IdentityTypes) -> PendingLog
             key, fields["step"], identity, fields["form_token"], opened_at, fields["return_to"], fields["memo"]
         )
     except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-
-
-def serialize_idp_request(request: IdpRequest) -> str:
-    """Return a request to an identity provider as JSON."""
-    return json.dumps(asdict(request))
-
-
-def parse_idp_request(text: str) -> IdpRequest | None:
-    """Return a request to an identity provider, or None where another version stored it."""
-    try:
-        return IdpRequest(**json.loads(text))
-    except (ValueError, TypeError):
         return None
 
 

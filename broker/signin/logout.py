@@ -8,7 +8,7 @@ from broker.providers.oidc.relying_party import RelyingParty
 from broker.providers.saml import messages
 from broker.providers.saml.provider import SamlServiceProvider
 from broker.providers.saml.service_keys import ServiceKeys
-from broker.sessions.browser import BrowserSessions, IdpRequest
+from broker.sessions.browser import BrowserSessions
 from broker.signin.kinds import ProviderLogout
 from iam.arn import Random
 from iam.saml.metadata import REDIRECT
@@ -34,7 +34,7 @@ class SamlLogout:
             return None
         binding, address = endpoint
         message_id = f"_{self.random(20).hex()}"
-        self.sessions.save_idp_request(message_id, IdpRequest(provider.arn, "", message_id))
+        self.sessions.save_logout_request(message_id, provider.arn)
         subject = identity.subject, identity.name_format, identity.session_index
         here, key = self.service_provider.addresses(provider), self.keys.signing_key()
         message = messages.logout_request(here, address, message_id, now, subject)

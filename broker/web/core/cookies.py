@@ -1,6 +1,7 @@
 """The cookies of the pages: their names, their attributes, and which values are read back."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,13 +49,16 @@ class Cookies:
         """Delete the session cookie."""
         self.clear(response, _SESSION)
 
-    def browser_token(self) -> str | None:
-        """Return the token that ties an identity provider's answer to the browser that was sent there."""
-        return self.token(_BROWSER)
+    def login_starts(self) -> tuple[str, ...]:
+        """Return the sealed sign-ins that this browser has under way at identity providers, the newest first."""
+        return tuple(filter(None, request.cookies.get(self._full_name(_BROWSER), "").split(".")))
 
-    def set_browser(self, response: Response, token: str) -> None:
-        """Set that cookie; SameSite=None because the provider's answer is a form posted from its own site."""
-        self.set_token(response, _BROWSER, token, same_site="None" if self.secure else None)
+    def set_login_starts(self, response: Response, sealed: Sequence[str]) -> None:
+        """Set the sealed sign-ins; SameSite=None because the provider's answer is a form posted from its own site."""
+        if sealed:
+            self.set_token(response, _BROWSER, ".".join(sealed), same_site="None" if self.secure else None)
+        else:
+            self.clear(response, _BROWSER)
 
     def preference(self, name: str) -> str:
         """Return what this browser remembers under a name; anybody can set it, so it must not be trusted."""

@@ -18,12 +18,12 @@ from broker.providers.oidc.relying_party import (
     RelyingParty,
     sign_in_client,
 )
-from broker.sessions.browser import IdpRequest
 from broker.sessions.web_identity_refresh import WebIdentityRefresh
 from broker.web.core.site import Site
 from broker.web.login.completion import LoginCompletion, return_to
 from broker.web.login.home_realms import LoginOption
 from broker.web.login.login_page import remember_login_option
+from broker.web.login.login_starts import IdpRequest, LoginStart, LoginStarts
 from broker.web.login.sign_out import SignOut
 from broker.web.portal.portal import Portal
 from iam.arn import iam_arn, parse_arn
@@ -53,6 +53,7 @@ class OidcPages:
     clients: Mapping[str, RelyingParty]
     refresh: WebIdentityRefresh
     single_use: SingleUse
+    login_starts: LoginStarts
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
@@ -99,35 +100,30 @@ class OidcPages:
         self, provider: OidcProviderRecord, to: str | None, *, login_hint: str = "", forced: bool = False
     ) -> Response:
         """Send the browser to the provider; ``forced``: it must have the person sign in anew."""
-        site = self.site
-        browser = site.cookies.browser_token() or site.sessions.new_token()
-        pending = self._new_request(provider, site.sessions.hash_browser_cookie(browser), to, forced=forced)
+        pending = self._new_request(provider, to, forced=forced)
         asked = self._authorization_request(provider, pending, login_hint)
-        url = self._client(provider).authorization_url(provider, asked)
-        site.sessions.save_idp_request(pending.relay_state, pending)
-        response = site.responses.redirect(url)
-        site.cookies.set_browser(response, browser)
-        remember_login_option(site, response, f"/oidc/{provider.id}/login")
+        response = self.site.responses.redirect(self._client(provider).authorization_url(provider, asked))
+        self.login_starts.save(pending.relay_state, pending)
+        remember_login_option(self.site, response, f"/oidc/{provider.id}/login")
         return response
 
     def callback(self, provider: OidcProviderRecord) -> Response:
         """Take the provider's authorization response (OpenID Connect Core, section 3.1.2.5) and sign the person in."""
         site, client = self.site, self._client(provider)
         parameters = _response_parameters()
-        pending = self._find_request(provider, parameters.get("state", ""))
+        start = self._find_start(provider, parameters.get("state", ""))
+        pending = start.request
         client.check_issuer(provider, parameters.get("iss"))
-        if not site.sessions.consume_idp_request(pending.relay_state):
-            raise InvalidIdentityToken("This sign-in request was already used.")
+        self.login_starts.remove(start)
         code = _code(parameters)
         asked = self._authorization_request(provider, pending)
         try:
             result = client.redeem_code(provider, code, asked, site.request_state.now)
         except AuthenticationTooOld as error:
-            if pending.forced:
-                raise
-            site.audit.record_failure("OidcSignIn", provider.account_id, error, provider=provider.arn)
-            return self._start_login(provider, pending.return_to, forced=True)
+            return self._sign_in_anew(provider, start, error)
         identity = site.request_state.identity = result.identity
+        if not self.login_starts.consume(start):  # after the provider has vouched: strangers have nothing stored
+            raise InvalidIdentityToken("This sign-in request was already used.")
         roles = self.portal.choices(identity).open
         site.audit.record("OidcSignIn", identity.account_id, provider=identity.provider)
         return self.completion.complete_login(
@@ -137,9 +133,16 @@ class OidcPages:
             told=self.portal.roles_json(identity, roles),
         )
 
-    def _new_request(self, provider: OidcProviderRecord, browser: str, to: str | None, *, forced: bool) -> IdpRequest:
+    def _sign_in_anew(self, provider: OidcProviderRecord, start: LoginStart, error: AuthenticationTooOld) -> Response:
+        """Ask the provider once to have a person sign in anew; raise the error where that was asked already."""
+        if not self.login_starts.consume(start) or start.request.forced:
+            raise error
+        self.site.audit.record_failure("OidcSignIn", provider.account_id, error, provider=provider.arn)
+        return self._start_login(provider, start.request.return_to, forced=True)
+
+    def _new_request(self, provider: OidcProviderRecord, to: str | None, *, forced: bool) -> IdpRequest:
         state, nonce, code_verifier = (self.site.sessions.new_token() for _ in range(3))
-        return IdpRequest(provider.arn, browser, state, return_to(to), nonce, code_verifier, forced)
+        return IdpRequest(provider.arn, state, return_to(to), nonce, code_verifier, forced)
 
     def _authorization_request(
         self, provider: OidcProviderRecord, pending: IdpRequest, login_hint: str = ""
@@ -149,25 +152,18 @@ class OidcPages:
             redirect_uri, pending.relay_state, pending.nonce, pending.verifier, login_hint, pending.forced
         )
 
-    def _find_request(self, provider: OidcProviderRecord, state: str) -> IdpRequest:
+    def _find_start(self, provider: OidcProviderRecord, state: str) -> LoginStart:
         """Return the sign-in that a response belongs to: of this provider, and begun in this very browser.
 
         Otherwise somebody could have another person's browser sign in as themselves (RFC 6819, section 4.4.1.8), or
         bring one provider's code to another (section 4.4.1.13).
         """
-        sessions, browser = self.site.sessions, self.site.cookies.browser_token()
-        pending = sessions.find_idp_request(state) if state else None
-        if (
-            pending is None
-            or browser is None
-            or not pending.nonce
-            or pending.provider != provider.arn
-            or pending.browser != sessions.hash_browser_cookie(browser)
-        ):
+        start = self.login_starts.find(state) if state else None
+        if start is None or not start.request.nonce or start.request.provider != provider.arn:
             raise InvalidIdentityToken(
                 "This sign-in was not started in this browser, or it has expired. Start again at the sign-in page."
             )
-        return pending
+        return start
 
     # --- signing out --------------------------------------------------------------------------------------------------
 

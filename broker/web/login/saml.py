@@ -19,13 +19,13 @@ from broker.providers.saml.messages import Message
 from broker.providers.saml.provider import SamlServiceProvider, require_valid_metadata, verify_response
 from broker.providers.saml.service_keys import ServiceKeys
 from broker.providers.saml.signed_metadata import SignedMetadata
-from broker.sessions.browser import IdpRequest
 from broker.signin.saml import SamlSignIn
 from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
 from broker.web.login.completion import LoginCompletion, return_to
 from broker.web.login.home_realms import LoginOption
 from broker.web.login.login_page import remember_login_option
+from broker.web.login.login_starts import IdpRequest, LoginStart, LoginStarts
 from broker.web.login.sign_out import SignOut
 from broker.web.portal.portal import Portal
 from iam.arn import ACCOUNT_ID, iam_arn, parse_arn
@@ -57,6 +57,7 @@ class SamlPages:
     service_provider: SamlServiceProvider
     keys: ServiceKeys
     signed_metadata: SignedMetadata
+    login_starts: LoginStarts
 
     def blueprint(self) -> Blueprint:
         """Return the routes."""
@@ -124,15 +125,11 @@ class SamlPages:
         if endpoint is None:
             raise InvalidIdentityToken("The identity provider's metadata has no address for sign-in.")
         binding, address = endpoint
-        browser = site.cookies.browser_token() or site.sessions.new_token()
         message_id, relay_state = self._new_id(), site.sessions.new_token()
-        browser_hash = site.sessions.hash_browser_cookie(browser)
-        pending = IdpRequest(provider.arn, browser_hash, relay_state, return_to(to), forced=forced)
-        site.sessions.save_idp_request(message_id, pending)
         urls = self.service_provider.addresses(provider)
         message = messages.authn_request(urls, address, message_id, now, relay_state, force_authn=forced)
         response = self._send(message, binding)
-        site.cookies.set_browser(response, browser)
+        self.login_starts.save(message_id, IdpRequest(provider.arn, relay_state, return_to(to), forced=forced))
         remember_login_option(site, response, _login_path(provider.id))
         return response
 
@@ -161,45 +158,44 @@ class SamlPages:
         """
         if error.in_response_to is None:
             raise error
-        pending = self._find_request(provider.arn, error.in_response_to)
-        if not self.site.sessions.consume_idp_request(error.in_response_to) or pending.forced:
+        start = self._find_start(provider.arn, error.in_response_to)
+        self.login_starts.remove(start)
+        if not self.login_starts.consume(start) or start.request.forced:
             raise error
         self.site.audit.record_failure("SamlSignIn", provider.account_id, error, provider=provider.arn)
-        return self._start_login(provider, pending.return_to, forced=True)
+        return self._start_login(provider, start.request.return_to, forced=True)
 
     def _complete_sp_initiated(self, identity: SamlIdentity, message_id: str) -> Response:
         """Open a session for the response to a request of this very browser."""
         site = self.site
-        pending = self._find_request(identity.provider, message_id)
+        start = self._find_start(identity.provider, message_id)
         roles = self.portal.choices(identity).open  # first: what cannot lead to a role opens no session
-        if not site.sessions.consume_idp_request(message_id):
+        if not self.login_starts.consume(start):
             raise InvalidIdentityToken("This sign-in request was already used.")
         if identity.session_until is not None and identity.session_until <= site.request_state.now:
             raise ExpiredTokenException("Token has expired", log="SessionNotOnOrAfter: over, within the clocks' skew")
         self.sign_in.consume(site.request_state, identity)
         site.audit.record("SamlSignIn", identity.account_id, provider=identity.provider)
         roles_json = self.portal.roles_json(identity, roles)
-        return self.completion.complete_login(identity, pending.return_to, told=roles_json)
+        self.login_starts.remove(start)
+        return self.completion.complete_login(identity, start.request.return_to, told=roles_json)
 
-    def _find_request(self, provider_arn: str, message_id: str) -> IdpRequest:
+    def _find_start(self, provider_arn: str, message_id: str) -> LoginStart:
         """Return the sign-in that a response belongs to; raise InvalidIdentityToken.
 
         A response that another browser asked for would sign its victim in as somebody else (login CSRF).
         """
-        sessions, browser = self.site.sessions, self.site.cookies.browser_token()
-        pending = sessions.find_idp_request(message_id)
+        start = self.login_starts.find(message_id)
         if (
-            pending is None
-            or browser is None
-            or pending.provider != provider_arn
-            or pending.browser != sessions.hash_browser_cookie(browser)
-            or pending.relay_state != request.form.get("RelayState")
+            start is None
+            or start.request.provider != provider_arn
+            or start.request.relay_state != request.form.get("RelayState")
         ):
             raise InvalidIdentityToken(
                 "This sign-in was not started in this browser, or it has expired. Start again at the sign-in page.",
                 log=f"InResponseTo {message_id[:100]}",
             )
-        return pending
+        return start
 
     def _handle_idp_initiated(self, identity: SamlIdentity, text: str) -> Response:
         """Show the roles of an unsolicited response, or give credentials of the role that was chosen."""
@@ -242,7 +238,7 @@ class SamlPages:
             message = logout.parse_post({name: request.form.getlist(name) for name in request.form}, expected)
             relay_state = request.form.get("RelayState")
         if isinstance(message, logout.LogoutResponse):
-            return self._handle_logout_response(message)
+            return self._handle_logout_response(provider, message)
         return self._handle_logout_request(provider, message, relay_state)
 
     def _handle_logout_request(
@@ -275,9 +271,9 @@ class SamlPages:
         )
         return self._send(response, binding)
 
-    def _handle_logout_response(self, message: logout.LogoutResponse) -> Response:
+    def _handle_logout_response(self, provider: SamlProviderRecord, message: logout.LogoutResponse) -> Response:
         """Tell a person, who was signed out here before, whether the identity provider signed them out too."""
-        if not self.site.sessions.consume_idp_request(message.in_response_to):
+        if not self.site.sessions.consume_logout_request(message.in_response_to, provider.arn):
             raise InvalidIdentityToken("You are signed out here. The identity provider's answer fits no request.")
         return self.sign_out.signed_out(everywhere=message.success)
 

@@ -16,7 +16,7 @@ from support.servers import eventually, free_port
 from support.threads import at_once
 
 from broker import wiring
-from broker.sessions.browser import BrowserSession, BrowserSessions, Client, IdpRequest
+from broker.sessions.browser import BrowserSession, BrowserSessions, Client
 from broker.sessions.records import serialize_session
 from iam.errors import ServiceUnavailable
 from iam.store.store import Store
@@ -185,14 +185,14 @@ def test_a_session_in_somebody_elses_index_is_not_theirs(sessions, redis):
 
 
 def test_a_request_and_a_half_signed_in_person_are_forgotten_in_time_whatever_redis_says(sessions, redis, clock):
-    sessions.save_idp_request("id", IdpRequest("arn", "", "relay"))
+    sessions.save_logout_request("id", "arn")
     token, _ = sessions.start_pending_login("prove", ALICE, "/portal")
     sessions.claim_form("form", 60)
     sessions.store_form_response("form", "response", anew=False)
     for key in redis.keys("*"):
         redis.persist(key)
     clock.advance(minutes=10)
-    assert sessions.find_idp_request("id") is None
+    assert not sessions.consume_logout_request("id", "arn")
     assert sessions.find_form_response("form") is None
     clock.advance(hours=12)
     assert sessions.find_pending_login(token) is None
@@ -341,11 +341,13 @@ def test_of_many_that_do_what_was_missing_one_gets_in(sessions):
 
 
 def test_of_many_answers_to_one_request_one_counts(sessions):
-    begun = IdpRequest("arn", sessions.hash_browser_cookie("cookie"), "relay", "/portal", "nonce", "verifier")
-    sessions.save_idp_request("id", begun)
-    assert sessions.find_idp_request("id") == begun
-    assert sorted(at_once(*[lambda: sessions.consume_idp_request("id")] * 8)) == [False] * 7 + [True]
-    assert sessions.find_idp_request("id") is None
+    sessions.save_logout_request("id", "arn")
+    assert sorted(at_once(*[lambda: sessions.consume_logout_request("id", "arn")] * 8)) == [False] * 7 + [True]
+
+
+def test_an_answer_of_another_provider_does_not_count(sessions):
+    sessions.save_logout_request("id", "arn")
+    assert not sessions.consume_logout_request("id", "other")
 
 
 def test_of_many_that_send_one_form_one_answers_it(sessions):
@@ -388,9 +390,8 @@ ASKED = {
     "start_pending_login": lambda sessions: sessions.start_pending_login("prove", ALICE, "/portal"),
     "find_pending_login": lambda sessions: sessions.find_pending_login("A" * 43),
     "end_pending_logins_of": lambda sessions: sessions.end_pending_logins_of("p|s"),
-    "save_idp_request": lambda sessions: sessions.save_idp_request("id", IdpRequest("p", "b", "r")),
-    "find_idp_request": lambda sessions: sessions.find_idp_request("id"),
-    "consume_idp_request": lambda sessions: sessions.consume_idp_request("id"),
+    "save_logout_request": lambda sessions: sessions.save_logout_request("id", "p"),
+    "consume_logout_request": lambda sessions: sessions.consume_logout_request("id", "p"),
     "claim_form": lambda sessions: sessions.claim_form("form", 60),
     "store_form_response": lambda sessions: sessions.store_form_response("form", "x", anew=False),
     "find_form_response": lambda sessions: sessions.find_form_response("form"),
@@ -410,7 +411,7 @@ def test_no_method_is_forgotten_here():
     asking = {
         name for name in vars(BrowserSessions) if not name.startswith("_") and callable(vars(BrowserSessions)[name])
     }
-    assert asking - {"new_token", "hash_browser_cookie", "end_all", "consume_pending_login", "has_ended"} == set(ASKED)
+    assert asking - {"new_token", "end_all", "consume_pending_login", "has_ended", "was_ended"} == set(ASKED)
 
 
 def test_after_redis_lost_everything_everybody_signs_in_again(sessions, redis):

@@ -192,6 +192,14 @@ def test_who_signed_in_at_the_provider_too_long_ago_signs_in_anew_there_once(wor
     assert signed_in(browser)
 
 
+def test_a_sign_in_leads_to_one_other_even_in_a_browser_that_keeps_its_cookie(world, browser):
+    asked, kept = begin(world, browser), dict(browser.cookies)
+    world.idp.given = tokens(world, asked, auth_time=int((world.clock() - timedelta(days=30)).timestamp()))
+    assert back(world, browser, asked).status == 303
+    browser.cookies = kept
+    refused(back(world, browser, asked), 400, "The user signed in too long ago")
+
+
 def test_a_provider_that_does_not_know_when_somebody_signed_in_is_believed(world, browser):
     assert sign_in(world, browser, auth_time=0).headers["Location"] == "/portal"
 
@@ -281,7 +289,7 @@ def test_f01_a_state_that_is_not_ours_is_refused(world, browser, state):
     assert back(world, browser, asked).status == 303
 
 
-def test_f01_a_state_of_another_browser_or_used_twice_or_over_is_refused(world, browser, redis_url):
+def test_f01_a_state_of_another_browser_or_used_twice_or_over_is_refused(world, browser):
     asked = begin(world, browser)
     world.idp.given = tokens(world, asked)
     other = Browser(world.installation)
@@ -290,8 +298,17 @@ def test_f01_a_state_of_another_browser_or_used_twice_or_over_is_refused(world, 
     assert back(world, browser, asked).status == 303
     refused(back(world, browser, asked), 400, OTHER_BROWSER)
     asked = begin(world, browser)
-    Redis.from_url(redis_url).flushall()
+    world.clock.advance(seconds=601)
     refused(back(world, browser, asked), 400, OTHER_BROWSER)
+
+
+def test_f01_a_state_is_used_once_even_by_a_browser_that_keeps_its_cookie(world, browser):
+    asked = begin(world, browser)
+    world.idp.given = tokens(world, asked)
+    kept = dict(browser.cookies)
+    assert back(world, browser, asked).status == 303
+    browser.cookies = kept
+    refused(back(world, browser, asked), 400, "This sign-in request was already used.")
 
 
 def test_f02_a_code_that_the_provider_refuses_is_an_end(world, browser):

@@ -254,6 +254,16 @@ def test_who_signed_in_at_the_provider_too_long_ago_signs_in_anew_there_once(wor
     assert (answer.status, answer.headers["Location"]) == (303, "/sessions")
 
 
+def test_a_sign_in_leads_to_one_other_even_in_a_browser_that_keeps_its_cookie(world, browser):
+    message_id, state = begin(browser)
+    old = encoded(signed(for_us(world, in_response_to=message_id, authenticated=world.clock() - timedelta(days=31))))
+    kept = dict(browser.cookies)
+    for status in (303, 400):
+        browser.cookies = dict(kept)
+        answer = browser.post(f"{BASE}/acs", {"SAMLResponse": old, "RelayState": state})
+        assert (answer.status, "Location" in answer.headers) == (status, status == 303)
+
+
 def test_a_response_of_long_ago_that_answers_nothing_of_this_browser_is_refused(world, browser):
     allow(world, idp_initiated=True)
     long_ago = world.clock() - timedelta(days=31)
@@ -279,6 +289,25 @@ def test_another_browser_cannot_use_an_answer(world, browser):
     begin(other)
     refused(other.post(f"{BASE}/acs", {"SAMLResponse": text, "RelayState": relay_state}), 400, OTHER_BROWSER)
     assert browser.post(f"{BASE}/acs", {"SAMLResponse": text, "RelayState": relay_state}).status == 303
+
+
+def test_several_tabs_sign_in_and_only_the_oldest_of_many_is_forgotten(world, browser):
+    begun = [begin(browser, to=f"/security?{number}") for number in range(5)]
+    for asked, relay_state in begun[:0:-1]:
+        text = encoded(signed(for_us(world, in_response_to=asked)))
+        assert browser.post(f"{BASE}/acs", {"SAMLResponse": text, "RelayState": relay_state}).status == 303
+    asked, relay_state = begun[0]
+    text = encoded(signed(for_us(world, in_response_to=asked)))
+    refused(browser.post(f"{BASE}/acs", {"SAMLResponse": text, "RelayState": relay_state}), 400, OTHER_BROWSER)
+
+
+def test_the_cookie_of_sign_ins_is_small_enough_for_every_browser(world, browser):
+    for number in range(6):
+        asked, relay_state = begin(browser, to=f"/security?{number}{'x' * 3900}")
+        assert len(browser.cookies["fedgate-browser"]) <= 3600
+    text = encoded(signed(for_us(world, in_response_to=asked)))
+    answer = browser.post(f"{BASE}/acs", {"SAMLResponse": text, "RelayState": relay_state})
+    assert (answer.status, answer.headers["Location"]) == (303, "/portal")
 
 
 D18 = {
@@ -323,9 +352,9 @@ def test_an_answer_that_got_credentials_opens_no_session(world, browser):
     assert "fedgate-session" not in browser.cookies
 
 
-def test_a_sign_in_that_took_too_long_is_begun_again(world, browser, redis_url):
+def test_a_sign_in_that_took_too_long_is_begun_again(world, browser):
     asked, relay_state = begin(browser)
-    Redis.from_url(redis_url).flushall()
+    world.clock.advance(seconds=601)
     text = encoded(signed(for_us(world, in_response_to=asked)))
     answer = browser.post(f"{BASE}/acs", {"SAMLResponse": text, "RelayState": relay_state})
     refused(answer, 400, OTHER_BROWSER)
