@@ -29,8 +29,7 @@ _FORM_LIFETIME: Final = 3600  # seconds
 _POLLS, _POLL_INTERVAL = 200, 0.1
 _COOKIE: Final = "form"
 _MAX_TRANSACTION: Final = 1024
-# Responses to forms that were refused before anything was tried, or whose answer can differ a minute later. They are
-# not kept for the lifetime of the form: strangers can cause any number of them.
+# Responses to forms that were refused before anything was tried, or whose answer can differ a minute later.
 _TRANSIENT_STATUSES: Final = (400, 429, 503)
 
 
@@ -101,8 +100,16 @@ class Forms:
                 sessions.release_form(form)
             raise
         with suppress(ServiceUnavailable):  # the response is ready; only a duplicate would miss the stored copy
-            sessions.store_form_response(form, _serialize(response), anew=response.status_code in _TRANSIENT_STATUSES)
+            sessions.store_form_response(form, _serialize(response), anew=self._may_be_sent_again(response))
         return response
+
+    def _may_be_sent_again(self, response: Response) -> bool:
+        """Return whether a form may be sent again soon after this response, so that its mark need not be kept.
+
+        Only a form with which somebody was proved can sign in or change something twice; strangers can send any number
+        of others, each of which would be a key in Redis for an hour.
+        """
+        return self.site.request_state.identity is None or response.status_code in _TRANSIENT_STATUSES
 
     def _duplicate_message(self, event: str) -> FormMessage:
         self.site.audit.record_failure(event, "", ValidationError("The form was sent before."))

@@ -148,10 +148,10 @@ def test_what_the_outage_answered_can_be_asked_again_soon(tmp_path, redis_url, s
             assert 20 < client.ttl(mark) <= 30
 
 
-def test_of_forms_that_were_not_even_tried_nothing_is_kept_for_long(browser, redis_url):
+def test_of_forms_that_proved_nobody_nothing_is_kept_for_long(browser, redis_url):
     page = browser.get("/login")
-    for number in range(3):
-        assert send(browser, page, username="", password=f"guess {number}").status == 400
+    for number, (name, status) in enumerate((("", 400), ("nobody", 401), ("alice", 401))):
+        assert send(browser, page, username=name, password=f"guess {number}").status == status
     with Redis.from_url(redis_url) as client:
         marks = client.keys("fedgate:web:sent:*")
         assert len(marks) == 3
