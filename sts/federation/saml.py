@@ -26,6 +26,13 @@ _MIN_SECONDS, _MAX_SECONDS = 900, 43_200
 TAG_KEY = re.compile(r"(?:[\w.:/=+\-@]|[^\S\t-\r\x1c-\x1f\x85]){1,128}")
 TAG_VALUE = re.compile(r"(?:[\w.:/=+\-@]|[^\S\t-\r\x1c-\x1f\x85]){0,256}")
 MOST_TAGS = 50
+# isMemberOf and eduPersonEntitlement are known by their numbers too; "wids" are roles in Entra ID.
+_MEMBERSHIPS = re.compile(
+    r"group|role|member|entitlement|affiliation|(?<![^:/.])(?:wids|teams?|orgs)(?![^:/.])"
+    r"|1\.3\.6\.1\.4\.1\.5923\.1\.(?:5\.1\.1|1\.1\.(?:1|5|7|9))\b",
+    re.IGNORECASE,
+)
+_HOST = re.compile(r"https?://[^/]*", re.IGNORECASE)
 
 _EDU_PERSON = "urn:oid:1.3.6.1.4.1.5923.1.1.1."
 _EDU_ORG = "urn:oid:1.3.6.1.4.1.5923.1.2.1."
@@ -206,3 +213,11 @@ def saml_keys(identity: SamlIdentity) -> dict[str, tuple[str, ...]]:
         "saml:iss": (identity.issuer,),
         "saml:doc": (f"{identity.account_id}/{identity.provider_name}",),
     }
+
+
+def names_memberships(name: str) -> bool:
+    """Return whether policies tell members from others by an attribute or a claim of this name.
+
+    The name may have a prefix, as ``cognito:groups`` has; the host in a URL says nothing about what the URL names.
+    """
+    return _MEMBERSHIPS.search(_HOST.sub("", name, count=1)) is not None

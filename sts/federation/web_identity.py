@@ -4,13 +4,12 @@ Pure. Source: IAM User Guide, "Pass session tags in AWS STS" (AssumeRoleWithWebI
 taken with assumed roles" (source identity) and "Available keys for AWS OIDC federation".
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from iam.errors import InvalidIdentityToken
 from iam.policy.strict_json import Number
-from sts.federation.saml import MOST_TAGS, SESSION_NAME, TAG_KEY, TAG_VALUE
+from sts.federation.saml import MOST_TAGS, SESSION_NAME, TAG_KEY, TAG_VALUE, names_memberships
 from sts.identity import WebIdentity
 
 TAGS = "https://aws.amazon.com/tags"
@@ -19,9 +18,6 @@ _FLAT = f"{TAGS}/principal_tags/"
 _FLAT_TRANSITIVE = f"{TAGS}/transitive_tag_keys"
 # Claims for which AWS documents a condition key of its own stay with the session, for the policies of resources.
 _SESSION_CLAIMS, _SESSION_CLAIMS_OF_ACCESS_TOKENS = ("aud", "sub", "amr"), ("aud", "app_id", "id", "user_id")
-# Claims by which policies tell members from others. Where such a list may lack some, a Deny for the missing one would
-# not hold, so the token is refused (THREATS J12).
-_MEMBERSHIPS = re.compile(r"groups?|roles?|wids|teams?|orgs|member_?of|entitlements?", re.IGNORECASE)
 _MAX_SESSION_CLAIM = 255  # characters; a subject has at most as many (OpenID Connect Core, section 2)
 
 
@@ -37,7 +33,7 @@ def claim_values(claims: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     _check_memberships(claims)
     values_by_claim: dict[str, tuple[str, ...]] = {}
     for name, value in claims.items():
-        texts = (_text(item) for item in (value if isinstance(value, list) else [value]))
+        texts = map(_text, _listed(value))
         values = tuple(text for text in texts if text is not None)
         if values:
             values_by_claim[name] = values
@@ -47,6 +43,7 @@ def claim_values(claims: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 def _check_memberships(claims: Mapping[str, Any]) -> None:
     """Raise InvalidIdentityToken where groups are left out of the claims, or one of them cannot be read.
 
+    A Deny for a group that is missing would not hold (THREATS J12).
     Entra ID leaves out the groups of people who are in more than 200: ``_claim_names`` (OpenID Connect Core, section
     5.6.2) or ``hasgroups`` then says where to ask for them ("Configure group claims", groups overage claim).
     """
@@ -54,15 +51,18 @@ def _check_memberships(claims: Mapping[str, Any]) -> None:
     left_out = [name for name in elsewhere if name not in claims] if isinstance(elsewhere, dict) else []
     if claims.get("hasgroups") in (True, "true") and "groups" not in claims:
         left_out.append("groups")
-    for name in filter(_MEMBERSHIPS.fullmatch, left_out):
+    for name in filter(names_memberships, left_out):
         raise InvalidIdentityToken(
-            f"The token leaves out the claim {name}: the person is in too many groups for it."
+            f"The token leaves out the claim {name[:200]}: the person is in too many groups for it."
             " Let the provider send only groups that are assigned to the application."
         )
-    for name in filter(_MEMBERSHIPS.fullmatch, claims):
-        values = claims[name] if isinstance(claims[name], list) else []
-        if any(_text(value) is None for value in values if value is not None):
-            raise InvalidIdentityToken(f"The claim {name} has a value that cannot be read")
+    for name in filter(names_memberships, claims):
+        if any(_text(value) is None for value in _listed(claims[name]) if value is not None):
+            raise InvalidIdentityToken(f"The claim {name[:200]} has a value that cannot be read")
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
 
 
 def _text(value: object) -> str | None:

@@ -23,7 +23,7 @@ from iam.errors import ExpiredTokenException, IDPRejectedClaim, InvalidIdentityT
 from iam.saml.metadata import parse_timestamp
 from iam.saml.signature import DS, BadSignature, PublicKey, Signature, read_signature
 from iam.saml.xml import Element, InvalidXml, children, collapse, local_name, only_child, parse_xml, text_of
-from sts.federation.saml import ATTRIBUTES
+from sts.federation.saml import ATTRIBUTES, names_memberships
 
 SAML = "{urn:oasis:names:tc:SAML:2.0:assertion}"
 SAMLP = "{urn:oasis:names:tc:SAML:2.0:protocol}"
@@ -455,17 +455,13 @@ def _readable_values(attribute: Element) -> tuple[str, ...] | None:
     values = tuple(value for value in map(_value, given) if value is not None)
     if len(values) == len(given):
         return values
-    if values or name.startswith(ATTRIBUTES) or _MEMBERSHIPS.search(f"{name} {attribute.get('FriendlyName', '')}"):
+    is_membership = any(map(names_memberships, (name, attribute.get("FriendlyName", ""))))
+    if values or name.startswith(ATTRIBUTES) or is_membership:
         _refuse("Assertion has an attribute that cannot be read", name[:200])
     return None
 
 
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
-# Attributes by which policies tell members from others, also isMemberOf and eduPersonEntitlement by their numbers.
-_MEMBERSHIPS = re.compile(
-    r"group|role|member|entitlement|affiliation|1\.3\.6\.1\.4\.1\.5923\.1\.(?:5\.1\.1|1\.1\.(?:1|5|7|9))\b",
-    re.IGNORECASE,
-)
 
 
 def _value(element: Element) -> str | None:

@@ -476,6 +476,11 @@ OVERAGE = {
     "app roles": {"_claim_names": {"roles": "src1"}},
     "a value that is an object": {"groups": ["a", {"name": "contractors"}]},
     "a value that is a list": {"wids": [["a"]]},
+    "an object in place of a list": {"groups": {"admins": True}},
+    "a name with a prefix": {"cognito:groups": ["a", {"name": "contractors"}]},
+    "a name that is a URL": {"https://app.example/claims/roles": {"admin": "1"}},
+    "a name in another name": {"https://gitlab.org/claims/groups/owner": [["a"]]},
+    "teams of an application": {"https://app.example/teams": {"a": "b"}},
 }
 
 
@@ -486,9 +491,10 @@ def test_a_token_that_leaves_groups_out_is_refused(world, name):
 
 def test_a_token_with_all_its_groups_is_taken_whatever_else_it_leaves_out(world):
     elsewhere = {"_claim_names": {"address": "src1", "groups": "src1"}, "hasgroups": True}
-    for groups in (["a", "b", None, 3], "a", []):
+    for groups in (["a", "b", None, 3], "a", [], 5):
         assert world.assume(world.issuer.token(groups=groups, **elsewhere)).status == 200
     assert world.assume(world.issuer.token(_claim_names={"address": "src1"})).status == 200
+    assert world.assume(world.issuer.token(**{"https://group.example/address": {"locality": "X"}})).status == 200
     denied = {"StringNotEquals": {f"{world.issuer.arn_part}:groups": "contractors"}}
     role = world.trusts("one-group", None, Condition=denied)
     assert world.assume(world.issuer.token(groups="staff"), role=role).status == 200
