@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 Entity = Row[Any]  # a row of one of these tables, such as a user or a device
@@ -307,6 +308,17 @@ saml_provider = Table(
     Column("metadata_size", Integer, nullable=False, server_default="0"),  # characters
     Column("sign_in_name", String(128)),  # as the sign-in page shows it; null: the page does not show it
     UniqueConstraint("account_id", "name_key"),
+    # All that the sign-in page reads, which anybody can ask for: SQLite reads a whole document to get at the columns
+    # behind it.
+    Index(
+        "ix_saml_provider_sign_in_name",
+        "sign_in_name",
+        "id",
+        "account_id",
+        "name",
+        sqlite_where=text("sign_in_name IS NOT NULL"),
+        postgresql_where=text("sign_in_name IS NOT NULL"),
+    ),
 )
 
 # All but the document, which only those may read who need its text: it can have 10 MB.

@@ -38,7 +38,7 @@ from iam.operations.federation.saml_providers import (
 from iam.principal import principal_from_arn
 from iam.saml.stored_metadata import load_metadata
 from iam.store.records import SamlProviderRecord
-from iam.store.schema import account, saml_provider
+from iam.store.schema import SAML_PROVIDER_COLUMNS, account, saml_provider
 from iam.store.vault import Vault
 from sts.federation.saml import names_roles, requested_session, role_pairs
 from sts.store.single_use import SingleUse
@@ -205,7 +205,7 @@ def list_(account_id: str | None, config: Path | None, data: Path | None, *, as_
     """List identity providers, with warnings about certificates and metadata that expire within thirty days."""
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, store.read() as tx:
-        rows = tx.execute(select(saml_provider).order_by(_COLUMNS.account_id, _COLUMNS.name_key)).all()
+        rows = tx.execute(select(*SAML_PROVIDER_COLUMNS).order_by(_COLUMNS.account_id, _COLUMNS.name_key)).all()
         rows = [row for row in rows if account_id in (None, row.account_id)]
         warnings = [expiry.sentence(now()) for expiry in upcoming_expiries(tx, now())]
     providers = [_facts(settings, row) for row in rows]
@@ -244,7 +244,7 @@ def refresh(name: str, account_id: str | None, config: Path | None, data: Path |
     settings = load_settings(config, data)
     with closing(open_store(settings)) as store, closing(AuditLog(settings.audit_dir, sync="always")) as audit:
         with store.read() as tx:
-            row = _row(tx, _account_id(tx, account_id), name)
+            row = _row(tx, _account_id(tx, account_id), name, document=True)
         if row.metadata_url is None:
             raise InvalidInput(f"The metadata of {name} came from a file: replace it with `fedgate saml set`.")
         single_use = SingleUse(store, monotonic=lambda: 0.0)
@@ -492,9 +492,11 @@ def _account_id(tx: Connection, account_id: str | None) -> str:
     return account_id
 
 
-def _row(tx: Connection, account_id: str, name: str) -> Row[Any]:
+def _row(tx: Connection, account_id: str, name: str, *, document: bool = False) -> Row[Any]:
+    """Return a provider, with the text of its metadata only where that is asked for; raise NoSuchEntity."""
     mine = (_COLUMNS.account_id == account_id, _COLUMNS.name == name)
-    row = tx.execute(select(saml_provider).where(*mine)).one_or_none()
+    columns = tuple(_COLUMNS) if document else SAML_PROVIDER_COLUMNS
+    row = tx.execute(select(*columns).where(*mine)).one_or_none()
     if row is None:
         raise NoSuchEntity(f"There is no SAML provider {iam_arn(account_id, 'saml-provider/', name, '')}.")
     return row

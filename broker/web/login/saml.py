@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, Response, abort, request
-from sqlalchemy import Row, select
+from sqlalchemy import Column, Row, select
 
 from broker.providers.authentication_age import AuthenticationTooOld
 from broker.providers.saml import logout, messages
@@ -43,6 +43,8 @@ from sts.identity import SamlIdentity
 _ARN_PREFIX = "saml-provider/"
 _MAX_RELAY_STATE = 1024  # characters of the identity provider's RelayState, which goes back to it in our answer
 _METADATA = "application/samlmetadata+xml"
+_OPTION_COLUMNS: tuple[Column[Any], ...] = (saml_provider.c.id, saml_provider.c.account_id, saml_provider.c.name)
+_SHOWN_COLUMNS: tuple[Column[Any], ...] = (*_OPTION_COLUMNS, saml_provider.c.sign_in_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,10 +303,11 @@ def login_options(store: Store) -> tuple[LoginOption, ...]:
 
     What an account creates, names or deletes never changes the page for other people.
     """
-    shown = select(saml_provider).where(saml_provider.c.sign_in_name.is_not(None))
+    columns = saml_provider.c
+    shown = select(*_SHOWN_COLUMNS).where(columns.sign_in_name.is_not(None))
     with store.read() as tx:
-        rows = tx.execute(shown.order_by(saml_provider.c.sign_in_name, saml_provider.c.id)).all()
-    return tuple(map(_login_option, rows))
+        rows = tx.execute(shown.order_by(columns.sign_in_name, columns.id)).all()
+    return tuple(_login_option(row, row.sign_in_name) for row in rows)
 
 
 def find_login_option(store: Store, arn: str) -> LoginOption | None:
@@ -312,13 +315,16 @@ def find_login_option(store: Store, arn: str) -> LoginOption | None:
     parts = parse_arn(arn)
     if parts is None or not parts.resource.startswith(_ARN_PREFIX):
         return None
-    named = (saml_provider.c.account_id == parts.account, saml_provider.c.name == parts.resource[len(_ARN_PREFIX) :])
+    shown = [option for option in login_options(store) if option.provider == arn]
+    if shown:
+        return shown[0]
+    columns, name = saml_provider.c, parts.resource[len(_ARN_PREFIX) :]
+    named = (columns.account_id == parts.account, columns.name_key == name.lower(), columns.name == name)
     with store.read() as tx:
-        row = tx.execute(select(saml_provider).where(*named)).one_or_none()
-    option = _login_option(row) if row is not None else None
+        row = tx.execute(select(*_OPTION_COLUMNS).where(*named)).one_or_none()
+    option = _login_option(row, row.name) if row is not None else None
     return option if option is not None and option.provider == arn else None
 
 
-def _login_option(row: Row[Any]) -> LoginOption:
-    arn = iam_arn(row.account_id, _ARN_PREFIX, row.name, "")
-    return LoginOption(row.sign_in_name or row.name, _login_path(row.id), arn)
+def _login_option(row: Row[Any], name: str) -> LoginOption:
+    return LoginOption(name, _login_path(row.id), iam_arn(row.account_id, _ARN_PREFIX, row.name, ""))

@@ -5,7 +5,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 # The newest revision in versions/.
-HEAD = "0012"
+HEAD = "0013"
 
 
 def is_current(tx: Connection) -> bool:

@@ -3,6 +3,7 @@
 from urllib.parse import urlencode
 
 import pytest
+from sqlalchemy import Engine, event
 from support.administrator import Administrator
 from support.login_fixtures import (
     ALICE,
@@ -44,6 +45,30 @@ def world(shared):
 @pytest.fixture
 def browser(world):
     return browser_of(world)
+
+
+# --- what is read for anybody -----------------------------------------------------------------------------------------
+
+
+def test_the_sign_in_page_reads_no_metadata_document(world, browser):
+    run = []
+
+    def note(_connection, _cursor, sql, parameters, *_rest):
+        run.append((sql, parameters))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        assert browser.get("/login").status == 200
+        assert browser.get(f"/login?idp={CORP}").status == 303
+        assert browser.get(f"/login?idp={CORP}2").status == 200
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    read = [one for one in run if "FROM saml_provider" in one[0]]
+    assert not [sql for sql, _parameters in read if "metadata" in sql]
+    with world.installation.store.read() as tx:
+        plans = {str(tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values).all()) for sql, values in read}
+    assert len([plan for plan in plans if "USING COVERING INDEX ix_saml_provider_sign_in_name" in plan]) == 1
+    assert len([plan for plan in plans if "(account_id=? AND name_key=?)" in plan]) == 1
 
 
 # --- realms -----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, delete, event, insert, select, text, update
+from sqlalchemy import Engine, delete, event, insert, inspect, select, text, update
 from support.documents import allow, trust
 from support.saml_idp import ENTITY_ID, key_pair, metadata
 from support.servers import HANG
@@ -352,6 +352,7 @@ def test_metadata_of_a_database_from_before_is_parsed_once(any_account):
         unread = {"metadata": "<x/>"}
         tx.execute(table.update().where(table.c.name == "odd").values(unread))
         tx.execute(text("DROP INDEX ix_saml_provider_first_end"))
+        tx.execute(text("DROP INDEX ix_saml_provider_sign_in_name"))
         for column in ("parsed", "entity_id", "certificates", "first_end", "metadata_size", "sign_in_name"):
             tx.execute(text(f"ALTER TABLE saml_provider DROP COLUMN {column}"))
         tx.execute(text("UPDATE alembic_version SET version_num = '0007'"))
@@ -359,6 +360,7 @@ def test_metadata_of_a_database_from_before_is_parsed_once(any_account):
     with any_account.store.read() as tx:
         assert tx.execute(table.select().where(table.c.name == "idp")).one() == before
         odd = tx.execute(table.select().where(table.c.name == "odd")).one()
+        assert "ix_saml_provider_sign_in_name" in {index["name"] for index in inspect(tx).get_indexes(table.name)}
     assert (odd.parsed, odd.metadata_size, odd.sign_in_name) == (None, 4, None)
     assert any_account.store.saml_provider(IDP).metadata.entity_id == before.entity_id
     with pytest.raises(ServiceFailure):
