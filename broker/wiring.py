@@ -411,6 +411,7 @@ def _build_sign_ins(settings: Settings, storage: Storage, providers: Providers) 
             throttle=storage.throttle,
             audit=storage.audit,
             store=storage.store,
+            provider_accounts=_build_provider_accounts(settings),
             password_in_query=settings.allow_password_in_query,
         ),
         saml=SamlSignIn(

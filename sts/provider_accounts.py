@@ -28,9 +28,13 @@ class ProviderAccounts:
         Where the provider's accounts are not set, only roles of the installation's first account are: no account that
         is added later can make the choice another one, or ambiguous.
         """
-        if identity.account_id or identity.provider in self.by_provider:
+        if identity.account_id:
             return self.serves(identity, role_arn)
-        return _account_of(role_arn) == first_account
+        return _account_of(role_arn) in self.accounts_of_choice(identity.provider, first_account)
+
+    def accounts_of_choice(self, provider: str, first_account: str) -> frozenset[str]:
+        """Return the accounts among whose roles one may be chosen for people of a provider that is in no account."""
+        return self.by_provider.get(provider, frozenset({first_account}))
 
 
 def _account_of(role_arn: str) -> str:

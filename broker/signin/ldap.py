@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sqlalchemy import Connection, select
+
 from broker.api import query
 from broker.api.request_state import RequestState
 from broker.audit import record as audit_record
@@ -18,8 +20,11 @@ from iam.call import Params
 from iam.credentials.password_version import mark_of
 from iam.errors import IDPRejectedClaim, InvalidInput, ValidationError
 from iam.store.records import federated_providers
+from iam.store.schema import role as iam_role
+from iam.store.schema import role_federated
 from iam.store.store import Store
 from sts.identity import Identity, Refusal
+from sts.provider_accounts import ProviderAccounts
 
 _CREDENTIAL_PARAMETERS = ("LDAPUsername", "LDAPPassword")
 _LONGEST_NAME = 256  # case folding may make a name longer than its column
@@ -34,6 +39,7 @@ class LdapSignIn:
     throttle: SignInThrottle
     audit: AuditLog
     store: Store
+    provider_accounts: ProviderAccounts
     password_in_query: bool
 
     def authenticate(self, state: RequestState, p: Params) -> tuple[Identity, Params]:
@@ -105,16 +111,28 @@ class LdapSignIn:
         return trusted[0], self.providers[trusted[0]]
 
     def _directories_trusted_by(self, role: str) -> list[str]:
-        """Return the directories that a role trusts, which is given by its ARN or by a name in any account."""
+        """Return the directories that a role trusts, which is given by its ARN or its name."""
         if not role.startswith("arn:"):
-            return [name for name in self.providers if role in self._roles_trusting(name)]
+            return self._directories_trusted_by_name(role)
         record = self.store.role(role)
         if record is None:
             return []
         return [name for name in self.providers if f"ldap-provider/{name}" in federated_providers(record.trust)]
 
-    def _roles_trusting(self, name: str) -> set[str]:
-        return {record.name for record in self.store.roles_trusting(f"ldap-provider/{name}")}
+    def _directories_trusted_by_name(self, role: str) -> list[str]:
+        """Return the directories for whose people the role would be chosen: no other account's role of the name counts.
+
+        Nothing is proved yet: what is read grows with the directories and their accounts in the settings alone.
+        """
+        first = self.store.first_account()
+        with self.store.read() as tx:
+            return [name for name in self.providers if self._trusts(tx, role, f"ldap-provider/{name}", first)]
+
+    def _trusts(self, tx: Connection, role: str, provider: str, first_account: str) -> bool:
+        columns, accounts = iam_role.c, self.provider_accounts.accounts_of_choice(provider, first_account)
+        named = (columns.account_id.in_(accounts), columns.name_key == role.lower(), columns.name == role)
+        trusting = (role_federated.c.role_id == columns.id, role_federated.c.provider == provider)
+        return tx.execute(select(columns.id).where(*named, *trusting).limit(1)).first() is not None
 
 
 def _throttle_name(provider: LdapProvider, username: str) -> str:

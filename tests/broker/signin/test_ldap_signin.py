@@ -313,6 +313,19 @@ def test_with_several_directories_the_role_says_which_one_is_asked(desks, slapd,
     refused(desk.sign_in("alice", ALICE), 400, "ValidationError", "Several directories are configured: name a RoleArn")
 
 
+def test_a_role_name_means_the_directory_for_which_that_role_would_be_chosen(desks, slapd, demo):
+    desk = desks(slapd.config(name="corp"), demo.config(name="demo", accounts=("000000000007",)))
+    desk.role("Administrator")
+    tenant = Administrator.of_a_new_account(desk.installation, "000000000008")
+    captured = trust({"Federated": tenant.arn("ldap-provider", "demo")}, f"sts:{ACTION}")
+    tenant.role("Administrator", captured)
+    assert desk.sign_in("alice", ALICE, RoleArn="Administrator").text("Provider").endswith("ldap-provider/corp")
+    refused(desk.sign_in("alice", ALICE, RoleArn="administrator"), 403, "IDPRejectedClaim", REJECTED)
+    served = Administrator.of_a_new_account(desk.installation, "000000000007")
+    served.role("Lab", trust({"Federated": served.arn("ldap-provider", "demo")}, f"sts:{ACTION}"))
+    assert desk.sign_in("alice", ALICE, RoleArn="Lab").text("Provider").endswith("ldap-provider/demo")
+
+
 def test_a_person_of_one_directory_is_nobody_in_another(desks, slapd, demo):
     desk = desks(slapd.config(name="corp"), demo.config(name="demo"))
     role = desk.role("demo", directory="demo")
