@@ -40,7 +40,7 @@ from broker.providers.saml.service_keys import ServiceKeys
 from broker.providers.saml.signed_metadata import SignedMetadata
 from broker.runtime.clock_health import ClockCheck
 from broker.runtime.fetch import Fetcher
-from broker.runtime.health import RememberedCheck
+from broker.runtime.health import Checks, RememberedCheck
 from broker.runtime.thread_pool import run_in_thread_pool
 from broker.sessions.browser import BrowserSessions
 from broker.sessions.key_usage import AccessKeyUsage
@@ -489,16 +489,25 @@ def _build_api(settings: Settings, storage: Storage, providers: Providers, gate:
         bodies=BodyBudget.of(settings.body_memory * 1_000_000, gate.knows_signer),
         region=next(iter(settings.regions), _DEFAULT_REGION),
         health_checks={
-            "sql": storage.store.check,
-            "redis": storage.live_sessions.check,
-            "audit": storage.audit.check,
-            "clock": _build_clock_check(storage, gate.now),
-            **{
-                f"directory {name}": RememberedCheck(provider.check, monotonic=time.monotonic)
-                for name, provider in providers.directories.items()
-            },
+            **_remembered(_local_checks(storage, gate.now), seconds=1.0),
+            **_remembered(
+                {f"directory {name}": one.check for name, one in providers.directories.items()}, seconds=10.0
+            ),
         },
     )
+
+
+def _local_checks(storage: Storage, now: Callable[[], datetime]) -> Checks:
+    return {
+        "sql": storage.store.check,
+        "redis": storage.live_sessions.check,
+        "audit": storage.audit.check,
+        "clock": _build_clock_check(storage, now),
+    }
+
+
+def _remembered(checks: Checks, *, seconds: float) -> Checks:
+    return {name: RememberedCheck(check, monotonic=time.monotonic, seconds=seconds) for name, check in checks.items()}
 
 
 def _build_provider_accounts(settings: Settings) -> ProviderAccounts:

@@ -35,9 +35,10 @@ def _result(name: str, check: Callable[[], None]) -> str:
 
 
 class RememberedCheck:
-    """A check of another server whose outcome counts for some seconds, whoever asks, and that runs once at a time.
+    """A check whose outcome counts for some seconds, whoever asks, and that runs once at a time.
 
-    /readyz is public: without this, every request of a stranger would be one to each directory.
+    /readyz is public: without this, every request of a stranger would be one to each directory, to the database and to
+    Redis, and a write to the disk.
     """
 
     def __init__(self, check: Callable[[], None], *, monotonic: Callable[[], float], seconds: float = 10.0) -> None:

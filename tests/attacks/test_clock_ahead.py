@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from support.administrator import Administrator, allow, assumed, refused
 from support.installation import Clock, Installation
+from support.servers import eventually
 
 from iam.clock import to_milliseconds
 from iam.store.revocation import KEPT, delete_expired, revoke
@@ -67,6 +68,7 @@ def test_a_session_from_the_future_stays_revoked_when_its_time_comes(installatio
 def test_a_machine_whose_clock_jumps_says_that_it_is_not_ready(installation, clock):
     assert installation.request("GET", "/readyz", {"Host": HOST}).status == 200
     clock.advance(hours=1)
+    eventually(lambda: installation.request("GET", "/readyz", {"Host": HOST}).status == 503)
     ready = installation.request("GET", "/readyz", {"Host": HOST})
     assert (ready.status, json.loads(ready.body)["checks"]["clock"]) == (503, "failed: ClockJumped")
 

@@ -8,13 +8,14 @@ from ipaddress import ip_network
 import pytest
 from botocore.credentials import Credentials
 from support.installation import Installation, environment
-from support.servers import redis_server
+from support.servers import eventually, redis_server
 from support.wire import FORM, HOST, WHO, Signer, Wire
 
 from broker import wiring
 from broker.api import wsgi_adapter
 from broker.api.forwarded import FORWARDED, TrustedProxies
 from broker.api.request_keys import http_keys
+from broker.runtime.health import RememberedCheck
 
 
 def records(installation: Installation) -> list[dict]:
@@ -295,6 +296,7 @@ def test_without_redis_the_process_is_alive_and_not_ready_and_says_no_more_than_
     with redis_server() as url:
         installation = Installation(tmp_path, environment(tmp_path, url))
         assert installation.request("GET", "/readyz", {"Host": HOST}).status == 200
+    eventually(lambda: installation.request("GET", "/readyz", {"Host": HOST}).status == 503)
     ready = installation.request("GET", "/readyz", {"Host": HOST})
     assert installation.request("GET", "/healthz", {"Host": HOST}).status == 200
     installation.close()
@@ -305,8 +307,15 @@ def test_without_redis_the_process_is_alive_and_not_ready_and_says_no_more_than_
     }
 
 
+def test_no_check_runs_for_each_request_of_a_stranger(installation):
+    checks = installation.services.api.health_checks
+    assert {"sql", "redis", "audit", "clock"} <= set(checks)
+    assert all(isinstance(check, RememberedCheck) for check in checks.values())
+
+
 def test_an_audit_log_that_cannot_be_written_makes_it_unready(installation):
     installation.services.storage.audit.close()
+    eventually(lambda: installation.request("GET", "/readyz", {"Host": HOST}).status == 503)
     ready = installation.request("GET", "/readyz", {"Host": HOST})
     assert ready.status == 503
     assert json.loads(ready.body)["checks"]["audit"] == "failed: AuditUnavailable"
