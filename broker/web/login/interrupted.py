@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 from broker.web.core.responses import HOME
 from broker.web.login.completion import RETURN_TO, return_to
 from broker.web.portal.scope_down import posted_address, requested_address
+from iam.errors import ValidationError
 
 
 def interrupted_page() -> str:
@@ -24,7 +25,14 @@ def interrupted_page() -> str:
     page = f"{request.path}?{query}" if query else request.path
     if return_to(page) == page:
         return page
-    return return_to(requested_address()) if request.path == HOME else _named_page()
+    return _portal_page() if request.path == HOME else _named_page()
+
+
+def _portal_page() -> str:
+    try:
+        return return_to(requested_address())
+    except ValidationError:  # no address of ours names a field twice
+        return HOME
 
 
 def _page_of_the_form() -> str:
@@ -36,5 +44,6 @@ def _page_of_the_form() -> str:
 
 
 def _named_page() -> str:
-    """Return the page to which a form, or an address, says that it leads."""
-    return return_to(request.values.get("to") or request.values.get(RETURN_TO))
+    """Return the page to which a form, or an address, says that it leads; the first one where it names several."""
+    named = (value for name in ("to", RETURN_TO) for value in request.values.getlist(name) if value)
+    return return_to(next(named, None))

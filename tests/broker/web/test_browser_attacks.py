@@ -87,6 +87,15 @@ def test_no_form_does_anything_for_somebody_without_its_token(world):
             assert state(world) == before, address
 
 
+@pytest.mark.parametrize(
+    "address", ["/login?to=/security&to=/portal", "/login?to=x&to=y", f"/portal?role={'a' * 3000}&role=b"]
+)
+def test_a_field_of_an_address_that_comes_twice_is_told_on_a_page(world, address):
+    page = browser_of(world).get(address, Accept="text/html")
+    assert page.status in (400, 401)
+    assert b"</html>" in page.body
+
+
 def test_a_field_that_comes_twice_is_refused_wherever_it_is_read(world):
     browser = signed_in(world)
     token = field_of(browser.get("/portal"), "form_token")
