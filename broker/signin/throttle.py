@@ -17,8 +17,9 @@ together never more than a limit, however many guesses arrive at once and at whi
 import ipaddress
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -41,7 +42,8 @@ LIMITS_OF_CLIENTS: Final = PerScope(PER_NAME, 10**6, PER_SOURCE)
 _MAX_PARALLEL_PASSWORDS = 5  # passwords of one name that one worker tries at the same time, from different sources
 _MAX_UNWRITTEN = 10_000
 _MAX_WAIT = 10.0  # seconds that one guess waits for others
-_LOOK_EVERY = 0.05  # seconds: slots may also be given back by other workers
+_MAX_WAITING: Final = 50  # guesses of one source that wait in one worker; more are refused at once
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two tries to take a slot
 _SHARED_FOR = 20.0  # seconds in which requests with one password join the guess that holds a slot
 
 Pair = tuple[str, str]
@@ -130,6 +132,7 @@ class SignInThrottle:
         self._running_attempts: dict[str, dict[str, _PasswordAttempt]] = {}  # by subject and source
         self._unwritten: dict[Pair, list[int]] = {}  # when failures happened that could not be counted durably
         self._attempt_ended = threading.Condition()
+        self._waiting: Counter[str] = Counter()  # by source
 
     @contextmanager
     def attempt(
@@ -156,13 +159,39 @@ class SignInThrottle:
     def _enter(self, subject: str, source: str, password: str) -> tuple[_PasswordAttempt, bool]:
         """Wait for the turn of a password; return the guess it belongs to, and whether it is the first of it."""
         with self._attempt_ended:
-            if not self._attempt_ended.wait_for(lambda: self._may_try(subject, source, password), _MAX_WAIT):
-                raise _busy(subject)
+            if not self._may_try(subject, source, password):
+                self._wait_for_turn(subject, source, password)
             ours = self._running_attempts.setdefault(subject, {})
             is_first = source not in ours
             running = ours.setdefault(source, _PasswordAttempt(password, time.monotonic()))
             running.requests += 1
             return running, is_first
+
+    def _wait_for_turn(self, subject: str, source: str, password: str) -> None:
+        """Wait until a password may be tried; raise Throttling. Those with the password in its turn wait in any number.
+
+        They join that guess as soon as it holds its slot, and ask nothing until then.
+        """
+        running = self._running_attempts.get(subject, {}).get(source)
+        joins = running is not None and running.slot is None and running.password == password
+        with nullcontext() if joins else self._place_to_wait(subject, source):
+            if not self._attempt_ended.wait_for(lambda: self._may_try(subject, source, password), _MAX_WAIT):
+                raise _busy(subject)
+
+    @contextmanager
+    def _place_to_wait(self, subject: str, source: str) -> Iterator[None]:
+        """Count a guess that waits; raise Throttling where as many of its source wait as may."""
+        with self._attempt_ended:
+            if self._waiting[source] >= _MAX_WAITING:
+                raise _busy(subject)
+            self._waiting[source] += 1
+        try:
+            yield
+        finally:
+            with self._attempt_ended:
+                self._waiting[source] -= 1
+                if not self._waiting[source]:
+                    del self._waiting[source]
 
     def _may_try(self, subject: str, source: str, password: str) -> bool:
         guesses = self._running_attempts.get(subject, {})
@@ -191,30 +220,36 @@ class SignInThrottle:
 
     def _reserve(self, subject: str, source: str, now: datetime, limits: PerScope) -> tuple[Slot, bool]:
         """Return a slot, and whether the pair has failures on record; raise Throttling."""
-        deadline = time.monotonic() + _MAX_WAIT
-        while True:
-            failures = self._failures(subject, source, now)
-            _check(failures, limits, subject, now)
-            room = PerScope(*(limit - count for limit, count in zip(limits, failures.counts, strict=True)))
-            slot = self._slots.take(subject, source, room, to_milliseconds(now))
-            if slot is not None and self._still_has_room(slot, subject, source, now, limits):
-                return slot, bool(failures.counts.pair)
-            if time.monotonic() > deadline:
-                raise _busy(subject)
-            with self._attempt_ended:
-                self._attempt_ended.wait(_LOOK_EVERY)
 
-    def _still_has_room(self, slot: Slot, subject: str, source: str, now: datetime, limits: PerScope) -> bool:
-        """Return whether a slot holds; give it back where not.
+        def take(failures: _Failures) -> tuple[Slot | None, _Failures]:
+            return self._take(failures, subject, source, now, limits)
+
+        slot, failures = take(self._failures(subject, source, now))
+        if slot is None:
+            with self._place_to_wait(subject, source):
+                slot, failures = _take_later(take, failures)
+        if slot is None:
+            raise _busy(subject)
+        return slot, bool(failures.counts.pair)
+
+    def _take(
+        self, failures: _Failures, subject: str, source: str, now: datetime, limits: PerScope
+    ) -> tuple[Slot | None, _Failures]:
+        """Return a slot, or None while there is none, and the failures on record; raise Throttling at a limit.
 
         A guess that ended between our look at the failures and the slot was in neither. It counts its failure before it
-        gives its slot back, so a second look finds it.
+        gives its slot back, so a second look finds it. While no slot is free, the failures are not looked at again.
         """
-        counts = self._failures(subject, source, now).counts
-        if all(count + taken <= limit for count, taken, limit in zip(counts, slot.taken, limits, strict=True)):
-            return True
+        _check(failures, limits, subject, now)
+        room = PerScope(*(limit - count for limit, count in zip(limits, failures.counts, strict=True)))
+        slot = self._slots.take(subject, source, room, to_milliseconds(now))
+        if slot is None:
+            return None, failures
+        failures = self._failures(subject, source, now)
+        if all(count + taken <= limit for count, taken, limit in zip(failures.counts, slot.taken, limits, strict=True)):
+            return slot, failures
         slot.release()
-        return False
+        return None, failures
 
     # --- failures -----------------------------------------------------------------------------------------------------
 
@@ -273,6 +308,18 @@ class SignInThrottle:
         table = failed_attempt.c
         with self._store.write(bump_revision=False) as tx:
             tx.execute(delete(failed_attempt).where(table.subject == subject, table.source == source))
+
+
+def _take_later(
+    take: Callable[[_Failures], tuple[Slot | None, _Failures]], failures: _Failures
+) -> tuple[Slot | None, _Failures]:
+    """Try again for ten seconds, after pauses that double: every try is a query, and other workers give slots back."""
+    slot, deadline, pause = None, time.monotonic() + _MAX_WAIT, _FIRST_PAUSE
+    while slot is None and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+        slot, failures = take(failures)
+    return slot, failures
 
 
 def _check(failures: _Failures, limits: PerScope, subject: str, now: datetime) -> None:

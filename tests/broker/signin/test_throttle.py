@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
 from sqlalchemy import Engine, event
-from support.servers import HANG
+from support.servers import HANG, eventually
 
 from broker import wiring
-from broker.signin.attempt_slots import AttemptSlots, PerScope
+from broker.signin.attempt_slots import AttemptSlots, PerScope, Slot
 from broker.signin.throttle import PER_NAME, PER_NAME_EVERYWHERE, PER_SOURCE, WINDOW, SignInThrottle, throttle_source
 from iam.errors import ServiceError, Throttling
 from iam.store.store import Store
@@ -387,6 +387,59 @@ def test_a_guess_that_nobody_could_judge_counts_for_nothing(workers):
             raise RuntimeError
     with workers[1].attempt("corp|a", HERE, "x", NOW) as attempt:
         assert not attempt.failed_before
+
+
+class RefusingSlots(AttemptSlots):
+    """Refuses so many tries, or all of them until ``refusals`` is 0."""
+
+    def __init__(self, store: Store, refusals: float) -> None:
+        super().__init__(NO_REDIS, store, secrets.token_bytes)
+        self.refusals = refusals
+
+    def take(self, subject: str, source: str, room: PerScope, at: int) -> Slot | None:
+        if self.refusals > 0:
+            self.refusals -= 1
+            return None
+        return super().take(subject, source, room, at)
+
+
+def test_more_than_fifty_guesses_of_one_source_do_not_wait_in_a_worker(throttle):
+    slots = RefusingSlots(throttle._store, float("inf"))
+    worker = SignInThrottle(throttle._store, slots)
+
+    def guess(number: int) -> None:
+        with contextlib.suppress(ServiceError), worker.attempt(f"corp|{number}", HERE, "x", NOW):
+            pass
+
+    with ThreadPoolExecutor(50) as pool:
+        pool.map(guess, range(50))
+        try:
+            eventually(lambda: worker._waiting[HERE] == 50)
+            with pytest.raises(Throttling) as refused, worker.attempt("corp|one more", HERE, "x", NOW):
+                pass
+            assert refused.value.retry_after == 1
+            assert worker._waiting[HERE] > 0  # it was refused while the others wait
+        finally:
+            slots.refusals = 0
+    assert not worker._waiting
+    with worker.attempt("corp|one more", HERE, "x", NOW):
+        pass
+
+
+def test_while_no_slot_is_free_the_failures_are_not_read_again(throttle):
+    asked: list[str] = []
+
+    def note(_connection, _cursor, statement, *_):
+        asked.append(statement)
+
+    worker = SignInThrottle(throttle._store, RefusingSlots(throttle._store, 3))
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        with worker.attempt("corp|a", HERE, "x", NOW):
+            pass
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert sum("failed_attempt" in statement for statement in asked) == 2  # before, and when it had the slot
 
 
 def test_the_slot_of_a_killed_worker_ends_by_itself(throttle):
