@@ -120,7 +120,9 @@ def _confirm(store: Store, created: str) -> None:
         accounts = len(tx.scalars(select(account.c.id)).all())
     if accounts:
         click.confirm(
-            f"The database has {accounts} accounts. Replace all of it by the backup of {created}?", abort=True, err=True
+            f"Accounts in the database: {accounts}. Replace everything by the backup of {created}?",
+            abort=True,
+            err=True,
         )
 
 

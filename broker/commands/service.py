@@ -8,7 +8,7 @@ import click
 from broker.commands.options import find_settings_file, installation_options
 from broker.commands.output import escape_unprintable, json_option, print_fields, print_json
 from broker.commands.role_checks import role_findings
-from broker.config.settings import Settings
+from broker.config.settings import CONFIG_VARIABLE, Settings
 from broker.runtime.launcher import LaunchOptions, launch, stop_event_on_signals
 from broker.wiring import open_store
 
@@ -44,7 +44,7 @@ def check_config(config: Path | None, data: Path | None, *, as_json: bool) -> No
     file, environ = find_settings_file(config, data)
     settings = Settings.read(file, environ)
     facts = {
-        "settings": str(file) if file else "environment and defaults",
+        "settings": str(file or environ.get(CONFIG_VARIABLE) or "environment and defaults"),
         "bind": settings.bind,
         "public_url": settings.public_url,
         "data": str(settings.data_dir),

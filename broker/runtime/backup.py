@@ -141,7 +141,11 @@ def _verify(copy: Store, vault: Vault, file: Path) -> Manifest:
         with copy.read() as tx:
             text, sealed = tx.execute(select(_manifest)).one()
             manifest = _authentic(text, sealed, vault)
-            _check(manifest.tables, digests(tx, _tables_in(tx, manifest)))
+            different = differences(manifest.tables, digests(tx, _tables_in(tx, manifest)))
+            if different:
+                raise BackupError(
+                    f"{file} was changed after it was made (in {', '.join(different)}). Nothing is restored."
+                )
     except (ServiceError, DatabaseError, NoResultFound) as error:
         raise BackupError(f"{file} is no backup, or it is damaged.") from error
     return manifest

@@ -29,6 +29,7 @@ _ADDED: Mapping[Table, tuple[tuple[str, ...], tuple[str, ...]]] = {  # unique co
     schema.used_marker: (("kind", "marker"), ()),
     schema.audit_record: (("event_id",), ("seq",)),
 }
+_SIGNING_KEYS = frozenset({schema.issuer_key, schema.saml_service_key})
 _REPLACED = tuple(table for table in TABLES if table not in _KEPT and table not in _ADDED)
 
 
@@ -50,7 +51,9 @@ def restore(source: Connection, target: Connection, vault: Vault, *, now: dateti
     """Replace the content of ``target``, in its write transaction, by that of a backup."""
     keys, codes = _active_keys(target), _recovery_codes(target)
     was_empty = target.execute(select(schema.account.c.id).limit(1)).first() is None
-    copy_rows(source, target, _REPLACED)
+    # A signing key that was removed may be known to others. Without any, as on a new machine, the backup's are used.
+    kept = {table for table in _SIGNING_KEYS if _count(target, table)}
+    copy_rows(source, target, [table for table in _REPLACED if table not in kept])
     for table, (unique, leave_out) in _ADDED.items():
         add_rows(source, target, table, unique=unique, leave_out=leave_out)
     removed = _remove_recovery_codes(target, keep=codes)

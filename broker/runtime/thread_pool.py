@@ -1,11 +1,21 @@
 """CPU-bound work, run in a thread so that the worker can serve other requests."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from functools import cache
+from typing import Final, TypeVar
 
 import gevent
+from gevent.hub import Hub
+from gevent.threadpool import ThreadPool
 
 T = TypeVar("T")
+# gevent resolves names in the threads of the hub: a name server that does not answer must not keep passwords waiting.
+_MOST_THREADS: Final = 10
+
+
+@cache
+def _pool(hub: Hub) -> ThreadPool:
+    return ThreadPool(_MOST_THREADS, hub=hub)
 
 
 def run_in_thread_pool(work: Callable[[], T]) -> T:
@@ -21,7 +31,7 @@ def run_in_thread_pool(work: Callable[[], T]) -> T:
         except Exception as error:  # noqa: BLE001 - raised below; the thread pool would print it
             return None, error
 
-    outcome: tuple[T, None] | tuple[None, Exception] = gevent.get_hub().threadpool.apply(capture_result)
+    outcome: tuple[T, None] | tuple[None, Exception] = _pool(gevent.get_hub()).apply(capture_result)
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]

@@ -290,12 +290,14 @@ def people_named(
 ) -> list[str]:
     """Return the people (PROVIDER|SUBJECT) of a login name.
 
-    Browser sessions have it; the ARN of other sessions ends with a role session name that is made from it.
+    Browser sessions have it; the ARN of other sessions ends with a role session name that is made from it. The callers
+    of AssumeRole choose that name, so such sessions do not tell whose it is.
     """
     by_arn = {
         session.person
         for session in sessions
-        if session.arn.rpartition("/")[2] == session_name(login_name, session.person)
+        if session.made_by != "AssumeRole"
+        and session.arn.rpartition("/")[2] == session_name(login_name, session.person)
     }
     wanted = login_name.casefold()
     return sorted(by_arn | {one.identity.person for one in browsers if one.identity.name.casefold() == wanted})

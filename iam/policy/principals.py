@@ -16,7 +16,8 @@ CONSUMER_ISSUERS = frozenset(
     {"accounts.google.com", "graph.facebook.com", "www.amazon.com", "cognito-identity.amazonaws.com"}
 )
 PARTITIONS = frozenset({"aws", "aws-cn", "aws-us-gov", "aws-eusc", "aws-iso", "aws-iso-b", "aws-iso-e", "aws-iso-f"})
-_PROVIDER = re.compile(r"(saml|oidc|ldap)-provider/[^*?\s]+")
+# As long as the longest name of a provider, without characters that a database cannot store.
+_PROVIDER = re.compile(r"(?=.{1,512}$)(saml|oidc|ldap)-provider/[^*?\s\x00-\x1f\x7f]+")
 _SERVICE = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?\.[a-z]+", re.ASCII)
 _CANONICAL_USER = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DURABLE = re.compile(r"(user|role)(/[^*?\s/]+)+")

@@ -120,8 +120,8 @@ def _argument(one: click.Argument) -> str:
 def _option(one: click.Option) -> str:
     value = "" if one.is_flag else " " + _metavar(one)
     names = ", ".join(f"`{name}{value}`" for name in sorted(one.opts, key=len, reverse=True))
-    told = [_one_line(one.help or "")]
-    if one.show_default and one.default not in (None, False):
+    told = [_one_line(one.help or "").replace("|", "\\|")]
+    if one.show_default and isinstance(one.default, str | int | float | Path) and one.default is not False:
         told.append(f"Default: `{one.default}`.")
     if one.envvar:
         told.append(f"Environment: `{one.envvar}`.")
@@ -132,7 +132,7 @@ def _metavar(one: click.Option) -> str:
     if isinstance(one.type, click.Choice):
         return "\\|".join(map(str, one.type.choices))
     if one.metavar:
-        return one.metavar
+        return one.metavar.replace("|", "\\|")
     names = {"path": "PATH", "filename": "FILE", "integer": "N", "integer range": "N"}
     return names.get(one.type.name, one.type.name.upper())
 

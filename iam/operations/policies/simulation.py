@@ -6,6 +6,7 @@ decision for each resource. For a single resource, EvalResourceName is that reso
 the action instead.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,6 +60,8 @@ _RANK = (DecisionType.EXPLICIT_DENY, DecisionType.IMPLICIT_DENY, DecisionType.AL
 # keep a worker busy.
 _MOST_DECISIONS = 10_000
 _MOST_STATEMENTS = 500_000  # statements, counted once for each decision
+# Characters of all policies times those of the longest resource, counted once for each decision: what patterns cost.
+_MOST_MATCHING = 5_000_000_000
 _MOST_MATCHED = 10_000  # matched statements in the response
 _LARGEST = 1_000_000  # characters of all policies in the request together
 
@@ -319,6 +322,9 @@ def _simulate(p: Params, requester: SimulatedRequester) -> Result:
         raise InvalidInput(
             f"One request asks at most {_MOST_STATEMENTS} statements, counted for each action and resource."
         )
+    matching = decision_count * _characters_of(layers) * max(map(len, resources))
+    if matching > _MOST_MATCHING:
+        raise InvalidInput("The policies are too long for so many actions and resources. Simulate fewer at a time.")
     places = _places((*layers.identity, *(layers.resource or ())))
     simulation = _Simulation(
         requester._replace(layers=layers), _context_keys(p), _owner(p, requester.principal), places
@@ -337,8 +343,16 @@ def _simulate(p: Params, requester: SimulatedRequester) -> Result:
 
 
 def _statements_of(layers: Layers) -> int:
-    sets = (layers.identity, layers.boundary, layers.guardrails, layers.resource)
-    return sum(len(policy.statements) for policies in sets if policies for policy in policies)
+    return sum(len(policy.statements) for policy in _policies_of(layers))
+
+
+def _characters_of(layers: Layers) -> int:
+    return sum(len(policy.text) for policy in _policies_of(layers))
+
+
+def _policies_of(layers: Layers) -> Iterator[Policy]:
+    for policies in (layers.identity, layers.boundary, layers.guardrails, layers.resource):
+        yield from policies or ()
 
 
 def _places(policies: Iterable[Policy]) -> Mapping[int, _Place]:
@@ -363,7 +377,10 @@ def _owner(p: Params, caller: Principal) -> str:
 def _result(simulation: _Simulation, action: str, resources: list[str]) -> Result:
     if ":" not in action:
         raise InvalidInput(f"Invalid API name: {action} must begin with a service, as in iam:CreateUser.")
-    results = [_decide_on_resource(simulation, action, resource) for resource in resources]
+    results = []
+    for resource in resources:
+        time.sleep(0)  # under gevent a worker serves other requests between two decisions
+        results.append(_decide_on_resource(simulation, action, resource))
     strictest = min(results, key=lambda item: _RANK.index(item.decision.decision_type))
     name = resources[0] if len(resources) == 1 else _SERVICES.resource_template(action)
     result: Result = {

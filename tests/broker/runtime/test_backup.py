@@ -72,7 +72,7 @@ def test_a_backup_under_another_master_key_is_refused(backup):
 @pytest.mark.parametrize(
     ("statement", "says"),
     [
-        ("UPDATE account SET alias = 'evil'", "differs from the original in these tables: account"),
+        ("UPDATE account SET alias = 'evil'", "was changed after it was made .in account"),
         ("DELETE FROM access_key", "access_key"),
         ("DROP TABLE tag", "tag"),
         ("UPDATE fedgate_backup SET manifest = replace(manifest, '1.2.3', '9.9.9')", "was changed"),
