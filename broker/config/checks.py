@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+from broker.providers.ldap.provider import normalise_dn
+
 # --- numbers and words ------------------------------------------------------------------------------------------------
 
 
@@ -184,7 +186,6 @@ def registered_clients_exist(values: Mapping[str, Any]) -> str:
 
 _DAY: Final = 86_400  # seconds
 _PROVIDER: Final = re.compile(r"arn:aws:iam::[0-9]{12}:(?:saml|oidc)-provider/\S+")
-_DN: Final = re.compile(r"[A-Za-z0-9.-]+ *=[^=]+(?:,[^=,]+=[^=]+)*")
 _OPERATOR: Final = re.compile(r"arn:aws:iam::[0-9]{12}:(?:root|(?:user|role)/\S+)")
 _REALM: Final = re.compile(rf"[^\s=@\\]+={_PROVIDER.pattern}")
 
@@ -228,9 +229,16 @@ def operators(values: Mapping[str, Any]) -> str:
     """Refuse what names neither a group of a directory nor an IAM principal: nobody would operate the installation."""
     for text in values["pages_operators"]:
         directory, _bar, group = text.partition("|")
-        if not _OPERATOR.fullmatch(text) and not (directory in values["directory_names"] and _DN.fullmatch(group)):
+        if not _OPERATOR.fullmatch(text) and not (directory in values["directory_names"] and _is_dn(group)):
             return f"{text} is neither DIRECTORY|DN of a group nor the ARN of an IAM user, a role or a root user"
     return ""
+
+
+def _is_dn(text: str) -> bool:
+    try:
+        return bool(normalise_dn(text))
+    except ValueError:
+        return False
 
 
 # The custom properties of fedgate.css that an organisation can set.

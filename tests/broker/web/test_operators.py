@@ -8,8 +8,11 @@ from redis import Redis
 from support.administrator import allow, deny
 from support.signed_in_fixtures import AWAY, HOME, house_in, sign_in, sign_in_to_directory, token
 
+from broker.config.checks import operators
 from broker.config.settings import SettingsError
 from broker.demo.people import BASE
+from broker.providers.ldap.dn import normalise_dn
+from broker.web.admin.operators import Operators
 
 ALICE, BOB = "wonderland-1865", "builder-can-we-fix-it"
 GROUP = f"corp|CN=platform, ou=groups,{BASE}"  # alice's; in another spelling than the directory's
@@ -121,9 +124,15 @@ def test_a_role_operates_for_those_to_whom_it_is_open(opened):
 
 
 @pytest.mark.parametrize("wrong", [
-    "platform", "corp|", "corp|platform", f"other|cn=x,{BASE}", "*", f"arn:aws:iam::{HOME}:saml-provider/Corp",
-    f"arn:aws:iam::{HOME}:group/x",
+    "platform", "corp|", "corp|platform", f"other|cn=x,{BASE}", f'corp|cn="x,{BASE}', "*",
+    f"arn:aws:iam::{HOME}:saml-provider/Corp", f"arn:aws:iam::{HOME}:group/x",
 ])  # fmt: skip
 def test_what_names_nobody_is_refused(opened, wrong):
     with pytest.raises(SettingsError, match="neither DIRECTORY"):
         opened(wrong)
+
+
+@pytest.mark.parametrize("group", [rf"cn=a\=b,{BASE}", rf"cn=a\,b,{BASE}", f'cn="a,b",{BASE}', f"2.5.4.3=a=b,{BASE}"])
+def test_a_group_may_have_any_distinguished_name(group):
+    assert operators({"pages_operators": (f"corp|{group}",), "directory_names": ("corp",)}) == ""
+    assert Operators.of([f"corp|{group}"]).groups == {("corp", normalise_dn(group))}
