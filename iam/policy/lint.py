@@ -165,11 +165,33 @@ def _names_somebody(condition: Condition) -> bool:
 
 
 def _session_chooses_tags(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
-    """Report grants with which callers choose their own session tags and source identity, and nothing limits which.
+    """Report grants with which people of a directory, or everybody, choose their own tags and source identity.
 
-    A provider of SAML or OpenID Connect signs both; a person of a directory and a caller of AssumeRole make them up.
+    A provider of SAML or OpenID Connect signs both; a person of a directory makes them up.
     """
-    if statement.effect is not Effect.ALLOW or not any(map(_chooses_freely, statement.principals)):
+    if any(map(_chooses_freely, statement.principals)):
+        yield from _free_choices(statement)
+
+
+def _caller_chooses_tags(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
+    """Report the same of AssumeRole, whose callers have an identity of their own and may take another's name with it.
+
+    What everybody or a directory's people are granted is reported as the graver finding already.
+    """
+    callers = any(principal.principal_type in _CALLERS for principal in statement.principals)
+    if callers and not any(map(_chooses_freely, statement.principals)):
+        yield from _free_choices(statement)
+
+
+_CALLERS = frozenset({PrincipalType.ACCOUNT, PrincipalType.ENTITY, PrincipalType.SESSION})
+
+
+def _free_choices(statement: Statement) -> Iterator[_Note]:
+    """Yield a note for each value that an Allow lets callers choose, and that no condition limits.
+
+    A condition on one aws:RequestTag leaves the other tags free, and so limits nothing.
+    """
+    if statement.effect is not Effect.ALLOW:
         return
     limited = {condition.key for condition in statement.conditions if _limits_all_values(condition)}
     for action, key in _CHOSEN_BY_CALLERS.items():
@@ -379,6 +401,12 @@ CHECKS: Mapping[str, _Check] = {
         Level.SECURITY_WARNING,
         _session_chooses_tags,
         "People of a directory, or everybody, may choose their own session tags or source identity.",
+        frozenset({PolicyKind.TRUST}),
+    ),
+    "CALLER_CHOOSES_TAGS": _Check(
+        Level.WARNING,
+        _caller_chooses_tags,
+        "Users and roles that call AssumeRole may choose any session tags or source identity, also somebody else's.",
         frozenset({PolicyKind.TRUST}),
     ),
     "INVALID_ACTION": _Check(Level.ERROR, _invalid_action, "A service of AWS has no such action."),

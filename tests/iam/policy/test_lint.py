@@ -209,8 +209,35 @@ def test_a15_a_trust_policy_that_lets_callers_choose_tags_or_source_identity_is_
     assert "SESSION_CHOOSES_TAGS" not in codes(harmless, kind=TRUST)
 
 
+ROOT, USER = {"AWS": "arn:aws:iam::111122223333:root"}, {"AWS": "arn:aws:iam::444455556666:user/ci"}
+SESSION = {"AWS": "arn:aws:sts::111122223333:assumed-role/build/ci"}
+TAGGED, NAMED = ["sts:AssumeRole", "sts:TagSession"], ["sts:AssumeRole", "sts:SetSourceIdentity"]
+CHOSEN_BY_CALLERS = [
+    (trusts(Principal=ROOT, Action=TAGGED), trusts("Deny", Principal=ROOT, Action=TAGGED)),
+    (trusts(Principal=USER, Action=NAMED), trusts(Principal=USER)),
+    (trusts(Principal=SESSION, Action="sts:*"), trusts(Principal={"Service": "ec2.amazonaws.com"}, Action="sts:*")),
+    (trusts(Principal=ROOT, Action=TAGGED, **when("StringEquals", "aws:RequestTag/Team", "red")),
+     trusts(Principal=ROOT, Action=TAGGED, **ONLY_TICKET)),
+    (trusts(Principal=ROOT, Action=NAMED, **when("StringNotEquals", "sts:SourceIdentity", "root")),
+     trusts(Principal=ROOT, Action=NAMED, **when("StringEquals", "sts:SourceIdentity", "${aws:username}"))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("questionable", "harmless"), CHOSEN_BY_CALLERS)
+def test_a15_callers_of_assume_role_who_choose_tags_or_source_identity_are_reported(questionable, harmless):
+    assert "CALLER_CHOOSES_TAGS" in codes(questionable, kind=TRUST)
+    assert "CALLER_CHOOSES_TAGS" not in codes(harmless, kind=TRUST)
+
+
+def test_a15_what_everybody_may_choose_is_reported_once():
+    told = codes(trusts(Principal={"AWS": ["*", "111122223333"]}, Action=TAGGED), kind=TRUST)
+    assert "SESSION_CHOOSES_TAGS" in told
+    assert "CALLER_CHOOSES_TAGS" not in told
+
+
 def test_every_check_has_an_example():
-    assert {code for code, _, _ in EXAMPLES + OF_TRUST} | {"SESSION_CHOOSES_TAGS"} == CHECKS.keys()
+    chosen = {"SESSION_CHOOSES_TAGS", "CALLER_CHOOSES_TAGS"}
+    assert {code for code, _, _ in EXAMPLES + OF_TRUST} | chosen == CHECKS.keys()
 
 
 @pytest.mark.parametrize(
