@@ -8,7 +8,7 @@ is refused, so that a loss of data never admits anybody.
 
 import hashlib
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -104,8 +104,10 @@ class BrowserSessions:
             self._note_use(pipe, stored, now)
             pipe.hset(person, stored.key, "")
             pipe.pexpire(person, duration_milliseconds(self.lifetime))
-            pipe.zremrangebyscore(self._all_key, "-inf", to_fractional_seconds(now))
-            pipe.zadd(self._all_key, {stored.key: to_fractional_seconds(stored.ends_at)})
+            for index in {self._index_key(""), self._index_key(stored.identity.account_id)}:
+                pipe.zremrangebyscore(index, "-inf", to_fractional_seconds(now))
+                pipe.zadd(index, {stored.key: to_fractional_seconds(stored.ends_at)})
+                pipe.pexpire(index, duration_milliseconds(self.lifetime))
             pipe.hlen(person)
             if pipe.execute()[-1] > _CLEAN_UP_ABOVE:
                 self._remove_expired(person)
@@ -182,19 +184,21 @@ class BrowserSessions:
             keys: list[str] = self.redis.hkeys(self._person_key(person))  # type: ignore[assignment]  # decode_responses
         return tuple(session for session in self._load(keys) if session.identity.person == person)
 
-    def newest(self, most: int) -> tuple[BrowserSession, ...]:
-        """Return up to ``most`` sessions of all people, the newest first."""
+    def newest(self, most: int, account_id: str = "") -> tuple[BrowserSession, ...]:
+        """Return up to ``most`` sessions of all people, or of an account's own, the newest first."""
+        index = self._index_key(account_id)
         while True:
             with _redis_errors_as_unavailable():
                 keys: list[str] = self.redis.zrevrangebyscore(  # type: ignore[assignment]  # decode_responses
-                    self._all_key, "+inf", to_fractional_seconds(self.now()), start=0, num=most
+                    index, "+inf", to_fractional_seconds(self.now()), start=0, num=most
                 )
-            sessions = self._load(keys)
+            # Redis alone says what an index holds.
+            sessions = tuple(one for one in self._load(keys) if account_id in {"", one.identity.account_id})
             expired = set(keys) - {session.key for session in sessions}
             if not expired:
                 return sessions
             with _redis_errors_as_unavailable():  # otherwise expired sessions would displace others
-                self.redis.zrem(self._all_key, *expired)
+                self.redis.zrem(index, *expired)
 
     def _load(self, keys: list[str]) -> tuple[BrowserSession, ...]:
         if not keys:
@@ -208,16 +212,25 @@ class BrowserSessions:
 
     def end_all(self, provider: str, subject: str, keys: tuple[str, ...]) -> int:
         """End these sessions of a person; return how many still existed."""
-        if not keys:
+        return self._end([(f"{provider}|{subject}", key) for key in keys])
+
+    def end_several(self, sessions: Iterable[BrowserSession]) -> int:
+        """End sessions of several people, in one commit; return how many still existed."""
+        return self._end([(session.identity.person, session.key) for session in sessions])
+
+    def _end(self, owned: Sequence[tuple[str, str]]) -> int:
+        """End the sessions of these people and keys; return how many still existed."""
+        if not owned:
             return 0
-        now = self.now()
+        now, keys = self.now(), [key for _, key in owned]
         self.single_use.mark_used(_ENDED, keys, now + self.lifetime, now)
         with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
             pipe.delete(*keys)
             pipe.delete(*map(_use_key, keys))
-            pipe.hdel(self._person_key(f"{provider}|{subject}"), *keys)
-            pipe.zrem(self._all_key, *keys)
+            for person, key in owned:
+                pipe.hdel(self._person_key(person), key)
+            pipe.zrem(self._index_key(""), *keys)  # `newest` removes them from the indexes of accounts
             return int(pipe.execute()[0])
 
     # --- pending sign-ins -----------------------------------------------------------------------------------------
@@ -247,8 +260,8 @@ class BrowserSessions:
         with _redis_errors_as_unavailable():
             text = self.values.open(key, self.redis.get(key))
         pending = None if text is None else parse_pending_login(key, text, self.identity_types)
-        # Redis forgets it much sooner, unless somebody writes there who wants to keep it.
-        return pending if pending and self.now() < pending.opened_at + self.lifetime else None
+        # Redis forgets it by then, unless somebody writes there who wants to keep it.
+        return pending if pending and self.now() < pending.opened_at + _SIGN_IN_TIMEOUT else None
 
     def consume_pending_login(self, pending: PendingLogin) -> bool:
         """Delete a pending sign-in; return whether it still existed: of concurrent callers, one gets True."""
@@ -324,9 +337,8 @@ class BrowserSessions:
 
     # --- Redis keys ---------------------------------------------------------------------------------------------------
 
-    @property
-    def _all_key(self) -> str:
-        return f"{self.prefix}all"
+    def _index_key(self, account_id: str) -> str:
+        return f"{self.prefix}all:{account_id}" if account_id else f"{self.prefix}all"
 
     def _ttl(self, session: BrowserSession, now: datetime) -> int:
         return max(1, duration_milliseconds(min(self.idle, session.ends_at - now)))

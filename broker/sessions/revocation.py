@@ -238,7 +238,7 @@ class SessionRevocation:
     def _end_browser_sessions(self, target: RevocationTarget) -> int:
         """End the browser sessions of a person, an account's people, or everybody; return how many there were."""
         try:
-            return sum(self.browser_sessions.end(session) for session in self._browser_sessions(target))
+            return self.browser_sessions.end_several(self._browser_sessions(target))
         except ServiceError as error:
             log.warning("browser sessions are refused, but still stored: %s", error.log)
             return 0
@@ -248,8 +248,7 @@ class SessionRevocation:
             return self.browser_sessions.of_person(target.subject)
         if target.kind not in (ACCOUNT, INSTALLATION):
             return ()
-        every = self.browser_sessions.newest(MOST_BROWSERS)
-        return [one for one in every if target.kind == INSTALLATION or one.identity.account_id == target.account_id]
+        return self.browser_sessions.newest(MOST_BROWSERS, target.account_id)  # of the installation: every account's
 
     def _remove_from_list(self, target: RevocationTarget) -> RevocationResult:
         try:
@@ -264,10 +263,14 @@ class SessionRevocation:
         """Return the listed sessions that belong to the target and are refused now; raise RedisError.
 
         A person may have sessions in any account, also by a chain of roles. Chained sessions in other accounts than the
-        target's stay in the list of Redis until they expire; ``list_live`` leaves them out.
+        target's, or made from the one session that is the target, stay in the list of Redis until they expire;
+        ``list_live`` leaves them out.
         """
         anywhere = target.kind == PERSON or not target.account_id
         accounts = self.listing.accounts() if anywhere else (target.account_id,)
+        if target.kind == SESSION:
+            found = self.listing.find(target.subject, accounts)
+            return [found] if found else []
         listed = (
             session
             for account_id in accounts

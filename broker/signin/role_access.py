@@ -60,14 +60,20 @@ class RoleAccess:
 
     gate: Gate
 
-    def available_roles(self, state: RequestState, identity: Identity) -> AvailableRoles:
-        """Return the roles that could be a person's, by ARN, as they stand; raise InvalidIdentityToken."""
+    def available_roles(
+        self, state: RequestState, identity: Identity, among: frozenset[str] | None = None
+    ) -> AvailableRoles:
+        """Return the roles that could be a person's, by ARN, as they stand; raise InvalidIdentityToken.
+
+        ``among`` are ARNs that were candidates before: only these are judged.
+        """
         kind, store = self._kind(identity), self.gate.store
         kind.check_requested_session(identity)  # it must be valid whatever the role
         call = self._call(state, identity)
         with_mfa = replace(call, mfa_at=to_milliseconds(state.now))
         roles = AvailableRoles([], [], [], [])
-        served = (arn for arn in kind.candidate_roles(identity, store) if call.provider_accounts.serves(identity, arn))
+        candidates = kind.candidate_roles(identity, store) if among is None else among
+        served = (arn for arn in candidates if call.provider_accounts.serves(identity, arn))
         for role in filter(None, map(store.role, sorted(served))):
             if _can_assume(state, kind, call, role):
                 roles.open.append(role)

@@ -108,7 +108,8 @@ class OwnSessions:
         """Raise AccessDenied where a policy denies a user to end sessions of their own; no Allow is needed for that."""
         site, identity = self.site, session.identity
         site.check_still_signed_in(tx, session)
-        ask = own_permission(identity.person, identity.account_id, site.store)
+        with site.store.reading_from(tx):
+            ask = own_permission(identity.person, identity.account_id, site.store)
         if ask is not None:
             site.own_permissions.require(tx, site.request_state, identity, ask, unless_denied=True)
 

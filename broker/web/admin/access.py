@@ -115,17 +115,34 @@ class AdminAccess:
 
     def is_allowed(self, session: BrowserSession, permissions: Permissions) -> bool:
         """Return whether the user has all of these permissions, in each account by one role or their own policies."""
-        identity = session.identity
-        if self.operators.has_member(identity):
-            return bool(permissions)
-        return bool(permissions) and all(
-            self._is_allowed_in(identity, account_id, asks) for account_id, asks in permissions.items()
-        )
+        return self.allowing_roles(session, permissions) is not None
 
-    def _is_allowed_in(self, identity: Identity, account_id: str, asks: Sequence[RequiredPermission]) -> bool:
+    def allowing_roles(self, session: BrowserSession, permissions: Permissions) -> frozenset[str] | None:
+        """Return the ARNs of the roles by which the user has all of these permissions; None without all of them.
+
+        No role is named where the user has them as an operator or by their own policies.
+        """
+        identity, arns = session.identity, set[str]()
+        if not permissions:
+            return None
+        if self.operators.has_member(identity):
+            return frozenset()
+        for account_id, asks in permissions.items():
+            allowing = self._allowing_in(identity, account_id, asks)
+            if allowing is None:
+                return None
+            arns.update(allowing)
+        return frozenset(arns)
+
+    def _allowing_in(
+        self, identity: Identity, account_id: str, asks: Sequence[RequiredPermission]
+    ) -> tuple[str, ...] | None:
+        """Return the ARN of the first role that allows all in an account, nothing for own policies; None for none."""
         of_account = [(where, role) for where, role in self._identities_and_roles(identity) if where == account_id]
-        candidates = (*of_account, *self._named_principals(identity))
-        return any(all(self._is_allowed(identity, ask, role) for ask in asks) for _where, role in candidates)
+        for _where, role in (*of_account, *self._named_principals(identity)):
+            if all(self._is_allowed(identity, ask, role) for ask in asks):
+                return (role.arn,) if role is not None else ()
+        return None
 
     def _accounts(self, session: BrowserSession, permission: Permission) -> Iterator[str]:
         done: set[str] = set()

@@ -98,13 +98,11 @@ class AdminSessions:
 
         People of a directory are of no account.
         """
-        site, sees_all = self.site, self.admin_access.is_operator(session)
-        concerning = [
-            browser
-            for browser in site.sessions.newest(MOST_BROWSERS)
-            if sees_all or browser.identity.account_id in scope.accounts
-        ]
-        page = paginate(concerning, replace(scope, page=1), _browser_text)
+        site = self.site
+        indexes = ("",) if self.admin_access.is_operator(session) else scope.accounts
+        concerning = [browser for index in indexes for browser in site.sessions.newest(MOST_BROWSERS, index)]
+        newest_first = sorted(concerning, key=lambda browser: browser.opened_at, reverse=True)
+        page = paginate(newest_first[:MOST_BROWSERS], replace(scope, page=1), _browser_text)
         return [browser for browser in page.rows if site.session_validity.is_valid(browser, site.request_state.now)]
 
     def end(self) -> Response:
@@ -118,11 +116,11 @@ class AdminSessions:
         if kind != SESSION and "sure" not in request.form:
             raise ValidationError(gettext_noop("Select the check box to confirm."))
         target, permissions = self._resolve(session, kind, subject)
-        self._check_allowed(session, permissions)  # before the wait for the write lock
+        allowing = self._require(session, permissions)  # before the wait for the write lock
         self.revocation.revoke(
             target,
             partial(console_event_record, site.request_state),
-            authorize=lambda tx: self._check_still_allowed(tx, session, permissions),
+            authorize=lambda tx: self._check_still_allowed(tx, session, permissions, allowing),
         )
         return site.responses.redirect_to_page("/admin/sessions")
 
@@ -144,14 +142,19 @@ class AdminSessions:
             raise AccessDenied(_NOT_YOURS) from error
         return target, permissions_to_revoke(target, store, listing.accounts())
 
-    def _check_allowed(self, session: BrowserSession, permissions: Permissions) -> None:
-        if not self.admin_access.is_allowed(session, permissions):
+    def _require(self, session: BrowserSession, permissions: Permissions) -> frozenset[str]:
+        """Return the ARNs of the roles that allow it; raise AccessDenied."""
+        allowing = self.admin_access.allowing_roles(session, permissions)
+        if allowing is None:
             raise AccessDenied(_NOT_YOURS)
+        return allowing
 
-    def _check_still_allowed(self, tx: Connection, session: BrowserSession, permissions: Permissions) -> None:
+    def _check_still_allowed(
+        self, tx: Connection, session: BrowserSession, permissions: Permissions, allowing: frozenset[str]
+    ) -> None:
         self.site.check_still_signed_in(tx, session)
-        with self.site.deciding_in(tx):
-            self._check_allowed(session, permissions)
+        with self.site.deciding_in(tx, session.identity, allowing):
+            self._require(session, permissions)
 
     def _ends_many(self, session: BrowserSession) -> bool:
         """Return whether the form for many sessions is shown: to whoever may end those of any role, user or account."""

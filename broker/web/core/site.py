@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from flask import g
 from sqlalchemy import Connection
@@ -23,6 +24,8 @@ from broker.web.core.responses import Responses
 from iam.errors import NotSignedIn
 from iam.store.store import Store
 from sts.identity import Identity
+
+_NO_ROLES: Final = AvailableRoles([], [], [], [])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +100,17 @@ class Site:
         return roles
 
     @contextmanager
-    def deciding_in(self, tx: Connection) -> Iterator[None]:
-        """Decide by what a write transaction found; what was looked up before it waited its turn may be outdated."""
-        g.pop("available_roles", None)
+    def deciding_in(self, tx: Connection, identity: Identity, role_arns: frozenset[str]) -> Iterator[None]:
+        """Decide by what a write transaction found; what was looked up before it waited its turn may be outdated.
+
+        Of the person's roles only these are judged anew: other writers wait meanwhile, and the person may have many.
+        """
         with self.store.reading_from(tx):
-            yield
+            roles = _NO_ROLES
+            if role_arns:
+                roles = self.role_access.available_roles(self.request_state, identity, role_arns)
+            g.available_roles = (identity, self.request_state.mfa_at), roles
+            try:
+                yield
+            finally:
+                del g.available_roles

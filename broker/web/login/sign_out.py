@@ -112,7 +112,9 @@ class SignOut:
     def _check_not_denied(self, offer: Offer, tx: Connection) -> None:
         """Raise AccessDenied where a policy denies a user to end sessions of their own, as on the Sessions page."""
         site, now = self.site, self.site.request_state.now
-        ask, user_id = own_permission(offer.person, offer.account_id, site.store), iam_subject(offer.person)
+        user_id = iam_subject(offer.person)
+        with site.store.reading_from(tx):
+            ask = own_permission(offer.person, offer.account_id, site.store)
         if ask is None or user_id is None:
             return
         identity = IamIdentity("iam", user_id, offer.name, now, account_id=offer.account_id)

@@ -174,6 +174,14 @@ def test_the_browser_sessions_of_a_person_end_and_those_of_others_do_not(revocat
     assert (browsers.of_person(ALICE), len(browsers.of_person(BOB))) == ((), 1)
 
 
+def test_one_session_is_looked_up_by_its_key_however_many_its_account_has(revocation, add, clock, redis_url):
+    (first, _), target = (add(1), add(2)), RevocationTarget(SESSION, f"{1:032x}", HOME)
+    with Redis.from_url(redis_url, decode_responses=True) as client:
+        client.config_resetstat()
+        assert [one.id for one in revocation.revoke(target, record_as(clock)).removed] == [first.id]
+        assert "cmdstat_zrangebyscore" not in client.info("commandstats")
+
+
 def test_a_revocation_is_recorded_in_its_transaction_and_in_the_log(revocation, store, audit, clock):
     revocation.revoke(RevocationTarget(ACCOUNT, HOME, HOME), record_as(clock))
     with store.read() as tx:

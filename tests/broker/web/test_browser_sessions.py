@@ -11,6 +11,7 @@ from functools import cache
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 from support.saml_fixtures import Still
 from support.servers import eventually, free_port
 from support.threads import at_once
@@ -194,7 +195,6 @@ def test_a_request_and_a_half_signed_in_person_are_forgotten_in_time_whatever_re
     clock.advance(minutes=10)
     assert not sessions.consume_logout_request("id", "arn")
     assert sessions.find_form_response("form") is None
-    clock.advance(hours=12)
     assert sessions.find_pending_login(token) is None
 
 
@@ -299,6 +299,36 @@ def test_a_persons_sessions_are_theirs_alone_and_the_newest_stands_first(session
     assert sessions.of_person("ldap-provider/corp|nobody") == ()
     assert len(sessions.newest(10)) == 6
     assert {one.refresh_state for one in sessions.newest(2)} == {"2", ""}
+
+
+def test_an_account_s_own_people_are_found_however_many_others_are_newer(sessions, redis):
+    ann = IamIdentity("iam", "AIDAANN", "ann", NOW, account_id="111122223333")
+    (_, first), (_, second) = sessions.open(ann), sessions.open(ann)
+    for _ in range(3):
+        sessions.open(BOB)
+    other = sessions.open(replace(ann, account_id="444455556666"))[1]
+    redis.zadd("fedgate:web:all:111122223333", {other.key: NOW.timestamp() * 2})
+    assert {one.key for one in sessions.newest(2, "111122223333")} == {first.key, second.key}
+    sessions.end(first)
+    assert sessions.newest(2, "111122223333") == (second,)
+
+
+def test_sessions_of_several_people_end_in_one_commit(redis, clock):
+    commits, sessions, store = [], made(redis, clock), markers()._store
+
+    def count(connection):
+        commits.append(connection)
+
+    opened = [sessions.open(one)[1] for one in (ALICE, BOB, ALICE)]
+    event.listen(store.engine, "commit", count)
+    try:
+        assert sessions.end_several(opened) == 3
+    finally:
+        event.remove(store.engine, "commit", count)
+    assert sessions.newest(5) == sessions.of_person(ALICE.person) == ()
+    assert redis.hkeys(sessions._person_key(BOB.person)) == []
+    assert len(commits) == 1
+    assert sessions.end_several(()) == 0
 
 
 def test_the_newest_of_all_are_shown_even_where_others_ended_by_themselves(redis, clock):
@@ -411,7 +441,9 @@ def test_no_method_is_forgotten_here():
     asking = {
         name for name in vars(BrowserSessions) if not name.startswith("_") and callable(vars(BrowserSessions)[name])
     }
-    assert asking - {"new_token", "end_all", "consume_pending_login", "has_ended", "was_ended"} == set(ASKED)
+    assert asking - {"new_token", "end_all", "end_several", "consume_pending_login", "has_ended", "was_ended"} == set(
+        ASKED
+    )
 
 
 def test_after_redis_lost_everything_everybody_signs_in_again(sessions, redis):

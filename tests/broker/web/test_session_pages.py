@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from click.testing import CliRunner
 from redis import Redis
+from sqlalchemy import event
 from support.administrator import allow, assumed, deny, trust
 from support.servers import eventually, free_port, redis_server
 from support.signed_in_fixtures import (
@@ -391,6 +392,28 @@ def test_an_administrator_ends_one_session(house, carol, alice, administrators):
     assert code(house, house.carols[AWAY]) is None
     assert house.carols[HOME].access_key not in ids(alice)
     assert is_in(carol)
+
+
+@pytest.mark.usefixtures("carol")
+def test_while_others_wait_to_write_only_the_role_that_allows_it_is_judged_anew(house, alice, administrators):
+    administrators(ALL, HOME)
+    engine, statements, counts = house.installation.services.api.gate.store.engine, [], []
+
+    def count(_connection, _cursor, statement, *_):
+        statements.append(statement)
+
+    for more in (0, 30):
+        for number in range(more):
+            house.directory_role(f"more{number}", ALL, group="platform")
+        form_token = token(alice)
+        assert alice.get("/admin/sessions").status == 200  # all that was looked up before is cached
+        statements.clear()
+        event.listen(engine, "before_cursor_execute", count)
+        fields = {"form_token": form_token, "kind": "role", "subject": f"arn:aws:iam::{HOME}:role/r", "sure": "1"}
+        assert alice.post("/admin/sessions", fields).status == 303
+        event.remove(engine, "before_cursor_execute", count)
+        counts.append(len(statements))
+    assert counts[1] - counts[0] < 10  # each role takes a query
 
 
 @pytest.mark.parametrize("subject", [f"arn:aws:iam::{HOME}:role/r", HOME, "acme"])
