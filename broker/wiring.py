@@ -22,7 +22,7 @@ from broker.api import model
 from broker.api.body_budget import BodyBudget
 from broker.api.dispatch import Gate
 from broker.api.forwarded import TrustedProxies
-from broker.api.known_providers import KnownProviders
+from broker.api.known_providers import known_providers
 from broker.audit.log import AuditLog
 from broker.audit.reconciliation import Reconciliation
 from broker.audit.search import AuditSearch
@@ -93,6 +93,7 @@ from broker.web.oauth.clients import ExchangeClients
 from broker.web.portal.portal import Portal
 from broker.web.portal.role_explanation import RoleExplanationPages
 from iam.arn import Random
+from iam.inventory.known_providers import DirectoryAccounts
 from iam.store.store import Store
 from iam.store.vault import Vault
 from sts.authenticate import Authenticator
@@ -510,6 +511,11 @@ def _remembered(checks: Checks, *, seconds: float) -> Checks:
     return {name: RememberedCheck(check, monotonic=time.monotonic, seconds=seconds) for name, check in checks.items()}
 
 
+def directory_accounts(settings: Settings) -> DirectoryAccounts:
+    """Return the configured directories with the accounts whose roles may trust them (none: all)."""
+    return {name: config.accounts for name, config in settings.directories.items()}
+
+
 def _build_provider_accounts(settings: Settings) -> ProviderAccounts:
     directories = (config for config in settings.directories.values() if config.accounts)
     return ProviderAccounts({config.provider: frozenset(config.accounts) for config in directories})
@@ -544,7 +550,7 @@ def _build_gate(
             demanding=frozenset(settings.pages_second_factor),
             exempt=frozenset(settings.pages_second_factor_exempt),
         ),
-        known_providers=KnownProviders(store, {name: one.accounts for name, one in settings.directories.items()}),
+        known_providers=known_providers(store, directory_accounts(settings)),
         jwt_issuer=JwtIssuer(store, storage.vault, public_url=settings.public_url, now=now, random=random),
         public_url=settings.public_url,
         key_use=AccessKeyUsage(store),

@@ -19,7 +19,6 @@ from broker.api import query
 from broker.api.authorization import authorize, is_authorized
 from broker.api.errors import is_sender_fault, status
 from broker.api.http import HttpRequest, HttpResponse
-from broker.api.known_providers import KnownProviders
 from broker.api.model import Api, OperationModel
 from broker.api.request_state import RequestState
 from broker.audit import record as audit_record
@@ -46,6 +45,7 @@ from iam.errors import (
     Throttling,
     ValidationError,
 )
+from iam.inventory.known_providers import KnownProviders
 from iam.limits import Limits
 from iam.operations import OPERATIONS as IAM
 from iam.operations.policies.submitted import findings

@@ -8,7 +8,7 @@ from sqlalchemy import make_url
 
 from broker.config.settings import Settings
 from broker.providers.ldap.provider import LdapProvider
-from broker.wiring import now
+from broker.wiring import directory_accounts, now
 from iam.accounts import list_accounts
 from iam.arn import parse_arn
 from iam.errors import ServiceError, ServiceFailure
@@ -43,7 +43,7 @@ def _stored_roles(settings: Settings) -> tuple[Role, ...]:
             if not migrations.is_current(tx):
                 return ()
             accounts = tuple(account.id for account in list_accounts(tx))
-            return tuple(all_roles(tx, accounts, settings.directories))
+            return tuple(all_roles(tx, accounts, directory_accounts(settings)))
     finally:
         engine.dispose()
 

@@ -110,7 +110,7 @@ def seed(
 
 def listed_roles(tx: Connection) -> tuple[ListedRole, ...]:
     """Return the roles of the demo account as they are now, by name."""
-    found = all_roles(tx, (ACCOUNT_ID,), (DIRECTORY,))
+    found = all_roles(tx, (ACCOUNT_ID,), {DIRECTORY: ()})
     return tuple(ListedRole(role.arn, tuple(_groups_of(role.trust))) for role in found)
 
 

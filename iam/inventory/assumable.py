@@ -5,22 +5,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from iam.arn import parse_arn
+from iam.inventory.known_providers import KnownProviders
 from iam.policy.document import TRUST_ACTIONS, Policy
-from iam.policy.principals import CONSUMER_ISSUERS, EVERYONE, PolicyPrincipal, PrincipalType
+from iam.policy.principals import EVERYONE, PolicyPrincipal, PrincipalType
 from iam.policy.statement import Statement
 
 _ASSUME_ROLE_ACTIONS: Final = tuple(action.lower() for action in TRUST_ACTIONS if "AssumeRole" in action)
-_DIRECTORY: Final = "ldap-provider/"
 
 
 @dataclass(frozen=True, slots=True)
 class ExistingPrincipals:
-    """The existing principals: account ids, unique ids of users and roles, provider ARNs, names of directories."""
+    """The existing principals: account ids, unique ids of users and roles, and identity providers."""
 
     accounts: Container[str]
     entities: Container[str]
-    providers: Container[str]
-    directories: Container[str]
+    providers: KnownProviders
 
 
 def is_unassumable(trust: Policy, account_id: str, existing: ExistingPrincipals) -> bool:
@@ -76,18 +75,7 @@ def _entity(principal: PolicyPrincipal, _account_id: str, existing: ExistingPrin
 
 
 def _provider(principal: PolicyPrincipal, account_id: str, existing: ExistingPrincipals) -> bool:
-    return provider_exists(principal.value, account_id, existing)
-
-
-def provider_exists(value: str, account_id: str, existing: ExistingPrincipals) -> bool:
-    """Return whether a provider, an ARN or the name of an issuer, exists for the roles of an account."""
-    arn = parse_arn(value)
-    if arn is None:
-        return value in CONSUMER_ISSUERS
-    if arn.resource.startswith(_DIRECTORY):
-        # People of a directory use the provider of the role's own account.
-        return arn.account == account_id and arn.resource.removeprefix(_DIRECTORY) in existing.directories
-    return value in existing.providers
+    return existing.providers.exists(principal.value, account_id)
 
 
 _CHECKS: Final = {

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from iam.arn import iam_arn
-from iam.inventory.assumable import ExistingPrincipals, is_unassumable, provider_exists
+from iam.inventory.assumable import ExistingPrincipals, is_unassumable
+from iam.inventory.known_providers import DirectoryAccounts, KnownProviders
 from iam.inventory.pagination import Page, PageRequest, query_page
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.lint import Finding, lint, unknown_provider_findings
@@ -46,14 +47,14 @@ class Role:
     taken: int | None = None
 
 
-def roles(tx: Connection, page_request: PageRequest, directories: Collection[str]) -> Page[Role]:
+def roles(tx: Connection, page_request: PageRequest, directories: DirectoryAccounts) -> Page[Role]:
     """Return a page of roles by account and name; the search covers name, description, account and trust policy."""
     query = select(role).where(_COLUMNS.account_id.in_(page_request.accounts))
     result = query_page(tx, query.order_by(_COLUMNS.account_id, _COLUMNS.name_key), page_request, _matches_word)
     return Page(tuple(_roles(tx, result.rows, directories)), result.found, result.page, result.query)
 
 
-def all_roles(tx: Connection, accounts: tuple[str, ...], directories: Collection[str]) -> Iterator[Role]:
+def all_roles(tx: Connection, accounts: tuple[str, ...], directories: DirectoryAccounts) -> Iterator[Role]:
     """Yield all roles of several accounts, by account and name."""
     query = select(role).where(_COLUMNS.account_id.in_(accounts)).order_by(_COLUMNS.account_id, _COLUMNS.name_key)
     return _roles(tx, tx.execute(query).all(), directories)
@@ -68,7 +69,7 @@ def _matches_word(word: str) -> Sequence[ColumnElement[bool]]:
     )
 
 
-def _roles(tx: Connection, rows: Sequence[Row[Any]], directories: Collection[str]) -> Iterator[Role]:
+def _roles(tx: Connection, rows: Sequence[Row[Any]], directories: DirectoryAccounts) -> Iterator[Role]:
     ids_by_arn: list[dict[str, str]] = [json.loads(row.trust_ids) for row in rows]
     arns = current_arns(tx, {unique_id for ids in ids_by_arn for unique_id in ids.values()})
     existing = _existing(tx, arns, directories)
@@ -78,7 +79,7 @@ def _roles(tx: Connection, rows: Sequence[Row[Any]], directories: Collection[str
         trust = trust.bind(ids) if ids else trust
         unassumable = is_unassumable(trust, row.account_id, existing)
         if not unassumable:  # which says the same of a role whose providers are all unknown
-            known = partial(provider_exists, account_id=row.account_id, existing=existing)
+            known = partial(existing.providers.exists, account_id=row.account_id)
             findings = (*findings, *unknown_provider_findings(trust, known))
         yield Role(
             row.id,
@@ -103,13 +104,14 @@ def _read(text: str) -> tuple[Policy, tuple[Finding, ...]]:
     return trust, lint(trust, _SERVICES)
 
 
-def _existing(tx: Connection, entities: Collection[str], directories: Collection[str]) -> ExistingPrincipals:
+def _existing(tx: Connection, entities: Collection[str], directories: DirectoryAccounts) -> ExistingPrincipals:
     saml = tx.execute(select(saml_provider.c.account_id, saml_provider.c.name))
     oidc = tx.execute(select(oidc_provider.c.account_id, oidc_provider.c.url))
     providers = {iam_arn(row[0], "saml-provider/", row[1], "") for row in saml}
     providers |= {iam_arn(row[0], "oidc-provider/", row[1], "") for row in oidc}
     accounts = frozenset(tx.scalars(select(account.c.id)))
-    return ExistingPrincipals(accounts, frozenset(entities), frozenset(providers), frozenset(directories))
+    known = KnownProviders(directories, frozenset(providers).__contains__)
+    return ExistingPrincipals(accounts, frozenset(entities), known)
 
 
 def _taken(tx: Connection, ids: Sequence[str]) -> dict[str, int]:

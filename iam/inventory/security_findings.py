@@ -3,7 +3,7 @@
 Source: IAM User Guide, "Security best practices in IAM" and "Getting credential reports" (ninety days).
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,6 +14,7 @@ from sqlalchemy import Connection, and_, exists, or_, select
 from iam.clock import to_milliseconds
 from iam.credentials.person_id import IAM_PREFIX
 from iam.inventory.credentials import Key, keys
+from iam.inventory.known_providers import DirectoryAccounts
 from iam.inventory.providers import SamlProvider, saml_providers_to_mend
 from iam.inventory.roles import all_roles
 from iam.policy.lint import Level
@@ -60,7 +61,7 @@ class SecurityFinding:
 
 
 def concerns(
-    tx: Connection, accounts: tuple[str, ...], directories: Collection[str], now: datetime
+    tx: Connection, accounts: tuple[str, ...], directories: DirectoryAccounts, now: datetime
 ) -> tuple[SecurityFinding, ...]:
     """Return all findings in several accounts, most severe first; ``directories`` are the configured directories."""
     findings = (
@@ -113,7 +114,7 @@ def _key_finding(kind: FindingKind, key: Key) -> SecurityFinding:
     return SecurityFinding(kind, key.account_id, key.owner or "", key.id, since)
 
 
-def _roles(tx: Connection, accounts: tuple[str, ...], directories: Collection[str]) -> Iterator[SecurityFinding]:
+def _roles(tx: Connection, accounts: tuple[str, ...], directories: DirectoryAccounts) -> Iterator[SecurityFinding]:
     for role in all_roles(tx, accounts, directories):
         if role.unassumable:
             yield SecurityFinding(FindingKind.ROLE_ABANDONED, role.account_id, role.name)

@@ -22,6 +22,7 @@ from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
 from iam.clock import iso8601_exact, to_milliseconds
 from iam.inventory.accounts import accounts, names
+from iam.inventory.known_providers import DirectoryAccounts
 from iam.inventory.pagination import Page, PageRequest, paginate
 from iam.inventory.providers import OidcProvider, SamlProvider, oidc_providers, saml_providers
 from iam.inventory.roles import Role, roles
@@ -65,6 +66,9 @@ class AdminPages:
             template, session=session, administrator=True, query=scope.query, names=account_names, **values
         )
 
+    def _directory_accounts(self) -> DirectoryAccounts:
+        return {name: one.config.accounts for name, one in self.directories.items()}
+
     # --- overview -----------------------------------------------------------------------------------------------------
 
     def overview(self) -> Response:
@@ -72,7 +76,7 @@ class AdminPages:
         session, scope = self._require_scope("overview")
         with self.site.store.read() as tx:
             account_page = accounts(tx, PageRequest(scope.accounts, scope.query))
-            findings = concerns(tx, scope.accounts, self.directories, self.site.request_state.now)
+            findings = concerns(tx, scope.accounts, self._directory_accounts(), self.site.request_state.now)
             account_names = names(tx, scope.accounts)
         shown = paginate(findings, scope, lambda finding: f"{finding.text} {account_names.get(finding.account_id, '')}")
         finding_texts = [
@@ -91,7 +95,7 @@ class AdminPages:
         """Show the roles with their trusted entities and last use."""
         session, scope = self._require_scope("roles")
         with self.site.store.read() as tx:
-            page = roles(tx, scope, self.directories)
+            page = roles(tx, scope, self._directory_accounts())
         used, stale = self._role_usage(page)
         if wants_json():
             return self._json(page, "roles", [_role_json(role, used.get(role.id)) for role in page.rows])

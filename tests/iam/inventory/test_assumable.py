@@ -5,13 +5,16 @@ import json
 import pytest
 
 from iam.inventory.assumable import ExistingPrincipals, is_unassumable
+from iam.inventory.known_providers import KnownProviders
 from iam.policy.document import Policy, PolicyKind
 
 MINE, OTHER = "111122223333", "444455556666"
 ANN = f"arn:aws:iam::{MINE}:user/ann"
 SAML = f"arn:aws:iam::{MINE}:saml-provider/Corp"
 EXISTING = ExistingPrincipals(
-    accounts={MINE, OTHER}, entities={"AIDAANN", "AROAROLE"}, providers={SAML}, directories={"corp"}
+    accounts={MINE, OTHER},
+    entities={"AIDAANN", "AROAROLE"},
+    providers=KnownProviders({"corp": (), "mine": (MINE,), "other": (OTHER,)}, {SAML}.__contains__),
 )  # fmt: skip
 ALL = ["sts:AssumeRole", "sts:AssumeRoleWithSAML", "sts:AssumeRoleWithWebIdentity", "sts:AssumeRoleWithLDAPIdentity"]
 
@@ -56,6 +59,8 @@ def test_a_role_needs_somebody_who_exists(principal, ids, gone):
         ("AssumeRoleWithSAML", SAML.replace("Corp", "Gone"), True),
         ("AssumeRoleWithLDAPIdentity", f"arn:aws:iam::{MINE}:ldap-provider/corp", False),
         ("AssumeRoleWithLDAPIdentity", f"arn:aws:iam::{MINE}:ldap-provider/gone", True),
+        ("AssumeRoleWithLDAPIdentity", f"arn:aws:iam::{MINE}:ldap-provider/mine", False),
+        ("AssumeRoleWithLDAPIdentity", f"arn:aws:iam::{MINE}:ldap-provider/other", True),
         ("AssumeRoleWithLDAPIdentity", f"arn:aws:iam::{OTHER}:ldap-provider/corp", True),
         ("AssumeRoleWithWebIdentity", "accounts.google.com", False),
         ("AssumeRoleWithWebIdentity", f"arn:aws:iam::{MINE}:oidc-provider/gone.example", True),

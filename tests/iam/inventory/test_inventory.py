@@ -68,15 +68,15 @@ def read(account, query, *arguments):
         return query(tx, *arguments)
 
 
-def worries(account, now=None, directories=()):
-    found = read(account, concerns, (account.id,), directories, now or account.now)
+def worries(account, now=None, directories=None):
+    found = read(account, concerns, (account.id,), directories or {}, now or account.now)
     return {(one.kind, one.name) for one in found}
 
 
 QUERIES = {
     "accounts": (accounts, ()),
     "users": (users, ()),
-    "roles": (roles, ((),)),
+    "roles": (roles, ({},)),
     "saml": (saml_providers, ()),
     "oidc": (oidc_providers, ()),
 }
@@ -135,12 +135,12 @@ def test_the_last_activity_is_the_newest_of_all(mine):
 
 
 def test_roles_are_found_by_whom_they_trust_and_know_when_they_were_taken(mine):
-    (role,) = read(mine, roles, PageRequest((mine.id,), f"{mine.id} DEV"), ()).rows
+    (role,) = read(mine, roles, PageRequest((mine.id,), f"{mine.id} DEV"), {}).rows
     assert (role.unassumable, role.taken, role.description) == (False, None, "Büro")
     with mine.store.write() as tx:
         pinned_roles.record_role_use(tx, "x|1", role.id, mine.now)
         pinned_roles.record_role_use(tx, "x|2", role.id, mine.now + timedelta(seconds=1))
-    (role,) = read(mine, roles, PageRequest((mine.id,), "dev"), ()).rows
+    (role,) = read(mine, roles, PageRequest((mine.id,), "dev"), {}).rows
     assert role.taken == int(mine.now.timestamp() * 1000) + 1000
 
 
