@@ -381,7 +381,7 @@ def _build_providers(settings: Settings, storage: Storage, now: Callable[[], dat
             audit=storage.audit,
             single_use=storage.single_use,
             limits=settings.limits,
-            run_aside=run_in_thread_pool,
+            run_in_thread_pool=run_in_thread_pool,
             now=now,
             random=random,
         ),

@@ -35,13 +35,13 @@ _PATIENCE: Final = {"sqlite": 15, "postgresql": 300}  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """Compares the records of changes in SQL with the files in ``folder``; ``run_aside`` reads them in a thread."""
+    """Compares the records of changes in SQL with the files in ``folder``, which a thread reads."""
 
     store: Store
     audit: AuditLog
     folder: Path
     now: Callable[[], datetime]
-    run_aside: Callable[[Callable[[], set[str]]], set[str]]
+    run_in_thread_pool: Callable[[Callable[[], set[str]]], set[str]]
 
     def run(self) -> None:
         """Mark what the log has, and append what it lacks; nothing is done while another process does it."""
@@ -58,7 +58,7 @@ class Reconciliation:
         rows = self._unlogged()
         wanted = {row.event_id for row in rows}
         oldest = min((row.at for row in rows), default=0) - _DISORDER
-        logged = self.run_aside(lambda: _ids_in(self.folder, wanted, oldest)) if wanted else set[str]()
+        logged = self.run_in_thread_pool(lambda: _ids_in(self.folder, wanted, oldest)) if wanted else set[str]()
         patience = _PATIENCE[self.store.engine.dialect.name] * SECOND
         for row in rows:
             if row.event_id not in logged and row.at <= to_milliseconds(self.now()) - patience:

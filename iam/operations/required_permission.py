@@ -32,7 +32,7 @@ class RequiredPermission:
 T = TypeVar("T")
 
 
-class RunAside(Protocol):
+class RunInThreadPool(Protocol):
     """Runs a function where it keeps no other request waiting, and returns or raises its outcome."""
 
     def __call__(self, work: Callable[[], T], /) -> T:
@@ -50,7 +50,7 @@ class Preparation:
     """
 
     now: datetime
-    run_aside: RunAside
+    run_in_thread_pool: RunInThreadPool
     read: Callable[[], AbstractContextManager[Call]]
     write: Callable[[], AbstractContextManager[Call]]
     contact_issuer: Callable[[str], object] | None = None

@@ -76,8 +76,8 @@ class IamAccount:
         with self.call(principal) as call:
             return operation(replace(call, prepared=prepared), p)
 
-    def preparation(self, principal: Principal | None = None, run_aside=lambda work: work()) -> Preparation:
-        return Preparation(self.now, run_aside, lambda: self.call(principal), lambda: self.call(principal))
+    def preparation(self, principal: Principal | None = None, run_in_thread_pool=lambda work: work()) -> Preparation:
+        return Preparation(self.now, run_in_thread_pool, lambda: self.call(principal), lambda: self.call(principal))
 
     def required_permissions(self, ask, principal: Principal | None = None, /, **p: object):
         with self.reading() as tx:

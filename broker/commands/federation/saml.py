@@ -254,7 +254,7 @@ def refresh(name: str, account_id: str | None, config: Path | None, data: Path |
             audit=audit,
             single_use=single_use,
             limits=settings.limits,
-            run_aside=lambda work: work(),
+            run_in_thread_pool=lambda work: work(),
             now=now,
             random=random,
         )

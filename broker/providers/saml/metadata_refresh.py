@@ -22,7 +22,7 @@ from iam.clock import from_milliseconds, iso_date, to_milliseconds
 from iam.errors import LimitExceeded, ServiceError
 from iam.limits import Limits
 from iam.operations.federation.saml_providers import require_room
-from iam.operations.required_permission import RunAside
+from iam.operations.required_permission import RunInThreadPool
 from iam.saml.metadata import IdpMetadata, InvalidMetadata, read_metadata
 from iam.saml.stored_metadata import load_certificates, metadata_columns
 from iam.store.schema import saml_provider
@@ -66,7 +66,7 @@ class MetadataRefresh:
     audit: AuditLog
     single_use: SingleUse
     limits: Limits
-    run_aside: RunAside
+    run_in_thread_pool: RunInThreadPool
     now: Callable[[], datetime]
     random: Random
 
@@ -115,7 +115,7 @@ class MetadataRefresh:
         Whoever controls the URL must not be able to replace the provider that an administrator registered.
         """
         text = self.fetcher.get(row.metadata_url).decode()
-        metadata = self.run_aside(lambda: read_metadata(text.encode(), now=self.now()))
+        metadata = self.run_in_thread_pool(lambda: read_metadata(text.encode(), now=self.now()))
         if metadata.entity_id != row.entity_id:
             raise InvalidMetadata(f"it is of another identity provider: {metadata.entity_id[:200]}")
         with self.store.read() as tx:

@@ -61,7 +61,7 @@ def hash_first_password(preparation: Preparation, p: Params) -> NewPassword | No
     with preparation.read() as call:
         _user_without_profile(call, p)
         random = call.random
-    return NewPassword(preparation.run_aside(lambda: hash_password(p["Password"], random)))
+    return NewPassword(preparation.run_in_thread_pool(lambda: hash_password(p["Password"], random)))
 
 
 def hash_replacement(preparation: Preparation, p: Params) -> NewPassword | None:
@@ -70,7 +70,7 @@ def hash_replacement(preparation: Preparation, p: Params) -> NewPassword | None:
         return None
     with preparation.read() as call:
         present, random = _present(call, find_named(call, USER, p)), call.random
-    hashed = preparation.run_aside(lambda: password_change.hash_new_password(present, p["Password"], random))
+    hashed = preparation.run_in_thread_pool(lambda: password_change.hash_new_password(present, p["Password"], random))
     return NewPassword(hashed, present)
 
 
@@ -91,7 +91,7 @@ def judge_own_password(preparation: Preparation, p: Params) -> NewPassword:
         return password_change.hash_new_password(present, p["NewPassword"], random)
 
     try:
-        return NewPassword(preparation.run_aside(judge), present)
+        return NewPassword(preparation.run_in_thread_pool(judge), present)
     except PasswordPolicyViolation:  # the old password was right
         with preparation.write() as call:
             failed_attempts.forget(call.tx, present.owner, failed_attempts.PASSWORD)

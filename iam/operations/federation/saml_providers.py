@@ -179,10 +179,10 @@ def parse_metadata_document(text: str, now: datetime) -> IdpMetadata:
 
 
 def prepare_document(preparation: Preparation, p: Params) -> dict[str, object] | None:
-    """Return the columns of the submitted metadata document, parsed aside; raise InvalidInput."""
+    """Return the columns of the submitted metadata document, parsed in the thread pool; raise InvalidInput."""
     if "SAMLMetadataDocument" not in p:
         return None
-    return preparation.run_aside(lambda: _parsed_columns(p["SAMLMetadataDocument"], preparation.now))
+    return preparation.run_in_thread_pool(lambda: _parsed_columns(p["SAMLMetadataDocument"], preparation.now))
 
 
 def _parsed_columns(text: str, now: datetime) -> dict[str, object]:

@@ -67,17 +67,17 @@ def test_all_documents_of_an_account_share_one_quota(iam):
     create(iam, "Third")
 
 
-def test_a_document_is_parsed_aside_before_the_transaction_which_takes_the_outcome(iam):
-    aside = []
+def test_a_document_is_parsed_in_the_thread_pool_before_the_transaction_which_takes_the_outcome(iam):
+    ran = []
 
-    def run_aside(work):
-        aside.append(work)
+    def run_in_thread_pool(work):
+        ran.append(work)
         return work()
 
-    preparation = iam.preparation(run_aside=run_aside)
+    preparation = iam.preparation(run_in_thread_pool=run_in_thread_pool)
     p = {"Name": "Corp", "SAMLMetadataDocument": metadata()}
     prepared = OPERATIONS["CreateSAMLProvider"].prepare(preparation, p)
-    assert len(aside) == 1
+    assert len(ran) == 1
     with iam.call() as call:
         saml.create_saml_provider(replace(call, prepared=prepared), {**p, "SAMLMetadataDocument": "not parsed again"})
     assert get(iam)["SAMLMetadataDocument"] == metadata()
