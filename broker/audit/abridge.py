@@ -16,7 +16,7 @@ _LONG_TEXT: Final = 1024  # characters of a text that are kept
 _LONG_LIST: Final = 50  # elements
 _VARIABLE: Final = ("requestParameters", "responseElements", "additionalEventData")
 # Of a stranger's record: characters of each text, and bytes of the parameters.
-_STRANGERS_TEXT: Final = 120
+_STRANGERS_TEXT: Final = 256
 _STRANGERS_PARAMETERS: Final = 400
 
 

@@ -725,15 +725,15 @@ def test_no_secret_reaches_the_log_whatever_is_refused(account, caplog):
 @pytest.mark.parametrize(
     "form",
     [
-        "Action=" + "A" * 1_000_000 + "&Version=2011-06-15",
-        "Action=GetCallerIdentity&Version=" + "1" * 1_000_000,
+        "Action=" + "A" * 250_000 + "&Version=2011-06-15",
+        "Action=GetCallerIdentity&Version=" + "1" * 250_000,
         "Action=AssumeRoleWithLDAPIdentity&Version=2011-06-15&LDAPUsername=u&LDAPPassword=p&RoleArn="
-        "arn:aws:iam::" + "1" * 1_000_000 + ":role/r",
-        "Action=AssumeRoleWithLDAPIdentity&Version=2011-06-15&RoleSessionName=" + "n" * 1_000_000,
+        "arn:aws:iam::" + "1" * 250_000 + ":role/r",
+        "Action=AssumeRoleWithLDAPIdentity&Version=2011-06-15&RoleSessionName=" + "n" * 250_000,
     ],
     ids=["action", "version", "account in the role", "session name"],
 )
-def test_a_stranger_cannot_fill_the_log_or_have_a_megabyte_sent_back(account, form):
+def test_a_stranger_cannot_fill_the_log_or_have_all_of_it_sent_back(account, form):
     told = tell(account, Wire("POST", "/", {"Host": HOST, "Content-Type": FORM}, form.encode()))
     assert told.answer.status == 400
     assert len(told.answer.body) < 5_000
