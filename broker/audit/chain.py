@@ -77,7 +77,7 @@ def archived_anchors(folder: Path) -> dict[str, Anchor]:
         with path.open("rb") as lines:
             for record in parse_lines([line for line in lines if ARCHIVED.encode() in line]):
                 if record.get("eventName") == ARCHIVED and record.get("eventSource") == "operator.fedgate":
-                    chains = record["requestParameters"]["chains"]
+                    chains = record["requestParameters"].get("chains", {})  # an abridged record has none
                     newer = {name: Anchor(int(one["seq"]), str(one["head"])) for name, one in chains.items()}
                     anchors |= {name: one for name, one in newer.items() if one >= anchors.get(name, START)}
     return anchors

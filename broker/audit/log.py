@@ -146,15 +146,29 @@ class AuditLog:
         """
         with contextlib.suppress(OSError):
             os.fdatasync(self._fd)
-            segments = _segments(self.path)
-            number = int(segments[-1].stem.partition("-")[2]) + 1 if segments else 1
-            following = self.path.with_suffix(".next")
-            fd = os.open(following, _FLAGS, 0o600)
-            self.path.rename(self.path.with_name(f"{self.path.stem}-{number:06}{_SUFFIX}"))
-            sealed, self._fd, self._size = self._fd, fd, 0
-            following.rename(self.path)
-            os.fchmod(sealed, 0o400)
+            sealed, self._fd, self._size = self._fd, self._begin_segment(), 0
+            with contextlib.suppress(OSError):
+                os.fchmod(sealed, 0o400)
             os.close(sealed)
+
+    def _begin_segment(self) -> int:
+        """Give the file the name of a segment, and return a new one; where that fails, the file keeps its name."""
+        segments = _segments(self.path)
+        number = int(segments[-1].stem.partition("-")[2]) + 1 if segments else 1
+        segment = self.path.with_name(f"{self.path.stem}-{number:06}{_SUFFIX}")
+        following = self.path.with_suffix(".next")
+        fd = os.open(following, _FLAGS, 0o600)
+        try:
+            self.path.rename(segment)
+            try:
+                following.rename(self.path)
+            except OSError:
+                segment.rename(self.path)
+                raise
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
 
     def _hold_reserve(self) -> None:
         """Take the space of one more record in a file of its own: readers of the log never see it."""
@@ -235,9 +249,11 @@ def _open(folder: Path) -> tuple[int, int, Path]:
                 for file in (path.with_suffix(".reserve"), path):
                     opened.append(os.open(file, _FLAGS, 0o600))
                     fcntl.flock(opened[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (PermissionError, BlockingIOError) as error:
+            except OSError as error:
                 for fd in opened:
                     os.close(fd)
+                if not isinstance(error, PermissionError | BlockingIOError):
+                    raise
                 if isinstance(error, PermissionError) and not (path.exists() or path.with_suffix(".reserve").exists()):
                     raise
                 continue  # another process writes it, or an operator did who ran a command as another user

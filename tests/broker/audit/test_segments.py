@@ -10,7 +10,7 @@ import pytest
 from support.servers import HANG
 
 from broker.audit.chain import START, archived_anchors, verify, verify_all
-from broker.audit.log import AuditLog, follow, log_files, read_last_records
+from broker.audit.log import AuditLog, AuditUnavailable, follow, log_files, read_last_records
 from broker.audit.query import AuditAccess, AuditFilter
 from broker.audit.reconciliation import Reconciliation, _ids_in
 from broker.audit.search import AuditSearch
@@ -65,6 +65,49 @@ def test_a_log_whose_worker_died_while_it_sealed_goes_on_with_the_chain(tmp_path
     again.close()
     assert faults(tmp_path) == []
     assert verify_all(tmp_path)[-1].seq == 31
+
+
+def open_files(folder: Path) -> int:
+    """Return how many descriptors of this process are of files in a folder."""
+    return sum(str(folder) in str(fd.resolve()) for fd in Path("/proc/self/fd").iterdir())
+
+
+class UnmovableNext(type(Path())):
+    """A path whose ``.next`` cannot be renamed."""
+
+    def rename(self, target: Path) -> Path:
+        if self.suffix == ".next":
+            raise OSError(5, "Input/output error")
+        return super().rename(target)
+
+
+def test_a_file_that_cannot_be_replaced_keeps_its_name_and_its_readers(tmp_path):
+    log = AuditLog(tmp_path, segment_bytes=1000)
+    path, log.path = log.path, UnmovableNext(log.path)
+    before = open_files(tmp_path)
+    fill(log, 30)
+    assert names(tmp_path) == ["001.jsonl"]
+    assert open_files(tmp_path) == before
+    log.path = path
+    fill(log, 10, 30)
+    log.close()
+    assert len(read_last_records(tmp_path, 100)) == 40
+    assert faults(tmp_path) == []
+
+
+def test_a_log_that_cannot_be_opened_keeps_no_descriptor(tmp_path):
+    tmp_path.joinpath("001.jsonl").symlink_to(tmp_path / "elsewhere")
+    before = open_files(tmp_path)
+    with pytest.raises(AuditUnavailable):
+        AuditLog(tmp_path)
+    assert open_files(tmp_path) == before
+
+
+def test_an_abridged_record_of_archiving_says_nothing_of_a_chain(tmp_path):
+    record = {"eventName": "ArchiveAuditSegments", "eventSource": "operator.fedgate",
+              "requestParameters": {"omitted": True, "originalSize": 200_000}}  # fmt: skip
+    tmp_path.joinpath("001.jsonl").write_text(json.dumps(record) + "\n")
+    assert archived_anchors(tmp_path) == {}
 
 
 def test_a_segment_that_is_changed_or_missing_is_found(tmp_path):
