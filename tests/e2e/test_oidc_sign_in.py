@@ -103,7 +103,7 @@ def test_a_person_in_chromium_signs_in(broker, site, chromium):
     page.get_by_role("button", name="Sign-in").click()
     page.get_by_role("button", name="Continue").click()
     page.wait_for_url(f"{broker.endpoint}/portal")
-    page.get_by_label("Sales").check()
+    page.locator("label", has_text="Sales").click()
     page.get_by_role("button", name="Get credentials").click()
     assert "AWS_SESSION_TOKEN=" in page.locator("#text-bash").input_value()
     context.close()

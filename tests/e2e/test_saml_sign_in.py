@@ -193,7 +193,7 @@ def test_a_person_in_a_browser_signs_in_takes_credentials_and_signs_out(broker, 
     if not scripts:
         page.get_by_role("button").first.click()
     page.wait_for_url(f"{broker.endpoint}/portal")
-    page.get_by_label("FromCorp").first.check()
+    page.locator("label", has_text="FromCorp").first.click()
     page.get_by_role("button", name="Get credentials").click()
     assert "AWS_SESSION_TOKEN=" in page.locator("#text-bash").input_value()
     page.goto(f"{broker.endpoint}/portal")
