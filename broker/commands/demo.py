@@ -138,6 +138,9 @@ def _start_directory(ldif: Path) -> tuple[ChildProcess, str]:
 def _write_config(path: Path, bind: str, ldif: Path, url: str) -> None:
     config = demo_config(ldif, url, DIRECTORY)
     lines = ["# `fedgate demo` overwrites this file at each start.", "[server]", f"bind = {_toml(bind)}"]
+    if not bind.endswith(":0") and is_loopback(f"http://{bind}"):
+        # Commands such as `fedgate saml show` tell the addresses that the pages have.
+        lines.append(f"public_url = {_toml(_page_address(f'http://{bind}'))}")
     lines += ["development = true", "allow_password_in_query = true", f"[directory.{DIRECTORY}]", 'type = "ldap"']
     for setting in fields(config):
         value = getattr(config, setting.name)

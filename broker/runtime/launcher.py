@@ -130,7 +130,7 @@ def _launch(options: LaunchOptions, announce: Callable[[str], None], stopping: t
             running.append(_gunicorn(options, listening, here))
         _await_ready(options, here, running, stopping)
         if not stopping.is_set():
-            announce(here if settings.bind.endswith(":0") else _public(settings, here))
+            announce(here if options.localhost or settings.bind.endswith(":0") else _public(settings, here))
         _watch(running, redis if settings.redis_embedded else None, stopping)
     finally:
         for child in reversed(running):

@@ -37,6 +37,11 @@ def node(tmp_path_factory):
         yield running
 
 
+def pages(broker):
+    """Return the address of the trial's pages, which passkeys need by name."""
+    return broker.endpoint.replace("127.0.0.1", "localhost")
+
+
 def fedgate(broker, *arguments):
     command = [FEDGATE, *arguments, "--data", str(broker.folder / "data"), "--json"]
     done = subprocess.run(command, env=environment(broker.folder), capture_output=True, text=True, check=False)
@@ -102,7 +107,7 @@ def test_a_person_signs_in_through_simplesamlphp_and_gets_credentials(broker, ph
     php.trust(our_metadata(corp), told([corp["role"]], corp["provider"]))
     browser = Browser()
     page = to_the_portal(browser, corp)
-    assert page.url == f"{broker.endpoint}/portal", page.body
+    assert page.url == f"{pages(broker)}/portal", page.body
     assert corp["role"] in page.body
     assert caller(broker, browser, page, corp["role"]) == f"arn:aws:sts::{ACCOUNT}:assumed-role/FromCorp/ann"
 
@@ -135,11 +140,11 @@ def test_who_signs_out_there_is_signed_out_here(broker, php, corp):
     php.trust(our_metadata(corp), told([corp["role"]], corp["provider"]))
     browser = Browser()
     to_the_portal(browser, corp)
-    assert "Sign out" in browser.get(f"{broker.endpoint}/portal").body
+    assert "Sign out" in browser.get(f"{pages(broker)}/portal").body
     back = urllib.parse.quote(f"{php.url}saml2/idp/metadata.php", safe="")
     page = browser.get(f"{php.url}saml2/idp/SingleLogoutService.php?ReturnTo={back}")
     assert page.url.startswith(php.url), page.body
-    assert "Continue with Corp" in browser.get(f"{broker.endpoint}/portal").body
+    assert "Continue with Corp" in browser.get(f"{pages(broker)}/portal").body
 
 
 def test_a_sign_in_may_begin_at_the_identity_provider(broker, php, corp):
@@ -159,7 +164,7 @@ def test_a_person_signs_in_through_samlp(broker, node, other, encrypt):
     node.trust(our_metadata(other), told([other["role"]], other["provider"]), encrypt=encrypt)
     browser = Browser()
     page = browser.submit(browser.get(other["sign_in_at"]))
-    assert page.url == f"{broker.endpoint}/portal", page.body
+    assert page.url == f"{pages(broker)}/portal", page.body
     assert caller(broker, browser, page, other["role"]) == f"arn:aws:sts::{ACCOUNT}:assumed-role/FromOther/ann"
 
 
@@ -185,22 +190,22 @@ def test_a_person_in_a_browser_signs_in_takes_credentials_and_signs_out(broker, 
     page = context.new_page()
     complaints = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.goto(f"{broker.endpoint}/portal")
+    page.goto(f"{pages(broker)}/portal")
     page.get_by_role("link", name="Continue with Corp").click()
     page.get_by_label("Username").or_(page.locator("#username")).first.fill("ann")
     page.locator("#password").fill(PASSWORD)
     page.locator("#password").press("Enter")
     if not scripts:
         page.get_by_role("button").first.click()
-    page.wait_for_url(f"{broker.endpoint}/portal")
+    page.wait_for_url(f"{pages(broker)}/portal")
     page.locator("label", has_text="FromCorp").first.click()
     page.get_by_role("button", name="Get credentials").click()
     assert "AWS_SESSION_TOKEN=" in page.locator("#text-bash").input_value()
-    page.goto(f"{broker.endpoint}/portal")
+    page.goto(f"{pages(broker)}/portal")
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url(re.compile(r"/slo\?"))
     assert page.get_by_role("heading").inner_text() == "You are signed out"
-    page.goto(f"{broker.endpoint}/portal")
+    page.goto(f"{pages(broker)}/portal")
     assert page.get_by_role("link", name="Continue with Corp").is_visible()
     ours = [text for text in complaints if "Content Security Policy" in text]
     assert not ours
