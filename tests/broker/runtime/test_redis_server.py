@@ -197,4 +197,4 @@ def test_a_demo_without_any_redis_says_how_to_get_one_and_stops(tmp_path):
     environ = {"PATH": "/nowhere", "HOME": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ, timeout=HANG)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"Error: {not_found_message(sys.version_info[:2])}\n"
+    assert done.stderr.endswith(f"\nError: {not_found_message(sys.version_info[:2])}\n")
