@@ -13,12 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from playwright.sync_api import Browser as RealBrowser
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from support.servers import HANG, program
 
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+
+# Five seconds by default; a busy machine may take longer to show a page.
+expect.set_options(timeout=HANG * 1000)
 
 
 @dataclass
