@@ -580,4 +580,4 @@ def test_for_people_it_prints_what_they_need(tmp_path):
     assert re.search(r"^    export AWS_ENDPOINT_URL_IAM=http://127.0.0.1:\d+$", shown, re.MULTILINE)
     assert "    unset AWS_SESSION_TOKEN AWS_CREDENTIAL_EXPIRATION\n" in shown
     assert "arn:aws:iam::111122223333:role/Developer" in shown
-    assert "login carol --endpoint http://127.0.0.1:" in shown
+    assert "login carol --endpoint http://localhost:" in shown
