@@ -1,7 +1,8 @@
-"""A write lock for SQLite across the threads and processes of this machine.
+"""A write lock across the threads of a process, and with a file across the processes of this machine, as SQLite needs.
 
-Waiting for SQLite's own lock blocks the thread inside the C library; under gevent this blocks every request of the
-worker. This lock waits with short sleeps, during which gevent runs the other requests.
+On PostgreSQL it keeps the writers that wait from holding connections. Waiting for SQLite's own lock blocks the thread
+inside the C library; under gevent this blocks every request of the worker. This lock waits with short sleeps, during
+which gevent runs the other requests.
 """
 
 import fcntl

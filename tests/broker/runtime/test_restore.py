@@ -52,17 +52,21 @@ def fresh(tmp_path):
     store.close()
 
 
-@pytest.fixture
-def restored(live, tmp_path):
-    """Restores a backup of the live store, made before what the test changes, into a store."""
-    file = tmp_path / "backup"
+def backed_up(live, file):
+    """Back a store up, and return what restores that backup into a store."""
     write_backup(live, VAULT, file, version="1", now=NOW, random=RANDOM)
 
     def run(store):
-        with opened_backup(file, VAULT, tmp_path) as (_, source), store.write() as tx:
+        with opened_backup(file, VAULT, file.parent) as (_, source), store.write() as tx:
             return restore(source, tx, VAULT, now=NOW, random=RANDOM)
 
     return run
+
+
+@pytest.fixture
+def restored(live, tmp_path):
+    """Restores a backup of the live store, made before what the test changes, into a store."""
+    return backed_up(live, tmp_path / "backup")
 
 
 def rows(store, column):
@@ -109,6 +113,22 @@ def test_a_proof_from_before_counts_as_used_on_every_machine(live, fresh, restor
     assert not SingleUse(live, monotonic=lambda: 0.0).consume("saml", "seen", NOW + MINUTE, NOW, issued=NOW + MINUTE)
     assert SingleUse(fresh, monotonic=lambda: 0.0).consume("saml", "new", NOW + MINUTE, NOW, issued=NOW + MINUTE)
     assert restored(fresh).revived_keys == ()
+
+
+def test_a_signing_key_that_was_removed_stays_removed_where_there_is_another(live, fresh, tmp_path):
+    def add_key(store, key_id):
+        with store.write() as tx:
+            row = {"id": key_id, "sealed": b"x", "certificate": "pem", "created": 1, "signs_from": 1}
+            tx.execute(schema.saml_service_key.delete())
+            tx.execute(insert(schema.saml_service_key).values(**row))
+
+    add_key(live, "known to others")
+    run = backed_up(live, tmp_path / "with-a-key")
+    add_key(live, "new")
+    run(live)
+    assert rows(live, schema.saml_service_key.c.id) == {"new"}
+    run(fresh)
+    assert rows(fresh, schema.saml_service_key.c.id) == {"known to others"}
 
 
 def test_a_revocation_and_a_count_of_failures_stay(live, restored):

@@ -260,3 +260,9 @@ def test_people_are_found_by_the_name_that_they_signed_in_with(add):
     assert people_named("alice smith", sessions) == [ALICE]
     assert people_named("bob", sessions) == [BOB, "ldap-provider/other|9"]
     assert people_named("carol", sessions) == []
+
+
+def test_a_name_that_a_caller_of_assume_role_chose_finds_nobody(add):
+    chosen = add(1, "iam|AIDAMALLORY", name="dave")._replace(made_by="AssumeRole")
+    assert people_named("dave", [chosen]) == []
+    assert people_named("dave", [chosen, add(2, BOB, name="dave")]) == [BOB]

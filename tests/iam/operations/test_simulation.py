@@ -406,6 +406,15 @@ def test_one_request_asks_a_bounded_number_of_statements(iam):
         custom(iam, many, ActionNames=asked, MaxItems=1_000)
 
 
+def test_long_policies_are_matched_with_a_bounded_number_of_long_resources(iam):
+    patterns = [f"arn:aws:s3:::*a*b*c{number}%d*d*e" for number in range(1_000)]
+    long = json.dumps({"Version": "2012-10-17", "Statement": [statement(Resource=patterns)]})
+    resources = [f"arn:aws:s3:::{'ab' * 450}{number}" for number in range(16)]
+    assert custom(iam, long, ActionNames=["s3:GetObject"], ResourceArns=resources[:2])
+    with pytest.raises(InvalidInput, match="too long for so many actions and resources"):
+        custom(iam, *[long] * 4, ActionNames=["s3:GetObject"] * 16, ResourceArns=resources)
+
+
 def test_an_answer_names_a_bounded_number_of_statements_and_each_once(iam):
     many = json.dumps({"Version": "2012-10-17", "Statement": [statement()] * 2_000})
     (one,) = custom(iam, many, ResourceArns=[BUCKET, f"{BUCKET}2"])

@@ -214,7 +214,9 @@ def test_a_principal_that_means_nobody_in_particular_is_refused(kind, text):
 @pytest.mark.parametrize(
     "text",
     ["*", "arn:aws:iam::111111111111:oidc-provider/*", "evil.example", "arn:aws:iam::1:saml-provider/x", ROLE,
-     "arn:aws:s3::111111111111:saml-provider/x", "arn:aws:iam::111111111111:saml-provider/"],
+     "arn:aws:s3::111111111111:saml-provider/x", "arn:aws:iam::111111111111:saml-provider/",
+     "arn:aws:iam::111111111111:ldap-provider/de\0mo",
+     "arn:aws:iam::111111111111:oidc-provider/" + "x" * 500],
 )  # fmt: skip
 def test_a_federated_principal_is_a_provider(text):
     statement = trusts({"Federated": text}, Action="sts:AssumeRoleWithSAML")
