@@ -11,7 +11,7 @@ from ldap3.utils.dn import parse_dn
 from broker.providers.ldap.dn import escape_dn_value, escape_filter_value, first_rdn_value, normalise_dn
 
 VALUES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).map(partial(unicodedata.normalize, "NFC"))
-AWKWARD = st.text(st.sampled_from(' #+,;<>="\\\0ab\u00e4'), max_size=8)
+AWKWARD = st.text(st.sampled_from(' #+,;<>="\\\0\r\nab\u00e4'), max_size=8)
 TYPES = st.sampled_from(["cn", "ou", "dc", "uid", "2.5.4.4"])
 RDNS = st.lists(st.tuples(TYPES, VALUES | AWKWARD), min_size=1, max_size=4)
 
@@ -45,6 +45,8 @@ SPELLINGS = [
     ("lines between parts", "cn=a,\r\n dc=b\n", "cn=a,dc=b"),
     ("a decomposed letter", "cn=Pru\u0308fer,dc=x", "cn=Prüfer,dc=x"),
     ("parts of one RDN are put in order", "uid=1+CN=a,dc=x", "cn=a+uid=1,dc=x"),
+    ("an escaped line break is part of the value", "cn=a\\\n,dc=x", r"cn=a\0a,dc=x"),
+    ("hex for line breaks", r"cn=\0d\0Aa,dc=x", r"cn=\0d\0aa,dc=x"),
     ("NUL", r"cn=a\00b,dc=x", r"cn=a\00b,dc=x"),
     ("empty value", "cn=,dc=x", "cn=,dc=x"),
     ("the root", "", ""),
