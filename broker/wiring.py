@@ -94,6 +94,7 @@ from broker.web.portal.portal import Portal
 from broker.web.portal.role_explanation import RoleExplanationPages
 from iam.arn import Random
 from iam.inventory.known_providers import DirectoryAccounts
+from iam.operations.federation.outbound import issuer_address
 from iam.store.store import Store
 from iam.store.vault import Vault
 from sts.authenticate import Authenticator
@@ -430,6 +431,7 @@ def _build_web_identity_sign_in(settings: Settings, storage: Storage, providers:
         access_tokens=AccessTokenVerifier(
             providers.fetcher, settings.web_identity_amazon_url, settings.web_identity_facebook_url
         ),
+        own_issuers=issuer_address(settings.public_url, ""),
         single_use=storage.single_use,
         skew=providers.web_identity_skew,
         max_age=timedelta(seconds=settings.web_identity_max_age),

@@ -25,7 +25,8 @@ class Identity:
     aware and in UTC. ``account_id`` is empty for a directory, which the roles of every account may trust.
     ``session_until`` is the latest end of sessions that begin with this identity, and ``session_index`` is the
     provider's id of its own session. ``lineage`` is what a browser session of the identity sealed when it began; the
-    sessions of roles taken in it fall with it. ``password_version`` is what the provider shows of the password that was
+    sessions of roles taken in it fall with it. For a token of our own issuer, ``lineage`` and ``session_id`` are those
+    of the session that asked for the token. ``password_version`` is what the provider shows of the password that was
     judged, and ``password_mark`` what was stored here when somebody last changed it here: sessions end where either is
     no longer the same.
     """
@@ -41,6 +42,7 @@ class Identity:
     session_until: datetime | None = None
     session_index: str | None = None
     lineage: Lineage = _NO_LINEAGE
+    session_id: str = ""
     password_version: str = field(default="", repr=False)
     password_mark: str = field(default="", repr=False)
 

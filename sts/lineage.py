@@ -69,7 +69,7 @@ def load(text: str) -> Lineage:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """What a session is made from; ``session_id`` is empty for a browser session, which is not revoked by its id."""
+    """What a session is made from; ``session_id`` is empty for what is not revoked by an id, as a browser session."""
 
     lineage: Lineage
     session_id: str = ""

@@ -5,7 +5,7 @@ The token never travels further: what comes back are the parameters without it.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from broker.api.request_state import RequestState
@@ -18,9 +18,11 @@ from iam.errors import AccessDenied, IDPRejectedClaim, InvalidIdentityToken, Val
 from iam.operations.federation.issuer_urls import is_reserved_issuer
 from iam.store.records import OidcProviderRecord
 from iam.store.store import Store
+from sts.federation.token_origin import CLAIM, TokenOrigin, open_origin, why_origin_ended
 from sts.federation.web_identity import claim_values, session_tags, source_identity
 from sts.identity import WebIdentity
 from sts.store.single_use import SingleUse
+from sts.token import Sealer
 
 _PROOF = "WebIdentityToken"
 _ARN_PREFIX = "oidc-provider/"
@@ -37,11 +39,15 @@ _BUILT_IN = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebIdentitySignIn:
-    """Believes the issuers that an account has registered, and those that need no registration."""
+    """Believes the issuers that an account has registered, and those that need no registration.
+
+    ``own_issuers`` is what the addresses of our own issuers begin with.
+    """
 
     store: Store
     jwks_cache: JwksCache
     access_tokens: AccessTokenVerifier
+    own_issuers: str
     single_use: SingleUse
     skew: timedelta
     max_age: timedelta
@@ -85,7 +91,22 @@ class WebIdentitySignIn:
         self.jwks_cache.verify(said, address)
         clients = provider.client_ids if provider is not None else None
         token = check_claims(said, ExpectedToken(clients=clients, now=state.now, skew=self.skew, max_age=self.max_age))
-        return self._identity(token, account_id, prefix, provider_arn, provider)
+        identity = self._identity(token, account_id, prefix, provider_arn, provider)
+        origin = self._origin(token, state.sealer)
+        return replace(identity, lineage=origin.lineage, session_id=origin.session_id) if origin else identity
+
+    def _origin(self, token: Token, sealer: Sealer) -> TokenOrigin | None:
+        """Return who asked for a token of our own issuer; raise InvalidIdentityToken where that session has ended.
+
+        A token that another issuer signed has no origin here, whatever its claims say.
+        """
+        origin = open_origin(token.claims.get(CLAIM), token.issuer, token.claims.get("jti"), sealer)
+        ended = why_origin_ended(origin, self.store) if origin else "its origin is not sealed with a key of today"
+        if origin is None and not token.issuer.startswith(self.own_issuers):
+            return None
+        if ended:
+            raise InvalidIdentityToken("The session that asked for the token has ended", log=ended)
+        return origin
 
     def _identity(
         self, token: Token, account_id: str, prefix: str, arn: str, provider: OidcProviderRecord | None

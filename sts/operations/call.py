@@ -70,12 +70,15 @@ class StsCall:
 
     @property
     def parent(self) -> Parent | None:
-        """Return the session that a new one is made from: the caller's, or the browser session of the identity."""
+        """Return the session that a new one is made from.
+
+        The caller's, the browser session of the identity, or the session that asked for the identity's token.
+        """
         session = self.caller.session if self.caller else None
         if session is not None:
             return Parent(session.lineage, session.id)
         if self.identity is not None and self.identity.lineage.generations:
-            return Parent(self.identity.lineage)
+            return Parent(self.identity.lineage, self.identity.session_id)
         return None
 
     def identity_of(self, identity_type: type[AnyIdentity]) -> AnyIdentity:

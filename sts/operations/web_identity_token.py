@@ -19,6 +19,7 @@ from iam.operations.required_permission import RequiredPermission
 from iam.params import Params
 from iam.principal import PrincipalKind
 from sts.federation.jwt_issuer import ALGORITHMS, encode_claims
+from sts.federation.token_origin import CLAIM, origin_of, seal_origin
 from sts.mint import Session, SessionKind
 from sts.operations.call import Outcome, StsCall
 from sts.operations.session_inputs import check_tags
@@ -72,14 +73,14 @@ def get_web_identity_token(call: StsCall, p: Params) -> Outcome:
     # Otherwise a session could extend its life outside, where its expiry and revocation are not checked.
     if session is not None and expires * SECOND > session.expires_at:
         raise SessionDurationEscalation("The token would outlive the session that asks for it.")
-    audience = list(dict.fromkeys(p["Audience"]))
+    audience, token_id = list(dict.fromkeys(p["Audience"])), str(uuid.UUID(bytes=call.random(16), version=4))
     claims = {
         "iss": issuer,
         "sub": principal.entity_arn,
         "aud": audience[0] if len(audience) == 1 else audience,
         "iat": now,
         "exp": expires,
-        "jti": str(uuid.UUID(bytes=call.random(16), version=4)),
+        "jti": token_id,
         **({"scope": p["Scope"]} if "Scope" in p else {}),
         _NAMESPACE: _aws_claims(call, p),
     }
@@ -87,7 +88,9 @@ def get_web_identity_token(call: StsCall, p: Params) -> Outcome:
         raise JWTPayloadSizeExceeded(
             f"The claims of the token would have more than {_MAX_CLAIMS} bytes: pass fewer tags or audiences."
         )
-    token = call.issuer.sign(p["SigningAlgorithm"], claims)
+    # After the check of the size, which is about what callers choose.
+    origin = seal_origin(origin_of(call.signer, call.store), issuer, token_id, call.sealer, call.random)
+    token = call.issuer.sign(p["SigningAlgorithm"], claims | {CLAIM: origin})
     return Outcome({"WebIdentityToken": token, "Expiration": from_seconds(expires)})
 
 

@@ -13,8 +13,14 @@ from support.saml_fixtures import Still
 from support.web_server import web_server
 
 from broker import wiring
+from iam.store.revocation import revoke
 from iam.store.vault import Vault
 from sts.federation.jwt_issuer import PROPAGATION, make_key
+from sts.federation.token_origin import CLAIM, TokenOrigin, open_origin, seal_origin
+from sts.lineage import Lineage
+from sts.mint import open_token
+from sts.store import sealing_keys
+from sts.token import Sealer, SealingKey
 
 ACCOUNT = "111122223333"
 AUDIENCE = {"Audience.member.1": "https://api.example.com"}
@@ -28,8 +34,13 @@ class JwtIssuerSetup:
         self.server = server
         self.public = server.url("/fed")
         self.installation = Installation(
-            folder, environment(folder, redis_url, FEDGATE_PUBLIC_URL=self.public), self.clock
-        )
+            folder,
+            environment(
+                folder, redis_url, FEDGATE_PUBLIC_URL=self.public,
+                FEDGATE_OUTBOUND_ALLOWED_NETWORKS="127.0.0.0/8,::1/128", FEDGATE_OUTBOUND_CA_FILE=str(server.ca_file),
+            ),
+            self.clock,
+        )  # fmt: skip
         self.admin = Administrator.of_a_new_account(self.installation, ACCOUNT)
         server.answers = Forwarded(self)
         self.user = self.admin.user("ann", allow(["sts:GetWebIdentityToken", "sts:SetWebIdentityTokenScope"]), **{
@@ -139,6 +150,7 @@ def test_a_token_tells_who_called_and_any_library_verifies_it(world, algorithm):
     now = int(world.clock().timestamp())
     about = claims.pop("https://sts.amazonaws.com/")
     assert len(claims.pop("jti")) == 36
+    assert ACCOUNT not in claims.pop(CLAIM)  # sealed
     assert claims == {
         "iss": issuer,
         "sub": f"arn:aws:iam::{ACCOUNT}:user/ann",
@@ -282,6 +294,121 @@ def test_no_private_key_is_ever_published(world):
     for key in json.loads(text)["keys"]:
         assert not set(key) & {"d", "p", "q", "dp", "dq", "qi", "k"}
     assert {key["alg"] for key in json.loads(text)["keys"]} == {"RS256", "ES384"}
+
+
+# --- our own tokens, where an account trusts our own issuer -----------------------------------------------------------
+
+
+class OwnTokens:
+    """A role that admits whoever has a token of the account's own issuer."""
+
+    def __init__(self, world):
+        self.world, issuer = world, world.enable()
+        audience = {"ClientIDList.member.1": AUDIENCE["Audience.member.1"]}
+        provider = world.admin.do("CreateOpenIDConnectProvider", Url=issuer, **audience)
+        federated = {"Federated": provider.text("OpenIDConnectProviderArn")}
+        self.role = world.admin.role(
+            "again", trust(federated, "sts:AssumeRoleWithWebIdentity"), allow("sts:GetWebIdentityToken")
+        )
+        self.job = world.admin.role("job", trust({"AWS": ACCOUNT}), allow("sts:GetWebIdentityToken"))
+        self.ben = world.admin.user("ben", allow(["sts:AssumeRole", "sts:GetWebIdentityToken"]))
+
+    def assume(self, token):
+        given = {"RoleArn": self.role, "RoleSessionName": "again", "WebIdentityToken": token.text("WebIdentityToken")}
+        return self.world.installation.call("AssumeRoleWithWebIdentity", None, **given)
+
+    def session(self):
+        return assumed(self.world.installation, self.ben, self.job, "run")
+
+    def works(self, credentials):
+        return self.world.installation.call("GetCallerIdentity", credentials).status == 200
+
+    def revoke(self, kind, subject):
+        with self.world.installation.store.write() as tx:
+            revoke(tx, kind, subject, now_ms=1, random=wiring.random)
+
+
+@pytest.fixture
+def own(world):
+    return OwnTokens(world)
+
+
+def grant_of(world, credentials):
+    return open_token(credentials.token, credentials.access_key, world.installation.services.storage.sealers.current())
+
+
+REVOKED = {
+    "session": lambda session: session.id,
+    "role": lambda session: session.grant.entity_id,
+    "person": lambda session: session.grant.person,
+    "account": lambda session: session.grant.account_id,
+    "installation": lambda _session: "",
+}
+
+
+@pytest.mark.parametrize("kind", REVOKED)
+def test_a_token_of_our_own_falls_with_the_session_that_asked_for_it(world, own, kind):
+    session = own.session()
+    token = world.token(session)
+    first = own.assume(token).credentials
+    second = own.assume(world.token(first)).credentials
+    assert own.works(second)
+    assert grant_of(world, second).lineage.ancestors == (grant_of(world, session).id, grant_of(world, first).id)
+    own.revoke(kind, REVOKED[kind](grant_of(world, session)))
+    assert not any(map(own.works, (session, first, second)))
+    refused(own.assume(token), 400, "InvalidIdentityToken", "The session that asked for the token has ended")
+    assert own.works(own.assume(world.token(own.session())).credentials)  # begun afterwards
+
+
+def test_a_token_of_our_own_falls_with_the_user_who_asked_for_it(world, own):
+    token = world.token(own.ben)
+    session = own.assume(token).credentials
+    assert own.works(session)
+    user_id = world.admin.do("GetUser", UserName="ben").text("UserId")
+    own.revoke("person", f"iam|{user_id}")
+    assert not own.works(session)
+    refused(own.assume(token), 400, "InvalidIdentityToken")
+    assert own.works(own.assume(world.token(own.ben)).credentials)
+
+
+@pytest.mark.parametrize("gone", ["the key", "the role", "the sealing key"])
+def test_a_token_of_our_own_needs_whoever_asked_for_it(world, own, gone):
+    token = world.token(own.session() if gone == "the role" else own.ben)
+    assert own.assume(token).status == 200
+    if gone == "the key":
+        world.admin.do("UpdateAccessKey", UserName="ben", AccessKeyId=own.ben.access_key, Status="Inactive")
+    elif gone == "the role":
+        world.admin.do("DeleteRolePolicy", RoleName="job", PolicyName="p0")
+        world.admin.do("DeleteRole", RoleName="job")
+    else:
+        replace_sealing_keys(world)
+    refused(own.assume(token), 400, "InvalidIdentityToken", "The session that asked for the token has ended")
+
+
+def replace_sealing_keys(world):
+    vault = Vault(world.installation.settings.master_key)
+    with world.installation.store.write() as tx:
+        old = [key.id for key in sealing_keys.load(tx, vault)]
+        sealing_keys.rotate(tx, vault, now=world.clock(), random=wiring.random)
+    world.clock.advance(hours=0.01)
+    with world.installation.store.write() as tx:
+        for key_id in old:
+            sealing_keys.remove(tx, key_id)
+
+
+def test_the_claim_of_one_token_counts_in_no_other():
+    sealer = Sealer((SealingKey("0a0b0c0d", bytes(range(32))),))
+    origin = TokenOrigin(Lineage(7, (("account|1", 5),), ("ab",)), "AROAX", "ef")
+    sealed = seal_origin(origin, "https://idp.example", "one", sealer, wiring.random)
+    assert open_origin(sealed, "https://idp.example", "one", sealer) == origin
+    for text, issuer, token_id in [
+        (sealed, "https://evil.example", "one"),
+        (sealed, "https://idp.example", "two"),
+        (sealed, "https://idp.example", None),
+        (None, "https://idp.example", "one"),
+        ("text", "https://idp.example", "one"),
+    ]:
+        assert open_origin(text, issuer, token_id, sealer) is None
 
 
 # --- a second Fedgate as the upstream ---------------------------------------------------------------------------------
