@@ -15,6 +15,7 @@ PYTHON ?= $(shell for one in python3 python3.13 python3.12 python3.11; do \
 PORT ?= 8080
 DATA ?= fedgate-data
 EXAMPLES ?= 30000
+ROUNDS ?= 20
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Dependencies come as wheels alone: no compiler, no headers.
@@ -101,9 +102,10 @@ bench: $(VENV)/.bench
 	$(BIN)/python bench/saml.py
 	$(BIN)/python bench/pages.py
 
-# The laws of the policy language, with as many examples as a night has time for.
+# The laws of the policy language, with as many examples as a night has time for; then all laws, each time with others.
 laws: $(VENV)/.test
-	FEDGATE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/iam/policy/test_policy_laws.py -n auto
+	FEDGATE_EXAMPLES=$(EXAMPLES) $(PYTEST) tests/iam/policy/test_policy_laws.py
+	for round in $$(seq $(ROUNDS)); do FEDGATE_EXAMPLES=400 $(PYTEST) -m 'hypothesis and not server' || exit 1; done
 
 image:
 	@command -v buildah >/dev/null && exec buildah bud --tag fedgate . || exec docker build --tag fedgate .
