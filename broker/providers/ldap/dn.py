@@ -173,6 +173,6 @@ def _octet(char: str) -> str:
     return f"\\{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else char
 
 
-# Line breaks stand between the parts of a name in some directories' texts, as spaces do: in a value they are escaped, so
-# that "a" and "a" with a line break stay two values.
+# Line breaks stand between the parts of a name in some directories' texts, as spaces do: in a value they are escaped,
+# so that "a" and "a" with a line break stay two values.
 _ESCAPES = {**{char: "\\" + char for char in '"+,;<>\\'}, "\0": "\\00", "\n": "\\0a", "\r": "\\0d"}
