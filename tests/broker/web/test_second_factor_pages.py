@@ -260,6 +260,8 @@ def test_a_code_opens_the_session_and_leads_on(proved):
     assert not proved.signed_in()
     page = proved.browser.get("/mfa")
     assert 'inputmode="numeric" autocomplete="one-time-code"' in page.body.decode()
+    assert "You are signing in as" in page.body.decode()
+    assert "Verify your identity." in page.body.decode()  # nobody has verified it before
     answer = proved.give()
     assert (answer.status, answer.headers["Location"]) == (303, "/portal")
     assert proved.signed_in()
@@ -635,6 +637,8 @@ def test_stepping_up_is_for_who_is_signed_in_even_where_another_sign_in_waits(pr
     proved.browser.cookies["fedgate-step"] = other.browser.cookies["fedgate-step"]
     page = proved.browser.get("/mfa?to=/security")
     assert f"<strong>{proved.name}</strong>" in page.body.decode()
+    assert "You are signed in as" in page.body.decode()
+    assert "Verify your identity again." in page.body.decode()
     assert proved.give(target="/mfa?to=/security").headers["Location"] == "/security"
 
 
