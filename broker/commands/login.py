@@ -27,8 +27,18 @@ _REMEDIES: Mapping[str, str] = {
 }
 _OTHER_REMEDY = "If it happens again, give the reference to the administrator."
 
-# What the service answers to a password without the code that it demands (broker.signin.second_factor).
+# How the messages begin with which the service refuses a right password for its second factor: without the code that
+# it demands, with a wrong one, and where there is no app that could make one (broker.signin.second_factor).
 CODE_MISSING = "MultiFactorAuthentication failed, must provide a one time pass code"
+INVALID_CODE = "MultiFactorAuthentication failed with invalid MFA"
+NO_APP = "MultiFactorAuthentication failed, you have no authenticator app"
+# What to do after these, which is no question of roles as it is after other refusals of the same code.
+_SECOND_FACTOR_REMEDIES: Mapping[str, str] = {
+    CODE_MISSING: "Give the code with --token-code. {security} lists your authenticator apps.",
+    INVALID_CODE: "Each code works once and for half a minute: wait for the next one, and try again with it. {security}"
+    " lists your authenticator apps.",
+    NO_APP: "Sign in at {security} and set up an authenticator app, then try again. Passkeys work in a browser only.",
+}
 
 Credentials = Mapping[str, str]
 
@@ -166,7 +176,7 @@ def _sign_in(endpoint: str, parameters: Mapping[str, str]) -> Credentials:
         return _assume(endpoint, parameters)
     except _CodeMissing as error:
         if not sys.stdin.isatty():
-            raise click.ClickException(f"{error.message}\nGive the code with --token-code.") from error
+            raise click.ClickException(error.message) from error
     return _assume(endpoint, {**parameters, "TokenCode": click.prompt("Authenticator code", err=True)})
 
 
@@ -205,5 +215,11 @@ def _refusal(body: bytes, status: int, endpoint: str, role: str) -> str:
     except (ValueError, KeyError, TypeError):
         return f"The service responded with status {status}."
     asked = f"?role={urllib.parse.quote(role)}" if role.startswith("arn:") else ""
-    remedy = _REMEDIES.get(code, _OTHER_REMEDY).format(why=f"{endpoint}/why{asked}", pages=f"{endpoint}/login")
-    return f"{code}: {message}\nReference: {reference}\n{remedy}"
+    pages = {"why": f"{endpoint}/why{asked}", "pages": f"{endpoint}/login", "security": f"{endpoint}/security"}
+    return f"{code}: {message}\nReference: {reference}\n{_remedy(code, message).format(**pages)}"
+
+
+def _remedy(code: str, message: str) -> str:
+    """Return what to do after a refusal, with placeholders for the addresses of pages."""
+    second_factor = (remedy for start, remedy in _SECOND_FACTOR_REMEDIES.items() if message.startswith(start))
+    return next(second_factor, _REMEDIES.get(code, _OTHER_REMEDY))

@@ -24,7 +24,11 @@ from sts.identity import Identity
 MISSING = "A second factor is required. Sign in on the sign-in page."
 CODE_MISSING = "MultiFactorAuthentication failed, must provide a one time pass code (TokenCode)"
 ConsumeCode = Callable[[Connection, str, str, datetime, Vault], bool]
-_INVALID = "MultiFactorAuthentication failed with invalid MFA one time pass code."
+INVALID_CODE = "MultiFactorAuthentication failed with invalid MFA one time pass code."
+NO_APP = (
+    "MultiFactorAuthentication failed, you have no authenticator app. Sign in on the sign-in page and set one up on the"
+    " page Security."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +66,19 @@ class SecondFactorRule:
             return False
         return self.is_asked(identity)
 
+    def has_app(self, person: str) -> bool:
+        """Return whether a person has an authenticator app, whose codes programs can send; a passkey is none."""
+        with self.store.read() as tx:
+            return any(factor.kind == factors.TOTP for factor in factors.factors_of(tx, person))
+
     def check(self, identity: Identity, mfa_at: int | None, *, by_code: bool = False) -> None:
         """Raise AccessDenied where a second factor is missing; ``by_code``: the request could have had a code."""
         if self.is_missing(identity, mfa_at):
-            raise AccessDenied(CODE_MISSING if by_code else MISSING, log="a second factor is required")
+            message = self._how_to_prove(identity.person) if by_code else MISSING
+            raise AccessDenied(message, log="a second factor is required")
+
+    def _how_to_prove(self, person: str) -> str:
+        return CODE_MISSING if self.has_app(person) else NO_APP
 
     def verify_code(self, state: RequestState, serial: str | None, code: str | None) -> int:
         """Use up a code of an authenticator app and return when it was given, in milliseconds; raise AccessDenied.
@@ -75,8 +88,9 @@ class SecondFactorRule:
         """
         if code is None:
             raise AccessDenied(CODE_MISSING, log="a serial number without a code")
-        if not self.consume(state, state.proven_identity.person, code, partial(factors.consume_totp, factor_id=serial)):
-            raise AccessDenied(_INVALID)
+        person = state.proven_identity.person
+        if not self.consume(state, person, code, partial(factors.consume_totp, factor_id=serial)):
+            raise AccessDenied(INVALID_CODE if self.has_app(person) else NO_APP)
         return to_milliseconds(state.now)
 
     def consume(self, state: RequestState, person: str, code: str, consume: ConsumeCode) -> bool:

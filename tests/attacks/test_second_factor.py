@@ -104,6 +104,7 @@ def test_a07_no_way_in_gives_a_role_for_the_password_alone_where_the_pages_deman
         status, told = password_for_token(demanding)
         assert (status, told["error"]) == (400, "invalid_target")
         assert "MultiFactorAuthentication" in told["error_description"]
+        assert ("no authenticator app" in login(demanding).stderr) == (not known)
     assert idp_initiated(house).status == 403
     assert assume_with_saml(demanding, house).code == "AccessDenied"
     assert "--token-code" in login(demanding).stderr
