@@ -1,6 +1,6 @@
 """What `fedgate check-config` says of stored roles: identity providers and groups that do not exist."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -57,22 +57,24 @@ def _about(role: Role) -> Iterator[str]:
 
 
 def _unknown_groups(settings: Settings, roles: tuple[Role, ...]) -> Iterator[str]:
-    """Yield a line for each group that its directory does not have; a directory that does not answer is told once."""
-    named: dict[str, dict[str, str]] = {}
+    """Yield a line for each role and each unknown group of it; a directory that does not answer is told once."""
+    named: dict[str, dict[str, dict[str, None]]] = {}  # the innermost is a set of role ARNs that keeps their order
     for role in roles:
         for directory, group in _groups_of(role, settings.directories):
-            named.setdefault(directory, {}).setdefault(group, role.arn)
+            named.setdefault(directory, {}).setdefault(group, {})[role.arn] = None
     for directory, groups in named.items():
         with closing(settings.directories[directory].open(now=now)) as provider:
             yield from _unknown_in(provider, groups)
 
 
-def _unknown_in(provider: LdapProvider, groups: Mapping[str, str]) -> Iterator[str]:
+def _unknown_in(provider: LdapProvider, groups: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    """Yield a line for each role that names an unknown group; the directory is asked once for each group."""
     name = provider.config.name
     try:
-        for group, role_arn in groups.items():
+        for group, role_arns in groups.items():
             if not provider.has_entry(group):
-                yield f"{role_arn}: the directory {name} has no group {group}, or may not show it to Fedgate"
+                unknown = f"the directory {name} has no group {group}, or may not show it to Fedgate"
+                yield from (f"{role_arn}: {unknown}" for role_arn in role_arns)
     except ProviderUnavailable as error:
         yield f"the groups of the directory {name} were not checked: {error.log or error.message}"
 

@@ -26,6 +26,7 @@ ROLES = {
     "Crop": trust("ldap-provider/crop", group("staff")),
     "Spelled": trust("ldap-provider/corp", MISSPELLED),
     "Nobody": trust("ldap-provider/corp", group("nobody")),
+    "NobodyElse": trust("ldap-provider/corp", group("staff"), group("nobody")),
     "Fine": trust("ldap-provider/corp", group("staff")),
 }
 
@@ -50,7 +51,8 @@ def test_roles_that_nobody_can_have_are_told_when_they_are_made_and_by_check_con
     assert f"{role_arn('Crop')}: nobody can assume it" in found
     assert f"{role_arn('Spelled')}: ERROR GROUP_NEVER_MATCHES" in found
     assert "write cn=Staff,ou=groups,dc=corp,dc=example." in found
-    assert f"{role_arn('Nobody')}: the directory corp has no group {group('nobody')}" in found
+    for name in ("Nobody", "NobodyElse"):
+        assert f"{role_arn(name)}: the directory corp has no group {group('nobody')}" in found
     assert role_arn("Fine") not in found
 
 
