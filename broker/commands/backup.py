@@ -22,6 +22,43 @@ from iam.store.store import Store
 from iam.store.transfer import copy_revision, copy_rows, differences, digests
 from iam.store.vault import Vault
 
+# What each table of the database holds, in the words of the API and the pages.
+TABLE_CONTENTS: Mapping[str, str] = {
+    "account": "accounts",
+    "iam_user": "users",
+    "iam_group": "groups",
+    "membership": "group memberships",
+    "iam_role": "roles",
+    "role_federated": "trusted identity providers of roles",
+    "iam_policy": "managed policies",
+    "policy_version": "versions of managed policies",
+    "attachment": "policy attachments",
+    "inline_policy": "inline policies",
+    "guardrail": "guardrails",
+    "instance_profile": "instance profiles",
+    "tag": "tags",
+    "access_key": "access keys",
+    "root_login": "passwords of root users",
+    "login_profile": "passwords of users",
+    "password_mark": "password changes of directory users",
+    "mfa_device": "second factors",
+    "second_factor": "second factors",
+    "recovery_code": "recovery codes",
+    "role_mark": "pinned and recently used roles",
+    "saml_provider": "SAML identity providers",
+    "saml_private_key": "keys of SAML identity providers",
+    "saml_service_key": "SAML signing keys",
+    "oidc_provider": "OpenID Connect identity providers",
+    "sign_in_client": "OpenID Connect clients",
+    "outbound_issuer": "token issuers",
+    "issuer_key": "signing keys of token issuers",
+    "sealing_key": "sealing keys of sessions",
+    "revocation_generation": "revocations",
+    "used_marker": "used proofs",
+    "failed_attempt": "counts of failed sign-ins",
+    "audit_record": "audit records",
+}
+
 _file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 
 
@@ -101,7 +138,7 @@ def migrate_database(url: str, config: Path | None, data: Path | None, *, as_jso
     if as_json:
         print_json({"url": _without_password(target), "rows": rows})
     else:
-        print_fields({"copied to": _without_password(target), **{name: str(count) for name, count in rows.items()}})
+        print_fields({"copied to": _without_password(target), **_counts(rows)})
         click.echo("Set database.url (FEDGATE_DATABASE_URL) to this URL, then start the service.", err=True)
 
 
@@ -137,12 +174,21 @@ def _print_report(report: RestoreReport, created: str, *, as_json: bool) -> None
             }
         )
         return
-    print_fields({"backup of": created, **{name: str(count) for name, count in report.rows.items()}})
+    print_fields({"backup of": created, **_counts(report.rows)})
     click.echo("All sessions have ended. People sign in again; programs get new credentials.", err=True)
     if report.removed_codes:
         click.echo(f"{report.removed_codes} recovery codes that may have been used since were removed.", err=True)
     if report.revived_keys:
         click.echo(f"Active again, though deleted or inactive before: {', '.join(report.revived_keys)}", err=True)
+
+
+def _counts(rows: Mapping[str, int]) -> Mapping[str, str]:
+    """Return how many there are of each thing that the tables hold, in the order of ``TABLE_CONTENTS``."""
+    counts: dict[str, int] = {}
+    for table, content in TABLE_CONTENTS.items():
+        if table in rows:
+            counts[content] = counts.get(content, 0) + rows[table]
+    return {content: str(count) for content, count in counts.items()}
 
 
 def _open_target(url: str, vault: Vault) -> Store:

@@ -7,9 +7,16 @@ from pathlib import Path
 import click
 
 from broker.commands.operator_audit import audited_change
-from broker.commands.options import CONFIG_FILE, find_settings_file, installation_options, load_settings
+from broker.commands.options import (
+    CONFIG_FILE,
+    find_settings_file,
+    installation_options,
+    installed_settings_file,
+    load_settings,
+)
 from broker.commands.output import format_time, json_option, print_fields, print_json, print_table
 from broker.commands.shell_output import EnvCommand
+from broker.config.settings import Settings
 from broker.doors.credential_formats import access_key_exports
 from broker.runtime.install import install
 from broker.wiring import now, open_store, random
@@ -49,19 +56,25 @@ dir = "."
 def init(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Create the data folder, the keys, the database and an example of a settings file.
 
-    Existing files are not changed. Next: `fedgate account create`, then `fedgate run`.
+    Existing files are not changed; no example is written where --config or FEDGATE_CONFIG names a settings file. Next:
+    `fedgate account create`, then `fedgate run`.
     """
     file, environ = find_settings_file(config, data)
     installed = install(file, environ)
-    created = dict(installed.created)
-    if file is None:
-        example = installed.settings.data_dir / CONFIG_FILE
-        example.write_text(_EXAMPLE, encoding="utf-8")
-        created[f"settings {example}"] = "created"
+    created = {**installed.created, **_settings_file(installed_settings_file(config, data), installed.settings)}
     if as_json:
         print_json({"data": str(installed.settings.data_dir), "made": created})
     else:
         print_fields(created)
+
+
+def _settings_file(used: Path | None, settings: Settings) -> dict[str, str]:
+    """Write the example of a settings file where none is in use; return which file is used from here on, as a fact."""
+    if used is not None:
+        return {f"settings {used}": "kept"}
+    example = settings.data_dir / CONFIG_FILE
+    example.write_text(_EXAMPLE, encoding="utf-8")
+    return {f"settings {example}": "created"}
 
 
 @click.group()

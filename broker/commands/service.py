@@ -1,6 +1,7 @@
 """``fedgate run`` and ``fedgate check-config``."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from broker.commands.output import escape_unprintable, json_option, print_fields
 from broker.commands.role_checks import role_findings
 from broker.config.settings import CONFIG_VARIABLE, Settings
 from broker.runtime.launcher import LaunchOptions, launch, stop_event_on_signals
+from broker.runtime.redis_server import RedisStartupError, find_binary
 from broker.wiring import open_store
 
 
@@ -38,8 +40,8 @@ def run(config: Path | None, data: Path | None) -> None:
 def check_config(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Read the settings as `run` does, and print errors or the effective values, without secrets.
 
-    Findings about stored roles follow: identity providers that do not exist, and groups that the directories do not
-    have. They are no errors of the settings.
+    Findings follow: no Redis server on this machine where one is to be started, and stored roles with identity
+    providers that do not exist or groups that the directories do not have. They are no errors of the settings.
     """
     file, environ = find_settings_file(config, data)
     settings = Settings.read(file, environ)
@@ -53,14 +55,24 @@ def check_config(config: Path | None, data: Path | None, *, as_json: bool) -> No
         "directories": ", ".join(settings.directories) or "none",
         "second_factor": ", ".join(settings.pages_second_factor) or "nobody must have one",
         "second_factor_exempt": _exempt(settings),
+        "operators": ", ".join(settings.pages_operators) or "none: administrators see their own account only",
     }
-    findings = role_findings(settings)
+    findings = (*_redis_findings(settings), *role_findings(settings))
     if as_json:
         print_json(facts | {"findings": findings})
         return
     print_fields(facts)
     for finding in findings:
         click.echo(escape_unprintable(f"finding: {finding}"))
+
+
+def _redis_findings(settings: Settings) -> Iterator[str]:
+    """Yield what keeps `fedgate run` from starting the embedded Redis, if the settings name no other."""
+    if settings.redis_embedded:
+        try:
+            find_binary()
+        except RedisStartupError as error:
+            yield str(error)
 
 
 def _exempt(settings: Settings) -> str:

@@ -416,7 +416,7 @@ class Settings:
         try:
             text = decode_text(config.read_bytes())
         except OSError as error:
-            raise SettingsError(Problem(str(config), "the file", f"cannot be read: {error}")) from error
+            raise SettingsError(Problem("settings file", str(config), f"cannot be read: {error.strerror}")) from error
         except NotText as error:
             raise SettingsError(Problem(str(config), "the file", str(error))) from error
         return _read_settings(SettingsReader(text, config.name, config.absolute().parent, environ), environ)

