@@ -17,8 +17,8 @@ SERVER_FIXTURES = frozenset({"slapd", "active_directory", "postgres"})
 SERVER_FOLDERS = frozenset({"attacks", "e2e", "deploy"})
 pytest_plugins = ["support.served_fixtures"]
 
-# An example may take any time: the machine may be busy. The examples of a law are the same in each run, so that a change
-# is never blamed for what another run would have found as well; `make laws` searches with new ones.
+# An example may take any time: the machine may be busy. The examples of a law are the same in each run, so that no
+# change is blamed for what another run would have found as well; `make laws` searches with new ones.
 settings.register_profile("fedgate", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, derandomize=False)
 settings.load_profile("search" if "FEDGATE_EXAMPLES" in os.environ else "fedgate")
