@@ -114,6 +114,10 @@ class IncompleteSignature(ServiceError):
     code = "IncompleteSignature"
 
 
+class UnsupportedAlgorithm(IncompleteSignature):
+    """The request is signed in another way than AWS Signature Version 4 with HMAC-SHA256."""
+
+
 class InternalFailure(ServiceError):
     """An unexpected error; search for the request id in the log."""
 
@@ -275,6 +279,26 @@ class SignatureDoesNotMatch(ServiceError):
     """The signature does not match the request, the secret key or the time."""
 
     code = "SignatureDoesNotMatch"
+
+
+class WrongScope(SignatureDoesNotMatch):
+    """The credential scope names another service, region or date."""
+
+
+class RequestTimeTooSkewed(SignatureDoesNotMatch):
+    """The request was signed too long ago, or in the future."""
+
+
+class RequestExpired(SignatureDoesNotMatch):
+    """The time of a presigned request is over."""
+
+
+class HeadersNotSigned(SignatureDoesNotMatch):
+    """A header that must be signed is not."""
+
+
+class PayloadHashRefused(SignatureDoesNotMatch):
+    """What the request declares about its body is missing, or of no known form."""
 
 
 class Throttling(ServiceError):

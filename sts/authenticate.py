@@ -23,7 +23,15 @@ from sts.callers import Caller, PermissionLimits
 from sts.identity import IamIdentity
 from sts.lineage import refusal, watched
 from sts.mint import Credentials, Grant, Session, SessionKind, open_token
-from sts.sigv4 import KeyCache, PresentedSignature, check_scope, check_signature, check_time
+from sts.sigv4 import (
+    KeyCache,
+    PresentedSignature,
+    Rules,
+    SignedService,
+    check_scope,
+    check_signature,
+    check_time,
+)
 from sts.token import Sealer, TokenUnreadable
 
 _INVALID = "The security token included in the request is invalid."
@@ -54,12 +62,16 @@ class Authenticator:
         self._callers: OrderedDict[str, tuple[object, Caller]] = OrderedDict()
 
     def __call__(self, presented: PresentedSignature, service: str, now: datetime) -> Caller:
+        """Return the caller of one of our own services, which all read requests in one way; raise as ``verify``."""
+        return self.verify(presented, SignedService(service, self._regions), now)
+
+    def verify(self, presented: PresentedSignature, service: SignedService, now: datetime) -> Caller:
         """Return the caller; raise SignatureDoesNotMatch, InvalidClientTokenId, ExpiredToken, IncompleteSignature."""
-        check_scope(presented, service=service, regions=self._regions)
-        check_time(presented, now)
+        check_scope(presented, service=service.name, regions=service.regions)
+        check_time(presented, now, service.rules)
         if presented.access_key_id.startswith(LONG_TERM_KEY):
-            return self._long_term(presented)
-        return self._temporary(presented, to_milliseconds(now))
+            return self._long_term(presented, service.rules)
+        return self._temporary(presented, to_milliseconds(now), service.rules)
 
     def renewed(self, caller: Caller, now: datetime) -> Caller:
         """Return a caller as the store has it now: the key, its owner, the policies, the guardrails, the revocations.
@@ -73,12 +85,12 @@ class Authenticator:
             raise InvalidClientTokenId(_INVALID, log="the key was deleted or deactivated while the request waited")
         return self._key_caller(key)
 
-    def _long_term(self, presented: PresentedSignature) -> Caller:
+    def _long_term(self, presented: PresentedSignature, rules: Rules) -> Caller:
         key = self._store.access_key(presented.access_key_id)
         # An inactive key is refused as an unknown one is, whatever the signature (THREATS A29).
         if key is None or not key.active:
-            self._refuse_unknown_key(presented)
-        check_signature(presented, key.secret, self._derived_keys)
+            self._refuse_unknown_key(presented, rules)
+        check_signature(presented, key.secret, self._derived_keys, rules)
         if presented.token:  # after the signature (THREATS A30)
             raise InvalidClientTokenId(_INVALID, log="a long-term key with a session token")
         return self._key_caller(key)
@@ -95,14 +107,14 @@ class Authenticator:
             key.id, user, lambda: callers.user(user, key.id, None, self._permission_limits(user.account_id))
         )
 
-    def _temporary(self, presented: PresentedSignature, now_ms: int) -> Caller:
+    def _temporary(self, presented: PresentedSignature, now_ms: int, rules: Rules) -> Caller:
         if not presented.token:
-            self._refuse_unknown_key(presented)
+            self._refuse_unknown_key(presented, rules)
         session = self._open(presented.token, presented.access_key_id)
         caller = self._session_caller(session, now_ms)
         # Last: an expired or revoked session says so even with a wrong secret (THREATS B01, B03). The caller is
         # returned to nobody before this line.
-        check_signature(presented, session.secret, self._derived_keys)
+        check_signature(presented, session.secret, self._derived_keys, rules)
         return caller
 
     def knows(self, access_key_id: str, token: str) -> bool:
@@ -235,9 +247,9 @@ class Authenticator:
         _cache(self._callers, key, (source, caller))
         return caller
 
-    def _refuse_unknown_key(self, presented: PresentedSignature) -> NoReturn:
+    def _refuse_unknown_key(self, presented: PresentedSignature, rules: Rules) -> NoReturn:
         with suppress(SignatureDoesNotMatch):
-            check_signature(presented, _NO_SECRET, self._derived_keys)
+            check_signature(presented, _NO_SECRET, self._derived_keys, rules)
         raise InvalidClientTokenId(_INVALID)
 
 

@@ -27,6 +27,8 @@ PURE = [
     "sts/mint.py",
     "sts/token.py",
     "sts/sigv4.py",
+    "sts/payload.py",
+    "sts/presented_signature.py",
     "sts/denials.py",
     "broker/api/query.py",
     "broker/api/constraints.py",

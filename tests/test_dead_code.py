@@ -29,8 +29,8 @@ CALLED_BY_FRAMEWORKS = {
     "broker/commands/shell_output.py": {"make_context"},
     "broker/web/core/utf8.py": {"form_data_parser_class", "parameter_storage_class"},
 }
-# Texts that are listed to be translated, and how S3 signs, for requests to services other than STS and IAM.
-KEPT = {"broker/web/i18n/messages.py": {"MESSAGES", "LABELS"}, "sts/sigv4.py": {"S3"}}
+# Texts that are listed to be translated.
+KEPT = {"broker/web/i18n/messages.py": {"MESSAGES", "LABELS"}}
 
 
 def uses(tree: ast.AST) -> Counter[str]:
