@@ -22,7 +22,9 @@ from broker.web.core.utf8 import Utf8Request
 from broker.web.i18n.languages import init_babel
 from broker.web.login.interrupted import interrupted_page
 from broker.web.oauth import issuer, token_exchange
-from broker.wiring import Api, Pages, Services
+from broker.wiring import Services
+from broker.wiring.api import Api
+from broker.wiring.pages import Pages
 from iam.errors import NotSignedIn, ServiceError
 
 _WELCOME = """Fedgate is running.
