@@ -53,6 +53,8 @@ def check_config(config: Path | None, data: Path | None, *, as_json: bool) -> No
         "database": _without_password(settings.database_url),
         "redis": "embedded" if settings.redis_embedded else _without_password(settings.redis_url),
         "directories": ", ".join(settings.directories) or "none",
+        "authz": settings.authz_bind or "off",
+        "resources": _resources(settings),
         "second_factor": ", ".join(settings.pages_second_factor) or "nobody must have one",
         "second_factor_exempt": _exempt(settings),
         "operators": ", ".join(settings.pages_operators) or "none: administrators see their own account only",
@@ -73,6 +75,12 @@ def _redis_findings(settings: Settings) -> Iterator[str]:
             find_binary()
         except RedisStartupError as error:
             yield str(error)
+
+
+def _resources(settings: Settings) -> str:
+    """Return the resources, each with its kind and its hosts."""
+    resources = settings.resources.values()
+    return "; ".join(f"{one.name} ({one.kind}: {', '.join(one.hosts)})" for one in resources) or "none"
 
 
 def _exempt(settings: Settings) -> str:

@@ -5,9 +5,10 @@ from dataclasses import MISSING, fields
 from typing import NamedTuple
 
 from broker.config.directories import DIRECTORY_SETTINGS
+from broker.config.resources import AUTHZ_SETTINGS, BACKEND_SETTINGS, RESOURCE_SETTINGS, ROUTE_SETTINGS, DeclaredKeys
 from broker.config.setting import declared_settings
 from broker.config.settings import Settings
-from broker.config.source import variable_of
+from broker.config.source import SettingPath, variable_of
 from broker.providers.ldap.provider import LdapConfig
 from iam.limits import Limits
 
@@ -23,12 +24,16 @@ class SettingDescription(NamedTuple):
 
 
 def describe_settings() -> Iterator[SettingDescription]:
-    """Yield every setting; ``NAME`` stands for the name of a directory."""
+    """Yield every setting; ``NAME`` stands for a directory or a resource, ``N`` for the number of a route."""
     for _, path, _, setting in declared_settings(Settings):
         default = setting.default_text or _toml(setting.default)
         yield SettingDescription(*path, variable_of(path), default, setting.description)
+    yield from _describe_declared(("authz",), AUTHZ_SETTINGS)
     yield from _describe_limits()
     yield from _describe_directories()
+    yield from _describe_declared(("resource", "NAME"), RESOURCE_SETTINGS)
+    yield from _describe_declared(("resource", "NAME", "backend"), BACKEND_SETTINGS)
+    yield from _describe_declared(("resource", "NAME", "route", "N"), ROUTE_SETTINGS)
 
 
 def _describe_limits() -> Iterator[SettingDescription]:
@@ -46,9 +51,17 @@ def _describe_directories() -> Iterator[SettingDescription]:
         yield SettingDescription("directory.NAME", key, variable_of(("directory", "NAME", key)), text, description)
 
 
+def _describe_declared(path: SettingPath, declared: DeclaredKeys) -> Iterator[SettingDescription]:
+    section = ".".join(part for part in path if part != "N")
+    for key, (_type, default, description) in declared.items():
+        yield SettingDescription(section, key, variable_of((*path, key)), _toml(default), description)
+
+
 def _toml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, dict):
+        return "{}"
     return str(value) if isinstance(value, int | float) else f'"{value}"'

@@ -13,9 +13,11 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final
 from urllib.parse import quote, urlsplit
 
+from broker.authz.resource import Resource
 from broker.config import checks
 from broker.config.directories import read_directories
 from broker.config.master_key import MASTER_KEY_VARIABLE, read_master_key
+from broker.config.resources import authz_bind, read_authz_secret, read_resources
 from broker.config.setting import Setting, declared_settings
 from broker.config.source import Problem, SettingsError, SettingsReader
 from broker.config.text_file import NotText, decode_text
@@ -400,11 +402,22 @@ class Settings:
         bool,
         Setting("pages", "Show people also the roles that trust their directory but not them, and why.", default=True),
     ]
+    authz_bind: Annotated[
+        str,
+        Setting(
+            "authz",
+            "HOST:PORT or unix:/PATH at which reverse proxies ask whether requests may pass; empty: nowhere.",
+            default="",
+            check=authz_bind,
+        ),
+    ]
 
     master_key: bytes = field(repr=False)
     redis_embedded: bool
     limits: Limits
     directories: Mapping[str, LdapConfig] = field(repr=False)
+    resources: Mapping[str, Resource]
+    authz_secret: str = field(repr=False)
 
     @classmethod
     def read(cls, config: Path | None = None, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -440,6 +453,8 @@ def _read_settings(source: SettingsReader, environ: Mapping[str, str]) -> Settin
     names = source.names("directory")
     directories = read_directories(source, names, development=values["development"])
     limits = _read_limits(source)
+    resources = read_resources(source, source.names("resource"))
+    authz_secret = read_authz_secret(source, values["authz_bind"])
     _check_values(source, {**values, "directory_names": names})
     source.report_unknown(*_OTHER_VARIABLES)
     master_key = b""
@@ -453,6 +468,8 @@ def _read_settings(source: SettingsReader, environ: Mapping[str, str]) -> Settin
         redis_embedded=not values["redis_url"],
         limits=limits,
         directories=MappingProxyType(directories),
+        resources=MappingProxyType(resources),
+        authz_secret=authz_secret,
     )
 
 

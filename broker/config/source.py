@@ -10,7 +10,8 @@ from typing import Any
 
 from broker.config.text_file import typographic_characters
 
-SettingPath = tuple[str, ...]  # its keys from the outermost table: ("redis", "url") for redis.url
+# Its keys from the outermost table: ("redis", "url") for redis.url. A table of a list is named by its number, from 1.
+SettingPath = tuple[str, ...]
 
 PREFIX = "FEDGATE_"
 # A Kubernetes Service named "fedgate" adds these to every pod beside it; they are none of ours.
@@ -73,12 +74,24 @@ def _is_list(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
+def _parse_texts(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in _parse_list(text)]
+    if not all(equals for _name, equals, _value in pairs):
+        raise ValueError(text)
+    return {name.strip(): value.strip() for name, _equals, value in pairs}
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+
+
 VALUE_TYPES: Mapping[object, ValueType] = {
     str: ValueType("a text", _is(str), str),
     int: ValueType("a whole number", _is(int), _parse_int),
     float: ValueType("a number", _is(int, float), float),
     bool: ValueType("true or false", _is(bool), _parse_bool),
     tuple[str, ...]: ValueType("a list of texts", _is_list, _parse_list),
+    dict[str, str]: ValueType('a table of texts, such as { name = "value" }', _is_texts, _parse_texts),
     Path: ValueType("a path", _is(str), str),
 }
 
@@ -126,6 +139,26 @@ class SettingsReader:
             return ()
         return tuple(tables)
 
+    def has(self, path: SettingPath) -> bool:
+        """Return whether the file or the environment sets a setting, or one below it."""
+        variable = variable_of(path)
+        below = any(key == variable or key.startswith(f"{variable}_") for key in self._environ)
+        return below or self._lookup(path) is not None
+
+    def is_refused(self, path: SettingPath) -> bool:
+        """Return whether a problem is noted for a setting."""
+        return path in self._refused
+
+    def count(self, path: SettingPath) -> int:
+        """Return the number of tables in a list of tables, such as ``[[resource.NAME.route]]``."""
+        tables = self._lookup(path)
+        if tables is None:
+            return 0
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            self.refuse(path, f"write [[{'.'.join(path)}]] and the settings below it")
+            return 0
+        return len(tables)
+
     def refuse(self, path: SettingPath, remedy: str) -> None:
         """Note a problem with a setting of the file or the environment."""
         self._refused.add(path)
@@ -148,6 +181,7 @@ class SettingsReader:
     def _lookup(self, path: SettingPath) -> Any:  # noqa: ANN401 - whatever TOML holds
         value: Any = self._document
         for part in path:
+            value = _numbered(value)
             if not isinstance(value, dict) or part not in value:
                 return None
             value = value[part]
@@ -185,9 +219,10 @@ def line_of(text: str, path: SettingPath) -> int:
     """Return the line on which a TOML text sets a key, or opens the table nearest to it; 0 where it does neither."""
     section: SettingPath = ()
     best, depth = 0, 0
+    tables: dict[SettingPath, int] = {}  # the number of the current table of each list
     for number, line in enumerate(text.splitlines(), 1):
         if header := _HEADER.match(line):
-            section = at = _parts(header[1])
+            section = at = _numbered_section(_parts(header[1]), tables, opens=line.lstrip().startswith("[["))
         elif key := _KEY.match(line):
             at = section + _parts(key[1])
         else:
@@ -195,6 +230,25 @@ def line_of(text: str, path: SettingPath) -> int:
         if len(at) > depth and at == path[: len(at)]:
             best, depth = number, len(at)
     return best
+
+
+def _numbered_section(written: SettingPath, tables: dict[SettingPath, int], *, opens: bool) -> SettingPath:
+    """Return the path of a header with the numbers of the tables that it is in; ``[[...]]`` opens the next one."""
+    section: SettingPath = ()
+    for part in written[:-1]:
+        section = (*section, part)
+        section = (*section, str(tables[section])) if section in tables else section
+    section = (*section, *written[-1:])
+    if not opens:
+        return section
+    tables[section] = tables.get(section, 0) + 1
+    return (*section, str(tables[section]))
+
+
+def _numbered(value: Any) -> Any:  # noqa: ANN401 - whatever TOML holds
+    """Return a list of tables as a table by their numbers, and any other value as it is."""
+    is_list = isinstance(value, list) and value and all(isinstance(table, dict) for table in value)
+    return {str(number): table for number, table in enumerate(value, 1)} if is_list else value
 
 
 def _parts(dotted: str) -> SettingPath:
@@ -213,8 +267,8 @@ def _convert(kind: object, value: Any, folder: Path) -> Any:  # noqa: ANN401 - t
 def _leaves(table: Mapping[str, Any], known_paths: set[SettingPath], path: SettingPath = ()) -> list[SettingPath]:
     """Return the paths of all values; an empty table counts as one unless known settings can be in it."""
     leaves: list[SettingPath] = []
-    for key, value in table.items():
-        here = (*path, key)
+    for key, written in table.items():
+        here, value = (*path, key), _numbered(written)
         if not isinstance(value, dict) or here in known_paths:
             leaves.append(here)
         elif value or any(known[: len(here)] == here for known in known_paths):
