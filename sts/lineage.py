@@ -6,6 +6,7 @@ belongs to both, the parent's number stays, which is the older one.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -28,6 +29,7 @@ from iam.revocation import (
 MOST_ANCESTORS: Final = 16
 MOST_SCOPES: Final = 40
 _HALF_ID: Final = CHAIN_ID_LENGTH // 2  # bytes
+_SESSION_ID: Final = re.compile(f"[0-9a-f]{{{2 * CHAIN_ID_LENGTH}}}", re.ASCII)
 _CHAIN: Final = scope(ScopeKind.CHAIN)
 
 
@@ -133,6 +135,11 @@ def _with_parent(begun: Lineage, parent: Parent, now: RevocationSnapshot) -> Lin
             name: generations[name] for name in kept if name in generations
         }
     return Lineage(begun.revision, tuple(sorted(generations.items())), ancestors)
+
+
+def is_session_id(text: str) -> bool:
+    """Return whether a text can be the id of a session."""
+    return _SESSION_ID.fullmatch(text) is not None
 
 
 def new_session_id(lineage: Lineage, random: Random) -> str:

@@ -316,7 +316,7 @@ class Gate:
         for record in audit_record.granted_records(state):
             self.audit.append(record)
         if outcome.session is not None:
-            self.sessions.add(_live_session(outcome.session, outcome.arn, model.name, state.request))
+            self.sessions.add(_live_session(outcome.session, outcome.arn, model.name, state))
         return outcome.result
 
     def _authorize_sts(
@@ -506,8 +506,8 @@ def _not_implemented(model: OperationModel) -> NotImplementedHere:
     )
 
 
-def _live_session(session: Session, arn: str, made_by: str, request: HttpRequest) -> LiveSession:
-    grant = session.grant
+def _live_session(session: Session, arn: str, made_by: str, state: RequestState) -> LiveSession:
+    grant, request = session.grant, state.request
     return LiveSession(
         id=session.id,
         account_id=grant.account_id,
@@ -521,4 +521,13 @@ def _live_session(session: Session, arn: str, made_by: str, request: HttpRequest
         made_by=made_by,
         user_agent=(request.header("user-agent") or "")[:_MAX_USER_AGENT],
         lineage=session.lineage.dump(),
+        login_name=_login_name(state),
     )
+
+
+def _login_name(state: RequestState) -> str:
+    """Return how somebody is called by who proved them; never the name of a session, which callers choose."""
+    if state.identity is not None:
+        return state.identity.name
+    principal = state.signer.principal
+    return principal.name if principal.kind is PrincipalKind.USER else ""

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,6 @@ from broker.config.settings import Settings
 from broker.sessions.revocation import (
     ACCOUNT,
     INSTALLATION,
-    MOST_BROWSERS,
     PERSON,
     ROLE,
     SESSION,
@@ -30,7 +30,14 @@ from iam.errors import ServiceUnavailable
 from iam.store.store import Store
 from sts.store.sessions import LiveSession
 
-_NAME_THE_PERSON: Final = "Give PROVIDER|SUBJECT, as the audit log has it."
+_NAME_THE_PERSON: Final = (
+    "Give PROVIDER|SUBJECT, as `fedgate sessions list` and the audit log have it: the name of a role session, which its"
+    " caller may choose, is nobody's name."
+)
+_NO_SUCH_SESSION: Final = (
+    "No session of the ID {} is listed: it has ended already, or this is not its ID. Compare `fedgate sessions list`."
+    " The ID is refused from now on in any case."
+)
 
 
 @click.group()
@@ -103,7 +110,10 @@ def revoke_(  # noqa: PLR0913 - one argument for each thing that can be revoked
         )
         target = _target(service, kind, name)
         record = partial(operator_record, actor=current_operator(), now=now(), random=random)
-        _print_result(target, service.revoke(target, record), as_json=as_json)
+        result = service.revoke(target, record)
+    if kind == SESSION and not result.removed and not result.redis_error:
+        raise click.ClickException(_NO_SUCH_SESSION.format(name))
+    _print_result(target, result, as_json=as_json)
 
 
 def _target(service: SessionRevocation, kind: str, name: str) -> RevocationTarget:
@@ -121,15 +131,14 @@ def _require_one(arguments: dict[str, str | None]) -> tuple[str, str]:
 
 
 def _resolve_person(service: SessionRevocation, name: str) -> str:
-    """Return a person as PROVIDER|SUBJECT, also by the login name of a browser session or in a session's ARN."""
+    """Return a person as PROVIDER|SUBJECT, also by the name that the provider gave at the sign-in."""
     if "|" in name:
         return name
     live = service.listing.list_live(service.listing.accounts())
     try:
-        browsers = service.browser_sessions.newest(MOST_BROWSERS)
+        people = people_named(name, live.sessions, chain.from_iterable(service.browser_sessions.batches()))
     except ServiceUnavailable as error:
         raise click.ClickException(f"Redis does not answer: {error.log}. {_NAME_THE_PERSON}") from error
-    people = people_named(name, live.sessions, browsers)
     if len(people) > 1:
         raise click.ClickException("Several people have this name; give one of: " + ", ".join(people))
     if not people:

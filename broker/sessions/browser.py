@@ -44,6 +44,7 @@ _SIGN_IN_TIMEOUT: Final = timedelta(minutes=10)  # from the first page to the re
 _FORM_RESPONSE_TTL: Final = timedelta(seconds=30)  # in which a form sent twice gets the first response again
 _IN_PROGRESS, _COMPLETED = "", "1"  # values of the marker of a form
 _CLEAN_UP_ABOVE = 50  # sessions of one person above which expired ones are removed from the index
+_BATCH = 500  # sessions that are read together where all are asked for
 _MAX_USER_AGENT = 200  # characters: the client chooses it, and it is stored with every session
 _ENDED: Final = "ended-session"  # the kind of used marker
 
@@ -199,6 +200,17 @@ class BrowserSessions:
                 return sessions
             with _redis_errors_as_unavailable():  # otherwise expired sessions would displace others
                 self.redis.zrem(index, *expired)
+
+    def batches(self, account_id: str = "") -> Iterator[tuple[BrowserSession, ...]]:
+        """Yield the sessions of all people, or of an account's own, some at a time; one may come twice."""
+        cursor = 0
+        while True:
+            with _redis_errors_as_unavailable():
+                cursor, found = self.redis.zscan(self._index_key(account_id), cursor, count=_BATCH)
+            listed = self._load([str(key) for key, _ in found])
+            yield tuple(one for one in listed if account_id in {"", one.identity.account_id})
+            if not cursor:
+                return
 
     def _load(self, keys: list[str]) -> tuple[BrowserSession, ...]:
         if not keys:

@@ -29,19 +29,19 @@ from iam.errors import NoSuchEntity, ServiceError, ServiceUnavailable, Validatio
 from iam.revocation import ScopeKind, scope
 from iam.store.revocation import revoke
 from iam.store.store import Store
-from sts.lineage import Lineage, load, refusal, session_scopes, watched
+from sts.lineage import Lineage, is_session_id, load, refusal, session_scopes, watched
 from sts.store.sessions import LiveSession, LiveSessions
-from sts.trust import session_name
 
 log = logging.getLogger(__name__)
 
 SESSION, PERSON, ROLE, ACCOUNT = ScopeKind.SESSION, ScopeKind.PERSON, ScopeKind.ROLE, ScopeKind.ACCOUNT
 INSTALLATION: Final = ScopeKind.INSTALLATION
 EVENT: Final = "RevokeSessions"
-MOST_BROWSERS: Final = 1000  # browser sessions, the newest, that are searched
+MOST_BROWSERS: Final = 1000  # browser sessions, the newest, that a page searches
 
 _LIST_UNAVAILABLE: Final = "The list of credentials is not available now. Try again later."
 _NOT_A_PERSON: Final = "Enter the person as PROVIDER|SUBJECT, as shown in the list."
+_NOT_A_SESSION_ID: Final = "A session ID has 32 hexadecimal digits, as shown in the list."
 
 _JUDGED_AT_ONCE: Final = 200  # sessions whose revocations are read together
 
@@ -172,7 +172,7 @@ class SessionRevocation:
         """Return the target that a session id, a person, a role's ARN, or an account's id or alias names.
 
         A session id may be unknown: Redis may have lost its list. Raise NoSuchEntity for an unknown role or account,
-        ValidationError for a person that is not PROVIDER|SUBJECT or an unknown kind.
+        ValidationError for an unknown kind, and for what is no session id or not PROVIDER|SUBJECT.
         """
         resolver = _RESOLVERS.get(kind)
         if resolver is None:
@@ -180,6 +180,8 @@ class SessionRevocation:
         return resolver(self, name)
 
     def _resolve_session(self, session_id: str) -> RevocationTarget:
+        if not is_session_id(session_id):
+            raise ValidationError(_NOT_A_SESSION_ID)
         try:
             session = self.listing.find(session_id, self.listing.accounts())
         except ServiceUnavailable:
@@ -237,18 +239,20 @@ class SessionRevocation:
 
     def _end_browser_sessions(self, target: RevocationTarget) -> int:
         """End the browser sessions of a person, an account's people, or everybody; return how many there were."""
+        ended = 0
         try:
-            return self.browser_sessions.end_several(self._browser_sessions(target))
+            for sessions in self._browser_sessions(target):
+                ended += self.browser_sessions.end_several(sessions)
         except ServiceError as error:
             log.warning("browser sessions are refused, but still stored: %s", error.log)
-            return 0
+        return ended
 
-    def _browser_sessions(self, target: RevocationTarget) -> Sequence[BrowserSession]:
+    def _browser_sessions(self, target: RevocationTarget) -> Iterable[Sequence[BrowserSession]]:
         if target.kind == PERSON:
-            return self.browser_sessions.of_person(target.subject)
+            return (self.browser_sessions.of_person(target.subject),)
         if target.kind not in (ACCOUNT, INSTALLATION):
             return ()
-        return self.browser_sessions.newest(MOST_BROWSERS, target.account_id)  # of the installation: every account's
+        return self.browser_sessions.batches(target.account_id)  # of the installation: every account's
 
     def _remove_from_list(self, target: RevocationTarget) -> RevocationResult:
         try:
@@ -289,21 +293,17 @@ _RESOLVERS: Final[Mapping[str, Callable[[SessionRevocation, str], RevocationTarg
 
 
 def people_named(
-    login_name: str, sessions: Sequence[LiveSession], browsers: Sequence[BrowserSession] = ()
+    login_name: str, sessions: Iterable[LiveSession], browsers: Iterable[BrowserSession] = ()
 ) -> list[str]:
-    """Return the people (PROVIDER|SUBJECT) of a login name.
+    """Return the people (PROVIDER|SUBJECT) whom their providers call by this name, in whatever case.
 
-    Browser sessions have it; the ARN of other sessions ends with a role session name that is made from it. The callers
-    of AssumeRole choose that name, so such sessions do not tell whose it is.
+    The name at the end of an ARN does not count: callers of AssumeRole, AssumeRoleWithWebIdentity and
+    GetFederationToken choose it, and whoever chose somebody else's would be ended in their place.
     """
-    by_arn = {
-        session.person
-        for session in sessions
-        if session.made_by != "AssumeRole"
-        and session.arn.rpartition("/")[2] == session_name(login_name, session.person)
-    }
     wanted = login_name.casefold()
-    return sorted(by_arn | {one.identity.person for one in browsers if one.identity.name.casefold() == wanted})
+    named = [(one.login_name, one.person) for one in sessions]
+    named += [(one.identity.name, one.identity.person) for one in browsers]
+    return sorted({person for name, person in named if name.casefold() == wanted})
 
 
 def _lineage(session: LiveSession) -> Lineage:

@@ -65,8 +65,10 @@ end
 class LiveSession(NamedTuple):
     """One session of the list, without secrets. Times are milliseconds since 1970.
 
-    ``made_by`` is the operation that created it, ``user_agent`` the start of its client's User-Agent header. Add new
-    fields at the end, with defaults: entries written by another version must still parse.
+    ``made_by`` is the operation that created it, ``user_agent`` the start of its client's User-Agent header.
+    ``login_name`` is what the provider calls the person, or the name of the IAM user; empty where only the ARN has a
+    name, which the caller may have chosen. Add new fields at the end, with defaults: entries written by another version
+    must still parse.
     """
 
     id: str
@@ -81,6 +83,7 @@ class LiveSession(NamedTuple):
     made_by: str = ""
     user_agent: str = ""
     lineage: str = ""  # JSON of the lineage, so that the list leaves out the sessions that are revoked
+    login_name: str = ""
 
     def shown(self) -> dict[str, Any]:
         """Return what lists show: all but the lineage."""

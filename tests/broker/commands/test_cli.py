@@ -497,11 +497,20 @@ def test_everything_is_revoked_and_everybody_may_sign_in_again(demo, data):
         (("--person", "nobody-by-this-name"), 1),
         (("--role", "arn:aws:iam::111122223333:role/None"), 1),
         (("--account", "999999999999"), 1),
+        (("ASIAEXAMPLE",), 1),
     ],
 )
 @pytest.mark.usefixtures("demo")
 def test_what_cannot_be_revoked_is_told(data, arguments, status):
     fedgate("sessions", "revoke", *arguments, "--data", data, status=status)
+
+
+@pytest.mark.usefixtures("demo")
+def test_an_id_of_no_session_is_refused_and_nobody_is_told_that_a_session_ended(data):
+    told = fedgate("sessions", "revoke", "f" * 32, "--data", data, status=1)
+    assert "revoked" not in told.stdout
+    assert f"No session of the ID {'f' * 32} is listed" in told.stderr
+    assert "refused from now on" in told.stderr
 
 
 def test_removing_a_sealing_key_ends_its_sessions_and_the_last_key_stays(demo, data):

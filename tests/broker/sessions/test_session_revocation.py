@@ -5,6 +5,7 @@ import secrets
 import time
 from dataclasses import replace
 from datetime import timedelta
+from itertools import chain
 
 import pytest
 from redis import Redis
@@ -18,6 +19,8 @@ from broker.audit.operator import Actor, operator_record
 from broker.sessions.browser import BrowserSessions
 from broker.sessions.revocation import (
     ACCOUNT,
+    INSTALLATION,
+    MOST_BROWSERS,
     PERSON,
     ROLE,
     SESSION,
@@ -36,10 +39,11 @@ from sts.identity import Identity
 from sts.lineage import begin, session_scopes
 from sts.store.sealed_values import SealedValues
 from sts.store.sessions import LiveSession, LiveSessions
-from sts.trust import session_name
 
 HOME, AWAY = "111122223333", "444455556666"
 ALICE, BOB = "ldap-provider/corp|1", "ldap-provider/corp|2"
+UNKNOWN = "f" * 32
+MANY = MOST_BROWSERS + 100
 
 
 @pytest.fixture
@@ -106,7 +110,9 @@ def without_redis(store, audit, clock):
 
 @pytest.fixture
 def add(revocation, store, clock):
-    def add(number: int, person: str = ALICE, account_id: str = HOME, name: str = "alice") -> LiveSession:
+    def add(
+        number: int, person: str = ALICE, account_id: str = HOME, name: str = "alice", login_name: str = ""
+    ) -> LiveSession:
         now = to_milliseconds(clock())
         arn = f"arn:aws:sts::{account_id}:assumed-role/R/{name}"
         scopes = session_scopes(account_id, f"AROA{account_id}", person)
@@ -121,6 +127,7 @@ def add(revocation, store, clock):
             now + 900_000,
             "192.0.2.1",
             lineage=begin(scopes, None, store.current_generations(scopes)).dump(),
+            login_name=login_name,
         )
         revocation.listing.live_sessions.add(session)
         return session
@@ -223,7 +230,7 @@ def test_a_name_is_resolved_to_its_subject_and_account(revocation, add):
     session = add(1, account_id=AWAY)
     provider = f"arn:aws:iam::{AWAY}:saml-provider/idp|nid"
     assert revocation.resolve(SESSION, session.id) == (SESSION, session.id, AWAY)
-    assert revocation.resolve(SESSION, "unknown") == (SESSION, "unknown", "")
+    assert revocation.resolve(SESSION, UNKNOWN) == (SESSION, UNKNOWN, "")
     assert revocation.resolve(ACCOUNT, HOME) == (ACCOUNT, HOME, HOME)
     assert revocation.resolve(PERSON, ALICE) == (PERSON, ALICE, "")
     assert revocation.resolve(PERSON, provider) == (PERSON, provider, AWAY)
@@ -235,6 +242,8 @@ def test_a_name_is_resolved_to_its_subject_and_account(revocation, add):
     [
         (ROLE, f"arn:aws:iam::{HOME}:role/none", NoSuchEntity),
         (ACCOUNT, "999999999999", NoSuchEntity),
+        (SESSION, "ASIAEXAMPLE", ValidationError),
+        (SESSION, "", ValidationError),
         (PERSON, "alice", ValidationError),
         (PERSON, "ldap-provider/corp|", ValidationError),
         ("everything", "x", ValidationError),
@@ -246,23 +255,35 @@ def test_a_name_that_means_nothing_is_refused(revocation, kind, name, error):
 
 
 def test_without_redis_a_session_id_still_resolves_and_a_search_says_why_not(without_redis):
-    assert without_redis.resolve(SESSION, "x") == (SESSION, "x", "")
+    assert without_redis.resolve(SESSION, UNKNOWN) == (SESSION, UNKNOWN, "")
     with pytest.raises(ServiceUnavailable):
         without_redis.listing.find("x", (HOME,))
 
 
 def test_people_are_found_by_the_name_that_they_signed_in_with(add):
     sessions = [
-        add(1, name=session_name("alice smith", ALICE)),
-        add(2, BOB, name="bob"),
-        add(3, "ldap-provider/other|9", name="bob"),
+        add(1, login_name="Alice Smith"),
+        add(2, BOB, login_name="bob"),
+        add(3, "ldap-provider/other|9", login_name="bob"),
     ]
     assert people_named("alice smith", sessions) == [ALICE]
     assert people_named("bob", sessions) == [BOB, "ldap-provider/other|9"]
     assert people_named("carol", sessions) == []
 
 
-def test_a_name_that_a_caller_of_assume_role_chose_finds_nobody(add):
-    chosen = add(1, "iam|AIDAMALLORY", name="dave")._replace(made_by="AssumeRole")
+@pytest.mark.parametrize("operation", ["AssumeRole", "AssumeRoleWithWebIdentity", "GetFederationToken"])
+def test_a_session_name_that_a_caller_chose_finds_nobody(add, operation):
+    chosen = add(1, "iam|AIDAMALLORY", name="dave", login_name="mallory")._replace(made_by=operation)
     assert people_named("dave", [chosen]) == []
-    assert people_named("dave", [chosen, add(2, BOB, name="dave")]) == [BOB]
+    assert people_named("dave", [chosen, add(2, BOB, login_name="dave")]) == [BOB]
+
+
+def test_every_browser_session_of_an_account_and_of_everybody_ends(revocation, clock):
+    browsers, alice = revocation.browser_sessions, Identity("ldap-provider/corp", "1", "alice", clock())
+    for number in range(MANY):
+        browsers.open(replace(alice, subject=str(number), name=f"n{number}", account_id=HOME if number % 2 else ""))
+    oldest = people_named("N0", (), chain.from_iterable(browsers.batches()))
+    assert oldest == ["ldap-provider/corp|0"]
+    assert revocation.revoke(RevocationTarget(ACCOUNT, HOME, HOME), record_as(clock)).browsers == MANY // 2
+    assert revocation.revoke(RevocationTarget(INSTALLATION, ""), record_as(clock)).browsers == MANY // 2
+    assert list(chain.from_iterable(browsers.batches())) == []

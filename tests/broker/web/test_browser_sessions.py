@@ -417,6 +417,7 @@ ASKED = {
     "keys_of": lambda sessions: sessions.keys_of("p", "s", ()),
     "of_person": lambda sessions: sessions.of_person("p|s"),
     "newest": lambda sessions: sessions.newest(1),
+    "batches": lambda sessions: list(sessions.batches()),
     "start_pending_login": lambda sessions: sessions.start_pending_login("prove", ALICE, "/portal"),
     "find_pending_login": lambda sessions: sessions.find_pending_login("A" * 43),
     "end_pending_logins_of": lambda sessions: sessions.end_pending_logins_of("p|s"),
