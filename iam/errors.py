@@ -1,17 +1,28 @@
 """The errors of the API: one class per error code. The HTTP layer chooses the status and the format."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+MAX_MESSAGE: Final = 2048  # characters: a message repeats input, and is in the answer and in the audit record
+_MAX_EXCERPT: Final = 256
+
+
+def excerpt(text: str, most: int = _MAX_EXCERPT) -> str:
+    """Return what a message repeats of an input: all of a short text, the beginning of a long one."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 class ServiceError(Exception):
-    """An error response; ``message`` is for the caller, ``log`` has details for the operator only."""
+    """An error response; ``message`` is for the caller, ``log`` has details for the operator only.
+
+    Both are cut at ``MAX_MESSAGE`` characters, whatever they repeat of the request.
+    """
 
     code: ClassVar[str] = "InternalFailure"
 
     def __init__(self, message: str, *, log: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.log = log or message
+        self.message = excerpt(message, MAX_MESSAGE)
+        self.log = excerpt(log, MAX_MESSAGE) or self.message
+        super().__init__(self.message)
 
 
 class AccessDenied(ServiceError):

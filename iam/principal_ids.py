@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, select
 
 from iam.arn import ROLE, USER, Arn, iam_arn, parse_arn
-from iam.errors import MalformedPolicyDocument
+from iam.errors import MalformedPolicyDocument, excerpt
 from iam.store.schema import role, user
 
 _TABLES: Mapping[str, tuple[Table, str]] = {USER: (user, "user"), ROLE: (role, "role")}
@@ -28,7 +28,7 @@ def _require_id(tx: Connection, text: str) -> str:
     arn = parse_arn(text)
     unique_id = _find(tx, arn) if arn else None
     if unique_id is None:
-        raise MalformedPolicyDocument(f'Invalid principal in policy: "AWS":"{text}"')
+        raise MalformedPolicyDocument(f'Invalid principal in policy: "AWS":"{excerpt(text)}"')
     return unique_id
 
 

@@ -7,7 +7,7 @@ from math import inf
 from typing import Any
 
 from broker.api.shape import OperationModel, Shape
-from iam.errors import ValidationError
+from iam.errors import ValidationError, excerpt
 from iam.params import Params
 
 # Of the type that its shape defines: str, int, bool, list, dict.
@@ -143,4 +143,4 @@ def _format_value(shape: Shape, value: Value) -> str:
 
 
 def _truncate(text: str) -> str:
-    return text if len(text) <= _MAX_VALUE_LENGTH else text[:_MAX_VALUE_LENGTH] + "..."
+    return excerpt(text, _MAX_VALUE_LENGTH)

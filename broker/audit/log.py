@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from gevent.monkey import get_original
 
-from broker.audit.abridge import MAX_RECORD, abridge, abridge_stranger
+from broker.audit.abridge import LINK, abridge, max_size
 from broker.audit.strangers import StrangersRefusals, is_refusal_of_stranger
 from iam.clock import SECOND
 from iam.errors import ServiceUnavailable
@@ -77,7 +77,7 @@ class AuditLog:
         Refusals of strangers above a rate are counted, and written as one record when a minute has passed.
         """
         if is_refusal_of_stranger(record):
-            record = abridge_stranger(record)
+            record = abridge(record)  # also what is only counted is held for a minute
             if self._strangers.is_due(record):
                 self.append_aggregated()
             if not self._strangers.admit(record):
@@ -107,7 +107,7 @@ class AuditLog:
         if self._size >= self._segment_bytes:
             self._seal()
         line = self._line(record)
-        if len(line) > MAX_RECORD:
+        if len(line) > max_size(record) - LINK:
             line = self._line(abridge(record))
         try:
             self._write(line)

@@ -19,6 +19,7 @@ from operator import eq, ge, gt, le, lt
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
+from iam.errors import excerpt
 from iam.policy.patterns import ContextKeys, Dialect, Match, matcher
 
 T = TypeVar("T")
@@ -141,7 +142,7 @@ def _typed_operator(
     def build(values: tuple[str, ...], _variables: bool, _negated: bool) -> Match:  # noqa: FBT001 - Build's signature
         expected = [(parse_expected or parse)(value) for value in values]
         if None in expected:
-            raise ValueError(f"{values[expected.index(None)]} is not a valid {name}")
+            raise ValueError(f"{excerpt(values[expected.index(None)])} is not a valid {name}")
 
         def match(value: str, _keys: ContextKeys) -> Verdict:
             parsed = parse(value)
@@ -238,7 +239,7 @@ def _holds(operator: str, key: str, values: tuple[str, ...], *, variables: bool)
 def _null(key: str, values: tuple[str, ...]) -> Holds:
     expected = [parse_boolean(value) for value in values]
     if None in expected:
-        raise ValueError(f"{values[expected.index(None)]} is not a valid Boolean")
+        raise ValueError(f"{excerpt(values[expected.index(None)])} is not a valid Boolean")
     return lambda keys: (not keys.get(key)) in expected
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
-from iam.errors import MalformedPolicyDocument
+from iam.errors import MalformedPolicyDocument, excerpt
 from iam.policy.conditions import Condition
 from iam.policy.issuers import unpinned_claims
 from iam.policy.patterns import ARN_PARTS, Dialect, Match, matcher
@@ -336,7 +336,7 @@ def _condition_value(value: object, place: str) -> str:
 
 
 def _shorten(value: object) -> str:
-    return value[:256] if isinstance(value, str) else type(value).__name__
+    return excerpt(value) if isinstance(value, str) else type(value).__name__
 
 
 def _action(text: str) -> str:

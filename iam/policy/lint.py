@@ -10,6 +10,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import NamedTuple, Protocol
 
+from iam.errors import excerpt
 from iam.policy.conditions import Condition
 from iam.policy.document import Policy
 from iam.policy.grammar import VERSION_WITH_VARIABLES
@@ -83,7 +84,7 @@ _LONGEST = 160  # characters of the policy that a finding quotes
 
 
 def _shorten(written: str) -> str:
-    return written if len(written) <= _LONGEST else f"{written[:_LONGEST]}..."
+    return excerpt(written, _LONGEST)
 
 
 Check = Callable[[Statement, KnownServices], Iterator[_Note]]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from iam.errors import excerpt
 from iam.policy.conditions import Condition
 from iam.policy.principals import PrincipalType
 from iam.policy.statement import Statement
@@ -91,7 +92,7 @@ def _normalised(value: str) -> str:
 
 
 def _shorten(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return excerpt(text, _LONGEST)
 
 
 def unknown_providers(statement: Statement, exists: KnowsProvider) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,8 @@ from enum import Enum
 from itertools import groupby
 from typing import NamedTuple
 
+from iam.errors import excerpt
+
 ContextKeys = Mapping[str, tuple[str, ...]]
 Test = Callable[[str], bool]
 # Does a text match? None: no pattern matches, but one of them has a policy variable without a value.
@@ -98,18 +100,18 @@ def _token(piece: str, *, special: bool) -> Token:
 
 def _variable(piece: str) -> str | Variable:
     if not piece.endswith("}"):
-        raise ValueError(f"The variable {piece} has no closing brace")
+        raise ValueError(f"The variable {excerpt(piece)} has no closing brace")
     inner = piece[2:-1]
     if inner in {"*", "?", "$"}:  # "Specifying special characters": ${*} is a literal star
         return inner
     key, comma, rest = inner.partition(",")
     key, default = key.strip(), rest.strip()
     if ":" not in key or not _NOT_IN_A_KEY.isdisjoint(key):
-        raise ValueError(f"The variable {piece} names no condition key")
+        raise ValueError(f"The variable {excerpt(piece)} names no condition key")
     if not comma:
         return Variable(key.lower())
     if default[:1] != "'" or default.find("'", 1) != len(default) - 1:
-        raise ValueError(f"The default of the variable {piece} must stand in single quotes")
+        raise ValueError(f"The default of the variable {excerpt(piece)} must stand in single quotes")
     return Variable(key.lower(), default[1:-1])
 
 

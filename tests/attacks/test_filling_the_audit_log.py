@@ -6,7 +6,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
-from support.broker_process import Broker, post
+import pytest
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+from support.broker_process import Broker, document, error_code, post
 from support.servers import eventually
 
 
@@ -21,6 +24,35 @@ def test_strangers_do_not_fill_the_audit_log(new_broker: Callable[..., Broker]):
     written = records(broker)
     assert sum(one["eventName"] == "GetCallerIdentity" for one in written) <= 20  # five a minute, two workers
     assert sum(one["additionalEventData"]["count"] for one in written if one["eventName"] == "RefusedRequests") >= 180
+
+
+def test_whoever_has_one_key_fills_it_no_faster_by_long_requests(served: Broker):
+    served.client("iam").create_user(UserName="holder")
+    key = served.client("iam").create_access_key(UserName="holder")["AccessKey"]
+    iam = served.client("iam", Credentials(key["AccessKeyId"], key["SecretAccessKey"]))
+    long = "\u00e9" * 60_000
+    answers = [
+        error_code(iam.create_saml_provider, Name="Corp", SAMLMetadataDocument="x" * 3_000_000),
+        error_code(iam.simulate_custom_policy, PolicyInputList=["x" * 100_000] * 3, ActionNames=["s3:GetObject"]),
+        error_code(iam.create_policy, PolicyName="long", PolicyDocument=long),
+        error_code(iam.create_role, RoleName="long", AssumeRolePolicyDocument=document(), Description=long),
+        error_code(
+            iam.tag_user, UserName="holder", Tags=[{"Key": f"k{n}", "Value": "\u00e9" * 256} for n in range(50)]
+        ),
+    ]
+    assert answers == ["AccessDenied"] * 3 + ["ValidationError", "AccessDenied"]
+    mine = [line for line in lines(served) if json.loads(line)["userIdentity"].get("userName") == "holder"]
+    assert len(mine) == len(answers)  # of known principals every refusal is kept
+    assert max(map(len, mine)) <= 4096
+
+
+def test_an_error_repeats_little_of_what_was_sent(served: Broker):
+    digits = {"Effect": "Allow", "Action": "*", "Resource": "*",
+              "Condition": {"NumericEquals": {"aws:epochtime": "9" * 4500 + "x"}}}  # fmt: skip
+    with pytest.raises(ClientError) as refused:
+        served.client("iam").create_policy(PolicyName="digits", PolicyDocument=document(digits))
+    assert "is not a valid number" in refused.value.response["Error"]["Message"]
+    assert len(refused.value.response["Error"]["Message"]) < 1000
 
 
 def test_what_a_killed_worker_did_not_append_is_appended_at_the_next_start(new_broker: Callable[..., Broker]):
@@ -43,6 +75,9 @@ def size(broker: Broker) -> int:
     return sum(file.stat().st_size for file in broker.data.glob("audit/*.jsonl"))
 
 
+def lines(broker: Broker) -> list[str]:
+    return [line for file in sorted(broker.data.glob("audit/*.jsonl")) for line in file.read_text().splitlines()]
+
+
 def records(broker: Broker) -> list[dict]:
-    files = sorted(broker.data.glob("audit/*.jsonl"))
-    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return [json.loads(line) for line in lines(broker)]

@@ -14,7 +14,7 @@ from typing import Any
 from iam import guardrails
 from iam.arn import ACCOUNT_ID, parse_arn, root_arn
 from iam.call import Call, Params, Result
-from iam.errors import InvalidInput, MalformedPolicyDocument
+from iam.errors import InvalidInput, MalformedPolicyDocument, excerpt
 from iam.operations.named_entities import PAGE, USER, paginate_list
 from iam.operations.policies.effective import (
     EffectivePolicy,
@@ -222,7 +222,7 @@ def _context_keys(p: Params) -> dict[str, tuple[str, ...]]:
             raise InvalidInput(f"The context key {name} of type {kind} has more than one value.")
         for value in values if read else ():
             if read is not None and read(value) is None:
-                raise InvalidInput(f"The value {value} of the context key {name} is not of type {kind}.")
+                raise InvalidInput(f"The value {excerpt(value)} of the context key {name} is not of type {kind}.")
         keys[name.lower()] = values
     return keys
 

@@ -41,6 +41,39 @@ def refusal(text, kind=IDENTITY):
     return caught.value.message
 
 
+LONG = "9" * 5000
+
+
+@pytest.mark.parametrize("text", [
+    document(permits(), Version=LONG),
+    document(permits(), **{LONG: 1}),
+    document(permits(Action=f"s3:{LONG}(")),
+    document(permits(Action=f"_{LONG}:Get")),
+    document(permits(Resource=LONG)),
+    document(permits(Resource=f"arn:{LONG}:s3:::b")),
+    document(permits(Resource=f"arn:aws:iam:{LONG}:1:user/u")),
+    document(permits(Resource=f"arn:aws:s3:::${{{LONG}")),
+    document(permits(Resource=f"arn:aws:s3:::${{{LONG}}}")),
+    document(permits(Resource=f"arn:aws:s3:::${{aws:username,{LONG}}}")),
+    document(permits(Condition={"NumericEquals": {"aws:epochtime": f"{LONG}x"}})),
+    document(permits(Condition={"Null": {"aws:username": LONG}})),
+    document(permits(Condition={"IpAddress": {"aws:sourceip": LONG}})),
+    document(permits(Condition={LONG: {"aws:username": "a"}})),
+    document(permits(Condition={"StringLike": {f"aws:{LONG}": "${"}})),
+    document(permits(Sid=f"{LONG}_")),
+    f'{{"{LONG}',
+])  # fmt: skip
+def test_an_error_repeats_little_of_a_policy(text):
+    assert len(refusal(text)) < 1000
+
+
+@pytest.mark.parametrize(
+    "principal", [LONG, {LONG: "a"}, {"AWS": LONG}, {"Federated": LONG}, {"CanonicalUser": LONG}, {"Service": LONG}]
+)
+def test_an_error_repeats_little_of_a_principal(principal):
+    assert len(refusal(document(trusts(principal)), TRUST)) < 1000
+
+
 SYNTAX = "Syntax errors in policy."
 VENDOR = "Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc."
 ONLY_ASSUME = "AssumeRole policy may only specify STS AssumeRole actions."
