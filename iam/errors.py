@@ -159,6 +159,12 @@ class InvalidClientTokenId(ServiceError):
     code = "InvalidClientTokenId"
 
 
+class InvalidBucketName(ServiceError):
+    """The name of the bucket is not valid."""
+
+    code = "InvalidBucketName"
+
+
 class InvalidIdentityToken(ServiceError):
     """The token or assertion from an identity provider cannot be accepted."""
 
@@ -169,6 +175,18 @@ class InvalidInput(ServiceError):
     """A value has the right format but is not valid here."""
 
     code = "InvalidInput"
+
+
+class InvalidRequest(ServiceError):
+    """The request to an S3 resource has a form that cannot be forwarded."""
+
+    code = "InvalidRequest"
+
+
+class InvalidURI(ServiceError):
+    """The path or the host of a request to an S3 resource cannot be read."""
+
+    code = "InvalidURI"
 
 
 class InvalidUserType(ServiceError):

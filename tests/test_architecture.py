@@ -34,6 +34,8 @@ PURE = [
     "broker/api/constraints.py",
     "broker/api/http.py",
     "broker/api/shape.py",
+    "broker/authz/resource.py",
+    *(f"broker/authz/s3/{name}.py" for name in ("context_keys", "copy_source", "headers", "operations", "query", "target")),
     "broker/providers/ldap/dn.py",
     "broker/providers/ldap/bind_errors.py",
     "broker/providers/saml/addresses.py",

@@ -48,7 +48,7 @@ class Backend:
     """The store behind a resource, and the one static key with which requests are signed for it.
 
     ``endpoint`` is an http or https URL without a path. ``unsigned_trailers`` says that the store reads
-    STREAMING-UNSIGNED-PAYLOAD-TRAILER.
+    STREAMING-UNSIGNED-PAYLOAD-TRAILER. ``subresources`` are those that it knows besides the usual ones.
     """
 
     endpoint: str
@@ -56,6 +56,7 @@ class Backend:
     access_key_id: str
     secret_access_key: str = field(repr=False)
     unsigned_trailers: bool = False
+    subresources: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,8 @@ class RequiredPermission:
     ``spellings`` are other names of the same resource: an explicit deny of one of them holds as well, while only
     ``resource`` can be allowed. ``action`` is empty for the operation's own action. ``trust`` is the resource-based
     policy, if there is one, such as a role's trust policy; ``account_id`` is then the account that owns the resource.
+    ``unknown`` are condition keys whose value nobody but the service knows: a Deny with one of them applies, an Allow
+    does not. A name with a slash at its end stands for all that begin with it.
     """
 
     resource: str
@@ -27,6 +29,7 @@ class RequiredPermission:
     trust: PolicySet | None = None
     account_id: str = ""
     spellings: tuple[str, ...] = ()
+    unknown: frozenset[str] = frozenset()
 
 
 T = TypeVar("T")

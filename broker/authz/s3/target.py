@@ -1,0 +1,109 @@
+"""The bucket and the key that a request to S3 names: by its path, or by its host and path.
+
+Pure. Source: Amazon S3 User Guide, "Virtual hosting of general purpose buckets", "General purpose bucket naming rules"
+and "Naming Amazon S3 objects". A key is any text: ``..``, ``//`` and a slash at its end are parts of it, and a raw path
+is decoded exactly once.
+"""
+
+import re
+from typing import NamedTuple
+from urllib.parse import quote, unquote_to_bytes
+
+from broker.authz.resource import Resource
+from broker.authz.s3.operations import Level
+from iam.errors import AccessDenied, InvalidBucketName, InvalidURI
+
+# Also keeps out what stores read as more than a name: TENANT:BUCKET of Ceph RGW, and the folder .minio.sys.
+_BUCKET = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
+# First parts of paths at which Ceph RGW and MinIO serve other APIs: administration, Swift and its sign-in.
+RESERVED = frozenset({"admin", "auth", "minio", "swift"})
+_DEFAULT_PORTS = {False: ":80", True: ":443"}
+# RFC 3986, section 3.3, and what clients leave unencoded although they should not; no "#", no space, no control
+# character: a proxy and a store could see the end of the path at different places.
+_RAW_PATH = re.compile(r"/[!\"$-&'-;=@-\[\]-~<>\x80-\xff]*")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+class Target(NamedTuple):
+    """What a request is about; ``bucket`` and ``key`` are decoded, and empty where the request names none."""
+
+    bucket: str = ""
+    key: str = ""
+
+    @property
+    def level(self) -> Level:
+        """Return whether it is the service, a bucket or an object."""
+        if self.key:
+            return Level.OBJECT
+        return Level.BUCKET if self.bucket else Level.SERVICE
+
+    @property
+    def arn(self) -> str:
+        """Return the ARN of the bucket or object; characters of the key stand for themselves."""
+        return object_arn(self.bucket, self.key) if self.key else f"arn:aws:s3:::{self.bucket}"
+
+    @property
+    def path(self) -> str:
+        """Return the path that names the target in path style, encoded as in a canonical request."""
+        name = f"{self.bucket}/{self.key}" if self.key else self.bucket
+        return "/" + quote(name, safe="/-_.~")
+
+
+def object_arn(bucket: str, key: str) -> str:
+    """Return the ARN of an object."""
+    return f"arn:aws:s3:::{bucket}/{key}"
+
+
+def read_target(resource: Resource, host: str, path: str, *, secure: bool) -> Target:
+    """Return the target of a request; ``host`` and ``path`` are as received.
+
+    Raise InvalidURI, InvalidBucketName, or AccessDenied for a path of the store's own APIs.
+    """
+    bucket_host = _bucket_of_host(resource, _without_default_port(host.lower(), secure=secure))
+    _check_path(path)
+    # Divided before it is decoded: an encoded slash is part of the name in which it stands.
+    bucket, _, key = (bucket_host, "", path[1:]) if bucket_host else path[1:].partition("/")
+    target = Target(*(decode_utf8(unquote_to_bytes(part.encode("latin-1"))) for part in (bucket, key)))
+    if target.bucket or target.key:
+        check_bucket(target.bucket)
+    return target
+
+
+def check_bucket(bucket: str) -> None:
+    """Raise InvalidBucketName for what is no name of a bucket, AccessDenied for a name that a store reserves."""
+    if bucket in RESERVED:
+        raise AccessDenied(
+            f"The path /{bucket} is one of the store's own and cannot be reached with these credentials."
+        )
+    if not _BUCKET.fullmatch(bucket):
+        raise InvalidBucketName("The specified bucket is not valid.")
+
+
+def _check_path(path: str) -> None:
+    if not _RAW_PATH.fullmatch(path) or _BAD_ESCAPE.search(path):
+        raise InvalidURI("Couldn't parse the specified URI.")
+
+
+def decode_utf8(octets: bytes) -> str:
+    """Return bytes as text; raise InvalidURI for what is not UTF-8 or has a NUL, at which a store could cut."""
+    try:
+        text = octets.decode()
+    except UnicodeDecodeError:
+        raise InvalidURI("Couldn't parse the specified URI.") from None
+    if "\0" in text:
+        raise InvalidURI("Couldn't parse the specified URI.")
+    return text
+
+
+def _without_default_port(host: str, *, secure: bool) -> str:
+    return host.removesuffix(_DEFAULT_PORTS[secure])
+
+
+def _bucket_of_host(resource: Resource, host: str) -> str:
+    """Return the bucket in a host name, or an empty string where the path names it."""
+    if host in resource.hosts:
+        return ""
+    label, dot, rest = host.partition(".")
+    if dot and f"*.{rest}" in resource.hosts:
+        return label
+    raise InvalidURI("The host of the request is not one of this resource.")
