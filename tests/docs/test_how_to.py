@@ -52,19 +52,21 @@ def followed(folder: Path, pages: list[str], here: dict[str, str], **more: str) 
     return done.stdout
 
 
-def test_from_an_empty_folder_to_roles_that_trust_groups(slapd, tmp_path):
+def test_from_an_empty_folder_to_roles_that_trust_groups_and_a_password_that_is_exchanged(slapd, tmp_path):
     here = {
         "dc=example,dc=com": BASE,
         "'PASSWORD'": f"'{slapd.bind_password}'",
         "AKIA... AWS_SECRET_ACCESS_KEY=...": '"$ROOT_KEY" AWS_SECRET_ACCESS_KEY="$ROOT_SECRET"',
         'urls = ["ldaps://ldap1.example.com", "ldaps://ldap2.example.com"]': f'urls = ["{slapd.url}"]',
+        '"ALICE\'S PASSWORD"': f"'{PASSWORDS['alice']}'",
         'ca_file = "/etc/ssl/certs/ca-certificates.crt"\n': "",
     }
-    pages = ["connect-openldap.md", "trust-a-directory-group.md"]
+    pages = ["connect-openldap.md", "trust-a-directory-group.md", "exchange-tokens.md"]
     printed = followed(tmp_path, pages, here, FEDGATE_PASSWORD=PASSWORDS["alice"])
     assert re.search(r'"directory corp": ?"ok"', printed)
     assert "assumed-role/Engineer/alice" in printed
     assert "assumed-role/Developer/alice" in printed
+    assert '"assumed_role": "arn:aws:sts::111122223333:assumed-role/Engineer/alice"' in printed
 
 
 def test_from_an_empty_folder_to_an_account_a_user_an_issuer_and_a_guardrail(tmp_path):
