@@ -42,7 +42,7 @@ class Step:
 
 def steps(page: str) -> Iterator[Step]:
     """Yield what a reader does with the page, up to where it speaks of an installation of one's own."""
-    text = (ROOT / page).read_text(encoding="utf-8").partition("## Your directory")[0]
+    text = (ROOT / page).read_text(encoding="utf-8").partition("## Your own installation")[0]
     for found in BLOCK.finditer(text):
         yield from in_block(found[1], found[2], text[: found.start()].rstrip().rpartition("\n")[2])
 
