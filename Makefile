@@ -21,7 +21,8 @@ BIN := $(VENV)/bin
 # Dependencies come as wheels alone: no compiler, no headers.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --only-binary :all:
 # Identity providers of other makers and the AWS SDK for JavaScript, as tests use them.
-NODE_PACKAGES := samlp@8 express@4 oidc-provider@9 oauth2-mock-server@8 @aws-sdk/credential-providers@3 @aws-sdk/client-sts@3
+NODE_PACKAGES := samlp@8 express@4 oidc-provider@9 oauth2-mock-server@8 @aws-sdk/credential-providers@3 \
+    @aws-sdk/client-sts@3 @aws-sdk/client-s3@3 @aws-sdk/s3-request-presigner@3 @aws-sdk/lib-storage@3
 # A worker keeps neighbouring tests, and so the servers that they share.
 # A failure is shown when it happens, so that a run that is cut off still shows it.
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal --instafail --durations=40 --durations-min=5
@@ -64,10 +65,14 @@ lint: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff format .
 
-test-servers: $(VENV)/.test
+$(VENV)/.proxies: pyproject.toml $(VENV)/.test
+	$(PIP) --editable '.[proxies]'
+	@touch $@
+
+test-servers: $(VENV)/.test $(VENV)/.proxies
 	tests/deploy/install-servers
 	$(BIN)/python tests/deploy/install_aws_cli.py .testbed
-	[ -d .testbed/node/node_modules/oidc-provider ] || npm install --prefix .testbed/node --silent --no-audit --no-fund $(NODE_PACKAGES)
+	[ -d .testbed/node/node_modules/@aws-sdk/client-s3 ] || npm install --prefix .testbed/node --silent --no-audit --no-fund $(NODE_PACKAGES)
 
 test: lint test-servers
 	$(PYTEST) -m 'not long' --cov=iam --cov=sts --cov-report= --cov-fail-under=$(COVERED)

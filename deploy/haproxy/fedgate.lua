@@ -1,0 +1,56 @@
+-- Ask Fedgate's authoriser whether a request may pass: `http-request lua.fedgate HOST:PORT`.
+-- Afterwards txn.fedgate is "pass", or the client has been answered. After an error in here HAProxy goes on as if
+-- nothing had been asked: the configuration must deny what has no "pass".
+
+local ANSWERED = { "authorization", "x-amz-date", "x-amz-content-sha256", "x-fedgate-principal", "x-fedgate-account",
+                   "x-fedgate-session", "x-fedgate-source-identity", "x-fedgate-tags" }
+-- They belong to the connection to the client and to the body, which is not sent; or they are set below.
+local KEPT_BACK = { ["connection"] = true, ["content-length"] = true, ["expect"] = true, ["keep-alive"] = true,
+                    ["te"] = true, ["trailer"] = true, ["transfer-encoding"] = true, ["upgrade"] = true,
+                    ["x-original-method"] = true, ["x-original-uri"] = true, ["x-fedgate-authz-secret"] = true,
+                    ["x-fedgate-forwarded-for"] = true, ["x-fedgate-forwarded-proto"] = true }
+-- Where [authz] secret_file is set, its secret.
+local SECRET = nil
+
+local function question(txn)
+    local headers = {}
+    for name, values in pairs(txn.http:req_get_headers()) do
+        if not KEPT_BACK[name] then
+            headers[name] = {}
+            -- The values are counted from 0.
+            for place = 0, #values do headers[name][place + 1] = values[place] end
+        end
+    end
+    headers["x-original-method"] = { txn.sf:method() }
+    headers["x-original-uri"] = { txn:get_var("txn.fedgate_uri") }
+    headers["x-fedgate-forwarded-for"] = { txn.sf:src() }
+    headers["x-fedgate-forwarded-proto"] = { tostring(txn.sf:ssl_fc()) ~= "0" and "https" or "http" }
+    if SECRET then headers["x-fedgate-authz-secret"] = { SECRET } end
+    return headers
+end
+
+local function refuse(txn, status, answer)
+    local reply = txn:reply()
+    reply:set_status(status)
+    for _, name in ipairs({ "content-type", "x-fedgate-error", "www-authenticate", "location", "x-amz-request-id" }) do
+        if answer and answer.headers[name] then reply:add_header(name, answer.headers[name][0]) end
+    end
+    if answer and answer.body then reply:set_body(answer.body) end
+    txn:done(reply)
+end
+
+local function pass(txn, headers)
+    for _, name in ipairs(ANSWERED) do
+        if headers[name] then txn.http:req_set_header(name, headers[name][0]) end
+    end
+    txn:set_var("txn.fedgate_uri", headers["x-fedgate-uri"] and headers["x-fedgate-uri"][0] or txn:get_var("txn.fedgate_uri"))
+    txn:set_var("txn.fedgate", "pass")
+end
+
+core.register_action("fedgate", { "http-req" }, function(txn, address)
+    local answer = core.httpclient():get({ url = "http://" .. address .. "/authz/haproxy", headers = question(txn), timeout = 10000 })
+    if answer and answer.status == 200 then return pass(txn, answer.headers) end
+    -- Only refusals are told: whatever else comes is no answer.
+    if answer and answer.status >= 400 and answer.status < 500 then return refuse(txn, answer.status, answer) end
+    refuse(txn, 503, nil)
+end, 1)
