@@ -9,6 +9,7 @@ that a request could both fit, they are ambiguous and refused, so that no reques
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ _METHOD = re.compile(r"[A-Z]+", re.ASCII)
 _ACTION = re.compile(r"(?P<service>[a-z0-9][a-z0-9-]*):[A-Za-z0-9]+", re.ASCII)
 _KEY = re.compile(r"[a-z0-9-]+:[a-z0-9][a-z0-9._/-]*", re.ASCII)
 _HEADER = re.compile(r"[a-z0-9-]+", re.ASCII)
-_ARN = re.compile(r"arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:([0-9]{12})?:[^\s]+", re.ASCII)
+_ARN = re.compile(r"arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:(?P<account>(?:[0-9]{12})?):(?P<resource>\S+)", re.ASCII)
 _OWN_SERVICES = frozenset({"iam", "sts"})
 # Verified by the signature itself, or rewritten by proxies: a condition on one of them would not mean what it says.
 _NO_CONDITIONS = frozenset({"authorization", "host", "connection", "content-length", "transfer-encoding"})
@@ -35,9 +36,13 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A path template: its segments, in which ``names`` has the positions of ``{name}``; ``rest`` is ``{name+}``."""
+    """A path template: its literal segments and its names by position; ``rest`` is ``{name+}`` at its end.
 
-    segments: tuple[str, ...]
+    ``length`` is the number of segments without the rest.
+    """
+
+    length: int
+    literals: tuple[tuple[int, str], ...]
     names: tuple[tuple[int, str], ...]
     rest: str = ""
 
@@ -49,49 +54,64 @@ class Template:
         segments = path[1:].split("/")
         if any(segment in {".", ".."} for segment in segments) or "" in segments[:-1]:
             raise ValueError("must have no empty segment and no . or .., since such requests are refused")
-        matches = [_NAME.fullmatch(segment) for segment in segments]
-        for segment, match in zip(segments, matches, strict=True):
-            if match is None and not {"{", "}"}.isdisjoint(segment):
-                raise ValueError(f"{segment}: a name takes a whole segment, as in /teams/{{team}}/reports")
+        matches = [_segment_name(segment) for segment in segments]
         if any(match and match[2] for match in matches[:-1]):
             raise ValueError("{name+} takes the rest of the path, so nothing can follow it")
-        found = tuple((position, match[1]) for position, match in enumerate(matches) if match)
-        _require_distinct([name for _position, name in found])
+        names = [(position, match[1]) for position, match in enumerate(matches) if match]
+        _require_distinct([name for _position, name in names])
         last = matches[-1]
-        if last and last[2]:
-            return cls(tuple(segments[:-1]), found[:-1], last[1])
-        return cls(tuple(segments), found)
+        rest = names.pop()[1] if last and last[2] else ""
+        literals = [(position, segments[position]) for position, match in enumerate(matches) if not match]
+        return cls(len(segments) - bool(rest), tuple(literals), tuple(names), rest)
 
     @property
-    def shape(self) -> tuple[str, ...]:
-        """Return the segments with every name replaced, so that templates of the same requests are equal."""
-        named = {position for position, _name in self.names}
-        shape = tuple("{}" if index in named else f"={one}" for index, one in enumerate(self.segments))
-        return (*shape, "{+}") if self.rest else shape
+    def all_names(self) -> frozenset[str]:
+        """Return the names, that of the rest among them."""
+        return frozenset(name for _position, name in self.names) | ({self.rest} if self.rest else frozenset())
 
     @property
     def order(self) -> tuple[int, ...]:
-        """Return the kind of each segment: of the templates that a path fits, the most specific one comes first."""
-        return tuple({"{}": 1, "{+}": 2}.get(one, 0) for one in self.shape)
+        """Return the kind of each segment: of the templates that a path fits, the most specific one has the least."""
+        literal = {position for position, _text in self.literals}
+        return (*(int(position not in literal) for position in range(self.length)), *((2,) if self.rest else ()))
+
+    def takes_the_same(self, other: "Template") -> bool:
+        """Return whether both take the same paths, whatever the names are called."""
+        return (self.order, self.literals) == (other.order, other.literals)
 
     def match(self, segments: Sequence[str]) -> Mapping[str, str] | None:
         """Return the parts of a path by name, or None where the path does not fit."""
-        fixed = len(self.segments)
-        if len(segments) < fixed + bool(self.rest) or (len(segments) > fixed and not self.rest):
+        if len(segments) != self.length and not (self.rest and len(segments) > self.length):
+            return None
+        if any(segments[position] != text for position, text in self.literals):
             return None
         parts = {name: segments[position] for position, name in self.names}
-        named = {position for position, _name in self.names}
-        literals = (one == segments[index] for index, one in enumerate(self.segments) if index not in named)
-        if not all(literals) or "" in parts.values():
-            return None
-        rest = "/".join(segments[fixed:])
-        return {**parts, self.rest: rest} if self.rest and rest else None if self.rest else parts
+        if self.rest:
+            parts[self.rest] = "/".join(segments[self.length :])
+        return None if "" in parts.values() else parts
+
+
+def _segment_name(segment: str) -> "re.Match[str] | None":
+    match = _NAME.fullmatch(segment)
+    if match is None and not {"{", "}"}.isdisjoint(segment):
+        raise ValueError(f"{segment}: a name takes a whole segment, as in /teams/{{team}}/reports")
+    return match
 
 
 def _require_distinct(names: Sequence[str]) -> None:
     twice = next((name for name in names if names.count(name) > 1), "")
     if twice:
         raise ValueError(f"{{{twice}}} stands there twice")
+
+
+@lru_cache(maxsize=4096)
+def _template(path: str) -> Template:
+    return Template.parse(path)
+
+
+def template_of(route: Route) -> Template:
+    """Return the template of a route whose path follows the rules; raise ValueError for any other."""
+    return _template(route.path)
 
 
 def names_in(template: str) -> frozenset[str]:
@@ -111,14 +131,13 @@ def route_problems(route: Route, account: str) -> Iterator[Problem]:
     """Yield what is wrong with a route of a resource that this account owns."""
     yield from _method_problems(route)
     try:
-        template = Template.parse(route.path)
+        template = template_of(route)
     except ValueError as error:
         yield Problem("path", str(error))
         return
-    known = {name for _position, name in template.names} | ({template.rest} if template.rest else set())
     yield from _action_problems(route)
-    yield from _resource_problems(route, account, known)
-    yield from _key_problems(route, known)
+    yield from _resource_problems(route, account, template)
+    yield from _key_problems(route, template.all_names)
     yield from _condition_problems(route)
 
 
@@ -136,17 +155,23 @@ def _action_problems(route: Route) -> Iterator[Problem]:
         yield Problem("action", f"{action['service']}: is Fedgate's own API: take a name of your service")
 
 
-def _resource_problems(route: Route, account: str, known: set[str]) -> Iterator[Problem]:
+def _resource_problems(route: Route, account: str, template: Template) -> Iterator[Problem]:
     arn = _ARN.fullmatch(route.resource)
     if arn is None or not {"*", "?", "$"}.isdisjoint(route.resource):
         example = f"arn:aws:reports:us-east-1:{account}:team/{{team}}"
         yield Problem("resource", f"must be one ARN with names in its last part only, such as {example}")
-    elif arn[1] not in {None, account}:
-        yield Problem("resource", f"is in account {arn[1]}, but the resource belongs to {account}")
-    yield from _name_problems("resource", route.resource, known)
+        return
+    if arn["account"] not in {"", account}:
+        yield Problem("resource", f"is in account {arn['account']}, but the resource belongs to {account}")
+    # Otherwise two paths could have one ARN: {a}-{b} is x-y-z for x-y and z, and for x and y-z.
+    if any(len(_NAME.findall(part)) > 1 for part in re.split("[/:]", arn["resource"])):
+        yield Problem("resource", "must have / or : between two names")
+    if template.rest in names_in(arn["resource"].removesuffix(f"{{{template.rest}}}")):
+        yield Problem("resource", f"{{{template.rest}}}, the rest of the path, must stand at its end, and once")
+    yield from _name_problems("resource", route.resource, template.all_names)
 
 
-def _key_problems(route: Route, known: set[str]) -> Iterator[Problem]:
+def _key_problems(route: Route, known: frozenset[str]) -> Iterator[Problem]:
     service = route.action.partition(":")[0]
     for key, value in route.keys.items():
         # A key of another prefix, such as aws:PrincipalTag/x, would replace what is known about the caller.
@@ -155,7 +180,7 @@ def _key_problems(route: Route, known: set[str]) -> Iterator[Problem]:
         yield from _name_problems("keys", value, known)
 
 
-def _name_problems(key: str, template: str, known: set[str]) -> Iterator[Problem]:
+def _name_problems(key: str, template: str, known: frozenset[str]) -> Iterator[Problem]:
     unknown = sorted(names_in(template) - known)
     if unknown:
         yield Problem(key, f"{{{unknown[0]}}} is no name of the path")
@@ -176,9 +201,9 @@ def _condition_problems(route: Route) -> Iterator[Problem]:
 
 def ambiguous(routes: Sequence[Route]) -> Iterator[tuple[int, int]]:
     """Yield the positions of each two routes that one request can fit while neither is more specific."""
-    shapes = [Template.parse(route.path).shape for route in routes]
+    templates = list(map(template_of, routes))
     for first, second in combinations(range(len(routes)), 2):
-        if shapes[first] == shapes[second] and _are_ambiguous(routes[first], routes[second]):
+        if templates[first].takes_the_same(templates[second]) and _are_ambiguous(routes[first], routes[second]):
             yield first, second
 
 
@@ -208,4 +233,4 @@ def _refines(one: Mapping[tuple[str, str], str], other: Mapping[tuple[str, str],
 def by_specificity(route: Route) -> tuple[tuple[int, ...], int, int]:
     """Return a key for sorting: of the routes that a request fits, the most specific one comes first."""
     values = conditions(route).values()
-    return Template.parse(route.path).order, -sum(value != ANY_VALUE for value in values), -len(values)
+    return template_of(route).order, -sum(value != ANY_VALUE for value in values), -len(values)

@@ -1,0 +1,158 @@
+"""Reads what a request to an HTTP API asks of the policies: by the routes of the settings, or as API Gateway does.
+
+Pure. Source: API Gateway Developer Guide, "Control access to a REST API with IAM permissions": action
+``execute-api:Invoke`` on ``arn:aws:execute-api:REGION:ACCOUNT:API-ID/STAGE/METHOD/PATH``.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from broker.api.http import HttpRequest
+from broker.authz.http_path import in_arn, read_segments
+from broker.authz.resource import Resource, Route
+from broker.authz.route_rules import ANY_VALUE, by_specificity, filled, template_of
+from broker.authz.service_request import ServiceRequest
+from iam.errors import AccessDenied, ValidationError
+from iam.operations.required_permission import ContextKeys, RequiredPermission
+
+_METHOD: Final = re.compile(r"[A-Z]{1,32}", re.ASCII)
+_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_INVOKE: Final = "execute-api:Invoke"
+# With one of these, frameworks handle another method or another path than the one that was decided.
+_OVERRIDES: Final = frozenset(
+    {"x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"}
+)
+_SIGNED_HEADERS: Final = re.compile(r"SignedHeaders=([^,\s]*)")
+_PRESIGNED_HEADERS: Final = re.compile(r"(?:^|&)X-Amz-SignedHeaders=([^&]*)")
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+def read_http_request(resource: Resource, request: HttpRequest) -> ServiceRequest:
+    """Return the permission that a request needs.
+
+    Raise ValidationError for one that could be read in two ways, and AccessDenied for one that fits no route.
+    """
+    _check_method(request)
+    segments = read_segments(request.path)
+    if not resource.routes:
+        return _invocation(resource, request, segments)
+    route, parts = _route(resource.routes, request, segments)
+    in_resource = {name: in_arn(value) for name, value in parts.items()}
+    keys = {key: (filled(value, parts),) for key, value in route.keys.items()}
+    return _service_request(request, filled(route.resource, in_resource), route.action, keys, route.path)
+
+
+def _check_method(request: HttpRequest) -> None:
+    if not _METHOD.fullmatch(request.method):
+        raise ValidationError("The method of the request must be written in capitals.")
+    override = next((name for name, _value in request.headers if name.replace("_", "-") in _OVERRIDES), "")
+    if override:
+        raise ValidationError(f"The header {override} could make this another request: leave it out.")
+
+
+def _invocation(resource: Resource, request: HttpRequest, segments: Sequence[str]) -> ServiceRequest:
+    owner = f"arn:aws:execute-api:{resource.region}:{resource.account}:{resource.name}"
+    arn = f"{owner}/{resource.stage}/{request.method}/{'/'.join(map(in_arn, segments))}"
+    return _service_request(request, arn, _INVOKE, {}, "")
+
+
+def _service_request(request: HttpRequest, arn: str, action: str, keys: ContextKeys, route: str) -> ServiceRequest:
+    # Many services answer /admin/ as they answer /admin: what is denied by name is denied in both forms.
+    spellings = (arn.removesuffix("/"),) if arn.endswith("/") else ()
+    parameters = {"httpMethod": request.method, "path": request.path}
+    return ServiceRequest(
+        operation=action.partition(":")[2],
+        permissions=(RequiredPermission(arn, keys, action, spellings=spellings),),
+        writes=request.method not in _READS,
+        parameters=parameters | ({"route": route} if route else {}),
+    )
+
+
+# --- routes -----------------------------------------------------------------------------------------------------------
+
+
+def _route(routes: Sequence[Route], request: HttpRequest, segments: Sequence[str]) -> tuple[Route, Mapping[str, str]]:
+    """Return the most specific route that a request fits, and the parts of the path; raise AccessDenied for none."""
+    query = _conditioned_parameters(routes, request)
+    headers = _conditioned_headers(routes, request)
+    fitting = [
+        (route, parts)
+        for route in routes
+        if request.method in route.methods
+        and (parts := template_of(route).match(segments)) is not None
+        and _holds(route.query, query)
+        and _holds(route.headers, headers)
+    ]
+    if not fitting:
+        raise AccessDenied(f"No route of this resource takes {request.method} {request.path[:1024]}.")
+    return fitting[0] if len(fitting) == 1 else min(fitting, key=lambda one: by_specificity(one[0]))
+
+
+def _holds(conditions: Mapping[str, str], values: Mapping[str, str]) -> bool:
+    return all(name in values and wanted in {ANY_VALUE, values[name]} for name, wanted in conditions.items())
+
+
+def _conditioned_parameters(routes: Sequence[Route], request: HttpRequest) -> Mapping[str, str]:
+    """Return the parameters that routes have conditions on; raise ValidationError where one could be read in two ways.
+
+    Services take the first, the last or all of several, and some read ``a[]`` or ``A`` as ``a``.
+    """
+    names = {name for route in routes for name in route.query}
+    found: dict[str, str] = {}
+    if not names or not request.query:
+        return found
+    folded = {name.casefold() for name in names}
+    for name, value in _parameters(request.query):
+        if name.partition("[")[0].casefold() in folded:
+            if name not in names or name in found:
+                raise ValidationError(f"The parameter {name[:64]!a} could be read in two ways.")
+            found[name] = value
+    return found
+
+
+def _parameters(query: str) -> Iterator[tuple[str, str]]:
+    if ";" in query or _BAD_ESCAPE.search(query):
+        raise ValidationError("The query of the request has a wrong escape, or a ; that must be percent-encoded.")
+    for piece in query.split("&"):
+        name, _, value = piece.partition("=")
+        try:
+            yield _form_text(name), _form_text(value)
+        except UnicodeDecodeError:
+            raise ValidationError("The query of the request is not UTF-8.") from None
+
+
+def _form_text(encoded: str) -> str:
+    return unquote_to_bytes(encoded.replace("+", " ")).decode()
+
+
+def _conditioned_headers(routes: Sequence[Route], request: HttpRequest) -> Mapping[str, str]:
+    """Return the headers that routes have conditions on; raise ValidationError where one is repeated or not signed.
+
+    An unsigned header could be added to a captured request, which would then mean something else. Services that read
+    headers as variables take ``X_Name`` for ``X-Name``.
+    """
+    names = {name for route in routes for name in route.headers}
+    found: dict[str, str] = {}
+    if not names:
+        return found
+    signed = _signed_headers(request)
+    for name, value in request.headers:
+        if name.replace("_", "-") in names:
+            if name not in names or name in found:
+                raise ValidationError(f"The header {name} could be read in two ways.")
+            if signed is not None and name not in signed:
+                raise ValidationError(f"The header {name} must be signed.")
+            found[name] = value.strip(" \t")
+    return found
+
+
+def _signed_headers(request: HttpRequest) -> frozenset[str] | None:
+    """Return the names of the signed headers, or None where the request has no signature."""
+    authorization = request.header("authorization")
+    match = _SIGNED_HEADERS.search(authorization) if authorization else _PRESIGNED_HEADERS.search(request.query)
+    if match is None:
+        return None if authorization is None else frozenset()
+    names = unquote_to_bytes(match[1]).decode("latin-1").lower()
+    return frozenset(names.split(";"))
