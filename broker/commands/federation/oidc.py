@@ -11,6 +11,7 @@ from broker.commands.federation.sign_in_names import check_name, require_free_na
 from broker.commands.operator_audit import audited_change
 from broker.commands.options import installation_options, load_settings, read_text
 from broker.commands.output import escape_unprintable, json_option, print_fields, print_json, print_table
+from broker.config.settings import Settings
 from broker.providers.oidc.key_sets import JwksCache
 from broker.providers.oidc.presets import OIDC, PRESETS
 from broker.wiring import build_fetcher, open_store, random
@@ -117,33 +118,33 @@ def sign_in(  # noqa: PLR0913 - one for each option
         if client_id is not None:
             shown = check_name(name or chosen.name or row.url)
             require_free_name(change.tx, shown, row.id)
-            secret = read_text(file).strip().encode() if file else None
-            values = {
-                "provider_id": row.id,
-                "client_id": client_id,
-                "sealed": Vault(settings.master_key).seal(secret, row.id, random) if secret else None,
-                "scopes": scopes,
-                "name": shown,
-                "kind": chosen.kind,
-            }
-            change.tx.execute(insert(sign_in_client).values(values))
+            secret = _seal_secret(settings, file, row.id)
+            client = {"client_id": client_id, "sealed": secret, "scopes": scopes, "name": shown, "kind": chosen.kind}
+            change.tx.execute(insert(sign_in_client).values(provider_id=row.id, **client))
         change.account_id = row.account_id
         change.parameters = {"openIDConnectProviderArn": arn, "clientId": client_id, "scopes": scopes}
-    here = f"{settings.public_url}/oidc/{row.id}"
-    facts = {
-        "provider": arn,
-        "sign_in_at": f"{here}/login",
-        "redirect_uri": f"{here}/callback",
-        "post_logout_redirect_uri": f"{here}/signed-out",
-        "backchannel_logout_uri": f"{here}/logout",
-        "to_set_there": chosen.setup_hint,
-    }
-    if remove:
-        facts = {"provider": arn, "sign_in_at": ""}
+    urls = {} if remove else _urls(f"{settings.public_url}/oidc/{row.id}") | {"to_set_there": chosen.setup_hint}
+    facts = {"provider": arn, "sign_in_at": "", **urls}
     if as_json:
         print_json(facts)
     else:
         print_fields({key.replace("_", " "): value for key, value in facts.items() if value})
+
+
+def _seal_secret(settings: Settings, file: Path | None, provider_id: str) -> bytes | None:
+    """Return the client secret of a file as it is stored; None where there is none."""
+    secret = read_text(file).strip().encode() if file else b""
+    return Vault(settings.master_key).seal(secret, provider_id, random) if secret else None
+
+
+def _urls(here: str) -> dict[str, str]:
+    """Return the addresses of a provider's pages here, under the names by which they are registered there."""
+    return {
+        "sign_in_at": f"{here}/login",
+        "redirect_uri": f"{here}/callback",
+        "post_logout_redirect_uri": f"{here}/signed-out",
+        "backchannel_logout_uri": f"{here}/logout",
+    }
 
 
 def _token_use(*, once: bool) -> str:
