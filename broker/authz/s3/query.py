@@ -32,6 +32,7 @@ _HARMLESS = frozenset({"x-amz-sdk-checksum-algorithm", "x-amz-user-agent"})
 _HARMLESS_PREFIXES = (CHECKSUM, "x-amz-meta-")
 _OPERATION_NAME = "x-id"  # the name of the operation, which SDKs add and stores ignore
 _RAW = re.compile(r"[!\"$-:<=?-\[\]-~>\\\x80-\xff]*")
+_UNRESERVED = "-_.~"
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -43,10 +44,19 @@ class Parameter(NamedTuple):
     has_value: bool
 
     @property
+    def encoded_name(self) -> str:
+        """Return the name as in a canonical request (RFC 3986, section 2.3)."""
+        return quote(self.name, safe=_UNRESERVED)
+
+    @property
+    def encoded_value(self) -> str:
+        """Return the value as in a canonical request."""
+        return quote(self.value, safe=_UNRESERVED)
+
+    @property
     def encoded(self) -> str:
-        """Return the parameter as in a canonical request (RFC 3986); one without a value keeps no equals sign."""
-        name = quote(self.name, safe="-_.~")
-        return f"{name}={quote(self.value, safe='-_.~')}" if self.has_value else name
+        """Return the parameter for a query, without an equals sign where it had none."""
+        return f"{self.encoded_name}={self.encoded_value}" if self.has_value else self.encoded_name
 
 
 def read_query(query: str) -> tuple[Parameter, ...]:
