@@ -3,18 +3,20 @@
 -- nothing had been asked: the configuration must deny what has no "pass".
 
 local ANSWERED = { "authorization", "x-amz-date", "x-amz-content-sha256", "x-fedgate-principal", "x-fedgate-account",
-                   "x-fedgate-session", "x-fedgate-source-identity", "x-fedgate-tags" }
+                   "x-fedgate-session", "x-fedgate-source-identity", "x-fedgate-tags", "x-fedgate-content-sha256",
+                   "x-fedgate-request-id" }
 -- They belong to the connection to the client and to the body, which is not sent; or they are set below.
 local KEPT_BACK = { ["connection"] = true, ["content-length"] = true, ["expect"] = true, ["keep-alive"] = true,
                     ["te"] = true, ["trailer"] = true, ["transfer-encoding"] = true, ["upgrade"] = true,
-                    ["x-original-method"] = true, ["x-original-uri"] = true, ["x-fedgate-authz-secret"] = true,
-                    ["x-fedgate-forwarded-for"] = true, ["x-fedgate-forwarded-proto"] = true }
+                    ["x-original-method"] = true, ["x-original-uri"] = true, ["x-original-content-length"] = true,
+                    ["x-original-transfer-encoding"] = true }
 -- Where [authz] secret_file is set, its secret.
 local SECRET = nil
 
 local function question(txn)
     local headers = {}
-    for name, values in pairs(txn.http:req_get_headers()) do
+    local sent = txn.http:req_get_headers()
+    for name, values in pairs(sent) do
         if not KEPT_BACK[name] then
             headers[name] = {}
             -- The values are counted from 0.
@@ -23,6 +25,10 @@ local function question(txn)
     end
     headers["x-original-method"] = { txn.sf:method() }
     headers["x-original-uri"] = { txn:get_var("txn.fedgate_uri") }
+    -- Some clients sign the length, and a service of kind "http" is told whether there is a body that nobody signed.
+    for _, name in ipairs({ "content-length", "transfer-encoding" }) do
+        if sent[name] then headers["x-original-" .. name] = { sent[name][0] } end
+    end
     headers["x-fedgate-forwarded-for"] = { txn.sf:src() }
     headers["x-fedgate-forwarded-proto"] = { tostring(txn.sf:ssl_fc()) ~= "0" and "https" or "http" }
     if SECRET then headers["x-fedgate-authz-secret"] = { SECRET } end

@@ -65,7 +65,7 @@ PROXIES = {
         ("caddy", "run", "--adapter", "caddyfile", "--config", "{file}"),
         {
             "https://api.example.com:443 {": "https://:{port} {\nbind 127.0.0.1",
-            "https://s3.example.com:443, https://*.s3.example.com:443 {": "https://:{port} {\nbind 127.0.0.1",
+            "https://s3.example.com:443 {": "https://:{port} {\nbind 127.0.0.1",
         },
     ),
     "traefik": ProxyProgram(
@@ -97,7 +97,8 @@ class RunningProxy:
         trusting = ssl.create_default_context(cafile=self.ca_file)
         with contextlib.closing(HTTPSConnection("localhost", self.port, timeout=HANG, context=trusting)) as client:
             client.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
-            given = headers if body is None else (*headers, ("Content-Length", str(len(body))))
+            has_length = body is not None and not _named(headers, "transfer-encoding")
+            given = (*headers, ("Content-Length", str(len(body)))) if has_length else headers
             for name, value in given if _named(given, "host") else (("Host", self.host), *given):
                 client.putheader(name, value)
             client.endheaders()
