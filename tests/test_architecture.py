@@ -31,6 +31,7 @@ PURE = [
     "sts/presented_signature.py",
     "sts/denials.py",
     "broker/api/query.py",
+    "broker/sessions/browser_keys.py",
     "broker/api/constraints.py",
     "broker/api/http.py",
     "broker/api/shape.py",

@@ -6,7 +6,6 @@ kept in SQL, so that restoring what Redis held does not bring it back. Single us
 is refused, so that a loss of data never admits anybody.
 """
 
-import hashlib
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 
+from broker.sessions.browser_keys import BrowserKeys, last_use
 from broker.sessions.records import (
     NO_CLIENT,
     BrowserSession,
@@ -60,7 +60,7 @@ class BrowserSessions:
     random: Random
     idle: timedelta
     lifetime: timedelta
-    prefix: str = field(default="fedgate:web:")
+    keys: BrowserKeys = field(default_factory=BrowserKeys)
     identity_types: tuple[type[Identity], ...] = tuple(half.identity_type for half in STS_IDENTITY_KINDS)
 
     def new_token(self) -> str:
@@ -97,15 +97,15 @@ class BrowserSessions:
 
     def _store(self, session: BrowserSession) -> tuple[str, BrowserSession]:
         token, now = self.new_token(), self.now()
-        stored = replace(session, key=self._session_key(token), form_token=self.new_token())
-        person = self._person_key(stored.identity.person)
+        stored = replace(session, key=self.keys.session(token), form_token=self.new_token())
+        person = self.keys.person(stored.identity.person)
         with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
             pipe.set(stored.key, self._seal(stored), px=self._ttl(stored, now))
             self._note_use(pipe, stored, now)
             pipe.hset(person, stored.key, "")
             pipe.pexpire(person, duration_milliseconds(self.lifetime))
-            for index in {self._index_key(""), self._index_key(stored.identity.account_id)}:
+            for index in {self.keys.index(""), self.keys.index(stored.identity.account_id)}:
                 pipe.zremrangebyscore(index, "-inf", to_fractional_seconds(now))
                 pipe.zadd(index, {stored.key: to_fractional_seconds(stored.ends_at)})
                 pipe.pexpire(index, duration_milliseconds(self.lifetime))
@@ -125,12 +125,12 @@ class BrowserSessions:
         """Return the session of a cookie, and extend its idle timeout."""
         if not token:
             return None
-        key, now = self._session_key(token), self.now()
+        key, now = self.keys.session(token), self.now()
         with _redis_errors_as_unavailable():
-            text, used = self.redis.mget(key, _use_key(key))
+            text, used = self.redis.mget(key, last_use(key))
             session = self._open(key, text)
             if session is None or session.ends_at <= now or self._is_idle(key, used, now):
-                self.redis.delete(key, _use_key(key))
+                self.redis.delete(key, last_use(key))
                 return None
         if self.single_use.is_used(_ENDED, key):
             return None
@@ -147,7 +147,7 @@ class BrowserSessions:
 
     def was_ended(self, token: str | None) -> bool:
         """Return whether the session of a cookie was ended, and did not merely expire."""
-        return token is not None and self.single_use.is_used(_ENDED, self._session_key(token))
+        return token is not None and self.single_use.is_used(_ENDED, self.keys.session(token))
 
     def _seal(self, session: BrowserSession) -> str:
         return self.values.seal(session.key, serialize_session(session))
@@ -158,11 +158,11 @@ class BrowserSessions:
 
     def _note_use(self, pipe: Pipeline, session: BrowserSession, now: datetime) -> None:
         """Store when a session was used: sealed, because whoever can write to Redis also sets when a key expires."""
-        key = _use_key(session.key)
+        key = last_use(session.key)
         pipe.set(key, self.values.seal(key, iso8601_exact(now)), px=self._ttl(session, now))
 
     def _is_idle(self, key: str, used: object, now: datetime) -> bool:
-        text = self.values.open(_use_key(key), used)
+        text = self.values.open(last_use(key), used)
         return text is None or now - parse_iso8601(text) >= self.idle
 
     def update(self, session: BrowserSession) -> None:
@@ -175,19 +175,26 @@ class BrowserSessions:
         return bool(self.end_all(session.identity.provider, session.identity.subject, (session.key,)))
 
     def keys_of(self, provider: str, subject: str, indexes: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the keys of a person's sessions: those with these SAML session indexes, or all if none are given."""
-        sessions = self.of_person(f"{provider}|{subject}")
-        return tuple(one.key for one in sessions if not indexes or one.identity.session_index in (None, *indexes))
+        """Return the keys of a person's sessions and pending sign-ins.
+
+        Those with these session indexes of the provider, or all if none are given.
+        """
+        person = f"{provider}|{subject}"
+        pending, completed = self._pending_of(person)
+        found: tuple[BrowserSession | PendingLogin, ...] = (*self.of_person(person), *pending)
+        # One that is being completed at this moment does not say its index any more.
+        matching = [one.key for one in found if not indexes or one.identity.session_index in (None, *indexes)]
+        return (*matching, *completed)
 
     def of_person(self, person: str) -> tuple[BrowserSession, ...]:
         """Return a person's sessions, the newest first."""
         with _redis_errors_as_unavailable():
-            keys: list[str] = self.redis.hkeys(self._person_key(person))  # type: ignore[assignment]  # decode_responses
+            keys: list[str] = self.redis.hkeys(self.keys.person(person))  # type: ignore[assignment]  # decode_responses
         return tuple(session for session in self._load(keys) if session.identity.person == person)
 
     def newest(self, most: int, account_id: str = "") -> tuple[BrowserSession, ...]:
         """Return up to ``most`` sessions of all people, or of an account's own, the newest first."""
-        index = self._index_key(account_id)
+        index = self.keys.index(account_id)
         while True:
             with _redis_errors_as_unavailable():
                 keys: list[str] = self.redis.zrevrangebyscore(  # type: ignore[assignment]  # decode_responses
@@ -206,7 +213,7 @@ class BrowserSessions:
         cursor = 0
         while True:
             with _redis_errors_as_unavailable():
-                cursor, found = self.redis.zscan(self._index_key(account_id), cursor, count=_BATCH)
+                cursor, found = self.redis.zscan(self.keys.index(account_id), cursor, count=_BATCH)
             listed = self._load([str(key) for key, _ in found])
             yield tuple(one for one in listed if account_id in {"", one.identity.account_id})
             if not cursor:
@@ -222,8 +229,14 @@ class BrowserSessions:
         live = [session for session in parsed if session is not None and session.ends_at > self.now()]
         return tuple(sorted(live, key=lambda session: session.opened_at, reverse=True))
 
+    def end_of_person(self, provider: str, subject: str, indexes: tuple[str, ...] = ()) -> int:
+        """End a person's sessions and pending sign-ins, as ``keys_of``; return how many there were."""
+        # Twice: a pending sign-in that was completed before it was marked as ended has left a session; one that is
+        # completed afterwards finds the mark.
+        return sum(self.end_all(provider, subject, self.keys_of(provider, subject, indexes)) for _ in range(2))
+
     def end_all(self, provider: str, subject: str, keys: tuple[str, ...]) -> int:
-        """End these sessions of a person; return how many still existed."""
+        """End these sessions and pending sign-ins of a person; return how many still existed."""
         return self._end([(f"{provider}|{subject}", key) for key in keys])
 
     def end_several(self, sessions: Iterable[BrowserSession]) -> int:
@@ -239,10 +252,11 @@ class BrowserSessions:
         with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
             pipe.delete(*keys)
-            pipe.delete(*map(_use_key, keys))
+            pipe.delete(*map(last_use, keys))
             for person, key in owned:
-                pipe.hdel(self._person_key(person), key)
-            pipe.zrem(self._index_key(""), *keys)  # `newest` removes them from the indexes of accounts
+                pipe.hdel(self.keys.person(person), key)
+                pipe.srem(self.keys.pending_of(person), key)
+            pipe.zrem(self.keys.index(""), *keys)  # `newest` removes them from the indexes of accounts
             return int(pipe.execute()[0])
 
     # --- pending sign-ins -----------------------------------------------------------------------------------------
@@ -253,9 +267,9 @@ class BrowserSessions:
         """Store a sign-in with one step left; return the value of its cookie, and the pending sign-in."""
         token, now = self.new_token(), self.now()
         pending = PendingLogin(
-            self._pending_key(token), step, identity, self.new_token(), now, return_to, refresh_state
+            self.keys.pending(token), step, identity, self.new_token(), now, return_to, refresh_state
         )
-        index = self._pending_of_key(identity.person)
+        index = self.keys.pending_of(identity.person)
         with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
             pipe.set(pending.key, self.values.seal(pending.key, serialize_pending_login(pending)), ex=_SIGN_IN_TIMEOUT)
@@ -268,37 +282,41 @@ class BrowserSessions:
         """Return the pending sign-in of a cookie, or None."""
         if not token:
             return None
-        key = self._pending_key(token)
+        key = self.keys.pending(token)
         with _redis_errors_as_unavailable():
             text = self.values.open(key, self.redis.get(key))
         pending = None if text is None else parse_pending_login(key, text, self.identity_types)
         # Redis forgets it by then, unless somebody writes there who wants to keep it.
-        return pending if pending and self.now() < pending.opened_at + _SIGN_IN_TIMEOUT else None
+        if pending is None or self.now() >= pending.opened_at + _SIGN_IN_TIMEOUT or self.has_ended(pending):
+            return None
+        return pending
 
     def consume_pending_login(self, pending: PendingLogin) -> bool:
         """Delete a pending sign-in; return whether it still existed: of concurrent callers, one gets True."""
         with _redis_errors_as_unavailable():
             return bool(self.redis.delete(pending.key))
 
-    def end_pending_logins_of(self, person: str) -> None:
-        """Delete all pending sign-ins of a person, after a change of the password (THREATS J02)."""
-        index = self._pending_of_key(person)
+    def _pending_of(self, person: str) -> tuple[list[PendingLogin], list[str]]:
+        """Return a person's pending sign-ins, and the keys of those that were completed or have expired."""
         with _redis_errors_as_unavailable():
-            keys: set[str] = self.redis.smembers(index)  # type: ignore[assignment]  # decode_responses
-            if keys:
-                self.redis.delete(*keys, index)
+            keys = sorted(str(key) for key in self.redis.smembers(self.keys.pending_of(person)))
+            texts = self.redis.mget(keys) if keys else []
+        opened = self.values.open_all(keys, texts)
+        parsed = [parse_pending_login(key, text, self.identity_types) for key, text in opened]
+        pending = [one for one in parsed if one is not None and one.identity.person == person]
+        return pending, sorted({*keys} - {one.key for one in pending})
 
     # --- logout requests to identity providers ------------------------------------------------------------------------
 
     def save_logout_request(self, message_id: str, provider: str) -> None:
         """Store that a logout request was sent to an identity provider."""
-        key = self._logout_request_key(message_id)
+        key = self.keys.logout_request(message_id)
         with _redis_errors_as_unavailable():
             self.redis.set(key, self._seal_until(key, provider, _SIGN_IN_TIMEOUT), ex=_SIGN_IN_TIMEOUT)
 
     def consume_logout_request(self, message_id: str, provider: str) -> bool:
         """Delete a request; return whether the provider had yet to answer it: of concurrent callers, one gets True."""
-        key = self._logout_request_key(message_id)
+        key = self.keys.logout_request(message_id)
         with _redis_errors_as_unavailable():
             return self._open_until(key, self.redis.getdel(key)) == provider
 
@@ -307,28 +325,28 @@ class BrowserSessions:
     def claim_form(self, form: str, seconds: int) -> bool:
         """Return whether a form was not sent in the last ``seconds``: of concurrent callers, one gets True."""
         with _redis_errors_as_unavailable():
-            return bool(self.redis.set(self._form_key(form), _IN_PROGRESS, nx=True, ex=seconds))
+            return bool(self.redis.set(self.keys.form(form), _IN_PROGRESS, nx=True, ex=seconds))
 
     def store_form_response(self, form: str, text: str, *, anew: bool) -> None:
         """Store the response to a form, which may set a session cookie, for a form that is sent twice.
 
         ``anew`` allows the form to be sent again when the stored response expires.
         """
-        key = self._form_response_key(form)
+        key = self.keys.form_response(form)
         with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
             pipe.set(key, self._seal_until(key, text, _FORM_RESPONSE_TTL), ex=_FORM_RESPONSE_TTL)
             if anew:
-                pipe.expire(self._form_key(form), _FORM_RESPONSE_TTL)
+                pipe.expire(self.keys.form(form), _FORM_RESPONSE_TTL)
             else:
-                pipe.set(self._form_key(form), _COMPLETED, xx=True, keepttl=True)
+                pipe.set(self.keys.form(form), _COMPLETED, xx=True, keepttl=True)
             pipe.execute()
 
     def find_form_response(self, form: str) -> str | None:
         """Return the response to a form that was sent before: empty while it is processed, None after it expired."""
         with _redis_errors_as_unavailable():
-            marker, stored = self.redis.mget(self._form_key(form), self._form_response_key(form))
-        text = self._open_until(self._form_response_key(form), stored)
+            marker, stored = self.redis.mget(self.keys.form(form), self.keys.form_response(form))
+        text = self._open_until(self.keys.form_response(form), stored)
         if text is not None:
             return text
         return "" if marker == _IN_PROGRESS else None
@@ -336,7 +354,7 @@ class BrowserSessions:
     def release_form(self, form: str) -> None:
         """Allow a form to be sent again, after its processing failed."""
         with _redis_errors_as_unavailable():
-            self.redis.delete(self._form_key(form))
+            self.redis.delete(self.keys.form(form))
 
     # --- values that expire -------------------------------------------------------------------------------------------
 
@@ -347,34 +365,8 @@ class BrowserSessions:
         text = self.values.open(key, stored)
         return None if text is None else parse_timed_text(text, self.now())
 
-    # --- Redis keys ---------------------------------------------------------------------------------------------------
-
-    def _index_key(self, account_id: str) -> str:
-        return f"{self.prefix}all:{account_id}" if account_id else f"{self.prefix}all"
-
     def _ttl(self, session: BrowserSession, now: datetime) -> int:
         return max(1, duration_milliseconds(min(self.idle, session.ends_at - now)))
-
-    def _session_key(self, token: str) -> str:
-        return f"{self.prefix}session:{_hash(token)}"
-
-    def _pending_key(self, token: str) -> str:
-        return f"{self.prefix}waiting:{_hash(token)}"
-
-    def _pending_of_key(self, person: str) -> str:
-        return f"{self.prefix}waiting-of:{_hash(person)}"
-
-    def _person_key(self, person: str) -> str:
-        return f"{self.prefix}person:{_hash(person)}"
-
-    def _logout_request_key(self, message_id: str) -> str:
-        return f"{self.prefix}begun:{_hash(message_id)}"
-
-    def _form_key(self, form: str) -> str:
-        return f"{self.prefix}sent:{_hash(form)}"
-
-    def _form_response_key(self, form: str) -> str:
-        return f"{self.prefix}answer:{_hash(form)}"
 
 
 @contextmanager
@@ -383,11 +375,3 @@ def _redis_errors_as_unavailable() -> Iterator[None]:
         yield
     except RedisError as error:
         raise ServiceUnavailable("Sign-in is not available now. Try again later.", log=str(error)) from error
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _use_key(session_key: str) -> str:
-    return f"{session_key}:used"

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from broker.providers.ldap.provider import LdapProvider
 from broker.sessions.browser import BrowserSession, BrowserSessions
 from iam.clock import iso8601_exact, parse_iso8601
-from sts.identity import Identity, Refusal
+from sts.identity import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,14 @@ class DirectoryRefresh:
     def refresh(self, session: BrowserSession, now: datetime) -> BrowserSession | Refusal:
         """Read the identity again and store it in the session; raise ProviderUnavailable.
 
-        A refusal ends every session of the person, a password that was changed since the sign-in only this one.
+        A refusal ends every session and pending sign-in of the person; a password that was changed since the sign-in
+        ends this session alone.
         """
         identity = session.identity
         provider = self.directories.get(identity.directory)
         current = provider.refresh_identity(identity) if provider else Refusal("no such directory")
         if isinstance(current, Refusal):
-            self.sessions.end_all(identity.provider, identity.subject, self._session_keys(identity))
+            self.sessions.end_of_person(identity.provider, identity.subject)
             return current
         if current.password_version != identity.password_version:
             self.sessions.end(session)  # no other: those that began with the new password go on
@@ -57,6 +58,3 @@ class DirectoryRefresh:
         updated = replace(session, refresh_state=iso8601_exact(now))
         self.sessions.update(updated)
         return updated
-
-    def _session_keys(self, identity: Identity) -> tuple[str, ...]:
-        return self.sessions.keys_of(identity.provider, identity.subject, ())

@@ -199,8 +199,7 @@ class Passwords:
     def _sign_in_anew(self, change_request: PasswordChangeRequest, identity: Identity) -> Response:
         """End all sessions of the person and sign them in here again."""
         site, sessions = self.site, self.site.sessions
-        sessions.end_all(identity.provider, identity.subject, sessions.keys_of(identity.provider, identity.subject, ()))
-        sessions.end_pending_logins_of(identity.person)  # also those who are half in, by the old one
+        sessions.end_of_person(identity.provider, identity.subject)  # also who is half in, by the old password
         current_session = change_request.session_of(identity)
         if current_session is None:
             return self.completion.complete_login(identity, change_request.owner.to)

@@ -106,8 +106,8 @@ class CurrentSession:
 
     def start(
         self, response: Response, identity: Identity, refresh_state: str = "", *, mfa: GivenFactor | None = None
-    ) -> None:
-        """Start a session in this browser under a new id, ending the one it had (THREATS H02).
+    ) -> BrowserSession:
+        """Start a session in this browser under a new id, ending the one it had (THREATS H02); return it.
 
         Raise ServiceUnavailable during maintenance.
         """
@@ -118,7 +118,8 @@ class CurrentSession:
             self.sessions.end(previous)
         identity = self.validity.bind(identity)
         mfa_at, mfa_factors = mfa or (None, ())
-        token, _ = self.sessions.open(
+        token, session = self.sessions.open(
             identity, refresh_state, mfa_at=mfa_at, mfa_factors=mfa_factors, client=self.requests.client
         )
         self.cookies.set_session(response, token)
+        return session

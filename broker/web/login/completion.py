@@ -108,20 +108,24 @@ class LoginCompletion:
     def finish_pending_login(
         self, pending: PendingLogin, response: Response, mfa_at: datetime, factors: tuple[str, ...] = ()
     ) -> None:
-        """Start the session of a pending sign-in; raise NotSignedIn if it was already completed."""
+        """Start the session of a pending sign-in; raise NotSignedIn if it was already completed, or ended meanwhile."""
         if not self.site.sessions.consume_pending_login(pending):
             raise NotSignedIn("You are not signed in.")
         self.site.cookies.clear(response, "step")
         given = GivenFactor(mfa_at, factors)
-        self._start_session(response, pending.identity, pending.refresh_state, pending.return_to, given)
+        session = self._start_session(response, pending.identity, pending.refresh_state, pending.return_to, given)
+        # Whoever ends a person's sessions and pending sign-ins at this moment may have seen neither.
+        if self.site.sessions.has_ended(pending):
+            self.site.sessions.end(session)
+            raise NotSignedIn("You are not signed in.")
 
     def _start_session(
         self, response: Response, identity: Identity, refresh_state: str, to: str, mfa: GivenFactor | None
-    ) -> None:
-        """Start a session after all steps are completed."""
+    ) -> BrowserSession:
+        """Start a session after all steps are completed; return it."""
         if self.site.gate.kinds.of(identity).is_principal:
             console_login.record_login(self.site, identity, to, mfa=mfa is not None)
-        self.site.current_session.start(response, identity, refresh_state, mfa=mfa)
+        return self.site.current_session.start(response, identity, refresh_state, mfa=mfa)
 
     def step_up(
         self, session: BrowserSession, response: Response, mfa_at: datetime, factors: tuple[str, ...] = ()

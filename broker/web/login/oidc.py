@@ -184,10 +184,10 @@ class OidcPages:
         token = client.verify_logout_token(provider, texts[0], now)
         indexes = (token.session_index,) if token.session_index is not None else ()
         # First: while Redis is away this raises, and the token is not used up.
-        keys = site.sessions.keys_of(provider.arn, token.subject, indexes)
+        site.sessions.keys_of(provider.arn, token.subject, indexes)
         if not self.single_use.consume(_LOGOUT_PROOF, f"{provider.arn}|{token.id}", token.usable_until, now):
             raise InvalidIdentityToken("The logout token has been used before")
-        ended = site.sessions.end_all(provider.arn, token.subject, keys)
+        ended = site.sessions.end_of_person(provider.arn, token.subject, indexes)
         site.audit.record("OidcSignOut", provider.account_id, provider=provider.arn, subject=token.subject, ended=ended)
         return site.responses.add_security_headers(Response("", 200, content_type="text/plain; charset=utf-8"))
 

@@ -249,11 +249,11 @@ class SamlPages:
         """End the sessions that an identity provider names, and send it a response."""
         site, subject = self.site, message.subject
         # First: while Redis is away this raises, and the message is not used up.
-        keys = site.sessions.keys_of(provider.arn, subject, message.indexes)
+        site.sessions.keys_of(provider.arn, subject, message.indexes)
         proof = f"{provider.arn}|{message.id}"
         if not self.sign_in.consume_logout_message(proof, message.usable_until, site.request_state.now):
             raise InvalidIdentityToken("The logout message has been used before")
-        ended = site.sessions.end_all(provider.arn, subject, keys)
+        ended = site.sessions.end_of_person(provider.arn, subject, message.indexes)
         site.audit.record("SamlSignOut", provider.account_id, provider=provider.arn, subject=subject, ended=ended)
         return self._answer_logout(provider, message.id, relay_state[:_MAX_RELAY_STATE] if relay_state else None)
 

@@ -180,7 +180,7 @@ def test_a_session_that_ended_is_not_brought_back_with_what_redis_held(sessions,
 
 def test_a_session_in_somebody_elses_index_is_not_theirs(sessions, redis):
     _, session = sessions.open(ALICE)
-    redis.hset(sessions._person_key(BOB.person), session.key, "null")
+    redis.hset(sessions.keys.person(BOB.person), session.key, "null")
     assert sessions.of_person(BOB.person) == ()
     assert sessions.keys_of(BOB.provider, BOB.subject, ()) == ()
 
@@ -280,11 +280,32 @@ def test_of_many_second_factors_of_one_session_one_begins_it_anew(sessions, cloc
 def test_who_waits_is_forgotten_with_all_who_wait_as_the_same_person(sessions, redis):
     tokens = [sessions.start_pending_login("prove", ALICE, "/portal")[0] for _ in range(2)]
     others, _ = sessions.start_pending_login("prove", BOB, "/portal")
-    sessions.end_pending_logins_of(ALICE.person)
+    stored = {key: redis.get(key) for key in redis.keys("fedgate:web:waiting:*")}
+    assert sessions.end_of_person(ALICE.provider, ALICE.subject) == 2
     assert [sessions.find_pending_login(one) for one in tokens] == [None, None]
     assert sessions.find_pending_login(others).identity == BOB
     assert 0 < redis.ttl(redis.keys("*:waiting-of:*")[0]) <= 600
-    sessions.end_pending_logins_of(ALICE.person)
+    assert sessions.end_of_person(ALICE.provider, ALICE.subject) == 0
+    redis.mset(stored)
+    assert [sessions.find_pending_login(one) for one in tokens] == [None, None], "whoever writes to Redis revived one"
+
+
+def test_of_the_pending_sign_ins_those_of_one_session_of_the_provider_end(sessions):
+    kept, ended = (
+        sessions.start_pending_login("prove", replace(ALICE, session_index=index), "/portal")[0]
+        for index in ("_one", "_two")
+    )
+    unknown, _ = sessions.start_pending_login("prove", ALICE, "/portal")
+    assert sessions.end_of_person(ALICE.provider, ALICE.subject, ("_two",)) == 2
+    assert [sessions.find_pending_login(one) is None for one in (kept, ended, unknown)] == [False, True, True]
+
+
+def test_a_sign_in_that_is_being_completed_while_its_person_is_signed_out_does_not_count(sessions):
+    """Either the session that it left is found, or it finds that it has ended."""
+    _, pending = sessions.start_pending_login("prove", ALICE, "/portal")
+    assert sessions.consume_pending_login(pending)
+    sessions.end_of_person(ALICE.provider, ALICE.subject)
+    assert sessions.has_ended(pending)
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------
@@ -326,7 +347,7 @@ def test_sessions_of_several_people_end_in_one_commit(redis, clock):
     finally:
         event.remove(store.engine, "commit", count)
     assert sessions.newest(5) == sessions.of_person(ALICE.person) == ()
-    assert redis.hkeys(sessions._person_key(BOB.person)) == []
+    assert redis.hkeys(sessions.keys.person(BOB.person)) == []
     assert len(commits) == 1
     assert sessions.end_several(()) == 0
 
@@ -346,7 +367,7 @@ def test_a_program_that_signs_in_every_minute_fills_no_memory(redis, clock):
     for _ in range(200):
         sessions.open(ALICE)
         time.sleep(0.001)
-    assert redis.hlen(sessions._person_key(ALICE.person)) < 60
+    assert redis.hlen(sessions.keys.person(ALICE.person)) < 60
 
 
 def test_sessions_are_ended_by_the_index_that_the_provider_knows(sessions):
@@ -399,9 +420,9 @@ def test_an_answer_is_kept_for_a_while_and_the_mark_as_long_as_it_was_asked_for(
     for form, anew, least in (("lasting", False, 3590), ("passing", True, 20)):
         sessions.claim_form(form, 3600)
         sessions.store_form_response(form, "sealed", anew=anew)
-        assert least < redis.ttl(sessions._form_key(form)) <= (30 if anew else 3600)
-        assert 20 < redis.ttl(sessions._form_response_key(form)) <= 30
-    redis.delete(sessions._form_response_key("lasting"))
+        assert least < redis.ttl(sessions.keys.form(form)) <= (30 if anew else 3600)
+        assert 20 < redis.ttl(sessions.keys.form_response(form)) <= 30
+    redis.delete(sessions.keys.form_response("lasting"))
     assert sessions.find_form_response("lasting") is None
 
 
@@ -420,7 +441,7 @@ ASKED = {
     "batches": lambda sessions: list(sessions.batches()),
     "start_pending_login": lambda sessions: sessions.start_pending_login("prove", ALICE, "/portal"),
     "find_pending_login": lambda sessions: sessions.find_pending_login("A" * 43),
-    "end_pending_logins_of": lambda sessions: sessions.end_pending_logins_of("p|s"),
+    "end_of_person": lambda sessions: sessions.end_of_person("p", "s"),
     "save_logout_request": lambda sessions: sessions.save_logout_request("id", "p"),
     "consume_logout_request": lambda sessions: sessions.consume_logout_request("id", "p"),
     "claim_form": lambda sessions: sessions.claim_form("form", 60),

@@ -73,12 +73,16 @@ def test_whoever_is_gone_gets_no_credentials_and_is_out_everywhere(house, slapd,
     role, elsewhere = house.directory_role("r", group="security"), house.browser()
     sign_in_to_directory(elsewhere, name, PASSWORD)
     take(browser, role)
+    sessions = house.installation.services.storage.browser_sessions
+    signed_in = sessions.newest(1)[0]
+    pending, _ = sessions.start_pending_login("prove", signed_in.identity, "/portal")
     end, reason = GONE[case]
     end(slapd, name)
     answer = try_to_take(browser, role)
     assert answer.status == 401
     assert not is_in(browser)
     assert not is_in(elsewhere)
+    assert sessions.find_pending_login(pending) is None
     (found,) = house.records("DirectoryLookUp")
     assert found["additionalEventData"]["reason"].startswith(reason)
     assert (found["userIdentity"]["userName"], found["errorCode"]) == (name, "IDPRejectedClaim")

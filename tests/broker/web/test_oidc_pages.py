@@ -20,6 +20,7 @@ from support.web_server import web_server
 
 from broker.cli import main
 from iam.store.schema import sign_in_client
+from sts.identity import WebIdentity
 
 PUBLIC = "http://127.0.0.1:8080"
 SECRET = "s3cret:&=%"
@@ -497,6 +498,18 @@ def test_a_provider_ends_one_session_of_several(world, browser):
     sign_in(world, other, sid="s2")
     assert log_out(world, logout_token(world, sid="s2")).status == 200
     assert (signed_in(browser), signed_in(other)) == (True, False)
+
+
+@pytest.mark.parametrize(("sid", "ends"), [("s1", True), (None, True), ("s2", False)])
+def test_a_provider_ends_a_sign_in_that_waits_for_a_second_factor(world, sid, ends):
+    sessions, subject = world.installation.services.storage.browser_sessions, world.idp.claims()["sub"]
+    identity = WebIdentity(
+        provider=world.provider(world.idp), subject=subject, name="ann", authenticated_at=world.clock(),
+        account_id=ACCOUNT, issuer=world.idp.url, key_prefix=world.idp.arn_part, audience="web app", session_index="s1",
+    )  # fmt: skip
+    token, _ = sessions.start_pending_login("prove", identity, "/portal")
+    assert log_out(world, logout_token(world, sid=sid)).status == 200
+    assert (sessions.find_pending_login(token) is None) is ends
 
 
 BAD_LOGOUTS = {

@@ -713,6 +713,17 @@ def test_a_provider_signs_out_one_session_of_several(world, browser):
     assert (signed_in(browser), signed_in(other)) == (True, False)
 
 
+@pytest.mark.parametrize(("indexes", "ends"), [((), True), (("_session1",), True), (("_session2",), False)])
+def test_who_has_not_given_a_second_factor_yet_is_signed_out_too(tmp_path, redis_url, indexes, ends):
+    world = open_setup(tmp_path, redis_url, FEDGATE_PAGES_SECOND_FACTOR="arn:aws:iam::111122223333:saml-provider/Corp")
+    browser = Browser(world.installation)
+    assert sign_in(world, browser).headers["Location"].endswith("/mfa/enrol")
+    assert browser.get("/mfa/enrol").status == 200
+    assert Browser(world.installation).get(redirected(logout_request(world, indexes=indexes))).status == 200
+    assert (browser.get("/mfa/enrol").status == 401) is ends
+    world.installation.close()
+
+
 def test_somebody_else_stays_signed_in(world, browser):
     sign_in(world, browser)
     assert browser.get(redirected(logout_request(world, subject="bob"))).status == 303
