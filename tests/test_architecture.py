@@ -48,7 +48,10 @@ PURE = [
     "broker/providers/saml/addresses.py",
     "broker/providers/saml/encryption.py",
     "broker/providers/authentication_age.py",
+    "broker/providers/saml/assertion_checks.py",
     "broker/providers/saml/response_checks.py",
+    "broker/providers/saml/response_parts.py",
+    "broker/providers/saml/signature_checks.py",
     "broker/providers/saml/logout.py",
     "broker/providers/saml/messages.py",
 ]

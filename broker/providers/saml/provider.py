@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from broker.providers.saml.addresses import ServiceProviderUrls, is_aws, is_aws_sign_in
 from broker.providers.saml.logout import ExpectedLogout
-from broker.providers.saml.response_checks import Assertion, ExpectedResponse, check_response
+from broker.providers.saml.response_checks import check_response
+from broker.providers.saml.response_parts import Assertion, ExpectedResponse
 from iam.errors import InvalidIdentityToken
 from iam.store.records import SamlProviderRecord
 from sts.identity import SamlIdentity

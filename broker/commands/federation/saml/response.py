@@ -14,6 +14,7 @@ from broker.commands.options import installation_options, load_settings, read_te
 from broker.commands.output import escape_unprintable, json_option, print_json
 from broker.providers.saml import response_checks, service_keys
 from broker.providers.saml.provider import SamlServiceProvider, verify_response
+from broker.providers.saml.response_parts import ExpectedResponse
 from broker.wiring import now, open_store
 from iam.clock import parse_iso8601
 from iam.errors import NoSuchEntity, ServiceError
@@ -108,7 +109,7 @@ def _moment(text: str | None) -> datetime:
         raise click.BadParameter(f"{text} is not a time such as 2026-01-31T12:00:00Z") from error
 
 
-def _steps(response: str, expected: response_checks.ExpectedResponse) -> Iterator[dict[str, Any]]:
+def _steps(response: str, expected: ExpectedResponse) -> Iterator[dict[str, Any]]:
     for step, error in response_checks.run_checks(response, expected):
         refused = "" if error is None else str(error)
         detail = error.log if isinstance(error, ServiceError) and error.log != error.message else ""
@@ -122,7 +123,7 @@ def _not_used(step: str, clause: str, reasons: tuple[str, ...]) -> Iterator[dict
 
 
 def _session_settings(
-    provider: SamlProviderRecord, response: str, expected: response_checks.ExpectedResponse
+    provider: SamlProviderRecord, response: str, expected: ExpectedResponse
 ) -> Iterator[dict[str, Any]]:
     """Yield the roles, the session settings and the subject that the attributes ask for."""
     assertion, verified = verify_response(provider, response, expected)

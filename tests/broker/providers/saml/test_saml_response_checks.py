@@ -28,7 +28,8 @@ from support.saml_idp import (
     signed,
 )
 
-from broker.providers.saml.response_checks import STEPS, ExpectedResponse, check_response, run_checks
+from broker.providers.saml.response_checks import STEPS, check_response, run_checks
+from broker.providers.saml.response_parts import ExpectedResponse
 from iam.errors import ExpiredTokenException, ServiceError
 from iam.saml.metadata import read_metadata
 
