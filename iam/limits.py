@@ -32,3 +32,5 @@ class Limits:
     # Organizations User Guide, "Quotas": service control policies attached to one account, and the size of one.
     guardrails_per_account: int = 10
     guardrail_size: int = 10240
+    # Amazon S3 User Guide, "Bucket restrictions and limitations": bucket policies have up to 20 KB.
+    resource_policy_size: int = 20_480

@@ -52,6 +52,11 @@ BACKEND_SETTINGS: Final[DeclaredKeys] = {
         False,
         "The store reads STREAMING-UNSIGNED-PAYLOAD-TRAILER (Ceph RGW 16 does not); else such uploads are refused.",
     ),
+    "subresources": (
+        tuple[str, ...],
+        (),
+        "Subresources that the store knows besides the usual ones, such as inventory; others are refused.",
+    ),
 }
 ROUTE_SETTINGS: Final[DeclaredKeys] = {
     "methods": (tuple[str, ...], (), 'Methods, such as ["GET", "HEAD"].'),
@@ -76,6 +81,7 @@ _HOST: Final = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*(:[0-9]{{1,5}})?|\[[0-9
 _WORD: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _STAGE: Final = re.compile(r"[A-Za-z0-9_-]{1,128}|\$default", re.ASCII)
 _KEY_ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
+_SUBRESOURCE: Final = re.compile(r"[A-Za-z-]{1,64}", re.ASCII)
 _SECRET: Final = re.compile(r"[!-~]{16,256}", re.ASCII)
 _DEFAULT_PORTS: Final = (":80", ":443")
 _MAX_SOCKET_PATH: Final = 107  # bytes: sockaddr_un has 108 with the final zero
@@ -275,6 +281,7 @@ def _read_backend(source: SettingsReader, name: str) -> Backend | None:
             source.refuse((*section, key), remedy)
     file = values.pop("secret_file")
     secret = _read_secret(source, (*section, "secret_file"), file) if file else ""
+    values["subresources"] = frozenset(values["subresources"])
     return Backend(**values, secret_access_key=secret) if len(source.problems) == before else None
 
 
@@ -284,6 +291,7 @@ def _backend_rules(values: Mapping[str, Any]) -> Mapping[str, tuple[bool, str]]:
         "region": (_is_word(values["region"]), 'must be a name such as "us-east-1"'),
         "access_key_id": (bool(_KEY_ID.fullmatch(values["access_key_id"])), "must be the key id of the store's key"),
         "secret_file": (bool(values["secret_file"]), "is missing: the file with the secret of this key"),
+        "subresources": (all(map(_SUBRESOURCE.fullmatch, values["subresources"])), 'must be names such as "inventory"'),
     }
 
 

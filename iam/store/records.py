@@ -389,6 +389,19 @@ class RecordReader:
         guardrails = [self.parse(text, PolicyKind.GUARDRAIL, name) for name, text in self.tx.execute(query)]
         return PolicySet(guardrails) if guardrails else None
 
+    def resource_policy(self, resource: str, bucket: str) -> PolicySet | None:
+        """Return the policies of a resource and of one of its buckets, their principals bound to unique ids."""
+        table = schema.resource_policy.c
+        query = select(schema.resource_policy).where(table.resource == resource, table.bucket.in_({"", bucket}))
+        rows = self.tx.execute(query.order_by(table.bucket)).all()
+        policies = [self._resource_policy(row) for row in rows]
+        return PolicySet(policies) if policies else None
+
+    def _resource_policy(self, row: Row[Any]) -> Policy:
+        label = f"{row.resource}/{row.bucket}" if row.bucket else row.resource
+        policy, ids_by_arn = self.parse(row.document, PolicyKind.RESOURCE, label), json.loads(row.principal_ids)
+        return policy.bind(ids_by_arn) if ids_by_arn else policy
+
     def _policies(self, entity_ids: Iterable[str]) -> PolicySet:
         """Return the policies of several entities, such as a user and its groups, as one set."""
         by_entity = self._policies_of(tuple(entity_ids))

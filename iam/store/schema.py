@@ -282,6 +282,17 @@ guardrail = Table(
     Column("created", BigInteger, nullable=False),
 )
 
+# Policies of resources of the settings, and of their buckets. Set by the operator, not through the API.
+resource_policy = Table(
+    "resource_policy",
+    metadata,
+    Column("resource", String(64), primary_key=True),  # NAME of [resource.NAME]
+    Column("bucket", String(255), primary_key=True),  # empty: of the resource itself
+    Column("document", Text, nullable=False),
+    Column("principal_ids", Text, nullable=False),  # JSON: principal ARN -> its unique id when the policy was set
+    Column("created", BigInteger, nullable=False),
+)
+
 # A SAML identity provider. Its metadata is stored byte for byte. Settings of the operator are not part of AWS's API.
 saml_provider = Table(
     "saml_provider",

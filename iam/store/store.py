@@ -20,6 +20,7 @@ from sqlalchemy import URL, Connection, Engine, func, select, text, update
 from iam.errors import ServiceError, ServiceFailure, ServiceUnavailable
 from iam.policy import managed
 from iam.policy.document import Policy, PolicyKind
+from iam.policy.policy_set import PolicySet
 from iam.revocation import RevocationSnapshot
 from iam.store import migrations, schema
 from iam.store.change_signal import ChangeSignal
@@ -78,6 +79,8 @@ class _Cache:
     managed: dict[str, Policy] = field(default_factory=dict)
     saml_providers: dict[str, SamlProviderRecord] = field(default_factory=dict)
     oidc_providers: dict[str, OidcProviderRecord] = field(default_factory=dict)
+    resource_policies: dict[str, PolicySet] = field(default_factory=dict)  # by resource/bucket
+    unprotected: set[str] = field(default_factory=set)  # resources and buckets without a policy
     accounts: dict[str, AccountRecord] = field(default_factory=dict)
     aliases: dict[str, AccountRecord] = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)  # by scope; 0: without a row
@@ -375,6 +378,16 @@ class Store:
     def managed_policy(self, arn: str) -> Policy | None:
         """Return the default version of a managed policy, AWS's or customer managed."""
         return self._cached_or_loaded(self._fresh_cache().managed, arn, lambda reader: self._managed(reader.tx, arn))
+
+    def resource_policy(self, resource: str, bucket: str) -> PolicySet | None:
+        """Return the policies of a resource of the settings and of one of its buckets, if any ("": no bucket)."""
+        cache = self._fresh_cache()
+        return self._cached_or_unknown(
+            cache.resource_policies,
+            cache.unprotected,
+            f"{resource}/{bucket}",
+            lambda reader: reader.resource_policy(resource, bucket),
+        )
 
     def account(self, account_id: str) -> AccountRecord | None:
         """Return an account by its id."""

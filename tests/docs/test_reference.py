@@ -241,7 +241,7 @@ def test_every_command_that_a_page_calls_exists_and_so_do_its_options(path):
 def can_be_called(words: list[str]) -> bool:
     if words[0] in {"--help", "-h"}:
         return True
-    for length in (2, 1):
+    for length in (3, 2, 1):
         command = COMMANDS.get(" ".join(["fedgate", *words[:length]]))
         if command is not None:
             options = {name for one in command.params for name in one.opts} | {"--help"}

@@ -5,7 +5,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 # The newest revision in versions/.
-HEAD = "0013"
+HEAD = "0014"
 
 
 def is_current(tx: Connection) -> bool:

@@ -1,0 +1,30 @@
+"""The resource policy of a request: that of the settings, that of the resource in SQL, and that of the bucket."""
+
+from broker.authz.resource import Resource
+from iam.policy.policy_set import PolicySet
+from iam.store.store import Store
+
+# Combined sets that are kept; which buckets exist is the store's affair, so a caller can ask for any.
+_MOST_CACHED = 10_000
+
+
+class ResourcePolicies:
+    """Evaluates the policies of the settings and of SQL together, without a round trip when warm."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        # The set of SQL that a combined one was made of, by resource and bucket: a change there makes a new one.
+        self._combined: dict[tuple[str, str], tuple[PolicySet, PolicySet]] = {}
+
+    def __call__(self, resource: Resource, bucket: str) -> PolicySet | None:
+        """Return all policies of a resource and one of its buckets ("" for none), or None where there is none."""
+        stored = self._store.resource_policy(resource.name, bucket)
+        if stored is None or resource.policy is None:
+            return stored or resource.policy
+        key = (resource.name, bucket)
+        found = self._combined.get(key)
+        if found is None or found[0] is not stored:
+            if len(self._combined) >= _MOST_CACHED:
+                self._combined.clear()
+            found = self._combined[key] = (stored, PolicySet((*resource.policy, *stored)))
+        return found[1]
