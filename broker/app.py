@@ -90,6 +90,7 @@ def _register_page_blueprints(app: Flask, pages: Pages) -> None:
         account.sessions,
         roles.portal,
         roles.explanation,
+        roles.service,
         administration.accounts,
         administration.sessions,
         administration.audit,

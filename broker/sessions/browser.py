@@ -123,9 +123,14 @@ class BrowserSessions:
 
     def find(self, token: str | None) -> BrowserSession | None:
         """Return the session of a cookie, and extend its idle timeout."""
-        if not token:
-            return None
-        key, now = self.keys.session(token), self.now()
+        return self.find_stored(self.keys.session(token)) if token else None
+
+    def find_stored(self, key: str) -> BrowserSession | None:
+        """Return the session that is stored under a Redis key, and extend its idle timeout.
+
+        Keys are no secrets: the caller must have the key from something that was sealed here.
+        """
+        now = self.now()
         with _redis_errors_as_unavailable():
             text, used = self.redis.mget(key, last_use(key))
             session = self._open(key, text)

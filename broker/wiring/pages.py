@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass
 
 from broker.audit.search import AuditSearch
+from broker.authz.resource_table import ResourceTable
+from broker.authz.service_sign_in import ServiceSignIn
 from broker.config.settings import Settings
 from broker.sessions.revocation import SessionRevocation
 from broker.signin.built_in import SignIns
@@ -19,6 +21,7 @@ from broker.web.core.site import Site
 from broker.web.login.completion import LoginCompletion
 from broker.web.portal.portal import Portal
 from broker.web.portal.role_explanation import RoleExplanationPages
+from broker.web.portal.service import ServicePages
 from broker.wiring.login_pages import LoginPages, build_login_pages
 from broker.wiring.providers import Providers
 from broker.wiring.site import build_forms, build_revocation
@@ -40,6 +43,7 @@ class RolePages:
 
     portal: Portal
     explanation: RoleExplanationPages
+    service: ServicePages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +66,14 @@ class Pages:
     administration: AdministrationPages
 
 
-def build_pages(settings: Settings, storage: Storage, providers: Providers, sign_ins: SignIns, site: Site) -> Pages:
+def build_pages(
+    settings: Settings,
+    storage: Storage,
+    providers: Providers,
+    sign_ins: SignIns,
+    site: Site,
+    service_sign_in: ServiceSignIn,
+) -> Pages:
     """Return the pages of all areas, on the site that they share."""
     access = AdminAccess(site=site, operators=Operators.of(settings.pages_operators))
     revocation = build_revocation(storage, site)
@@ -70,6 +81,7 @@ def build_pages(settings: Settings, storage: Storage, providers: Providers, sign
     roles = RolePages(
         portal=Portal(site=site, admin_access=access, other_roles=settings.pages_other_roles),
         explanation=RoleExplanationPages(site=site, admin_access=access, other_roles=settings.pages_other_roles),
+        service=_build_service_pages(settings, access, service_sign_in),
     )
     login = build_login_pages(settings, storage, providers, sign_ins, completion, roles.portal)
     return Pages(
@@ -88,6 +100,18 @@ def build_pages(settings: Settings, storage: Storage, providers: Providers, sign
         ),
         roles=roles,
         administration=_build_administration_pages(settings, storage, providers, access, revocation),
+    )
+
+
+def _build_service_pages(settings: Settings, access: AdminAccess, sign_in: ServiceSignIn) -> ServicePages:
+    return ServicePages(
+        site=access.site,
+        admin_access=access,
+        other_roles=settings.pages_other_roles,
+        resources=ResourceTable(settings.resources),
+        starts=sign_in.starts,
+        addresses=sign_in.addresses,
+        service_sessions=sign_in.service_sessions,
     )
 
 

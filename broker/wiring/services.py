@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from broker.api import model
+from broker.authz.service_sign_in import ServiceSignIn
 from broker.config.settings import Settings
 from broker.signin.built_in import SignIns
 from broker.signin.kinds import IdentityKind
@@ -12,6 +13,7 @@ from broker.wiring.api import Api, build_api, build_gate
 from broker.wiring.clock_and_random import now, random
 from broker.wiring.pages import Pages, build_pages
 from broker.wiring.providers import Providers, build_providers
+from broker.wiring.service_sign_in import build_service_sign_in
 from broker.wiring.sign_ins import build_kinds, build_sign_ins
 from broker.wiring.site import build_site
 from broker.wiring.storage import BUILT_IN_TYPES, Storage, build_storage
@@ -25,6 +27,7 @@ class Services:
     providers: Providers
     sign_ins: SignIns
     api: Api
+    service_sign_in: ServiceSignIn
     pages: Pages
 
     def new_reference(self) -> str:
@@ -52,10 +55,12 @@ def build_services(
     gate = build_gate(settings, storage, providers, kinds, model.load_models(additional_models), now)
     api = build_api(settings, storage, providers, gate)
     site = build_site(settings, storage, api)
+    service_sign_in = build_service_sign_in(settings, storage, gate)
     return Services(
         storage=storage,
         providers=providers,
         sign_ins=sign_ins,
         api=api,
-        pages=build_pages(settings, storage, providers, sign_ins, site),
+        service_sign_in=service_sign_in,
+        pages=build_pages(settings, storage, providers, sign_ins, site, service_sign_in),
     )

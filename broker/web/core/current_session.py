@@ -1,15 +1,15 @@
 """The session of the browser that sent this request: found, checked, refreshed from the directory, and started."""
 
-import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from flask import Response, g
 
 from broker.sessions.browser import BrowserSession, BrowserSessions
 from broker.sessions.records import GivenFactor
+from broker.sessions.renewal import SessionRenewal
 from broker.sessions.validity import SessionValidity
-from broker.signin.kinds import SessionRefresh
 from broker.web.core.cookies import Cookies
 from broker.web.core.csrf import CsrfProtection
 from broker.web.core.page_audit import PageAudit
@@ -17,9 +17,7 @@ from broker.web.core.request_states import RequestStates
 from broker.web.i18n.languages import gettext_noop
 from iam.clock import to_milliseconds
 from iam.errors import IDPRejectedClaim, NotSignedIn, ServiceUnavailable
-from sts.identity import Identity, ProviderUnavailable, Refusal
-
-log = logging.getLogger(__name__)
+from sts.identity import Identity, Refusal
 
 NO_LONGER_ALLOWED: Final = gettext_noop("Your directory no longer allows you to sign in.")
 WAS_ENDED: Final = gettext_noop(
@@ -52,11 +50,11 @@ class CurrentSession:
             return None
         state.identity = session.identity
         state.mfa_at = None if session.mfa_at is None else to_milliseconds(session.mfa_at)
-        refresh = self._refresh_of(session)
-        is_due = refresh is not None and refresh.is_due(session, state.now)
-        g.signed_in = self._refresh_if_available(session, refresh) if refresh is not None and is_due else session
-        refreshed: BrowserSession | None = g.signed_in
-        return refreshed
+        renewed = self._renewal.renew_if_due(session, state.now, partial(self._record_refusal, session))
+        if renewed is not None:
+            state.identity = renewed.identity
+        g.signed_in = renewed
+        return renewed
 
     def require(self) -> BrowserSession:
         """Return the session of this browser; raise NotSignedIn where it has none."""
@@ -78,31 +76,24 @@ class CurrentSession:
         self.csrf.check_token(session)
         return session
 
-    def _refresh_if_available(self, session: BrowserSession, refresh: SessionRefresh) -> BrowserSession | None:
-        """Return the session refreshed; an outage of the directory signs nobody out (THREATS E12, E14)."""
-        try:
-            return self.refresh_identity(session)
-        except ProviderUnavailable as error:
-            log.warning("page %s keeps the identity read earlier: %s", self.requests.current.id, error.log)
-            return refresh.postpone(session, self.requests.current.now)
-
     def refresh_identity(self, session: BrowserSession) -> BrowserSession | None:
         """Return the session with the identity that its provider gives now; None where it refuses the person.
 
         A session whose provider cannot be asked stays as it is. Raise ProviderUnavailable.
         """
-        refresh = self._refresh_of(session)
-        refreshed = session if refresh is None else refresh.refresh(session, self.requests.current.now)
-        if isinstance(refreshed, Refusal):
-            if refresh is not None and refresh.failure_event:
-                error = IDPRejectedClaim(NO_LONGER_ALLOWED, log=f"{refreshed.reason}: {refreshed.detail}")
-                self.audit.record_failure(refresh.failure_event, "", error, provider=session.identity.provider)
-            return None
-        self.requests.current.identity = refreshed.identity
+        state = self.requests.current
+        refreshed = self._renewal.renew(session, state.now, partial(self._record_refusal, session))
+        if refreshed is not None:
+            state.identity = refreshed.identity
         return refreshed
 
-    def _refresh_of(self, session: BrowserSession) -> SessionRefresh | None:
-        return self.validity.kinds.of(session.identity).broker.refresh
+    @property
+    def _renewal(self) -> SessionRenewal:
+        return SessionRenewal(self.validity.kinds)
+
+    def _record_refusal(self, session: BrowserSession, event: str, refusal: Refusal) -> None:
+        error = IDPRejectedClaim(NO_LONGER_ALLOWED, log=f"{refusal.reason}: {refusal.detail}")
+        self.audit.record_failure(event, "", error, provider=session.identity.provider)
 
     def start(
         self, response: Response, identity: Identity, refresh_state: str = "", *, mfa: GivenFactor | None = None

@@ -20,7 +20,8 @@ from sts.identity import Identity
 
 # Where a sign-in may lead: our own pages alone, so that no link sends anybody elsewhere (ASVS 3.7.2).
 _RETURN_TO: Final = re.compile(
-    r"/(?:portal|sessions|security|password|mfa/enrol|why|admin(?:/[a-z]{1,20})?)(?:\?[\w.~%=&:/@+,-]{0,3900})?",
+    r"/(?:portal|sessions|security|password|mfa/enrol|why|admin(?:/[a-z]{1,20})?|service/[A-Za-z0-9][\w-]{0,63})"
+    r"(?:\?[\w.~%=&:/@+,-]{0,3900})?",
     re.ASCII,
 )
 RETURN_TO: Final = "return_to"  # the field in which pages of a pending sign-in repeat where it leads, should it expire

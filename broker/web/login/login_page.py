@@ -30,6 +30,7 @@ _REDIRECTED: Final = "went"  # and that a link has just led to a provider: once 
 _REDIRECTED_SECONDS: Final = 120  # seconds
 _LAST_LOGIN_OPTION_SECONDS: Final = 90 * 86_400
 _LONGEST_NAME: Final = 256
+_SERVICE: Final = "/service/"
 _SIGN_IN_FIRST: Final = gettext_noop("Sign in first.")
 _LONGEST_PASSWORD: Final = 1024
 
@@ -215,7 +216,10 @@ def _language_link_fields(form: LoginForm, query: Mapping[str, str]) -> dict[str
 
 def _purpose(to: str) -> str:
     """Return the line that says why the user is asked to sign in."""
-    role = parse_qs(urlsplit(to).query).get("role", [""])[0]
+    parts = urlsplit(to)
+    if parts.path.startswith(_SERVICE):
+        return str(_("To open %(name)s.", name=parts.path.removeprefix(_SERVICE)))
+    role = parse_qs(parts.query).get("role", [""])[0]
     if role:
         return str(_("To open the role %(name)s.", name=role.rpartition("/")[2]))
     return ""

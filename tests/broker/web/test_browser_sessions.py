@@ -432,6 +432,7 @@ GONE = BrowserSession("fedgate:web:session:x", ALICE, "", NOW, NOW + timedelta(h
 ASKED = {
     "open": lambda sessions: sessions.open(ALICE),
     "find": lambda sessions: sessions.find("A" * 43),
+    "find_stored": lambda sessions: sessions.find_stored("fedgate:web:session:0"),
     "step_up": lambda sessions: sessions.step_up(GONE, NOW),
     "update": lambda sessions: sessions.update(GONE),
     "end": lambda sessions: sessions.end(GONE),
