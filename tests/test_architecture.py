@@ -98,7 +98,8 @@ def test_the_settings_know_no_page_and_no_service(file):
     allowed = {
         "broker.authz.resource",
         "broker.authz.route_rules",
-        "broker.providers.ldap.provider",
+        "broker.providers.ldap.config",
+        "broker.providers.ldap.dn",
         "iam.arn",
         "iam.errors",
         "iam.limits",

@@ -63,7 +63,7 @@ def _unknown_groups(settings: Settings, roles: tuple[Role, ...]) -> Iterator[str
         for directory, group in _groups_of(role, settings.directories):
             named.setdefault(directory, {}).setdefault(group, {})[role.arn] = None
     for directory, groups in named.items():
-        with closing(settings.directories[directory].open(now=now)) as provider:
+        with closing(LdapProvider(settings.directories[directory], now=now)) as provider:
             yield from _unknown_in(provider, groups)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, get_type_hints
 
 from broker.config.source import Problem, SettingsError, SettingsReader
 from broker.config.text_file import NotText, decode_text, read_secret_file
-from broker.providers.ldap.provider import LdapConfig
+from broker.providers.ldap.config import LdapConfig
 
 PROVIDERS: Final = {"ldap": LdapConfig}
 

@@ -9,7 +9,7 @@ from broker.config.resources import AUTHZ_SETTINGS, BACKEND_SETTINGS, RESOURCE_S
 from broker.config.setting import declared_settings
 from broker.config.settings import Settings
 from broker.config.source import SettingPath, variable_of
-from broker.providers.ldap.provider import LdapConfig
+from broker.providers.ldap.config import LdapConfig
 from iam.limits import Limits
 
 

@@ -21,7 +21,7 @@ from broker.config.resources import authz_bind, read_authz_secret, read_resource
 from broker.config.setting import Setting, declared_settings
 from broker.config.source import Problem, SettingsError, SettingsReader
 from broker.config.text_file import NotText, decode_text
-from broker.providers.ldap.provider import LdapConfig
+from broker.providers.ldap.config import LdapConfig
 from iam.limits import Limits
 
 __all__ = ["Settings", "SettingsError", "embedded_socket"]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from broker.demo.people import BASE, SERVICE, service_password
-from broker.providers.ldap.provider import LdapConfig
+from broker.providers.ldap.config import LdapConfig
 
 
 def demo_config(ldif: Path, url: str, name: str = "demo") -> LdapConfig:

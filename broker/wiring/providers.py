@@ -47,7 +47,7 @@ def build_providers(settings: Settings, storage: Storage, now: Callable[[], date
     jwks_cache = JwksCache(fetcher, monotonic=time.monotonic, url_overrides=_issuer_urls(settings))
     saml_keys = ServiceKeys(storage.store, storage.vault, now=now, random=random)
     return Providers(
-        directories={name: config.open(now=now) for name, config in settings.directories.items()},
+        directories={name: LdapProvider(config, now=now) for name, config in settings.directories.items()},
         fetcher=fetcher,
         jwks_cache=jwks_cache,
         sign_in_clients=_build_sign_in_clients(settings, fetcher, jwks_cache),

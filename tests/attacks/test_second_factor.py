@@ -15,6 +15,7 @@ from support.servers import HANG, free_port
 
 from broker import wiring
 from broker.config.settings import Settings
+from broker.providers.ldap.provider import LdapProvider
 from iam.credentials import factors, totp
 from iam.store.vault import Vault
 
@@ -37,7 +38,7 @@ def demanding(new_broker):
 
 
 def identity_of(broker, name):
-    with contextlib.closing(broker.directory.config(name="corp").open(now=wiring.now)) as provider:
+    with contextlib.closing(LdapProvider(broker.directory.config(name="corp"), now=wiring.now)) as provider:
         return provider.authenticate(name, PASSWORDS[name])
 
 

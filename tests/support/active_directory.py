@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.providers.ldap.provider import LdapConfig
+from broker.providers.ldap.config import LdapConfig
 from support.directories import Authority, Certificate
 from support.servers import eventually, program, running_program
 

@@ -29,7 +29,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from broker.demo.people import BASE, LDIF, SERVICE, service_password
-from broker.providers.ldap.provider import LdapConfig, LdapProvider
+from broker.providers.ldap.config import LdapConfig
+from broker.providers.ldap.provider import LdapProvider
 from support.servers import HANG, free_port, program, running_program
 
 MOMENT = dt.datetime(2026, 11, 23, 20, 0, tzinfo=dt.UTC)
@@ -409,7 +410,7 @@ def provider() -> Iterator[Callable[[LdapConfig], LdapProvider]]:
     opened: list[LdapProvider] = []
 
     def open_(config: LdapConfig) -> LdapProvider:
-        opened.append(config.open(now=lambda: MOMENT))
+        opened.append(LdapProvider(config, now=lambda: MOMENT))
         return opened[-1]
 
     yield open_

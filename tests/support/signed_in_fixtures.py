@@ -11,7 +11,7 @@ from botocore.credentials import Credentials
 
 from broker import wiring
 from broker.audit import log as audit_log
-from broker.providers.ldap.provider import LdapConfig
+from broker.providers.ldap.config import LdapConfig
 from iam.credentials import factors, totp
 from iam.credentials.root_login import set_root_login
 from support.administrator import Administrator, trust

@@ -18,6 +18,7 @@ from sts.identity import Refusal
 
 # Characters; limits what a stranger can have the directory hash.
 MAX_PASSWORD: Final = 1024
+_MAX_USERNAME: Final = 256  # characters: limits the filter that a stranger can have the directory evaluate
 _LONGEST_DETAIL: Final = 300
 
 
@@ -82,6 +83,27 @@ def is_sendable_text(text: str) -> bool:
     A server in C may stop at a NUL and so compare only the beginning; lone surrogates have no UTF-8.
     """
     return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def validate_credentials(name: str, password: str) -> Refusal | None:
+    """Return why these credentials are refused without asking the directory, or None.
+
+    No password is tried, so the refusal does not count towards a lockout.
+    """
+    wrong = {
+        "empty user name": not name.strip(),
+        # RFC 4513 5.1.2: an empty password binds anonymously, which would sign in anybody (THREATS E01).
+        "empty password": not password,
+        "impossible user name": len(name) > _MAX_USERNAME or not _is_possible(name) or not saslprep(name).strip(),
+        # A prepared password must not be empty either: soft hyphens, for example, are mapped to nothing.
+        "impossible password": len(password) > MAX_PASSWORD or not _is_possible(password) or not saslprep(password),
+    }
+    return next((Refusal(reason, counts_as_failure=False) for reason, applies in wrong.items() if applies), None)
+
+
+def _is_possible(text: str) -> bool:
+    """Return whether a text can be a name or password: all is sent, and nothing in it is prohibited (RFC 4013 2.3)."""
+    return is_sendable_text(text) and not is_prohibited(text)
 
 
 def validate_new_password(old: str, new: str) -> PasswordChangeStatus | None:

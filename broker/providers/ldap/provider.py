@@ -1,12 +1,11 @@
 """Sign-in against LDAP directories and Active Directory: search, bind as the person, read the groups."""
 
 import logging
-import re
 import time
 import unicodedata
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
@@ -14,6 +13,7 @@ from typing import Final
 
 from broker.providers.ldap.account_status import STATUS_ATTRIBUTES, account_refusal
 from broker.providers.ldap.bind_errors import SUCCESS, WRONG_PASSWORD, as_openldap_means, needs_vendor_to_judge
+from broker.providers.ldap.config import LdapConfig
 from broker.providers.ldap.connection import (
     BASE,
     Address,
@@ -25,148 +25,42 @@ from broker.providers.ldap.connection import (
     Transport,
     tls_context,
 )
-from broker.providers.ldap.dn import escape_dn_value, escape_filter_value, normalise_dn
+from broker.providers.ldap.dn import escape_dn_value, escape_filter_value
 from broker.providers.ldap.groups import GroupResolver, IncompleteGroups, group_name, text_values
 from broker.providers.ldap.password_version import PASSWORD_VERSION_ATTRIBUTES, password_version
 from broker.providers.ldap.passwords import (
-    MAX_PASSWORD,
     PasswordChangeResult,
     PasswordChangeStatus,
     bind_as_user,
     change_own_password,
     change_password_as_service,
     confirm_nothing,
-    is_sendable_text,
+    validate_credentials,
     validate_new_password,
 )
 from broker.providers.ldap.pool import ConnectionPool, ServerList
 from broker.providers.ldap.response_timing import ResponseTiming
 from broker.providers.ldap.stable_ids import stable_id, stable_id_attributes, stable_id_filter
 from broker.providers.ldap.vendors import DirectoryVendor, detect_vendor
-from iam.arn import ACCOUNT_ID
-from iam.saslprep import is_prohibited, saslprep, spellings
+from iam.saslprep import saslprep, spellings
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
-__all__ = ["LdapConfig", "LdapProvider", "escape_dn_value", "escape_filter_value", "normalise_dn"]
-
-_SAFE_URL: Final = re.compile(r"https://\S|http://(localhost|127\.[0-9.]+|\[::1\])([:/]|\Z)")
-_NAME: Final = re.compile(r"[\w._-]{1,128}", re.ASCII)
-_MAX_USERNAME: Final = 256  # characters: limits the filter that a stranger can have the directory evaluate
 _LOG: Final = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LdapConfig:
-    r"""The settings of one directory: how to reach it and how to find people and groups in it.
-
-    ``urls`` are ``ldap://host:port``, ``ldaps://host:port`` or ``ldapi://%2Fpath``, tried in order; beyond loopback
-    ``ldap`` needs ``start_tls``. ``ca_file`` is a PEM bundle (empty: the system's). An empty ``bind_dn`` searches
-    anonymously.
-
-    ``user_filter`` holds ``{username}``. ``login_domains`` are the domains whose ``DOMAIN\name`` and ``name@domain``
-    mean plain ``name``, or the entry whose userPrincipalName is ``name@domain``; every name also goes into the filter
-    as typed. With an empty ``id_attribute``, the id is the first of
-    objectGUID, entryUUID, ipaUniqueID and nsUniqueId that the entry has.
-
-    Groups are the values of ``member_of_attribute`` (empty: not read) and, where ``group_base`` is set, the entries
-    that ``group_filter`` finds; it holds ``{dn}`` or ``{username}``. ``nested_groups`` follows the groups of groups in
-    the same two ways. Active Directory does that by itself with ``(member:1.2.840.113556.1.4.1941:={dn})`` as
-    ``group_filter``.
-
-    ``attributes`` are copied into the Identity. ``accounts`` are those whose roles may trust the directory (empty: all;
-    then whoever names no role gets one of the first account only).
-
-    Timeouts are in seconds, ``receive_timeout`` for a whole response. ``pool_size`` is how many idle connections of
-    each of the two kinds are kept, ``max_in_flight`` how many may be in
-    use at once.
-
-    ``password_change`` lets people change their password through Fedgate, unless ``password_change_url`` is the page
-    where they do it instead.
-    """
-
-    name: str
-    urls: tuple[str, ...]
-    user_base: str
-    bind_dn: str = ""
-    bind_password: str = field(default="", repr=False)
-    user_filter: str = "(&(objectClass=person)(uid={username}))"
-    username_attribute: str = "uid"
-    id_attribute: str = ""
-    login_domains: tuple[str, ...] = ()
-    member_of_attribute: str = "memberOf"
-    group_base: str = ""
-    group_filter: str = ""
-    nested_groups: bool = False
-    attributes: tuple[str, ...] = ()
-    accounts: tuple[str, ...] = ()
-    start_tls: bool = False
-    ca_file: str = ""
-    insecure_skip_tls_verify: bool = False
-    connect_timeout: float = 3.0
-    receive_timeout: float = 5.0
-    pool_size: int = 8
-    max_in_flight: int = 128
-    password_change: bool = True
-    password_change_url: str = ""
-
-    def __post_init__(self) -> None:
-        addresses = [Address.parse(url) for url in self.urls]
-        errors = {
-            "name: letters, digits and ._- only": not _NAME.fullmatch(self.name),
-            "urls: at least one": not addresses,
-            "urls: ldap:// beyond this machine needs start_tls = true, or use ldaps://": any(
-                address.scheme == "ldap" and not address.local and not self.start_tls for address in addresses
-            ),
-            "accounts: account ids of twelve digits": not all(map(ACCOUNT_ID.fullmatch, self.accounts)),
-            "user_filter: needs {username}": "{username}" not in self.user_filter,
-            "group_filter: needs {dn} or {username}": bool(self.group_base)
-            and "{dn}" not in self.group_filter
-            and "{username}" not in self.group_filter,
-            "bind_password: needed with bind_dn": bool(self.bind_dn) != bool(self.bind_password),
-            "password_change_url: must begin with https:// (http:// on this machine only)": bool(
-                self.password_change_url
-            )
-            and not _SAFE_URL.match(self.password_change_url),
-            "time-outs and pool sizes: above zero": min(
-                self.connect_timeout, self.receive_timeout, self.pool_size, self.max_in_flight
-            )
-            <= 0,
-        }
-        for message, applies in errors.items():
-            if applies:
-                raise ValueError(f"directory {self.name!r}: {message}")
-
-    @property
-    def changes_passwords(self) -> bool:
-        """Whether people may change their password through Fedgate."""
-        return self.password_change and not self.password_change_url
-
-    @property
-    def provider(self) -> str:
-        """The value of Identity.provider for people of this directory."""
-        return f"ldap-provider/{self.name}"
-
-    def open(
-        self,
-        *,
-        now: Callable[[], datetime],
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> "LdapProvider":
-        """Return a provider, which connects on first use; raise OSError where ``ca_file`` cannot be read."""
-        return LdapProvider(self, now=now, monotonic=monotonic, sleep=sleep)
-
-
 class LdapProvider:
-    """One directory, with pooled connections; safe to share between threads and greenlets."""
+    """One directory, with pooled connections; safe to share between threads and greenlets.
+
+    It connects on first use. Raises OSError where ``ca_file`` cannot be read.
+    """
 
     def __init__(
         self,
         config: LdapConfig,
         *,
         now: Callable[[], datetime],
-        monotonic: Callable[[], float],
-        sleep: Callable[[float], None],
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.config = config
         self._now = now
@@ -216,7 +110,7 @@ class LdapProvider:
         An unknown name costs a bind as a wrong password does, and every refusal by the directory takes at least as long
         as wrong passwords recently took, so that the time does not tell which names exist (THREATS E09).
         """
-        invalid = _validate_credentials(self.strip_login_domain(username), password)
+        invalid = validate_credentials(self.strip_login_domain(username), password)
         if invalid:
             return invalid
         entry = self._find_entry_by_name(username, password)
@@ -251,7 +145,7 @@ class LdapProvider:
         """
         if not self.config.changes_passwords:
             return PasswordChangeResult(PasswordChangeStatus.IMPOSSIBLE, detail="the settings say so")
-        invalid = _validate_credentials(self.strip_login_domain(username), old)
+        invalid = validate_credentials(self.strip_login_domain(username), old)
         if invalid:
             return PasswordChangeResult.refused(invalid)
         rejected = validate_new_password(old, new)
@@ -464,27 +358,6 @@ def _service_connection(address: Address, transport: Transport, config: LdapConf
 def _require_success(bound: LdapResult) -> None:
     if bound.result != SUCCESS:
         raise LdapConnectionError(f"the service account may not bind: result {bound.result}: {bound.message}")
-
-
-def _validate_credentials(name: str, password: str) -> Refusal | None:
-    """Return why these credentials are refused without asking the directory, or None.
-
-    No password is tried, so the refusal does not count towards a lockout.
-    """
-    wrong = {
-        "empty user name": not name.strip(),
-        # RFC 4513 5.1.2: an empty password binds anonymously, which would sign in anybody (THREATS E01).
-        "empty password": not password,
-        "impossible user name": len(name) > _MAX_USERNAME or not _is_possible(name) or not saslprep(name).strip(),
-        # A prepared password must not be empty either: soft hyphens, for example, are mapped to nothing.
-        "impossible password": len(password) > MAX_PASSWORD or not _is_possible(password) or not saslprep(password),
-    }
-    return next((Refusal(reason, counts_as_failure=False) for reason, applies in wrong.items() if applies), None)
-
-
-def _is_possible(text: str) -> bool:
-    """Return whether a text can be a name or password: all is sent, and nothing in it is prohibited (RFC 4013 2.3)."""
-    return is_sendable_text(text) and not is_prohibited(text)
 
 
 def _composed(values: tuple[str, ...]) -> tuple[str, ...]:

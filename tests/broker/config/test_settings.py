@@ -13,7 +13,7 @@ from broker.config.master_key import parse_master_key
 from broker.config.reference import describe_settings
 from broker.config.settings import Settings, SettingsError, embedded_socket
 from broker.config.source import line_of, variable_of
-from broker.providers.ldap.provider import LdapConfig
+from broker.providers.ldap.config import LdapConfig
 from iam.limits import Limits
 
 ROOT = Path(__file__).parents[3]

@@ -16,6 +16,7 @@ from support.servers import HANG, eventually
 
 from broker.demo.people import BASE, LDIF, SERVICE, Person, people, read_ldif, service_password
 from broker.demo.provider import demo_config
+from broker.providers.ldap.provider import LdapProvider
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
 PEOPLE = f"ou=people,{BASE}"
@@ -55,7 +56,7 @@ def test_everyone_in_the_file_signs_in_with_exactly_their_groups(tmp_path):
     ldif = tmp_path / "people.ldif"
     ldif.write_bytes(LDIF.read_bytes())
     with running_demo_directory(ldif) as url:
-        provider = demo_config(ldif, url).open(now=lambda: None)
+        provider = LdapProvider(demo_config(ldif, url), now=lambda: None)
         everyone = people(ldif)
         assert len(everyone) >= 5
         for person in everyone:
@@ -211,7 +212,7 @@ def test_a_saved_file_is_served_and_a_broken_one_is_left_unread(tmp_path):
     ldif = demo_ldif(tmp_path)
     good = ldif.read_text(encoding="utf-8")
     with running_demo_directory(ldif) as url:
-        provider = demo_config(ldif, url).open(now=lambda: None)
+        provider = LdapProvider(demo_config(ldif, url), now=lambda: None)
         assert isinstance(provider.authenticate("grace", "compiler-1952"), Refusal)
         grace = f"\ndn: uid=grace,{PEOPLE}\nobjectClass: person\nuid: grace\nuserPassword: compiler-1952\n"
         ldif.write_text(good + grace, encoding="utf-8")
@@ -302,7 +303,7 @@ def test_a_directory_that_is_gone_is_an_outage(tmp_path):
     with running_demo_directory(ldif) as url:
         pass
     with pytest.raises(ProviderUnavailable):
-        demo_config(ldif, url).open(now=lambda: None).check()
+        LdapProvider(demo_config(ldif, url), now=lambda: None).check()
 
 
 @pytest.mark.parametrize("filter_", [r"(uid=\ff\fe\80)", r"(objectGUID=\01\80\ff\00)", r"(member=\ff)"])
@@ -317,6 +318,6 @@ def test_a_byte_order_mark_is_no_part_of_the_first_entry(tmp_path):
     ldif = tmp_path / "people.ldif"
     ldif.write_bytes(b"\xef\xbb\xbf" + LDIF.read_bytes())
     with running_demo_directory(ldif) as url:
-        provider = demo_config(LDIF, url).open(now=lambda: None)
+        provider = LdapProvider(demo_config(LDIF, url), now=lambda: None)
         assert isinstance(provider.authenticate("alice", ALICE[1]), Identity)
         provider.close()

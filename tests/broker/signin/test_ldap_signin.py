@@ -27,7 +27,7 @@ from support.servers import HANG, eventually
 
 from broker.audit import log as audit_log
 from broker.demo.people import BASE, LDIF, service_password
-from broker.providers.ldap.provider import LdapConfig
+from broker.providers.ldap.config import LdapConfig
 from broker.signin.throttle import PER_NAME, PER_NAME_EVERYWHERE, PER_SOURCE
 from iam.store.revocation import revoke
 

@@ -19,9 +19,10 @@ from support.directories import (
 from support.servers import HANG
 
 from broker.demo.people import BASE, LDIF, service_password
+from broker.providers.ldap.config import LdapConfig
 from broker.providers.ldap.connection import Address, LdapConnection, LdapConnectionError, Transport, tls_context
 from broker.providers.ldap.pool import ConnectionPool, ServerList
-from broker.providers.ldap.provider import LdapConfig
+from broker.providers.ldap.provider import LdapProvider
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
 PASSWORD = "wonderland-1865"
@@ -223,7 +224,7 @@ def test_a_connection_that_was_idle_for_a_minute_is_not_trusted_to_be_alive(seco
     root = pureldap.LDAPSearchResultEntry(PEOPLE, [])
     clock = [1000.0]
     with HostileServer(Scripted([BOUND], [root, DONE], [root, DONE])) as server:
-        opened = config(server.url).open(now=lambda: None, monotonic=lambda: clock[0])
+        opened = LdapProvider(config(server.url), now=lambda: None, monotonic=lambda: clock[0])
         opened.check()
         clock[0] += seconds
         opened.check()
@@ -470,7 +471,8 @@ def test_greenlets_share_a_provider(demo_url):
         import datetime, gevent, warnings
         from broker.demo.people import LDIF
         from broker.demo.provider import demo_config
-        provider = demo_config(LDIF, {demo_url!r}).open(now=lambda: datetime.datetime.now(datetime.UTC))
+        from broker.providers.ldap.provider import LdapProvider
+        provider = LdapProvider(demo_config(LDIF, {demo_url!r}), now=lambda: datetime.datetime.now(datetime.UTC))
         right = {{"alice": "wonderland-1865", "bob": "builder-can-we-fix-it"}}
         def sign_in(number):
             name = ("alice", "bob")[number % 2]
@@ -515,9 +517,8 @@ class Refusing:
         return [ALICE, DONE] if b"alice" in request else [DONE]
 
     def open(self, url):
-        return config(url, receive_timeout=HANG, connect_timeout=HANG).open(
-            now=lambda: None, monotonic=lambda: self.clock, sleep=self.sleep
-        )
+        settings = config(url, receive_timeout=HANG, connect_timeout=HANG)
+        return LdapProvider(settings, now=lambda: None, monotonic=lambda: self.clock, sleep=self.sleep)
 
     def sleep(self, seconds):
         self.clock += seconds

@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker.providers.ldap.provider import LdapConfig
+from broker.providers.ldap.config import LdapConfig
 
 WRONG = {
     "beyond this machine": {"urls": ("ldap://directory.example",)},

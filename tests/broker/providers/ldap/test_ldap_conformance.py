@@ -10,8 +10,8 @@ from support.servers import eventually
 from support.timing import alike, fastest
 
 from broker.demo.people import BASE
+from broker.providers.ldap.config import LdapConfig
 from broker.providers.ldap.dn import normalise_dn
-from broker.providers.ldap.provider import LdapConfig
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
 PEOPLE = f"ou=people,{BASE}"

@@ -6,10 +6,10 @@ import pytest
 from support.directories import running_demo_directory
 
 from broker.demo.people import BASE, LDIF, SERVICE, service_password
+from broker.providers.ldap.config import LdapConfig
 from broker.providers.ldap.connection import Entry, SearchResult
 from broker.providers.ldap.dn import escape_filter_value
 from broker.providers.ldap.groups import GroupResolver, IncompleteGroups
-from broker.providers.ldap.provider import LdapConfig
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
 PASSWORD = "pass-word-123"

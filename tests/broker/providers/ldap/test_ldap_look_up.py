@@ -9,8 +9,8 @@ from support.directories import free_port
 
 from broker.demo.people import BASE
 from broker.providers.ldap.account_status import account_refusal
+from broker.providers.ldap.config import LdapConfig
 from broker.providers.ldap.connection import Entry
-from broker.providers.ldap.provider import LdapConfig
 from broker.providers.ldap.stable_ids import stable_id_filter
 from sts.identity import Identity, ProviderUnavailable
 

@@ -6,7 +6,7 @@ import pytest
 from support.directories import running_demo_directory
 
 from broker.demo.people import BASE, LDIF, SERVICE, service_password
-from broker.providers.ldap.provider import LdapConfig
+from broker.providers.ldap.config import LdapConfig
 from sts.identity import Identity, Refusal
 
 DOMAIN = "corp.example.test"

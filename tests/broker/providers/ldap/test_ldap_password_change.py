@@ -13,6 +13,7 @@ from support.servers import eventually
 from support.timing import alike, fastest
 
 from broker.demo.people import BASE
+from broker.providers.ldap.config import LdapConfig
 from broker.providers.ldap.connection import (
     Address,
     LdapConnection,
@@ -22,7 +23,6 @@ from broker.providers.ldap.connection import (
     tls_context,
 )
 from broker.providers.ldap.passwords import PasswordChangeStatus, change_own_password
-from broker.providers.ldap.provider import LdapConfig
 from broker.providers.ldap.vendors import DirectoryVendor
 from sts.identity import Identity, ProviderUnavailable
 
