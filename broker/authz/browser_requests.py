@@ -32,8 +32,9 @@ def is_safe(request: HttpRequest) -> bool:
 
 
 def is_upgrade(request: HttpRequest) -> bool:
-    """Return whether a request asks to go on in another protocol, such as WebSocket, or says so to any server."""
-    return any(name in ("upgrade", "sec-websocket-key") for name, _ in request.headers)
+    """Return whether a request asks to go on in another protocol: proxies may keep Upgrade to themselves."""
+    websocket = request.header("sec-fetch-mode") == "websocket"
+    return websocket or any(name in ("upgrade", "sec-websocket-key") for name, _ in request.headers)
 
 
 def is_same_origin(request: HttpRequest, origin: str) -> bool:

@@ -41,6 +41,8 @@ _NOT_PASSED: Final = frozenset(
      "trailer", "transfer-encoding", "upgrade", "x-original-method", "x-original-uri"}
 )  # fmt: skip
 _OURS: Final = "x-fedgate-"
+# Cookies with which people are signed in to Fedgate and to this service: the application needs none of them.
+_OUR_COOKIES: Final = ("fedgate-", "__host-fedgate-")
 _UNAVAILABLE: Final = json.dumps({"message": "The authorization service cannot be reached."}).encode()
 _TOO_LARGE: Final = json.dumps({"message": "The body of the request is too large."}).encode()
 _OK: Final = 200
@@ -267,14 +269,20 @@ def _origin_form(uri: str) -> str:
 
 
 def _admitted(environ: Environ, principal: Principal, body: bytes) -> Environ:
-    """Return the environ for the application: with principal and body, and without headers that claim to be ours."""
+    """Return the environ for the application: with principal and body, without our cookies and claims to be ours."""
     kept = {name: value for name, value in environ.items() if not name.upper().startswith("HTTP_X_FEDGATE_")}
+    if "HTTP_COOKIE" in kept:
+        kept["HTTP_COOKIE"] = _foreign_cookies(kept["HTTP_COOKIE"])
     return kept | {
         PRINCIPAL: principal,
         "REMOTE_USER": principal.arn,
         "wsgi.input": io.BytesIO(body),
         "CONTENT_LENGTH": str(len(body)),
     }
+
+
+def _foreign_cookies(header: str) -> str:
+    return "; ".join(one for one in map(str.strip, header.split(";")) if not one.lower().startswith(_OUR_COOKIES))
 
 
 def _respond(start_response: StartResponse, refusal: Refusal) -> Iterable[bytes]:
@@ -345,8 +353,14 @@ _SCHEMES: Final = {"http": "http", "ws": "http", "https": "https", "wss": "https
 
 
 def _admitted_scope(scope: Scope, principal: Principal) -> Scope:
-    headers = [pair for pair in scope["headers"] if not _claims_to_be_ours(bytes(pair[0]))]
+    headers = [_without_our_cookies(*pair) for pair in scope["headers"] if not _claims_to_be_ours(bytes(pair[0]))]
     return {**scope, "headers": headers, PRINCIPAL: principal}
+
+
+def _without_our_cookies(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    if name.lower() != b"cookie":
+        return name, value
+    return name, _foreign_cookies(value.decode("latin-1")).encode("latin-1")
 
 
 def _claims_to_be_ours(name: bytes) -> bool:

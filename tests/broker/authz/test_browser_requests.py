@@ -37,6 +37,7 @@ def test_reading_is_safe_and_a_websocket_is_not(method):
     assert is_safe(request(method))
     assert not is_safe(request(method, **SOCKET))
     assert not is_safe(request(method, sec_websocket_key="x"))
+    assert not is_safe(request(method, sec_fetch_mode="websocket"))
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "get", "PROPFIND", "X"])

@@ -108,12 +108,13 @@ def authorizer_at(path: Path, fake: FakeAuthorizer) -> Iterator[None]:
         yield
 
 
-def seen_by(principal: Principal, body: bytes, names: list[str]) -> dict:
+def seen_by(principal: Principal, body: bytes, headers: dict[str, str]) -> dict:
     return {
         "arn": principal.arn,
         "tags": principal.tags,
         "body": body.decode(),
-        "claims": [name for name in names if name.lower().startswith("x-fedgate")],
+        "claims": [name for name in headers if name.lower().startswith("x-fedgate")],
+        "cookie": {name.lower(): value for name, value in headers.items()}.get("cookie"),
     }
 
 
@@ -126,7 +127,7 @@ def flask_application(authorizer: Authorizer) -> Iterator[int]:
     def show(**_path: str):
         principal = flask.request.environ["fedgate.principal"]
         assert flask.request.remote_user == principal.arn
-        return seen_by(principal, flask.request.get_data(), list(dict(flask.request.headers)))
+        return seen_by(principal, flask.request.get_data(), dict(flask.request.headers))
 
     application.wsgi_app = FedgateWSGI(application.wsgi_app, authorizer, max_body=1000)
     server = make_server("127.0.0.1", 0, application, threaded=True)
@@ -135,8 +136,7 @@ def flask_application(authorizer: Authorizer) -> Iterator[int]:
 
 
 async def show(request: Request) -> JSONResponse:
-    names = [name for name, _ in request.headers.items()]
-    return JSONResponse(seen_by(request.scope["fedgate.principal"], await request.body(), names))
+    return JSONResponse(seen_by(request.scope["fedgate.principal"], await request.body(), dict(request.headers)))
 
 
 @contextmanager
@@ -182,7 +182,15 @@ def ask(port: int, method: str = "GET", path: str = "/", body: bytes | None = No
 def test_the_application_learns_who_sent_the_request(application):
     status, _, body = ask(application)
     assert status == 200
-    assert json.loads(body) == {"arn": PRINCIPAL.arn, "tags": PRINCIPAL.tags, "body": "", "claims": []}
+    expected = {"arn": PRINCIPAL.arn, "tags": PRINCIPAL.tags, "body": "", "claims": [], "cookie": None}
+    assert json.loads(body) == expected
+
+
+def test_the_authorizer_gets_all_cookies_and_the_application_none_of_fedgate(application, authorizer):
+    sent = "theme=dark; __Host-fedgate-service=secret; fedgate-session=secret; lang=de"
+    _, _, body = ask(application, Cookie=sent)
+    assert json.loads(body)["cookie"] == "theme=dark; lang=de"
+    assert authorizer.asked[0]["cookie"] == sent
 
 
 def test_the_question_has_the_request_as_it_was_sent_and_the_hash_of_its_body(application, authorizer):
