@@ -9,7 +9,8 @@ from broker.config.settings import Settings
 from broker.runtime.launcher import GUNICORN
 
 _settings = Settings.read()
-bind = _settings.bind
+# On the second address proxies ask the authorizer.
+bind = [_settings.bind, *([_settings.authz_bind] if _settings.authz_bind else [])]
 workers = _settings.workers
 worker_connections = _settings.worker_connections
 globals().update(GUNICORN)

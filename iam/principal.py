@@ -16,6 +16,7 @@ class PrincipalKind(StrEnum):
     FEDERATED_USER = "FederatedUser"
     FEDERATED = "WebIdentityUser"  # authenticated by an identity provider, not yet a principal of an account
     SERVICE = "AWSService"
+    ANONYMOUS = "Anonymous"  # of a request without a signature, which only a resource-based policy can admit
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,8 @@ class Principal:
     ``arn`` is the ARN that GetCallerIdentity returns and ``user_id`` is ``aws:userid``: for a role session its
     ARN and ``AROA…:session``. ``entity_arn`` and ``entity_id`` identify the IAM entity: the user, the role, for root
     the account's root ARN and the account id. For FEDERATED, ``arn`` is the identity provider's ARN, and for SERVICE
-    it is the service's name; both leave ``entity_*`` empty. ``name`` is the user name, role name or federated name.
+    it is the service's name; both leave ``entity_*`` empty. For ANONYMOUS
+    ``entity_arn`` is ``*``, the one name that policies have for it. ``name`` is the user, role or federated name.
     """
 
     kind: PrincipalKind

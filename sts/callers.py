@@ -26,6 +26,13 @@ _EVERYTHING = PolicySet(
     ]
 )
 _NO_POLICIES = PolicySet()
+# IAM User Guide, "AWS global condition context keys": the values for anonymous requests.
+_ANONYMOUS = "anonymous"
+_ANONYMOUS_KEYS: ContextKeys = {
+    "aws:principalaccount": (_ANONYMOUS,),
+    "aws:principaltype": ("Anonymous",),
+    "aws:userid": (_ANONYMOUS,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +132,12 @@ def unsigned(principal: Principal) -> Caller:
     So only a role's trust policy can admit them, and only by naming their provider or service.
     """
     return Caller(principal, "", Layers(), (), {})
+
+
+def anonymous() -> Caller:
+    """Return the caller of a request without a signature, whom only a resource-based policy can admit."""
+    principal = Principal(PrincipalKind.ANONYMOUS, "", _ANONYMOUS, _ANONYMOUS, "*")
+    return Caller(principal, "", Layers(), (), _ANONYMOUS_KEYS)
 
 
 def _merge_tags(role_tags: Tags, session_tags: Tags) -> Tags:

@@ -7,6 +7,7 @@ Source: Amazon S3 API reference, "Authenticating Requests: Using the Authorizati
 """
 
 import re
+from collections.abc import Callable
 from hashlib import sha256
 
 from iam.errors import PayloadHashRefused, SignatureDoesNotMatch
@@ -28,8 +29,16 @@ def hash_of_body(presented: PresentedSignature) -> str:
 
     ``UNSIGNED-PAYLOAD`` would let anybody between client and server replace the body (THREATS A18).
     """
+    return _undisputed(presented, sha256(presented.body).hexdigest())
+
+
+def known_hash(actual: str) -> Callable[[PresentedSignature], str]:
+    """Return the same for a body that somebody else hashed who received it."""
+    return lambda presented: _undisputed(presented, actual)
+
+
+def _undisputed(presented: PresentedSignature, actual: str) -> str:
     declared = presented.headers.get(HEADER)
-    actual = sha256(presented.body).hexdigest()
     if declared is not None and declared != actual:
         raise SignatureDoesNotMatch(MISMATCH, log=f"{HEADER} is not the hash of the body")
     return actual

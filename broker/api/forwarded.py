@@ -68,6 +68,11 @@ class TrustedProxies:
             return Source(peer, secure, peer)
         return self._walk(_FAMILIES[self.family](environ), Source(peer, secure, peer))
 
+    def told_by_proxy(self, forwarded_for: str, proto: str) -> Source:
+        """Return the source that a proxy names, in the form of X-Forwarded-For, of a request that it asks about."""
+        hops = _x_forwarded({"HTTP_X_FORWARDED_FOR": forwarded_for, "HTTP_X_FORWARDED_PROTO": proto})
+        return self._walk(hops, Source("", secure=False, peer=""))
+
     def _walk(self, hops: Iterator[_Hop], source: Source) -> Source:
         """Go from the nearest proxy towards the client, as long as the one who speaks is trusted."""
         for hop in hops:

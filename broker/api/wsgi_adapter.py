@@ -82,6 +82,11 @@ def read_request_head(environ: Environ, trusted_proxies: TrustedProxies) -> Http
     )
 
 
+def status_line(status: int) -> str:
+    """Return a status with its reason phrase."""
+    return _REASONS[status]
+
+
 def send_response(response: HttpResponse, start_response: StartResponse) -> Iterable[bytes]:
     """Send a response."""
     # AWS answers a body that is too large with an empty response (THREATS A27).

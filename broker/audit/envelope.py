@@ -15,11 +15,21 @@ Record = dict[str, Any]
 _VERSION: Final = "1.11"
 _READ_ONLY: Final = ("Get", "List", "Simulate", "Decode")  # how the names of operations that change nothing begin
 _MANAGEMENT: Final = "Management"
+_DATA: Final = "Data"
 
 SIGN_IN_SOURCE: Final = "signin.fedgate"  # the eventSource of what the pages record
+AUTHORIZER_SOURCE: Final = "authorizer.fedgate"  # of requests to a host that is no resource
 DEFAULT_REGION: Final = "us-east-1"  # where no signature names a region
 # Values of eventType.
 API_CALL, CONSOLE_SIGN_IN, OPERATOR_COMMAND = "AwsApiCall", "AwsConsoleSignIn", "OperatorCommand"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataEvent:
+    """What only the record of a request to a resource has: the ARNs in it, and whether it changes anything."""
+
+    read_only: bool
+    resources: tuple[Record, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +43,7 @@ class Event:
     user_identity: Record
     parameters: Mapping[str, Any] | None = None
     response: Mapping[str, Any] | None = None
+    data: "DataEvent | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +58,7 @@ class Origin:
 
 def build_record(event: Event, origin: Origin, *, now: datetime, event_id: str) -> Record:
     """Return the record of an event."""
-    return {
+    record = {
         "eventVersion": _VERSION,
         "userIdentity": event.user_identity,
         "eventTime": iso8601(now),
@@ -66,4 +77,15 @@ def build_record(event: Event, origin: Origin, *, now: datetime, event_id: str) 
         "managementEvent": True,
         "recipientAccountId": event.account_id,
         "eventCategory": _MANAGEMENT,
+    }
+    return record if event.data is None else record | _data_members(event.data)
+
+
+def _data_members(data: DataEvent) -> Record:
+    """Return the members of a data event (CloudTrail User Guide, "Logging data events")."""
+    return {
+        "readOnly": data.read_only,
+        "resources": list(data.resources),
+        "managementEvent": False,
+        "eventCategory": _DATA,
     }

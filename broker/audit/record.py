@@ -65,10 +65,15 @@ def request_record(state: RequestState, error: ServiceError | None = None) -> Re
         source=f"{model.service if model else 'sts'}.amazonaws.com",
         type=envelope.API_CALL,
         account_id=_account(state),
-        user_identity=_user_identity(state),
+        user_identity=user_identity_of(state),
         parameters=_parameters(state),
         response=_response_elements(state),
     )
+    return event_record(state, event, error)
+
+
+def event_record(state: RequestState, event: Event, error: ServiceError | None) -> Record:
+    """Return the record of an event that a request caused, or of its refusal."""
     return _record_of_request(state, event) | _error_members(error) | _additional_event_data(state, error)
 
 
@@ -164,7 +169,7 @@ def console_event_record(
         source=envelope.SIGN_IN_SOURCE,
         type=envelope.CONSOLE_SIGN_IN,
         account_id=account_id,
-        user_identity=user_identity or _user_identity(state),
+        user_identity=user_identity or user_identity_of(state),
         parameters=parameters,
         response={name: "Failure" if error else "Success"},
     )
@@ -197,7 +202,8 @@ def _account_of_role(state: RequestState) -> str | None:
     return arn.account if arn and ACCOUNT_ID.fullmatch(arn.account) else None
 
 
-def _user_identity(state: RequestState) -> Record:
+def user_identity_of(state: RequestState) -> Record:
+    """Return the userIdentity of whoever sent a request, as far as it is known."""
     if state.caller is not None:
         return _signer_identity(state.caller)
     if state.identity is not None:

@@ -9,7 +9,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, MappingProxyType
@@ -26,6 +27,8 @@ _READY_WITHIN: Final = 30.0  # seconds; then the failed checks are reported, and
 _MUST_BE_READY_WITHIN: Final = 120.0  # seconds for a trial on a busy machine; one that fails ends the wait
 _LOOK_EVERY: Final = 0.2
 _BACKLOG: Final = 2048
+_UNIX: Final = "unix:"
+_SOCKET_MODE: Final = 0o660  # proxies run as another user, of the same group
 
 # Every option of gunicorn but the address and the number of workers; deploy/gunicorn.conf.py reads the same table.
 GUNICORN: Final[Mapping[str, object]] = MappingProxyType(
@@ -66,9 +69,16 @@ class LaunchOptions:
     localhost: bool = False
 
 
-def gunicorn_arguments(application: str, *, fd: int, workers: int, connections: int = 1000) -> list[str]:
-    """Return the command that serves a WSGI application on an inherited listening socket."""
-    command = [sys.executable, "-m", "gunicorn", application, "--bind", f"fd://{fd}", "--workers", str(workers)]
+def gunicorn_arguments(
+    application: str, *, fd: int, workers: int, connections: int = 1000, authz_fds: Sequence[int] = ()
+) -> list[str]:
+    """Return the command that serves a WSGI application on an inherited listening socket.
+
+    On those of ``authz_fds``, the workers answer questions to the authorizer and nothing else.
+    """
+    command = [sys.executable, "-m", "gunicorn", application, "--workers", str(workers)]
+    for listening in (fd, *authz_fds):  # Worker tells them apart by their order
+        command += ["--bind", f"fd://{listening}"]
     command += ["--worker-connections", str(connections)]
     for name, value in GUNICORN.items():
         command += _flag(name, value)
@@ -93,7 +103,7 @@ def _flag(name: str, value: object) -> list[str]:
     return [flag] if value is True else [flag, str(value)]
 
 
-def listen(bind: str) -> socket.socket:
+def listen(bind: str, *, setting: str = "server.bind") -> socket.socket:
     """Return a listening socket on HOST:PORT; raise StartupError."""
     host, _, port = bind.rpartition(":")
     host = host.strip("[]")
@@ -102,7 +112,33 @@ def listen(bind: str) -> socket.socket:
         return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
-        raise StartupError(f"Cannot listen on {bind}: {reason}. Choose another address: server.bind.") from error
+        raise StartupError(f"Cannot listen on {bind}: {reason}. Choose another address: {setting}.") from error
+
+
+@contextmanager
+def listen_for_proxies(bind: str) -> Iterator[tuple[socket.socket, ...]]:
+    """Give the listening socket of the authorizer at HOST:PORT or unix:/PATH, or none; raise StartupError."""
+    if not bind:
+        yield ()
+        return
+    path = bind.removeprefix(_UNIX)
+    with _listen_at_path(Path(path)) if bind.startswith(_UNIX) else listen(bind, setting="authz.bind") as listening:
+        yield (listening,)
+
+
+def _listen_at_path(path: Path) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        if path.is_socket():  # left behind by a process that was killed
+            path.unlink()
+        listening.bind(str(path))
+        path.chmod(_SOCKET_MODE)
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        reason = os.strerror(error.errno or 0)
+        raise StartupError(f"Cannot listen on {path}: {reason}. Choose another path: authz.bind.") from error
+    return listening
 
 
 def endpoint_of(listening: socket.socket) -> str:
@@ -123,11 +159,11 @@ def _launch(options: LaunchOptions, announce: Callable[[str], None], stopping: t
     running = list(options.parts)
     redis = EmbeddedRedis(embedded_socket(settings.data_dir), settings.data_dir / "redis")
     try:
-        with listen(settings.bind) as listening:
+        with listen(settings.bind) as listening, listen_for_proxies(settings.authz_bind) as for_proxies:
             if settings.redis_embedded:
                 redis.start()
             here = endpoint_of(listening)
-            running.append(_gunicorn(options, listening, here))
+            running.append(_gunicorn(options, (listening, *for_proxies), here))
         _await_ready(options, here, running, stopping)
         if not stopping.is_set():
             announce(here if options.localhost or settings.bind.endswith(":0") else _public(settings, here))
@@ -142,19 +178,23 @@ def _public(settings: Settings, here: str) -> str:
     return here if settings.public_url == f"http://{settings.bind}" else settings.public_url
 
 
-def _gunicorn(options: LaunchOptions, listening: socket.socket, here: str) -> ChildProcess:
+def _gunicorn(options: LaunchOptions, listening: Sequence[socket.socket], here: str) -> ChildProcess:
     settings = options.settings
     environ = dict(options.environ)
     if options.config is not None:
         environ[CONFIG_VARIABLE] = str(options.config.absolute())
     by_name = options.localhost and is_loopback(here)
     environ["FEDGATE_PUBLIC_URL"] = _public(settings, with_host(here, "localhost") if by_name else here)
-    fd = listening.fileno()
+    fds = [one.fileno() for one in listening]
     command = gunicorn_arguments(
-        "broker.wsgi:application", fd=fd, workers=settings.workers, connections=settings.worker_connections
+        "broker.wsgi:application",
+        fd=fds[0],
+        workers=settings.workers,
+        connections=settings.worker_connections,
+        authz_fds=fds[1:],
     )
     stop_timeout = 15.0  # longer than gunicorn's own graceful_timeout
-    return ChildProcess("gunicorn", spawn(command, environ=environ, pass_fds=(fd,)), stop_timeout)
+    return ChildProcess("gunicorn", spawn(command, environ=environ, pass_fds=fds), stop_timeout)
 
 
 def stop_event_on_signals() -> threading.Event:

@@ -1,4 +1,9 @@
-"""The gunicorn worker: gevent's, with a time limit for bodies and a stop that does not wait for idle connections."""
+"""The gunicorn worker: gevent's, with a time limit for bodies and a stop that does not wait for idle connections.
+
+On the first address that it serves it answers as WSGI does. On all others it asks the application's ``answer_question``
+and nothing else, so that no request to the public address reaches the authorizer, whatever its headers are; there the
+headers are those of the wire, of which WSGI would join the repeated ones.
+"""
 
 import contextlib
 import socket
@@ -10,7 +15,7 @@ from typing import Any
 import gevent
 from gevent.monkey import get_original
 from gunicorn import util
-from gunicorn.http import errors
+from gunicorn.http import errors, wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
 # The response to a message that cannot be parsed.
@@ -38,6 +43,12 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn publishes no types
         super().__init__(*arguments, **named)
         self._connections: dict[gevent.Greenlet, socket.socket] = {}
         self._idle: set[gevent.Greenlet] = set()
+        self._for_proxies: frozenset[Any] = frozenset()  # the names of their listening sockets
+
+    def run(self) -> None:
+        """Serve until the worker is stopped."""
+        self._for_proxies = frozenset(listening.getsockname() for listening in self.sockets[1:])
+        super().run()
 
     def handle(self, listener: socket.socket, client: socket.socket, addr: Any) -> None:  # noqa: ANN401 - of its family
         """Serve one connection until it ends."""
@@ -52,9 +63,23 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn publishes no types
         """Answer one request; a body that does not arrive in time is cut off, and the connection closed."""
         late = gevent.spawn_later(self.body_within, _hang_up, sock)
         try:
+            if listener_name in self._for_proxies:
+                return self._answer_proxy(req, sock)
             return super().handle_request(listener_name, req, sock, addr)
         finally:
             late.kill(block=False)
+
+    def _answer_proxy(self, req: Any, sock: socket.socket) -> None:  # noqa: ANN401 - of its family
+        answer = self.wsgi.answer_question(req.method, req.uri, req.headers)
+        response = wsgi.Response(req, sock, self.cfg)
+        if not self.alive:
+            response.force_close()
+        status, headers, body = answer
+        response.start_response(status, [*headers, ("Content-Length", str(len(body)))])
+        response.write(body)
+        response.close()
+        if response.should_close():
+            raise StopIteration
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:  # noqa: ANN401, ARG002 - of its family
         """Answer a request that was not parsed or failed; the log gets nothing of it, it may contain a password."""

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from broker.api import model
+from broker.authz.endpoints import Endpoints
 from broker.authz.service_sign_in import ServiceSignIn
 from broker.config.settings import Settings
 from broker.signin.built_in import SignIns
 from broker.signin.kinds import IdentityKind
 from broker.wiring.api import Api, build_api, build_gate
+from broker.wiring.authz import build_authz
 from broker.wiring.clock_and_random import now, random
 from broker.wiring.pages import Pages, build_pages
 from broker.wiring.providers import Providers, build_providers
@@ -27,6 +29,7 @@ class Services:
     providers: Providers
     sign_ins: SignIns
     api: Api
+    authz: Endpoints
     service_sign_in: ServiceSignIn
     pages: Pages
 
@@ -61,6 +64,7 @@ def build_services(
         providers=providers,
         sign_ins=sign_ins,
         api=api,
+        authz=build_authz(settings, storage, api),
         service_sign_in=service_sign_in,
         pages=build_pages(settings, storage, providers, sign_ins, site, service_sign_in),
     )

@@ -158,7 +158,7 @@ def _granting_layer(principal: Principal, layer_results: LayerResults) -> str:
     _, resource, identity, _, _ = layer_results
     if resource is None or not resource.principal_match:
         return IDENTITY
-    by_identity_policy = identity is not None and identity.allows and principal.kind not in _BY_TRUST_ALONE
+    by_identity_policy = identity is not None and identity.allows and principal.kind not in _BY_RESOURCE_POLICY_ALONE
     return IDENTITY if by_identity_policy else resource.layer
 
 
@@ -167,10 +167,10 @@ def layer_lacking_allow(principal: Principal, resource_account: str, layer_resul
     guardrails, resource, identity, boundary, session = layer_results
     match, resource_layer = (_NOBODY, RESOURCE) if resource is None else (resource.principal_match, resource.layer)
     kind = principal.kind
-    # Federated and service principals have no policies in an account, so the trust policy alone decides. It must name
-    # them: if "*" were enough, a token of any identity provider would be accepted.
-    if kind in _BY_TRUST_ALONE:
-        return "" if match is _CALLER else resource_layer
+    # Whoever has no policies in an account is admitted by the resource's alone.
+    needed = _BY_RESOURCE_POLICY_ALONE.get(kind)
+    if needed is not None:
+        return "" if match is needed else resource_layer
     if guardrails is not None and not guardrails.allows:
         return GUARDRAIL
     same_account = not resource_account or resource_account == principal.account_id
@@ -194,7 +194,13 @@ def _withholding_layer(*limits: LayerResult | None) -> str:
     return ""
 
 
-_BY_TRUST_ALONE = frozenset({PrincipalKind.FEDERATED, PrincipalKind.SERVICE})
+# How the resource-based policy must name them. Federated and service principals themselves: if "*" were enough, a token
+# of any identity provider would be accepted. Nobody in particular by "*": NotPrincipal with Allow does not name them.
+_BY_RESOURCE_POLICY_ALONE = {
+    PrincipalKind.FEDERATED: _CALLER,
+    PrincipalKind.SERVICE: _CALLER,
+    PrincipalKind.ANONYMOUS: _ENTITY,
+}
 
 
 def _is_owner(principal: Principal) -> bool:

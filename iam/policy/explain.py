@@ -125,7 +125,9 @@ def _evaluate_layers(context: RequestContext, layers: Layers) -> Iterator[Evalua
         yield EvaluatedLayer(layer, _answer(statements), statements)
 
 
-_WITHOUT_POLICIES = frozenset({PrincipalKind.ROOT, PrincipalKind.FEDERATED, PrincipalKind.SERVICE})
+_WITHOUT_POLICIES = frozenset(
+    {PrincipalKind.ROOT, PrincipalKind.FEDERATED, PrincipalKind.SERVICE, PrincipalKind.ANONYMOUS}
+)
 
 
 def _layers_in_order(context: RequestContext, layers: Layers) -> Iterator[tuple[str, PolicySet]]:
@@ -227,6 +229,7 @@ _MATCH_BY_KIND = {
     PrincipalKind.ROOT: PrincipalMatch.ACCOUNT,
     PrincipalKind.ROLE_SESSION: PrincipalMatch.ENTITY,
     PrincipalKind.FEDERATED_USER: PrincipalMatch.ENTITY,
+    PrincipalKind.ANONYMOUS: PrincipalMatch.ENTITY,
 }
 _ANY_ALLOW = Policy.parse(
     '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}', PolicyKind.IDENTITY

@@ -243,4 +243,5 @@ _REQUIRED_MATCHES: Mapping[PrincipalKind, frozenset[PrincipalMatch]] = {
     PrincipalKind.FEDERATED_USER: frozenset({PrincipalMatch.ACCOUNT, PrincipalMatch.CALLER}),
     PrincipalKind.FEDERATED: frozenset({PrincipalMatch.CALLER}),
     PrincipalKind.SERVICE: frozenset({PrincipalMatch.CALLER}),
+    PrincipalKind.ANONYMOUS: frozenset({PrincipalMatch.ENTITY}),
 }

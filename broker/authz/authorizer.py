@@ -1,0 +1,215 @@
+"""Decides whether a request to a resource may pass: who signed it, what it asks for, what the policies say.
+
+Each step is the one that the query API uses: signatures and sessions by `sts.authenticate`, permissions by
+`broker.api.authorization`, one audit record for each decision by `broker.audit`.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+from broker.api.authorization import authorize
+from broker.api.http import HttpRequest
+from broker.audit.log import AuditLog
+from broker.authz.original import OriginalRequest
+from broker.authz.request_checks import check_form, is_unsigned
+from broker.authz.resource import Audited, Resource, ResourceKind
+from broker.authz.service_record import service_record
+from broker.authz.service_request import ServiceRequest
+from broker.authz.service_state import ServiceState
+from broker.sessions.key_usage import AccessKeyUsage
+from iam.arn import Random
+from iam.clock import to_milliseconds
+from iam.errors import (
+    AccessDenied,
+    InternalFailure,
+    MissingAuthenticationToken,
+    ServiceError,
+    SignatureDoesNotMatch,
+)
+from iam.operations.required_permission import ContextKeys, RequiredPermission
+from iam.policy.policy_set import PolicySet
+from iam.store.store import Store
+from sts import callers, sigv4
+from sts.authenticate import Authenticator
+from sts.payload import HEADER, known_hash
+from sts.sigv4 import HEAD_ONLY, S3, PresentedSignature, Rules, SignedService
+from sts.store.sessions import LiveSessions
+from sts.token import Sealer
+
+log = logging.getLogger(__name__)
+
+Reader = Callable[[Resource, HttpRequest], ServiceRequest]
+ResourcePolicies = Callable[[Resource, str], PolicySet | None]
+
+_RULES: Final[Mapping[ResourceKind, Rules]] = {ResourceKind.S3: S3, ResourceKind.HTTP: HEAD_ONLY}
+# What is recorded of the requests that pass; denials always are.
+_RECORDED: Final[Mapping[Audited, Callable[[ServiceRequest], bool]]] = {
+    Audited.ALL: lambda _request: True,
+    Audited.WRITES: lambda request: request.writes,
+    Audited.DENIALS: lambda _request: False,
+}
+_NO_SIGN_OF_BODY: Final = (
+    " The authorizer does not see the body of this request: send its SHA-256 in the header x-amz-content-sha256, and"
+    " sign that header."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorizer:
+    """Decides on the requests to all resources.
+
+    ``find_resource`` returns the resource of a host, ``readers`` say what requests of each kind ask for, and
+    ``resource_policies`` returns the policy of a resource and one of its buckets.
+    """
+
+    find_resource: Callable[[str], Resource | None]
+    readers: Mapping[ResourceKind, Reader]
+    resource_policies: ResourcePolicies
+    store: Store
+    authenticate: Authenticator
+    sealer: Callable[[], Sealer]
+    sessions: LiveSessions
+    key_use: AccessKeyUsage
+    audit: AuditLog
+    now: Callable[[], datetime]
+    random: Random
+    services: dict[str, SignedService] = field(default_factory=dict)  # by resource
+
+    def decide(self, original: OriginalRequest) -> ServiceState:
+        """Return the decision on a request, which is recorded; ``error`` says why a request may not pass."""
+        state = ServiceState(original.request, self.now(), self._new_id)
+        try:
+            self._decide(state, original)
+        except ServiceError as error:
+            state.error = error
+        except Exception:
+            log.exception("request %s failed", state.id)
+            state.error = InternalFailure("An internal error occurred.")
+        self._record(state)
+        return state
+
+    def _decide(self, state: ServiceState, original: OriginalRequest) -> None:
+        request = state.request
+        self.store.refresh()
+        resource = state.resource = self._resource(request)
+        state.sealer = self.sealer()
+        check_form(resource.kind, request)
+        self._authenticate(state, resource, original)
+        asked = state.service_request = self.readers[resource.kind](resource, request)
+        self._authorize(state, resource, asked)
+
+    def _resource(self, request: HttpRequest) -> Resource:
+        host = request.header("host") or ""
+        resource = self.find_resource(host)
+        if resource is None:
+            raise AccessDenied(f"No resource has the host {host[:255]!a}.")
+        return resource
+
+    # --- who ----------------------------------------------------------------------------------------------------------
+
+    def _authenticate(self, state: ServiceState, resource: Resource, original: OriginalRequest) -> None:
+        request = state.request
+        if is_unsigned(request):
+            if not resource.anonymous:
+                raise MissingAuthenticationToken("Missing Authentication Token")
+            state.caller = callers.anonymous()
+            return
+        presented = sigv4.read(request.method, request.path, request.query, request.headers, b"")
+        state.access_key_id, state.region = presented.access_key_id, presented.region
+        state.presented = presented
+        self._verify(state, resource, presented, original)
+        self._note_use(state, presented)
+
+    def _verify(
+        self, state: ServiceState, resource: Resource, presented: PresentedSignature, original: OriginalRequest
+    ) -> None:
+        service = self._service(resource, original.body_hash)
+        try:
+            state.caller = self.authenticate.verify(presented, service, state.now)
+        except SignatureDoesNotMatch as error:
+            if service.rules is HEAD_ONLY and HEADER not in presented.headers:
+                error.message += _NO_SIGN_OF_BODY
+            raise
+        state.payload_hash = service.rules.payload_hash(presented)
+        # To an HTTP service, without a declared hash, only the empty body passes.
+        if service.rules is HEAD_ONLY and original.has_body and HEADER not in presented.headers:
+            raise SignatureDoesNotMatch(f"The body of the request is not signed.{_NO_SIGN_OF_BODY}")
+
+    def _service(self, resource: Resource, body_hash: str) -> SignedService:
+        if body_hash and resource.kind is ResourceKind.HTTP:
+            return SignedService(resource.service, resource.regions, Rules(payload_hash=known_hash(body_hash)))
+        service = self.services.get(resource.name)
+        if service is None:
+            service = self.services[resource.name] = SignedService(
+                resource.service, resource.regions, _RULES[resource.kind]
+            )
+        return service
+
+    def _note_use(self, state: ServiceState, presented: PresentedSignature) -> None:
+        caller = state.signer
+        if caller.session is None:
+            self.key_use.note(caller.access_key_id, state.now, presented.service, presented.region)
+        else:
+            session = caller.session
+            self.sessions.record_use((session.grant.account_id, session.id), to_milliseconds(state.now))
+
+    # --- may they -----------------------------------------------------------------------------------------------------
+
+    def _authorize(self, state: ServiceState, resource: Resource, asked: ServiceRequest) -> None:
+        policy = self.resource_policies(resource, asked.bucket)
+        keys = signature_keys(state) if resource.kind is ResourceKind.S3 else {}
+        for permission in asked.permissions:
+            needed = _of_resource(permission, resource, policy, keys)
+            authorize(state, needed, needed.action, random=self.random)
+        if asked.every_resource:
+            raise AccessDenied("Access Denied", log="requests whose body names the resources are not decided yet")
+
+    # --- audit --------------------------------------------------------------------------------------------------------
+
+    def _record(self, state: ServiceState) -> None:
+        """Record a decision; what cannot be recorded does not pass."""
+        if state.error is None and not _is_recorded(state):
+            return
+        try:
+            self.audit.append(service_record(state))
+        except ServiceError as error:
+            state.error = error
+        except Exception:
+            log.exception("request %s could not be recorded", state.id)
+            state.error = InternalFailure("An internal error occurred.")
+
+    def _new_id(self) -> str:
+        return str(uuid.UUID(bytes=self.random(16), version=4))
+
+
+def _is_recorded(state: ServiceState) -> bool:
+    resource, asked = state.resource, state.service_request
+    return resource is None or asked is None or _RECORDED[resource.audit](asked)
+
+
+def _of_resource(
+    permission: RequiredPermission, resource: Resource, policy: PolicySet | None, keys: ContextKeys
+) -> RequiredPermission:
+    """Return a permission on something that the resource's account owns, with the policy of the resource."""
+    with_keys = {**keys, **permission.keys} if keys else permission.keys
+    return replace(permission, keys=with_keys, trust=policy, account_id=resource.account)
+
+
+def signature_keys(state: ServiceState) -> ContextKeys:
+    """Return the condition keys about the signature of a request to S3; none where it has no signature.
+
+    Source: Amazon S3 API reference, "Amazon S3 Signature Version 4 Authentication Specific Policy Keys".
+    """
+    presented = state.presented
+    if presented is None:
+        return {}
+    age = to_milliseconds(state.now) - to_milliseconds(presented.amz_date)
+    return {
+        "s3:signatureversion": (sigv4.ALGORITHM,),
+        "s3:authtype": ("REST-HEADER" if presented.expires is None else "REST-QUERY-STRING",),
+        "s3:signatureage": (str(max(0, age)),),
+    }

@@ -1,0 +1,119 @@
+"""The endpoints at which proxies ask: /authz/nginx, /authz/forward, /authz/envoy, /authz/haproxy, /authz/middleware.
+
+They are served on a listener of their own and nowhere else. Where a proxy asks in a wrong way the answer is 400 or 404,
+which every proxy turns into a refusal; the reason is in the log.
+"""
+
+import hmac
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from http import HTTPStatus
+from typing import Final
+
+from broker.api.forwarded import TrustedProxies
+from broker.api.http import HttpResponse
+from broker.authz.authorizer import Authorizer
+from broker.authz.original import (
+    CONVENTIONS,
+    PREFIX,
+    SECRET_HEADER,
+    Convention,
+    Question,
+    QuestionRefused,
+    read_original,
+)
+from broker.authz.refusals import Refusal, refusal_of
+from broker.authz.resource import ResourceKind
+from broker.authz.service_state import ServiceState
+from broker.authz.tickets import Tickets
+from broker.authz.verdict import passed_headers
+from iam.errors import ServiceError
+
+log = logging.getLogger(__name__)
+
+_DENIED: Final = "denied"
+_TICKET_HEADER: Final = "X-Fedgate-Denied"
+_PLAIN_TEXT: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Answers the questions of proxies; ``secret`` is what they must show, where it is not empty."""
+
+    authorizer: Authorizer
+    tickets: Tickets
+    trusted_proxies: TrustedProxies
+    now: Callable[[], datetime]
+    secret: str = field(default="", repr=False)
+
+    def answer(self, question: Question) -> HttpResponse:
+        """Return the answer to a question; never raises."""
+        name = _endpoint(question.target)
+        if not self._shows_secret(question):
+            log.warning("a question without the secret of authz.secret_file was refused")
+            return _plain(HTTPStatus.NOT_FOUND)
+        if name == _DENIED:
+            return self._denied(question)
+        if name not in CONVENTIONS:
+            return _plain(HTTPStatus.NOT_FOUND)
+        return self._decide(name, CONVENTIONS[name], question)
+
+    def _decide(self, name: str, convention: Convention, question: Question) -> HttpResponse:
+        try:
+            original = read_original(name, question, self.trusted_proxies)
+        except QuestionRefused as error:
+            # %a: what a stranger wrote stays on one line (THREATS A07).
+            log.warning("a question to %s%s was refused: %a", PREFIX, name, str(error))
+            return _plain(HTTPStatus.BAD_REQUEST, str(error))
+        state = self.authorizer.decide(original)
+        if state.error is None:
+            return HttpResponse(HTTPStatus.OK, passed_headers(state), b"")
+        return self._refuse(convention, state, state.error)
+
+    def _refuse(self, convention: Convention, state: ServiceState, error: ServiceError) -> HttpResponse:
+        if error.log != error.message:
+            log.info("request %s refused: %s: %a", state.id, error.code, error.log)
+        refusal = refusal_of(state, error)
+        if not convention.ticket:
+            return _refused(refusal)
+        headers = (*_told(refusal), (_TICKET_HEADER, self.tickets.write(refusal, self.now())))
+        # auth_request knows these two statuses and turns every other into 500.
+        forbidden = refusal.status == HTTPStatus.FORBIDDEN
+        return HttpResponse(HTTPStatus.FORBIDDEN if forbidden else HTTPStatus.UNAUTHORIZED, headers, b"")
+
+    def _denied(self, question: Question) -> HttpResponse:
+        """Return what a ticket says; nothing is decided and nothing recorded."""
+        shown = [value for name, value in question.headers if name == _TICKET_HEADER.lower()]
+        refusal = self.tickets.read(shown[0], self.now()) if len(shown) == 1 else None
+        return _refused(refusal or _UNKNOWN_TICKET)
+
+    def _shows_secret(self, question: Question) -> bool:
+        if not self.secret:
+            return True
+        shown = [value for name, value in question.headers if name == SECRET_HEADER]
+        return len(shown) == 1 and hmac.compare_digest(shown[0].encode("latin-1", "replace"), self.secret.encode())
+
+
+_UNKNOWN_TICKET: Final = Refusal(ResourceKind.S3, HTTPStatus.FORBIDDEN, "AccessDenied", "Access Denied", "", "")
+
+
+def _endpoint(target: str) -> str:
+    """Return the name of the endpoint of a target; an original URI may follow that of Envoy."""
+    path = target.partition("?")[0]
+    name, slash, _ = path.removeprefix(PREFIX).partition("/") if path.startswith(PREFIX) else ("", "", "")
+    follows = slash or "?" in target
+    return "" if follows and name in CONVENTIONS and CONVENTIONS[name].uri else name
+
+
+def _refused(refusal: Refusal) -> HttpResponse:
+    return HttpResponse(refusal.status, (*_told(refusal), *refusal.headers()), refusal.body())
+
+
+def _told(refusal: Refusal) -> tuple[tuple[str, str], ...]:
+    return (("X-Fedgate-Error", refusal.code), ("X-Fedgate-Status", str(int(refusal.status))))
+
+
+def _plain(status: HTTPStatus, text: str = "") -> HttpResponse:
+    return HttpResponse(status, _PLAIN_TEXT, f"{text or status.phrase}\n".encode())

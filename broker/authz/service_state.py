@@ -1,0 +1,23 @@
+"""What is learned of one request to a resource on its way through, for the audit record and the answer."""
+
+from dataclasses import dataclass
+
+from broker.api.request_state import RequestState
+from broker.authz.resource import Resource
+from broker.authz.service_request import ServiceRequest
+from iam.errors import ServiceError
+from sts.sigv4 import PresentedSignature
+
+
+@dataclass(slots=True)
+class ServiceState(RequestState):
+    """One request to a resource in progress; a refusal at any step leaves what was known.
+
+    ``payload_hash`` is what the verified signature says of the body.
+    """
+
+    resource: Resource | None = None
+    service_request: ServiceRequest | None = None
+    presented: PresentedSignature | None = None
+    payload_hash: str = ""
+    error: ServiceError | None = None

@@ -1,0 +1,38 @@
+"""Builds the authorizer, which reverse proxies ask whether requests may pass."""
+
+from broker.authz.authorizer import Authorizer
+from broker.authz.endpoints import Endpoints
+from broker.authz.http_routes import read_http_request
+from broker.authz.resource import ResourceKind
+from broker.authz.resource_table import ResourceTable
+from broker.authz.s3.requests import read_s3_request
+from broker.authz.tickets import Tickets
+from broker.config.settings import Settings
+from broker.wiring.api import Api
+from broker.wiring.clock_and_random import random
+from broker.wiring.storage import Storage
+
+
+def build_authz(settings: Settings, storage: Storage, api: Api) -> Endpoints:
+    """Return the endpoints at which proxies ask."""
+    gate = api.gate
+    authorizer = Authorizer(
+        find_resource=ResourceTable(settings.resources).find,
+        readers={ResourceKind.S3: read_s3_request, ResourceKind.HTTP: read_http_request},
+        resource_policies=lambda resource, _bucket: resource.policy,
+        store=storage.store,
+        authenticate=gate.authenticate,
+        sealer=gate.sealer,
+        sessions=storage.live_sessions,
+        key_use=gate.key_use,
+        audit=storage.audit,
+        now=gate.now,
+        random=random,
+    )
+    return Endpoints(
+        authorizer=authorizer,
+        tickets=Tickets(settings.master_key),
+        trusted_proxies=api.trusted_proxies,
+        now=gate.now,
+        secret=settings.authz_secret,
+    )
