@@ -31,7 +31,7 @@ COMMANDS = {
     "account": CommandEntry("broker.commands.installation", "account", "Create and list accounts; set root passwords."),
     "guardrail": CommandEntry("broker.commands.policy.guardrail", "guardrail", "Set guardrail policies of an account."),
     "resource": CommandEntry(
-        "broker.commands.resource.policies", "resource", "List, show and test resources, and set their policies."
+        "broker.commands.resource", "resource", "List, show and test resources, and set their policies."
     ),
     "saml": CommandEntry("broker.commands.federation.saml", "saml", "Add, test and list SAML identity providers."),
     "oidc": CommandEntry("broker.commands.federation.oidc", "oidc", "List and check OpenID Connect providers."),

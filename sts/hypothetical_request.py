@@ -117,6 +117,16 @@ class RequestSimulator:
         parameters = _parameters(action, resource, keys, session)
         return self._build(self._caller(principal, parameters), parameters)
 
+    def build_permission(
+        self, principal: str, permission: RequiredPermission, keys: ContextKeys, session: PolicySet | None = None
+    ) -> HypotheticalRequest:
+        """Return the request of a principal that needs this permission, to a service other than STS and IAM.
+
+        Raise InvalidInput, NoSuchEntity.
+        """
+        parameters = _parameters(permission.action, permission.resource, keys, session)
+        return self._build(self._caller(principal, parameters), parameters, permission)
+
     def for_account(
         self, account_id: str, action: str, resource: str, keys: ContextKeys
     ) -> Iterator[HypotheticalRequest]:
@@ -242,11 +252,14 @@ class RequestSimulator:
 
     # --- the request --------------------------------------------------------------------------------------------------
 
-    def _build(self, caller: Caller, parameters: _Parameters) -> HypotheticalRequest:
+    def _build(
+        self, caller: Caller, parameters: _Parameters, needed: RequiredPermission | None = None
+    ) -> HypotheticalRequest:
         """Return the request with the known keys of caller, resource and time; the given keys replace them."""
         rule = _fixed_rule(caller, parameters)
-        permission = self._permission(caller, parameters) if rule is None else RequiredPermission(parameters.resource)
-        permission = replace(permission, keys={**permission.keys, **parameters.keys})
+        if needed is None:
+            needed = self._permission(caller, parameters) if rule is None else RequiredPermission(parameters.resource)
+        permission = replace(needed, keys={**needed.keys, **parameters.keys})
         context, layers = build_request(
             _without_unknown_keys(caller), permission, parameters.action, every_request_keys(self.now)
         )

@@ -55,7 +55,7 @@ BACKEND_SETTINGS: Final[DeclaredKeys] = {
     "subresources": (
         tuple[str, ...],
         (),
-        "Subresources that the store knows besides the usual ones, such as inventory; others are refused.",
+        "Subresources that the store knows, such as inventory; with others, the plain request must be allowed, too.",
     ),
 }
 ROUTE_SETTINGS: Final[DeclaredKeys] = {

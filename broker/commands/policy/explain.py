@@ -36,12 +36,13 @@ _ANSWERS = {
 }
 _MAX_NOT_APPLYING = 5  # statements of a layer that are listed although they do not apply
 
-_context = click.option(
+context_option = click.option(
     "--context", "-c", "pairs", multiple=True, metavar="KEY=VALUE", help="A condition key; repeat for several values."
 )
 
 
-def _keys(pairs: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def read_context(pairs: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the condition keys of --context, in lower case; raise UsageError for what is not KEY=VALUE."""
     keys: dict[str, tuple[str, ...]] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -64,7 +65,7 @@ def _keys(pairs: Iterable[str]) -> dict[str, tuple[str, ...]]:
     metavar="FILE",
     help="A file with the session policy of a role session.",
 )
-@_context
+@context_option
 @installation_options
 @json_option
 def explain_(  # noqa: PLR0913 - one argument for each option
@@ -90,16 +91,17 @@ def explain_(  # noqa: PLR0913 - one argument for each option
         else PolicySet([Policy.parse(session_policy, PolicyKind.SESSION, label="passed")])
     )
     with closing(open_store(load_settings(config, data))) as store:
-        request = RequestSimulator(store, now()).build(principal, action, resource, _keys(pairs), session)
+        request = RequestSimulator(store, now()).build(principal, action, resource, read_context(pairs), session)
     if as_json:
-        print_json(_to_json(request))
+        print_json(decision_json(request))
     else:
         for line in format_decision(request):
             click.echo(escape_unprintable(line))
     raise SystemExit(0 if request.decision() is DecisionType.ALLOWED else 3)
 
 
-def _to_json(request: HypotheticalRequest) -> dict[str, Any]:
+def decision_json(request: HypotheticalRequest) -> dict[str, Any]:
+    """Return the decision about a request and its reasons for JSON."""
     explanation = in_json(explain(request.context, request.layers))
     explanation |= {"unknownKeys": _unknown_keys(request), "couldBeAllowed": _could_be_allowed(request)}
     if request.rule is None:
@@ -221,7 +223,7 @@ def _missing_grant(grant: MissingGrant) -> Iterator[str]:
 @click.argument("action")
 @click.argument("resource", default="*")
 @click.option("--account", "account_id", help="Only principals of this account.")
-@_context
+@context_option
 @installation_options
 @json_option
 def who_can(  # noqa: PLR0913 - one argument for each option
@@ -238,7 +240,7 @@ def who_can(  # noqa: PLR0913 - one argument for each option
 
     "if" means that it depends on condition keys of the request, such as MFA or the address; set them with --context.
     """
-    keys = _keys(pairs)
+    keys = read_context(pairs)
     with closing(open_store(load_settings(config, data))) as store:
         principals = list(_who_can(store, account_id, action, resource, keys))
     if as_json:

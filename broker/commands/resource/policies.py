@@ -11,7 +11,7 @@ from broker.authz.resource import Resource, ResourceKind
 from broker.commands.operator_audit import audited_change
 from broker.commands.options import installation_options, load_settings, read_text_argument
 from broker.commands.output import escape_unprintable, json_option, print_fields, print_json
-from broker.commands.resource.resources import named_resource, resource
+from broker.commands.resource.resources import named_resource
 from broker.wiring import now, open_store
 from iam import resource_policies
 from iam.clock import to_milliseconds
@@ -21,7 +21,7 @@ from iam.resource_policies import ResourcePolicy
 _bucket = click.option("--bucket", default="", help="A bucket of the resource; without it, the policy of the resource.")
 
 
-@resource.group()
+@click.group()
 def policy() -> None:
     """Set, show and delete the policy of a resource, or of one of its buckets.
 

@@ -15,16 +15,6 @@ from broker.wiring import open_store
 from iam import resource_policies
 
 
-@click.group()
-def resource() -> None:
-    """List, show and test the resources of the settings, and set their policies.
-
-    A resource is a service of your own that opens to Fedgate's credentials: a store with the API of Amazon S3, or an
-    HTTP API. A reverse proxy in front of it asks Fedgate about each request. docs/reference/settings.md has their
-    settings.
-    """
-
-
 def named_resource(settings: Settings, name: str) -> Resource:
     """Return a resource of the settings; raise ClickException for another name."""
     found = settings.resources.get(name)
@@ -35,7 +25,7 @@ def named_resource(settings: Settings, name: str) -> Resource:
     raise click.ClickException(f"The settings have no [resource.{name}]. {known}")
 
 
-@resource.command("list")
+@click.command("list")
 @installation_options
 @json_option
 def list_(config: Path | None, data: Path | None, *, as_json: bool) -> None:
@@ -50,7 +40,7 @@ def list_(config: Path | None, data: Path | None, *, as_json: bool) -> None:
         print_table(["resource", "kind", "hosts", "account"], rows)
 
 
-@resource.command()
+@click.command()
 @click.argument("name")
 @installation_options
 @json_option
