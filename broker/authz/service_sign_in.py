@@ -16,8 +16,6 @@ from urllib.parse import parse_qs
 
 from broker.api.dispatch import Gate
 from broker.api.http import HttpRequest, HttpResponse
-from broker.api.request_state import RequestState
-from broker.audit.record import console_event_record
 from broker.authz.browser_requests import cookie, is_safe, is_same_origin
 from broker.authz.resource import Resource
 from broker.authz.service_address import (
@@ -33,12 +31,13 @@ from broker.authz.service_address import (
     ServiceAddresses,
     normal_host,
 )
+from broker.authz.sign_in_audit import SignInAudit
 from broker.authz.sign_in_starts import SignInStart, SignInStarts, kept_target
 from broker.sessions.browser import BrowserSession, BrowserSessions
 from broker.sessions.renewal import SessionRenewal
 from broker.sessions.service import ServiceSession, ServiceSessions
 from broker.sessions.validity import SessionValidity
-from iam.errors import AccessDenied, ExpiredToken, IDPRejectedClaim, InvalidClientTokenId, ServiceError
+from iam.errors import AccessDenied, ExpiredToken, IDPRejectedClaim, InvalidClientTokenId
 from sts.callers import Caller
 from sts.identity import Refusal
 
@@ -49,6 +48,7 @@ _OTHER_ORIGIN: Final = (
     "This request could change something and does not come from a page of this origin, so that the sign-in of the"
     " browser does not count for it."
 )
+_NO_LONGER_ALLOWED: Final = "The directory no longer allows this person to sign in."
 _INTERRUPTED: Final = "The sign-in of this browser to the resource cannot be completed."
 _MOST_PARAMETERS: Final = 10
 _NO_STORE: Final[Headers] = (("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer"))
@@ -157,9 +157,14 @@ class ServiceSignIn:
         found, caller = self._browser_session(session, request), self._role_caller(resource, session)
         if found is None or caller is None:  # ended on the way
             return self._interrupted(resource, request)
-        state = self.gate.new_request_state(request)
-        state.identity = found.identity
-        self._record(state, _EVENT, {"resource": resource.name, "role": resource.browser}, resource.account)
+        self._audit.record(
+            _EVENT,
+            request,
+            resource.account,
+            identity=found.identity,
+            resource=resource.name,
+            role=resource.browser,
+        )
         token = self.service_sessions.start(resource.name, session)
         address = self.addresses.origin(_host(request)) + target
         return _redirect(HTTPStatus.FOUND, address, (self._set_cookie(request, SESSION_COOKIE, token),))
@@ -167,8 +172,7 @@ class ServiceSignIn:
     def _interrupted(self, resource: Resource, request: HttpRequest) -> HttpResponse:
         """Return the redirect to the page that says so; no redirect leads on from there, so that nothing loops."""
         error = AccessDenied(_INTERRUPTED)
-        state = self.gate.new_request_state(request)
-        self._record(state, _EVENT, {"resource": resource.name}, resource.account, error)
+        self._audit.record(_EVENT, request, resource.account, error=error, resource=resource.name)
         return _redirect(HTTPStatus.FOUND, self.addresses.page(resource.name, **{INTERRUPTED: "1"}))
 
     def _sign_out(self, resource: Resource, request: HttpRequest) -> HttpResponse:
@@ -188,30 +192,26 @@ class ServiceSignIn:
         if found is None:
             return
         self.browser_sessions.end(found)
-        state = self.gate.new_request_state(request)
-        identity = state.identity = found.identity
-        details = {"provider": identity.provider, "resource": resource.name}
-        self._record(state, "SignOut", details, identity.account_id)
+        identity = found.identity
+        self._audit.record(
+            "SignOut",
+            request,
+            identity.account_id,
+            identity=identity,
+            provider=identity.provider,
+            resource=resource.name,
+        )
 
     # --- audit --------------------------------------------------------------------------------------------------------
 
     def _record_refusal(self, request: HttpRequest, session: BrowserSession, event: str, refusal: Refusal) -> None:
-        state = self.gate.new_request_state(request)
-        state.identity = session.identity
-        error = IDPRejectedClaim(
-            "The directory no longer allows this person to sign in.", log=f"{refusal.reason}: {refusal.detail}"
-        )
-        self._record(state, event, {"provider": session.identity.provider}, "", error)
+        error = IDPRejectedClaim(_NO_LONGER_ALLOWED, log=f"{refusal.reason}: {refusal.detail}")
+        identity = session.identity
+        self._audit.record(event, request, "", identity=identity, error=error, provider=identity.provider)
 
-    def _record(
-        self,
-        state: RequestState,
-        event: str,
-        details: Mapping[str, str],
-        account_id: str,
-        error: ServiceError | None = None,
-    ) -> None:
-        self.gate.audit.append(console_event_record(state, event, account_id or None, dict(details), error=error))
+    @property
+    def _audit(self) -> SignInAudit:
+        return SignInAudit(self.gate)
 
     # --- cookies ------------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ RESOURCE_SETTINGS: Final[DeclaredKeys] = {
     "stage": (str, "default", "Stage in the ARNs of kind http without routes."),
     "policy_file": (Path, "", "File with the resource policy, a JSON document."),
     "anonymous": (bool, False, 'Admit unsigned requests where a resource policy allows Principal "*".'),
-    "browser": (str, "", "ARN of the role in which people who signed in on the pages may use the resource."),
+    "browser": (str, "", "ARN of the role in which people use the resource with a browser, signed in on the pages."),
     "audit": (
         str,
         "all",
