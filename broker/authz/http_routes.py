@@ -5,14 +5,14 @@ Pure. Source: API Gateway Developer Guide, "Control access to a REST API with IA
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from broker.api.http import HttpRequest
 from broker.authz.http_path import in_arn, read_segments
 from broker.authz.resource import Resource, Route
-from broker.authz.route_rules import ANY_VALUE, by_specificity, filled, template_of
+from broker.authz.route_rules import ANY_VALUE, Template, by_specificity, filled
 from broker.authz.service_request import ServiceRequest
 from iam.errors import AccessDenied, ValidationError
 from iam.operations.required_permission import ContextKeys, RequiredPermission
@@ -73,40 +73,59 @@ def _service_request(request: HttpRequest, arn: str, action: str, keys: ContextK
 # --- routes -----------------------------------------------------------------------------------------------------------
 
 
-def _route(routes: Sequence[Route], request: HttpRequest, segments: Sequence[str]) -> tuple[Route, Mapping[str, str]]:
+class RouteTable:
+    """The routes of one resource, by method and the most specific one first, and what they have conditions on."""
+
+    __slots__ = ("by_method", "folded_parameters", "headers", "parameters")
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        ordered = [(Template.parse(route.path), route) for route in sorted(routes, key=by_specificity)]
+        methods = {method for _template, route in ordered for method in route.methods}
+        self.by_method = {method: [one for one in ordered if method in one[1].methods] for method in methods}
+        self.parameters = frozenset(name for _template, route in ordered for name in route.query)
+        self.folded_parameters = frozenset(name.casefold() for name in self.parameters)
+        self.headers = frozenset(name for _template, route in ordered for name in route.headers)
+
+
+# By the identity of the routes, which the table keeps alive; there are as many as resources.
+_tables: dict[int, tuple[tuple[Route, ...], RouteTable]] = {}
+_MOST_TABLES: Final = 1_000
+
+
+def _table(routes: tuple[Route, ...]) -> RouteTable:
+    found = _tables.get(id(routes))
+    if found is None:
+        if len(_tables) >= _MOST_TABLES:
+            _tables.clear()
+        found = _tables[id(routes)] = (routes, RouteTable(routes))
+    return found[1]
+
+
+def _route(routes: tuple[Route, ...], request: HttpRequest, segments: Sequence[str]) -> tuple[Route, Mapping[str, str]]:
     """Return the most specific route that a request fits, and the parts of the path; raise AccessDenied for none."""
-    query = _conditioned_parameters(routes, request)
-    headers = _conditioned_headers(routes, request)
-    fitting = [
-        (route, parts)
-        for route in routes
-        if request.method in route.methods
-        and (parts := template_of(route).match(segments)) is not None
-        and _holds(route.query, query)
-        and _holds(route.headers, headers)
-    ]
-    if not fitting:
-        raise AccessDenied(f"No route of this resource takes {request.method} {request.path[:1024]}.")
-    return fitting[0] if len(fitting) == 1 else min(fitting, key=lambda one: by_specificity(one[0]))
+    table = _table(routes)
+    query = _conditioned_parameters(table, request) if table.parameters and request.query else {}
+    headers = _conditioned_headers(table, request) if table.headers else {}
+    for template, route in table.by_method.get(request.method, ()):
+        parts = template.match(segments)
+        if parts is not None and _holds(route.query, query) and _holds(route.headers, headers):
+            return route, parts
+    raise AccessDenied(f"No route of this resource takes {request.method} {request.path[:1024]}.")
 
 
 def _holds(conditions: Mapping[str, str], values: Mapping[str, str]) -> bool:
     return all(name in values and wanted in {ANY_VALUE, values[name]} for name, wanted in conditions.items())
 
 
-def _conditioned_parameters(routes: Sequence[Route], request: HttpRequest) -> Mapping[str, str]:
+def _conditioned_parameters(table: RouteTable, request: HttpRequest) -> Mapping[str, str]:
     """Return the parameters that routes have conditions on; raise ValidationError where one could be read in two ways.
 
     Services take the first, the last or all of several, and some read ``a[]`` or ``A`` as ``a``.
     """
-    names = {name for route in routes for name in route.query}
     found: dict[str, str] = {}
-    if not names or not request.query:
-        return found
-    folded = {name.casefold() for name in names}
     for name, value in _parameters(request.query):
-        if name.partition("[")[0].casefold() in folded:
-            if name not in names or name in found:
+        if name.partition("[")[0].casefold() in table.folded_parameters:
+            if name not in table.parameters or name in found:
                 raise ValidationError(f"The parameter {name[:64]!a} could be read in two ways.")
             found[name] = value
     return found
@@ -127,24 +146,22 @@ def _form_text(encoded: str) -> str:
     return unquote_to_bytes(encoded.replace("+", " ")).decode()
 
 
-def _conditioned_headers(routes: Sequence[Route], request: HttpRequest) -> Mapping[str, str]:
+def _conditioned_headers(table: RouteTable, request: HttpRequest) -> Mapping[str, str]:
     """Return the headers that routes have conditions on; raise ValidationError where one is repeated or not signed.
 
     An unsigned header could be added to a captured request, which would then mean something else. Services that read
     headers as variables take ``X_Name`` for ``X-Name``.
     """
-    names = {name for route in routes for name in route.headers}
     found: dict[str, str] = {}
-    if not names:
-        return found
-    signed = _signed_headers(request)
     for name, value in request.headers:
-        if name.replace("_", "-") in names:
-            if name not in names or name in found:
+        if name.replace("_", "-") in table.headers:
+            if name not in table.headers or name in found:
                 raise ValidationError(f"The header {name} could be read in two ways.")
-            if signed is not None and name not in signed:
-                raise ValidationError(f"The header {name} must be signed.")
             found[name] = value.strip(" \t")
+    signed = _signed_headers(request) if found else None
+    unsigned = sorted(found.keys() - signed) if signed is not None else ()
+    if unsigned:
+        raise ValidationError(f"The header {unsigned[0]} must be signed.")
     return found
 
 

@@ -9,7 +9,6 @@ that a request could both fit, they are ambiguous and refused, so that no reques
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
@@ -83,8 +82,9 @@ class Template:
         """Return the parts of a path by name, or None where the path does not fit."""
         if len(segments) != self.length and not (self.rest and len(segments) > self.length):
             return None
-        if any(segments[position] != text for position, text in self.literals):
-            return None
+        for position, text in self.literals:
+            if segments[position] != text:
+                return None
         parts = {name: segments[position] for position, name in self.names}
         if self.rest:
             parts[self.rest] = "/".join(segments[self.length :])
@@ -104,16 +104,6 @@ def _require_distinct(names: Sequence[str]) -> None:
         raise ValueError(f"{{{twice}}} stands there twice")
 
 
-@lru_cache(maxsize=4096)
-def _template(path: str) -> Template:
-    return Template.parse(path)
-
-
-def template_of(route: Route) -> Template:
-    """Return the template of a route whose path follows the rules; raise ValueError for any other."""
-    return _template(route.path)
-
-
 def names_in(template: str) -> frozenset[str]:
     """Return the names in a template of an ARN or a condition key's value."""
     return frozenset(match[1] for match in _NAME.finditer(template))
@@ -131,7 +121,7 @@ def route_problems(route: Route, account: str) -> Iterator[Problem]:
     """Yield what is wrong with a route of a resource that this account owns."""
     yield from _method_problems(route)
     try:
-        template = template_of(route)
+        template = Template.parse(route.path)
     except ValueError as error:
         yield Problem("path", str(error))
         return
@@ -201,7 +191,7 @@ def _condition_problems(route: Route) -> Iterator[Problem]:
 
 def ambiguous(routes: Sequence[Route]) -> Iterator[tuple[int, int]]:
     """Yield the positions of each two routes that one request can fit while neither is more specific."""
-    templates = list(map(template_of, routes))
+    templates = [Template.parse(route.path) for route in routes]
     for first, second in combinations(range(len(routes)), 2):
         if templates[first].takes_the_same(templates[second]) and _are_ambiguous(routes[first], routes[second]):
             yield first, second
@@ -233,4 +223,4 @@ def _refines(one: Mapping[tuple[str, str], str], other: Mapping[tuple[str, str],
 def by_specificity(route: Route) -> tuple[tuple[int, ...], int, int]:
     """Return a key for sorting: of the routes that a request fits, the most specific one comes first."""
     values = conditions(route).values()
-    return template_of(route).order, -sum(value != ANY_VALUE for value in values), -len(values)
+    return Template.parse(route.path).order, -sum(value != ANY_VALUE for value in values), -len(values)
