@@ -2,22 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 
-from sqlalchemy import make_url
-
+from broker.commands.current_database import current_database
 from broker.config.settings import Settings
 from broker.providers.ldap.provider import LdapProvider
 from broker.wiring import directory_accounts, now
 from iam.accounts import list_accounts
 from iam.arn import parse_arn
-from iam.errors import ServiceError, ServiceFailure
+from iam.errors import ServiceError
 from iam.inventory.roles import Role, all_roles
 from iam.policy.lint import Level
 from iam.policy.lint_providers import named_groups
 from iam.policy.statement import Statement
-from iam.store import migrations
-from iam.store.database import open_engine, translate_database_errors
 from sts.identity import ProviderUnavailable
 
 
@@ -34,18 +30,11 @@ def role_findings(settings: Settings) -> tuple[str, ...]:
 
 
 def _stored_roles(settings: Settings) -> tuple[Role, ...]:
-    url = make_url(settings.database_url)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-        return ()
-    engine = open_engine(url)
-    try:
-        with translate_database_errors(ServiceFailure), engine.connect() as tx:
-            if not migrations.is_current(tx):
-                return ()
-            accounts = tuple(account.id for account in list_accounts(tx))
-            return tuple(all_roles(tx, accounts, directory_accounts(settings)))
-    finally:
-        engine.dispose()
+    with current_database(settings) as tx:
+        if tx is None:
+            return ()
+        accounts = tuple(account.id for account in list_accounts(tx))
+        return tuple(all_roles(tx, accounts, directory_accounts(settings)))
 
 
 def _about(role: Role) -> Iterator[str]:

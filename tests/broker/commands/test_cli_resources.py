@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support.documents import allow
+from support.documents import allow, trust
 
 
 def facts(text):
@@ -109,3 +109,29 @@ def test_the_policy_of_a_resource_that_is_gone_can_still_be_deleted(fedgate, set
     settings.write_text(settings.read_text().replace("[resource.plain]", "[resource.new]"))
     assert "execute-api" in fedgate("resource", "policy", "get", "plain")
     assert facts(fedgate("resource", "policy", "delete", "plain", "--json")) == {"resource": "plain", "bucket": ""}
+
+
+# --- what does not exist ----------------------------------------------------------------------------------------------
+
+
+def test_accounts_roles_and_principals_that_do_not_exist_are_findings(fedgate, settings, admin):
+    assert "finding: resource" not in fedgate("check-config")
+    (settings.parent / "policy.json").write_text(
+        allow(Principal={"AWS": [admin.arn("user", "ann"), admin.arn("user", "x")]})
+    )
+    text = settings.read_text().replace(f'account = "{admin.account_id}"\nstage', 'account = "999999999999"\nstage')
+    settings.write_text(text.replace("anonymous = true", f'browser = "{admin.arn("role", "web")}"'))
+    findings = facts(fedgate("check-config", "--json"))["findings"]
+    assert [one for one in findings if one.startswith("resource.")] == [
+        f"resource.store: {admin.arn('user', 'x')} of policy_file does not exist",
+        f"resource.api: the role {admin.arn('role', 'web')} of browser does not exist, so that nobody gets in with it",
+        "resource.plain: there is no account 999999999999, so that nobody is the owner: `fedgate account create`",
+    ]
+    admin.do("CreateRole", RoleName="web", AssumeRolePolicyDocument=trust("*"))
+    assert "of browser does not exist" not in fedgate("check-config")
+
+
+def test_without_a_database_there_is_nothing_to_find(fedgate, settings, tmp_path):
+    settings.write_text(f'[database]\nurl = "sqlite:///{tmp_path}/none.db"\n{settings.read_text()}')
+    assert "finding: resource" not in fedgate("check-config")
+    assert not (tmp_path / "none.db").exists()
