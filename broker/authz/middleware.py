@@ -38,7 +38,8 @@ _LARGEST_ANSWER: Final = 1 << 20
 # would let it choose what is verified.
 _NOT_PASSED: Final = frozenset(
     {"connection", "content-length", "expect", "keep-alive", "proxy-authenticate", "proxy-authorization", "te",
-     "trailer", "transfer-encoding", "upgrade", "x-original-method", "x-original-uri"}
+     "trailer", "transfer-encoding", "upgrade", "x-original-content-length", "x-original-method",
+     "x-original-transfer-encoding", "x-original-uri"}
 )  # fmt: skip
 _OURS: Final = "x-fedgate-"
 # Cookies with which people are signed in to Fedgate and to this service: the application needs none of them.
@@ -65,11 +66,15 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request as the application's server received it; ``uri`` is path and query, still percent-encoded."""
+    """A request as the application's server received it; ``uri`` is path and query, still percent-encoded.
+
+    ``length`` is its Content-Length, or empty: some SDKs sign it.
+    """
 
     method: str
     uri: str
     headers: Headers
+    length: str
     body_sha256: str
     address: str
     scheme: str
@@ -126,7 +131,8 @@ class Authorizer:
             ("X-Fedgate-Forwarded-For", question.address),
             ("X-Fedgate-Forwarded-Proto", question.scheme),
         )
-        return (*passed, *added, *((("X-Fedgate-Authz-Secret", self._secret),) if self._secret else ()))
+        length = (("X-Original-Content-Length", question.length),) if question.length else ()
+        return (*passed, *added, *length, *((("X-Fedgate-Authz-Secret", self._secret),) if self._secret else ()))
 
     def _connect(self) -> http.client.HTTPConnection:
         if self._parts.scheme == "unix":
@@ -246,6 +252,7 @@ def _wsgi_question(environ: Environ, body: bytes) -> Question:
         environ["REQUEST_METHOD"],
         _wsgi_uri(environ),
         tuple(headers),
+        environ.get("CONTENT_LENGTH", ""),
         sha256(body).hexdigest(),
         environ.get("REMOTE_ADDR", ""),
         environ.get("wsgi.url_scheme", "http"),
@@ -339,10 +346,12 @@ def _asgi_question(scope: Scope, body: bytes) -> Question:
     path = raw.partition(b"?")[0].decode("latin-1")
     query = bytes(scope.get("query_string", b"")).decode("latin-1")
     client = scope.get("client") or ("", 0)
+    headers = tuple((bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in scope["headers"])
     return Question(
         scope.get("method", "GET"),
         path + (f"?{query}" if query else ""),
-        tuple((bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in scope["headers"]),
+        headers,
+        next((value for name, value in headers if name.lower() == "content-length"), ""),
         sha256(body).hexdigest(),
         str(client[0]),
         _SCHEMES.get(scope.get("scheme", "http"), "http"),

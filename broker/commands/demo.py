@@ -4,10 +4,11 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from textwrap import indent
@@ -19,13 +20,25 @@ from rich.console import Console
 from broker.commands.options import DATA_VARIABLE, DEMO_FILE
 from broker.commands.output import print_json, print_table
 from broker.config.loopback import is_loopback, with_host
-from broker.config.settings import Settings
+from broker.config.settings import Settings, embedded_socket
 from broker.demo.people import LDIF, Person, people
 from broker.demo.provider import demo_config
-from broker.demo.seed import ACCOUNT_ID, ADMIN, ALIAS, DIRECTORY, ROOT_EMAIL, ListedRole, SeedResult, listed_roles, seed
+from broker.demo.reports import signed_requests
+from broker.demo.seed import (
+    ACCOUNT_ID,
+    ADMIN,
+    ALIAS,
+    DIRECTORY,
+    REPORTS,
+    ROOT_EMAIL,
+    ListedRole,
+    SeedResult,
+    listed_roles,
+    seed,
+)
 from broker.doors.credential_formats import access_key_exports
 from broker.runtime.install import install
-from broker.runtime.launcher import LaunchOptions, launch, stop_event_on_signals
+from broker.runtime.launcher import LaunchOptions, endpoint_of, launch, listen, stop_event_on_signals
 from broker.runtime.processes import ChildProcess, StartupError, spawn
 from broker.wiring import now, open_store, random
 from iam.store.vault import Vault
@@ -69,24 +82,30 @@ def demo(data: Path, bind: str, *, as_json: bool, new_keys: bool) -> None:
     ldif, config = _prepare(data)
     _lock_folder(data)
     directory, url = _start_directory(ldif)
+    parts = [directory]
     try:
+        with _listen_beside(bind) as listening:
+            reports_url, authz = _page_address(endpoint_of(listening)), _authz_bind(data)
+            parts.append(_start_reports(listening, authz))
         _write_config(config, bind, ldif, url)
+        _write_resource(config, reports_url, authz)
         environ = {**_environ_without_settings(), DATA_VARIABLE: str(data)}
         settings = install(config, environ).settings
         seeded, roles = _seed(settings, new_keys=new_keys)
     except BaseException:
-        directory.stop()
+        for part in parts:
+            part.stop()
         raise
 
     def announce(endpoint: str) -> None:
-        facts = _facts(endpoint, seeded, url, people(ldif), roles)
+        facts = _facts(endpoint, seeded, url, people(ldif), roles) | {"reports_url": reports_url}
         if as_json:
             print_json(facts)
         else:
             _print_welcome(facts, ldif)
 
     launch(
-        LaunchOptions(settings, config, environ, (directory,), must_be_ready=True, localhost=True), announce, stopping
+        LaunchOptions(settings, config, environ, tuple(parts), must_be_ready=True, localhost=True), announce, stopping
     )
 
 
@@ -133,6 +152,36 @@ def _start_directory(ldif: Path) -> tuple[ChildProcess, str]:
         child.stop()
         raise StartupError("The demonstration directory did not start; its messages are above.")
     return child, url
+
+
+def _listen_beside(bind: str) -> socket.socket:
+    """Return a listening socket for the API of the demo: on the next port where that is free."""
+    host, _, port = bind.rpartition(":")
+    with suppress(StartupError, OverflowError):
+        return listen(f"{host}:{int(port) + 1 if int(port) else 0}")
+    return listen(f"{host}:0")
+
+
+def _authz_bind(data: Path) -> str:
+    """Return where the authorizer of the demo listens; the folder of its socket is private."""
+    path = embedded_socket(data).with_name("authz.sock")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return f"unix:{path}"
+
+
+def _start_reports(listening: socket.socket, authz: str) -> ChildProcess:
+    fd = listening.fileno()
+    command = [sys.executable, "-m", "broker.demo.reports", "--fd", str(fd), "--authorizer", authz]
+    return ChildProcess("API of the demo", spawn(command, pass_fds=(fd,)), stop_timeout=5)
+
+
+def _write_resource(path: Path, url: str, authz: str) -> None:
+    """Add the API of the demo to the settings."""
+    port = url.rpartition(":")[2]
+    lines = ["[authz]", f"bind = {_toml(authz)}", f"[resource.{REPORTS}]", 'kind = "http"']
+    lines += [f"hosts = {_toml([f'localhost:{port}', f'127.0.0.1:{port}'])}", f"account = {_toml(ACCOUNT_ID)}"]
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
 
 
 def _write_config(path: Path, bind: str, ldif: Path, url: str) -> None:
@@ -202,6 +251,7 @@ def _print_welcome(facts: dict[str, Any], ldif: Path) -> None:
     click.echo(f"    eval \"$(FEDGATE_PASSWORD='{password}' {program} login {name} --endpoint {endpoint})\"")
     click.echo("    aws sts get-caller-identity")
     click.echo("    aws iam list-roles --query 'Roles[].Arn'\n")
+    _print_reports(facts["reports_url"])
     Console().file.flush()
 
 
@@ -220,6 +270,12 @@ def _print_access_key(facts: Mapping[str, Any]) -> None:
     click.echo(f"Access key of the IAM user {ADMIN}; paste this into another terminal to act as {ADMIN}:")
     exports = access_key_exports(facts["endpoint"], admin["access_key_id"], admin["secret_access_key"])
     click.echo(indent(exports, "    "))
+
+
+def _print_reports(url: str) -> None:
+    """Print how the same credentials open an HTTP API: once allowed, once denied, and from Python."""
+    click.echo("Then open an HTTP API with these credentials; its policy lets ReadOnly read, and not delete:")
+    click.echo(indent("\n".join(signed_requests(url)), "    ") + "\n")
 
 
 def _print_sign_in(facts: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ ALIAS: Final = "demo"
 ADMIN: Final = "admin"
 ROOT_EMAIL: Final = "root@demo.example"
 DIRECTORY: Final = "demo"
+REPORTS: Final = "reports"  # the resource that is an HTTP API of the demo
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,18 @@ ROLES: Final = (
     DemoRole("ReadOnly", "staff", "ReadOnlyAccess", "Everybody on the staff looks, through nested groups"),
     DemoRole("Archive", "contractors", "AmazonS3ReadOnlyAccess", "Contractors read what is stored"),
 )
+
+
+READER: Final = "ReadOnly"
+# API Gateway Developer Guide, "Control access for invoking an API": REGION:ACCOUNT:API/STAGE/METHOD/PATH.
+_READ_REPORTS: Final[Mapping[str, object]] = {
+    "Version": "2012-10-17",
+    "Statement": {
+        "Effect": "Allow",
+        "Action": "execute-api:Invoke",
+        "Resource": f"arn:aws:execute-api:*:{ACCOUNT_ID}:{REPORTS}/*/GET/*",
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +159,7 @@ def _create_users_and_roles(call: Call) -> ShownKey:
             AssumeRolePolicyDocument=json.dumps(_trust(role)),
         )
         _run(call, "AttachRolePolicy", RoleName=role.name, PolicyArn=_managed(role.policy))
+    _run(call, "PutRolePolicy", RoleName=READER, PolicyName="ReadReports", PolicyDocument=json.dumps(_READ_REPORTS))
     return _new_admin_key(call)
 
 

@@ -1,8 +1,10 @@
 """`fedgate demo`: one line that says everything, credentials that work, and nothing left behind."""
 
+import json
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from support.broker_process import (
 )
 from support.servers import HANG, eventually
 
+from broker.demo.reports import signed_requests
 from broker.providers.ldap.dn import normalise_dn
 
 
@@ -33,7 +36,16 @@ def test_the_line_has_the_members_that_others_rely_on(demo):
     assert demo.line.endswith(b"\n")
     assert demo.line.isascii()
     facts = demo.facts
-    assert list(facts) == ["endpoint", "sign_in_url", "account_id", "root", "admin", "directory", "roles"]
+    assert list(facts) == [
+        "endpoint",
+        "sign_in_url",
+        "account_id",
+        "root",
+        "admin",
+        "directory",
+        "roles",
+        "reports_url",
+    ]
     assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d+", facts["endpoint"])
     assert re.fullmatch(r"\d{12}", facts["account_id"])
     for owner in ("root", "admin"):
@@ -70,6 +82,32 @@ def test_both_keys_of_the_line_work(demo):
     admin = client("sts", demo.endpoint, demo.admin).get_caller_identity()
     assert admin["Arn"] == f"arn:aws:iam::{demo.facts['account_id']}:user/admin"
     client("iam", demo.endpoint, demo.admin).list_users()
+
+
+def test_the_printed_requests_open_the_api_of_the_demo_and_show_a_denial(demo):
+    passwords = {user["name"]: user["password"] for user in demo.facts["directory"]["users"]}
+    role = f"arn:aws:iam::{demo.facts['account_id']}:role/ReadOnly"
+    carol = sign_in(demo.endpoint, "carol", role=role, password=passwords["carol"]).credentials
+    exported = {
+        "AWS_ACCESS_KEY_ID": carol.access_key,
+        "AWS_SECRET_ACCESS_KEY": carol.secret_key,
+        "AWS_SESSION_TOKEN": carol.token,
+    }
+    answers = []
+    for command in signed_requests(demo.facts["reports_url"]):
+        ran = subprocess.run(
+            ["bash", "-c", f'PATH="$(dirname {sys.executable}):$PATH"\n{command}'],
+            env=environment(demo.folder, **exported),
+            capture_output=True,
+            text=True,
+            timeout=HANG,
+            check=True,
+        )
+        answers.append(json.loads(ran.stdout))
+    read, deletion, read_by_boto3 = answers
+    arn = f"arn:aws:sts::{demo.facts['account_id']}:assumed-role/ReadOnly/carol"
+    assert read == read_by_boto3 == {"report": "finance", "method": "GET", "sent by": arn}
+    assert deletion["message"].endswith("because no identity-based policy allows the execute-api:Invoke action")
 
 
 def test_people_add_to_the_file_of_people_and_sign_in(demo):
