@@ -16,6 +16,7 @@ from broker.api.http import HttpRequest
 from broker.audit.log import AuditLog
 from broker.authz.original import OriginalRequest
 from broker.authz.request_checks import check_form, is_unsigned
+from broker.authz.resign import resign
 from broker.authz.resource import Audited, Resource, ResourceKind
 from broker.authz.service_record import service_record
 from broker.authz.service_request import ServiceRequest
@@ -101,6 +102,8 @@ class Authorizer:
         self._authenticate(state, resource, original)
         asked = state.service_request = self.readers[resource.kind](resource, request)
         self._authorize(state, resource, asked)
+        if resource.backend is not None:
+            state.resigned = resign(resource, request, state.now)
 
     def _resource(self, request: HttpRequest) -> Resource:
         host = request.header("host") or ""

@@ -42,6 +42,7 @@ _NOT_PASSED: Final = frozenset(
      "x-original-transfer-encoding", "x-original-uri"}
 )  # fmt: skip
 _OURS: Final = "x-fedgate-"
+_LENGTH: Final = "content-length"  # which some SDKs sign, and the question has none
 # Cookies with which people are signed in to Fedgate and to this service: the application needs none of them.
 _OUR_COOKIES: Final = ("fedgate-", "__host-fedgate-")
 _UNAVAILABLE: Final = json.dumps({"message": "The authorization service cannot be reached."}).encode()
@@ -130,6 +131,7 @@ class Authorizer:
             ("X-Fedgate-Body-Sha256", question.body_sha256),
             ("X-Fedgate-Forwarded-For", question.address),
             ("X-Fedgate-Forwarded-Proto", question.scheme),
+            *(("X-Original-Content-Length", value) for name, value in question.headers if name.lower() == _LENGTH),
         )
         length = (("X-Original-Content-Length", question.length),) if question.length else ()
         return (*passed, *added, *length, *((("X-Fedgate-Authz-Secret", self._secret),) if self._secret else ()))
@@ -246,8 +248,9 @@ def _wsgi_question(environ: Environ, body: bytes) -> Question:
     headers = [
         (name[5:].replace("_", "-").lower(), value) for name, value in environ.items() if name.startswith("HTTP_")
     ]
-    if environ.get("CONTENT_TYPE"):
-        headers.append(("content-type", environ["CONTENT_TYPE"]))
+    # WSGI passes these two without the prefix HTTP_ (PEP 3333).
+    named = (("content-type", environ.get("CONTENT_TYPE")), (_LENGTH, environ.get("CONTENT_LENGTH")))
+    headers += [(name, value) for name, value in named if value]
     return Question(
         environ["REQUEST_METHOD"],
         _wsgi_uri(environ),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from broker.api.request_state import RequestState
+from broker.authz.resign import Resigned
 from broker.authz.resource import Resource
 from broker.authz.service_request import ServiceRequest
 from iam.errors import ServiceError
@@ -13,11 +14,12 @@ from sts.sigv4 import PresentedSignature
 class ServiceState(RequestState):
     """One request to a resource in progress; a refusal at any step leaves what was known.
 
-    ``payload_hash`` is what the verified signature says of the body.
+    ``payload_hash`` is what the verified signature says of the body; ``resigned`` is what goes to a store.
     """
 
     resource: Resource | None = None
     service_request: ServiceRequest | None = None
     presented: PresentedSignature | None = None
     payload_hash: str = ""
+    resigned: Resigned | None = None
     error: ServiceError | None = None

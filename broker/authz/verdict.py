@@ -6,10 +6,12 @@ Pure.
 from typing import Final
 from urllib.parse import quote, urlencode
 
+from broker.authz.resign import Resigned
 from broker.authz.resource import ResourceKind
 from broker.authz.service_state import ServiceState
 from iam.principal import PrincipalKind
 
+_ENVOY_REMOVES: Final = "x-envoy-auth-headers-to-remove"
 Headers = tuple[tuple[str, str], ...]
 
 # Printable ASCII but for the percent sign, which begins what is encoded.
@@ -33,6 +35,21 @@ def passed_headers(state: ServiceState) -> Headers:
         ("X-Fedgate-Tags", urlencode(caller.tags)),
         ("X-Fedgate-Content-Sha256", _declared(state)),
         ("X-Fedgate-Request-Id", state.id),
+        *_for_store(state.resigned),
+    )
+
+
+def _for_store(resigned: Resigned | None) -> Headers:
+    """Return the headers that replace the client's before the request goes to a store, and the URI to forward.
+
+    Envoy removes the headers that the first of them lists; other proxies have the list in their configuration.
+    """
+    if resigned is None:
+        return ()
+    return (
+        (_ENVOY_REMOVES, ",".join(resigned.strip)),
+        ("X-Fedgate-Uri", resigned.uri),
+        *resigned.headers,
     )
 
 

@@ -4,6 +4,7 @@ from broker.authz.authorizer import Authorizer
 from broker.authz.endpoints import Endpoints
 from broker.authz.http_routes import read_http_request
 from broker.authz.resource import ResourceKind
+from broker.authz.resource_policies import ResourcePolicies
 from broker.authz.resource_table import ResourceTable
 from broker.authz.s3.requests import read_s3_request
 from broker.authz.tickets import Tickets
@@ -19,7 +20,7 @@ def build_authz(settings: Settings, storage: Storage, api: Api) -> Endpoints:
     authorizer = Authorizer(
         find_resource=ResourceTable(settings.resources).find,
         readers={ResourceKind.S3: read_s3_request, ResourceKind.HTTP: read_http_request},
-        resource_policies=lambda resource, _bucket: resource.policy,
+        resource_policies=ResourcePolicies(storage.store),
         store=storage.store,
         authenticate=gate.authenticate,
         sealer=gate.sealer,

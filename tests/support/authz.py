@@ -50,7 +50,7 @@ class Sent:
         return replace(self, uri=uri)
 
 
-def signed(
+def signed(  # noqa: PLR0913 - what can be signed
     credentials: Credentials,
     uri: str = "/bucket/key",
     *,
@@ -58,12 +58,15 @@ def signed(
     body: bytes = b"",
     host: str = STORE_HOST,
     region: str = "us-east-1",
+    form: str = "",
     **headers: str,
 ) -> Sent:
-    """Return a request to the store, signed as boto3 signs it over http."""
+    """Return a request to the store, signed as boto3 signs it over http; ``form`` is what it declares of its body."""
     request = AWSRequest(method, f"http://{host}{uri}", data=body, headers=headers)
-    request.headers["X-Amz-Content-SHA256"] = sha256(body).hexdigest()
-    S3SigV4Auth(credentials, "s3", region).add_auth(request)
+    request.headers["X-Amz-Content-SHA256"] = declared = form or sha256(body).hexdigest()
+    signer = S3SigV4Auth(credentials, "s3", region)
+    signer.payload = lambda _request: declared
+    signer.add_auth(request)
     return _sent(request, host)
 
 

@@ -15,7 +15,6 @@ from support.installation import Installation
 from broker.authz.endpoints import Endpoints
 from broker.authz.original import Question
 from broker.authz.resource import Resource
-from iam.policy.policy_set import PolicySet
 
 __all__ = ["demo_directory"]
 
@@ -28,14 +27,12 @@ class Authorized:
     account: str
     root: Credentials
     resources: dict[str, Resource] = field(default_factory=dict)
-    policies: dict[str, PolicySet] = field(default_factory=dict)  # by bucket
 
     def __post_init__(self) -> None:
         self.resources |= resources(self.account)
         authorizer = replace(
             self.installation.services.authz.authorizer,
             find_resource=self.resources.get,
-            resource_policies=lambda resource, bucket: self.policies.get(bucket, resource.policy),
         )
         self.endpoints: Endpoints = replace(self.installation.services.authz, authorizer=authorizer)
 

@@ -23,7 +23,9 @@ from support.authz import (
 )
 from support.installation import wrong_secret
 
-from broker.authz.resource import Audited
+from broker.authz.resource import Audited, Backend
+from iam.limits import Limits
+from iam.resource_policies import ResourcePolicy, put
 
 READ_BUCKET = document(Effect="Allow", Action="s3:GetObject", Resource="arn:aws:s3:::bucket/*")
 EVERYBODY = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::bucket/*"}
@@ -323,6 +325,45 @@ def test_http_refusals_are_told_as_api_gateway_does(authorized):
     missing = authorized.ask(unsigned("/items", host=API_HOST), haproxy)
     assert (missing.status, json.loads(missing.body)) == (403, {"message": "Missing Authentication Token"})
     assert missing["x-amzn-ErrorType"] == "MissingAuthenticationTokenException"
+
+
+# --- stores -----------------------------------------------------------------------------------------------------------
+
+BACKEND = Backend(endpoint="http://10.0.0.5:7480", region="default", access_key_id="STORE", secret_access_key="s" * 20)
+
+
+@pytest.mark.parametrize("convention", [nginx, *DIRECT])
+def test_what_passes_to_a_store_is_signed_with_the_key_of_the_store(authorized, convention):
+    authorized.change(backend=BACKEND)
+    reader = authorized.role("Reader", READ_BUCKET)
+    verdict = authorized.ask(presigned(reader, "/bucket/key?response-content-type=text%2Fplain"), convention)
+    assert verdict.status == 200, verdict
+    assert verdict["X-Fedgate-Uri"] == "/bucket/key?response-content-type=text%2Fplain"
+    assert verdict["Authorization"].startswith("AWS4-HMAC-SHA256 Credential=STORE/")
+    assert verdict["X-Amz-Content-Sha256"] == "UNSIGNED-PAYLOAD"
+    assert "X-Amz-Security-Token" in verdict["x-envoy-auth-headers-to-remove"]
+    refused = authorized.ask(signed(reader, "/other/key"), convention)
+    assert "Authorization" not in refused.headers
+
+
+def test_a_body_that_the_store_cannot_check_is_refused_with_the_setting_of_the_client(authorized):
+    authorized.change(backend=BACKEND)
+    writer = authorized.user("ann", document(Effect="Allow", Action="s3:*", Resource="*"))
+    sent = signed(writer, method="PUT", form="STREAMING-UNSIGNED-PAYLOAD-TRAILER")
+    verdict = authorized.ask(sent, haproxy)
+    assert (verdict.status, verdict["X-Fedgate-Error"]) == (400, "InvalidRequest"), verdict.body
+    assert b"request_checksum_calculation" in verdict.body
+    assert authorized.records()[-1]["errorCode"] == "InvalidRequest"
+
+
+def test_a_policy_of_a_bucket_in_the_database_counts_at_the_next_request(authorized):
+    ann = authorized.user("ann", document(Effect="Allow", Action="s3:*", Resource="*"))
+    assert authorized.ask(signed(ann)).status == 200
+    deny = document(**{**EVERYBODY, "Effect": "Deny"})
+    with authorized.installation.store.write() as tx:
+        put(tx, ResourcePolicy("store", "bucket", deny, 0), Limits())
+    assert b"explicit deny in a resource-based policy" in authorized.ask(signed(ann), haproxy).body
+    assert authorized.ask(signed(ann, "/other/key")).status == 200
 
 
 # --- audit and use ----------------------------------------------------------------------------------------------------

@@ -202,6 +202,7 @@ def test_the_question_has_the_request_as_it_was_sent_and_the_hash_of_its_body(ap
     expected = {
         "x-original-method": "POST",
         "x-original-uri": "/a%20b/%C3%BC?x=1%2F2&y",
+        "x-original-content-length": "5",
         "x-fedgate-body-sha256": sha256(b"hello").hexdigest(),
         "x-original-content-length": "5",
         "x-fedgate-forwarded-for": "127.0.0.1",
