@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from broker.providers.ldap.dn import normalise_dn
+from iam.distinguished_names import normalise_dn
 
 # --- numbers and words ------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from ldaptor.protocols import pureber, pureldap
 from broker.config.text_file import decode_text
 from broker.demo.passwords import CHANGE_AFTER_RESET, PASSWORD_MODIFY, PASSWORD_POLICY, PasswordModify, with_password
 from broker.demo.people import LdifEntry, read_ldif
-from broker.providers.ldap.dn import normalise_dn, parent_dn
+from iam.distinguished_names import normalise_dn, parent_dn
 
 # RFC 4511 appendix A.1.
 _SUCCESS, _PROTOCOL_ERROR, _SIZE_LIMIT, _AUTH_METHOD = 0, 2, 4, 7

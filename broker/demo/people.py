@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from broker.providers.ldap.dn import normalise_dn
+from iam.distinguished_names import normalise_dn
 
 LDIF: Final = Path(__file__).with_name("people.ldif")
 BASE: Final = "dc=corp,dc=example"

@@ -4,10 +4,10 @@ Pure. A condition that no request can fulfil is valid, and so the grammar accept
 Deny forbids nothing.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from iam.distinguished_names import normal_form
 from iam.errors import excerpt
 from iam.policy.conditions import Condition
 from iam.policy.principals import PrincipalType
@@ -21,12 +21,6 @@ _Reason = Callable[[str, Condition], str]
 _GROUPS: Final = "ldap:groups"
 _GROUP_NAMES: Final = "ldap:group-names"
 _LONGEST: Final = 160  # characters of a value that a finding quotes
-# RFC 4514 in the one form that is compared: types in small letters, no space around "=", "," and "+".
-_TYPE: Final = r"(?:[a-z][a-z0-9-]*|[0-9]+(?:\.[0-9]+)*)"
-_EDGE: Final = r"(?:[^\s\\,+\"<>;]|\\.)"
-_VALUE: Final = rf"{_EDGE}(?:(?:[^\\,+\"<>;]|\\.)*{_EDGE})?"
-_NORMAL_DN: Final = re.compile(rf"{_TYPE}={_VALUE}(?:[,+]{_TYPE}={_VALUE})*", re.DOTALL)
-_SEPARATOR: Final = re.compile(r"\s*(?<!\\)([,+]|\A)\s*([A-Za-z][A-Za-z0-9-]*|[0-9.]+)\s*=\s*")
 _EXAMPLE: Final = "cn=engineering,ou=groups,dc=example,dc=com"
 
 
@@ -45,7 +39,7 @@ def named_groups(statement: Statement) -> Iterator[str]:
     for condition in statement.conditions:
         if condition.key == _GROUPS and "String" in condition.operator:
             whole = (value for value in condition.values if _is_whole(value, condition))
-            yield from (value for value in whole if _NORMAL_DN.fullmatch(value))
+            yield from (value for value in whole if value == _normal_form(value))
 
 
 def _compared(statement: Statement, reasons: Mapping[str, _Reason]) -> Iterator[tuple[str, str]]:
@@ -66,11 +60,11 @@ def _is_whole(value: str, condition: Condition) -> bool:
 
 
 def _misspelled_name(value: str, condition: Condition) -> str:
-    written = value.lower() if "IgnoreCase" in condition.operator else value
-    if "=" not in value or _NORMAL_DN.fullmatch(written):
+    normal = _normal_form(value)
+    compared = str.lower if "IgnoreCase" in condition.operator else str
+    if "=" not in value or (normal and compared(normal) == compared(value)):
         return ""
-    normal = _normalised(value)
-    remedy = f"write {normal}" if _NORMAL_DN.fullmatch(normal) else f"a name is written like {_EXAMPLE}"
+    remedy = f"write {normal}" if normal else f"a name is written like {_EXAMPLE}"
     return f"{_shorten(value)} equals the name of no group: {_shorten(remedy)}."
 
 
@@ -81,14 +75,17 @@ def _word(value: str, _condition: Condition) -> str:
 
 
 def _no_short_name(value: str, _condition: Condition) -> str:
-    if "," not in value or not _NORMAL_DN.fullmatch(_normalised(value)):
+    if "," not in value or not _normal_form(value):
         return ""
     return f"{_shorten(value)} is a distinguished name: compare it with {_GROUPS}, or write the first value alone."
 
 
-def _normalised(value: str) -> str:
-    """Return a distinguished name with types in small letters and without spaces around separators."""
-    return _SEPARATOR.sub(lambda found: f"{found[1]}{found[2].lower()}=", value.strip())
+def _normal_form(value: str) -> str:
+    """Return a distinguished name in the one form that is compared, or "" for a value that is none."""
+    try:
+        return normal_form(value)
+    except ValueError:
+        return ""
 
 
 def _shorten(text: str) -> str:

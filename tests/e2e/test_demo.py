@@ -23,7 +23,7 @@ from support.broker_process import (
 from support.servers import HANG, eventually
 
 from broker.demo.reports import signed_requests
-from broker.providers.ldap.dn import normalise_dn
+from iam.distinguished_names import normalise_dn
 
 
 def stopped(demo) -> int:

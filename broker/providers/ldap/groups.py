@@ -11,8 +11,9 @@ from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
 from broker.providers.ldap.connection import BASE, SUBTREE, Entry, SearchResult
-from broker.providers.ldap.dn import escape_filter_value, first_rdn_value, normalise_dn
+from broker.providers.ldap.filters import escape_filter_value
 from broker.providers.ldap.pool import ConnectionPool
+from iam.distinguished_names import domain_dn, first_rdn_value, normalise_dn
 from sts.identity import ProviderUnavailable
 
 _MAX_GROUPS: Final = 2000  # of a person, and of one search; above it, the sign-in is refused as an outage
@@ -192,8 +193,7 @@ def _primary_group_sid(entry: Entry) -> bytes | None:
 
 def _domain(dn: str) -> str:
     """Return the root of the domain of an entry: the last RDNs of its DN that are dc."""
-    match = re.search(r"(?:^|,)(dc=(?:[^,\\]|\\.)+(?:,dc=(?:[^,\\]|\\.)+)*)\Z", normalise_dn(dn))
-    return match[1] if match else dn
+    return domain_dn(dn) or dn
 
 
 def _without_groups(url: str) -> bool:

@@ -25,7 +25,7 @@ from broker.providers.ldap.connection import (
     Transport,
     tls_context,
 )
-from broker.providers.ldap.dn import escape_dn_value, escape_filter_value
+from broker.providers.ldap.filters import escape_filter_value
 from broker.providers.ldap.groups import GroupResolver, IncompleteGroups, group_name, text_values
 from broker.providers.ldap.password_version import PASSWORD_VERSION_ATTRIBUTES, password_version
 from broker.providers.ldap.passwords import (
@@ -42,6 +42,7 @@ from broker.providers.ldap.pool import ConnectionPool, ServerList
 from broker.providers.ldap.response_timing import ResponseTiming
 from broker.providers.ldap.stable_ids import stable_id, stable_id_attributes, stable_id_filter
 from broker.providers.ldap.vendors import DirectoryVendor, detect_vendor
+from iam.distinguished_names import escape_dn_value
 from iam.saslprep import saslprep, spellings
 from sts.identity import Identity, ProviderUnavailable, Refusal
 

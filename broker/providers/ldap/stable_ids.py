@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from broker.providers.ldap.connection import Entry
-from broker.providers.ldap.dn import escape_filter_value
+from broker.providers.ldap.filters import escape_filter_value
 from broker.providers.ldap.groups import text_values
 
 _STABLE_IDS: Final = ("objectGUID", "entryUUID", "ipaUniqueID", "nsUniqueId")

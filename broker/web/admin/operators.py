@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from broker.providers.ldap.dn import normalise_dn
 from iam.arn import parse_arn
+from iam.distinguished_names import normalise_dn
 from sts.identity import Identity
 
 

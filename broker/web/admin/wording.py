@@ -7,8 +7,8 @@ from typing import Final
 
 from flask_babel import gettext as _
 
-from broker.providers.ldap.dn import first_rdn_value
 from iam.arn import parse_arn
+from iam.distinguished_names import first_rdn_value
 from iam.inventory.roles import Role
 from iam.inventory.security_findings import FindingKind, SecurityFinding
 from iam.policy.conditions import Condition

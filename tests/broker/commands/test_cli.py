@@ -17,7 +17,7 @@ from support.servers import HANG, eventually, running_program
 
 from broker.cli import COMMANDS
 from broker.commands.backup import TABLE_CONTENTS
-from broker.providers.ldap.dn import normalise_dn
+from iam.distinguished_names import normalise_dn
 from iam.store.transfer import TABLES
 
 FEDGATE = [sys.executable, "-m", "broker.cli"]

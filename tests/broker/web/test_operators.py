@@ -11,8 +11,8 @@ from support.signed_in_fixtures import AWAY, HOME, house_in, sign_in, sign_in_to
 from broker.config.checks import operators
 from broker.config.settings import SettingsError
 from broker.demo.people import BASE
-from broker.providers.ldap.dn import normalise_dn
 from broker.web.admin.operators import Operators
+from iam.distinguished_names import normalise_dn
 
 ALICE, BOB = "wonderland-1865", "builder-can-we-fix-it"
 GROUP = f"corp|CN=platform, ou=groups,{BASE}"  # alice's; in another spelling than the directory's

@@ -123,6 +123,10 @@ LIKE, FOLDED = "ForAnyValue:StringLike", "ForAnyValue:StringEqualsIgnoreCase"
         (groups("cn=a, dc=b", operator=FOLDED), "write cn=a,dc=b."),
         (groups("CN=a", operator="ForAllValues:StringNotEquals"), "write cn=a."),
         (groups("cn=a,dc=b", key="ldap:group-names"), "cn=a,dc=b is a distinguished name: compare it with ldap:groups"),
+        (groups('CN="Contractors, External";O=Acme'), "write cn=Contractors\\, External,o=Acme."),
+        (groups("OID.2.5.4.3=a,commonName=b"), "write cn=a,cn=b."),
+        (groups("uid=1+CN=a"), "write cn=a+uid=1."),
+        (groups("cn=Pru\u0308fer"), "write cn=Pr\u00fcfer."),
         (groups("CN=" + "x" * 500), "CN=" + "x" * 157 + "... equals the name of no group"),
     ],
 )
@@ -142,7 +146,7 @@ def test_a_word_where_most_directories_give_distinguished_names_is_found():
 @pytest.mark.parametrize(
     "statement",
     [
-        groups("cn=Cloud Admins,ou=Groups,dc=corp", r"cn=a\, b+uid=x,dc=y", r"cn=\ a\ ,1.2.3=b"),
+        groups("cn=Cloud Admins,ou=Groups,dc=corp", r"cn=a\, b+uid=x,dc=y", r"cn=\ a\ ,1.2.3=b", r"cn=a\0ab"),
         groups("cn=*,ou=Groups", "*", operator=LIKE),
         groups("CN=a,DC=b", operator=FOLDED),
         groups("cn=${aws:username},dc=b", ""),

@@ -11,7 +11,7 @@ from support.timing import alike, fastest
 
 from broker.demo.people import BASE
 from broker.providers.ldap.config import LdapConfig
-from broker.providers.ldap.dn import normalise_dn
+from iam.distinguished_names import normalise_dn
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
 PEOPLE = f"ou=people,{BASE}"

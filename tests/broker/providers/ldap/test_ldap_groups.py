@@ -8,7 +8,7 @@ from support.directories import running_demo_directory
 from broker.demo.people import BASE, LDIF, SERVICE, service_password
 from broker.providers.ldap.config import LdapConfig
 from broker.providers.ldap.connection import Entry, SearchResult
-from broker.providers.ldap.dn import escape_filter_value
+from broker.providers.ldap.filters import escape_filter_value
 from broker.providers.ldap.groups import GroupResolver, IncompleteGroups
 from sts.identity import Identity, ProviderUnavailable, Refusal
 

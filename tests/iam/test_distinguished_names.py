@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ldap3.utils.dn import parse_dn
 
-from broker.providers.ldap.dn import escape_dn_value, escape_filter_value, first_rdn_value, normalise_dn
+from broker.providers.ldap.filters import escape_filter_value
+from iam.distinguished_names import domain_dn, escape_dn_value, first_rdn_value, normalise_dn, parent_dn
 
 VALUES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).map(partial(unicodedata.normalize, "NFC"))
 AWKWARD = st.text(st.sampled_from(' #+,;<>="\\\0\r\nab\u00e4'), max_size=8)
@@ -71,6 +72,21 @@ NOT_NAMES = [
 def test_a_name_has_one_spelling(dn, expected):
     assert normalise_dn(dn) == expected
     assert normalise_dn(expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("dn", "domain", "parent"),
+    [
+        ("CN=a,OU=b,DC=corp,DC=example", "dc=corp,dc=example", "ou=b,dc=corp,dc=example"),
+        ("dc=corp,dc=example", "dc=corp,dc=example", "dc=example"),
+        (r"cn=x\,dc=a,o=Acme", "", "o=Acme"),
+        ("dc=a,o=b,dc=c+cn=d,dc=e", "dc=e", "o=b,cn=d+dc=c,dc=e"),
+        ("", "", ""),
+    ],
+)
+def test_the_domain_of_a_name_and_its_parent(dn, domain, parent):
+    assert domain_dn(dn) == domain
+    assert parent_dn(dn) == parent
 
 
 @pytest.mark.parametrize("text", NOT_NAMES)

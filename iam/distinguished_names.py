@@ -1,12 +1,10 @@
-"""Distinguished names and search filters: one normal form of names, and escaping that prevents injection.
+"""Distinguished names: the one grammar in which they are read, their normal form, and the escaping of values.
 
-Names are read in the form of RFC 4514 and in the older ones that directories still write: RFC 1779 (quoted values,
-``;`` between RDNs, spaces around separators, ``OID.`` before a number) and RFC 2253. THREATS E02: a user name such as
-``*)(uid=*`` must stay one literal value.
+Pure. Names are read in the form of RFC 4514 and in the older ones that directories still write: RFC 1779 (quoted
+values, ``;`` between RDNs, spaces around separators, ``OID.`` before a number) and RFC 2253.
 """
 
 import re
-import string
 import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
@@ -41,11 +39,15 @@ _SHORT_TYPES: Final[Mapping[str, str]] = {
 # X.690: the tags of OCTET STRING, UTF8String, PrintableString, TeletexString (as directories use it) and IA5String.
 _BER_TEXTS: Final = (0x04, 0x0C, 0x13, 0x14, 0x16)
 _LONGEST_SHORT_FORM: Final = 0x80  # X.690, 8.1.3.4: below it, one octet is the length
-_FILTER_SAFE = frozenset((string.ascii_letters + string.digits + "._@-=,").encode())
 
 
 @lru_cache(maxsize=8192)
 def normalise_dn(text: str) -> str:
+    """Return the `normal_form` of a name that a directory or the settings give: they are few and come often."""
+    return normal_form(text)
+
+
+def normal_form(text: str) -> str:
     """Return the normal form of a distinguished name, which Fedgate prints and compares; raise ValueError.
 
     Attribute types are in lower case and by their short names, no space stands around ``,``, ``+`` and ``=``, the parts
@@ -55,7 +57,7 @@ def normalise_dn(text: str) -> str:
     """
     if _PLAIN_DN.fullmatch(text) and unicodedata.is_normalized("NFC", text):
         return text
-    return ",".join("+".join(f"{kind}={value}" for kind, value in rdn) for rdn in _parse(text))
+    return _text(_parse(text))
 
 
 @lru_cache(maxsize=8192)
@@ -68,7 +70,14 @@ def first_rdn_value(dn: str) -> str:
 
 def parent_dn(dn: str) -> str:
     """Return the normalised name of the parent entry; raise ValueError."""
-    return ",".join("+".join(f"{kind}={value}" for kind, value in rdn) for rdn in _parse(dn)[1:])
+    return _text(_parse(dn)[1:])
+
+
+def domain_dn(dn: str) -> str:
+    """Return the normalised name of the domain that a name is in, the last of its RDNs that are ``dc``; "" without."""
+    rdns = _parse(dn)
+    others = [number for number, rdn in enumerate(rdns, 1) if [kind for kind, _ in rdn] != ["dc"]]
+    return _text(rdns[max(others, default=0) :])
 
 
 def escape_dn_value(value: str) -> str:
@@ -79,13 +88,8 @@ def escape_dn_value(value: str) -> str:
     return escaped[:-1] + "\\ " if len(value) > 1 and value.endswith(" ") else escaped
 
 
-def escape_filter_value(value: str) -> str:
-    r"""Return a value as it is written inside a search filter (RFC 4515 section 3).
-
-    All but letters, digits and a few harmless characters become ``\xx``: a list of what is safe cannot miss a character
-    that some server's parser treats as special (THREATS E02).
-    """
-    return "".join(chr(byte) if byte in _FILTER_SAFE else f"\\{byte:02x}" for byte in value.encode())
+def _text(rdns: list[list[tuple[str, str]]]) -> str:
+    return ",".join("+".join(f"{kind}={value}" for kind, value in rdn) for rdn in rdns)
 
 
 def _parse(text: str) -> list[list[tuple[str, str]]]:
@@ -144,9 +148,10 @@ def _value(text: str, position: int) -> tuple[str, int]:
     value = bytearray()
     length = 0  # unescaped spaces beyond this length are not part of the value
     while piece := _PIECE.match(text, position):
-        position = piece.end()
-        value += _octets(piece)
-        length = max(length, len(value.rstrip(b" \r\n"))) if piece["plain"] else len(value)
+        position, octets = piece.end(), _octets(piece)
+        kept = octets.rstrip(b" \r\n") if piece["plain"] else octets
+        length = len(value) + len(kept) if kept else length
+        value += octets
     del value[length:]
     return value.decode("utf-8", "surrogateescape"), position
 
