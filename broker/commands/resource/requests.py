@@ -10,8 +10,10 @@ import click
 
 from broker.api.http import HttpRequest
 from broker.authz.http_routes import read_http_request
+from broker.authz.request_checks import check_form
 from broker.authz.resource import Resource, ResourceKind
 from broker.authz.resource_policies import ResourcePolicies
+from broker.authz.resource_table import ResourceTable
 from broker.authz.s3.requests import read_s3_request
 from broker.authz.service_request import ServiceRequest
 from broker.commands.options import installation_options, load_settings, read_text_argument
@@ -20,7 +22,7 @@ from broker.commands.policy.explain import context_option, decision_json, format
 from broker.commands.resource.resources import named_resource
 from broker.wiring import now, open_store
 from iam.arn import iam_arn
-from iam.errors import NoSuchEntity, ServiceError
+from iam.errors import AccessDenied, NoSuchEntity, ServiceError
 from iam.operations.required_permission import ContextKeys, RequiredPermission
 from iam.policy.decide import DecisionType
 from iam.policy.document import Policy, PolicyKind
@@ -149,7 +151,7 @@ def _principal_arn(store: Store, found: Resource, text: str) -> str:
 
 def _test(store: Store, found: Resource, sent: HttpRequest, asker: _Asker) -> _Tested:
     try:
-        asked = _READERS[found.kind](found, sent)
+        asked = _read(found, sent)
     except ServiceError as error:
         return _Tested(error=error)
     policy = ResourcePolicies(store)(found, asked.bucket)
@@ -160,6 +162,17 @@ def _test(store: Store, found: Resource, sent: HttpRequest, asker: _Asker) -> _T
         return simulator.build_permission(asker.principal, owned, keys, asker.session)
 
     return _Tested(asked, tuple(_requests(asked, build)))
+
+
+def _read(found: Resource, sent: HttpRequest) -> ServiceRequest:
+    """Return what a request asks for, read as the authorizer reads it; raise ServiceError."""
+    if ResourceTable({found.name: found}).find(sent.header("host") or "") is None:
+        raise AccessDenied(f"The resource has no host {(sent.header('host') or '')[:255]!a}.")
+    check_form(found.kind, sent)
+    asked = _READERS[found.kind](found, sent)
+    if asked.every_resource:
+        raise AccessDenied("Requests whose body names the resources cannot be tested yet.")
+    return asked
 
 
 def _header_keys(sent: HttpRequest) -> ContextKeys:

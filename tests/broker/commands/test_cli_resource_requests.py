@@ -81,6 +81,20 @@ def test_what_never_reaches_a_policy_is_told(tested, fedgate):
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("GET", "/photos/x", "-H", "Host: s3.example.org"), "AccessDenied"),
+        (("GET", "/photos/x?AWSAccessKeyId=A&Signature=B"), "IncompleteSignature"),
+        (("POST", "/photos?delete"), "AccessDenied"),
+        (("PATCH", "/photos/x"), "NotImplemented"),
+        (("GET", "/photos/ü"), "InvalidURI"),
+    ],
+)
+def test_what_the_authorizer_refuses_is_refused(tested, words, code):
+    assert tested("store", *words, status=3)["error"]["code"] == code
+
+
 def test_a_path_that_is_denied_is_denied_with_a_slash_at_its_end(tested):
     assert tested("plain", "GET", "/other/")["passes"]
     found = tested("plain", "GET", "/admin/", status=3)
