@@ -15,6 +15,7 @@ from broker.api.request_state import RequestState
 from broker.audit import record as audit_record
 from broker.audit.log import AuditLog
 from broker.providers.ldap.provider import LdapProvider
+from broker.signin.entry_guesses import limit_by_entry
 from broker.signin.throttle import Attempt, SignInThrottle, throttle_source
 from iam.call import Params
 from iam.credentials.password_version import mark_of
@@ -59,7 +60,8 @@ class LdapSignIn:
         """Ask one directory who this is, and record what it said; raise Throttling, ProviderUnavailable."""
         subject, source = self.throttle_subject(name, username), throttle_source(state.request.counted_address)
         with self.throttle.attempt(subject, source, password, state.now) as attempt:
-            found = provider.authenticate(username, password, read_mark=self._read_mark)
+            by_entry = limit_by_entry(self.throttle, subject, source, password, state.now)
+            found = provider.authenticate(username, password, read_mark=self._read_mark, limit=by_entry)
             return self._record_result(state, name, username, found, attempt)
 
     def _read_mark(self, person: str) -> str:

@@ -136,17 +136,25 @@ class SignInThrottle:
 
     @contextmanager
     def attempt(
-        self, subject: str, source: str, password: str, now: datetime, limits: PerScope = LIMITS
+        self,
+        subject: str,
+        source: str,
+        password: str,
+        now: datetime,
+        limits: PerScope = LIMITS,
+        *,
+        wait: bool = True,
     ) -> Iterator[Attempt]:
         """Give a guess that may be judged; raise Throttling while it may not, and after ten seconds of waiting.
 
         Requests of one worker with the same password are one guess, so that one person's programs sign in at once.
-        Other passwords of the pair wait for it, and five of one name are tried at once from different sources.
+        Other passwords of the pair wait for it, and five of one name are tried at once from different sources. Without
+        ``wait`` they are refused at once instead.
         """
-        running, is_first = self._enter(subject, source, password)
+        running, is_first = self._enter(subject, source, password, wait=wait)
         try:
             if is_first:
-                slot, failed_before = self._reserve(subject, source, now, limits)
+                slot, failed_before = self._reserve(subject, source, now, limits, wait=wait)
                 with self._attempt_ended:
                     running.slot = slot
                     self._attempt_ended.notify_all()
@@ -156,24 +164,26 @@ class SignInThrottle:
         finally:
             self._leave(subject, source, running)
 
-    def _enter(self, subject: str, source: str, password: str) -> tuple[_PasswordAttempt, bool]:
+    def _enter(self, subject: str, source: str, password: str, *, wait: bool) -> tuple[_PasswordAttempt, bool]:
         """Wait for the turn of a password; return the guess it belongs to, and whether it is the first of it."""
         with self._attempt_ended:
             if not self._may_try(subject, source, password):
-                self._wait_for_turn(subject, source, password)
+                self._wait_for_turn(subject, source, password, wait=wait)
             ours = self._running_attempts.setdefault(subject, {})
             is_first = source not in ours
             running = ours.setdefault(source, _PasswordAttempt(password, time.monotonic()))
             running.requests += 1
             return running, is_first
 
-    def _wait_for_turn(self, subject: str, source: str, password: str) -> None:
+    def _wait_for_turn(self, subject: str, source: str, password: str, *, wait: bool) -> None:
         """Wait until a password may be tried; raise Throttling. Those with the password in its turn wait in any number.
 
         They join that guess as soon as it holds its slot, and ask nothing until then.
         """
         running = self._running_attempts.get(subject, {}).get(source)
         joins = running is not None and running.slot is None and running.password == password
+        if not wait and not joins:
+            raise _busy(subject)
         with nullcontext() if joins else self._place_to_wait(subject, source):
             if not self._attempt_ended.wait_for(lambda: self._may_try(subject, source, password), _MAX_WAIT):
                 raise _busy(subject)
@@ -218,14 +228,14 @@ class SignInThrottle:
 
     # --- slots --------------------------------------------------------------------------------------------------------
 
-    def _reserve(self, subject: str, source: str, now: datetime, limits: PerScope) -> tuple[Slot, bool]:
+    def _reserve(self, subject: str, source: str, now: datetime, limits: PerScope, *, wait: bool) -> tuple[Slot, bool]:
         """Return a slot, and whether the pair has failures on record; raise Throttling."""
 
         def take(failures: _Failures) -> tuple[Slot | None, _Failures]:
             return self._take(failures, subject, source, now, limits)
 
         slot, failures = take(self._failures(subject, source, now))
-        if slot is None:
+        if slot is None and wait:
             with self._place_to_wait(subject, source):
                 slot, failures = _take_later(take, failures)
         if slot is None:

@@ -27,6 +27,7 @@ from broker.providers.ldap.connection import (
 )
 from broker.providers.ldap.filters import escape_filter_value
 from broker.providers.ldap.groups import GroupResolver, IncompleteGroups, group_name, text_values
+from broker.providers.ldap.guess import Guess, GuessLimit, unlimited
 from broker.providers.ldap.password_version import PASSWORD_VERSION_ATTRIBUTES, password_version
 from broker.providers.ldap.passwords import (
     PasswordChangeResult,
@@ -46,6 +47,7 @@ from iam.distinguished_names import escape_dn_value
 from iam.saslprep import saslprep, spellings
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
+_TOO_MANY_GUESSES: Final = "too many wrong passwords of this entry"
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -101,12 +103,18 @@ class LdapProvider:
         self._attributes = _requested_attributes(config, self._groups.attributes)
 
     def authenticate(
-        self, username: str, password: str, *, read_mark: Callable[[str], str] = lambda _person: ""
+        self,
+        username: str,
+        password: str,
+        *,
+        read_mark: Callable[[str], str] = lambda _person: "",
+        limit: GuessLimit = unlimited,
     ) -> Identity | Refusal:
         """Return the identity of the person, or the refusal for the audit log; raise ProviderUnavailable.
 
         ``read_mark`` returns the ``password_mark`` of a person; it is asked before the password is tried, as the
-        version that the directory shows is, so that neither belongs to a later password (THREATS J02).
+        version that the directory shows is, so that neither belongs to a later password (THREATS J02). ``limit`` counts
+        guesses by the entry that was found.
 
         An unknown name costs a bind as a wrong password does, and every refusal by the directory takes at least as long
         as wrong passwords recently took, so that the time does not tell which names exist (THREATS E09).
@@ -114,12 +122,13 @@ class LdapProvider:
         invalid = validate_credentials(self.strip_login_domain(username), password)
         if invalid:
             return invalid
-        entry = self._find_entry_by_name(username, password)
-        mark = read_mark("" if isinstance(entry, Refusal) else self._person(entry))  # of nobody too: it takes time
-        if isinstance(entry, Refusal):
-            return entry
-        proved = self._verify_password(entry.dn, password) or self._identity(entry)
-        return replace(proved, password_mark=mark) if isinstance(proved, Identity) else proved
+        entry = self._find_entry_by_name(username)
+        person = "" if isinstance(entry, Refusal) else self._person(entry)
+        mark = read_mark(person)  # of nobody too: it takes time
+        with limit(person) as guess:
+            proved = self._prove(entry, password, guess)
+        found = proved if isinstance(proved, Refusal) else self._identity(proved)
+        return replace(found, password_mark=mark) if isinstance(found, Identity) else found
 
     def refresh_identity(self, identity: Identity) -> Identity | Refusal:
         """Return the current identity, groups included, of somebody who signed in earlier; raise ProviderUnavailable.
@@ -134,12 +143,18 @@ class LdapProvider:
         return replace(result, authenticated_at=identity.authenticated_at) if isinstance(result, Identity) else result
 
     def change_password(
-        self, username: str, old: str, new: str, *, confirm: Callable[[str], None] | None = None
+        self,
+        username: str,
+        old: str,
+        new: str,
+        *,
+        confirm: Callable[[str], None] | None = None,
+        limit: GuessLimit = unlimited,
     ) -> PasswordChangeResult:
         """Verify the old password and change it with the person's own rights; raise ProviderUnavailable.
 
         ``confirm`` is called with the person's ``subject`` once the old password is known to be right; where it raises,
-        nothing is changed.
+        nothing is changed. ``limit`` counts guesses by the entry that was found.
 
         Wrong old passwords and unknown names have one result, REFUSED, with the ``refusal`` of ``authenticate``. No
         change is sent twice: the result is UNKNOWN where the connection failed after the new password was sent.
@@ -153,9 +168,18 @@ class LdapProvider:
         if rejected:
             return PasswordChangeResult(rejected)
         vendor = self._service.run(detect_vendor)
-        entry = self._find_entry_by_name(username, old)
-        if isinstance(entry, Refusal):
-            return PasswordChangeResult.refused(entry)
+        entry = self._find_entry_by_name(username)
+        with limit("" if isinstance(entry, Refusal) else self._person(entry)) as guess:
+            if isinstance(entry, Refusal) or not guess.allowed:
+                return PasswordChangeResult.refused(self._refuse_unasked(entry, old, guess))
+            outcome = self._change_once(vendor, entry, old, new, confirm)
+            _count_refusal(guess, outcome.refusal)
+            return outcome
+
+    def _change_once(
+        self, vendor: DirectoryVendor, entry: Entry, old: str, new: str, confirm: Callable[[str], None] | None
+    ) -> PasswordChangeResult:
+        """Change the password of an entry, without a second try where the connection fails."""
         try:
             changed = self._change(vendor, entry.dn, old, new, self._confirmation(entry, confirm))
             return replace(changed, person=self._person(entry))
@@ -191,15 +215,33 @@ class LdapProvider:
         name, at, domain = username.rpartition("@")
         return name if at and domain.casefold() in domains else username
 
-    def _find_entry_by_name(self, username: str, password: str) -> Entry | Refusal:
-        """Return the only entry of this name; without one, refuse like a wrong password."""
+    def _prove(self, entry: Entry | Refusal, password: str, guess: Guess) -> Entry | Refusal:
+        """Return an entry whose password this is, or why it is refused; count what came of it."""
+        if isinstance(entry, Refusal) or not guess.allowed:
+            return self._refuse_unasked(entry, password, guess)
+        refusal = self._verify_password(entry.dn, password)
+        if refusal is None:
+            guess.succeed()
+            return entry
+        _count_refusal(guess, refusal)
+        return refusal
+
+    def _refuse_unasked(self, entry: Entry | Refusal, password: str, guess: Guess) -> Refusal:
+        """Refuse like a wrong password: there is no such entry, or too many of its guesses failed."""
+        refusal = entry if isinstance(entry, Refusal) else Refusal(_TOO_MANY_GUESSES)
+        self._spend_time_of_refusal(password)
+        _count_refusal(guess, refusal)
+        return refusal
+
+    def _find_entry_by_name(self, username: str) -> Entry | Refusal:
+        """Return the only entry of this name, or why there is none."""
         filter_ = self._name_filter(username)
         # Two are enough to know that the name is ambiguous, which is refused (THREATS E03).
         result = self._service.run(
             lambda connection: connection.search(self.config.user_base, filter_, self._attributes, limit=2)
         )
         if len(result.entries) != 1 or not result.complete or not result.entries[0].dn:
-            return self._refuse_unknown_user(password, "ambiguous user name" if result.entries else "unknown user")
+            return Refusal("ambiguous user name" if result.entries else "unknown user")
         return result.entries[0]
 
     def _person(self, entry: Entry) -> str:
@@ -239,14 +281,13 @@ class LdapProvider:
         result = self._service.run(lambda connection: connection.search(base, filter_, attributes, limit=2))
         return result.entries if result.complete and len(result.entries) == 1 and result.entries[0].dn else ()
 
-    def _refuse_unknown_user(self, password: str, reason: str) -> Refusal:
-        """Refuse after binds that cannot succeed, as many as a wrong password of somebody costs (THREATS E09)."""
+    def _spend_time_of_refusal(self, password: str) -> None:
+        """Send binds that cannot succeed, as many as a wrong password of somebody costs (THREATS E09)."""
         dn = f"cn={escape_dn_value(uuid.UUID(int=0).hex)},{self.config.user_base}"
         started, forms = self._timing.start(), spellings(password)
         for form in forms:
             self._binds.run(partial(bind_as_user, dn=dn, password=form))
         self._timing.wait(started, len(forms))
-        return Refusal(reason)
 
     def _verify_password(self, dn: str, password: str) -> Refusal | None:
         """Return why the directory refuses a password, or None where it is right.
@@ -343,6 +384,11 @@ class LdapProvider:
             attributes=MappingProxyType({attribute: values for attribute, values in attributes.items() if values}),
             password_version=password_version(entry),
         )
+
+
+def _count_refusal(guess: Guess, refusal: Refusal | None) -> None:
+    if refusal is not None and refusal.counts_as_failure:
+        guess.fail()
 
 
 def _service_connection(address: Address, transport: Transport, config: LdapConfig) -> LdapConnection:

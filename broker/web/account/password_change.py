@@ -13,6 +13,7 @@ from broker.providers.ldap.passwords import PasswordChangeResult, PasswordChange
 from broker.providers.ldap.provider import LdapProvider
 from broker.runtime.thread_pool import run_in_thread_pool
 from broker.sessions.browser import BrowserSession
+from broker.signin.entry_guesses import limit_by_entry
 from broker.signin.iam_password import IamPasswordSignIn, VerifiedPassword
 from broker.signin.ldap import LdapSignIn
 from broker.signin.throttle import throttle_source
@@ -124,6 +125,7 @@ class DirectoryPasswords:
                 change_request.old,
                 change_request.new,
                 confirm=partial(self._check_second_factor, change_request, provider),
+                limit=limit_by_entry(throttle, subject, source, change_request.old, state.now),
             )
             if outcome.refusal is not None and outcome.refusal.counts_as_failure:
                 attempt.fail()

@@ -56,6 +56,11 @@ class Desk:
     def sign_in(self, username: str, password: str, peer: str = "127.0.0.1", **more: object) -> Answer:
         return self.installation.call(ACTION, None, peer=peer, LDAPUsername=username, LDAPPassword=password, **more)
 
+    def reasons(self) -> list[str]:
+        """Why the directory refused sign-ins."""
+        asked = [record for record in self.records() if record["eventName"] == "DirectorySignIn"]
+        return [record["additionalEventData"]["reason"] for record in asked if "errorCode" in record]
+
     def records(self, request_id: str | None = None) -> list[dict]:
         found = audit_log.read_last_records(self.installation.settings.audit_dir, 1000)
         return [one for one in found if request_id in (None, one["requestID"])]
@@ -441,6 +446,47 @@ def test_e16_the_domain_of_a_name_gives_it_no_tries_of_its_own(desks, slapd, spe
     assert desk.sign_in("CORP\\alice", ALICE, peer="192.0.2.13").status == 200
     rejected(desk, PER_NAME, "192.0.2.13")
     refused(desk.sign_in(spelling, ALICE, peer="192.0.2.13"), 429, "Throttling")
+
+
+BOTH = "(&(objectClass=person)(|(uid={username})(mail={username})))"
+MAIL = "alice@corp.example"
+
+
+def test_e16_another_name_of_the_same_entry_has_no_tries_of_its_own_and_nobody_is_told(desks, slapd):
+    desk = desks(slapd.config(user_filter=BOTH))
+    desk.role("r")
+    rejected(desk, PER_NAME, "192.0.2.21")
+    told = desk.sign_in(MAIL, ALICE, peer="192.0.2.21")
+    unknown = desk.sign_in("nobody@corp.example", ALICE, peer="192.0.2.21")
+    refused(told, 403, "IDPRejectedClaim", REJECTED)
+    assert (told.message, told.headers.keys()) == (unknown.message, unknown.headers.keys())
+    assert desk.reasons()[-2:] == ["too many wrong passwords of this entry", "unknown user"]
+    assert desk.sign_in(MAIL, ALICE, peer="192.0.2.22").status == 200
+    assert desk.sign_in("bob", BOB, peer="192.0.2.21").status == 200
+    rejected(desk, PER_NAME - 1, "192.0.2.21", MAIL)
+    rejected(desk, PER_NAME - 1, "192.0.2.21", "nobody@corp.example")
+    for name in (MAIL, "nobody@corp.example"):
+        refused(desk.sign_in(name, ALICE, peer="192.0.2.21"), 429, "Throttling")
+
+
+def test_e16_wrong_passwords_under_any_name_are_forgotten_after_the_right_one_and_in_time(desks, slapd, clock):
+    desk = desks(slapd.config(user_filter=BOTH))
+    desk.role("r")
+    rejected(desk, PER_NAME - 1, "192.0.2.23")
+    assert desk.sign_in(MAIL, ALICE, peer="192.0.2.23").status == 200
+    rejected(desk, 1, "192.0.2.23")
+    rejected(desk, PER_NAME - 1, "192.0.2.23", MAIL)
+    refused(desk.sign_in(MAIL, ALICE, peer="192.0.2.23"), 403, "IDPRejectedClaim", REJECTED)
+    clock.advance(minutes=15, seconds=1)
+    assert desk.sign_in(MAIL, ALICE, peer="192.0.2.23").status == 200
+
+
+def test_e16_one_person_s_programs_sign_in_at_once_under_all_names(desks, slapd):
+    desk, answers = desks(slapd.config(user_filter=BOTH)), list[Answer]()
+    desk.role("r")
+    names = ["alice", MAIL] * 10
+    at_once([lambda name=name: answers.append(desk.sign_in(name, ALICE, peer="192.0.2.24")) for name in names])
+    assert [answer.status for answer in answers] == [200] * 20
 
 
 def test_e16_names_of_a_domain_that_the_directory_is_not_told_of_are_other_names(desks, slapd):
