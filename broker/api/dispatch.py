@@ -86,7 +86,7 @@ class Gate:
     audit: AuditLog
     kinds: IdentityKinds
     provider_accounts: ProviderAccounts
-    contact_issuer: Callable[[str], object] | None
+    contact_issuer: Callable[[str, str], object] | None
     second_factor: SecondFactorRule
     known_providers: KnownProviders
     jwt_issuer: JwtIssuer
@@ -416,12 +416,13 @@ class Gate:
             state.caller = self.authenticate.renewed(state.signer, state.now)
 
     def _preparation(self, state: RequestState) -> Preparation:
+        contact, account_id = self.contact_issuer, state.signer.principal.account_id
         return Preparation(
             state.now,
             run_in_thread_pool,
             partial(self._call_in, self.store.read, state),
             partial(self._call_in, partial(self.store.write, bump_revision=False), state),
-            self.contact_issuer,
+            None if contact is None else lambda issuer: contact(issuer, account_id),
         )
 
     @contextmanager

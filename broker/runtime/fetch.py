@@ -9,11 +9,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 _MAX_RESPONSE = 1_000_000  # bytes: a server must not fill our memory (THREATS F09)
@@ -41,14 +42,36 @@ class FetchError(Exception):
         self.status = status
 
 
+class FetchBusy(FetchError):
+    """Nothing was asked for, because too much is being asked for on behalf of this account: try again later."""
+
+
+# Returns what ``socket.getaddrinfo`` does for a host and port, on behalf of an account, within so many seconds.
+Resolver = Callable[[str, int, str, float], Sequence[Any]]
+
+
+def resolve_here(host: str, port: int, _account_id: str, _within: float) -> Sequence[Any]:
+    """Resolve a name in this very thread; the resolver has its own timeouts and cannot be interrupted."""
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """Fetches documents; ``allowed`` are private networks that may be reached, ``plain`` allows http (development)."""
+    """Fetches documents; ``allowed`` are private networks that may be reached, ``plain`` allows http (development).
+
+    ``account_id`` is the account whose URLs are fetched, empty for those of the operator.
+    """
 
     tls: ssl.SSLContext
     allowed: Networks = ()
     plain: bool = False
     within: float = 5.0  # seconds, for the whole request
+    resolve: Resolver = resolve_here
+    account_id: str = ""
+
+    def on_behalf_of(self, account_id: str) -> "Fetcher":
+        """Return the fetcher for the URLs of an account."""
+        return replace(self, account_id=account_id)
 
     def get(self, url: str, **headers: str) -> bytes:
         """Return the document at a URL; raise FetchError."""
@@ -64,7 +87,6 @@ class Fetcher:
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         tls = self.tls if parts.scheme == "https" else None
         start = time.monotonic()
-        # The resolver has its own timeouts and cannot be interrupted.
         address = self._resolve_allowed_address(host, port)
         if time.monotonic() - start > self.within:
             raise FetchError(f"{host} cannot be asked: its name is not resolved in time")
@@ -109,7 +131,7 @@ class Fetcher:
         Otherwise a name with a public and a private address would reach the private one by chance.
         """
         try:
-            entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            entries = self.resolve(host, port, self.account_id, self.within)
         except (OSError, UnicodeError) as error:
             raise FetchError(f"{host} has no address") from error
         addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in entries]

@@ -88,7 +88,7 @@ class WebIdentitySignIn:
         provider = self.store.oidc_provider(provider_arn) if prefix else None
         if provider is None and said.issuer not in _BUILT_IN:
             raise InvalidIdentityToken(f"No OpenIDConnect provider found in your account for {said.issuer[:255]}")
-        self.jwks_cache.verify(said, address)
+        self.jwks_cache.verify(said, address, account_id if provider is not None else "")
         clients = provider.client_ids if provider is not None else None
         token = check_claims(said, ExpectedToken(clients=clients, now=state.now, skew=self.skew, max_age=self.max_age))
         identity = self._identity(token, account_id, prefix, provider_arn, provider)

@@ -3,7 +3,7 @@
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from ipaddress import ip_network
@@ -19,6 +19,7 @@ from broker.providers.saml.metadata_refresh import MetadataRefresh
 from broker.providers.saml.provider import SamlServiceProvider
 from broker.providers.saml.service_keys import ServiceKeys
 from broker.runtime.fetch import Fetcher
+from broker.runtime.name_lookups import NameLookups
 from broker.runtime.thread_pool import run_in_thread_pool
 from broker.signin.web_identity import COGNITO, GOOGLE
 from broker.wiring.clock_and_random import random
@@ -43,7 +44,7 @@ class Providers:
 
 def build_providers(settings: Settings, storage: Storage, now: Callable[[], datetime]) -> Providers:
     """Return the configured directories, and the clients of SAML and OpenID Connect providers."""
-    fetcher = build_fetcher(settings)
+    fetcher = replace(build_fetcher(settings), resolve=NameLookups())
     jwks_cache = JwksCache(fetcher, monotonic=time.monotonic, url_overrides=_issuer_urls(settings))
     saml_keys = ServiceKeys(storage.store, storage.vault, now=now, random=random)
     return Providers(

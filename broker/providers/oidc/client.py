@@ -95,7 +95,7 @@ class OidcClient:
         if _is_text(access_token):
             _check_access_token_hash(id_token, access_token, claims.get("at_hash"))
             # Core, section 5.3.2: UserInfo is not signed, so what the ID token says wins.
-            claims = self._userinfo(metadata, access_token, token.subject) | claims
+            claims = self._userinfo(provider, metadata, access_token, token.subject) | claims
         return SignInResult(_identity(provider, token, claims), _refresh_token(response))
 
     def refresh(
@@ -114,7 +114,7 @@ class OidcClient:
         id_token, access_token = response.get("id_token"), response.get("access_token")
         if not _is_text(access_token):
             raise IDPCommunicationError(_UNREADABLE, log="no access token")
-        claims = self._userinfo(metadata, access_token, identity.subject)
+        claims = self._userinfo(provider, metadata, access_token, identity.subject)
         if not _is_text(id_token):
             return SignInResult(_with_userinfo(identity, claims), _refresh_token(response))
         token = self._verify_token(id_token, issuer, provider, now)
@@ -157,11 +157,11 @@ class OidcClient:
         """Return the issuer and its metadata; providers of earlier versions may lack a slash at the end of it."""
         issuer = f"https://{provider.url}"
         try:
-            return issuer, self.jwks_cache.discovery_document(issuer)
+            return issuer, self.jwks_cache.discovery_document(issuer, provider.account_id)
         except IDPCommunicationError:
             if issuer.endswith("/"):
                 raise
-            return f"{issuer}/", self.jwks_cache.discovery_document(f"{issuer}/")
+            return f"{issuer}/", self.jwks_cache.discovery_document(f"{issuer}/", provider.account_id)
 
     def _request_tokens(
         self, provider: OidcProviderRecord, metadata: Metadata, grant: Mapping[str, str]
@@ -169,7 +169,8 @@ class OidcClient:
         """Return the token response for a code or a refresh token; raise InvalidIdentityToken where it is refused."""
         form, headers = _authenticate_client(provider, metadata, grant)
         try:
-            response = _parse_object(self.fetcher.post(_endpoint(metadata, "token_endpoint"), form, **headers))
+            fetcher = self.fetcher.on_behalf_of(provider.account_id)
+            response = _parse_object(fetcher.post(_endpoint(metadata, "token_endpoint"), form, **headers))
         except FetchError as error:
             if error.status in range(400, 500):
                 raise InvalidIdentityToken("The provider rejected the code.", log=f"status {error.status}") from error
@@ -177,13 +178,16 @@ class OidcClient:
         relying_party.check_token_type(response)
         return response
 
-    def _userinfo(self, metadata: Metadata, access_token: str, subject: str) -> dict[str, Any]:
+    def _userinfo(
+        self, provider: OidcProviderRecord, metadata: Metadata, access_token: str, subject: str
+    ) -> dict[str, Any]:
         """Return the claims of UserInfo, none where the provider has no such endpoint."""
         if "userinfo_endpoint" not in metadata:
             return {}
         endpoint = _endpoint(metadata, "userinfo_endpoint")
         try:
-            claims = _parse_object(self.fetcher.get(endpoint, Authorization=f"Bearer {access_token}"))
+            fetcher = self.fetcher.on_behalf_of(provider.account_id)
+            claims = _parse_object(fetcher.get(endpoint, Authorization=f"Bearer {access_token}"))
         except FetchError as error:
             raise IDPCommunicationError(_UNAVAILABLE, log=str(error)) from error
         if claims.get("sub") != subject:  # Core, section 5.3.2: the access token may be somebody else's
@@ -196,7 +200,7 @@ class OidcClient:
         unverified = parse_token(text, logout=logout)
         if unverified.issuer != issuer:
             raise InvalidIdentityToken("The token is of another issuer.")
-        self.jwks_cache.verify(unverified, issuer)
+        self.jwks_cache.verify(unverified, issuer, provider.account_id)
         if (
             logout and "exp" not in unverified.claims
         ):  # Back-Channel Logout 1.0 did not ask for it until its last errata

@@ -8,10 +8,11 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from broker.providers.oidc.keys import InvalidJwks, VerificationKey, VerificationKeys, parse_jwks
 from broker.providers.oidc.token import UnverifiedToken, verify_signature
-from broker.runtime.fetch import Fetcher, FetchError
+from broker.runtime.fetch import FetchBusy, Fetcher, FetchError
 from iam.errors import IDPCommunicationError, InvalidIdentityToken
 from iam.policy.strict_json import Number, load
 
@@ -29,6 +30,9 @@ NO_KEY = (
     "Couldn't retrieve verification key from your identity provider,"
     " please reference AssumeRoleWithWebIdentity documentation for requirements"
 )
+
+
+_Fetch = Callable[[], tuple[Mapping[str, object], VerificationKeys]]
 
 
 @dataclass(slots=True)
@@ -61,7 +65,10 @@ class JwksStatus:
 
 
 class JwksCache:
-    """Gives the keys of issuers by URL; ``url_overrides`` has other places for the documents of some."""
+    """Gives the keys of issuers by URL; ``url_overrides`` has other places for the documents of some.
+
+    ``account_id`` is on whose behalf keys are fetched, should they be: they are kept for all accounts.
+    """
 
     def __init__(
         self, fetcher: Fetcher, *, monotonic: Callable[[], float], url_overrides: dict[str, str] | None = None
@@ -72,43 +79,46 @@ class JwksCache:
         self._entries: dict[str, _CachedJwks] = {}
         self._entries_lock = threading.Lock()
 
-    def keys(self, issuer: str) -> tuple[VerificationKey, ...]:
+    def keys(self, issuer: str, account_id: str = "") -> tuple[VerificationKey, ...]:
         """Return the keys of an issuer; raise IDPCommunicationError where there are none, or only old ones.
 
         While another thread fetches, the cached keys are used; a thread waits only where there are none.
         """
-        return self.key_set(issuer).usable
+        return self.key_set(issuer, account_id).usable
 
-    def key_set(self, issuer: str) -> VerificationKeys:
+    def key_set(self, issuer: str, account_id: str = "") -> VerificationKeys:
         """Return the keys as ``keys`` does, with those that are not used and why."""
-        entry = self._entry(issuer)
+        entry, fetch = self._entry(issuer), partial(self._fetch, issuer, account_id)
         if self._age(entry) > _FRESH:
-            self._refresh(issuer, entry, lambda: self._age(entry) > _FRESH, wait=self._age(entry) > _STALE)
+            self._refresh(entry, fetch, lambda: self._age(entry) > _FRESH, wait=self._age(entry) > _STALE)
         if self._age(entry) > _STALE:
             raise IDPCommunicationError(NO_KEY, log=f"{issuer[:200]}: {entry.error}")
         return entry.found
 
-    def refetch(self, issuer: str, known: tuple[VerificationKey, ...]) -> tuple[VerificationKey, ...]:
+    def refetch(
+        self, issuer: str, known: tuple[VerificationKey, ...], account_id: str = ""
+    ) -> tuple[VerificationKey, ...]:
         """Return the keys of an issuer, fetched again if ``known`` are the cached ones and the interval is over."""
         entry = self._entry(issuer)
         if entry.keys == known:
-            self._refresh(issuer, entry, lambda: entry.keys == known, wait=True)
+            fetch = partial(self._fetch, issuer, account_id)
+            self._refresh(entry, fetch, lambda: entry.keys == known, wait=True)
         return entry.keys
 
-    def verify(self, token: UnverifiedToken, issuer: str) -> None:
+    def verify(self, token: UnverifiedToken, issuer: str, account_id: str = "") -> None:
         """Raise InvalidIdentityToken where no key of the issuer has signed the token.
 
         A key id that is not known may be that of a new key: the set is fetched again, at most once in an interval.
         """
-        keys = self.keys(issuer)
-        if not verify_signature(token, keys) and not verify_signature(token, self.refetch(issuer, keys)):
+        keys = self.keys(issuer, account_id)
+        if not verify_signature(token, keys) and not verify_signature(token, self.refetch(issuer, keys, account_id)):
             unused = "; ".join(map(str, self._entry(issuer).found.dropped))[:_MAX_UNUSED]
             log_text = f"kid {token.kid!s:.100}, alg {token.algorithm[:40]}"
             raise InvalidIdentityToken(NO_KEY, log=f"{log_text}; not used: {unused}" if unused else log_text)
 
-    def discovery_document(self, issuer: str) -> Mapping[str, object]:
+    def discovery_document(self, issuer: str, account_id: str = "") -> Mapping[str, object]:
         """Return the issuer's discovery document; raise IDPCommunicationError."""
-        self.keys(issuer)
+        self.keys(issuer, account_id)
         return self._entry(issuer).discovery_document
 
     def status(self, issuer: str) -> JwksStatus | None:
@@ -130,7 +140,7 @@ class JwksCache:
     def _age(self, entry: _CachedJwks) -> float:
         return self._monotonic() - entry.fetched
 
-    def _refresh(self, issuer: str, entry: _CachedJwks, needed: Callable[[], bool], *, wait: bool) -> None:
+    def _refresh(self, entry: _CachedJwks, fetch: _Fetch, needed: Callable[[], bool], *, wait: bool) -> None:
         """Fetch, unless another thread did while this one waited, or the last attempt is too recent."""
         if self._monotonic() - entry.tried < _INTERVAL and not entry.lock.locked():
             return
@@ -140,33 +150,38 @@ class JwksCache:
             now = self._monotonic()
             if not needed() or now - entry.tried < _INTERVAL:
                 return
-            entry.tried = now
-            self._update(issuer, entry)
+            before, entry.tried = entry.tried, now
+            try:
+                self._update(entry, fetch)
+            except FetchBusy as error:  # nobody was asked: other accounts' requests do not wait for the interval
+                entry.tried, entry.error = before, str(error)
         finally:
             entry.lock.release()
 
-    def _update(self, issuer: str, entry: _CachedJwks) -> None:
+    def _update(self, entry: _CachedJwks, fetch: _Fetch) -> None:
         try:
-            document, found = self._fetch(issuer)
+            document, found = fetch()
+        except FetchBusy:
+            raise
         except (FetchError, InvalidJwks) as error:
             entry.error = str(error)
             return
         for dropped in found.dropped:
             if dropped not in entry.found.dropped:  # once, and not at each fetch
-                log.warning("a key of %.200s is not used: %a", issuer, str(dropped))
+                log.warning("a key of %.200s is not used: %a", document.get("issuer"), str(dropped))
         # Also where no key may sign any more: the issuer has removed them.
         entry.found, entry.discovery_document, entry.fetched = found, document, self._monotonic()
         entry.error = ""
 
-    def _fetch(self, issuer: str) -> tuple[Mapping[str, object], VerificationKeys]:
-        url = self._url_overrides.get(issuer, issuer)
-        document = _parse_object(self._fetcher.get(url.rstrip("/") + _DISCOVERY))
+    def _fetch(self, issuer: str, account_id: str) -> tuple[Mapping[str, object], VerificationKeys]:
+        url, fetcher = self._url_overrides.get(issuer, issuer), self._fetcher.on_behalf_of(account_id)
+        document = _parse_object(fetcher.get(url.rstrip("/") + _DISCOVERY))
         if document.get("issuer") != issuer:  # OpenID Connect Discovery, section 4.3: against impersonation
             raise InvalidJwks(f"the discovery document is of another issuer: {document.get('issuer')!s:.200}")
         address = document.get("jwks_uri")
         if not isinstance(address, str) or isinstance(address, Number):
             raise InvalidJwks("the discovery document has no jwks_uri")
-        return document, parse_jwks(_text(self._fetcher.get(address)))
+        return document, parse_jwks(_text(fetcher.get(address)))
 
 
 def _parse_object(data: bytes) -> dict[str, object]:

@@ -114,7 +114,7 @@ class MetadataRefresh:
 
         Whoever controls the URL must not be able to replace the provider that an administrator registered.
         """
-        text = self.fetcher.get(row.metadata_url).decode()
+        text = self.fetcher.on_behalf_of(row.account_id).get(row.metadata_url).decode()
         metadata = self.run_in_thread_pool(lambda: read_metadata(text.encode(), now=self.now()))
         if metadata.entity_id != row.entity_id:
             raise InvalidMetadata(f"it is of another identity provider: {metadata.entity_id[:200]}")

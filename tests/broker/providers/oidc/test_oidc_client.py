@@ -33,12 +33,17 @@ class Documents:
 
     at: dict = field(default_factory=dict)
     posted: list = field(default_factory=list)
+    accounts: set = field(default_factory=set)
 
     def url(self, path=""):
         return f"{HOST}{path}"
 
     def serve(self, path, body):
         self.at[self.url(path)] = body
+
+    def on_behalf_of(self, account_id):
+        self.accounts.add(account_id)
+        return self
 
     def get(self, url, **_headers):
         return self._answer(url)
@@ -144,6 +149,7 @@ def test_a_code_becomes_an_identity_with_the_claims_of_both_documents(client, pr
     answers(documents, issuer, claims={"preferred_username": "ann", "department": "sales"},
             userinfo={"sub": "user-1", "department": "other", "groups": ["staff"]})  # fmt: skip
     result = client.redeem_code(provider, "code-1", REQUEST, NOW)
+    assert documents.accounts == {provider.account_id}
     identity = result.identity
     assert (identity.provider, identity.subject, identity.name) == (provider.arn, "user-1", "ann")
     assert (identity.account_id, identity.audience, identity.session_index) == ("111122223333", "web app", "s1")
