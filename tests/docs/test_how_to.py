@@ -78,6 +78,15 @@ def test_from_an_empty_folder_to_an_account_a_user_an_issuer_and_a_guardrail(tmp
     assert "office" in printed
 
 
+def test_from_an_empty_folder_to_a_python_application_that_admits_signed_requests(tmp_path):
+    here = {"127.0.0.1:8081": f"127.0.0.1:{free_port()}", "5000": str(free_port()), "5001": str(free_port())}
+    printed = followed(tmp_path, ["set-up.md", "protect-a-python-application.md"], here)
+    assert '"principal":"arn:aws:iam::111122223333:user/reader","report":"june"' in printed
+    assert '"report":"june","principal":"arn:aws:iam::111122223333:user/reader"' in printed
+    assert "because no identity-based policy allows the execute-api:Invoke action" in printed
+    assert "Missing Authentication Token" in printed
+
+
 BEGINNINGS = ("set-up.md", "connect-openldap.md")
 # These begin in an empty folder themselves, need no running Fedgate, or are for people in a browser.
 WITHOUT = {*BEGINNINGS, "connect-active-directory.md", "run-in-production.md", "test-policies.md", "use-the-portal.md"}
