@@ -14,6 +14,7 @@ from iam.arn import ACCOUNT_ID, parse_arn
 from iam.clock import iso8601, to_seconds
 from iam.operations.required_permission import ContextKeys, RequiredPermission
 from iam.policy.decide import Layers, RequestContext
+from iam.policy.partial import close
 from iam.policy.policy_set import PolicySet
 from iam.principal import Principal, PrincipalKind
 from iam.store.records import Tags
@@ -56,7 +57,7 @@ def build_request(
     """Return the request context and policies for an action of a requester.
 
     Later keys win. ``request_keys`` override the requester's, because a request can carry an MFA code that its session
-    does not know of. The operation's own keys come last.
+    does not know of. The operation's own keys come last. A Deny with a key that is unknown applies, an Allow does not.
     """
     principal, layers, requester_keys = requester.principal, requester.layers, requester.keys
     keys = {
@@ -67,7 +68,9 @@ def build_request(
     }
     if permission.trust is not None or permission.account_id:
         layers = layers._replace(resource=permission.trust, resource_account=permission.account_id)
-    return AuthorizationRequest(RequestContext(action, permission.resource, principal, keys), layers)
+    return AuthorizationRequest(
+        RequestContext(action, permission.resource, principal, keys), close(layers, permission.unknown)
+    )
 
 
 def simulated_permission(resource: str, policy: PolicySet | None, owner: str, keys: ContextKeys) -> RequiredPermission:

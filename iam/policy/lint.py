@@ -15,6 +15,7 @@ from iam.policy.conditions import Condition
 from iam.policy.document import Policy
 from iam.policy.grammar import VERSION_WITH_VARIABLES
 from iam.policy.lint_providers import KnowsProvider, groups_that_never_match, groups_without_dn, unknown_providers
+from iam.policy.lint_store_keys import conditions_of_the_store, resources_of_the_store
 from iam.policy.patterns import Dialect, matcher
 from iam.policy.principals import PolicyPrincipal, PrincipalType
 from iam.policy.statement import Effect, PolicyKind, Statement
@@ -367,6 +368,13 @@ def _has_wildcard(value: str) -> bool:
     return "*" in value.replace("${*}", "") or "?" in value.replace("${?}", "")
 
 
+def _decided_closed(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
+    for condition, text in conditions_of_the_store(statement):
+        yield _Note(_place(condition), text)
+    for place, text in resources_of_the_store(statement):
+        yield _Note(place, text)
+
+
 def _empty_condition(statement: Statement, _services: KnownServices) -> Iterator[_Note]:
     for condition in statement.conditions:
         if "" in condition.values:
@@ -448,6 +456,12 @@ CHECKS: Mapping[str, _Check] = {
     ),
     "WILDCARD_WITHOUT_LIKE_OPERATOR": _Check(
         Level.WARNING, _wildcard_without_like, "A value has a wildcard, and the operator compares letter by letter."
+    ),
+    "KEY_KNOWN_TO_THE_STORE_ONLY": _Check(
+        Level.WARNING,
+        _decided_closed,
+        "Tags of objects and buckets are known to the store alone: at the authoriser a Deny with them always applies,"
+        " and an Allow never does.",
     ),
     "EMPTY_CONDITION_VALUE": _Check(Level.WARNING, _empty_condition, "A value is empty."),
 }

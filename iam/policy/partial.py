@@ -3,6 +3,8 @@
 Pure. A condition with an unknown key may be true or false, and a resource with it as a policy variable may match or
 not. Most permissive: those of an Allow match, those of a Deny do not. Least permissive is the opposite. Where both give
 the same decision, the unknown keys do not affect it.
+
+``close`` is the least permissive for keys that are never known, such as ``s3:ExistingObjectTag`` outside the store.
 """
 
 from collections.abc import Callable
@@ -29,6 +31,40 @@ def least_permissive(layers: Layers, known: IsKnown) -> Layers:
     return _each(layers, lambda statement: _assume_open_parts(statement, known, assume_match=statement.denies))
 
 
+def close(layers: Layers, unknown: frozenset[str]) -> Layers:
+    """Return the layers at their least permissive for unknown keys, given in lower case.
+
+    A name with a slash at its end stands for all keys that begin with it. What changes nothing is the same object, and
+    each set of policies is made once, so that a decision takes no longer for it.
+    """
+    if not unknown:
+        return layers
+    prefixes = tuple(name for name in unknown if name.endswith("/"))
+
+    def make(policies: PolicySet) -> PolicySet:
+        def known(key: str) -> bool:
+            return key not in unknown and not key.startswith(prefixes)
+
+        closed = _map_statements(
+            policies, lambda statement: _assume_open_parts(statement, known, assume_match=statement.denies)
+        )
+        return policies if closed == policies else closed
+
+    return map_layers(layers, lambda policies: policies.derive(unknown, make))
+
+
+def map_layers(layers: Layers, change: Callable[[PolicySet], PolicySet]) -> Layers:
+    """Return the layers with each set of policies changed."""
+    return Layers(
+        identity=change(layers.identity),
+        boundary=None if layers.boundary is None else change(layers.boundary),
+        session=None if layers.session is None else change(layers.session),
+        guardrails=None if layers.guardrails is None else change(layers.guardrails),
+        resource=None if layers.resource is None else change(layers.resource),
+        resource_account=layers.resource_account,
+    )
+
+
 def unknown_conditions(statement: Statement, known: IsKnown) -> tuple[Condition, ...]:
     """Return the conditions of a statement that use unknown keys."""
     return tuple(condition for condition in statement.conditions if not _uses_known_keys(condition, known))
@@ -43,14 +79,7 @@ def _are_known(texts: tuple[str, ...], known: IsKnown) -> bool:
 
 
 def _each(layers: Layers, assume: _Assume) -> Layers:
-    return Layers(
-        identity=_map_statements(layers.identity, assume),
-        boundary=layers.boundary and _map_statements(layers.boundary, assume),
-        session=layers.session and _map_statements(layers.session, assume),
-        guardrails=layers.guardrails and _map_statements(layers.guardrails, assume),
-        resource=layers.resource and _map_statements(layers.resource, assume),
-        resource_account=layers.resource_account,
-    )
+    return map_layers(layers, lambda policies: _map_statements(policies, assume))
 
 
 def _map_statements(policies: PolicySet, assume: _Assume) -> PolicySet:
@@ -76,6 +105,8 @@ def _assume_open_parts(statement: Statement, known: IsKnown, *, assume_match: bo
     )
     return replace(
         statement,
+        resources=statement.resources if resource_is_known else ("*",),
+        not_resources=statement.not_resources if resource_is_known else (),
         conditions=known_conditions,
         matches_resource=matches_resource,
         applies=statement_test(matches_resource, known_conditions, denies=statement.denies),

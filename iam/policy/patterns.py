@@ -8,28 +8,17 @@ variable is always literal: a caller controls tags and session names, and a tag 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from itertools import groupby
 from typing import NamedTuple
 
 from iam.errors import excerpt
+from iam.policy.globs import Part, Test, Wildcard, compile_glob
 
 ContextKeys = Mapping[str, tuple[str, ...]]
-Test = Callable[[str], bool]
 # Does a text match? None: no pattern matches, but one of them has a policy variable without a value.
 Match = Callable[[str, ContextKeys], bool | None]
 
 ARN_PARTS = 6
 _LAST = ARN_PARTS - 1
-
-
-class Wildcard(Enum):
-    """The two wildcards, and the two forms of them that do not match a colon."""
-
-    RUN = "*"
-    ONE = "?"
-    RUN_WITHIN = "* within a part"
-    ONE_WITHIN = "? within a part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +34,6 @@ class Variable:
         return values[0] if len(values) == 1 else self.default
 
 
-Part = str | Wildcard  # a pattern consists of these once its variables are replaced
 Token = str | Wildcard | Variable
 
 _SPLIT_WILD = re.compile(r"([*?])")
@@ -115,94 +103,6 @@ def _variable(piece: str) -> str | Variable:
     return Variable(key.lower(), default[1:-1])
 
 
-def compile_glob(parts: Iterable[Part]) -> Test:
-    """Return a test that matches a pattern against a whole text.
-
-    Its time is at most proportional to length of text times length of pattern / 64, whatever the pattern. A regular
-    expression would backtrack: a tenant's policy such as ``*a*a*a*b`` could block a worker.
-    """
-    normalized = _normalize(parts)
-    wildcards = {part for part in normalized if isinstance(part, Wildcard)}
-    if not wildcards:
-        return "".join(part for part in normalized if isinstance(part, str)).__eq__
-    return _chunk_test(normalized) if wildcards == {Wildcard.RUN} else _shift_and_test(normalized)
-
-
-def _normalize(parts: Iterable[Part]) -> list[Part]:
-    """Join adjacent literals, and reduce each run of wildcards to its question marks and at most one star."""
-    normalized: list[Part] = []
-    for is_wild, run in groupby((part for part in parts if part), lambda part: isinstance(part, Wildcard)):
-        wildcards = list(run)
-        if not is_wild:
-            normalized.append("".join(part for part in wildcards if isinstance(part, str)))
-        elif {Wildcard.RUN, Wildcard.ONE}.issuperset(wildcards):
-            normalized += [part for part in wildcards if part is Wildcard.ONE]
-            normalized += [Wildcard.RUN] * (Wildcard.RUN in wildcards)
-        else:
-            normalized += wildcards
-    return normalized
-
-
-def _chunk_test(normalized: Sequence[Part]) -> Test:
-    # For patterns with stars only, taking the leftmost match of each chunk is exact: it leaves the most text for the
-    # next chunk.
-    prefix = normalized[0] if isinstance(normalized[0], str) else ""
-    suffix = normalized[-1] if isinstance(normalized[-1], str) else ""
-    inner = normalized[bool(prefix) : len(normalized) - bool(suffix)]
-    middle = [part for part in inner if isinstance(part, str)]
-    shortest = sum(map(len, middle)) + len(prefix) + len(suffix)
-
-    def test(text: str) -> bool:
-        if len(text) < shortest or not text.startswith(prefix) or not text.endswith(suffix):
-            return False
-        position, end = len(prefix), len(text) - len(suffix)
-        for chunk in middle:
-            position = text.find(chunk, position, end)
-            if position < 0:
-                return False
-            position += len(chunk)
-        return True
-
-    return test
-
-
-def _shift_and_test(normalized: Sequence[Part]) -> Test:
-    """Return a test by the Shift-And algorithm (Baeza-Yates and Gonnet).
-
-    Bit i of the state is set where the first i characters of the pattern match the text up to the current position.
-    """
-    size = 0
-    masks = dict.fromkeys(Wildcard, 0)
-    char_masks: dict[str, int] = {}
-    for part in normalized:
-        if isinstance(part, Wildcard):
-            size += part in (Wildcard.ONE, Wildcard.ONE_WITHIN)
-            masks[part] |= 1 << size
-        else:
-            for char in part:
-                size += 1
-                char_masks[char] = char_masks.get(char, 0) | 1 << size
-    any_char = masks[Wildcard.ONE] | masks[Wildcard.ONE_WITHIN]
-    transitions = {char: bits | any_char for char, bits in char_masks.items()}
-    transitions[":"] = char_masks.get(":", 0) | masks[Wildcard.ONE]
-    stars = masks[Wildcard.RUN] | masks[Wildcard.RUN_WITHIN]
-    stars_at_colon, accepted = masks[Wildcard.RUN], 1 << size
-
-    def test(text: str) -> bool:
-        if len(text) < size:
-            return False
-        state = 1
-        for char in text:
-            state = (state << 1 & transitions.get(char, any_char)) | (
-                state & (stars if char != ":" else stars_at_colon)
-            )
-            if not state:
-                return False
-        return bool(state & accepted)
-
-    return test
-
-
 def _arn_segments(pattern: Sequence[Token]) -> list[list[Token]]:
     """Split a pattern at its first five literal colons; with fewer than six parts it is an incomplete ARN."""
     segments: list[list[Token]] = [[]]
@@ -228,21 +128,40 @@ def _arn_test(segments: Sequence[Sequence[Part]]) -> Test:
 
 
 def _resource_test(segments: Sequence[Sequence[Part]]) -> Test:
-    """Return a test for a pattern of Resource (IAM User Guide, "Resource": wildcards and incomplete ARNs).
+    """Return a test for a pattern of Resource."""
+    tests = [compile_glob(glob) for glob in _resource_globs(segments)]
+    if not tests:
+        return _never
+    first, *rest = tests
+    return (lambda text: first(text) or rest[0](text)) if rest else first
+
+
+def _resource_globs(segments: Sequence[Sequence[Part]]) -> list[list[Part]]:
+    """Return the globs of a pattern of Resource (IAM User Guide, "Resource": wildcards and incomplete ARNs).
 
     A star at the end of a part also matches colons and all parts that follow; other wildcards match within their part.
     """
     if _has_colon(segments[:_LAST]):
-        return _never
+        return []
     complete = len(segments) == ARN_PARTS
     bounded = [_within(segment) for segment in segments[: _LAST if complete else None]] + list(segments[_LAST:])
     if complete:
-        return compile_glob(_join_segments(bounded))
-    completed = compile_glob(_join_segments([*bounded, *[[Wildcard.RUN]] * (ARN_PARTS - len(bounded))]))
-    if not any(segment and segment[-1] is Wildcard.RUN for segment in bounded):
-        return completed
-    reaching = compile_glob(_join_segments(bounded))
-    return lambda text: completed(text) or reaching(text)
+        return [_join_segments(bounded)]
+    completed = _join_segments([*bounded, *[[Wildcard.RUN]] * (ARN_PARTS - len(bounded))])
+    reaching = any(segment and segment[-1] is Wildcard.RUN for segment in bounded)
+    return [completed, _join_segments(bounded)] if reaching else [completed]
+
+
+def resource_globs(text: str, keys: ContextKeys, *, variables: bool) -> list[list[Part]] | None:
+    """Return globs of which one matches exactly where a pattern of Resource does, or None without a variable's value.
+
+    ``variables`` is whether the version of the policy has variables.
+    """
+    pattern = tokenize_pattern(text, Dialect(variables, arn=True, resource=True))
+    if set(pattern) == {Wildcard.RUN}:
+        return [[Wildcard.RUN]]
+    segments = Template(tuple(map(tuple, _arn_segments(pattern))), fold=False, make=_resource_test).fill(keys)
+    return None if segments is None else _resource_globs(segments)
 
 
 def _within(segment: Sequence[Part]) -> list[Part]:
@@ -286,11 +205,16 @@ class Template:
 
     def test(self, keys: ContextKeys) -> Test | None:
         """Return the test for this request, or None where a variable has no value."""
-        segments = [[self._fill(token, keys) for token in segment] for segment in self.segments]
-        resolved = [[part for part in segment if part is not None] for segment in segments]
-        return self.make(resolved) if resolved == segments else None
+        resolved = self.fill(keys)
+        return None if resolved is None else self.make(resolved)
 
-    def _fill(self, token: Token, keys: ContextKeys) -> Part | None:
+    def fill(self, keys: ContextKeys) -> list[list[Part]] | None:
+        """Return the segments with values for variables, or None where a variable has none."""
+        segments = [[self._value(token, keys) for token in segment] for segment in self.segments]
+        resolved = [[part for part in segment if part is not None] for segment in segments]
+        return resolved if resolved == segments else None
+
+    def _value(self, token: Token, keys: ContextKeys) -> Part | None:
         value = token.value(keys) if isinstance(token, Variable) else token
         return value.lower() if self.fold and isinstance(value, str) else value
 

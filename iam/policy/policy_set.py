@@ -4,7 +4,7 @@ Pure. The index is by action, and then, where many statements match one action, 
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 from iam.policy.document import Policy
 from iam.policy.patterns import literal_prefix
@@ -14,17 +14,20 @@ from iam.policy.statement import PolicyKind, Statement
 _FEW_STATEMENTS = 8
 # Actions whose statements a set caches; a caller can send any string as an action, so the cache is limited.
 _MOST_CACHED_ACTIONS = 500
+# The sets that are derived from a set; the keys come from the program's own tables.
+_MOST_DERIVED = 100
 
 
 class PolicySet:
     """The policies of one layer, evaluated together; two sets are equal when their policies are equal."""
 
-    __slots__ = ("_by_action", "policies", "trust")
+    __slots__ = ("_by_action", "_derived", "policies", "trust")
 
     def __init__(self, policies: Iterable[Policy] = ()) -> None:
         self.policies = tuple(policies)
         self.trust = any(policy.kind is PolicyKind.TRUST for policy in self.policies)
         self._by_action: dict[str, tuple[Statement, ...] | _ResourceIndex] = {}
+        self._derived: dict[Hashable, PolicySet] = {}
 
     def find(self, action: str, resource: str) -> Sequence[Statement]:
         """Return the statements that match an action and can match a resource."""
@@ -42,6 +45,15 @@ class PolicySet:
             statements if len(statements) <= _FEW_STATEMENTS else _ResourceIndex(statements)
         )
         return candidates
+
+    def derive(self, key: Hashable, make: "Callable[[PolicySet], PolicySet]") -> "PolicySet":
+        """Return what is made of this set, made once for each key."""
+        made = self._derived.get(key)
+        if made is None:
+            if len(self._derived) >= _MOST_DERIVED:
+                self._derived.clear()
+            made = self._derived[key] = make(self)
+        return made
 
     def __iter__(self) -> Iterator[Policy]:
         return iter(self.policies)

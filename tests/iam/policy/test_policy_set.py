@@ -85,3 +85,10 @@ def test_a_set_with_a_trust_policy_says_so():
     document = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}}
     assert PolicySet([Policy.parse(json.dumps(document), PolicyKind.TRUST)]).trust
     assert not PolicySet([policy(statement())]).trust
+
+
+def test_sets_that_are_derived_for_ever_new_keys_fill_no_memory():
+    found = PolicySet()
+    made = [found.derive(number, lambda _: PolicySet()) for number in range(250)]
+    assert found.derive(249, lambda _: PolicySet()) is made[249]
+    assert len(found._derived) <= 100
