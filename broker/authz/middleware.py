@@ -67,15 +67,11 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request as the application's server received it; ``uri`` is path and query, still percent-encoded.
-
-    ``length`` is its Content-Length, or empty: some SDKs sign it.
-    """
+    """A request as the application's server received it; ``uri`` is path and query, still percent-encoded."""
 
     method: str
     uri: str
     headers: Headers
-    length: str
     body_sha256: str
     address: str
     scheme: str
@@ -133,8 +129,7 @@ class Authorizer:
             ("X-Fedgate-Forwarded-Proto", question.scheme),
             *(("X-Original-Content-Length", value) for name, value in question.headers if name.lower() == _LENGTH),
         )
-        length = (("X-Original-Content-Length", question.length),) if question.length else ()
-        return (*passed, *added, *length, *((("X-Fedgate-Authz-Secret", self._secret),) if self._secret else ()))
+        return (*passed, *added, *((("X-Fedgate-Authz-Secret", self._secret),) if self._secret else ()))
 
     def _connect(self) -> http.client.HTTPConnection:
         if self._parts.scheme == "unix":
@@ -255,7 +250,6 @@ def _wsgi_question(environ: Environ, body: bytes) -> Question:
         environ["REQUEST_METHOD"],
         _wsgi_uri(environ),
         tuple(headers),
-        environ.get("CONTENT_LENGTH", ""),
         sha256(body).hexdigest(),
         environ.get("REMOTE_ADDR", ""),
         environ.get("wsgi.url_scheme", "http"),
@@ -354,7 +348,6 @@ def _asgi_question(scope: Scope, body: bytes) -> Question:
         scope.get("method", "GET"),
         path + (f"?{query}" if query else ""),
         headers,
-        next((value for name, value in headers if name.lower() == "content-length"), ""),
         sha256(body).hexdigest(),
         str(client[0]),
         _SCHEMES.get(scope.get("scheme", "http"), "http"),
