@@ -42,6 +42,7 @@ Health: /healthz and /readyz
 # Endpoints that programs call, under whichever host name reaches us; pages work at the public URL only (THREATS H09).
 _BLUEPRINTS_FOR_ANY_HOST = (None, "issuer", "token_exchange", "brand", "saml", "oidc")
 
+_HEALTH_CHECKS = ("healthz", "readyz")  # they refuse nobody, and are asked every few seconds
 # For responses that set none of their own: errors, text, style sheets.
 _SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -63,6 +64,7 @@ def create_app(services: Services) -> Flask:
     _register_welcome(app, services.pages.site)
     _register_health_checks(app, services.api)
     _register_request_hooks(app, services.pages.site)
+    _register_answer_hooks(app, services.pages.site)
     _register_error_handlers(app, services)
     return app
 
@@ -139,6 +141,14 @@ def _register_request_hooks(app: Flask, site: Site) -> None:
         if request.method == "GET" and wants_html() and is_same_machine(f"http://{host}", public_url):
             return site.responses.redirect(public_url + requested_target())
         return abort(421)
+
+
+def _register_answer_hooks(app: Flask, site: Site) -> None:
+    @app.after_request
+    def record_refusal(response: Response) -> Response:
+        if request.endpoint not in _HEALTH_CHECKS:
+            site.audit.record_answer(response)
+        return response
 
     @app.after_request
     def add_security_headers(response: Response) -> Response:

@@ -18,6 +18,7 @@ from redis.client import Pipeline
 from redis.exceptions import RedisError
 
 from broker.sessions.browser_keys import BrowserKeys, last_use
+from broker.sessions.ended import EndedSessions, ended_key
 from broker.sessions.records import (
     NO_CLIENT,
     BrowserSession,
@@ -154,6 +155,19 @@ class BrowserSessions:
         """Return whether the session of a cookie was ended, and did not merely expire."""
         return token is not None and self.single_use.is_used(_ENDED, self.keys.session(token))
 
+    def identify(self, token: str | None) -> BrowserSession | None:
+        """Return the session that a cookie names, also an ended or invalid one: who sent it, for the record alone."""
+        if not token:
+            return None
+        key = self.keys.session(token)
+        with _redis_errors_as_unavailable():
+            text, ended = self.redis.mget(key, ended_key(key))
+        return self._open(key, text) or self._ended.open(key, ended)
+
+    @property
+    def _ended(self) -> EndedSessions:
+        return EndedSessions(self.values, self.identity_types)
+
     def _seal(self, session: BrowserSession) -> str:
         return self.values.seal(session.key, serialize_session(session))
 
@@ -254,6 +268,7 @@ class BrowserSessions:
             return 0
         now, keys = self.now(), [key for _, key in owned]
         self.single_use.mark_used(_ENDED, keys, now + self.lifetime, now)
+        ending = self._load(keys)
         with _redis_errors_as_unavailable():
             pipe = self.redis.pipeline()
             pipe.delete(*keys)
@@ -261,6 +276,7 @@ class BrowserSessions:
             for person, key in owned:
                 pipe.hdel(self.keys.person(person), key)
                 pipe.srem(self.keys.pending_of(person), key)
+            self._ended.note(pipe, ending, self.lifetime)
             pipe.zrem(self.keys.index(""), *keys)  # `newest` removes them from the indexes of accounts
             return int(pipe.execute()[0])
 

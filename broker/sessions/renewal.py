@@ -14,7 +14,7 @@ from sts.identity import ProviderUnavailable, Refusal
 
 log = logging.getLogger(__name__)
 
-# Records that a provider refuses somebody; an empty event is not recorded.
+# Records that a provider refuses somebody.
 RecordRefusal = Callable[[str, Refusal], None]
 
 
@@ -48,8 +48,7 @@ class SessionRenewal:
             return session
         renewed = refresh.refresh(session, now)
         if isinstance(renewed, Refusal):
-            if refresh.failure_event:
-                record(refresh.failure_event, renewed)
+            record(refresh.failure_event, renewed)
             return None
         return renewed
 

@@ -39,8 +39,8 @@ class WebIdentityRefresh:
 
     @property
     def failure_event(self) -> str:
-        """Return no event: the refusal of a refresh token is not recorded."""
-        return ""
+        """Return the event that records whom a provider refuses."""
+        return "OidcRefresh"
 
     def is_due(self, _session: BrowserSession, _now: datetime) -> bool:
         """Return False: the provider is asked before credentials are issued, and not for pages."""

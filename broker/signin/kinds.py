@@ -25,7 +25,7 @@ class SessionRefresh(Protocol):
 
     @property
     def failure_event(self) -> str:
-        """Return the event that records a refusal; empty where none is recorded."""
+        """Return the event that records a refusal."""
         ...
 
     def is_due(self, session: BrowserSession, now: datetime) -> bool:

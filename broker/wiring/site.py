@@ -26,7 +26,7 @@ def build_site(settings: Settings, storage: Storage, api: Api) -> Site:
     requests = RequestStates(api.gate, api.trusted_proxies)
     cookies = Cookies(is_https(settings.public_url))
     csrf = CsrfProtection(settings.public_url)
-    audit = PageAudit(storage.audit, requests)
+    audit = PageAudit(storage.audit, requests, cookies, storage.browser_sessions)
     return Site(
         gate=api.gate,
         sessions=sessions,

@@ -8,7 +8,15 @@ from support.reference_pages import DOCS, ROOT
 
 RECORDING = {"record", "record_failure", "record_failures"}
 # Recorded in a form of their own, by the name that a kind of identity gives, or by one that the search knows too.
-BESIDES = {"ConsoleLogin", "DirectoryLookUp", "DirectorySignIn", "RevokeSessions", "ChangePassword", "TokenExchange"}
+BESIDES = {
+    "ConsoleLogin",
+    "DirectoryLookUp",
+    "OidcRefresh",
+    "DirectorySignIn",
+    "RevokeSessions",
+    "ChangePassword",
+    "TokenExchange",
+}
 BESIDES |= {"GetAccountAuthorizationDetails", "SearchAudit"}
 
 

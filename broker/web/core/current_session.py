@@ -93,7 +93,7 @@ class CurrentSession:
 
     def _record_refusal(self, session: BrowserSession, event: str, refusal: Refusal) -> None:
         error = IDPRejectedClaim(NO_LONGER_ALLOWED, log=f"{refusal.reason}: {refusal.detail}")
-        self.audit.record_failure(event, "", error, provider=session.identity.provider)
+        self.audit.record_failure(event, session.identity.account_id, error, provider=session.identity.provider)
 
     def start(
         self, response: Response, identity: Identity, refresh_state: str = "", *, mfa: GivenFactor | None = None

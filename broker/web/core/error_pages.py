@@ -128,7 +128,10 @@ class ErrorPages:
 
     @property
     def _reference(self) -> str:
-        return self.site.reference if "request_state" in g else self.new_reference()
+        try:
+            return self.site.reference
+        except ServiceError:  # nothing can be read, and nothing recorded that a reference would find
+            return self.new_reference()
 
 
 def requested_target() -> str:

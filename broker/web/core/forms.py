@@ -19,6 +19,7 @@ from flask_babel import ngettext
 
 from broker.web.core.csrf import CSRF_REJECTED
 from broker.web.core.form_fields import form_field
+from broker.web.core.page_audit import note_recorded
 from broker.web.core.site import Site
 from iam.clock import to_seconds
 from iam.errors import AccessDenied, ServiceError, ServiceUnavailable, Throttling, ValidationError
@@ -142,6 +143,7 @@ class Forms:
             if text is None:
                 return None
             if text:
+                note_recorded()  # as what it was the first time
                 return _parse(text)
             self.pause(_POLL_INTERVAL)
         return None

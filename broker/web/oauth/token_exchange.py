@@ -21,6 +21,7 @@ from broker.api.http import HttpRequest
 from broker.audit import record as audit_record
 from broker.doors.credential_formats import process_form
 from broker.providers.oidc.token import parse_token
+from broker.web.core.page_audit import note_recorded
 from broker.web.oauth.clients import ClientAuthenticationFailed, ExchangeClients, ShownClient
 from iam.errors import AccessDenied, InvalidIdentityToken, ServiceError, ValidationError
 from iam.params import Result
@@ -116,10 +117,12 @@ def blueprint(
         try:
             asked = _parse_form(clients, head.counted_address, gate.now())
         except (_OAuthError, ClientAuthenticationFailed, ServiceError) as error:
+            note_recorded()
             return _refuse(gate, head, error)
         try:
             return _exchange(gate, asked, replace(head, client=asked.client), region)
-        except ServiceError as error:
+        except ServiceError as error:  # the gate has recorded it
+            note_recorded()
             return _sts_error_response(error)
 
     return made

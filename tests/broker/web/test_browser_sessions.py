@@ -436,6 +436,7 @@ ASKED = {
     "step_up": lambda sessions: sessions.step_up(GONE, NOW),
     "update": lambda sessions: sessions.update(GONE),
     "end": lambda sessions: sessions.end(GONE),
+    "identify": lambda sessions: sessions.identify("A" * 43),
     "keys_of": lambda sessions: sessions.keys_of("p", "s", ()),
     "of_person": lambda sessions: sessions.of_person("p|s"),
     "newest": lambda sessions: sessions.newest(1),

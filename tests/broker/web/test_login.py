@@ -222,7 +222,7 @@ def test_unknown_names_and_wrong_passwords_take_one_time(world, browser):
 def test_an_empty_name_is_asked_for_again_and_no_directory_hears_of_it(world, browser, since):
     page = sign_in(browser, " ")
     assert (page.status, alert(page), reference(page)) == (400, "Enter your user name.", "")
-    assert failures(world, since) == []
+    assert failures(world, since) == [("PageRequest", "ValidationError")]
 
 
 # --- a right password that opens nothing ------------------------------------------------------------------------------

@@ -631,7 +631,12 @@ def test_a_new_id_token_is_verified_and_of_the_same_person(world, browser):
 def test_whom_the_provider_knows_no_more_is_signed_out(world, browser):
     with_refresh(world, browser)
     world.idp.given = {"error": "invalid_grant"}
-    assert take(world, browser).status == 401
+    answer_ = take(world, browser)
+    assert answer_.status == 401
+    (found,) = [one for one in records(world) if one["eventName"] == "OidcRefresh"]
+    assert (found["errorCode"], found["recipientAccountId"]) == ("IDPRejectedClaim", ACCOUNT)
+    assert found["userIdentity"]["sessionContext"]["person"].endswith("|user-1")
+    assert found["requestID"] == answer_.headers["x-amzn-RequestId"]
     assert not signed_in(browser)
 
 
