@@ -38,7 +38,16 @@ class Principal:
     entity_id: str = ""
     name: str = ""
 
+    @property
+    def identity_type(self) -> str:
+        """Return the type as userIdentity in CloudTrail has it: of people of a provider, by the kind of provider."""
+        if self.kind is not PrincipalKind.FEDERATED:
+            return self.kind.value
+        provider = self.arn.split(":", 5)[-1].partition("/")[0]
+        return _TYPE_BY_PROVIDER.get(provider, self.kind.value)
 
+
+_TYPE_BY_PROVIDER: Mapping[str, str] = {"ldap-provider": "DirectoryUser", "saml-provider": "SAMLUser"}
 # The session name for a role given by its own ARN; simulations have no real session.
 ANY_SESSION_NAME = "somebody"
 

@@ -330,8 +330,5 @@ def _decision(decision: Decision) -> Record:
     return {
         "result": decision.decision_type.value,
         "layer": decision.layer,
-        "statements": [
-            f"{reason.statement.policy}#{reason.statement.sid or reason.statement.index}"
-            for reason in decision.statements
-        ],
+        "statements": [f"{reason.statement.policy}#{reason.statement.name}" for reason in decision.statements],
     }

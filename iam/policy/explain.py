@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from iam.policy.conditions import Condition, Verdict
+from iam.policy.conditions import Condition, Verdict, parse_boolean
 from iam.policy.decide import (
     BOUNDARY,
     GUARDRAIL,
@@ -164,6 +164,14 @@ def _answer(statements: Iterable[EvaluatedStatement]) -> str:
     return "denies" if Effect.DENY in effects else "allows" if effects else "is silent"
 
 
+def wanted_presence(condition: Condition) -> tuple[bool, ...]:
+    """Return for each value of a Null condition whether it wants the key to be there; nothing for other operators.
+
+    IAM User Guide, "Condition operator to check existence of condition keys": ``true`` wants a key that is absent.
+    """
+    return tuple(not parse_boolean(value) for value in condition.values) if condition.operator == "Null" else ()
+
+
 def _fits(condition: EvaluatedCondition, statement: Statement) -> bool:
     return condition.holds is True or (condition.holds is None and statement.denies)
 
@@ -246,7 +254,7 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
         "allowed": explanation.decision.allowed,
         "decision": explanation.decision.decision_type.value,
         "layer": explanation.decision.layer,
-        "principal": {"arn": principal.arn, "type": principal.kind.value},
+        "principal": {"arn": principal.arn, "type": principal.identity_type},
         "action": explanation.context.action,
         "resource": explanation.context.resource,
         "layers": [_layer_json(layer) for layer in explanation.layers],
@@ -274,7 +282,7 @@ def statement_json(evaluated: EvaluatedStatement) -> dict[str, Any]:
     statement = evaluated.statement
     return {
         "policy": statement.policy,
-        "statement": statement.sid or statement.index,
+        "statement": statement.name,
         "effect": statement.effect.value,
         "applies": evaluated.applies,
         "misses": list(_misses(evaluated)),

@@ -62,6 +62,14 @@ class Statement:
     matches_resource: Applies = field(kw_only=True, compare=False, repr=False)
     applies: Applies = field(kw_only=True, compare=False, repr=False)
 
+    @property
+    def name(self) -> str | int:
+        """Return how people and programs are told which statement this is: its Sid, else its number, from 1.
+
+        The second statement of a policy is 2 wherever statements are numbered: pages, commands, the audit log, JSON.
+        """
+        return self.sid or self.index + 1
+
     def covers(self, action: str) -> bool:
         """Return whether the statement matches an action, given in lower case."""
         return bool(self.matches_action(action, _NO_KEYS)) != bool(self.not_actions)

@@ -22,6 +22,7 @@ from iam.policy.explain import (
     Explanation,
     MissingGrant,
     explain,
+    wanted_presence,
 )
 from iam.policy.explain import as_json as in_json
 from iam.policy.partial import least_permissive, most_permissive, unknown_conditions
@@ -187,7 +188,7 @@ def _layer(layer: EvaluatedLayer) -> Iterator[str]:
 
 def _statement(evaluated: EvaluatedStatement) -> Iterator[str]:
     statement = evaluated.statement
-    name = f"{statement.policy or 'policy'}, statement {statement.sid or statement.index}"
+    name = f"{statement.policy or 'policy'}, statement {statement.name}"
     yield f"  {'✓' if evaluated.applies else '✗'} {statement.effect} {name}"
     if not evaluated.names_principal:
         listed = ", ".join(principal.text for principal in statement.all_principals())
@@ -203,14 +204,16 @@ def _condition(evaluated: EvaluatedCondition) -> str:
     condition = evaluated.condition
     sign = {True: "✓", False: "✗", None: "?"}[evaluated.holds]
     actual = ", ".join(evaluated.actual) if evaluated.actual else "absent"
-    return f"{sign} {condition.operator} {condition.name}: expected {', '.join(condition.values)}, actual {actual}"
+    presence = wanted_presence(condition)
+    expected = " or ".join("present" if one else "absent" for one in presence) or ", ".join(condition.values)
+    return f"{sign} {condition.operator} {condition.name}: expected {expected}, actual {actual}"
 
 
 def _missing_grant(grant: MissingGrant) -> Iterator[str]:
     yield f"  an Allow in the {grant.layer}"
     if grant.nearest is not None:
         statement = grant.nearest.statement
-        name = f"{statement.policy or 'policy'}, statement {statement.sid or statement.index}"
+        name = f"{statement.policy or 'policy'}, statement {statement.name}"
         yield f"    the closest is {name}: {grant.nearest.mismatches} of its elements do not match"
     if "Federated" not in grant.statement.get("Principal", {}) or "Condition" in grant.statement:
         yield f"    this would allow it: {json.dumps(grant.statement)}"

@@ -17,12 +17,21 @@ from broker.web.i18n.languages import gettext_noop
 from broker.web.portal.scope_down import ScopeDown, address_of
 from iam.errors import AccessDenied, NoSuchEntity, ValidationError
 from iam.policy.decide import TRUST
-from iam.policy.explain import EvaluatedLayer, EvaluatedStatement, Explanation, as_json
+from iam.policy.explain import (
+    EvaluatedCondition,
+    EvaluatedLayer,
+    EvaluatedStatement,
+    Explanation,
+    as_json,
+    wanted_presence,
+)
 from iam.policy.statement import Effect
 from iam.store.records import RoleRecord
 
 _SHOWN: Final = 5  # statements that do not apply, of each layer
 _MOST: Final = 200  # roles on one page
+_A_VALUE: Final = gettext_noop("any value")
+_NO_VALUE: Final = gettext_noop("no value")
 _NO_ROLE: Final = gettext_noop("No role with this name trusts your identity provider.")
 
 
@@ -151,10 +160,9 @@ def _trust_policy_allows(explanation: Explanation) -> bool:
 def _explain_statements(explanation: Explanation) -> Iterator[StatementExplanation]:
     for layer in explanation.layers:
         for evaluated in _nearest(layer):
-            name = str(evaluated.statement.sid or evaluated.statement.index + 1)  # people count from one
             yield StatementExplanation(
                 layer.layer,
-                name,
+                str(evaluated.statement.name),
                 evaluated.statement.effect.value,
                 evaluated.applies,
                 tuple(_checks(evaluated, explanation)),
@@ -181,8 +189,16 @@ def _checks(evaluated: EvaluatedStatement, explanation: Explanation) -> Iterator
         wanted = statement.resources + statement.not_resources
         yield ConditionCheck("resource", element, wanted, (explanation.context.resource,), fits=False)
     for one in evaluated.conditions:
-        condition = one.condition
-        name = f"{condition.operator} {condition.name}"
-        yield ConditionCheck("condition", name, tuple(condition.values), one.actual, one.holds)
+        yield _condition_check(one)
     if statement.effect is Effect.DENY and not evaluated.conditions and not named:
         yield ConditionCheck("always", "", (), (), fits=True)
+
+
+def _condition_check(evaluated: EvaluatedCondition) -> ConditionCheck:
+    """Return the line of a condition; that of Null says whether a value is required, and not ``true`` or ``false``."""
+    condition = evaluated.condition
+    presence = tuple(_A_VALUE if one else _NO_VALUE for one in wanted_presence(condition))
+    if presence:
+        return ConditionCheck("presence", condition.name, presence, evaluated.actual, evaluated.holds)
+    name = f"{condition.operator} {condition.name}"
+    return ConditionCheck("condition", name, tuple(condition.values), evaluated.actual, evaluated.holds)

@@ -2,10 +2,12 @@
 
 import base64
 import json
+import re
 import urllib.parse
 import zlib
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from lxml import etree
 from redis import Redis
@@ -17,7 +19,9 @@ from support.saml_fixtures import Browser, open_setup
 from support.saml_idp import encoded, signed
 from support.signed_in_fixtures import HOME, house_in, is_in, sign_in, sign_in_to_directory, try_to_take
 
+from broker.cli import main
 from iam.policy.document import PolicyKind
+from iam.principal import principal_from_arn
 
 ALICE = "wonderland-1865"
 NOBODYS = "No role with this name trusts your identity provider."
@@ -128,6 +132,55 @@ def test_a_statement_that_denies_is_told(house, alice):
     assert (said["allowed"], said["verdict"]) == (False, "denied by a statement")
     assert "A policy statement denies access. It is shown below." in page(alice, denied)
     assert try_to_take(alice, denied).status == 403
+
+
+def test_a_statement_has_one_number_wherever_it_is_told(house, alice):
+    """The second statement of a policy is 2: on the page, in its JSON, in the log, decoded, and by the command."""
+    me, action = {"Federated": house.admin.arn("ldap-provider", "corp")}, "sts:AssumeRoleWithLDAPIdentity"
+    group = {"ForAnyValue:StringEquals": {"ldap:group-names": "engineering"}}
+    denied = house.admin.role("denied", statements(trust(me, [action]), deny_trust(me, action, Condition=group)))
+    assert "statement 2" in page(alice, denied)
+    listed = {
+        one["effect"]: one["statement"] for one in explained(alice, denied)["questions"][0]["layers"][0]["statements"]
+    }
+    assert listed == {"Allow": 1, "Deny": 2}
+    assert try_to_take(alice, denied).status == 403
+    assert house.records()[-1]["additionalEventData"]["decisions"][-1]["statements"] == [f"{denied}#2"]
+    arguments = ["explain", "--principal", me["Federated"], "--action", action, "--resource", denied,
+                 "--context", "ldap:group-names=engineering"]  # fmt: skip
+    said = CliRunner().invoke(main, arguments, env=house.installation.environ).output
+    assert f"Deny {denied}, statement 2" in said
+    closed = house.directory_role("closed", group="security")
+    assert try_to_take(alice, closed).status == 403
+    assert house.records()[-1]["additionalEventData"]["missing"][0]["nearest"]["statement"] == 1
+    assert explained(alice, closed)["questions"][0]["needed"][0]["nearest"]["statement"] == 1
+
+
+def test_a_condition_on_whether_a_key_is_there_is_told_in_words(house, alice):
+    absent = house.directory_role("absent", Condition={"Null": {"aws:SourceIp": "true"}})
+    tagged = house.directory_role("tagged", Condition={"Null": {"aws:RequestTag/team": "false"}})
+    told = re.sub(r"\s+", " ", page(alice, absent))
+    assert "<strong><code>aws:SourceIp</code></strong>" in told
+    assert "<dt>required:</dt><dd>no value</dd> <dt>you have:</dt><dd><code>" in told
+    assert "<dt>required:</dt><dd>any value</dd> <dt>you have:</dt><dd>nothing</dd>" in re.sub(
+        r"\s+", " ", page(alice, tagged)
+    )
+
+
+@pytest.mark.parametrize(
+    ("provider", "kind"),
+    [("ldap-provider/corp", "DirectoryUser"), ("saml-provider/Corp", "SAMLUser"),
+     ("oidc-provider/id", "WebIdentityUser"), ("user/ann", "IAMUser")],
+)  # fmt: skip
+def test_a_caller_is_of_the_type_that_the_log_has(provider, kind):
+    assert principal_from_arn(f"arn:aws:iam::{HOME}:{provider}").identity_type == kind
+
+
+def test_somebody_of_a_directory_is_no_web_identity(house, alice):
+    question = explained(alice, house.directory_role("r"))["questions"][0]
+    assert (
+        question["principal"]["type"] == house.records("DirectorySignIn")[-1]["userIdentity"]["type"] == "DirectoryUser"
+    )
 
 
 def test_a_second_factor_that_is_missing_is_told(house, alice):
