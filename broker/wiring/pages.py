@@ -19,6 +19,7 @@ from broker.web.admin.pages import AdminPages
 from broker.web.admin.sessions import AdminSessions
 from broker.web.core.site import Site
 from broker.web.login.completion import LoginCompletion
+from broker.web.portal.credentials import CredentialsPage
 from broker.web.portal.portal import Portal
 from broker.web.portal.role_explanation import RoleExplanationPages
 from broker.web.portal.service import ServicePages
@@ -79,7 +80,12 @@ def build_pages(
     revocation = build_revocation(storage, site)
     completion = LoginCompletion(site=site)
     roles = RolePages(
-        portal=Portal(site=site, admin_access=access, other_roles=settings.pages_other_roles),
+        portal=Portal(
+            site=site,
+            admin_access=access,
+            credentials=CredentialsPage(site=site, admin_access=access),
+            other_roles=settings.pages_other_roles,
+        ),
         explanation=RoleExplanationPages(site=site, admin_access=access, other_roles=settings.pages_other_roles),
         service=_build_service_pages(settings, access, service_sign_in),
     )

@@ -215,7 +215,7 @@ class SamlPages:
             )
         # The identity provider's own form may show the roles; a form of another site must not choose one.
         site.csrf.check_origin()
-        response = self.portal.issue_credentials(identity, chosen)
+        response = self.portal.credentials.issue(identity, chosen)
         if not wants_json() and not self.completion.requires_mfa(identity):  # a session needs the second factor first
             self._start_session(response, identity)
         return response

@@ -1,11 +1,10 @@
 """/portal: the roles of a signed-in user, and credentials for the chosen role."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
@@ -13,8 +12,6 @@ from flask_babel import gettext as _
 from redis.exceptions import RedisError
 
 from broker.api.errors import status
-from broker.doors.credential_formats import FORMATS, Target, process_form
-from broker.doors.login_command import LoginCommand
 from broker.sessions.browser import BrowserSession
 from broker.signin.role_access import AvailableRoles
 from broker.web.admin.access import AdminAccess
@@ -22,10 +19,11 @@ from broker.web.branding.branding import length_of_time
 from broker.web.core.form_fields import form_field
 from broker.web.core.responses import wants_json
 from broker.web.core.site import Site
-from broker.web.i18n.languages import gettext_noop
+from broker.web.portal.credentials import CredentialsPage
 from broker.web.portal.role_list import (
     UNMARKED,
     RoleRow,
+    account_label,
     lengths,
     list_roles,
     longest_offered,
@@ -60,21 +58,10 @@ from iam.store.records import RoleRecord
 from sts.identity import Identity
 from sts.operations.caller import ROOT_MAX, TOKEN_DEFAULT
 from sts.operations.roles import ROLE_DEFAULT
-from sts.trust import asks_for_mfa, demanded_tags
+from sts.trust import demanded_tags
 
-_SHORTEST_ARN: Final = 20  # STS API reference, AssumeRoleWithSAML, RoleArn
 _GROUPS_TOLD: Final = 50
 _NO_SCOPE_DOWN: Final = ScopeDown()
-_CHOOSE: Final = gettext_noop("Choose a role.")
-
-
-class FormattedCredentials(NamedTuple):
-    """Credentials in one format, with the address of the service where they are valid."""
-
-    key: str
-    title: str
-    text: str
-    command: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +70,7 @@ class Portal:
 
     site: Site
     admin_access: AdminAccess
+    credentials: CredentialsPage
     other_roles: bool
 
     def blueprint(self) -> Blueprint:
@@ -164,7 +152,7 @@ class Portal:
         self, identity: Identity, roles: Sequence[RoleRecord], *, action: str, hidden: Mapping[str, str]
     ) -> Response:
         """Return the role selection page without a session, which command-line SAML clients can also read."""
-        rows = [make_row(role, self.account(role.account_id)) for role in roles]
+        rows = [make_row(role, account_label(self.site.store, role.account_id)) for role in roles]
         accounts = [(account, list(account_rows)) for account, account_rows in groupby(rows, lambda row: row.account)]
         return self.site.responses.render(
             "portal/role_choice.html",
@@ -182,7 +170,7 @@ class Portal:
         roles = choices.open + choices.after_mfa + choices.after_tags
         running, stale = self._latest_expiries(identity, {role.account_id for role in roles})
         mfa, reason = {role.id for role in choices.after_mfa}, {role.id for role in choices.after_tags}
-        account = cache(self.account)  # a thousand roles are of a few accounts
+        account = cache(partial(account_label, self.site.store))  # a thousand roles are of a few accounts
         rows = [
             make_row(
                 role,
@@ -201,7 +189,7 @@ class Portal:
         """Yield the row for an IAM user's or root user's own permissions."""
         if self.site.gate.kinds.of(identity).is_principal:
             arn = self.own_arn(identity)
-            account = self.account(identity.account_id)
+            account = account_label(self.site.store, identity.account_id)
             description = _("Your own permissions, without a role")
             longest = self._longest(identity, arn)
             yield RoleRow(arn, identity.name, account, identity.account_id, description, longest, UNMARKED, None)
@@ -221,11 +209,6 @@ class Portal:
         except RedisError:
             return expiries, True
         return expiries, False
-
-    def account(self, account_id: str) -> str:
-        """Return an account's alias and ID for display."""
-        account = self.site.store.account(account_id)
-        return f"{account.alias} ({account_id})" if account and account.alias else account_id
 
     def _pin(self, *, pinned: bool) -> Response:
         """Pin or unpin a role; only what the person could take can be pinned."""
@@ -272,7 +255,7 @@ class Portal:
             return self.site.responses.redirect_to_page(f"/mfa?{back}")
         if tagged is not None:
             return self._take_with_tags(session, identity, tagged, scope_down)
-        return self.issue_credentials(identity, role_arn, session=session, sts_parameters=limits)
+        return self.credentials.issue(identity, role_arn, session=session, sts_parameters=limits)
 
     def _longest(self, identity: Identity, role_arn: str) -> int:
         """Return the length in seconds that a role, or a user's own session, has at most."""
@@ -287,7 +270,7 @@ class Portal:
         if not all(value for _tag, value in scope_down.tags):
             return self._render_reason_form(session, role, scope_down)
         try:
-            return self.issue_credentials(
+            return self.credentials.issue(
                 identity, role.arn, session=session, sts_parameters=scope_down.parameters(role.max_session)
             )
         except AccessDenied:
@@ -332,78 +315,11 @@ class Portal:
             session=session,
             administrator=self.admin_access.is_administrator(session),
             role=role,
-            account=self.account(role.account_id),
+            account=account_label(self.site.store, role.account_id),
             scope_down=asked,
             told=told,
             reference=site.reference,
             kept=query_of(role.arn, asked),
-        )
-
-    def issue_credentials(
-        self,
-        identity: Identity,
-        role_arn: str,
-        *,
-        session: BrowserSession | None = None,
-        sts_parameters: Mapping[str, Any] | None = None,
-    ) -> Response:
-        """Return credentials for a role, or an error; without a session, the proof is consumed here."""
-        site = self.site
-        if not _SHORTEST_ARN <= len(role_arn) <= LONGEST_ARN:
-            raise ValidationError(_CHOOSE if not role_arn else "roleIndex must be the ARN of a role")
-        try:
-            result = site.role_access.assume_role(
-                site.request_state, identity, role_arn, proof=session is None, session_limits=dict(sts_parameters or {})
-            )
-        except ServiceError as error:
-            raise site.gate.record_refusal(site.request_state, error) from error
-        credentials = process_form(result["Credentials"])
-        if wants_json():
-            return site.responses.json(credentials)
-        command = self._login_command(identity, role_arn, sts_parameters or {})
-        return self._render_credentials(identity, role_arn, credentials, session, command)
-
-    def _login_command(self, identity: Identity, role_arn: str, limits: Mapping[str, Any]) -> LoginCommand | None:
-        """Return the command that takes the same credentials at a terminal, or None where it could not.
-
-        It sends a password alone, and so cannot have what a second factor gives; nor does it know of session tags and
-        of the user's own policy.
-        """
-        role, mfa_at = self.site.store.role(role_arn), self.site.request_state.mfa_at
-        if role is None or not identity.directory or mfa_at is not None or asks_for_mfa(role.trust):
-            return None
-        if limits.keys() & {"Policy", "Tags"}:
-            return None
-        endpoint, seconds = self.site.public_url, limits.get("DurationSeconds")
-        return LoginCommand(identity.name, role_arn, endpoint, seconds, read_only="PolicyArns" in limits)
-
-    def _render_credentials(
-        self,
-        identity: Identity,
-        role_arn: str,
-        credentials: dict[str, Any],
-        session: BrowserSession | None,
-        command: LoginCommand | None,
-    ) -> Response:
-        site = self.site
-        role = site.store.role(role_arn)
-        if role is not None:
-            with (
-                suppress(ServiceError),
-                site.store.write(bump_revision=False) as tx,
-            ):  # the credentials are there all the same
-                pinned_roles.record_role_use(tx, identity.person, role.id, site.request_state.now)
-        profile = role.name if role else identity.name
-        return site.responses.render(
-            "portal/credentials.html",
-            session=session,
-            administrator=session is not None and self.admin_access.is_administrator(session),
-            role=profile,
-            role_arn=role_arn,
-            account=self.account(role.account_id if role else identity.account_id),
-            identity=identity,
-            credentials=credentials,
-            formats=_format_credentials(credentials, Target(profile, site.public_url), command),
         )
 
 
@@ -422,16 +338,6 @@ def _selected_length(scope_down: ScopeDown, longest: int) -> int:
 
 def _demanded_tags(role: RoleRecord | None) -> tuple[str, ...]:
     return demanded_tags(role.trust) if role else ()
-
-
-def _format_credentials(
-    credentials: Mapping[str, Any], target: Target, command: LoginCommand | None
-) -> list[FormattedCredentials]:
-    """Return the credentials and the address of this service in every format, and the command in those of shells."""
-    return [
-        FormattedCredentials(key, one.title, one.text(credentials, target), command.text(key) if command else "")
-        for key, one in FORMATS.items()
-    ]
 
 
 def _kept(role_arn: str, scope_down: ScopeDown) -> dict[str, str]:

@@ -11,6 +11,7 @@ from broker.web.portal.scope_down import DURATIONS
 from iam.inventory.pagination import PageRequest, paginate
 from iam.store.pinned_roles import RoleUsage
 from iam.store.records import RoleRecord
+from iam.store.store import Store
 
 _RECENT: Final = 5
 UNMARKED: Final = RoleUsage(pinned=False, taken=None)
@@ -135,3 +136,9 @@ def _pinned_and_recent(rows: Sequence[RoleRow]) -> list[RoleRow]:
 def _last_taken(rows: Sequence[RoleRow]) -> RoleRow | None:
     """Return the role that was used last, which is the only one that is chosen without a request: Enter takes it."""
     return max((row for row in rows if row.mark.taken), key=lambda row: row.mark.taken or 0, default=None)
+
+
+def account_label(store: Store, account_id: str) -> str:
+    """Return an account's alias and ID for display."""
+    account = store.account(account_id)
+    return f"{account.alias} ({account_id})" if account and account.alias else account_id
