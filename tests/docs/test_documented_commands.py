@@ -113,6 +113,9 @@ def click_problem(words: list[str]) -> str:
     options = {name: one for one in command.params if isinstance(one, click.Option) for name in one.opts}
     values, rest = [], iter(words)
     for word in rest:
+        if word == "--":
+            values += rest
+            break
         option = options.get(word.partition("=")[0])
         if not is_option(word):
             values.append(word)

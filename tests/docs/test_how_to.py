@@ -87,6 +87,18 @@ def test_from_an_empty_folder_to_a_python_application_that_admits_signed_request
     assert "Missing Authentication Token" in printed
 
 
+def test_from_an_empty_folder_to_an_api_that_only_signed_requests_reach(tmp_path):
+    here = {"127.0.0.1:8081": f"127.0.0.1:{free_port()}", "127.0.0.1:9000": f"127.0.0.1:{free_port()}"}
+    printed = followed(tmp_path, ["set-up.md", "protect-an-http-api.md"], here)
+    assert "PASSES  GET /teams/red/reports/2026 at reports: GetReport" in printed
+    assert "REFUSED  GET /teams/blue/reports/2026 at reports: GetReport" in printed
+    assert "REFUSED  DELETE /teams/red/reports/2026 at reports: DeleteReport" in printed
+    assert "Missing Authentication Token" in printed
+    assert '"principal":"arn:aws:sts::111122223333:assumed-role/Reader/ann","report":"2026","team":"red"' in printed
+    assert printed.count("because no identity-based policy allows the reports:GetReport action") == 1
+    assert '"AWS": "444455556666"' in printed
+
+
 BEGINNINGS = ("set-up.md", "connect-openldap.md")
 # These begin in an empty folder themselves, need no running Fedgate, or are for people in a browser.
 WITHOUT = {*BEGINNINGS, "connect-active-directory.md", "run-in-production.md", "test-policies.md", "use-the-portal.md"}

@@ -170,7 +170,8 @@ def test_an_example_in_json_is_json_and_a_policy_is_one(where, text):
     if "Effect" in found:
         found = {"Version": "2012-10-17", "Statement": found}
     if "Statement" in found:
-        kind = PolicyKind.TRUST if '"Principal"' in text else PolicyKind.IDENTITY
+        kinds = {(False, True): PolicyKind.IDENTITY, (True, True): PolicyKind.RESOURCE, (True, False): PolicyKind.TRUST}
+        kind = kinds['"Principal"' in text, '"Resource"' in text]
         assert Policy.parse(json.dumps(found), kind).statements, where
 
 
