@@ -18,6 +18,7 @@ HOME = policy(
     ),
     statement(action=["s3:GetObject", "s3:PutObject"], Resource="arn:aws:s3:::b-1/home/${ldap:username}/*"),
 )
+VERSION = {"StringEquals": {"s3:VersionId": "1"}}
 TAG = {"StringEquals": {"s3:ExistingObjectTag/class": "secret"}}
 
 
