@@ -23,7 +23,12 @@ def decide_every(context: RequestContext, layers: Layers) -> Decision:
 
     It is allowed only if ``decide`` allows each of them.
     """
-    return decide(context, map_layers(layers, lambda policies: policies.derive(decide_every, _EveryResource.of)))
+    return decide(context, for_every_resource(layers))
+
+
+def for_every_resource(layers: Layers) -> Layers:
+    """Return the layers whose statements are tested against a prefix, for a decision or its explanation."""
+    return map_layers(layers, lambda policies: policies.derive(_EveryResource, _EveryResource.of))
 
 
 class _EveryResource(PolicySet):

@@ -40,7 +40,7 @@ class Target(NamedTuple):
     @property
     def arn(self) -> str:
         """Return the ARN of the bucket or object; characters of the key stand for themselves."""
-        return object_arn(self.bucket, self.key) if self.key else f"arn:aws:s3:::{self.bucket}"
+        return object_arn(self.bucket, self.key) if self.key else f"{_ARN}{self.bucket}"
 
     @property
     def path(self) -> str:
@@ -49,9 +49,17 @@ class Target(NamedTuple):
         return "/" + quote(name, safe="/-_.~")
 
 
+_ARN = "arn:aws:s3:::"
+
+
 def object_arn(bucket: str, key: str) -> str:
     """Return the ARN of an object."""
-    return f"arn:aws:s3:::{bucket}/{key}"
+    return f"{_ARN}{bucket}/{key}"
+
+
+def bucket_of(arn: str) -> str:
+    """Return the bucket in the ARN of a bucket or an object, or an empty string: whose policy counts."""
+    return arn.removeprefix(_ARN).partition("/")[0] if arn.startswith(_ARN) else ""
 
 
 def read_target(resource: Resource, host: str, path: str, *, secure: bool) -> Target:

@@ -10,7 +10,8 @@ from support.policy_strategies import CONTEXTS, LAW, LAYERS
 
 from iam.policy.decide import DecisionType, RequestContext, decide
 from iam.policy.document import Policy, PolicyKind
-from iam.policy.every_resource import decide_every
+from iam.policy.every_resource import decide_every, for_every_resource
+from iam.policy.explain import explain
 from iam.policy.globs import Wildcard, compile_glob, matches_every, matches_some
 
 PREFIX = "arn:aws:s3:::b/"
@@ -189,6 +190,15 @@ def test_in_the_older_version_a_variable_is_text():
     older = Policy.parse(json.dumps(text), PolicyKind.IDENTITY)
     assert decision(identity=older, prefix="arn:aws:s3:::${a:b}/") == "allowed"
     assert decision(identity=older, keys={"a:b": ("b",)}) == "implicitDeny"
+
+
+def test_an_explanation_says_the_same_as_the_decision():
+    context = RequestContext(ACTION, PREFIX, SESSION, {})
+    found = layers(identity=policy(statement(action="*"), statement("Deny", "s3:*", Resource=PREFIX + "a")))
+    explained = explain(context, for_every_resource(found))
+    assert explained.decision == decide_every(context, found)
+    assert not explained.decision.allowed
+    assert explain(context, found).decision.allowed
 
 
 def test_what_was_made_for_a_prefix_is_made_once():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from support.s3_requests import BACKEND, HOST, s3_request, s3_resource
 
 from broker.authz.s3.requests import read_s3_request
+from broker.authz.s3.target import bucket_of
 from iam.errors import AccessDenied, InvalidBucketName, InvalidRequest, InvalidURI, NotImplementedHere, ServiceError
 
 PLAIN = s3_resource()
@@ -242,6 +243,21 @@ def test_a_bucket_by_host_name():
 def test_another_host_is_refused(host):
     with pytest.raises(InvalidURI):
         read_s3_request(PLAIN, s3_request("GET", "/b-1/k", host=host))
+
+
+@pytest.mark.parametrize(
+    ("arn", "bucket"),
+    [
+        ("arn:aws:s3:::b-1", "b-1"),
+        ("arn:aws:s3:::b-1/", "b-1"),
+        ("arn:aws:s3:::b-1/a/b", "b-1"),
+        ("arn:aws:s3:::", ""),
+        ("*", ""),
+        ("arn:aws:execute-api:us-east-1:1:x/y", ""),
+    ],
+)
+def test_the_bucket_of_a_permission(arn, bucket):
+    assert bucket_of(arn) == bucket
 
 
 @pytest.mark.parametrize("bucket", ["admin", "minio"])
