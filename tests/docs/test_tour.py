@@ -16,7 +16,7 @@ pytestmark = pytest.mark.server
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-ADDRESS = "http://127.0.0.1:8080"
+ADDRESS, REPORTS = "http://127.0.0.1:8080", "http://localhost:8081"
 # What each run makes anew.
 FRESH = (
     (re.compile(r"\b(ASIA|AROA)[A-Z0-9]{16,17}\b"), r"\1..."),
@@ -62,12 +62,13 @@ def in_block(language: str, body: str, before: str) -> Iterator[Step]:
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[str]:
-    """A demonstration in a folder of its own; gives its address."""
+def demo(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A demonstration in a folder of its own; gives by documented address the one that it has here."""
     command = [sys.executable, "-m", "broker.cli", "demo", "--data", "fedgate-data", "--bind", "127.0.0.1:0", "--json"]
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     with running_program(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as process:
-        yield json.loads(process.stdout.readline())["endpoint"]
+        facts = json.loads(process.stdout.readline())
+        yield {ADDRESS: facts["endpoint"], REPORTS: facts["reports_url"]}
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial/first-credentials.md"])
@@ -77,12 +78,14 @@ def test_a_reader_sees_what_the_page_says(page, demo, tmp_path):
     environ = {
         "HOME": str(tmp_path),
         "PATH": f"{BIN}:/usr/bin:/bin",
-        "FEDGATE_ENDPOINT": demo,
+        "FEDGATE_ENDPOINT": demo[ADDRESS],
         "FEDGATE_PASSWORD": "ledger-balances-42",  # for the one command that asks
     }
     script = "exec 2>&1\n" + "\n".join(map(run, told))
+    for documented, here in demo.items():
+        script = script.replace(documented, here)
     done = subprocess.run(
-        ["bash", "-c", script.replace(ADDRESS, demo)],
+        ["bash", "-c", script],
         cwd=tmp_path,
         env=environ,
         capture_output=True,
