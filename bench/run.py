@@ -71,13 +71,17 @@ def arguments():
 
 
 @contextlib.contextmanager
-def served(folder, ca_file=""):
-    """Serve a fresh installation over a real slapd; yield its endpoint, the account and the directory."""
+def served(folder, ca_file="", more=""):
+    """Serve a fresh installation over a real slapd; yield its endpoint, the account and the directory.
+
+    ``more`` are sections of the settings, in which {account} is the account's id.
+    """
     with running_slapd(made(folder / "slapd")) as directory:
         data, config = folder / "data", folder / "fedgate.toml"
         fedgate("init", "--data", data)
         config.write_text(CONFIG.format(port=free_port(), data=data, directory=directory, ca_file=ca_file))
         account = json.loads(fedgate("account", "create", "--config", config, "--json"))
+        config.write_text(config.read_text() + more.replace("{account}", account["account_id"]))
         command = [sys.executable, "-m", "broker.cli", "run", "--config", str(config)]
         with (folder / "run.log").open("w") as log, subprocess.Popen(command, stderr=log, stdout=log) as service:
             try:

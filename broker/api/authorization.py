@@ -1,5 +1,6 @@
 """Whether a request is allowed: the one place where a permission that an operation requires becomes a decision."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from broker.api.request_keys import http_keys, mfa_keys
@@ -9,14 +10,14 @@ from iam.errors import AccessDenied
 from iam.operations.request_context import AuthorizationRequest, build_request
 from iam.operations.required_permission import RequiredPermission
 from iam.params import Params
-from iam.policy.decide import DecisionType, decide, denial_message
+from iam.policy.decide import Decision, DecisionType, Layers, RequestContext, decide, denial_message
 from iam.policy.explain import explain
 from sts import callers, denials
 from sts.operations import StsCall, StsOperation
 from sts.trust import federated_principal
 
 
-def authorize(  # noqa: PLR0913 - two are how strictly and how openly it decides
+def authorize(  # noqa: PLR0913 - three are how strictly and how openly it decides
     state: RequestState,
     permission: RequiredPermission,
     action: str,
@@ -25,13 +26,15 @@ def authorize(  # noqa: PLR0913 - two are how strictly and how openly it decides
     mfa_at: int | None = None,
     hide_reasons: bool = False,
     unless_denied: bool = False,
+    decision_on: Callable[[RequestContext, Layers], Decision] = decide,
 ) -> None:
     """Raise AccessDenied where the policies deny an action; the request state keeps the decision and its reasons.
 
-    ``unless_denied``: no Allow is needed, a Deny holds.
+    ``unless_denied``: no Allow is needed, a Deny holds. ``decision_on`` is what decides: about the resource itself, or
+    about all whose names begin like it.
     """
     context, layers = authorization_request(state, permission, action, mfa_at)
-    decision = decide(context, layers)
+    decision = decision_on(context, layers)
     state.decisions.append(decision)
     if decision.allowed or (unless_denied and decision.decision_type is not DecisionType.EXPLICIT_DENY):
         _authorize_spellings(state, permission, action, random=random, mfa_at=mfa_at)

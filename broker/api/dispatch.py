@@ -6,7 +6,6 @@ permission checks.
 """
 
 import logging
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from broker.api.authorization import authorize, is_authorized
 from broker.api.errors import is_sender_fault, status
 from broker.api.http import HttpRequest, HttpResponse
 from broker.api.model import Api, OperationModel
+from broker.api.request_ids import new_request_id
 from broker.api.request_state import RequestState
 from broker.audit import record as audit_record
 from broker.audit.log import AuditLog
@@ -174,7 +174,7 @@ class Gate:
         return self._render_refusal(RequestState(request, self.now(), self._new_id, self.kinds.describe), error)
 
     def _new_id(self) -> str:
-        return str(uuid.UUID(bytes=self.random(16), version=4))
+        return new_request_id(self.random)
 
     # --- for the pages ------------------------------------------------------------------------------------------------
 

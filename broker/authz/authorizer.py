@@ -5,7 +5,6 @@ Each step is the one that the query API uses: signatures and sessions by `sts.au
 """
 
 import logging
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -13,6 +12,7 @@ from typing import Final
 
 from broker.api.authorization import authorize
 from broker.api.http import HttpRequest
+from broker.api.request_ids import new_request_id
 from broker.audit.log import AuditLog
 from broker.authz.original import OriginalRequest
 from broker.authz.request_checks import check_form, is_unsigned
@@ -32,6 +32,7 @@ from iam.errors import (
     SignatureDoesNotMatch,
 )
 from iam.operations.required_permission import ContextKeys, RequiredPermission
+from iam.policy.every_resource import decide_every
 from iam.policy.policy_set import PolicySet
 from iam.store.store import Store
 from sts import callers, sigv4
@@ -53,6 +54,10 @@ _RECORDED: Final[Mapping[Audited, Callable[[ServiceRequest], bool]]] = {
     Audited.WRITES: lambda request: request.writes,
     Audited.DENIALS: lambda _request: False,
 }
+_NAMED_IN_BODY: Final = (
+    " The authorizer does not see the body, which names the keys: this request needs an Allow for every key that begins"
+    " so, and no Deny for any of them. Requests for one key each need it for that key alone."
+)
 _NO_SIGN_OF_BODY: Final = (
     " The authorizer does not see the body of this request: send its SHA-256 in the header x-amz-content-sha256, and"
     " sign that header."
@@ -168,8 +173,16 @@ class Authorizer:
         for permission in asked.permissions:
             needed = _of_resource(permission, resource, policy, keys)
             authorize(state, needed, needed.action, random=self.random)
-        if asked.every_resource:
-            raise AccessDenied("Access Denied", log="requests whose body names the resources are not decided yet")
+        for permission in asked.every_resource:
+            self._authorize_every(state, _of_resource(permission, resource, policy, keys))
+
+    def _authorize_every(self, state: ServiceState, needed: RequiredPermission) -> None:
+        """Raise AccessDenied unless the policies allow an action on whatever the body may name."""
+        try:
+            authorize(state, needed, needed.action, random=self.random, decision_on=decide_every)
+        except AccessDenied as error:
+            error.message += _NAMED_IN_BODY
+            raise
 
     # --- audit --------------------------------------------------------------------------------------------------------
 
@@ -186,7 +199,7 @@ class Authorizer:
             state.error = InternalFailure("An internal error occurred.")
 
     def _new_id(self) -> str:
-        return str(uuid.UUID(bytes=self.random(16), version=4))
+        return new_request_id(self.random)
 
 
 def _is_recorded(state: ServiceState) -> bool:

@@ -7,9 +7,10 @@ that a proxy that is set up in another way lets nothing pass.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, NamedTuple
 
-from broker.api.forwarded import TrustedProxies
+from broker.api.forwarded import Source, TrustedProxies
 from broker.api.http import HttpRequest
 
 Headers = tuple[tuple[str, str], ...]
@@ -21,6 +22,8 @@ _HEX_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 # Proxies send no body with their question and drop its length, which some SDKs sign (aws-sdk-go, JavaScript, CRT).
 _LENGTH: Final = "x-original-content-length"
 _CODING: Final = "x-original-transfer-encoding"
+_KEPT_SOURCES: Final = 4096  # addresses of clients, read once
+_Line = tuple[str, str]
 
 
 class Question(NamedTuple):
@@ -65,6 +68,18 @@ CONVENTIONS: Final[Mapping[str, Convention]] = {
     ),
     "envoy": Convention("", "", "host", ("x-envoy-external-address", "x-forwarded-for"), "x-forwarded-proto"),
 }
+# By endpoint: the headers in which the proxy describes a request, each of which may be there once, and those that are
+# not the client's. A proxy that sends a question to another host sends that one's name as Host.
+_DESCRIBING: Final[Mapping[str, frozenset[str]]] = {
+    name: frozenset({one.method, one.uri, one.host, one.proto, one.body_hash, _LENGTH, _CODING, *one.address} - {""})
+    for name, one in CONVENTIONS.items()
+}
+_NOT_OF_CLIENT: Final[Mapping[str, frozenset[str]]] = {
+    name: frozenset(
+        {one.method, one.uri, one.host, one.body_hash, _LENGTH, _CODING, SECRET_HEADER, "host", "content-length"}
+    )
+    for name, one in CONVENTIONS.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +97,45 @@ class OriginalRequest:
 
 def read_original(name: str, question: Question, trusted_proxies: TrustedProxies) -> OriginalRequest:
     """Return the request that a question to the endpoint ``name`` is about; raise QuestionRefused."""
-    convention = CONVENTIONS[name]
-    method, uri = _method_and_uri(convention, question, f"{PREFIX}{name}")
+    convention, said = CONVENTIONS[name], _described(name, question.headers)
+    method, uri = _method_and_uri(convention, said, question, f"{PREFIX}{name}")
     path, _, query = uri.partition("?")
-    proto = _one(question.headers, convention.proto)
-    source = trusted_proxies.told_by_proxy(_first_of(question.headers, convention.address), proto)
-    length, coding = _optional(question.headers, _LENGTH), _optional(question.headers, _CODING)
+    source = _source(trusted_proxies, _first_of(said, convention.address), _one(said, convention.proto))
     request = HttpRequest(
         method,
         path,
         query,
-        _clients_headers(convention, question.headers, length),
+        _clients_headers(name, said, question.headers),
         b"",
         source.address,
         source.secure,
         unread_address=source.unread,
     )
-    return OriginalRequest(request, _body_hash(convention, question.headers), _has_body(length, coding))
+    return OriginalRequest(request, _body_hash(convention, said), _has_body(said))
 
 
-def _method_and_uri(convention: Convention, question: Question, endpoint: str) -> tuple[str, str]:
+def _described(name: str, headers: Headers) -> Mapping[str, str]:
+    """Return the headers in which the proxy describes the request; each may be given once.
+
+    Two would let a client add its own to the proxy's.
+    """
+    ours = _DESCRIBING[name]
+    pairs = [pair for pair in headers if pair[0] in ours]
+    said = dict(pairs)
+    if len(said) < len(pairs):
+        twice = next(header for header in said if sum(other == header for other, _ in pairs) > 1)
+        raise QuestionRefused(f"{twice} is given twice")
+    return said
+
+
+@lru_cache(maxsize=_KEPT_SOURCES)
+def _source(trusted_proxies: TrustedProxies, forwarded_for: str, proto: str) -> Source:
+    return trusted_proxies.told_by_proxy(forwarded_for, proto)
+
+
+def _method_and_uri(convention: Convention, said: Mapping[str, str], question: Question, endpoint: str) -> _Line:
     if convention.method:
-        method, uri = _one(question.headers, convention.method), _one(question.headers, convention.uri)
+        method, uri = _one(said, convention.method), _one(said, convention.uri)
     else:
         method, uri = question.method, question.target.removeprefix(endpoint) or "/"
     if not _METHOD.fullmatch(method):
@@ -113,48 +145,38 @@ def _method_and_uri(convention: Convention, question: Question, endpoint: str) -
     return method, uri
 
 
-def _clients_headers(convention: Convention, headers: Headers, length: str | None) -> Headers:
+def _clients_headers(name: str, said: Mapping[str, str], headers: Headers) -> Headers:
     """Return the headers as the client sent them, without what the proxy added for us."""
-    host = _one(headers, convention.host)
-    ours = {convention.method, convention.uri, convention.host, convention.body_hash, _LENGTH, _CODING, SECRET_HEADER}
-    ours |= {"host", "content-length", *(name for name in convention.address if name.startswith("x-fedgate-"))}
-    kept = tuple(pair for pair in headers if pair[0] not in ours)
-    return (("host", host), *((("content-length", length),) if length is not None else ()), *kept)
+    host, length, ours = _one(said, CONVENTIONS[name].host), said.get(_LENGTH), _NOT_OF_CLIENT[name]
+    kept = [pair for pair in headers if pair[0] not in ours]
+    return (("host", host), *kept) if length is None else (("host", host), ("content-length", length), *kept)
 
 
-def _body_hash(convention: Convention, headers: Headers) -> str:
+def _body_hash(convention: Convention, said: Mapping[str, str]) -> str:
     if not convention.body_hash:
         return ""
-    body_hash = _one(headers, convention.body_hash)
+    body_hash = _one(said, convention.body_hash)
     if not _HEX_SHA256.fullmatch(body_hash):
         raise QuestionRefused(f"{convention.body_hash} is not the hexadecimal SHA-256 of the body")
     return body_hash
 
 
-def _has_body(length: str | None, coding: str | None) -> bool | None:
-    if coding is not None:
+def _has_body(said: Mapping[str, str]) -> bool | None:
+    if _CODING in said:
         return True
+    length = said.get(_LENGTH)
     return None if length is None else length != "0"
 
 
-def _first_of(headers: Headers, names: tuple[str, ...]) -> str:
+def _first_of(said: Mapping[str, str], names: tuple[str, ...]) -> str:
     for name in names:
-        value = _optional(headers, name)
-        if value is not None:
-            return value
+        if name in said:
+            return said[name]
     raise QuestionRefused(f"{' or '.join(names)} is missing")
 
 
-def _one(headers: Headers, name: str) -> str:
-    value = _optional(headers, name)
+def _one(said: Mapping[str, str], name: str) -> str:
+    value = said.get(name)
     if not value:
         raise QuestionRefused(f"{name} is missing")
     return value
-
-
-def _optional(headers: Headers, name: str) -> str | None:
-    """Return the value of a header that may be given once; two would let a client add its own to the proxy's."""
-    values = [value for key, value in headers if key == name]
-    if len(values) > 1:
-        raise QuestionRefused(f"{name} is given twice")
-    return values[0].strip(" \t") if values else None

@@ -23,7 +23,8 @@ def check_form(kind: ResourceKind, request: HttpRequest) -> None:
     """Raise InvalidURI, InvalidRequest or UnsupportedAlgorithm for a request that could be read in two ways."""
     if not _TARGET.fullmatch(request.path) or not _TARGET.fullmatch(request.query):
         raise InvalidURI("Couldn't parse the specified URI.", log="a character that must be encoded")
-    _check_repeated(request.headers)
+    if len(dict(request.headers)) < len(request.headers):
+        _check_repeated(request.headers)
     if kind is ResourceKind.S3:
         _check_sigv2(request)
 

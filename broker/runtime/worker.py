@@ -8,14 +8,14 @@ headers are those of the wire, of which WSGI would join the repeated ones.
 import contextlib
 import socket
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
 
 import gevent
 from gevent.monkey import get_original
 from gunicorn import util
-from gunicorn.http import errors, wsgi
+from gunicorn.http import errors
 from gunicorn.workers.ggevent import GeventWorker
 
 # The response to a message that cannot be parsed.
@@ -61,24 +61,19 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn publishes no types
 
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> Any:  # noqa: ANN401 - of its family
         """Answer one request; a body that does not arrive in time is cut off, and the connection closed."""
+        if listener_name in self._for_proxies:
+            return self._answer_proxy(req, sock)
         late = gevent.spawn_later(self.body_within, _hang_up, sock)
         try:
-            if listener_name in self._for_proxies:
-                return self._answer_proxy(req, sock)
             return super().handle_request(listener_name, req, sock, addr)
         finally:
             late.kill(block=False)
 
     def _answer_proxy(self, req: Any, sock: socket.socket) -> None:  # noqa: ANN401 - of its family
-        answer = self.wsgi.answer_question(req.method, req.uri, req.headers)
-        response = wsgi.Response(req, sock, self.cfg)
-        if not self.alive:
-            response.force_close()
-        status, headers, body = answer
-        response.start_response(status, [*headers, ("Content-Length", str(len(body)))])
-        response.write(body)
-        response.close()
-        if response.should_close():
+        status, headers, body = self.wsgi.answer_question(req.method, req.uri, req.headers)
+        ends = not self.alive or req.should_close()
+        util.write(sock, _message(status, headers, body, ends=ends))
+        if ends:
             raise StopIteration
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:  # noqa: ANN401, ARG002 - of its family
@@ -110,6 +105,16 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn publishes no types
         super().handle_exit(sig, frame)
         for greenlet in tuple(self._idle):
             _hang_up(self._connections[greenlet])
+
+
+def _message(status: str, headers: Sequence[tuple[str, str]], body: bytes, *, ends: bool) -> bytes:
+    """Return a response in one piece, which is sent at once; raise ValueError for a line break in a header."""
+    lines = [f"{name}: {value}" for name, value in headers]
+    if any("\r" in line or "\n" in line for line in lines):
+        raise ValueError("a header with a line break")
+    connection = "close" if ends else "keep-alive"
+    head = [f"HTTP/1.1 {status}", f"Connection: {connection}", f"Content-Length: {len(body)}", *lines, "", ""]
+    return "\r\n".join(head).encode("latin-1") + body
 
 
 def _hang_up(client: socket.socket) -> None:

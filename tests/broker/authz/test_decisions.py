@@ -262,6 +262,40 @@ def test_half_a_signature_is_not_a_request_without_one(authorized, uri):
     assert authorized.ask(unsigned().adding("authorization", "Bearer abc")).status == 403
 
 
+def delete_many(credentials):
+    return signed(credentials, "/bucket/?delete", method="POST", body=b"<Delete/>")
+
+
+@pytest.mark.parametrize(
+    ("resource", "passes"),
+    [("arn:aws:s3:::bucket/*", True), ("*", True), ("arn:aws:s3:::bucket/a*", False), ("arn:aws:s3:::bucket/", False)],
+)
+def test_deleting_what_the_body_names_needs_every_key(authorized, resource, passes):
+    actions = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
+    ann = authorized.user("ann", document(Effect="Allow", Action=actions, Resource=resource))
+    verdict = authorized.ask(delete_many(ann), haproxy)
+    assert (verdict.status == 200) is passes
+    assert passes or b"Requests for one key each" in verdict.body
+
+
+def test_a_deny_of_any_key_holds_for_deleting_what_the_body_names(authorized):
+    ann = authorized.user("ann", document(Effect="Allow", Action="s3:*", Resource="*"))
+    assert authorized.ask(delete_many(ann)).status == 200
+    deny = {**EVERYBODY, "Effect": "Deny", "Action": "s3:DeleteObject", "Resource": "arn:aws:s3:::bucket/kept/*"}
+    authorized.change(policy=resource_policy(deny))
+    assert b"explicit deny in a resource-based policy" in authorized.ask(delete_many(ann), haproxy).body
+    assert authorized.records()[-1]["eventName"] == "DeleteObjects"
+
+
+def test_a_condition_that_only_the_store_could_check_is_decided_closed(authorized):
+    tagged = {"StringEquals": {"s3:ExistingObjectTag/public": "yes"}}
+    ann = authorized.user("ann", document(Effect="Allow", Action="s3:GetObject", Resource="*", Condition=tagged))
+    assert authorized.ask(signed(ann)).status == 403
+    bob = authorized.user("bob", READ_BUCKET)
+    authorized.change(policy=resource_policy({**EVERYBODY, "Effect": "Deny", "Condition": tagged}))
+    assert authorized.ask(signed(bob)).status == 403
+
+
 # --- HTTP services ----------------------------------------------------------------------------------------------------
 
 
