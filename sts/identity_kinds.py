@@ -16,7 +16,7 @@ from sts.federation.saml import requested_session
 from sts.identity import IamIdentity, Identity, SamlIdentity, WebIdentity
 from sts.operations import OPERATIONS
 from sts.operations.call import StsOperation
-from sts.operations.federated import roles_of_assertion, roles_trusting_provider
+from sts.operations.federated import Accounts, roles_of_assertion, roles_trusting_provider
 from sts.trust import session_name
 
 AnyIdentity = TypeVar("AnyIdentity", bound=Identity)
@@ -31,12 +31,12 @@ class StsIdentityKind(Generic[AnyIdentity]):
     """How identities of one type take roles.
 
     ``operation`` is the STS operation that gives them a role, ``run`` what that does, and ``parameters`` forms its
-    parameters for a page, from an identity and the ARN of a role. ``candidate_roles`` are the ARNs of the roles that
-    may be theirs; the trust policies then decide. ``check_requested_session`` raises InvalidIdentityToken where the
-    proof asks for a session that no role can give. ``brings_session_tags``: tags come with the proof, so a person
-    cannot enter any. ``provider_type`` is the resource type in the ARN of its providers,
-    such as ``saml-provider``. ``as_caller``: a principal of its account, which signs requests and has permissions of
-    its own.
+    parameters for a page, from an identity and the ARN of a role. ``candidate_roles`` are the ARNs of the roles
+    that may be theirs, of the accounts that a provider without an account serves; the trust policies then decide.
+    ``check_requested_session`` raises InvalidIdentityToken where the proof asks for a session that no role can
+    give. ``brings_session_tags``: tags come with the proof, so a person cannot enter any. ``provider_type`` is the
+    resource type in the ARN of its providers, such as ``saml-provider``. ``as_caller``: a principal of its account,
+    which signs requests and has permissions of its own.
     """
 
     name: str
@@ -44,7 +44,7 @@ class StsIdentityKind(Generic[AnyIdentity]):
     operation: str
     run: StsOperation
     parameters: Callable[[AnyIdentity, str], Params]
-    candidate_roles: Callable[[AnyIdentity, Store], tuple[str, ...]]
+    candidate_roles: Callable[[AnyIdentity, Store, Accounts], tuple[str, ...]]
     check_requested_session: Callable[[AnyIdentity], object] = _check_nothing
     brings_session_tags: bool = False
     provider_type: str = ""
@@ -63,7 +63,7 @@ def _named_session_parameters(identity: Identity, role_arn: str) -> Params:
     return {"RoleArn": role_arn, "RoleSessionName": session_name(identity.name, identity.person)}
 
 
-def _roles_trusting_user(identity: IamIdentity, store: Store) -> tuple[str, ...]:
+def _roles_trusting_user(identity: IamIdentity, store: Store, _accounts: Accounts) -> tuple[str, ...]:
     """Return the roles that trust users by name or by account; the owner of an account cannot assume a role."""
     if identity.is_root:
         return ()

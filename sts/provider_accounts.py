@@ -19,8 +19,12 @@ class ProviderAccounts:
 
     def serves(self, identity: Identity, role_arn: str) -> bool:
         """Return whether somebody of a provider may have a role at all."""
-        accounts = self.by_provider.get(identity.provider)
+        accounts = self.accounts_of(identity)
         return accounts is None or _account_of(role_arn) in accounts
+
+    def accounts_of(self, identity: Identity) -> frozenset[str] | None:
+        """Return the accounts whose roles somebody of a provider may have; None: those of every account."""
+        return self.by_provider.get(identity.provider)
 
     def chooses(self, identity: Identity, role_arn: str, first_account: str) -> bool:
         """Return whether a role may be chosen for somebody who names none.

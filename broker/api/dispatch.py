@@ -345,8 +345,9 @@ class Gate:
         Only roles that trust the person are told.
         """
         identity = call.proven_identity
-        candidates = self.kinds.of(identity).sts.candidate_roles(identity, self.store)
         first = self.store.first_account()
+        accounts = None if identity.account_id else self.provider_accounts.accounts_of_choice(identity.provider, first)
+        candidates = self.kinds.of(identity).sts.candidate_roles(identity, self.store, accounts)
         eligible = (role_arn for role_arn in candidates if self.provider_accounts.chooses(identity, role_arn, first))
         choices = [state.params | {"RoleArn": role_arn} for role_arn in eligible]
         allowed = [choice for choice in choices if is_authorized(state, operation, model.name, call, choice)]

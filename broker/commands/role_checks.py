@@ -16,6 +16,23 @@ from iam.policy.lint_providers import named_groups
 from iam.policy.statement import Statement
 from sts.identity import ProviderUnavailable
 
+_SEVERAL = 2  # accounts
+
+
+def directory_findings(settings: Settings) -> tuple[str, ...]:
+    """Return a line for each directory that serves every account of several: each may let its people take roles."""
+    shared = [one.name for one in settings.directories.values() if not one.accounts]
+    try:
+        with current_database(settings) as tx:
+            accounts = len(tuple(list_accounts(tx))) if tx is not None and shared else 0
+    except ServiceError:
+        return ()  # `role_findings` says so
+    if accounts < _SEVERAL:
+        return ()
+    text = f"serves all {accounts} accounts: each may offer roles to its people, and all of them are looked at whenever"
+    text = f"{text} somebody opens the portal. Set the accounts that may, with accounts"
+    return tuple(f"directory.{name}: {text}" for name in shared)
+
 
 def role_findings(settings: Settings) -> tuple[str, ...]:
     """Return a line for each finding about a stored role; directories are asked for the groups that policies name.

@@ -9,7 +9,7 @@ import click
 from broker.commands.options import find_settings_file, installation_options
 from broker.commands.output import escape_unprintable, json_option, print_fields, print_json
 from broker.commands.resource.checks import resource_findings
-from broker.commands.role_checks import role_findings
+from broker.commands.role_checks import directory_findings, role_findings
 from broker.config.settings import CONFIG_VARIABLE, Settings
 from broker.runtime.launcher import LaunchOptions, launch, stop_event_on_signals
 from broker.runtime.redis_server import RedisStartupError, find_binary
@@ -43,9 +43,9 @@ def run(config: Path | None, data: Path | None) -> None:
 def check_config(config: Path | None, data: Path | None, *, as_json: bool) -> None:
     """Read the settings as `run` does, and print errors or the effective values, without secrets.
 
-    Findings follow: no Redis server on this machine where one is to be started, accounts and roles of resources that do
-    not exist, and stored roles with identity providers that do not exist or groups that the directories do not have.
-    They are no errors of the settings.
+    Findings follow: no Redis server on this machine where one is to be started, directories that serve every account of
+    several, accounts and roles of resources that do not exist, and stored roles with identity providers that do not
+    exist or groups that the directories do not have. They are no errors of the settings.
     """
     file, environ = find_settings_file(config, data)
     settings = Settings.read(file, environ)
@@ -63,7 +63,12 @@ def check_config(config: Path | None, data: Path | None, *, as_json: bool) -> No
         "second_factor_exempt": _exempt(settings),
         "operators": ", ".join(settings.pages_operators) or "none: administrators see their own account only",
     }
-    findings = (*_redis_findings(settings), *resource_findings(settings), *role_findings(settings))
+    findings = (
+        *_redis_findings(settings),
+        *directory_findings(settings),
+        *resource_findings(settings),
+        *role_findings(settings),
+    )
     if as_json:
         print_json(facts | {"findings": findings})
         return

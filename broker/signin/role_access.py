@@ -72,7 +72,8 @@ class RoleAccess:
         call = self._call(state, identity)
         with_mfa = replace(call, mfa_at=to_milliseconds(state.now))
         roles = AvailableRoles([], [], [], [])
-        candidates = kind.candidate_roles(identity, store) if among is None else among
+        accounts = call.provider_accounts.accounts_of(identity)  # so that nothing of other accounts is read
+        candidates = kind.candidate_roles(identity, store, accounts) if among is None else among
         served = (arn for arn in candidates if call.provider_accounts.serves(identity, arn))
         for role in filter(None, map(store.role, sorted(served))):
             if _can_assume(state, kind, call, role):

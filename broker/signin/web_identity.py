@@ -140,7 +140,7 @@ class WebIdentitySignIn:
     def _identity_from_access_token(self, state: RequestState, role_arn: str, service: str, token: str) -> WebIdentity:
         account_id = role_arn.split(":")[4]
         # Who asks for a role that does not trust the service costs the service nothing.
-        if all(role.arn != role_arn for role in self.store.roles_trusting(service)):
+        if all(role.arn != role_arn for role in self.store.roles_trusting(service, frozenset({account_id}))):
             raise AccessDenied("Not authorized to perform sts:AssumeRoleWithWebIdentity", log=f"no trust in {service}")
         person = self.access_tokens.person(service, token)
         return WebIdentity(

@@ -361,10 +361,16 @@ class RecordReader:
         rows = self.tx.execute(select(table.id, table.sealed).where(table.provider_id == provider_id)).all()
         return tuple(open_private_key(self.vault, row.sealed, row.id) for row in rows)
 
-    def roles_trusting(self, provider: str) -> tuple[str, ...]:
-        """Return the ids of the roles whose trust policies allow an identity provider or account, by its index name."""
-        table = schema.role_federated.c
-        return tuple(self.tx.scalars(select(table.role_id).where(table.provider == provider).order_by(table.role_id)))
+    def roles_trusting(self, provider: str, accounts: frozenset[str] | None = None) -> tuple[str, ...]:
+        """Return the ids of the roles whose trust policies allow an identity provider or account, by its index name.
+
+        Those of these accounts, or of all.
+        """
+        table, role = schema.role_federated.c, schema.role.c
+        query = select(table.role_id).where(table.provider == provider).order_by(table.role_id)
+        if accounts is not None:
+            query = query.join(schema.role, role.id == table.role_id).where(role.account_id.in_(sorted(accounts)))
+        return tuple(self.tx.scalars(query))
 
     def _select_one(self, table: Any, where: ColumnElement[bool]) -> Row[Any] | None:  # noqa: ANN401 - any table
         return self.tx.execute(select(table).where(where)).one_or_none()

@@ -75,7 +75,7 @@ class _Cache:
     users: dict[str, UserRecord] = field(default_factory=dict)
     roles: dict[str, RoleRecord] = field(default_factory=dict)
     role_ids: dict[str, str] = field(default_factory=dict)
-    roles_by_party: dict[str, tuple[RoleRecord, ...]] = field(default_factory=dict)
+    roles_by_party: dict[tuple[str, frozenset[str] | None], tuple[RoleRecord, ...]] = field(default_factory=dict)
     managed: dict[str, Policy] = field(default_factory=dict)
     saml_providers: dict[str, SamlProviderRecord] = field(default_factory=dict)
     oidc_providers: dict[str, OidcProviderRecord] = field(default_factory=dict)
@@ -349,15 +349,16 @@ class Store:
                     if record is not None:
                         yield record
 
-    def roles_trusting(self, provider: str) -> tuple[RoleRecord, ...]:
-        """Return the roles of all accounts that trust a party: ``ldap-provider/corp`` or its ARN, or ``account/1…2``.
+    def roles_trusting(self, provider: str, accounts: frozenset[str] | None = None) -> tuple[RoleRecord, ...]:
+        """Return the roles that trust a party: ``ldap-provider/corp`` or its ARN, or ``account/1…2``.
 
-        Roles that trust every account are found with ``account/*`` only.
+        Those of these accounts, or of all: what other accounts have is not read. Roles that trust every account are
+        found with ``account/*`` only.
         """
-        name = trusted_party_name(provider)
+        party = trusted_party_name(provider), accounts
         cache = self._fresh_cache()
         roles = self._cached_or_loaded(
-            cache.roles_by_party, name, lambda reader: self._load_roles_trusting(reader, cache, name)
+            cache.roles_by_party, party, lambda reader: self._load_roles_trusting(reader, cache, *party)
         )
         return roles or ()
 
@@ -476,8 +477,10 @@ class Store:
         document = managed_document(tx, arn)
         return self._parse(document, PolicyKind.IDENTITY, arn) if document is not None else None
 
-    def _load_roles_trusting(self, reader: RecordReader, cache: _Cache, name: str) -> tuple[RoleRecord, ...]:
-        role_ids = reader.roles_trusting(name)
+    def _load_roles_trusting(
+        self, reader: RecordReader, cache: _Cache, name: str, accounts: frozenset[str] | None
+    ) -> tuple[RoleRecord, ...]:
+        role_ids = reader.roles_trusting(name, accounts)
         known = {role_id: cache.roles[role_id] for role_id in role_ids if role_id in cache.roles}
         for record in reader.roles([role_id for role_id in role_ids if role_id not in known]):
             known[record.id] = record

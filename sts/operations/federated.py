@@ -30,11 +30,13 @@ from sts.operations.roles import mint_role_session, require_role, role_permissio
 from sts.operations.session_inputs import check_tags, policy_arns, session_policy, session_request_keys, session_tags
 from sts.trust import ldap_keys, session_name
 
+Accounts = frozenset[str] | None  # whose roles are candidates; None: every account's
 
-def roles_trusting_provider(identity: Identity, store: Store) -> tuple[str, ...]:
-    """Return the roles that trust a provider: a directory's in every account, another provider's in its own."""
-    account_id = identity.account_id
-    return tuple(role.arn for role in store.roles_trusting(identity.provider) if account_id in ("", role.account_id))
+
+def roles_trusting_provider(identity: Identity, store: Store, accounts: Accounts = None) -> tuple[str, ...]:
+    """Return the roles that trust a provider: a directory's in these accounts, another provider's in its own."""
+    among = frozenset({identity.account_id}) if identity.account_id else accounts
+    return tuple(role.arn for role in store.roles_trusting(identity.provider, among))
 
 
 def _check_provider_serves(call: StsCall, role_arn: str, action: str) -> None:
@@ -124,7 +126,7 @@ def assume_role_with_saml_permissions(call: StsCall, p: Params) -> tuple[Require
     )
 
 
-def roles_of_assertion(identity: SamlIdentity, store: Store) -> tuple[str, ...]:
+def roles_of_assertion(identity: SamlIdentity, store: Store, _accounts: Accounts = None) -> tuple[str, ...]:
     """Return the roles that an assertion names, or where it leaves that to the trust policies, those that trust it."""
     if names_roles(identity) or not identity.map_by_trust:
         return tuple(role for role, provider in role_pairs(identity) if provider == identity.provider)

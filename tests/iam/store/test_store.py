@@ -1,8 +1,10 @@
 """The laws of the store, on SQLite and on PostgreSQL."""
 
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -15,6 +17,7 @@ from support.saml_idp import ENTITY_ID, key_pair, metadata
 from support.servers import HANG
 from support.threads import at_once, ended
 
+from iam.accounts import create_account
 from iam.errors import ConcurrentModification, ServiceError, ServiceFailure, ServiceUnavailable
 from iam.operations.credentials.access_keys import create_access_key, delete_access_key, update_access_key
 from iam.operations.federation.saml_providers import create_saml_provider, delete_saml_provider, update_saml_provider
@@ -449,6 +452,43 @@ def test_roles_are_found_by_the_provider_that_they_trust(any_account):
     any_account.run(update_assume_role_policy, RoleName="a", PolicyDocument=trust({"AWS": "111122223333"}))
     any_account.run(delete_role, RoleName="d")
     assert trusting("ldap-provider/corp") == ()
+
+
+def test_roles_of_other_accounts_are_not_read_where_those_of_some_are_asked_for(any_account, open_store, url):
+    document = trust({"Federated": CORP}, "sts:AssumeRoleWithLDAPIdentity")
+    with any_account.store.write() as tx:
+        create_account(
+            tx, account_id="444455556666", now=any_account.now, random=any_account.random, vault=any_account.vault
+        )
+    tenant = replace(any_account, id="444455556666", random=os.urandom)
+    any_account.run(create_role, RoleName="mine", AssumeRolePolicyDocument=document)
+    for number in range(3):
+        tenant.run(create_role, RoleName=f"theirs{number}", AssumeRolePolicyDocument=document)
+    store, here = open_store(url), frozenset({"111122223333", "999999999999"})
+    with statements(store.engine) as asked:
+        assert [role.name for role in store.roles_trusting(CORP, here)] == ["mine"]
+        first = len(asked)
+        assert [role.name for role in store.roles_trusting(CORP, here)] == ["mine"]
+        assert len(asked) == first, "it is cached"
+    assert {role.account_id for role in store._cache.roles.values()} == {"111122223333"}
+    assert len(store.roles_trusting(CORP, frozenset({"444455556666"}))) == 3
+    assert store.roles_trusting(CORP, frozenset()) == ()
+    assert len(store.roles_trusting(CORP)) == 4
+
+
+@contextmanager
+def statements(engine):
+    """Collect what is sent to the database."""
+    asked = []
+
+    def note(_connection, _cursor, statement, *_more):
+        asked.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
 
 
 PARTIES = {
