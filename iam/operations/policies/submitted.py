@@ -6,7 +6,8 @@ from types import MappingProxyType
 from iam.call import Params
 from iam.errors import MalformedPolicyDocument
 from iam.policy.document import Policy, PolicyKind, size
-from iam.policy.lint import Finding, lint
+from iam.policy.findings import Finding
+from iam.policy.lint import lint
 from iam.policy.lint_providers import KnowsProvider
 from iam.service_data import ServiceData
 

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from iam.policy.document import Policy, PolicyKind
-from iam.policy.lint import CHECKS, Level, lint
+from iam.policy.findings import Level
+from iam.policy.lint import CHECKS, lint
 from iam.policy.lint_providers import named_groups
 from iam.service_data import ServiceData
 
