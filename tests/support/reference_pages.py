@@ -15,6 +15,10 @@ import click
 
 from broker.api import model
 from broker.api.errors import is_sender_fault, status
+from broker.authz.s3.context_keys import KEYS, REQUEST_TAGS
+from broker.authz.s3.operations import ANY_VALUE, COPY_SOURCE, KNOWN_SUBRESOURCES, OPERATIONS, PLAIN, REFUSED
+from broker.authz.s3.operations import Level as S3Level
+from broker.authz.s3.requests import BUCKET_HEADERS, OBJECT_HEADERS
 from broker.cli import main
 from broker.config.reference import describe_settings
 from iam import errors
@@ -185,6 +189,75 @@ def _default(text: str) -> str:
     return f"`{_cell(text)}`" if text else ""
 
 
+_S3_PATHS = {S3Level.SERVICE: "/", S3Level.BUCKET: "/b", S3Level.OBJECT: "/b/k"}
+
+
+def s3_operations() -> str:
+    """Every operation of S3 that can pass: how a request names it, and the actions that it needs."""
+    rows = [
+        f"| {one.name} | {_s3_request(one)} | {_s3_actions(one)} | {_s3_fallback(one)} |"
+        for one in sorted(OPERATIONS.values(), key=lambda one: one.name)
+    ]
+    return "\n".join(["| operation | request | actions | with a backend also |", "|---|---|---|---|", *rows])
+
+
+def _s3_request(one) -> str:
+    names = {name: value for name, value in one.names.items() if name != COPY_SOURCE}
+    parts = (f"{name}={'...' if value == ANY_VALUE else value}" if value else name for name, value in names.items())
+    query = "?" + "&".join(parts) if names else ""
+    header = f" with `{COPY_SOURCE}`" if COPY_SOURCE in one.names else ""
+    return f"`{one.method} {_S3_PATHS[one.level]}{query}`{header}"
+
+
+def _s3_actions(one) -> str:
+    own = [*([one.action] if one.action else []), *one.also]
+    versions = [*([one.version_action] if one.version_action else []), *(f"{action}Version" for action in one.also)]
+    has_versions = versions and "versionId" in one.optional
+    told = [_s3_names(own), f"with `versionId`: {_s3_names(versions)}" if has_versions else ""]
+    told.append("on every key: `s3:DeleteObject`, `s3:DeleteObjectVersion`" if not own else "")
+    told.append(f"on every object: {_s3_names(one.on_every_object)}" if one.on_every_object else "")
+    return "; ".join(filter(None, told))
+
+
+def _s3_names(actions) -> str:
+    return ", ".join(f"`s3:{action}`" for action in actions)
+
+
+def _s3_fallback(one) -> str:
+    plain = PLAIN.get((one.level, one.method))
+    needed = plain is not None and one.subresource and one.subresource not in KNOWN_SUBRESOURCES
+    return _s3_names([plain.action]) if needed else ""
+
+
+def refused_s3_operations() -> str:
+    """Every operation of S3 that never passes, and why."""
+    rows = [f"| {name} | {reason} |" for name, reason in sorted(REFUSED.items())]
+    return "\n".join(["| operation | why |", "|---|---|", *rows])
+
+
+def s3_headers() -> str:
+    """Every header that needs an action of its own."""
+    objects = {name: (action,) for name, action in OBJECT_HEADERS.items()}
+    objects["x-amz-bypass-governance-retention"] = ("BypassGovernanceRetention",)
+    rows = [
+        f"| `{name}` | {_s3_names(objects.get(name, ()))} | {_s3_names(BUCKET_HEADERS.get(name, ()))} |"
+        for name in sorted({*objects, *BUCKET_HEADERS})
+    ]
+    return "\n".join(["| header | on an object | of a new bucket |", "|---|---|---|", *rows])
+
+
+def s3_condition_keys() -> str:
+    """Every condition key of S3 that a request can carry, and the actions that have it."""
+    by_key: dict[str, list[str]] = {}
+    for action, names in KEYS.items():
+        for name in names:
+            by_key.setdefault(f"s3:{name}", []).append(action)
+    by_key["s3:RequestObjectTag/<key>"] = by_key["s3:RequestObjectTagKeys"] = sorted(REQUEST_TAGS)
+    by_key["s3:ObjectCreationOperation"] = ["PutObject"]
+    rows = [f"| `{key}` | {_s3_names(sorted(actions))} |" for key, actions in sorted(by_key.items())]
+    return "\n".join(["| key | actions |", "|---|---|", *rows, "| `s3:x-amz-content-sha256` | all |"])
+
+
 PAGES = {
     "README.md": {"decisions": decisions},
     "reference/api.md": {
@@ -195,6 +268,12 @@ PAGES = {
     "reference/policy-language.md": {"findings": findings},
     "reference/managed-policies.md": {"managed policies": managed_policies},
     "reference/cli.md": {"commands": commands},
+    "reference/s3-authorization.md": {
+        "s3 operations": s3_operations,
+        "refused s3 operations": refused_s3_operations,
+        "s3 headers": s3_headers,
+        "s3 condition keys": s3_condition_keys,
+    },
     "reference/settings.md": {
         f"settings of {section}": functools.partial(settings, section)
         for section in dict.fromkeys(one.section for one in describe_settings())

@@ -23,7 +23,7 @@ from iam.operations.required_permission import RequiredPermission
 _EVERYWHERE = "arn:aws:s3:::"
 # Headers that need an action of their own on the target (S3 API Reference, PutObject and CopyObject, "Permissions").
 _RETENTION, _LEGAL_HOLD = "PutObjectRetention", "PutObjectLegalHold"
-_OBJECT_HEADERS: Mapping[str, str] = {
+OBJECT_HEADERS: Mapping[str, str] = {
     "x-amz-acl": "PutObjectAcl",
     "x-amz-grant-full-control": "PutObjectAcl",
     "x-amz-grant-read": "PutObjectAcl",
@@ -38,7 +38,7 @@ _OBJECT_HEADERS: Mapping[str, str] = {
     "x-amz-object-lock-retain-until-date": _RETENTION,
     "x-amz-tagging": "PutObjectTagging",
 }
-_BUCKET_HEADERS: Mapping[str, tuple[str, ...]] = {
+BUCKET_HEADERS: Mapping[str, tuple[str, ...]] = {
     "x-amz-acl": ("PutBucketAcl",),
     "x-amz-bucket-object-lock-enabled": ("PutBucketObjectLockConfiguration", "PutBucketVersioning"),
     "x-amz-grant-full-control": ("PutBucketAcl",),
@@ -159,9 +159,9 @@ def _header_actions(read: _Request) -> Iterator[str]:
     given = [name for name, value in read.headers.items() if value]
     if read.operation.name == "CreateBucket":
         for name in given:
-            yield from _BUCKET_HEADERS.get(name, ())
+            yield from BUCKET_HEADERS.get(name, ())
     elif read.operation.name not in _POLICY_WRITES:
-        yield from (_OBJECT_HEADERS[name] for name in given if name in _OBJECT_HEADERS)
+        yield from (OBJECT_HEADERS[name] for name in given if name in OBJECT_HEADERS)
     if _BYPASS in given and not _keys_in_body(read.operation):
         yield "BypassGovernanceRetention"
     if _TAGGING_DIRECTIVE in given and read.headers[_TAGGING_DIRECTIVE] != "REPLACE":
