@@ -23,6 +23,7 @@ MAX_STRANGERS: Final = 2 * 1024
 _MAX_ESCAPE: Final = 12  # bytes of a character as JSON: two surrogates of \\uXXXX
 LINK: Final = 128  # of each line, for its number and the hash of the line before
 _VARIABLE: Final = ("requestParameters", "responseElements", "additionalEventData")
+_SEARCHED: Final = ("roleArn", "roleName", "userName")  # of requestParameters: broker.audit.query
 
 
 class _Bounds(NamedTuple):
@@ -73,8 +74,15 @@ def _omit(record: Mapping[str, Any], outline: Record, shorter: Record, most: int
         for name in _VARIABLE:
             if len(_json(shorter)) > most and record.get(name) is not None:
                 whole = _json(record[name])
-                shorter[name] = {"omitted": True, "originalSize": len(whole), "sha256": _digest(whole)}
+                omitted = {"omitted": True, "originalSize": len(whole), "sha256": _digest(whole)}
+                shorter[name] = omitted | _shorten(_searched(outline[name]), bounds)
     return shorter
+
+
+def _searched(outline: Any) -> Record:  # noqa: ANN401 - any JSON
+    """Return the members of what is left out by which a search finds it: nobody hides a refusal by making it long."""
+    members = outline if isinstance(outline, Mapping) else {}
+    return {name: members[name] for name in _SEARCHED if isinstance(members.get(name), str | _Long)}
 
 
 _json = json.JSONEncoder(separators=(",", ":"), default=str).encode

@@ -187,6 +187,24 @@ def test_what_the_log_writes_is_found(tmp_path):
     assert found.next_cursor is None
 
 
+def test_a_refusal_that_was_abridged_is_found_and_shown(tmp_path):
+    log, role = AuditLog(tmp_path), f"arn:aws:iam::{ACCOUNTS[1]}:role/Admin"
+    tags = [{"key": f"k{number}", "value": "\u00e9" * 256} for number in range(50)]
+    who = {"type": "AssumedRole", "arn": "arn:aws:sts::1:assumed-role/r/ann", "sessionContext": {"person": "iam|ann"}}
+    log.append({"eventName": "AssumeRole", "errorCode": "AccessDenied", "errorMessage": "no", "userIdentity": who,
+                "requestID": "r", "eventID": "e", "at": WIDE, "recipientAccountId": ACCOUNTS[0],
+                "requestParameters": {"roleArn": role, "policy": "p" * 9000, **dict.fromkeys(NAMES, tags)},
+                "additionalEventData": {"reason": "secret of another account", "decisions": [1]}})  # fmt: skip
+    for wanted in (AuditFilter(role="role/Admin"), AuditFilter(who="iam|ann"), AuditFilter(error="denied")):
+        (found,) = search_in(tmp_path).find(wanted, EVERYTHING, most=10).records
+        assert found["requestParameters"]["omitted"] is True
+        assert summarize(found).role == role
+        assert role in as_csv([found])
+        assert '"originalSize": ' in to_pretty_json(found)
+    (seen,) = search_in(tmp_path).find(AuditFilter(), AuditAccess(frozenset({ACCOUNTS[0]})), most=10).records
+    assert seen["additionalEventData"] == {}  # as of any other try of another account's role
+
+
 def test_an_empty_folder_has_nothing(tmp_path):
     assert search_in(tmp_path / "none").find(AuditFilter(), EVERYTHING, most=10).records == ()
 
