@@ -2,7 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Final, Protocol
+
+from sts.identity import Refusal
+
+TOO_MANY_GUESSES: Final = "too many wrong passwords of this entry"  # the reason of a refusal
 
 
 class Guess(Protocol):
@@ -40,3 +44,9 @@ class _Unlimited:
 def unlimited(_person: str) -> Iterator[Guess]:
     """Allow every guess."""
     yield _Unlimited()
+
+
+def count_refusal(guess: Guess, refusal: Refusal | None) -> None:
+    """Count a refusal where it says that a password was tried and was wrong."""
+    if refusal is not None and refusal.counts_as_failure:
+        guess.fail()

@@ -27,7 +27,8 @@ from broker.providers.ldap.connection import (
 )
 from broker.providers.ldap.filters import escape_filter_value
 from broker.providers.ldap.groups import GroupResolver, IncompleteGroups, group_name, text_values
-from broker.providers.ldap.guess import Guess, GuessLimit, unlimited
+from broker.providers.ldap.guess import TOO_MANY_GUESSES, Guess, GuessLimit, count_refusal, unlimited
+from broker.providers.ldap.login_names import name_filter, strip_login_domain
 from broker.providers.ldap.password_version import PASSWORD_VERSION_ATTRIBUTES, password_version
 from broker.providers.ldap.passwords import (
     PasswordChangeResult,
@@ -47,7 +48,6 @@ from iam.distinguished_names import escape_dn_value
 from iam.saslprep import saslprep, spellings
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
-_TOO_MANY_GUESSES: Final = "too many wrong passwords of this entry"
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -173,7 +173,7 @@ class LdapProvider:
             if isinstance(entry, Refusal) or not guess.allowed:
                 return PasswordChangeResult.refused(self._refuse_unasked(entry, old, guess))
             outcome = self._change_once(vendor, entry, old, new, confirm)
-            _count_refusal(guess, outcome.refusal)
+            count_refusal(guess, outcome.refusal)
             return outcome
 
     def _change_once(
@@ -208,12 +208,7 @@ class LdapProvider:
 
     def strip_login_domain(self, username: str) -> str:
         """Return a name without its domain, where that is one of ``login_domains``."""
-        domains = {domain.casefold() for domain in self.config.login_domains}
-        domain, slash, name = username.partition("\\")
-        if slash and domain.casefold() in domains:
-            return name
-        name, at, domain = username.rpartition("@")
-        return name if at and domain.casefold() in domains else username
+        return strip_login_domain(self.config, username)
 
     def _prove(self, entry: Entry | Refusal, password: str, guess: Guess) -> Entry | Refusal:
         """Return an entry whose password this is, or why it is refused; count what came of it."""
@@ -223,19 +218,19 @@ class LdapProvider:
         if refusal is None:
             guess.succeed()
             return entry
-        _count_refusal(guess, refusal)
+        count_refusal(guess, refusal)
         return refusal
 
     def _refuse_unasked(self, entry: Entry | Refusal, password: str, guess: Guess) -> Refusal:
         """Refuse like a wrong password: there is no such entry, or too many of its guesses failed."""
-        refusal = entry if isinstance(entry, Refusal) else Refusal(_TOO_MANY_GUESSES)
+        refusal = entry if isinstance(entry, Refusal) else Refusal(TOO_MANY_GUESSES)
         self._spend_time_of_refusal(password)
-        _count_refusal(guess, refusal)
+        count_refusal(guess, refusal)
         return refusal
 
     def _find_entry_by_name(self, username: str) -> Entry | Refusal:
         """Return the only entry of this name, or why there is none."""
-        filter_ = self._name_filter(username)
+        filter_ = name_filter(self.config, username)
         # Two are enough to know that the name is ambiguous, which is refused (THREATS E03).
         result = self._service.run(
             lambda connection: connection.search(self.config.user_base, filter_, self._attributes, limit=2)
@@ -246,20 +241,6 @@ class LdapProvider:
 
     def _person(self, entry: Entry) -> str:
         return f"{self.config.provider}|{stable_id(entry, self.config.id_attribute)}"
-
-    def _name_filter(self, username: str) -> str:
-        """Return the filter for a name without its domain, as typed, and as userPrincipalName.
-
-        The part of a userPrincipalName before the ``@`` need not be the sAMAccountName. One search for all of them,
-        so that two entries are found to be two, and nobody is taken for somebody else.
-        """
-        stripped, template = self.strip_login_domain(username), self.config.user_filter
-        names = dict.fromkeys((*spellings(stripped), *spellings(username)))
-        filters = [template.replace("{username}", escape_filter_value(name)) for name in names]
-        if stripped != username and "@" in username:
-            anybody = template.replace("{username}", "*")
-            filters.append(f"(&{anybody}(userPrincipalName={escape_filter_value(spellings(username)[0])}))")
-        return filters[0] if len(filters) == 1 else f"(|{''.join(filters)})"
 
     def _find_entry_by_id(self, identity: Identity) -> Entry | None:
         """Return the entry with a stable id, also after it was moved or renamed; None where there is none."""
@@ -384,11 +365,6 @@ class LdapProvider:
             attributes=MappingProxyType({attribute: values for attribute, values in attributes.items() if values}),
             password_version=password_version(entry),
         )
-
-
-def _count_refusal(guess: Guess, refusal: Refusal | None) -> None:
-    if refusal is not None and refusal.counts_as_failure:
-        guess.fail()
 
 
 def _service_connection(address: Address, transport: Transport, config: LdapConfig) -> LdapConnection:
