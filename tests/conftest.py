@@ -15,7 +15,7 @@ from support.servers import SERVERS, redis_server
 SERVER_FIXTURES = frozenset({"slapd", "active_directory", "postgres"})
 # Folders in which every test starts whole services and other programs.
 SERVER_FOLDERS = frozenset({"attacks", "e2e", "deploy"})
-pytest_plugins = ["support.served_fixtures"]
+pytest_plugins = ["support.served_fixtures", "support.store_fixtures"]
 
 # An example may take any time: the machine may be busy. The examples of a law are the same in each run, so that no
 # change is blamed for what another run would have found as well; `make laws` searches with new ones.

@@ -94,18 +94,25 @@ class RunningProxy:
 
     def ask(self, method: str, target: str, *headers: tuple[str, str], body: bytes | None = None) -> Answer:
         """Send exactly this request and return the answer; a connection for each."""
-        trusting = ssl.create_default_context(cafile=self.ca_file)
-        with contextlib.closing(HTTPSConnection("localhost", self.port, timeout=HANG, context=trusting)) as client:
-            client.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
-            has_length = body is not None and not _named(headers, "transfer-encoding")
-            given = (*headers, ("Content-Length", str(len(body)))) if has_length else headers
-            for name, value in given if _named(given, "host") else (("Host", self.host), *given):
-                client.putheader(name, value)
-            client.endheaders()
+        has_length = body is not None and not _named(headers, "transfer-encoding")
+        length = (("Content-Length", str(len(body or b""))),) if has_length else ()
+        with contextlib.closing(self.connection()) as client:
+            self.send(client, method, target, *headers, *length)
             with contextlib.suppress(OSError):  # a refusal that came before all was sent
                 client.send(body or b"")
             answer = client.getresponse()
             return Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.read())
+
+    def connection(self) -> HTTPSConnection:
+        trusting = ssl.create_default_context(cafile=self.ca_file)
+        return HTTPSConnection("localhost", self.port, timeout=HANG, context=trusting)
+
+    def send(self, client: HTTPSConnection, method: str, target: str, *headers: tuple[str, str]) -> None:
+        """Send the head of a request; it names this host if it names none."""
+        client.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+        for name, value in headers if _named(headers, "host") else (("Host", self.host), *headers):
+            client.putheader(name, value)
+        client.endheaders()
 
 
 def _named(headers: Sequence[tuple[str, str]], name: str) -> bool:
