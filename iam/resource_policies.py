@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from iam.errors import LimitExceeded, NoSuchEntity, ValidationError
+from iam.errors import LimitExceeded, MalformedPolicyDocument, NoSuchEntity, ValidationError
 from iam.limits import Limits
 from iam.policy.document import Policy, PolicyKind, size
+from iam.policy.statement import Statement
 from iam.principal_ids import current_arns, resolve_principal_ids, with_current_arns
 from iam.store.schema import resource_policy
 
@@ -41,6 +42,8 @@ def put(tx: Connection, new: ResourcePolicy, limits: Limits) -> Policy:
     if new.bucket and not _BUCKET.fullmatch(new.bucket):
         raise ValidationError("A bucket's name has 3 to 255 letters, digits, periods, hyphens and underscores.")
     policy = Policy.parse(new.document, PolicyKind.RESOURCE, label=str(new))
+    if new.bucket and not all(_is_about(statement, new.bucket) for statement in policy.statements):
+        raise MalformedPolicyDocument(f"Policy has invalid resource: name arn:aws:s3:::{new.bucket} and what is in it.")
     if size(new.document) > limits.resource_policy_size:
         raise LimitExceeded(f"Cannot exceed quota for ResourcePolicySize: {limits.resource_policy_size}")
     ids = resolve_principal_ids(tx, policy.principal_arns())
@@ -49,6 +52,13 @@ def put(tx: Connection, new: ResourcePolicy, limits: Limits) -> Policy:
     if not tx.execute(update(resource_policy).where(*key).values(values)).rowcount:
         tx.execute(insert(resource_policy).values(resource=new.resource, bucket=new.bucket, **values))
     return policy
+
+
+def _is_about(statement: Statement, bucket: str) -> bool:
+    """Return whether every resource of a statement is the bucket or in it, as Amazon S3 demands of a bucket policy."""
+    arn = f"arn:aws:s3:::{bucket}"
+    named = (*statement.resources, *statement.not_resources)
+    return bool(named) and all(one == arn or one.startswith((f"{arn}/", f"{arn}*")) for one in named)
 
 
 def get(tx: Connection, resource: str, bucket: str) -> ResourcePolicy:

@@ -18,6 +18,7 @@ from broker.authz.original import OriginalRequest
 from broker.authz.request_checks import check_form, is_unsigned
 from broker.authz.resign import resign
 from broker.authz.resource import Audited, Resource, ResourceKind
+from broker.authz.resource_policies import FindPolicies, owned_permission
 from broker.authz.service_record import service_record
 from broker.authz.service_request import ServiceRequest
 from broker.authz.service_state import ServiceState
@@ -33,7 +34,6 @@ from iam.errors import (
 )
 from iam.operations.required_permission import ContextKeys, RequiredPermission
 from iam.policy.every_resource import decide_every
-from iam.policy.policy_set import PolicySet
 from iam.store.store import Store
 from sts import callers, sigv4
 from sts.authenticate import Authenticator
@@ -45,7 +45,6 @@ from sts.token import Sealer
 log = logging.getLogger(__name__)
 
 Reader = Callable[[Resource, HttpRequest], ServiceRequest]
-ResourcePolicies = Callable[[Resource, str], PolicySet | None]
 
 _RULES: Final[Mapping[ResourceKind, Rules]] = {ResourceKind.S3: S3, ResourceKind.HTTP: HEAD_ONLY}
 # What is recorded of the requests that pass; denials always are.
@@ -74,7 +73,7 @@ class Authorizer:
 
     find_resource: Callable[[str], Resource | None]
     readers: Mapping[ResourceKind, Reader]
-    resource_policies: ResourcePolicies
+    resource_policies: FindPolicies
     store: Store
     authenticate: Authenticator
     sealer: Callable[[], Sealer]
@@ -168,13 +167,16 @@ class Authorizer:
     # --- may they -----------------------------------------------------------------------------------------------------
 
     def _authorize(self, state: ServiceState, resource: Resource, asked: ServiceRequest) -> None:
-        policy = self.resource_policies(resource, asked.bucket)
         keys = signature_keys(state) if resource.kind is ResourceKind.S3 else {}
         for permission in asked.permissions:
-            needed = _of_resource(permission, resource, policy, keys)
+            needed = self._of_resource(permission, resource, keys)
             authorize(state, needed, needed.action, random=self.random)
         for permission in asked.every_resource:
-            self._authorize_every(state, _of_resource(permission, resource, policy, keys))
+            self._authorize_every(state, self._of_resource(permission, resource, keys))
+
+    def _of_resource(self, permission: RequiredPermission, resource: Resource, keys: ContextKeys) -> RequiredPermission:
+        owned = owned_permission(permission, resource, self.resource_policies)
+        return replace(owned, keys={**keys, **owned.keys}) if keys else owned
 
     def _authorize_every(self, state: ServiceState, needed: RequiredPermission) -> None:
         """Raise AccessDenied unless the policies allow an action on whatever the body may name."""
@@ -205,14 +207,6 @@ class Authorizer:
 def _is_recorded(state: ServiceState) -> bool:
     resource, asked = state.resource, state.service_request
     return resource is None or asked is None or _RECORDED[resource.audit](asked)
-
-
-def _of_resource(
-    permission: RequiredPermission, resource: Resource, policy: PolicySet | None, keys: ContextKeys
-) -> RequiredPermission:
-    """Return a permission on something that the resource's account owns, with the policy of the resource."""
-    with_keys = {**keys, **permission.keys} if keys else permission.keys
-    return replace(permission, keys=with_keys, trust=policy, account_id=resource.account)
 
 
 def signature_keys(state: ServiceState) -> ContextKeys:

@@ -1,8 +1,16 @@
 """The resource policy of a request: that of the settings, that of the resource in SQL, and that of the bucket."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from broker.authz.resource import Resource
+from broker.authz.s3.target import bucket_of
+from iam.operations.required_permission import RequiredPermission
 from iam.policy.policy_set import PolicySet
 from iam.store.store import Store
+
+# The policies of a resource and one of its buckets ("" for none).
+FindPolicies = Callable[[Resource, str], PolicySet | None]
 
 # Combined sets that are kept; which buckets exist is the store's affair, so a caller can ask for any.
 _MOST_CACHED = 10_000
@@ -28,3 +36,11 @@ class ResourcePolicies:
                 self._combined.clear()
             found = self._combined[key] = (stored, PolicySet((*resource.policy, *stored)))
         return found[1]
+
+
+def owned_permission(permission: RequiredPermission, resource: Resource, find: FindPolicies) -> RequiredPermission:
+    """Return a permission on something that the resource's account owns, with the policies of that very bucket.
+
+    A copy needs two: its source is decided by the policies of the source's bucket, or a Deny there would not hold.
+    """
+    return replace(permission, trust=find(resource, bucket_of(permission.resource)), account_id=resource.account)

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import event, text
-from support.documents import allow
+from support.documents import allow, trust
 
 from iam import resource_policies
 from iam.errors import LimitExceeded, MalformedPolicyDocument, NoSuchEntity, ServiceFailure, ValidationError
@@ -13,8 +13,16 @@ from iam.policy.statement import PolicyKind
 from iam.resource_policies import ResourcePolicy
 from iam.store import schema
 
-PUBLIC = allow(Principal="*")
+OBJECTS = "arn:aws:s3:::photos/*"
+PUBLIC = allow(resource=OBJECTS, Principal="*")
 MINE = ResourcePolicy("store", "photos", PUBLIC, 1)
+
+
+WITHOUT_RESOURCE = trust("*", "s3:GetObject")
+
+
+def nobody(resource):
+    return allow(resource=resource, Principal={"AWS": "arn:aws:iam::123456789012:user/nobody"})
 
 
 def put(account, new=MINE, **limits):
@@ -35,11 +43,12 @@ def test_a_policy_is_set_replaced_shown_and_removed(any_account):
     put(any_account)
     put(any_account, replace(MINE, bucket="", created=2))
     put(any_account, replace(MINE, resource="other", created=3))
-    assert put(any_account, replace(MINE, document=allow("s3:*", Principal="*"), created=4)).kind is PolicyKind.RESOURCE
+    wide = replace(MINE, document=allow("s3:*", OBJECTS, Principal="*"), created=4)
+    assert put(any_account, wide).kind is PolicyKind.RESOURCE
     assert listed(any_account) == (("", 2), ("photos", 4))
     with any_account.store.read() as tx:
         assert resource_policies.get(tx, "store", "") == replace(MINE, bucket="", created=2)
-        assert resource_policies.get(tx, "store", "photos").document == allow("s3:*", Principal="*")
+        assert resource_policies.get(tx, "store", "photos") == wide
     with any_account.store.write() as tx:
         resource_policies.remove(tx, "store", "photos")
     assert listed(any_account) == (("", 2),)
@@ -53,13 +62,26 @@ def test_what_has_no_policy_is_named(account, act, bucket, told):
 
 
 @pytest.mark.parametrize(
+    "resource", ["arn:aws:s3:::photos", OBJECTS, "arn:aws:s3:::photos*", "arn:aws:s3:::photos/${aws:username}/?"]
+)
+def test_a_bucket_policy_is_about_the_bucket_and_what_is_in_it(account, resource):
+    put(account, replace(MINE, document=allow(resource=resource, Principal="*")))
+    put(account, replace(MINE, bucket="", document=WITHOUT_RESOURCE))
+
+
+@pytest.mark.parametrize(
     ("changes", "limits", "error"),
     [
         ({"bucket": "a"}, {}, ValidationError),
         ({"bucket": "a/b"}, {}, ValidationError),
         ({"document": "{"}, {}, MalformedPolicyDocument),
         ({"document": allow()}, {}, MalformedPolicyDocument),  # names no principal
-        ({"document": allow(Principal={"AWS": "arn:aws:iam::123456789012:user/nobody"})}, {}, MalformedPolicyDocument),
+        ({"document": nobody(OBJECTS)}, {}, MalformedPolicyDocument),
+        ({"document": allow(Principal="*")}, {}, MalformedPolicyDocument),  # every resource
+        ({"document": allow(resource=[OBJECTS, "arn:aws:s3:::other/*"], Principal="*")}, {}, MalformedPolicyDocument),
+        ({"document": allow(resource="arn:aws:s3:::photos2/*", Principal="*")}, {}, MalformedPolicyDocument),
+        ({"document": allow(resource="arn:aws:s3:::*", Principal="*")}, {}, MalformedPolicyDocument),
+        ({"document": WITHOUT_RESOURCE}, {}, MalformedPolicyDocument),
         ({}, {"resource_policy_size": 20}, LimitExceeded),
     ],
 )
@@ -71,7 +93,7 @@ def test_what_is_no_resource_policy_is_refused(account, changes, limits, error):
 
 def test_principals_are_the_ones_that_they_were_when_the_policy_was_set(account):
     user = account.run(create_user, UserName="ann")["User"]
-    document = allow(Principal={"AWS": user["Arn"]})
+    document = allow(resource=OBJECTS, Principal={"AWS": user["Arn"]})
     put(account, replace(MINE, document=document))
     (policy,) = account.store.resource_policy("store", "photos")
     assert policy.statements[0].principals[0].bound_id == user["UserId"]

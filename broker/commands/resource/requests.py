@@ -12,7 +12,7 @@ from broker.api.http import HttpRequest
 from broker.authz.http_routes import read_http_request
 from broker.authz.request_checks import check_form
 from broker.authz.resource import Resource, ResourceKind
-from broker.authz.resource_policies import ResourcePolicies
+from broker.authz.resource_policies import ResourcePolicies, owned_permission
 from broker.authz.resource_table import ResourceTable
 from broker.authz.s3.requests import read_s3_request
 from broker.authz.service_request import ServiceRequest
@@ -26,6 +26,7 @@ from iam.errors import AccessDenied, NoSuchEntity, ServiceError
 from iam.operations.required_permission import ContextKeys, RequiredPermission
 from iam.policy.decide import DecisionType
 from iam.policy.document import Policy, PolicyKind
+from iam.policy.every_resource import for_every_resource
 from iam.policy.policy_set import PolicySet
 from iam.store.store import Store
 from sts.hypothetical_request import HypotheticalRequest, RequestSimulator
@@ -154,11 +155,11 @@ def _test(store: Store, found: Resource, sent: HttpRequest, asker: _Asker) -> _T
         asked = _read(found, sent)
     except ServiceError as error:
         return _Tested(error=error)
-    policy = ResourcePolicies(store)(found, asked.bucket)
+    policies = ResourcePolicies(store)
     simulator, keys = RequestSimulator(store, now()), {**_header_keys(sent), **asker.keys}
 
     def build(permission: RequiredPermission) -> HypotheticalRequest:
-        owned = replace(permission, trust=policy, account_id=found.account)
+        owned = owned_permission(permission, found, policies)
         return simulator.build_permission(asker.principal, owned, keys, asker.session)
 
     return _Tested(asked, tuple(_requests(asked, build)))
@@ -169,10 +170,7 @@ def _read(found: Resource, sent: HttpRequest) -> ServiceRequest:
     if ResourceTable({found.name: found}).find(sent.header("host") or "") is None:
         raise AccessDenied(f"The resource has no host {(sent.header('host') or '')[:255]!a}.")
     check_form(found.kind, sent)
-    asked = _READERS[found.kind](found, sent)
-    if asked.every_resource:
-        raise AccessDenied("Requests whose body names the resources cannot be tested yet.")
-    return asked
+    return _READERS[found.kind](found, sent)
 
 
 def _header_keys(sent: HttpRequest) -> ContextKeys:
@@ -183,13 +181,19 @@ def _header_keys(sent: HttpRequest) -> ContextKeys:
 def _requests(
     asked: ServiceRequest, build: Callable[[RequiredPermission], HypotheticalRequest]
 ) -> Iterator[HypotheticalRequest]:
-    """Yield what the policies are asked: each permission, and each other spelling of it that is denied explicitly."""
+    """Yield what the policies are asked: each permission, and each other spelling of it that is denied explicitly.
+
+    Of a permission on every resource with a prefix, an Allow must cover all, and no Deny may overlap any.
+    """
     for permission in asked.permissions:
         yield build(permission)
         for spelling in permission.spellings:
             other = build(replace(permission, resource=spelling, spellings=()))
             if other.decision() is DecisionType.EXPLICIT_DENY:
                 yield other
+    for permission in asked.every_resource:
+        request = build(permission)
+        yield replace(request, layers=for_every_resource(request.layers))
 
 
 # --- the answer -------------------------------------------------------------------------------------------------------

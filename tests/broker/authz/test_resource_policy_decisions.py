@@ -6,6 +6,8 @@ import time
 from dataclasses import replace
 
 import pytest
+from support.administrator import deny
+from support.authz import haproxy, signed
 from support.documents import allow
 
 from broker.authz.known_services import KnownServices
@@ -148,9 +150,10 @@ def store(tmp_path):
     store.close()
 
 
-def stored(store, bucket, action="s3:GetObject"):
+def stored(store, bucket, action="s3:GetObject", document=""):
+    default = allow(action, f"arn:aws:s3:::{bucket}/*", Principal="*")
     with store.write() as tx:
-        put(tx, ResourcePolicy("store", bucket, allow(action, Principal="*"), 1), Limits())
+        put(tx, ResourcePolicy("store", bucket, document or default, 1), Limits())
 
 
 def labels(policies):
@@ -179,6 +182,29 @@ def test_a_changed_policy_counts_at_once_where_it_was_made(store):
     after = find(with_file, "photos")
     assert before != after
     assert [policy.statements[0].actions for policy in after] == [("s3:GetObject",), ("s3:PutObject",)]
+
+
+def test_the_source_of_a_copy_has_the_policy_of_its_own_bucket(authorized):
+    ann = authorized.user("ann", allow("s3:*"))
+    copy = signed(ann, "/public/key", method="PUT", **{"x-amz-copy-source": "/secret/key"})
+    assert authorized.ask(copy).status == 200
+    stored(authorized.installation.store, "public")
+    stored(
+        authorized.installation.store, "secret", document=deny("s3:GetObject", "arn:aws:s3:::secret/*", Principal="*")
+    )
+    denied = authorized.ask(copy, haproxy)
+    assert denied.status == 403
+    assert b"explicit deny in a resource-based policy" in denied.body
+    assert authorized.ask(signed(ann, "/public/key")).status == 200
+
+
+def test_another_account_is_let_in_by_a_policy_that_is_set_while_it_runs(authorized):
+    stranger = authorized.another(*authorized.installation.account("444455556666")).user("bob", allow("s3:*"))
+    asked = signed(stranger, "/photos/key")
+    assert authorized.ask(asked).status == 403
+    stored(authorized.installation.store, "photos")
+    assert authorized.ask(asked).status == 200
+    assert authorized.ask(signed(stranger, "/other/key")).status == 403
 
 
 # --- lint -------------------------------------------------------------------------------------------------------------

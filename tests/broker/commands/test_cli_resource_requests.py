@@ -86,7 +86,6 @@ def test_what_never_reaches_a_policy_is_told(tested, fedgate):
     [
         (("GET", "/photos/x", "-H", "Host: s3.example.org"), "AccessDenied"),
         (("GET", "/photos/x?AWSAccessKeyId=A&Signature=B"), "IncompleteSignature"),
-        (("POST", "/photos?delete"), "AccessDenied"),
         (("PATCH", "/photos/x"), "NotImplemented"),
         (("GET", "/photos/ü"), "InvalidURI"),
     ],
@@ -112,6 +111,28 @@ def test_a_principal_of_another_account_needs_the_policy_of_the_bucket(tested, f
     assert tested("store", "GET", "/photos/x", who=bob)["passes"]
     assert not tested("store", "GET", "/other/x", who=bob, status=3)["passes"]
     assert not tested("store", "PUT", "/photos/x", who=bob, status=3)["passes"]
+
+
+def test_a_request_whose_body_names_the_objects_needs_all_of_them(tested, admin):
+    policy = {"RoleName": "readers", "PolicyName": "delete"}
+    admin.do("PutRolePolicy", **policy, PolicyDocument=allow("s3:Delete*", "arn:aws:s3:::photos/a*"))
+    found = tested("store", "POST", "/photos?delete", status=3)
+    assert {one["decision"] for one in found["decisions"]} == {"implicitDeny"}
+    admin.do("PutRolePolicy", **policy, PolicyDocument=allow("s3:Delete*", "arn:aws:s3:::photos/*"))
+    assert tested("store", "POST", "/photos?delete")["passes"]
+
+
+def test_the_source_of_a_copy_is_decided_by_the_policy_of_its_own_bucket(tested, fedgate, admin):
+    admin.do("PutRolePolicy", RoleName="readers", PolicyName="all", PolicyDocument=allow("s3:*"))
+    words = ("PUT", "/photos/x", "-H", "x-amz-copy-source: /secret/x")
+    assert tested("store", *words)["passes"]
+    secret = deny("s3:GetObject", "arn:aws:s3:::secret/*", Principal="*")
+    fedgate("resource", "policy", "put", "store", "-", "--bucket", "secret", told=secret)
+    found = tested("store", *words, status=3)
+    assert {one["action"]: one["decision"] for one in found["decisions"]} == {
+        "s3:PutObject": "allowed",
+        "s3:GetObject": "explicitDeny",
+    }
 
 
 def test_a_session_policy_and_the_context_count(tested, tmp_path):

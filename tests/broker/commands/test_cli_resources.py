@@ -30,7 +30,16 @@ def test_resources_are_listed(fedgate, admin):
 
 
 def test_a_store_is_shown_with_its_policies_and_without_its_secret(fedgate):
-    fedgate("resource", "policy", "put", "store", "-", "--bucket", "photos", told=allow(Principal="*"))
+    fedgate(
+        "resource",
+        "policy",
+        "put",
+        "store",
+        "-",
+        "--bucket",
+        "photos",
+        told=allow(resource="arn:aws:s3:::photos/*", Principal="*"),
+    )
     told = fedgate("resource", "show", "store")
     for text in ("policy_file", "policy.json", "http://127.0.0.1:7480 with the key RGW", "policy of", "photos"):
         assert text in told
