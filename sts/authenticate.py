@@ -127,6 +127,20 @@ class Authenticator:
             return key is not None and key.active
         return bool(token) and self._open(token, access_key_id).access_key_id == access_key_id
 
+    def identify(self, presented: PresentedSignature, service: str) -> Session | None:
+        """Return the session that signed a request, also one that has expired or was revoked; None where none did.
+
+        It says who sent a request that is refused, for the audit record, and admits nobody.
+        """
+        if not presented.token:
+            return None
+        with suppress(InvalidClientTokenId, SignatureDoesNotMatch):
+            session = self._open(presented.token, presented.access_key_id)
+            rules = SignedService(service, self._regions).rules
+            check_signature(presented, session.secret, self._derived_keys, rules)
+            return session
+        return None
+
     def session(self, credentials: Credentials, now: datetime) -> Caller:
         """Return the caller of a session whose complete credentials are given, secret included.
 

@@ -34,6 +34,7 @@ from iam.clock import to_milliseconds
 from iam.credentials.virtual_mfa import consume_code
 from iam.errors import (
     AccessDenied,
+    ExpiredToken,
     InternalFailure,
     InvalidAction,
     InvalidClientTokenId,
@@ -237,7 +238,11 @@ class Gate:
         request = state.request
         presented = sigv4.read(request.method, request.path, request.query, request.headers, request.body)
         state.access_key_id, state.region = presented.access_key_id, presented.region
-        caller = state.caller = self.authenticate(presented, model.service, state.now)
+        try:
+            caller = state.caller = self.authenticate(presented, model.service, state.now)
+        except (InvalidClientTokenId, ExpiredToken):
+            state.ended_session = self.authenticate.identify(presented, model.service)
+            raise
         if caller.session is None:
             self.key_use.note(caller.access_key_id, state.now, model.service, presented.region)
         else:

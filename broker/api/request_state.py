@@ -14,6 +14,7 @@ from iam.policy.explain import Explanation
 from iam.policy.findings import Finding
 from sts.callers import Caller
 from sts.identity import Identity
+from sts.mint import Session
 from sts.token import Sealer
 
 
@@ -43,6 +44,7 @@ class RequestState:
     access_key_id: str | None = None  # that the request names, before anything about it is verified
     region: str | None = None  # that the signature names
     caller: Caller | None = None
+    ended_session: Session | None = None  # that signed the request, and is refused: expired, revoked, or its role gone
     identity: Identity | None = None
     params: Params = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)

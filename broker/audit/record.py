@@ -4,6 +4,7 @@ Source: CloudTrail User Guide, "CloudTrail record contents" and "CloudTrail user
 no member for is under ``additionalEventData``.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from broker.api.constraints import SECRET_PARAMETERS
@@ -16,9 +17,10 @@ from iam.clock import iso8601
 from iam.errors import IDPRejectedClaim, ServiceError
 from iam.policy.decide import Decision
 from iam.policy.explain import missing_grant_json
+from iam.principal import PrincipalKind
 from sts.callers import Caller
 from sts.identity import Refusal
-from sts.mint import SessionKind
+from sts.mint import Session, SessionKind
 
 Value = Any  # of the type that its shape says
 
@@ -28,6 +30,12 @@ _LONGEST = 2048  # characters of a text that a client chose
 _MOST_FINDINGS = 20  # about a policy that a request writes
 # CloudTrail User Guide, "AWS Management Console sign-in events": a name that nobody has may be a password.
 _HIDDEN = "HIDDEN_DUE_TO_SECURITY_REASONS"
+_TYPES: Final[Mapping[str, str]] = {
+    SessionKind.ROLE: PrincipalKind.ROLE_SESSION,
+    SessionKind.USER: PrincipalKind.USER,
+    SessionKind.FEDERATED: PrincipalKind.FEDERATED_USER,
+    "root": PrincipalKind.ROOT,
+}
 _RECORDED_ELEMENTS = (
     "AssumedRoleUser",
     "FederatedUser",
@@ -194,6 +202,8 @@ def _error_members(error: ServiceError | None) -> Record:
 def _account(state: RequestState) -> str | None:
     if state.caller is not None:
         return state.caller.principal.account_id
+    if state.ended_session is not None:
+        return state.ended_session.grant.account_id
     return _account_of_role(state)
 
 
@@ -208,9 +218,24 @@ def user_identity_of(state: RequestState) -> Record:
         return _signer_identity(state.caller)
     if state.identity is not None:
         return state.describe_identity(state.identity).user_identity
+    if state.ended_session is not None:
+        return _ended_session_identity(state.ended_session)
     if state.access_key_id is not None:
         return {"type": "Unknown", "accessKeyId": state.access_key_id[:_LONGEST]}
     return _NOBODY
+
+
+def _ended_session_identity(session: Session) -> Record:
+    """Return the userIdentity of a session that is refused: its role or user may be gone, so that no ARN is told."""
+    grant = session.grant
+    is_root = grant.entity_id == grant.account_id
+    return {
+        "type": _TYPES["root" if is_root and grant.kind is SessionKind.USER else grant.kind],
+        "principalId": grant.entity_id,
+        "accountId": grant.account_id,
+        "accessKeyId": session.access_key_id,
+        "sessionContext": {"sessionId": session.id, "person": grant.person},
+    }
 
 
 def _signer_identity(caller: Caller) -> Record:

@@ -5,8 +5,9 @@ import os
 import re
 
 import pytest
+from botocore.credentials import Credentials
 from redis import Redis
-from support.administrator import deny
+from support.administrator import allow, deny
 from support.saml_fixtures import Browser
 from support.signed_in_fixtures import (
     HOME,
@@ -15,6 +16,7 @@ from support.signed_in_fixtures import (
     is_in,
     sign_in,
     sign_in_to_directory,
+    take,
     token,
 )
 
@@ -123,6 +125,44 @@ def test_an_ended_session_admits_nobody_and_is_remembered_without_its_refresh_to
         assert "alice" not in client.get(kept)
         client.rename(kept, kept.removesuffix(":ended"))
     assert not is_in(browser)
+
+
+@pytest.mark.parametrize(("ended", "code"), [("revoked", "InvalidClientTokenId"), ("expired", "ExpiredToken")])
+def test_credentials_that_are_over_are_recorded_as_those_of_the_person(house, ended, code):
+    browser = visitor(house, "signed in")
+    got = take(browser, house.directory_role("r", allow("iam:ListUsers")))
+    if ended == "revoked":
+        with house.installation.store.write() as tx:
+            revoke(tx, "person", person_of(house), now_ms=0, random=os.urandom)
+    else:
+        house.clock.advance(hours=13)
+    assert house.installation.call("ListUsers", got).code == code
+    record = house.records()[-1]
+    who = record["userIdentity"]
+    assert (who["type"], who["accessKeyId"], record["recipientAccountId"]) == ("AssumedRole", got.access_key, HOME)
+    assert who["sessionContext"]["person"] == person_of(house)
+    assert not is_refusal_of_stranger(record)
+    forged = Credentials(got.access_key, "x" * 40, got.token)
+    assert house.installation.call("ListUsers", forged).code == code
+    assert is_refusal_of_stranger(house.records()[-1])
+
+
+@pytest.mark.parametrize("operation", ["GetSessionToken", "GetFederationToken"])
+def test_a_user_s_session_that_is_over_is_recorded_as_the_user_s(house, operation):
+    house.user("ann", allow("sts:GetFederationToken"))
+    named = {"Name": "guest"} if operation == "GetFederationToken" else {}
+    got = house.installation.call(operation, house.keys["ann"], **named).credentials
+    house.clock.advance(hours=37)
+    assert house.installation.call("GetCallerIdentity", got).code == "ExpiredToken"
+    who = house.records()[-1]["userIdentity"]
+    assert (who["type"] in ("IAMUser", "FederatedUser"), who["principalId"]) == (True, house.user_id("ann"))
+
+
+def test_a_session_of_root_that_is_over_is_recorded_as_root_s(house):
+    got = house.installation.call("GetSessionToken", house.admin.root).credentials
+    house.clock.advance(hours=2)
+    assert house.installation.call("GetCallerIdentity", got).code == "ExpiredToken"
+    assert (house.records()[-1]["userIdentity"]["type"], house.records()[-1]["recipientAccountId"]) == ("Root", HOME)
 
 
 def test_an_ended_session_of_a_user_is_recorded_in_the_account_of_the_user(house):
