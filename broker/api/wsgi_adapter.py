@@ -16,6 +16,8 @@ Environ = dict[str, Any]
 
 _REASONS = {
     200: "200 OK",
+    302: "302 Found",
+    303: "303 See Other",
     400: "400 Bad Request",
     401: "401 Unauthorized",
     403: "403 Forbidden",

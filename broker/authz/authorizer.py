@@ -29,14 +29,17 @@ from iam.errors import (
     AccessDenied,
     InternalFailure,
     MissingAuthenticationToken,
+    NotSignedIn,
     ServiceError,
     SignatureDoesNotMatch,
 )
 from iam.operations.required_permission import ContextKeys, RequiredPermission
 from iam.policy.every_resource import decide_every
+from iam.principal import PrincipalKind
 from iam.store.store import Store
 from sts import callers, sigv4
 from sts.authenticate import Authenticator
+from sts.callers import Caller
 from sts.payload import HEADER, known_hash
 from sts.sigv4 import HEAD_ONLY, S3, PresentedSignature, Rules, SignedService
 from sts.store.sessions import LiveSessions
@@ -61,6 +64,7 @@ _NO_SIGN_OF_BODY: Final = (
     " The authorizer does not see the body of this request: send its SHA-256 in the header x-amz-content-sha256, and"
     " sign that header."
 )
+_SIGN_IN_FIRST: Final = "You are not signed in, or your session is over. Sign in, or sign the request."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +72,14 @@ class Authorizer:
     """Decides on the requests to all resources.
 
     ``find_resource`` returns the resource of a host, ``readers`` say what requests of each kind ask for, and
-    ``resource_policies`` returns the policy of a resource and one of its buckets.
+    ``resource_policies`` returns the policy of a resource and one of its buckets. ``signed_in`` returns as whom a
+    browser acts that is signed in to a resource.
     """
 
     find_resource: Callable[[str], Resource | None]
     readers: Mapping[ResourceKind, Reader]
     resource_policies: FindPolicies
+    signed_in: Callable[[Resource, HttpRequest], Caller | None]
     store: Store
     authenticate: Authenticator
     sealer: Callable[[], Sealer]
@@ -105,7 +111,7 @@ class Authorizer:
         check_form(resource.kind, request)
         self._authenticate(state, resource, original)
         asked = state.service_request = self.readers[resource.kind](resource, request)
-        self._authorize(state, resource, asked)
+        self._authorize_or_sign_in(state, resource, asked)
         if resource.backend is not None:
             state.resigned = resign(resource, request, state.now)
 
@@ -120,16 +126,26 @@ class Authorizer:
 
     def _authenticate(self, state: ServiceState, resource: Resource, original: OriginalRequest) -> None:
         request = state.request
-        if is_unsigned(request):
-            if not resource.anonymous:
-                raise MissingAuthenticationToken("Missing Authentication Token")
-            state.caller = callers.anonymous()
+        if is_unsigned(request):  # a signature counts alone, whatever cookies come with it
+            state.caller = self._browser_caller(state, resource)
             return
         presented = sigv4.read(request.method, request.path, request.query, request.headers, b"")
         state.access_key_id, state.region = presented.access_key_id, presented.region
         state.presented = presented
         self._verify(state, resource, presented, original)
         self._note_use(state, presented)
+
+    def _browser_caller(self, state: ServiceState, resource: Resource) -> Caller:
+        """Return the caller of a request without a signature: of a person who signed in, or anybody."""
+        caller = self.signed_in(resource, state.request)
+        if caller is not None:
+            self._note_session(state, caller)
+            return caller
+        if resource.anonymous:
+            return callers.anonymous()
+        if resource.browser:
+            raise NotSignedIn(_SIGN_IN_FIRST)
+        raise MissingAuthenticationToken("Missing Authentication Token")
 
     def _verify(
         self, state: ServiceState, resource: Resource, presented: PresentedSignature, original: OriginalRequest
@@ -161,8 +177,12 @@ class Authorizer:
         if caller.session is None:
             self.key_use.note(caller.access_key_id, state.now, presented.service, presented.region)
         else:
-            session = caller.session
-            self.sessions.record_use((session.grant.account_id, session.id), to_milliseconds(state.now))
+            self._note_session(state, caller)
+
+    def _note_session(self, state: ServiceState, caller: Caller) -> None:
+        if caller.session is not None:
+            key = caller.session.grant.account_id, caller.session.id
+            self.sessions.record_use(key, to_milliseconds(state.now))
 
     # --- may they -----------------------------------------------------------------------------------------------------
 
@@ -184,6 +204,15 @@ class Authorizer:
             authorize(state, needed, needed.action, random=self.random, decision_on=decide_every)
         except AccessDenied as error:
             error.message += _NAMED_IN_BODY
+            raise
+
+    def _authorize_or_sign_in(self, state: ServiceState, resource: Resource, asked: ServiceRequest) -> None:
+        """Raise AccessDenied where the caller may not; NotSignedIn where nobody is signed in and people could be."""
+        try:
+            self._authorize(state, resource, asked)
+        except AccessDenied as error:
+            if resource.browser and state.signer.principal.kind is PrincipalKind.ANONYMOUS:
+                raise NotSignedIn(_SIGN_IN_FIRST, log=error.log) from error
             raise
 
     # --- audit --------------------------------------------------------------------------------------------------------

@@ -13,13 +13,16 @@ from http import HTTPStatus
 from typing import Final
 
 from broker.api.forwarded import TrustedProxies
-from broker.api.http import HttpResponse
+from broker.api.http import HttpRequest, HttpResponse
 from broker.authz.authorizer import Authorizer
+from broker.authz.browser_answers import BrowserAnswers
+from broker.authz.browser_requests import foreign_cookies
 from broker.authz.original import (
     CONVENTIONS,
     PREFIX,
     SECRET_HEADER,
     Convention,
+    OriginalRequest,
     Question,
     QuestionRefused,
     read_original,
@@ -33,7 +36,8 @@ from iam.errors import ServiceError
 
 log = logging.getLogger(__name__)
 
-_DENIED: Final = "denied"
+_DENIED, _SIGN_IN = "denied", "sign-in"
+_TICKETS: Final = "nginx"  # whose headers the questions to these two endpoints have
 _TICKET_HEADER: Final = "X-Fedgate-Denied"
 _PLAIN_TEXT: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
 
@@ -43,6 +47,7 @@ class Endpoints:
     """Answers the questions of proxies; ``secret`` is what they must show, where it is not empty."""
 
     authorizer: Authorizer
+    browsers: BrowserAnswers
     tickets: Tickets
     trusted_proxies: TrustedProxies
     now: Callable[[], datetime]
@@ -56,29 +61,38 @@ class Endpoints:
             return _plain(HTTPStatus.NOT_FOUND)
         if name == _DENIED:
             return self._denied(question)
-        if name not in CONVENTIONS:
+        if name != _SIGN_IN and name not in CONVENTIONS:
             return _plain(HTTPStatus.NOT_FOUND)
-        return self._decide(name, CONVENTIONS[name], question)
-
-    def _decide(self, name: str, convention: Convention, question: Question) -> HttpResponse:
         try:
-            original = read_original(name, question, self.trusted_proxies)
+            original = read_original(_TICKETS if name == _SIGN_IN else name, question, self.trusted_proxies)
         except QuestionRefused as error:
             # %a: what a stranger wrote stays on one line (THREATS A07).
             log.warning("a question to %s%s was refused: %a", PREFIX, name, str(error))
             return _plain(HTTPStatus.BAD_REQUEST, str(error))
+        return self.browsers.answer(original.request) if name == _SIGN_IN else self._decide(CONVENTIONS[name], original)
+
+    def _decide(self, convention: Convention, original: OriginalRequest) -> HttpResponse:
+        if self.browsers.is_own_path(original.request):
+            return self._lead_to_page(convention, original.request)
         state = self.authorizer.decide(original)
         if state.error is None:
-            return HttpResponse(HTTPStatus.OK, passed_headers(state), b"")
+            cookies = (convention.cookies, foreign_cookies(original.request))
+            return HttpResponse(HTTPStatus.OK, (*passed_headers(state), cookies), b"")
+        if self.browsers.leads_to_sign_in(original.request, state.error):
+            return self._lead_to_page(convention, original.request)
         return self._refuse(convention, state, state.error)
+
+    def _lead_to_page(self, convention: Convention, request: HttpRequest) -> HttpResponse:
+        """Return the answer for a browser, or where the proxy gives it no answer of ours, that there is one."""
+        return _ASK_AT_SIGN_IN if convention.ticket else self.browsers.answer(request)
 
     def _refuse(self, convention: Convention, state: ServiceState, error: ServiceError) -> HttpResponse:
         if error.log != error.message:
             log.info("request %s refused: %s: %a", state.id, error.code, error.log)
-        refusal = refusal_of(state, error)
+        refusal, challenge = refusal_of(state, error), self.browsers.challenge(state.request, error)
         if not convention.ticket:
-            return _refused(refusal)
-        headers = (*_told(refusal), (_TICKET_HEADER, self.tickets.write(refusal, self.now())))
+            return _refused(refusal, challenge)
+        headers = (*_told(refusal), (_TICKET_HEADER, self.tickets.write(refusal, self.now())), *challenge)
         # auth_request knows these two statuses and turns every other into 500.
         forbidden = refusal.status == HTTPStatus.FORBIDDEN
         return HttpResponse(HTTPStatus.FORBIDDEN if forbidden else HTTPStatus.UNAUTHORIZED, headers, b"")
@@ -96,6 +110,10 @@ class Endpoints:
         return len(shown) == 1 and hmac.compare_digest(shown[0].encode("latin-1", "replace"), self.secret.encode())
 
 
+# To nginx: the request itself goes to /authz/sign-in, whose answer is for the client.
+_ASK_AT_SIGN_IN: Final = HttpResponse(
+    HTTPStatus.UNAUTHORIZED, (("X-Fedgate-Error", "NotSignedIn"), ("X-Fedgate-Status", "302")), b""
+)
 _UNKNOWN_TICKET: Final = Refusal(ResourceKind.S3, HTTPStatus.FORBIDDEN, "AccessDenied", "Access Denied", "", "")
 
 
@@ -107,8 +125,8 @@ def _endpoint(target: str) -> str:
     return "" if follows and name in CONVENTIONS and CONVENTIONS[name].uri else name
 
 
-def _refused(refusal: Refusal) -> HttpResponse:
-    return HttpResponse(refusal.status, (*_told(refusal), *refusal.headers()), refusal.body())
+def _refused(refusal: Refusal, challenge: tuple[tuple[str, str], ...] = ()) -> HttpResponse:
+    return HttpResponse(refusal.status, (*_told(refusal), *refusal.headers(), *challenge), refusal.body())
 
 
 def _told(refusal: Refusal) -> tuple[tuple[str, str], ...]:

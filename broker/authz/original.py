@@ -45,6 +45,8 @@ class Convention:
     ``method`` and ``uri`` are empty where the question itself has the original method, and the original URI behind the
     endpoint. Of several names of ``address``, the first that is there counts. ``body_hash`` is the header of an asker
     that read the body. ``ticket``: the proxy gives the client no body of ours, and fetches it with a ticket.
+    ``cookies`` is the header of the answer with the cookies that may reach the service: proxies that copy headers under
+    their own names replace the client's with it.
     """
 
     method: str
@@ -54,6 +56,7 @@ class Convention:
     proto: str
     body_hash: str = ""
     ticket: bool = False
+    cookies: str = "X-Fedgate-Cookie"
 
 
 _FEDGATE: Final = Convention(
@@ -64,9 +67,16 @@ CONVENTIONS: Final[Mapping[str, Convention]] = {
     "haproxy": _FEDGATE,
     "middleware": replace(_FEDGATE, body_hash="x-fedgate-body-sha256"),
     "forward": Convention(
-        "x-forwarded-method", "x-forwarded-uri", "x-forwarded-host", ("x-forwarded-for",), "x-forwarded-proto"
+        "x-forwarded-method",
+        "x-forwarded-uri",
+        "x-forwarded-host",
+        ("x-forwarded-for",),
+        "x-forwarded-proto",
+        cookies="Cookie",
     ),
-    "envoy": Convention("", "", "host", ("x-envoy-external-address", "x-forwarded-for"), "x-forwarded-proto"),
+    "envoy": Convention(
+        "", "", "host", ("x-envoy-external-address", "x-forwarded-for"), "x-forwarded-proto", cookies="Cookie"
+    ),
 }
 # By endpoint: the headers in which the proxy describes a request, each of which may be there once, and those that are
 # not the client's. A proxy that sends a question to another host sends that one's name as Host.

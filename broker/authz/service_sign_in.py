@@ -72,8 +72,8 @@ class ServiceSignIn:
 
         Raise AccessDenied where a cookie comes with a request that another site may have made.
         """
-        token = self._cookie(request, SESSION_COOKIE)
-        if not resource.browser or not token:
+        token = self._cookie(request, SESSION_COOKIE) if resource.browser else ""
+        if not token:
             return None
         if not is_safe(request) and not is_same_origin(request, self.addresses.origin(_host(request))):
             raise AccessDenied(_OTHER_ORIGIN)

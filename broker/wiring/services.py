@@ -64,7 +64,7 @@ def build_services(
         providers=providers,
         sign_ins=sign_ins,
         api=api,
-        authz=build_authz(settings, storage, api),
+        authz=build_authz(settings, storage, api, service_sign_in),
         service_sign_in=service_sign_in,
         pages=build_pages(settings, storage, providers, sign_ins, site, service_sign_in),
     )
