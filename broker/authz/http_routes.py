@@ -7,7 +7,7 @@ Pure. Source: API Gateway Developer Guide, "Control access to a REST API with IA
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_plus, unquote_to_bytes
 
 from broker.api.http import HttpRequest
 from broker.authz.http_path import in_arn, read_segments
@@ -22,8 +22,12 @@ _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _INVOKE: Final = "execute-api:Invoke"
 # With one of these, frameworks handle another method or another path than the one that was decided.
 _OVERRIDES: Final = frozenset(
-    {"x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"}
+    {
+        *("x-http-method", "x-http-method-override", "x-method-override"),
+        *("x-original-url", "x-rewrite-url", "x-script-name"),
+    }
 )
+_METHOD_PARAMETER: Final = "_method"  # of Laravel and Symfony, in the query of a POST too
 _SIGNED_HEADERS: Final = re.compile(r"SignedHeaders=([^,\s]*)")
 _PRESIGNED_HEADERS: Final = re.compile(r"(?:^|&)X-Amz-SignedHeaders=([^&]*)")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -50,6 +54,12 @@ def _check_method(request: HttpRequest) -> None:
     override = next((name for name, _value in request.headers if name.replace("_", "-") in _OVERRIDES), "")
     if override:
         raise ValidationError(f"The header {override} could make this another request: leave it out.")
+    if request.query and _METHOD_PARAMETER in _folded_names(request.query):
+        raise ValidationError("The parameter _method could make this another request: leave it out.")
+
+
+def _folded_names(query: str) -> set[str]:
+    return {unquote_plus(piece.partition("=")[0]).casefold() for piece in re.split("[&;]", query)}
 
 
 def _invocation(resource: Resource, request: HttpRequest, segments: Sequence[str]) -> ServiceRequest:

@@ -162,7 +162,7 @@ def _read_resource(source: SettingsReader, name: str) -> Resource | None:
     if len(source.problems) != before:
         return None
     kind = ResourceKind(values["kind"])
-    _check_kind(source, section, kind)
+    _check_kind(source, section, kind, values["hosts"])
     return _resource(name, kind, values, routes=routes, backend=backend, policy=policy)
 
 
@@ -244,12 +244,15 @@ def _host_problem(host: str) -> str:
     return "" if _HOST.fullmatch(host) else f"{host} is no host name such as s3.example.com, host:9000 or *.example.com"
 
 
-def _check_kind(source: SettingsReader, section: SettingPath, kind: ResourceKind) -> None:
+def _check_kind(source: SettingsReader, section: SettingPath, kind: ResourceKind, hosts: tuple[str, ...]) -> None:
     """Note a problem for each setting that says nothing about a resource of this kind."""
     other, unused = (ResourceKind.HTTP, _ONLY_HTTP) if kind is ResourceKind.S3 else (ResourceKind.S3, _ONLY_S3)
     for key in unused:
         if source.has((*section, key)):
             source.refuse((*section, key), f'is for kind = "{other}" only: remove it')
+    if kind is ResourceKind.HTTP and any(host.startswith("*.") for host in hosts):
+        # Policies would not tell one host from another.
+        source.refuse((*section, "hosts"), '*. is for the buckets of kind = "s3": name each host, or make resources')
 
 
 def _read_policy(source: SettingsReader, section: SettingPath, file: Path | str) -> PolicySet | None:

@@ -141,11 +141,30 @@ def test_a_method_in_other_letters_is_refused(method):
 
 
 @pytest.mark.parametrize(
-    "name", ["x-http-method-override", "x-http-method", "x_http_method_override", "x-original-url", "x-rewrite-url"]
+    "name",
+    [
+        "x-http-method-override",
+        "x-http-method",
+        "x_http_method_override",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-script-name",
+    ],
 )
 def test_a_header_that_makes_it_another_request_is_refused(name):
     with pytest.raises(ValidationError, match=f"The header {name} could make"):
         read_http_request(api(), request("GET", "/", (name, "DELETE")))
+
+
+@pytest.mark.parametrize("query", ["_method=DELETE", "a=b&_Method=put", "%5fmethod", "a=1;_method=DELETE"])
+def test_a_parameter_that_makes_it_another_request_is_refused(query):
+    with pytest.raises(ValidationError, match="The parameter _method could make"):
+        read_http_request(api(), request("POST", f"/?{query}"))
+
+
+@pytest.mark.parametrize("query", ["+_method=DELETE", "x=_method", "method=x", "_methods"])
+def test_other_parameters_that_look_like_it_pass(query):
+    assert needed(api(), request("POST", f"/?{query}"))
 
 
 # --- routes -----------------------------------------------------------------------------------------------------------

@@ -136,7 +136,12 @@ REFUSED = [
     ("a star alone", STORE.replace("*.s3.example.com", "*"), "* is no host name"),
     ("no account", STORE.replace(ACCOUNT, "1"), "line 4: resource.store.account: must be the twelve digits"),
     ("a host twice", STORE + API.replace("api.", "s3."), "line 7: resource.api.hosts: s3.example.com is named by"),
-    ("a wildcard twice", STORE + API.replace("api.", "*.s3."), "resource.api.hosts: *.s3.example.com is named by"),
+    (
+        "a wildcard twice",
+        STORE + STORE.replace("store", "two").replace('"s3.example.com", ', ""),
+        "resource.two.hosts: *.s3.example.com is named by",
+    ),
+    ("a wildcard of an API", API.replace("api.e", "*.e"), "resource.api.hosts: *. is for the buckets of kind"),
     ("a name with a blank", API.replace("[resource.api]", '[resource."a b"]'), "a name has up to 64 letters"),
     ("no table", "resource = 1", "line 1: resource: write [resource.NAME]"),
     ("a region in capitals", STORE + "regions = ['US']", "line 5: resource.store.regions: must be names such as"),
