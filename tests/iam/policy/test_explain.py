@@ -24,8 +24,9 @@ from support.policies import (
     trust,
 )
 
+from iam.policy.conditions import Condition
 from iam.policy.decide import DecisionType, RequestContext
-from iam.policy.explain import as_json, explain
+from iam.policy.explain import as_json, explain, wanted_presence
 
 ALLOW, OTHER = policy(statement(), label="allow"), policy(statement(action="iam:GetUser"), label="other")
 
@@ -199,3 +200,9 @@ def test_the_nearest_of_many_statements_is_told_first_and_the_rest_is_counted():
     assert len(found["layers"][0]["statements"]) == 10
     assert found["layers"][0]["leftOut"] == 11
     json.dumps(found)
+
+
+def test_null_wants_a_key_to_be_there_or_not_and_other_operators_want_values():
+    both = Condition.of("Null", "aws:sourceip", ("true", "False"), variables=True)
+    assert wanted_presence(both) == (False, True)
+    assert wanted_presence(Condition.of("StringEquals", "aws:username", ("true",), variables=True)) == ()
