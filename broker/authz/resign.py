@@ -36,6 +36,7 @@ _EMPTY_BODY = sha256(b"").hexdigest()
 _HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SPACES = re.compile(r"[ \t]+")  # no others: in latin-1 text, a byte of a letter in UTF-8 can look like a space
 _SERVICE = "s3"
+_KEYS = KeyCache(64)  # of a day: two for each backend at most, when it changes
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PAYLOAD_HEADER = PAYLOAD_HASH.lower()
 # The client's own proof, which would be a second one beside ours; Ceph RGW refuses a request with such a token.
@@ -73,10 +74,11 @@ def resign(resource: Resource, request: HttpRequest, now: datetime) -> Resigned:
     target = read_target(resource, request.header("host") or "", request.path, secure=request.secure)
     kept = tuple(parameter for parameter in parameters if parameter.name not in SIGNATURE_PARAMETERS)
     headers = _signed_headers(backend, request, payload, iso8601_basic(now))
+    path = target.path
     canonical = "\n".join(
         (
             request.method,
-            target.path,
+            path,
             _canonical_query(kept),
             *(f"{name}:{value}" for name, value in headers.items()),
             "",
@@ -85,7 +87,7 @@ def resign(resource: Resource, request: HttpRequest, now: datetime) -> Resigned:
         )
     )
     return Resigned(
-        "?".join((target.path, "&".join(parameter.encoded for parameter in kept))) if kept else target.path,
+        "?".join((path, "&".join(parameter.encoded for parameter in kept))) if kept else path,
         (
             ("Authorization", _authorization(backend, headers, canonical)),
             ("X-Amz-Date", headers["x-amz-date"]),
@@ -142,11 +144,13 @@ def _signed_headers(backend: Backend, request: HttpRequest, payload: str, timest
 
 def _kept_headers(request: HttpRequest) -> Iterator[tuple[str, str]]:
     for name, value in request.headers:
+        is_amz = name.startswith(AMZ)
+        if name in _REPLACED or not (is_amz or name in MEANINGFUL):
+            continue
         trimmed = value.strip(" \t")
-        canonical = _SPACES.sub(" ", trimmed)
-        is_amz = name.startswith(AMZ) and name not in _REPLACED
+        canonical = _SPACES.sub(" ", trimmed) if "  " in trimmed or "\t" in trimmed else trimmed
         # Stores differ in whether they collapse spaces inside a value; such a header passes without being signed.
-        if is_amz or (name in MEANINGFUL and canonical == trimmed):
+        if is_amz or canonical == trimmed:
             yield name, canonical
 
 
@@ -160,7 +164,7 @@ def _authorization(backend: Backend, headers: Mapping[str, str], canonical: str)
     timestamp = headers["x-amz-date"]
     scope = f"{timestamp[:8]}/{backend.region}/{_SERVICE}/{TERMINATOR}"
     to_sign = f"{_ALGORITHM}\n{timestamp}\n{scope}\n{sha256(canonical.encode('latin-1')).hexdigest()}"
-    key = KeyCache(1).key(backend.secret_access_key, timestamp[:8], backend.region, _SERVICE)
+    key = _KEYS.key(backend.secret_access_key, timestamp[:8], backend.region, _SERVICE)
     signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
     signed = ";".join(headers)
     return f"{_ALGORITHM} Credential={backend.access_key_id}/{scope},SignedHeaders={signed},Signature={signature}"

@@ -106,6 +106,7 @@ _FOREIGN_PREFIXES = (
     "x-account-",
     "x-container-",
     "x-copy-from",
+    "x-delete-",
     "x-goog-",
     "x-minio-",
     "x-object-",

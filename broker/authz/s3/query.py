@@ -7,10 +7,10 @@ Pure. A parameter given twice, a semicolon (some programs divide at it) and what
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 from broker.authz.s3.headers import AMZ, CHECKSUM
-from broker.authz.s3.target import decode_utf8
+from broker.authz.s3.target import decode_once
 from iam.errors import InvalidRequest, InvalidURI, NotImplementedHere
 
 PAYLOAD_HASH = "X-Amz-Content-Sha256"
@@ -97,4 +97,4 @@ def _parameter(part: str) -> Parameter:
 
 
 def _decode(text: str) -> str:
-    return decode_utf8(unquote_to_bytes(text.replace("+", " ").encode("latin-1")))
+    return decode_once(text.replace("+", " "))

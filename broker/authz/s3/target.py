@@ -71,7 +71,7 @@ def read_target(resource: Resource, host: str, path: str, *, secure: bool) -> Ta
     _check_path(path)
     # Divided before it is decoded: an encoded slash is part of the name in which it stands.
     bucket, _, key = (bucket_host, "", path[1:]) if bucket_host else path[1:].partition("/")
-    target = Target(*(decode_utf8(unquote_to_bytes(part.encode("latin-1"))) for part in (bucket, key)))
+    target = Target(decode_once(bucket), decode_once(key))
     if target.bucket or target.key:
         check_bucket(target.bucket)
     return target
@@ -88,8 +88,15 @@ def check_bucket(bucket: str) -> None:
 
 
 def _check_path(path: str) -> None:
-    if not _RAW_PATH.fullmatch(path) or _BAD_ESCAPE.search(path):
+    if not _RAW_PATH.fullmatch(path) or ("%" in path and _BAD_ESCAPE.search(path)):
         raise InvalidURI("Couldn't parse the specified URI.")
+
+
+def decode_once(text: str) -> str:
+    """Return percent-encoded text (latin-1, as in WSGI) decoded; raise InvalidURI for what is not UTF-8 or has a NUL."""
+    if text.isascii() and "%" not in text:
+        return text
+    return decode_utf8(unquote_to_bytes(text.encode("latin-1")))
 
 
 def decode_utf8(octets: bytes) -> str:

@@ -321,6 +321,7 @@ def test_headers_of_a_new_bucket():
         ("DELETE", "/b-1", "x_minio_force_delete"),
         ("GET", "/b-1/k", "rgwx_source_zone"),
         ("PUT", "/b-1/k", "x_object_manifest"),
+        ("PUT", "/b-1/k", "x_delete_after"),
         ("GET", "/b-1/k", "x_auth_token"),
         ("GET", "/b-1/k", "x_http_method_override"),
     ],
