@@ -93,7 +93,7 @@ def _check_path(path: str) -> None:
 
 
 def decode_once(text: str) -> str:
-    """Return percent-encoded text (latin-1, as in WSGI) decoded; raise InvalidURI for what is not UTF-8 or has a NUL."""
+    """Return percent-encoded text (latin-1, as in WSGI) decoded; raise InvalidURI for what is no UTF-8 or has a NUL."""
     if text.isascii() and "%" not in text:
         return text
     return decode_utf8(unquote_to_bytes(text.encode("latin-1")))
