@@ -34,6 +34,7 @@ TABLE_CONTENTS: Mapping[str, str] = {
     "policy_version": "versions of managed policies",
     "attachment": "policy attachments",
     "inline_policy": "inline policies",
+    "resource_policy": "resource policies",
     "guardrail": "guardrails",
     "instance_profile": "instance profiles",
     "tag": "tags",
