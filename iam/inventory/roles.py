@@ -17,7 +17,7 @@ from iam.policy.findings import Finding
 from iam.policy.lint import lint, unknown_provider_findings
 from iam.principal_ids import current_arns, with_current_arns
 from iam.service_data import ServiceData
-from iam.store.records import parse_stored_policy
+from iam.store.record_reader import parse_stored_policy
 from iam.store.schema import account, oidc_provider, role, role_mark, saml_provider
 
 _COLUMNS = role.c

@@ -25,16 +25,14 @@ from iam.revocation import RevocationSnapshot
 from iam.store import migrations, schema
 from iam.store.change_signal import ChangeSignal
 from iam.store.database import WAIT, is_busy, open_engine, reading_engine, translate_database_errors, writing_engine
+from iam.store.record_reader import RecordReader, managed_document, parse_stored_policy
 from iam.store.records import (
     AccessKey,
     AccountRecord,
     OidcProviderRecord,
-    RecordReader,
     RoleRecord,
     SamlProviderRecord,
     UserRecord,
-    managed_document,
-    parse_stored_policy,
     trusted_party_name,
 )
 from iam.store.revocation import read_generations

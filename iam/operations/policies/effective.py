@@ -22,7 +22,7 @@ from iam.operations.named_entities import (
 )
 from iam.operations.required_permission import RequiredPermission
 from iam.policy.document import Policy, PolicyKind
-from iam.store.records import DENY_ALL_POLICY, managed_document, parse_stored_policy
+from iam.store.record_reader import DENY_ALL_POLICY, managed_document, parse_stored_policy
 from iam.store.schema import Entity, attachment, group, inline_policy, membership
 
 ENTITY_TYPES = {entity_type.kind: entity_type for entity_type in (USER, GROUP, ROLE)}

@@ -38,7 +38,7 @@ from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
 from iam.policy.statement import Statement
 from iam.principal import Principal, PrincipalKind, principal_from_arn
-from iam.store.records import parse_stored_policy
+from iam.store.record_reader import parse_stored_policy
 
 # Limits of one request, so that it takes well under a second: any caller with permission to simulate could otherwise
 # keep a worker busy.
