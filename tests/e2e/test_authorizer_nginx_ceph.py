@@ -4,7 +4,6 @@ import io
 import json
 import subprocess
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +12,10 @@ import urllib3
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from minio import Minio
-from support.broker_process import ACCOUNT, PASSWORDS, environment, error_code, post, role_arn
+from support.broker_process import ACCOUNT, PASSWORDS, document, environment, error_code, post, role_arn
 from support.installation import VERSIONS
 from support.servers import HANG, eventually, program
-from support.store_fixtures import ROLE, ProtectedStore
+from support.store_fixtures import ROLE, ProtectedStore, allow, denied, keys
 
 ODD_KEYS = (
     "a b/ü+%2F~'().txt",
@@ -47,19 +46,6 @@ def s3(protected_store: ProtectedStore):
 @pytest.fixture
 def credentials(protected_store: ProtectedStore) -> Credentials:
     return protected_store.broker.credentials("alice", ROLE)
-
-
-def denied(call: Callable[..., object], **parameters: object) -> str:
-    """Return the message of the AccessDenied that a call ends in."""
-    with pytest.raises(ClientError) as refused:
-        call(**parameters)
-    assert refused.value.response["Error"]["Code"] == "AccessDenied", refused.value.response
-    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
-    return str(refused.value.response["Error"]["Message"])
-
-
-def keys(s3, bucket: str, prefix: str = "") -> set[str]:
-    return {one["Key"] for one in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])}
 
 
 # --- boto3 ------------------------------------------------------------------------------------------------------------
@@ -230,7 +216,7 @@ def test_a_session_tag_decides(protected_store, bucket):
 
 def test_a_session_policy_limits(protected_store, s3, bucket):
     s3.put_object(Bucket=bucket, Key="session/1", Body=b"1")
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [allow(["s3:GetObject"], f"{bucket}/session/*")]})
+    policy = document(allow(["s3:GetObject"], f"{bucket}/session/*"))
     limited = protected_store.s3(protected_store.broker.credentials("alice", ROLE, Policy=policy))
     assert limited.get_object(Bucket=bucket, Key="session/1")["Body"].read() == b"1"
     assert "no session policy allows" in denied(limited.put_object, Bucket=bucket, Key="session/1", Body=b"2")
@@ -239,12 +225,32 @@ def test_a_session_policy_limits(protected_store, s3, bucket):
 def test_a_boundary_limits(protected_store, s3, bucket):
     s3.put_object(Bucket=bucket, Key="boundary/1", Body=b"1")
     iam = protected_store.broker.client("iam")
-    document = json.dumps({"Version": "2012-10-17", "Statement": [allow(["s3:GetObject"], f"{bucket}/*")]})
-    boundary = iam.create_policy(PolicyName="reads", PolicyDocument=document)["Policy"]["Arn"]
+    reads = document(allow(["s3:GetObject"], f"{bucket}/*"))
+    boundary = iam.create_policy(PolicyName="reads", PolicyDocument=reads)["Policy"]["Arn"]
     protected_store.role("Bounded", allow(["s3:*"], "*"), PermissionsBoundary=boundary)
     bounded = protected_store.s3(protected_store.broker.credentials("alice", "Bounded"))
     assert bounded.get_object(Bucket=bucket, Key="boundary/1")["Body"].read() == b"1"
     assert "boundary" in denied(bounded.put_object, Bucket=bucket, Key="boundary/1", Body=b"2")
+
+
+def test_a_bucket_policy_lets_another_account_in(protected_store, s3, bucket):
+    broker = protected_store.broker
+    other = broker.fedgate("account", "create", "--id", "210987654321")["root"]
+    iam = broker.client("iam", Credentials(other["access_key_id"], other["secret_access_key"]))
+    iam.create_user(UserName="guest")
+    iam.put_user_policy(UserName="guest", PolicyName="s3", PolicyDocument=document(allow(["s3:*"], "*")))
+    key = iam.create_access_key(UserName="guest")["AccessKey"]
+    guest = protected_store.s3(Credentials(key["AccessKeyId"], key["SecretAccessKey"]))
+    s3.put_object(Bucket=bucket, Key="shared/1", Body=b"shared")
+    assert "no resource-based policy allows" in denied(guest.get_object, Bucket=bucket, Key="shared/1")
+    principal = {"AWS": "arn:aws:iam::210987654321:user/guest"}
+    policy = broker.folder / "policy.json"
+    policy.write_text(document({**allow(["s3:GetObject"], f"{bucket}/shared/*"), "Principal": principal}))
+    broker.fedgate("resource", "policy", "put", "store", str(policy), "--bucket", bucket)
+    assert guest.get_object(Bucket=bucket, Key="shared/1")["Body"].read() == b"shared"
+    denied(guest.put_object, Bucket=bucket, Key="shared/1", Body=b"")
+    broker.fedgate("resource", "policy", "delete", "store", "--bucket", bucket)
+    denied(guest.get_object, Bucket=bucket, Key="shared/1")
 
 
 def test_who_is_not_known_gets_the_answer_of_s3(protected_store, bucket):
@@ -270,11 +276,6 @@ def test_a_revoked_session_reads_no_more(protected_store, s3, bucket):
     eventually(lambda: error_code(bob.get_object, Bucket=bucket, Key="revoked") != "")
     # What the store has begun to answer goes on.
     assert len(body.read()) == MEGABYTE - 10
-
-
-def allow(actions: list[str], resource: str) -> dict[str, object]:
-    arn = resource if resource == "*" else f"arn:aws:s3:::{resource}"
-    return {"Effect": "Allow", "Action": actions, "Resource": arn}
 
 
 # --- other clients ----------------------------------------------------------------------------------------------------

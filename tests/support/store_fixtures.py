@@ -11,6 +11,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
 
 from support.broker_process import ACCOUNT, Broker, document, trusting
 from support.ceph import CephGateway, ceph_gateway
@@ -55,6 +56,25 @@ class ProtectedStore:
         """Make a role that all staff may take, with tags, and return its name."""
         self.broker.role(name, json.dumps(_staff()), document(*statements), **more)
         return name
+
+
+def allow(actions: list[str], resource: str) -> dict[str, object]:
+    """Return a statement about a bucket, objects (``bucket/pattern``) or everything (``*``)."""
+    arn = resource if resource == "*" else f"arn:aws:s3:::{resource}"
+    return {"Effect": "Allow", "Action": actions, "Resource": arn}
+
+
+def denied(call: Callable[..., object], **parameters: object) -> str:
+    """Return the message of the AccessDenied that a call ends in."""
+    with pytest.raises(ClientError) as refused:
+        call(**parameters)
+    assert refused.value.response["Error"]["Code"] == "AccessDenied", refused.value.response
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+    return str(refused.value.response["Error"]["Message"])
+
+
+def keys(s3: Any, bucket: str, prefix: str = "") -> set[str]:
+    return {one["Key"] for one in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])}
 
 
 def s3_client(endpoint: str, credentials: Credentials, *, verify: str | None = None, **config: object) -> Any:
