@@ -47,6 +47,14 @@ dir = "."
 # user_base = "ou=people,dc=example,dc=com"
 # bind_dn = "cn=fedgate,ou=services,dc=example,dc=com"
 # bind_password_file = "keys/ldap-password"
+
+# [authz]
+# bind = "127.0.0.1:8081"     # where a reverse proxy asks whether a request may pass
+
+# [resource.api]
+# kind = "http"
+# hosts = ["api.example.com"]
+# account = "111122223333"
 """
 
 

@@ -4,10 +4,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, insert, select, update
-from support.documents import trust
+from support.documents import allow, trust
 
+from iam.limits import Limits
 from iam.operations.roles import create_role
 from iam.operations.users import create_user
+from iam.resource_policies import ResourcePolicy, put
 from iam.store import schema
 from iam.store.transfer import TABLES, add_rows, copy_revision, copy_rows, differences, digests
 
@@ -34,10 +36,11 @@ def test_a_copy_holds_every_row_as_it_was(account, stores):
     account.run(create_role, RoleName="r", AssumeRolePolicyDocument=trust("*"))
     source, target = stores
     with source.write() as original, target.write() as copy:
+        put(original, ResourcePolicy("store", "", allow(Principal="*"), 1), Limits())
         original.execute(insert(schema.audit_record).values(seq=41, event_id="a", at=1, account_id="1", record="{}"))
         copy_rows(original, copy)
         assert differences(digests(original), digests(copy)) == []
-        assert digests(copy)["account"].rows == 1
+        assert digests(copy)["account"].rows == digests(copy)["resource_policy"].rows == 1
         assert digests(copy)["account"].checksum != digests(copy)["iam_user"].checksum
     with target.write() as copy:
         copy.execute(insert(schema.audit_record).values(event_id="b", at=2, account_id="1", record="{}"))
