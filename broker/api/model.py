@@ -8,6 +8,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -49,8 +50,9 @@ class Api:
         return tuple(self._operations.values())
 
 
-def load_models(additional_sts_models: Iterable[bytes] = ()) -> Api:
-    """Read and compile all models; takes tens of milliseconds, so call it once at startup."""
+@cache
+def load_models(additional_sts_models: tuple[bytes, ...] = ()) -> Api:
+    """Return all models, compiled; cached, because it takes tens of milliseconds."""
     models = {service: _read(service) for service in _VERSIONS}
     for text in additional_sts_models:
         _add(models["sts"], text)

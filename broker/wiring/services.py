@@ -55,7 +55,7 @@ def build_services(
     providers = build_providers(settings, storage, now)
     sign_ins = build_sign_ins(settings, storage, providers)
     kinds = build_kinds(settings, storage, providers, sign_ins, additional_kinds)
-    gate = build_gate(settings, storage, providers, kinds, model.load_models(additional_models), now)
+    gate = build_gate(settings, storage, providers, kinds, model.load_models(tuple(additional_models)), now)
     api = build_api(settings, storage, providers, gate)
     site = build_site(settings, storage, api)
     service_sign_in = build_service_sign_in(settings, storage, gate)

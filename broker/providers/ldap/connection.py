@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -129,9 +130,21 @@ class SearchResult:
 def tls_context(ca_file: str, *, insecure_skip_tls_verify: bool) -> ssl.SSLContext:
     """Return a context that checks chain and host name and refuses TLS below 1.2 (THREATS E05).
 
-    It reads the CA file, so callers create it once for each directory.
+    It reads the CA file, so callers create it once for each directory; raise OSError.
     """
-    context = ssl.create_default_context(cafile=ca_file or None)
+    if ca_file:
+        return _new_context(ca_file, insecure_skip_tls_verify=insecure_skip_tls_verify)
+    return _context_of_system(insecure_skip_tls_verify=insecure_skip_tls_verify)
+
+
+@cache
+def _context_of_system(*, insecure_skip_tls_verify: bool) -> ssl.SSLContext:
+    """Return a context that trusts the system's authorities, cached: to read all of them takes 50 ms."""
+    return _new_context(None, insecure_skip_tls_verify=insecure_skip_tls_verify)
+
+
+def _new_context(ca_file: str | None, *, insecure_skip_tls_verify: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if insecure_skip_tls_verify:
         context.check_hostname = False
