@@ -23,14 +23,18 @@ USERS = [
 # Frameworks call these by name: methods that a base class of theirs declares, and what a table finds by its name.
 CALLED_BY_FRAMEWORKS = {
     "broker/cli.py": {"format_commands", "invoke"},
+    "broker/demo/reports.py": {"log_request"},
     "broker/demo/directory.py": {"connection_made", "data_received"},
     "broker/runtime/worker.py": {"handle_error", "handle_exit", "handle_request"},
     "broker/web/i18n/languages.py": {"get_translations"},
     "broker/commands/shell_output.py": {"make_context"},
     "broker/web/core/utf8.py": {"form_data_parser_class", "parameter_storage_class"},
 }
-# Texts that are listed to be translated.
-KEPT = {"broker/web/i18n/messages.py": {"MESSAGES", "LABELS"}}
+# Texts that are listed to be translated, and what applications of users import.
+KEPT = {
+    "broker/authz/middleware.py": {"FedgateASGI"},
+    "broker/web/i18n/messages.py": {"MESSAGES", "LABELS"},
+}
 
 
 def uses(tree: ast.AST) -> Counter[str]:

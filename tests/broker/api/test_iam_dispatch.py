@@ -475,7 +475,7 @@ def test_g21_a_denial_s_record_says_which_statement_denied(admin, installation):
     record = recorded(installation, installation.call("ListUsers", joe))
     (decision,) = record["additionalEventData"]["decisions"]
     assert (decision["result"], decision["layer"]) == ("explicitDeny", "identity-based policy")
-    assert [name.rpartition("#")[2] for name in decision["statements"]] == ["1"]
+    assert [name.rpartition("#")[2] for name in decision["statements"]] == ["2"]
 
 
 def test_g21_a_change_whose_record_cannot_be_kept_is_not_made(admin, installation):
