@@ -5,6 +5,9 @@
 local ANSWERED = { "authorization", "x-amz-date", "x-amz-content-sha256", "x-fedgate-principal", "x-fedgate-account",
                    "x-fedgate-session", "x-fedgate-source-identity", "x-fedgate-tags", "x-fedgate-content-sha256",
                    "x-fedgate-request-id" }
+-- What the client is told besides status and body.
+local TOLD = { "content-type", "x-fedgate-error", "www-authenticate", "location", "set-cookie", "cache-control",
+               "referrer-policy", "allow", "retry-after", "x-amz-request-id" }
 -- They belong to the connection to the client and to the body, which is not sent; or they are set below.
 local KEPT_BACK = { ["connection"] = true, ["content-length"] = true, ["expect"] = true, ["keep-alive"] = true,
                     ["te"] = true, ["trailer"] = true, ["transfer-encoding"] = true, ["upgrade"] = true,
@@ -38,8 +41,10 @@ end
 local function refuse(txn, status, answer)
     local reply = txn:reply()
     reply:set_status(status)
-    for _, name in ipairs({ "content-type", "x-fedgate-error", "www-authenticate", "location", "x-amz-request-id" }) do
-        if answer and answer.headers[name] then reply:add_header(name, answer.headers[name][0]) end
+    for _, name in ipairs(TOLD) do
+        local values = answer and answer.headers[name]
+        -- The values are counted from 0; there may be several cookies.
+        if values then for place = 0, #values do reply:add_header(name, values[place]) end end
     end
     if answer and answer.body then reply:set_body(answer.body) end
     txn:done(reply)
@@ -49,6 +54,10 @@ local function pass(txn, headers)
     for _, name in ipairs(ANSWERED) do
         if headers[name] then txn.http:req_set_header(name, headers[name][0]) end
     end
+    -- Cookies without those of Fedgate.
+    txn.http:req_del_header("cookie")
+    local cookies = headers["x-fedgate-cookie"] and headers["x-fedgate-cookie"][0]
+    if cookies and cookies ~= "" then txn.http:req_set_header("cookie", cookies) end
     txn:set_var("txn.fedgate_uri", headers["x-fedgate-uri"] and headers["x-fedgate-uri"][0] or txn:get_var("txn.fedgate_uri"))
     txn:set_var("txn.fedgate", "pass")
 end
@@ -56,7 +65,8 @@ end
 core.register_action("fedgate", { "http-req" }, function(txn, address)
     local answer = core.httpclient():get({ url = "http://" .. address .. "/authz/haproxy", headers = question(txn), timeout = 10000 })
     if answer and answer.status == 200 then return pass(txn, answer.headers) end
-    -- Only refusals are told: whatever else comes is no answer.
+    -- Only refusals are told, and the way to the sign-in page: whatever else comes is no answer.
+    if answer and (answer.status == 302 or answer.status == 303) then return refuse(txn, answer.status, answer) end
     if answer and answer.status >= 400 and answer.status < 500 then return refuse(txn, answer.status, answer) end
     refuse(txn, 503, nil)
 end, 1)

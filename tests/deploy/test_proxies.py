@@ -164,6 +164,39 @@ def test_a_client_cannot_take_away_who_it_is(http, stub):
     assert "fedgate" not in ",".join(arrived.all("Connection")).lower()
 
 
+@pytest.mark.parametrize("status", [302, 303])
+def test_a_browser_is_sent_to_sign_in(http, stub, status):
+    away = {"Location": "https://fedgate.example.com/service/wiki?state=x", "Set_Cookie": "__Host-fedgate-sign-in=x"}
+    stub.answers(status, Cache_Control="no-store", **away)
+    answer = http.ask("GET", "/pages?a=b", ("Cookie", "a=b"), ("Sec-Fetch-Mode", "navigate"))
+    assert (answer.status, answer.headers["location"]) == (status, away["Location"])
+    assert answer.headers["set-cookie"] == away["Set_Cookie"]
+    assert answer.headers["cache-control"] == "no-store"
+    (asked,) = stub.questions
+    assert (asked.header("Cookie"), asked.header("Sec-Fetch-Mode")) == ("a=b", "navigate")
+    assert stub.requests == []
+
+
+@pytest.mark.parametrize("kept", ["theme=dark; lang=de", ""])
+def test_the_service_gets_the_cookies_that_the_authoriser_answers(http, stub, kept):
+    name = "Cookie" if http.name in ("caddy", "traefik", "envoy") else "X_Fedgate_Cookie"
+    stub.answers(200, **{name: kept})
+    http.ask("GET", "/", ("Cookie", "__Host-fedgate-service=secret; theme=dark; lang=de"))
+    http.ask("POST", "/", ("Cookie", "__Host-fedgate-service=secret"), body=b"text=mine")
+    for arrived in stub.requests:
+        assert (arrived.header("Cookie") or "") == kept
+        assert arrived.header("X-Fedgate-Cookie") in (None, kept)
+    assert [one.body for one in stub.requests] == [b"", b"text=mine"]
+
+
+def test_a_cookie_lets_no_body_pass_that_a_signature_does_not_cover(proxies, stub):
+    traefik = proxies("traefik", "http")
+    for signed in (("Authorization", "AWS4-HMAC-SHA256 x"),), ():
+        target = "/" if signed else "/?X-Amz-Signature=x"
+        answer = traefik.ask("POST", target, ("Cookie", "__Host-fedgate-service=x"), *signed, body=b"forged")
+        assert (answer.status, stub.requests) == (413, [])
+
+
 @pytest.mark.parametrize("kind", ["http", "s3"])
 @pytest.mark.parametrize("name", PROXIES)
 @pytest.mark.parametrize("status", [403, 400, 401])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PASSES = 200
+REDIRECTS = (302, 303)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,11 @@ class Stub:
         if asked.target == "/authz/denied":
             assert asked.header("X-Fedgate-Denied") == "ticket"
             return self.status, self.headers, self.refusal
+        if asked.target == "/authz/sign-in":
+            return self.status, self.headers, self.refusal
         self.questions.append(asked)
+        if asked.target == "/authz/nginx" and self.status in REDIRECTS:
+            return 401, {"X-Fedgate-Status": "302", "X-Fedgate-Denied": "ticket"}, b""
         if asked.target == "/authz/nginx" and 400 <= self.status < 500:
             told = {"X-Fedgate-Status": str(self.status), "X-Fedgate-Denied": "ticket"}
             return 403 if self.status == 403 else 401, told, b""
