@@ -24,7 +24,7 @@ from broker.api.http import HttpRequest
 from broker.authz.resource import Backend, Resource
 from broker.authz.s3.headers import AMZ, MEANINGFUL
 from broker.authz.s3.query import PAYLOAD_HASH, SIGNATURE_PARAMETERS, Parameter, read_query
-from broker.authz.s3.target import read_target
+from broker.authz.s3.target import Target, read_target
 from iam.clock import iso8601_basic
 from iam.errors import InvalidRequest
 from sts.sigv4 import TERMINATOR, KeyCache
@@ -74,7 +74,7 @@ def resign(resource: Resource, request: HttpRequest, now: datetime) -> Resigned:
     target = read_target(resource, request.header("host") or "", request.path, secure=request.secure)
     kept = tuple(parameter for parameter in parameters if parameter.name not in SIGNATURE_PARAMETERS)
     headers = _signed_headers(backend, request, payload, iso8601_basic(now))
-    path = target.path
+    path = _path(target, request)
     canonical = "\n".join(
         (
             request.method,
@@ -94,6 +94,12 @@ def resign(resource: Resource, request: HttpRequest, now: datetime) -> Resigned:
             (PAYLOAD_HASH, payload),
         ),
     )
+
+
+def _path(target: Target, request: HttpRequest) -> str:
+    # Some proxies cannot change the path, and forward a bucket's as it came.
+    has_slash = not target.key and request.path == f"{target.path}/"
+    return f"{target.path}/" if has_slash else target.path
 
 
 def endpoint_host(endpoint: str) -> str:
