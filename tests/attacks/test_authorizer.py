@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from botocore.credentials import Credentials
-from support.authz import STORE_HOST, Sent, nginx, presigned, signed
+from support.authz import STORE_HOST, Sent, nginx, presigned, signed, signed_api
 from support.broker_process import ACCOUNT, Broker, allow, role_arn
 from support.servers import HANG, eventually, redis_server
 
@@ -20,6 +20,10 @@ bind = "unix:{socket}"
 [resource.store]
 kind = "s3"
 hosts = ["store.corp"]
+account = "{account}"
+[resource.api]
+kind = "http"
+hosts = ["api.corp"]
 account = "{account}"
 """
 
@@ -198,3 +202,50 @@ def test_decisions_go_on_without_redis(new_broker, tmp_path):
     broker.close()
     with pytest.raises(OSError, match=r"refused|No such file"):
         status(path, signed(reader))
+
+
+# --- an HTTP API ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def visitor(asked: Broker) -> Credentials:
+    """A role that may read what is public, as people write such policies: with stars for region and account."""
+    public = "arn:aws:execute-api:*:*:api/default/GET/public/*"
+    return asked.role_for("bob", "Visitor", allow("execute-api:Invoke", resource=public))
+
+
+@pytest.mark.parametrize(
+    ("method", "uri"),
+    [
+        ("GET", "/public/../admin"),
+        ("GET", "/public/%2e%2e/admin"),
+        ("GET", "/public/..%2fadmin"),
+        ("GET", "/public/..%5cadmin"),
+        ("GET", "/public/%252e%252e/admin"),
+        ("GET", "/public/..;/admin"),
+        ("GET", "/public//../admin"),
+        ("GET", "//public/page"),
+        ("GET", "/public/a%00b"),
+        ("GET", "/public/%c0%ae%c0%ae/admin"),
+        ("GET", "/admin"),
+        ("GET", "/admin?x=/public/"),
+        ("GET", "/Public/page"),
+        ("DELETE", "/public/page"),
+        ("DELETE", "/users/x:api/default/GET/public/page"),
+        ("DELETE", "/users/x%3Aapi/default/GET/public/page"),
+        ("get", "/public/page"),
+        ("POST", "/public/page"),
+        ("GET", "/public/page?_method=DELETE"),
+    ],
+)
+def test_what_is_public_does_not_open_anything_else(visitor, socket_path, method, uri):
+    assert status(socket_path, signed_api(visitor, "/public/page")) == 200
+    assert status(socket_path, signed_api(visitor, uri, method=method)) in (400, 401, 403)
+
+
+@pytest.mark.parametrize(
+    "header", ["X-HTTP-Method-Override", "X_HTTP_Method_Override", "X-Original-URL", "X-Rewrite-URL", "X-Script-Name"]
+)
+def test_a_header_that_frameworks_obey_does_not_change_the_request(visitor, socket_path, header):
+    sent = signed_api(visitor, "/public/page", headers={header: "/admin"})
+    assert status(socket_path, sent) in (400, 401, 403)
