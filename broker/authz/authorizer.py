@@ -15,7 +15,7 @@ from broker.api.http import HttpRequest
 from broker.api.request_ids import new_request_id
 from broker.audit.log import AuditLog
 from broker.authz.original import OriginalRequest
-from broker.authz.request_checks import check_form, is_unsigned
+from broker.authz.request_checks import check_form, check_unsigned, is_unsigned
 from broker.authz.resign import resign
 from broker.authz.resource import Audited, Resource, ResourceKind
 from broker.authz.resource_policies import FindPolicies, owned_permission
@@ -127,6 +127,7 @@ class Authorizer:
     def _authenticate(self, state: ServiceState, resource: Resource, original: OriginalRequest) -> None:
         request = state.request
         if is_unsigned(request):  # a signature counts alone, whatever cookies come with it
+            check_unsigned(resource.kind, request)
             state.caller = self._browser_caller(state, resource)
             return
         presented = sigv4.read(request.method, request.path, request.query, request.headers, b"")

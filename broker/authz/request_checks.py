@@ -43,6 +43,16 @@ def _check_sigv2(request: HttpRequest) -> None:
         raise UnsupportedAlgorithm("Unsupported AWS 'algorithm'.", log="presigned with Signature Version 2")
 
 
+def check_unsigned(kind: ResourceKind, request: HttpRequest) -> None:
+    """Raise InvalidRequest where a request without a signature chooses headers of the store's answer.
+
+    Whoever makes a link could otherwise have a browser take an object for a page (S3 API Reference, GetObject). A store
+    refuses it itself, but not where the request is signed anew.
+    """
+    if kind is ResourceKind.S3 and any(name.startswith("response-") for name in _parameter_names(request)):
+        raise InvalidRequest("Request specific response headers cannot be used for anonymous GET requests.")
+
+
 def is_unsigned(request: HttpRequest) -> bool:
     """Return whether a request presents no signature of any kind, neither in its headers nor in its query."""
     return request.header("authorization") is None and not _SIGNING_PARAMETERS & _parameter_names(request)

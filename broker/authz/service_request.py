@@ -24,4 +24,3 @@ class ServiceRequest:
     every_resource: tuple[RequiredPermission, ...] = ()
     writes: bool = True
     parameters: Mapping[str, str] = field(default_factory=dict)
-    bucket: str = ""

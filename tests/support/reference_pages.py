@@ -16,7 +16,15 @@ import click
 from broker.api import model
 from broker.api.errors import is_sender_fault, status
 from broker.authz.s3.context_keys import KEYS, REQUEST_TAGS
-from broker.authz.s3.operations import ANY_VALUE, COPY_SOURCE, KNOWN_SUBRESOURCES, OPERATIONS, PLAIN, REFUSED
+from broker.authz.s3.operations import (
+    ANY_VALUE,
+    COPY_SOURCE,
+    KNOWN_SUBRESOURCES,
+    OPERATIONS,
+    PLAIN,
+    REFUSED,
+    SAME_REQUEST,
+)
 from broker.authz.s3.operations import Level as S3Level
 from broker.authz.s3.requests import BUCKET_HEADERS, OBJECT_HEADERS
 from broker.cli import main
@@ -198,6 +206,7 @@ def s3_operations() -> str:
         f"| {one.name} | {_s3_request(one)} | {_s3_actions(one)} | {_s3_fallback(one)} |"
         for one in sorted(OPERATIONS.values(), key=lambda one: one.name)
     ]
+    rows += [f"| {older} | the request of {newer}, by its older name | | |" for older, newer in SAME_REQUEST.items()]
     return "\n".join(["| operation | request | actions | with a backend also |", "|---|---|---|---|", *rows])
 
 

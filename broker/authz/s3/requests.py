@@ -83,7 +83,7 @@ def read_s3_request(resource: Resource, request: HttpRequest) -> ServiceRequest:
     than one could be read from; AccessDenied for what never passes.
     """
     read = _read(resource, request)
-    operation, target = read.operation, read.target
+    operation = read.operation
     _check_policy_writes(read)
     return ServiceRequest(
         operation.name,
@@ -91,7 +91,6 @@ def read_s3_request(resource: Resource, request: HttpRequest) -> ServiceRequest:
         every_resource=tuple(_permissions_on_every(read)),
         writes=operation.writes,
         parameters=dict(_recorded(read)),
-        bucket=target.bucket,
     )
 
 

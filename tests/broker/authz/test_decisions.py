@@ -240,6 +240,13 @@ def test_everybody_is_admitted_unsigned_only_where_the_resource_is_anonymous(aut
     assert authorized.records()[2]["userIdentity"] == {"type": "Unknown"}
 
 
+def test_who_signs_nothing_chooses_no_header_of_the_answer(authorized):
+    uri = "/bucket/key?response-content-type=text%2Fhtml"
+    authorized.change(policy=resource_policy(EVERYBODY), anonymous=True)
+    assert authorized.ask(unsigned(uri), haproxy)["X-Fedgate-Error"] == "InvalidRequest"
+    assert authorized.ask(signed(authorized.role("Reader", READ_BUCKET), uri)).status == 200
+
+
 @pytest.mark.parametrize(
     "statement",
     [
