@@ -27,11 +27,11 @@ _EVERYTHING = PolicySet(
 )
 _NO_POLICIES = PolicySet()
 # IAM User Guide, "AWS global condition context keys": the values for anonymous requests.
-_ANONYMOUS = "anonymous"
+ANONYMOUS = "anonymous"
 _ANONYMOUS_KEYS: ContextKeys = {
-    "aws:principalaccount": (_ANONYMOUS,),
+    "aws:principalaccount": (ANONYMOUS,),
     "aws:principaltype": ("Anonymous",),
-    "aws:userid": (_ANONYMOUS,),
+    "aws:userid": (ANONYMOUS,),
 }
 
 
@@ -136,7 +136,7 @@ def unsigned(principal: Principal) -> Caller:
 
 def anonymous() -> Caller:
     """Return the caller of a request without a signature, whom only a resource-based policy can admit."""
-    principal = Principal(PrincipalKind.ANONYMOUS, "", _ANONYMOUS, _ANONYMOUS, "*")
+    principal = Principal(PrincipalKind.ANONYMOUS, "", ANONYMOUS, ANONYMOUS, "*")
     return Caller(principal, "", Layers(), (), _ANONYMOUS_KEYS)
 
 

@@ -122,10 +122,11 @@ class RequestSimulator:
     ) -> HypotheticalRequest:
         """Return the request of a principal that needs this permission, to a service other than STS and IAM.
 
-        Raise InvalidInput, NoSuchEntity.
+        ``anonymous`` is the sender of a request without a signature. Raise InvalidInput, NoSuchEntity.
         """
         parameters = _parameters(permission.action, permission.resource, keys, session)
-        return self._build(self._caller(principal, parameters), parameters, permission)
+        caller = callers.anonymous() if principal == callers.ANONYMOUS else self._caller(principal, parameters)
+        return self._build(caller, parameters, permission)
 
     def for_account(
         self, account_id: str, action: str, resource: str, keys: ContextKeys

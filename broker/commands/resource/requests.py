@@ -22,13 +22,14 @@ from broker.commands.policy.explain import context_option, decision_json, format
 from broker.commands.resource.resources import named_resource
 from broker.wiring import now, open_store
 from iam.arn import iam_arn
-from iam.errors import AccessDenied, NoSuchEntity, ServiceError
+from iam.errors import AccessDenied, MissingAuthenticationToken, NoSuchEntity, ServiceError
 from iam.operations.required_permission import ContextKeys, RequiredPermission
 from iam.policy.decide import DecisionType
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.every_resource import for_every_resource
 from iam.policy.policy_set import PolicySet
 from iam.store.store import Store
+from sts import callers
 from sts.hypothetical_request import HypotheticalRequest, RequestSimulator
 
 _READERS: Final = {ResourceKind.S3: read_s3_request, ResourceKind.HTTP: read_http_request}
@@ -61,7 +62,7 @@ class _Asker(NamedTuple):
 @click.command()
 @click.argument("name")
 @click.argument("request", nargs=-1, required=True, metavar="METHOD TARGET")
-@click.option("--as", "principal", required=True, help="Who asks: a role of the owner's account, or any ARN.")
+@click.option("--as", "principal", required=True, help="Who asks: a role of the owner, any ARN, or anonymous.")
 @click.option("--header", "-H", "headers", multiple=True, metavar="NAME:VALUE", help="A header; can be repeated.")
 @click.option("--session-tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag of the session of the role.")
 @click.option("--session-policy", type=read_text_argument, metavar="FILE", help="A file with its session policy.")
@@ -138,8 +139,8 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _principal_arn(store: Store, found: Resource, text: str) -> str:
-    """Return the ARN of who asks; a name without a colon is that of a role in the owner's account."""
-    if ":" in text:
+    """Return the ARN of who asks; a name without a colon is that of a role in the owner's account, or anonymous."""
+    if ":" in text or text == callers.ANONYMOUS:
         return text
     record = store.role_by_name(found.account, text.rpartition("/")[2])
     if record is None:
@@ -152,6 +153,8 @@ def _principal_arn(store: Store, found: Resource, text: str) -> str:
 
 def _test(store: Store, found: Resource, sent: HttpRequest, asker: _Asker) -> _Tested:
     try:
+        if asker.principal == callers.ANONYMOUS and not found.anonymous:
+            raise MissingAuthenticationToken("Missing Authentication Token")
         asked = _read(found, sent)
     except ServiceError as error:
         return _Tested(error=error)

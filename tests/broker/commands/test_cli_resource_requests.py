@@ -135,6 +135,15 @@ def test_the_source_of_a_copy_is_decided_by_the_policy_of_its_own_bucket(tested,
     }
 
 
+def test_a_request_without_a_signature_needs_a_policy_for_everybody(tested, fedgate):
+    found = tested("store", "GET", "/photos/x", who="anonymous", status=3)
+    assert found["error"]["code"] == "MissingAuthenticationToken"
+    found = tested("api", "GET", "/teams/a/reports/1", who="anonymous", status=3)
+    assert found["decisions"][0]["layer"] == "resource-based policy"
+    fedgate("resource", "policy", "put", "api", "-", told=allow("reports:GetReport", Principal="*"))
+    assert tested("api", "GET", "/teams/a/reports/1", who="anonymous")["passes"]
+
+
 def test_a_session_policy_and_the_context_count(tested, tmp_path):
     narrow = tmp_path / "session.json"
     narrow.write_text(allow("reports:*", Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}))
