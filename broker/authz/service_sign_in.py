@@ -150,8 +150,14 @@ class ServiceSignIn:
             return _redirect(HTTPStatus.FOUND, self.addresses.origin(start.host) + start.target)
         # That a state is used up is committed to SQL: what Redis held can be put there again (THREATS J07).
         if session is None or not self.starts.consume(opened, self.gate.now()):
-            return self._interrupted(resource, request)
+            return self._already_used(resource, request, start)
         return self._enter(resource, request, session, start.target)
+
+    def _already_used(self, resource: Resource, request: HttpRequest, start: SignInStart) -> HttpResponse:
+        """Return the redirect to the page where this browser is signed in already: it went back in its history."""
+        if self.caller(resource, request) is None:
+            return self._interrupted(resource, request)
+        return _redirect(HTTPStatus.FOUND, self.addresses.origin(start.host) + start.target)
 
     def _enter(self, resource: Resource, request: HttpRequest, session: ServiceSession, target: str) -> HttpResponse:
         found, caller = self._browser_session(session, request), self._role_caller(resource, session)

@@ -2,59 +2,20 @@
 
 import json
 import urllib.parse
-from contextlib import ExitStack
-from dataclasses import dataclass
 
 import pytest
-from support.broker_process import ACCOUNT, PASSWORDS, Broker, fetch, post, role_arn
-from support.front_proxy import front_proxy
+from support.broker_process import ACCOUNT, PASSWORDS, fetch, post
+from support.front_proxy import running_services
 from support.http_browser import Browser
 from support.installation import VERSIONS
-from support.servers import free_port
 
-# Cookies go to every port of a host: each service has a host of its own, and Fedgate another.
-HOSTS = {"wiki": "127.0.0.2", "board": "127.0.0.3"}
 PAGE = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Accept": "text/html"}
-SETTINGS = """
-[authz]
-bind = "127.0.0.1:{authz}"
-"""
-RESOURCE = """
-[resource.{name}]
-kind = "http"
-hosts = ["{host}"]
-account = "{account}"
-browser = "{role}"
-"""
-
-
-@dataclass
-class Services:
-    """A broker, and the addresses of the services behind the proxy."""
-
-    broker: Broker
-    wiki: str
-    board: str
 
 
 @pytest.fixture(scope="module")
 def services(tmp_path_factory, slapd, furnished, shared_redis):
-    ports = {name: free_port() for name in HOSTS}
-    authz, port = free_port(), free_port()
-    more = SETTINGS.format(authz=authz)
-    for name, host in HOSTS.items():
-        more += RESOURCE.format(name=name, host=f"{host}:{ports[name]}", account=ACCOUNT, role=role_arn("Visitor"))
-    folder = tmp_path_factory.mktemp("services")
-    server = {"bind": f"127.0.0.1:{port}", "public_url": f"http://127.0.0.1:{port}"}
-    broker = Broker(folder, slapd, shared_redis, server=server, more=more).like(furnished)
-    with ExitStack() as stack:
-        stack.callback(broker.close)
-        broker.start()
-        broker.role_for("bob", "Visitor", '{"Version":"2012-10-17","Statement":{"Effect":"Allow",'
-                        '"Action":"execute-api:Invoke","Resource":"*"}}', MaxSessionDuration=43200)  # fmt: skip
-        for name, host in HOSTS.items():
-            stack.enter_context(front_proxy(host, ports[name], f"127.0.0.1:{authz}"))
-        yield Services(broker, *(f"http://{host}:{ports[name]}" for name, host in HOSTS.items()))
+    with running_services(tmp_path_factory.mktemp("services"), slapd, furnished, shared_redis) as running:
+        yield running
 
 
 def signed_in(services, name="bob"):
@@ -131,10 +92,12 @@ def test_a_script_without_a_session_gets_no_redirect(services):
 def test_a_code_that_was_used_opens_nothing(services, bob):
     address = code_address(bob, f"{services.wiki}/")
     assert acting(bob.get(address, **PAGE)) == BOB
+    begun = cookie(bob, SERVICE, "127.0.0.2")
+    assert acting(bob.get(address, **PAGE)) == BOB  # with the session that he has
+    assert cookie(bob, SERVICE, "127.0.0.2") == begun
     mallory = Browser()
-    for browser in (bob, mallory):
-        page = browser.get(address, **PAGE)
-        assert (page.status, "Sign-in not completed" in page.body) == (400, True)
+    page = mallory.get(address, **PAGE)
+    assert (page.status, "Sign-in not completed" in page.body) == (400, True)
     assert not cookie(mallory, SERVICE, "127.0.0.2")
 
 

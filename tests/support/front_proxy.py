@@ -8,9 +8,27 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
-from support.servers import HANG
+from support.broker_process import ACCOUNT, Broker, allow, role_arn
+from support.directories import RunningDirectory
+from support.servers import HANG, free_port
+
+# Cookies go to every port of a host: each service has a host of its own, and Fedgate another.
+HOSTS = {"wiki": "127.0.0.2", "board": "127.0.0.3"}
+SETTINGS = """
+[authz]
+bind = "127.0.0.1:{authz}"
+"""
+RESOURCE = """
+[resource.{name}]
+kind = "http"
+hosts = ["{host}"]
+account = "{account}"
+browser = "{role}"
+"""
 
 _NOT_PASSED = {"connection", "content-length", "host", "transfer-encoding", "upgrade"}
 
@@ -67,3 +85,31 @@ def front_proxy(host: str, port: int, authorizer: str) -> Iterator[None]:
         server.shutdown()
         server.server_close()
         thread.join(HANG)
+
+
+@dataclass
+class Services:
+    """A broker, and the addresses of two services behind the proxy; both are used in the role Visitor, as bob may."""
+
+    broker: Broker
+    wiki: str
+    board: str
+
+
+@contextlib.contextmanager
+def running_services(folder: Path, slapd: RunningDirectory, furnished: Broker, redis_url: str) -> Iterator[Services]:
+    """Serve a broker and two services behind a proxy."""
+    ports = {name: free_port() for name in HOSTS}
+    authz, port = free_port(), free_port()
+    more = SETTINGS.format(authz=authz)
+    for name, host in HOSTS.items():
+        more += RESOURCE.format(name=name, host=f"{host}:{ports[name]}", account=ACCOUNT, role=role_arn("Visitor"))
+    server = {"bind": f"127.0.0.1:{port}", "public_url": f"http://127.0.0.1:{port}"}
+    broker = Broker(folder, slapd, redis_url, server=server, more=more).like(furnished)
+    with contextlib.ExitStack() as stack:
+        stack.callback(broker.close)
+        broker.start()
+        broker.role_for("bob", "Visitor", allow("execute-api:Invoke"), MaxSessionDuration=43200)
+        for name, host in HOSTS.items():
+            stack.enter_context(front_proxy(host, ports[name], f"127.0.0.1:{authz}"))
+        yield Services(broker, *(f"http://{host}:{ports[name]}" for name, host in HOSTS.items()))

@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 from support.administrator import allow, trust
 from support.service_visitor import Visitor, headers_of, location
-from support.signed_in_fixtures import HOME, give_code, hidden, house_in, sign_in_to_directory
+from support.signed_in_fixtures import HOME, NEW, give_code, hidden, house_in, sign_in, sign_in_to_directory
 
 from broker import wiring
 from iam.clock import to_milliseconds
@@ -32,6 +32,7 @@ account = "{HOME}"
         ("secret", "secret.example.com", "closed"),
         ("strong", "strong.example.com", "strong"),
         ("tagged", "tagged.example.com", "tagged"),
+        ("users", "users.example.com", "keeper"),
         ("none", "none.example.com", ""),
     ]
 )
@@ -211,6 +212,10 @@ def test_a_code_counts_once(alice):
     address = alice.code_address("wiki", PATHS)
     assert location(alice.answer("wiki", address)) == PATHS
     again = alice.answer("wiki", address)
+    assert location(again) == PATHS  # as any link: somebody went back in the history of the browser
+    assert not headers_of(again, "Set-Cookie")
+    del alice.cookies["wiki.example.com"]["__Host-fedgate-service"]
+    again = alice.answer("wiki", address)
     assert location(again) == interrupted()
     assert not headers_of(again, "Set-Cookie")
     page = alice.open_page(interrupted())
@@ -225,6 +230,7 @@ def test_a_code_that_was_put_back_into_redis_counts_for_nothing(alice, redis_url
         kept = client.get(key)
         alice.answer("wiki", address)
         client.set(key, kept)
+        del alice.cookies["wiki.example.com"]["__Host-fedgate-service"]
         assert location(alice.answer("wiki", address)) == interrupted()
 
 
@@ -269,7 +275,8 @@ def test_a_sign_in_that_began_long_ago_begins_again(house, alice):
 
 
 def test_a_host_that_only_ends_like_the_resource_gets_no_code(tmp_path, redis_url, demo_directory):
-    house = house_in(tmp_path, redis_url, demo_directory.config(), more=RESOURCES.replace("wiki.", "*.wiki."))
+    buckets = RESOURCES.replace('"http"\nhosts = ["wiki.', '"s3"\nhosts = ["*.wiki.')
+    house = house_in(tmp_path, redis_url, demo_directory.config(), more=buckets)
     house.directory_role("reader", allow("*"))
     visitor = signed_in(house)
     for host in ("evil.example#.wiki.example.com", "evil@x.wiki.example.com", "evil.example", "a.b.wiki.example.com"):
@@ -446,3 +453,17 @@ def test_what_redis_holds_of_a_session_is_sealed_for_its_key(house, alice, redis
         client.mset({one: second, other: first})
     assert alice.caller("wiki", PATHS) is None
     assert mallory.caller("wiki", PATHS) is None
+
+
+# --- users of the account ---------------------------------------------------------------------------------------------
+
+
+def test_a_user_of_the_account_signs_in_until_the_password_changes(house):
+    house.user("jane", allow("sts:AssumeRole"))
+    house.admin.role("keeper", None, allow("*"))
+    jane, address = Visitor(house), "https://users.example.com/"
+    assert sign_in(jane.pages, "jane").status == 303
+    jane.enter("users", address)
+    assert jane.caller("users", address).principal.arn == f"arn:aws:sts::{HOME}:assumed-role/keeper/jane"
+    house.admin.do("UpdateLoginProfile", UserName="jane", Password=NEW)
+    assert jane.caller("users", address) is None

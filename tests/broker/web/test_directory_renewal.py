@@ -8,7 +8,8 @@ import pytest
 from redis import Redis
 from support.administrator import allow
 from support.directories import as_toml, free_port, running_slapd
-from support.signed_in_fixtures import house_in, is_in, sign_in_to_directory, take, try_to_take
+from support.service_visitor import Visitor
+from support.signed_in_fixtures import HOME, house_in, is_in, sign_in_to_directory, take, try_to_take
 
 from broker.demo.people import BASE
 from iam.store.revocation import revoke
@@ -187,4 +188,30 @@ def test_the_directory_is_asked_at_every_page_where_the_operator_says_so(tmp_pat
     assert is_in(browser)
     leave(slapd, name)
     assert not is_in(browser)
+    house.close()
+
+
+# --- services behind Fedgate ------------------------------------------------------------------------------------------
+
+WIKI = f"""
+[resource.wiki]
+kind = "http"
+hosts = ["wiki.example.com"]
+account = "{HOME}"
+browser = "arn:aws:iam::{HOME}:role/r"
+"""
+
+
+def test_whoever_is_gone_is_out_of_the_services_as_well(tmp_path, redis_url, slapd, name):
+    house = house_in(tmp_path, redis_url, slapd.config(), more=WIKI)
+    house.directory_role("r", allow("*"), group="security")
+    visitor, page = Visitor(house), "https://wiki.example.com/"
+    assert sign_in_to_directory(visitor.pages, name, PASSWORD).status == 303
+    visitor.enter("wiki", page)
+    leave(slapd, name)
+    assert visitor.caller("wiki", page)
+    house.clock.advance(seconds=EVERY)
+    assert visitor.caller("wiki", page) is None
+    (refused,) = house.records("DirectoryLookUp")
+    assert refused["errorCode"] == "IDPRejectedClaim"
     house.close()
