@@ -158,8 +158,9 @@ def test_an_example_of_cases_can_be_read(where, text, tmp_path):
 def test_an_example_of_settings_can_be_used(where, text, tmp_path):
     file = tmp_path / "fedgate.toml"
     file.write_text(text)
-    (tmp_path / "ldap-password").touch(mode=0o600)
-    (tmp_path / "ldap-password").write_text("secret\n")
+    for name in ("ldap-password", "store-secret"):
+        (tmp_path / name).touch(mode=0o600)
+        (tmp_path / name).write_text("secret\n")
     key = base64.b64encode(bytes(32)).decode()
     assert Settings.read(file, {"FEDGATE_MASTER_KEY": key}), where
 
