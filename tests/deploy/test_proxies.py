@@ -220,6 +220,17 @@ def test_a_refused_upload_does_not_reach_the_service(proxies, name, kind, stub):
     assert [one.body for one in stub.questions] == [b""]
 
 
+def test_nginx_keeps_no_large_body_of_a_browser_that_is_sent_to_sign_in(proxies, stub):
+    nginx = proxies("nginx", "http")
+    stub.answers(302, Location="https://sign-in.example")
+    for length in (("Content-Length", "5000000000"), ("Transfer-Encoding", "chunked")):
+        with contextlib.closing(nginx.connection()) as client:
+            nginx.send(client, "POST", "/form", length)
+            with contextlib.suppress(OSError):
+                client.send(b"8000\r\n" + b"x" * 0x8000)
+            assert client.getresponse().status == 413
+
+
 @pytest.mark.parametrize("kind", ["http", "s3"])
 @pytest.mark.parametrize("name", PROXIES)
 def test_a_body_that_is_not_sent_after_a_refusal_is_not_looked_for_in_the_next_request(proxies, name, kind, stub):
