@@ -27,21 +27,18 @@ from broker.authz.s3.query import PAYLOAD_HASH, SIGNATURE_PARAMETERS, Parameter,
 from broker.authz.s3.target import Target, read_target
 from iam.clock import iso8601_basic
 from iam.errors import InvalidRequest
+from sts.payload import EMPTY_SHA256, HEADER, SIGNED_CHUNKS, UNSIGNED_PAYLOAD, UNSIGNED_TRAILER
+from sts.presented_signature import ALGORITHM
 from sts.sigv4 import TERMINATOR, KeyCache
 
-_ALGORITHM = "AWS4-HMAC-SHA256"
-_UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
-_UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
-_EMPTY_BODY = sha256(b"").hexdigest()
 _HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SPACES = re.compile(r"[ \t]+")  # no others: in latin-1 text, a byte of a letter in UTF-8 can look like a space
 _SERVICE = "s3"
 _KEYS = KeyCache(64)  # of a day: two for each backend at most, when it changes
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_PAYLOAD_HEADER = PAYLOAD_HASH.lower()
 # The client's own proof, which would be a second one beside ours; Ceph RGW refuses a request with such a token.
 _STRIPPED = ("X-Amz-Security-Token", "Date")
-_REPLACED = frozenset({"x-amz-date", "x-amz-security-token", _PAYLOAD_HEADER})
+_REPLACED = frozenset({"x-amz-date", "x-amz-security-token", HEADER})
 _REMEDY = (
     "Set request_checksum_calculation = when_required in the client's AWS config file, the environment variable"
     ' AWS_REQUEST_CHECKSUM_CALCULATION=when_required, or requestChecksumCalculation: "WHEN_REQUIRED" in JavaScript.'
@@ -113,13 +110,13 @@ def endpoint_host(endpoint: str) -> str:
 
 def _payload_hash(backend: Backend, request: HttpRequest, parameters: tuple[Parameter, ...]) -> str:
     declared = _declared(request, parameters)
-    if _HEX_SHA256.fullmatch(declared) or declared == _UNSIGNED_PAYLOAD:
+    if _HEX_SHA256.fullmatch(declared) or declared == UNSIGNED_PAYLOAD:
         return declared
-    if declared == _UNSIGNED_TRAILER:
+    if declared == UNSIGNED_TRAILER:
         if backend.unsigned_trailers:
             return declared
         raise InvalidRequest(f"The store cannot read uploads with a checksum in the trailer. {_REMEDY}")
-    if declared.startswith("STREAMING-AWS4-"):
+    if declared in SIGNED_CHUNKS:
         raise InvalidRequest(
             "An upload in chunks that the client signed cannot be signed anew for the store. Switch off signed chunks"
             f" (chunked encoding) in the client. {_REMEDY}"
@@ -130,13 +127,13 @@ def _payload_hash(backend: Backend, request: HttpRequest, parameters: tuple[Para
 def _declared(request: HttpRequest, parameters: tuple[Parameter, ...]) -> str:
     """Return the form of the payload that a request declares, in its header, or in its query where it is presigned."""
     in_query = [parameter.value for parameter in parameters if parameter.name == PAYLOAD_HASH]
-    in_header = [value.strip(" \t") for name, value in request.headers if name == _PAYLOAD_HEADER]
+    in_header = [value.strip(" \t") for name, value in request.headers if name == HEADER]
     declared = {*in_query, *in_header}
     if len(declared) > 1:
         raise InvalidRequest("x-amz-content-sha256 is given twice, with different values.")
     is_presigned = any(parameter.name == "X-Amz-Signature" for parameter in parameters)
     # A signature in headers without a declared hash was verified for the empty body, so nothing else may follow.
-    return next(iter(declared), _UNSIGNED_PAYLOAD if is_presigned else _EMPTY_BODY)
+    return next(iter(declared), UNSIGNED_PAYLOAD if is_presigned else EMPTY_SHA256)
 
 
 # --- signature --------------------------------------------------------------------------------------------------------
@@ -144,7 +141,7 @@ def _declared(request: HttpRequest, parameters: tuple[Parameter, ...]) -> str:
 
 def _signed_headers(backend: Backend, request: HttpRequest, payload: str, timestamp: str) -> Mapping[str, str]:
     headers = dict(_kept_headers(request))
-    headers |= {"host": endpoint_host(backend.endpoint), "x-amz-date": timestamp, _PAYLOAD_HEADER: payload}
+    headers |= {"host": endpoint_host(backend.endpoint), "x-amz-date": timestamp, HEADER: payload}
     return dict(sorted(headers.items()))
 
 
@@ -169,8 +166,8 @@ def _canonical_query(parameters: tuple[Parameter, ...]) -> str:
 def _authorization(backend: Backend, headers: Mapping[str, str], canonical: str) -> str:
     timestamp = headers["x-amz-date"]
     scope = f"{timestamp[:8]}/{backend.region}/{_SERVICE}/{TERMINATOR}"
-    to_sign = f"{_ALGORITHM}\n{timestamp}\n{scope}\n{sha256(canonical.encode('latin-1')).hexdigest()}"
+    to_sign = f"{ALGORITHM}\n{timestamp}\n{scope}\n{sha256(canonical.encode('latin-1')).hexdigest()}"
     key = _KEYS.key(backend.secret_access_key, timestamp[:8], backend.region, _SERVICE)
     signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
     signed = ";".join(headers)
-    return f"{_ALGORITHM} Credential={backend.access_key_id}/{scope},SignedHeaders={signed},Signature={signature}"
+    return f"{ALGORITHM} Credential={backend.access_key_id}/{scope},SignedHeaders={signed},Signature={signature}"
