@@ -168,11 +168,22 @@ def _conditioned_headers(table: RouteTable, request: HttpRequest) -> Mapping[str
             if name not in table.headers or name in found:
                 raise ValidationError(f"The header {name} could be read in two ways.")
             found[name] = value.strip(" \t")
+    _check_dropped(found, request)
     signed = _signed_headers(request) if found else None
     unsigned = sorted(found.keys() - signed) if signed is not None else ()
     if unsigned:
         raise ValidationError(f"The header {unsigned[0]} must be signed.")
     return found
+
+
+def _check_dropped(found: Mapping[str, str], request: HttpRequest) -> None:
+    """Raise where a client asks the next proxy to drop a header (RFC 9110, section 7.6.1) that chose the route."""
+    listed = {
+        token.strip().lower() for name, value in request.headers if name == "connection" for token in value.split(",")
+    }
+    dropped = sorted(found.keys() & listed)
+    if dropped:
+        raise ValidationError(f"The header {dropped[0]} is listed in Connection, and would not arrive.")
 
 
 def _signed_headers(request: HttpRequest) -> frozenset[str] | None:

@@ -23,7 +23,10 @@ _HEADER = re.compile(r"[a-z0-9-]+", re.ASCII)
 _ARN = re.compile(r"arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:(?P<account>(?:[0-9]{12})?):(?P<resource>\S+)", re.ASCII)
 _OWN_SERVICES = frozenset({"iam", "sts"})
 # Verified by the signature itself, or rewritten by proxies: a condition on one of them would not mean what it says.
-_NO_CONDITIONS = frozenset({"authorization", "host", "connection", "content-length", "transfer-encoding"})
+_NO_CONDITIONS = re.compile(
+    r"authorization|host|connection|content-length|expect|forwarded|te|trailer|transfer-encoding|upgrade|via"
+    r"|x-(?:amz|envoy|fedgate|forwarded|original)-.*|x-real-ip"
+)
 
 
 class Problem(NamedTuple):
@@ -127,7 +130,7 @@ def route_problems(route: Route, account: str) -> Iterator[Problem]:
         return
     yield from _action_problems(route)
     yield from _resource_problems(route, account, template)
-    yield from _key_problems(route, template.all_names)
+    yield from _key_problems(route, template)
     yield from _condition_problems(route)
 
 
@@ -156,31 +159,34 @@ def _resource_problems(route: Route, account: str, template: Template) -> Iterat
     # Otherwise two paths could have one ARN: {a}-{b} is x-y-z for x-y and z, and for x and y-z.
     if any(len(_NAME.findall(part)) > 1 for part in re.split("[/:]", arn["resource"])):
         yield Problem("resource", "must have / or : between two names")
-    if template.rest in names_in(arn["resource"].removesuffix(f"{{{template.rest}}}")):
-        yield Problem("resource", f"{{{template.rest}}}, the rest of the path, must stand at its end, and once")
-    yield from _name_problems("resource", route.resource, template.all_names)
+    yield from _name_problems("resource", route.resource, template)
 
 
-def _key_problems(route: Route, known: frozenset[str]) -> Iterator[Problem]:
+def _key_problems(route: Route, template: Template) -> Iterator[Problem]:
     service = route.action.partition(":")[0]
     for key, value in route.keys.items():
         # A key of another prefix, such as aws:PrincipalTag/x, would replace what is known about the caller.
         if not _KEY.fullmatch(key) or not key.startswith(f"{service}:"):
             yield Problem("keys", f"{key} must begin with the action's service, such as {service}:Team")
-        yield from _name_problems("keys", value, known)
+        # A name can have a colon, which in keys stands as it is.
+        if any(len(_NAME.findall(part)) > 1 for part in value.split("/")):
+            yield Problem("keys", f"{key} must have / between two names")
+        yield from _name_problems("keys", value, template)
 
 
-def _name_problems(key: str, template: str, known: frozenset[str]) -> Iterator[Problem]:
-    unknown = sorted(names_in(template) - known)
+def _name_problems(key: str, text: str, template: Template) -> Iterator[Problem]:
+    unknown = sorted(names_in(text) - template.all_names)
     if unknown:
         yield Problem(key, f"{{{unknown[0]}}} is no name of the path")
-    elif not {"{", "}"}.isdisjoint(_NAME.sub("", template)) or any(one[2] for one in _NAME.finditer(template)):
+    elif template.rest in names_in(text.removesuffix(f"{{{template.rest}}}")):
+        yield Problem(key, f"{{{template.rest}}}, the rest of the path, must stand at the end, and once")
+    elif not {"{", "}"}.isdisjoint(_NAME.sub("", text)) or any(one[2] for one in _NAME.finditer(text)):
         yield Problem(key, "has braces that are no name: write {name}, without the + of the path")
 
 
 def _condition_problems(route: Route) -> Iterator[Problem]:
     for name in route.headers:
-        if not _HEADER.fullmatch(name) or name in _NO_CONDITIONS:
+        if not _HEADER.fullmatch(name) or _NO_CONDITIONS.fullmatch(name):
             yield Problem("headers", f"{name} cannot be a condition")
     if "" in route.query:
         yield Problem("query", "a parameter has a name")

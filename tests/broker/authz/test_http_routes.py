@@ -277,6 +277,7 @@ def test_a_header_can_choose_a_route(signature):
         ("/drafts?X-Amz-SignedHeaders=host", [("x-purpose", "audit")], "x-purpose must be signed"),
         ("/drafts", [("x-purpose", "audit"), ("x-purpose", "none")], "x-purpose could be read in two ways"),
         ("/drafts", [("x_purpose", "audit")], "x_purpose could be read in two ways"),
+        ("/drafts", [("x-purpose", "audit"), ("connection", "close, X-Purpose")], "x-purpose is listed in Connection"),
     ],
 )
 def test_a_header_that_could_be_added_or_read_in_two_ways_is_refused(target, headers, what):

@@ -180,6 +180,22 @@ REFUSED = [
     ("a name with a plus", API + ROUTE.replace("team/{team}", "team/{team+}"), "resource: has braces that are no name"),
     ("a global key", API + ROUTE + "keys = { 'aws:userid' = '{team}' }", "line 10: resource.api.route.1.keys: aws:us"),
     ("a condition on the host", API + ROUTE + "headers = { Host = 'x' }", "route.1.headers: host cannot be a condi"),
+    (
+        "a condition on a proxy's header",
+        API + ROUTE + "headers = { X-Forwarded-For = 'x' }",
+        "x-forwarded-for cannot be",
+    ),
+    (
+        "two names in a part",
+        API + ROUTE.replace('{team}/{report}"\n', '{team}-{report}"\n'),
+        "must have / or : between",
+    ),
+    ("two names in a key", API + ROUTE + "keys = { 'reports:x' = '{team}:{report}' }", "reports:x must have / between"),
+    (
+        "the rest in the middle of an ARN",
+        API + ROUTE.replace("{report}", "{report+}", 1).replace("team/{team}/{report}", "{report}/{team}"),
+        "route.1.resource: {report}, the rest of the path, must stand at the end",
+    ),
     ("a nameless parameter", API + ROUTE + "query = { '' = 'x' }", "route.1.query: a parameter has a name"),
     ("a condition of numbers", API + ROUTE + "query = { x = 1 }", "route.1.query: must be a table of texts"),
     ("an unknown key of a route", API + ROUTE + "method = 'GET'", "line 10: resource.api.route.1.method: unknown set"),
