@@ -300,7 +300,13 @@ def test_the_store_gets_the_signature_of_its_own_key(s3, stub):
     pass_resigned(stub, "/bucket/key")
     sent = ("Authorization", "client's"), ("X-Amz-Date", "client's"), ("X-Amz-Content-Sha256", "client's")
     answer = s3.ask(
-        "PUT", "/bucket/key", *sent, ("X-Amz-Security-Token", "secret"), ("Date", "client's"), body=b"x" * 3_000_000
+        "PUT",
+        "/bucket/key",
+        *sent,
+        ("X-Amz-Security-Token", "secret"),
+        ("Date", "client's"),
+        ("Cookie", "a=b"),
+        body=b"x" * 3_000_000,
     )
     assert answer.status == 200
     (arrived,) = stub.requests
@@ -311,6 +317,7 @@ def test_the_store_gets_the_signature_of_its_own_key(s3, stub):
     assert [name for name, _ in arrived.headers if "fedgate" in name.lower()] == []
     assert arrived.header("Host") == f"127.0.0.1:{stub.service_port}"
     assert arrived.header("Date") is None
+    assert arrived.header("Cookie") is None
 
 
 def test_a_presigned_url_reaches_the_store_without_its_parameters(s3, stub):
