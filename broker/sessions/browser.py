@@ -94,7 +94,12 @@ class BrowserSessions:
 
         Return None where it has ended meanwhile: a signed-out session stays signed out (THREATS H03).
         """
-        return self._store(replace(session, mfa_at=mfa_at, mfa_factors=mfa_factors)) if self.end(session) else None
+        token, stepped = self._store(replace(session, mfa_at=mfa_at, mfa_factors=mfa_factors))
+        # In this order: whoever ends a person's sessions at this moment finds one of the two.
+        if self.end(session):
+            return token, stepped
+        self.end(stepped)
+        return None
 
     def _store(self, session: BrowserSession) -> tuple[str, BrowserSession]:
         token, now = self.new_token(), self.now()

@@ -1,5 +1,6 @@
 """Who is signed in with which browser: kept in a real Redis, and gone with it."""
 
+import itertools
 import json
 import secrets
 import tempfile
@@ -267,6 +268,31 @@ def test_a_session_that_was_ended_meanwhile_is_not_begun_anew_by_a_second_factor
     _, session = sessions.open(ALICE)
     sessions.end(session)
     assert sessions.step_up(session, clock()) is None
+    assert sessions.of_person(ALICE.person) == ()
+
+
+@pytest.mark.parametrize("moment", range(8))
+def test_no_session_begins_anew_past_the_end_of_all_sessions_of_its_person(sessions, clock, moment):
+    _, session = sessions.open(ALICE)
+    asked = itertools.count()
+
+    def end_everything_at_its_moment():
+        # Before each step of the other one, the time or a random number is asked for.
+        if next(asked) == moment:
+            sessions.end_of_person(ALICE.provider, ALICE.subject)
+
+    def now():
+        end_everything_at_its_moment()
+        return clock()
+
+    def random(octets):
+        end_everything_at_its_moment()
+        return secrets.token_bytes(octets)
+
+    at = clock()
+    replace(sessions, now=now, random=random).step_up(session, at)
+    if next(asked) <= moment:  # it was over before
+        sessions.end_of_person(ALICE.provider, ALICE.subject)
     assert sessions.of_person(ALICE.person) == ()
 
 
