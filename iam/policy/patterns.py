@@ -7,7 +7,7 @@ variable is always literal: a caller controls tags and session names, and a tag 
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from iam.errors import excerpt
@@ -19,6 +19,7 @@ Match = Callable[[str, ContextKeys], bool | None]
 
 ARN_PARTS = 6
 _LAST = ARN_PARTS - 1
+_MOST_MADE = 256  # values of the variables of one pattern whose tests are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,16 +198,31 @@ def _never(_text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A pattern with policy variables, by segments; ``make`` returns the test once the variables are replaced."""
+    """A pattern with policy variables, by segments; ``make`` returns the test once the variables are replaced.
+
+    ``made`` keeps the tests of the latest values: a session asks with the same ones again and again.
+    """
 
     segments: tuple[tuple[Token, ...], ...]
     fold: bool
     make: Callable[[Sequence[Sequence[Part]]], Test]
+    variables: tuple[Variable, ...] = ()
+    made: dict[tuple[str | None, ...], Test] = field(default_factory=dict, compare=False, repr=False)
 
     def test(self, keys: ContextKeys) -> Test | None:
         """Return the test for this request, or None where a variable has no value."""
+        values = tuple([variable.value(keys) for variable in self.variables])
+        test = self.made.get(values)
+        return self._make(values, keys) if test is None else test
+
+    def _make(self, values: tuple[str | None, ...], keys: ContextKeys) -> Test | None:
         resolved = self.fill(keys)
-        return None if resolved is None else self.make(resolved)
+        if resolved is None:
+            return None
+        if len(self.made) >= _MOST_MADE:
+            self.made.clear()
+        test = self.made[values] = self.make(resolved)
+        return test
 
     def fill(self, keys: ContextKeys) -> list[list[Part]] | None:
         """Return the segments with values for variables, or None where a variable has none."""
@@ -264,8 +280,9 @@ def _sort_in_tokens(kinds: _SortedPatterns, pattern: tuple[Token, ...], dialect:
         return
     segments = _arn_segments(pattern) if dialect.arn else [list(pattern)]
     make = _test_maker(segments, dialect)
-    if any(isinstance(token, Variable) for token in pattern):
-        kinds.templates.append(Template(tuple(map(tuple, segments)), dialect.fold, make))
+    variables = tuple(token for token in pattern if isinstance(token, Variable))
+    if variables:
+        kinds.templates.append(Template(tuple(map(tuple, segments)), dialect.fold, make, variables))
     else:
         kinds.tests.append(make([[part for part in segment if not isinstance(part, Variable)] for segment in segments]))
 

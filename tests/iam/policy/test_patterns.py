@@ -186,3 +186,15 @@ def test_no_pattern_takes_long(pattern, text):
     match = matcher([pattern], ARN if pattern.startswith("arn") else PLAIN)
     # About a millisecond; a pattern that backtracks takes thousands.
     assert cost(lambda: match(text, {}), tries=20) < 5
+
+
+def test_each_request_is_matched_with_its_own_values_however_many_there_were_before():
+    match = matcher(["arn:aws:s3:::home/${aws:username}/*"], Dialect(variables=True, arn=True, resource=True))
+    names = [f"user{number}" for number in range(600)]
+    for name in (*names, *names):
+        keys = {"aws:username": (name,)}
+        assert match(f"arn:aws:s3:::home/{name}/key", keys)
+        assert not match("arn:aws:s3:::home/user/key", keys)
+    assert match("arn:aws:s3:::home/user1/key", {}) is None
+    assert match("arn:aws:s3:::home/*/key", {"aws:username": ("*",)})
+    assert not match("arn:aws:s3:::home/user1/key", {"aws:username": ("*",)})
