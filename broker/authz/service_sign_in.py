@@ -7,6 +7,7 @@ goes on (signed out, revoked, password changed, refused by the directory) and wh
 (expired, revoked), as for a signed request. What the person may do is decided as for everybody else.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -51,6 +52,7 @@ _OTHER_ORIGIN: Final = (
 _NO_LONGER_ALLOWED: Final = "The directory no longer allows this person to sign in."
 _INTERRUPTED: Final = "The sign-in of this browser to the resource cannot be completed."
 _MOST_PARAMETERS: Final = 10
+_TOKEN: Final = re.compile(r"[\w-]{43}", re.ASCII)  # as ServiceSessions.new_token makes them
 _NO_STORE: Final[Headers] = (("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer"))
 
 
@@ -222,7 +224,9 @@ class ServiceSignIn:
     # --- cookies ------------------------------------------------------------------------------------------------------
 
     def _cookie(self, request: HttpRequest, name: str) -> str:
-        return cookie(request, self.addresses.cookie_name(name, _host(request)))
+        """Return the value of a cookie, if it can be one of ours."""
+        value = cookie(request, self.addresses.cookie_name(name, _host(request)))
+        return value if _TOKEN.fullmatch(value) else ""
 
     def _set_cookie(self, request: HttpRequest, name: str, value: str) -> tuple[str, str]:
         """Return the header that sets a cookie until the browser is closed, or deletes it where it has no value."""

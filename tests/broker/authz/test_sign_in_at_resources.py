@@ -309,6 +309,15 @@ def test_two_cookies_of_the_name_are_none(alice):
     assert alice.caller("wiki", PATHS, cookie=f"{cookie}; {cookie}") is None
 
 
+@pytest.mark.parametrize("value", ["x" * 5000, "", "a b", "\u00e9" * 43])
+def test_a_nonce_that_is_none_of_ours_is_replaced(alice, value):
+    alice.cookies["wiki.example.com"] = {"__Host-fedgate-sign-in": value, "__Host-fedgate-service": value}
+    assert alice.caller("wiki", PATHS) is None
+    begun = alice.begin("wiki", PATHS)
+    assert headers_of(begun, "Set-Cookie")
+    assert len(location(begun)) < 1000
+
+
 @pytest.mark.parametrize("method", ["POST", "DELETE", "PUT"])
 def test_what_may_change_something_comes_from_the_same_origin(alice, method):
     alice.enter("wiki", PATHS)
