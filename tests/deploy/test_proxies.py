@@ -220,6 +220,19 @@ def test_a_refused_upload_does_not_reach_the_service(proxies, name, kind, stub):
     assert [one.body for one in stub.questions] == [b""]
 
 
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in PROXIES for kind in ("http", "s3")])
+def test_a_refusal_does_not_wait_for_the_body(proxies, name, kind, stub):
+    if (name, kind) == ("envoy", "http"):
+        return  # it keeps up to 10 MB in memory before it asks
+    proxy = proxies(name, kind)
+    stub.answers(403, REFUSAL)
+    with contextlib.closing(proxy.connection()) as client:
+        proxy.send(client, "PUT", "/bucket/key", ("X-Amz-Content-Sha256", "x"), ("Content-Length", "5000000000"))
+        with contextlib.suppress(OSError):
+            client.send(b"x" * 1000)
+        assert client.getresponse().status == 403
+
+
 def test_nginx_keeps_no_large_body_of_a_browser_that_is_sent_to_sign_in(proxies, stub):
     nginx = proxies("nginx", "http")
     stub.answers(302, Location="https://sign-in.example")
