@@ -1,6 +1,7 @@
 """Decisions on requests to resources: who signed, what the policies say, what is recorded."""
 
 import json
+from dataclasses import replace
 from hashlib import sha256
 from urllib.parse import parse_qs
 
@@ -24,6 +25,7 @@ from support.authz import (
 from support.installation import wrong_secret
 
 from broker.authz.resource import Audited, Backend
+from iam.errors import ServiceUnavailable
 from iam.limits import Limits
 from iam.resource_policies import ResourcePolicy, put
 
@@ -459,6 +461,20 @@ def test_a_request_that_cannot_be_recorded_does_not_pass(authorized):
     authorized.installation.services.storage.audit.close()
     verdict = authorized.ask(signed(authorized.root), haproxy)
     assert (verdict.status, verdict["X-Fedgate-Error"]) == (503, "ServiceUnavailable")
+
+
+def test_a_database_that_is_away_is_told_as_such_and_nothing_passes(authorized):
+    def away():
+        raise ServiceUnavailable("The database does not answer.")
+
+    authorizer = replace(authorized.endpoints.authorizer, sealer=away)
+    authorized.endpoints = replace(authorized.endpoints, authorizer=authorizer)
+    verdict = authorized.ask(signed(authorized.root), haproxy)
+    assert (verdict.status, verdict["X-Fedgate-Error"], verdict["Retry-After"]) == (503, "ServiceUnavailable", "5")
+    by_ticket = authorized.ask(signed(authorized.root))
+    assert (by_ticket.status, by_ticket["X-Fedgate-Status"]) == (401, "503")
+    assert authorized.denied(by_ticket["X-Fedgate-Denied"])["Retry-After"] == "5"
+    assert authorized.ask(signed_api(authorized.root), haproxy).status == 503
 
 
 def test_a_session_that_is_revoked_is_refused_at_once(authorized):

@@ -13,7 +13,7 @@ import pytest
 from gunicorn.config import Config
 from support.servers import HANG, eventually, running_program
 
-from broker.runtime.launcher import GUNICORN, endpoint_of, gunicorn_arguments, listen
+from broker.runtime.launcher import GUNICORN, endpoint_of, gunicorn_arguments, listen, listen_for_proxies
 from broker.runtime.processes import ChildProcess, StartupError, spawn
 
 pytestmark = pytest.mark.server
@@ -169,6 +169,33 @@ def test_an_address_in_use_is_refused_and_a_free_one_named():
         assert endpoint.startswith("http://127.0.0.1:")
         with pytest.raises(StartupError, match="Address already in use"):
             listen(endpoint.removeprefix("http://"))
+
+
+def test_proxies_find_the_authorizer_at_an_address_or_a_path_or_nowhere(tmp_path):
+    with listen_for_proxies("") as none, listen_for_proxies("127.0.0.1:0") as at_address:
+        assert none == ()
+        assert at_address[0].family is socket.AF_INET
+        taken = endpoint_of(at_address[0]).removeprefix("http://")
+        with pytest.raises(StartupError, match=r"Choose another address: authz\.bind"), listen_for_proxies(taken):
+            pass
+    path = tmp_path / "authz.sock"
+    for _ in range(2):  # the file that the first one left is no hindrance
+        with listen_for_proxies(f"unix:{path}") as (at_path,):
+            assert at_path.getsockname() == str(path)
+            assert path.stat().st_mode & 0o777 == 0o660
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path):
+    path = tmp_path / "authz.sock"
+    path.write_text("mine")
+    with pytest.raises(StartupError, match=r"Choose another path: authz\.bind"), listen_for_proxies(f"unix:{path}"):
+        pass
+    assert path.read_text() == "mine"
+
+
+def test_the_sockets_for_proxies_come_behind_the_public_one():
+    command = gunicorn_arguments("x:y", fd=3, workers=2, authz_fds=(7,))
+    assert vars(Config().parser().parse_args(command[3:]))["bind"] == ["fd://3", "fd://7"]
 
 
 def test_a_socket_on_all_addresses_is_reached_on_loopback():
