@@ -8,7 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+from iam.arn import parse_arn
 from iam.params import Params
+from iam.policy.document import Effect
+from iam.store.records import UserRecord
 from iam.store.store import Store
 from sts.authenticate import Authenticator
 from sts.callers import Caller
@@ -65,10 +68,23 @@ def _named_session_parameters(identity: Identity, role_arn: str) -> Params:
 
 def _roles_trusting_user(identity: IamIdentity, store: Store, _accounts: Accounts) -> tuple[str, ...]:
     """Return the roles that trust users by name or by account; the owner of an account cannot assume a role."""
-    if identity.is_root:
+    user = None if identity.is_root else store.user(identity.subject)
+    if user is None:
         return ()
-    roles = (*store.roles_trusting(f"account/{identity.account_id}"), *store.roles_trusting("account/*"))
-    return tuple(dict.fromkeys(role.arn for role in roles))
+    accounts, parties = _accounts_of_roles(user), (f"account/{user.account_id}", "account/*")
+    return tuple(dict.fromkeys(role.arn for party in parties for role in store.roles_trusting(party, accounts)))
+
+
+def _accounts_of_roles(user: UserRecord) -> frozenset[str]:
+    """Return the accounts whose roles a user is offered: the user's own, and those that the user's policies name.
+
+    Any account can write a trust policy that admits everybody. Were leave for ``*`` enough on the user's side, it could
+    put roles among those of other accounts' users, under names that they know, and as many as make their pages slow.
+    Such a role can still be taken by whoever names it.
+    """
+    statements = (one for policy in user.policies for one in policy.statements_about("sts:assumerole"))
+    named = (parse_arn(text) for one in statements if one.effect is Effect.ALLOW for text in one.resources)
+    return frozenset({user.account_id}) | {arn.account for arn in named if arn is not None}
 
 
 LDAP: Final = StsIdentityKind(

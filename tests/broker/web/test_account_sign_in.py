@@ -624,6 +624,17 @@ def test_a_role_of_another_account_takes_the_leave_of_both(house, browser):
     assert house.installation.call("GetCallerIdentity", got).text("Arn") == f"arn:aws:sts::{AWAY}:assumed-role/r/Ann"
 
 
+def test_roles_of_an_account_that_the_own_policies_do_not_name_are_not_offered(house, browser):
+    house.admin.do("PutUserPolicy", UserName="Ann", PolicyName="go", PolicyDocument=allow("*"))
+    bait = house.other.role("Administrator", trust({"AWS": "*"}))
+    named = house.other.role("r", trust({"AWS": HOME}))
+    sign_in(browser, "Ann")
+    assert json.loads(browser.get("/portal", Accept="application/json").body)["roles"] == []
+    house.admin.do("PutUserPolicy", UserName="Ann", PolicyName="r", PolicyDocument=allow("sts:AssumeRole", named))
+    listed = json.loads(browser.get("/portal", Accept="application/json").body)["roles"]
+    assert [one["role_arn"] for one in listed if one["role_arn"] != bait] == [named]
+
+
 def test_an_owner_assumes_no_role(house, browser):
     house.owner()
     house.enrol(f"iam|{HOME}")
