@@ -104,7 +104,7 @@ class Authorizer:
         return state
 
     def _decide(self, state: ServiceState, original: OriginalRequest) -> None:
-        request = state.request
+        request, state.tls_version = state.request, original.tls_version
         self.store.refresh()
         resource = state.resource = self._resource(request)
         state.sealer = self.sealer()
@@ -188,7 +188,7 @@ class Authorizer:
     # --- may they -----------------------------------------------------------------------------------------------------
 
     def _authorize(self, state: ServiceState, resource: Resource, asked: ServiceRequest) -> None:
-        keys = signature_keys(state) if resource.kind is ResourceKind.S3 else {}
+        keys = s3_keys(state) if resource.kind is ResourceKind.S3 else {}
         for permission in asked.permissions:
             needed = self._of_resource(permission, resource, keys)
             authorize(state, needed, needed.action, random=self.random)
@@ -237,6 +237,12 @@ class Authorizer:
 def _is_recorded(state: ServiceState) -> bool:
     resource, asked = state.resource, state.service_request
     return resource is None or asked is None or _RECORDED[resource.audit](asked)
+
+
+def s3_keys(state: ServiceState) -> ContextKeys:
+    """Return the condition keys of S3 about the signature of a request and its connection."""
+    tls = {"s3:tlsversion": (state.tls_version,)} if state.tls_version else {}
+    return {**signature_keys(state), **tls}
 
 
 def signature_keys(state: ServiceState) -> ContextKeys:

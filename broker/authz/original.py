@@ -22,6 +22,9 @@ _HEX_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 # Proxies send no body with their question and drop its length, which some SDKs sign (aws-sdk-go, JavaScript, CRT).
 _LENGTH: Final = "x-original-content-length"
 _CODING: Final = "x-original-transfer-encoding"
+# Which version the client's connection has, as OpenSSL writes it; without TLS there is none.
+_TLS: Final = "x-fedgate-tls-version"
+_TLS_VERSION: Final = re.compile(r"TLSv([0-9])(\.[0-9])?")
 _KEPT_SOURCES: Final = 4096  # addresses of clients, read once
 _Line = tuple[str, str]
 
@@ -45,6 +48,7 @@ class Convention:
     ``method`` and ``uri`` are empty where the question itself has the original method, and the original URI behind the
     endpoint. Of several names of ``address``, the first that is there counts. ``body_hash`` is the header of an asker
     that read the body. ``ticket``: the proxy gives the client no body of ours, and fetches it with a ticket.
+    ``tls`` is the header in which the proxy tells the version of TLS, where it can and overwrites the client's own.
     ``cookies`` is the header of the answer with the cookies that may reach the service: proxies that copy headers under
     their own names replace the client's with it.
     """
@@ -56,16 +60,17 @@ class Convention:
     proto: str
     body_hash: str = ""
     ticket: bool = False
+    tls: str = ""
     cookies: str = "X-Fedgate-Cookie"
 
 
 _FEDGATE: Final = Convention(
-    "x-original-method", "x-original-uri", "host", ("x-fedgate-forwarded-for",), "x-fedgate-forwarded-proto"
+    "x-original-method", "x-original-uri", "host", ("x-fedgate-forwarded-for",), "x-fedgate-forwarded-proto", tls=_TLS
 )
 CONVENTIONS: Final[Mapping[str, Convention]] = {
     "nginx": replace(_FEDGATE, ticket=True),
     "haproxy": _FEDGATE,
-    "middleware": replace(_FEDGATE, body_hash="x-fedgate-body-sha256"),
+    "middleware": replace(_FEDGATE, body_hash="x-fedgate-body-sha256", tls=""),
     "forward": Convention(
         "x-forwarded-method",
         "x-forwarded-uri",
@@ -75,18 +80,20 @@ CONVENTIONS: Final[Mapping[str, Convention]] = {
         cookies="Cookie",
     ),
     "envoy": Convention(
-        "", "", "host", ("x-envoy-external-address", "x-forwarded-for"), "x-forwarded-proto", cookies="Cookie"
+        "", "", "host", ("x-envoy-external-address", "x-forwarded-for"), "x-forwarded-proto", tls=_TLS, cookies="Cookie"
     ),
 }
 # By endpoint: the headers in which the proxy describes a request, each of which may be there once, and those that are
 # not the client's. A proxy that sends a question to another host sends that one's name as Host.
 _DESCRIBING: Final[Mapping[str, frozenset[str]]] = {
-    name: frozenset({one.method, one.uri, one.host, one.proto, one.body_hash, _LENGTH, _CODING, *one.address} - {""})
+    name: frozenset(
+        {one.method, one.uri, one.host, one.proto, one.body_hash, one.tls, _LENGTH, _CODING, *one.address} - {""}
+    )
     for name, one in CONVENTIONS.items()
 }
 _NOT_OF_CLIENT: Final[Mapping[str, frozenset[str]]] = {
     name: frozenset(
-        {one.method, one.uri, one.host, one.body_hash, _LENGTH, _CODING, SECRET_HEADER, "host", "content-length"}
+        {one.method, one.uri, one.host, one.body_hash, _TLS, _LENGTH, _CODING, SECRET_HEADER, "host", "content-length"}
     )
     for name, one in CONVENTIONS.items()
 }
@@ -97,12 +104,13 @@ class OriginalRequest:
     """A request that a proxy asks about.
 
     ``body_hash`` is of its body where the asker read it, else empty. ``has_body`` is what the proxy says of it; None
-    where it says nothing.
+    where it says nothing. ``tls_version`` is such as 1.3, and empty where it is not told.
     """
 
     request: HttpRequest
     body_hash: str = ""
     has_body: bool | None = None
+    tls_version: str = ""
 
 
 def read_original(name: str, question: Question, trusted_proxies: TrustedProxies) -> OriginalRequest:
@@ -121,7 +129,7 @@ def read_original(name: str, question: Question, trusted_proxies: TrustedProxies
         source.secure,
         unread_address=source.unread,
     )
-    return OriginalRequest(request, _body_hash(convention, said), _has_body(said))
+    return OriginalRequest(request, _body_hash(convention, said), _has_body(said), _tls_version(convention, said))
 
 
 def _described(name: str, headers: Headers) -> Mapping[str, str]:
@@ -176,6 +184,11 @@ def _has_body(said: Mapping[str, str]) -> bool | None:
         return True
     length = said.get(_LENGTH)
     return None if length is None else length != "0"
+
+
+def _tls_version(convention: Convention, said: Mapping[str, str]) -> str:
+    match = _TLS_VERSION.fullmatch(said.get(convention.tls, ""))
+    return f"{match[1]}{match[2] or '.0'}" if match else ""
 
 
 def _first_of(said: Mapping[str, str], names: tuple[str, ...]) -> str:

@@ -14,12 +14,14 @@ from sts.sigv4 import PresentedSignature
 class ServiceState(RequestState):
     """One request to a resource in progress; a refusal at any step leaves what was known.
 
-    ``payload_hash`` is what the verified signature says of the body; ``resigned`` is what goes to a store.
+    ``tls_version`` is that of the client's connection, where the proxy tells it; ``payload_hash`` is what the verified
+    signature says of the body; ``resigned`` is what goes to a store.
     """
 
     resource: Resource | None = None
     service_request: ServiceRequest | None = None
     presented: PresentedSignature | None = None
+    tls_version: str = ""
     payload_hash: str = ""
     resigned: Resigned | None = None
     error: ServiceError | None = None

@@ -33,6 +33,8 @@ local function question(txn)
         if sent[name] then headers["x-original-" .. name] = { sent[name][0] } end
     end
     headers["x-fedgate-forwarded-for"] = { txn.sf:src() }
+    local tls = txn.sf:ssl_fc_protocol()
+    headers["x-fedgate-tls-version"] = tls and { tostring(tls) } or nil
     headers["x-fedgate-forwarded-proto"] = { tostring(txn.sf:ssl_fc()) ~= "0" and "https" or "http" }
     if SECRET then headers["x-fedgate-authz-secret"] = { SECRET } end
     return headers

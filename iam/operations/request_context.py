@@ -58,6 +58,7 @@ def build_request(
 
     Later keys win. ``request_keys`` override the requester's, because a request can carry an MFA code that its session
     does not know of. The operation's own keys come last. A Deny with a key that is unknown applies, an Allow does not.
+    One that has a value after all is known.
     """
     principal, layers, requester_keys = requester.principal, requester.layers, requester.keys
     keys = {
@@ -68,9 +69,9 @@ def build_request(
     }
     if permission.trust is not None or permission.account_id:
         layers = layers._replace(resource=permission.trust, resource_account=permission.account_id)
-    return AuthorizationRequest(
-        RequestContext(action, permission.resource, principal, keys), close(layers, permission.unknown)
-    )
+    if permission.unknown:
+        layers = close(layers, permission.unknown.difference(keys))
+    return AuthorizationRequest(RequestContext(action, permission.resource, principal, keys), layers)
 
 
 def simulated_permission(resource: str, policy: PolicySet | None, owner: str, keys: ContextKeys) -> RequiredPermission:

@@ -168,3 +168,26 @@ def test_a_signature_counts_for_its_host_alone(protected_store, any_proxy, bucke
     for host in (any_proxy.host, "other.example.com", f"{bucket}.{other.host}"):
         answer = any_proxy.ask("GET", f"/{bucket}/allowed/1", *{**headers, "Host": host}.items())
         assert (answer.status, b"allowed" in answer.body.replace(b"allowed/1", b"")) == (403, False), host
+
+
+@pytest.mark.parametrize(("name", "tells"), [("nginx", True), ("haproxy", True), ("envoy", True), ("caddy", False)])
+def test_the_version_of_tls_is_a_condition_key_where_the_proxy_tells_it(protected_store, bucket, name, tells):
+    recent = {"Condition": {"NumericGreaterThanEquals": {"s3:TlsVersion": "1.2"}}}
+    role = protected_store.role(f"Tls-{name}", allow(["s3:ListBucket"], bucket) | recent)
+    s3 = protected_store.s3(protected_store.broker.credentials("bob", role), name)
+    if tells:
+        assert keys(s3, bucket, "none/") == set()
+    else:
+        denied(s3.list_objects_v2, Bucket=bucket)
+
+
+def test_a_bucket_outlives_a_subresource_that_the_store_does_not_know(protected_store):
+    name = protected_store.bucket(f"kept-{uuid.uuid4().hex[:8]}")
+    role = protected_store.role("Metrics", allow(["s3:PutMetricsConfiguration", "s3:ListBucket"], name))
+    s3 = protected_store.s3(protected_store.broker.credentials("bob", role))
+    message = denied(s3.delete_bucket_metrics_configuration, Bucket=name, Id="1")
+    assert message.endswith("because no identity-based policy allows the s3:DeleteBucket action")
+    s3.head_bucket(Bucket=name)
+    # The gateway does not know it, and deletes the bucket.
+    protected_store.behind().delete_bucket_metrics_configuration(Bucket=name, Id="1")
+    assert name not in {one["Name"] for one in protected_store.behind().list_buckets()["Buckets"]}

@@ -145,8 +145,8 @@ def envoy(sent: Sent) -> Question:
     return Question(sent.method, f"/authz/envoy{sent.uri}", (*sent.headers, *described))
 
 
-def haproxy(sent: Sent) -> Question:
-    return nginx(sent, "haproxy")
+def haproxy(sent: Sent, *more: tuple[str, str]) -> Question:
+    return nginx(sent, "haproxy", *more)
 
 
 @dataclass(frozen=True)

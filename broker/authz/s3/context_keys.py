@@ -114,6 +114,8 @@ EXISTING_TAGS = frozenset(
 )
 # The tags of a bucket can be condition keys of every request for it or its objects (attribute-based access control).
 _BUCKET_TAGS = frozenset({"aws:resourcetag/", "s3:buckettag/"})
+# Over TLS there is a version, which not every proxy tells.
+_OF_EVERY_REQUEST = {False: _BUCKET_TAGS, True: _BUCKET_TAGS | {"s3:tlsversion"}}
 _EXISTING = frozenset({"s3:existingobjecttag/"})
 _RETENTION_DAYS = "s3:object-lock-remaining-retention-days"
 # Keys whose value is in the body of an operation.
@@ -141,7 +143,10 @@ def context_keys(
     ``parameters`` are those of the query, decoded, and ``headers`` by name in lower case.
     """
     keys: ContextKeys = {}
+    in_body = _IN_BODY.get(operation.name, frozenset())
     for name in KEYS.get(action, ()):
+        if f"s3:{name}" in in_body:  # a header of this name says nothing about what the body names
+            continue
         source = _SOURCES.get(name, name)
         value = headers.get(source) if source in headers else parameters.get(source)
         if value is not None:
@@ -155,9 +160,9 @@ def context_keys(
     return keys
 
 
-def unknown_keys(operation: S3Operation, action: str) -> frozenset[str]:
+def unknown_keys(operation: S3Operation, action: str, *, secure: bool) -> frozenset[str]:
     """Return the keys of an action that only the body or the store has; a name with a slash at its end is a prefix."""
-    unknown = _BUCKET_TAGS | _IN_BODY.get(operation.name, frozenset())
+    unknown = _OF_EVERY_REQUEST[secure] | _IN_BODY.get(operation.name, frozenset())
     if action in EXISTING_TAGS:
         unknown |= _EXISTING
     # It takes the store's clock to count the days.

@@ -63,6 +63,7 @@ class _Request(NamedTuple):
     target: Target
     parameters: Mapping[str, str]
     headers: Mapping[str, str]
+    secure: bool
 
     def permission(self, action: str, arn: str = "", parameters: Mapping[str, str] | None = None) -> RequiredPermission:
         """Return the permission to do an action, on the target or on another ARN with parameters of its own."""
@@ -72,7 +73,7 @@ class _Request(NamedTuple):
             arn or self.target.arn,
             {**keys, "s3:resourceaccount": (self.resource.account,)},
             action=f"s3:{action}",
-            unknown=unknown_keys(self.operation, action),
+            unknown=unknown_keys(self.operation, action, secure=self.secure),
         )
 
 
@@ -108,7 +109,7 @@ def _read(resource: Resource, request: HttpRequest) -> _Request:
             " pass. Browser forms (POST Object), several subresources and extensions of the store cannot.",
             log=f"no operation: {request.method} {target.level.value}, parameters: {names}",
         )
-    return _Request(resource, operation, target, parameters, read_headers(operation, request))
+    return _Request(resource, operation, target, parameters, read_headers(operation, request), request.secure)
 
 
 _ARTICLE = {"service": "the service", "bucket": "a bucket", "object": "an object"}

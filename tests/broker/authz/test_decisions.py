@@ -242,6 +242,14 @@ def test_everybody_is_admitted_unsigned_only_where_the_resource_is_anonymous(aut
     assert authorized.records()[2]["userIdentity"] == {"type": "Unknown"}
 
 
+def test_the_version_of_tls_is_a_condition_key_where_the_proxy_tells_it(authorized):
+    recent = {"NumericGreaterThanEquals": {"s3:TlsVersion": "1.2"}}
+    ann = authorized.user("ann", document(Effect="Allow", Action="s3:GetObject", Resource="*", Condition=recent))
+    for version, status in (("TLSv1.3", 200), ("TLSv1.1", 403)):
+        assert authorized.ask(signed(ann), haproxy, ("x-fedgate-tls-version", version)).status == status
+    assert authorized.ask(signed(ann), haproxy).status == 403
+
+
 def test_who_signs_nothing_chooses_no_header_of_the_answer(authorized):
     uri = "/bucket/key?response-content-type=text%2Fhtml"
     authorized.change(policy=resource_policy(EVERYBODY), anonymous=True)

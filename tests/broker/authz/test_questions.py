@@ -39,6 +39,22 @@ def test_each_endpoint_reads_the_request_that_the_client_sent(name):
     assert request.header("content-length") is None
 
 
+@pytest.mark.parametrize(
+    ("told", "version"), [("TLSv1.3", "1.3"), ("TLSv1", "1.0"), ("", ""), ("1.3", ""), ("TLSv1.2x", "")]
+)
+@pytest.mark.parametrize("name", ["nginx", "haproxy", "envoy"])
+def test_a_proxy_can_tell_the_version_of_tls(name, told, version):
+    asked_with = original(having(QUESTIONS[name](SENT), ("x-fedgate-tls-version", told)))
+    assert asked_with.tls_version == version
+    assert asked_with.request.header("x-fedgate-tls-version") is None
+    with pytest.raises(QuestionRefused, match="twice"):
+        original(having(QUESTIONS[name](SENT), *[("x-fedgate-tls-version", "TLSv1.3")] * 2))
+
+
+def test_of_proxies_that_cannot_tell_it_a_version_is_not_believed():
+    assert original(having(forward(SENT), ("x-fedgate-tls-version", "TLSv1.3"))).tls_version == ""
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_header_that_is_missing_or_given_twice_is_refused(name):
     question, convention = QUESTIONS[name](SENT), CONVENTIONS[name]

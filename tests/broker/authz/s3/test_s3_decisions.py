@@ -1,5 +1,7 @@
 """Requests to S3 from the wire to the decision, with policies as they are documented for Amazon S3."""
 
+from dataclasses import replace
+
 import pytest
 from support.policies import SESSION, layers, policy, statement
 from support.s3_requests import s3_request, s3_resource
@@ -9,6 +11,7 @@ from iam.operations.request_context import SimulatedRequester, build_request
 from iam.policy.decide import decide
 from iam.policy.every_resource import decide_every
 
+NONE: dict[str, tuple[str, ...]] = {}
 ANN = {"ldap:username": ("ann",)}
 HOME = policy(
     statement(
@@ -22,11 +25,11 @@ VERSION = {"StringEquals": {"s3:VersionId": "1"}}
 TAG = {"StringEquals": {"s3:ExistingObjectTag/class": "secret"}}
 
 
-def allows(found, method, uri, /, **headers):
-    request = read_s3_request(s3_resource(), s3_request(method, uri, **headers))
+def allows(found, method, uri, /, keys=NONE, *, secure=False, **headers):
+    request = read_s3_request(s3_resource(), replace(s3_request(method, uri, **headers), secure=secure))
     requester = SimulatedRequester(SESSION, layers(identity=found), ANN)
-    single = [build_request(requester, one, one.action, {}) for one in request.permissions]
-    every = [build_request(requester, one, one.action, {}) for one in request.every_resource]
+    single = [build_request(requester, one, one.action, keys) for one in request.permissions]
+    every = [build_request(requester, one, one.action, keys) for one in request.every_resource]
     return all(decide(*one).allowed for one in single) and all(decide_every(*one).allowed for one in every)
 
 
@@ -98,6 +101,15 @@ def test_tags_at_the_store_are_decided_closed():
     assert not allows(policy(statement(action="s3:GetObject", Condition=TAG)), "GET", "/b-1/k")
     # A new object has no tags yet: AWS has no such key for PutObject either.
     assert allows(policy(everything, statement("Deny", "s3:*", Condition=TAG)), "PUT", "/b-1/k")
+
+
+def test_the_version_of_tls_counts_where_the_proxy_tells_it():
+    old = statement("Deny", "s3:*", Condition={"NumericLessThan": {"s3:TlsVersion": "1.2"}})
+    found = policy(statement(action="s3:*"), old)
+    assert allows(found, "GET", "/b-1/k", {"s3:tlsversion": ("1.3",)}, secure=True)
+    assert not allows(found, "GET", "/b-1/k", {"s3:tlsversion": ("1.1",)}, secure=True)
+    assert not allows(found, "GET", "/b-1/k", secure=True)
+    assert allows(found, "GET", "/b-1/k")
 
 
 def test_what_the_body_says_is_decided_closed():

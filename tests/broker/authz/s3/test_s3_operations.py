@@ -156,7 +156,8 @@ def test_every_operation_without_a_subresource_is_what_a_store_falls_back_to():
 
 
 def test_keys_of_the_body_and_of_the_store_are_unknown():
-    retention = unknown_keys(OPERATIONS["PutObjectRetention"], "PutObjectRetention")
+    retention = unknown_keys(OPERATIONS["PutObjectRetention"], "PutObjectRetention", secure=False)
     assert {"s3:object-lock-mode", "s3:buckettag/"} <= retention
-    assert "s3:existingobjecttag/" in unknown_keys(OPERATIONS["HeadObject"], "GetObject")
-    assert "s3:existingobjecttag/" not in unknown_keys(OPERATIONS["PutObject"], "PutObject")
+    assert "s3:existingobjecttag/" in unknown_keys(OPERATIONS["HeadObject"], "GetObject", secure=True)
+    assert "s3:existingobjecttag/" not in unknown_keys(OPERATIONS["PutObject"], "PutObject", secure=True)
+    assert "s3:tlsversion" not in retention
