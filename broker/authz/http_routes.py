@@ -25,6 +25,8 @@ _OVERRIDES: Final = frozenset(
     {
         *("x-http-method", "x-http-method-override", "x-method-override"),
         *("x-original-url", "x-rewrite-url", "x-script-name"),
+        # gunicorn takes SCRIPT_NAME of a peer that it trusts, such as 127.0.0.1, and routes what is left of the path.
+        *("path-info", "script-name"),
     }
 )
 _METHOD_PARAMETER: Final = "_method"  # of Laravel and Symfony, in the query of a POST too

@@ -168,6 +168,9 @@ def test_dots_and_slashes_in_keys_do_not_leave_the_bucket(reader, socket_path):
     for uri in ("/bucket/a/../b", "/bucket//b", "/bucket/%2E%2E/b"):
         converse(socket_path, on_the_wire(signed(reader, uri)))
     assert status(socket_path, signed(reader, "/secret/../bucket/key")) in (401, 403)
+    # A store that resolves such a path would look in another bucket.
+    for uri in ("/bucket/../secret/key", "/bucket/a//../../secret/key"):
+        assert status(socket_path, signed(reader, uri)) == 401
 
 
 def test_a_presigned_link_ends_with_its_time_and_its_session(reader, socket_path):
@@ -244,7 +247,15 @@ def test_what_is_public_does_not_open_anything_else(visitor, socket_path, method
 
 
 @pytest.mark.parametrize(
-    "header", ["X-HTTP-Method-Override", "X_HTTP_Method_Override", "X-Original-URL", "X-Rewrite-URL", "X-Script-Name"]
+    "header",
+    [
+        "X-HTTP-Method-Override",
+        "X_HTTP_Method_Override",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-Script-Name",
+        "SCRIPT_NAME",
+    ],
 )
 def test_a_header_that_frameworks_obey_does_not_change_the_request(visitor, socket_path, header):
     sent = signed_api(visitor, "/public/page", headers={header: "/admin"})

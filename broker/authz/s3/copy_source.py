@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from broker.authz.s3.target import check_bucket, decode_utf8, object_arn
+from broker.authz.s3.target import check_bucket, check_key, decode_utf8, object_arn
 from iam.errors import InvalidRequest
 
 # Encoded text without what programs read differently: "+" (a space to Amazon S3), "#" (the end for MinIO), "\\".
@@ -40,4 +40,5 @@ def read_copy_source(value: str) -> CopySource:
     check_bucket(bucket)
     if not key:
         raise InvalidRequest("x-amz-copy-source names no object.")
+    check_key(key)
     return CopySource(bucket, key, match[2] or "")

@@ -74,6 +74,7 @@ def read_target(resource: Resource, host: str, path: str, *, secure: bool) -> Ta
     target = Target(decode_once(bucket), decode_once(key))
     if target.bucket or target.key:
         check_bucket(target.bucket)
+        check_key(target.key)
     return target
 
 
@@ -85,6 +86,21 @@ def check_bucket(bucket: str) -> None:
         )
     if not _BUCKET.fullmatch(bucket):
         raise InvalidBucketName("The specified bucket is not valid.")
+
+
+def check_key(key: str) -> None:
+    """Raise InvalidURI for a key whose ``..`` segments climb above its bucket.
+
+    A store or a proxy that resolves them would take ``bucket/../other/key`` for a key of another bucket. Source: Amazon
+    S3 User Guide, "Naming Amazon S3 objects": read from left to right, there are never more of them than of others.
+    """
+    if ".." not in key:
+        return
+    depth = 0
+    for segment in key.split("/"):
+        depth += -1 if segment == ".." else segment not in ("", ".")
+        if depth < 0:
+            raise InvalidURI("The key climbs above its bucket.")
 
 
 def _check_path(path: str) -> None:

@@ -149,6 +149,8 @@ def test_a_method_in_other_letters_is_refused(method):
         "x-original-url",
         "x-rewrite-url",
         "x-script-name",
+        "script_name",
+        "path_info",
     ],
 )
 def test_a_header_that_makes_it_another_request_is_refused(name):

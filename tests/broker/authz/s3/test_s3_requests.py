@@ -3,7 +3,7 @@
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.s3_requests import BACKEND, HOST, s3_request, s3_resource
 
@@ -162,8 +162,8 @@ def test_a_query_that_programs_read_differently_is_refused(uri):
         ("a+b", "a+b"),
         ("a//b/", "a//b/"),
         ("/a", "/a"),
-        ("../../other/k", "../../other/k"),
-        ("%2e%2e/x", "../x"),
+        ("a/b/../../k", "a/b/../../k"),
+        ("a/%2e%2e/x", "a/../x"),
         ("a%2Fb", "a/b"),
         ("%2525", "%25"),
         ("*?".replace("?", "%3F"), "*?"),
@@ -178,6 +178,7 @@ def test_a_key_is_decoded_exactly_once_and_stands_for_itself(raw, key):
 
 @given(key=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
 def test_every_encoded_key_is_read_as_it_was_written(key):
+    assume(".." not in key.split("/"))
     found = read("GET", f"/b-1/{quote(key, safe='/')}")
     assert found.permissions[0].resource == f"arn:aws:s3:::b-1/{key}"
     hosted = read_s3_request(PLAIN, s3_request("GET", f"/{quote(key, safe='/')}", host=f"b-1.{HOST}"))
@@ -188,6 +189,16 @@ def test_every_encoded_key_is_read_as_it_was_written(key):
 def test_a_path_that_programs_read_differently_is_refused(raw):
     with pytest.raises(InvalidURI):
         read("GET", f"/b-1/{raw}")
+
+
+@pytest.mark.parametrize("raw", ["..", "../b-2/k", "%2e%2e/b-2/k", "a/../../b-2/k", "a//../../k", "./../k", "/../k"])
+def test_a_key_that_climbs_above_its_bucket_is_refused(raw):
+    with pytest.raises(InvalidURI, match="climbs above"):
+        read("GET", f"/b-1/{raw}")
+    with pytest.raises(InvalidURI, match="climbs above"):
+        read_s3_request(PLAIN, s3_request("GET", f"/{raw}", host=f"b-1.{HOST}"))
+    with pytest.raises(InvalidURI, match="climbs above"):
+        read("PUT", "/b-1/k", x_amz_copy_source=f"b-1/{raw}")
 
 
 @pytest.mark.parametrize("path", ["", "b-1/k", "*", "http://s3.example.com/b-1/k"])
@@ -399,7 +410,7 @@ def test_who_gets_in_at_the_store_changes_only_where_the_settings_allow_it(metho
         ("other%2Fk%2Fl", "GetObject other/k/l"),
         ("other/k?versionId=3", "GetObjectVersion other/k"),
         ("other/k%3FversionId=3", "GetObject other/k?versionId=3"),
-        ("other/../b-1/k", "GetObject other/../b-1/k"),
+        ("other/b-1/../k", "GetObject other/b-1/../k"),
     ],
 )
 def test_a_copy_reads_its_source(source, permission):
