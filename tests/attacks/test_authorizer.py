@@ -3,6 +3,7 @@
 Its socket is spoken to with raw bytes, as a client's own bytes reach it through a proxy that passes headers on.
 """
 
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -171,6 +172,15 @@ def test_dots_and_slashes_in_keys_do_not_leave_the_bucket(reader, socket_path):
     # A store that resolves such a path would look in another bucket.
     for uri in ("/bucket/../secret/key", "/bucket/a//../../secret/key"):
         assert status(socket_path, signed(reader, uri)) == 401
+
+
+def test_a_second_value_of_a_tag_does_not_get_past_a_condition_on_it(asked, socket_path):
+    only = {"StringEquals": {"s3:RequestObjectTag/class": "public"}}
+    statement = {"Effect": "Allow", "Action": "s3:PutObject*", "Resource": "*", "Condition": only}
+    tagger = asked.role_for("bob", "Tagger", json.dumps({"Version": "2012-10-17", "Statement": statement}))
+    for tags, expected in (("class=public", 200), ("class=secret", 403), ("class=secret&class=public", 401)):
+        sent = signed(tagger, method="PUT", **{"x-amz-tagging": tags})
+        assert status(socket_path, sent) == expected, tags
 
 
 def test_a_presigned_link_ends_with_its_time_and_its_session(reader, socket_path):

@@ -5,7 +5,7 @@ which key. ``s3:authType``, ``s3:signatureversion``, ``s3:signatureAge`` and ``s
 and the connection, and so are not here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from urllib.parse import parse_qsl
 
@@ -174,15 +174,15 @@ def _request_tags(tagging: str) -> ContextKeys:
     tags = _parse_tags(tagging)
     if not tags:
         return {}
-    # Names of condition keys are compared in lower case; two tags that differ in case only are two values of one key.
-    keys: ContextKeys = {}
-    for name, value in tags:
-        key = f"s3:requestobjecttag/{name.lower()}"
-        keys[key] = (*keys.get(key, ()), value)
+    # Names of condition keys are compared in lower case. Of two values, one could satisfy the policies and a store keep
+    # the other; Amazon S3 refuses a tag that is given twice as well.
+    keys: ContextKeys = {f"s3:requestobjecttag/{name.lower()}": (value,) for name, value in tags}
+    if len(keys) < len(tags):
+        raise InvalidRequest("The header x-amz-tagging has a tag twice, or two whose names differ in case only.")
     return {**keys, "s3:requestobjecttagkeys": tuple(name for name, _ in tags)}
 
 
-def _parse_tags(tagging: str) -> Iterable[tuple[str, str]]:
+def _parse_tags(tagging: str) -> list[tuple[str, str]]:
     try:
         return parse_qsl(tagging, keep_blank_values=True, errors="strict", max_num_fields=50)
     except ValueError:
