@@ -49,7 +49,7 @@ def followed(folder: Path, pages: list[str], here: dict[str, str], **more: str) 
         command, cwd=folder, env=environ, capture_output=True, text=True, timeout=2 * HANG, check=False
     )
     assert done.returncode == 0, (done.stdout, done.stderr)
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def test_from_an_empty_folder_to_roles_that_trust_groups_and_a_password_that_is_exchanged(slapd, tmp_path):
@@ -76,6 +76,35 @@ def test_from_an_empty_folder_to_an_account_a_user_an_issuer_and_a_guardrail(tmp
     assert '"UserName": "ann"' in printed
     assert "/issuer/" in printed
     assert "office" in printed
+
+
+def test_from_an_empty_folder_to_s3_for_everyone_in_the_directory(slapd, ceph, tmp_path):
+    here = {
+        "dc=example,dc=com": BASE,
+        "'PASSWORD'": f"'{slapd.bind_password}'",
+        "AKIA... AWS_SECRET_ACCESS_KEY=...": '"$ROOT_KEY" AWS_SECRET_ACCESS_KEY="$ROOT_SECRET"',
+        'urls = ["ldaps://ldap1.example.com", "ldaps://ldap2.example.com"]': f'urls = ["{slapd.url}"]',
+        'ca_file = "/etc/ssl/certs/ca-certificates.crt"\n': "",
+        "127.0.0.1:8081": f"127.0.0.1:{free_port()}",
+        "127.0.0.1:8082": f"127.0.0.1:{free_port()}",
+        "127.0.0.1:9000": ceph.address,
+        "STOREKEY": ceph.key.access_key,
+        "STORESECRET": ceph.key.secret_key,
+    }
+    pages = ["connect-openldap.md", "../tutorial/s3-for-everyone.md"]
+    configuration = (ROOT / "deploy" / "nginx" / "s3.conf").read_text(encoding="utf-8")
+    for documented, instead in here.items():
+        configuration = configuration.replace(documented, instead)
+    source = tmp_path / "source" / "deploy" / "nginx" / "s3.conf"
+    source.parent.mkdir(parents=True)
+    source.write_text(configuration, encoding="utf-8")
+    here["/path/to/fedgate/deploy"] = f"{tmp_path}/source/deploy"
+    try:
+        printed = followed(tmp_path, pages, here, FEDGATE_PASSWORD=PASSWORDS["alice"])
+    finally:
+        subprocess.run(["nginx", "-p", str(tmp_path), "-c", "nginx.conf", "-e", "nginx.log", "-s", "stop"], check=False)
+    assert "hello" in printed
+    assert "because no identity-based policy allows the s3:PutObject action" in printed
 
 
 def test_from_an_empty_folder_to_a_python_application_that_admits_signed_requests(tmp_path):
