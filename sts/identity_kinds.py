@@ -82,7 +82,7 @@ def _accounts_of_roles(user: UserRecord) -> frozenset[str]:
     put roles among those of other accounts' users, under names that they know, and as many as make their pages slow.
     Such a role can still be taken by whoever names it.
     """
-    statements = (one for policy in user.policies for one in policy.statements_about("sts:assumerole"))
+    statements = (one for policy in user.policies for one in policy.statements_about("sts:AssumeRole".lower()))
     named = (parse_arn(text) for one in statements if one.effect is Effect.ALLOW for text in one.resources)
     return frozenset({user.account_id}) | {arn.account for arn in named if arn is not None}
 
