@@ -32,6 +32,7 @@ _OVERRIDES: Final = frozenset(
 _METHOD_PARAMETER: Final = "_method"  # of Laravel and Symfony, in the query of a POST too
 _SIGNED_HEADERS: Final = re.compile(r"SignedHeaders=([^,\s]*)")
 _PRESIGNED_HEADERS: Final = re.compile(r"(?:^|&)X-Amz-SignedHeaders=([^&]*)")
+_PHP_UNDERSCORES: Final = str.maketrans(" .", "__")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -61,7 +62,16 @@ def _check_method(request: HttpRequest) -> None:
 
 
 def _folded_names(query: str) -> set[str]:
-    return {unquote_plus(piece.partition("=")[0]).casefold() for piece in re.split("[&;]", query)}
+    return {_folded(unquote_plus(piece.partition("=")[0])) for piece in re.split("[&;]", query)}
+
+
+def _folded(name: str) -> str:
+    """Return the name of a parameter as the most lenient service reads it.
+
+    PHP ends it at a NUL or a bracket, skips spaces before it and takes a space or a dot in it for an underscore: it
+    reads ``.method`` as ``_method`` ("Variables From External Sources").
+    """
+    return re.split("[\\0[]", name, maxsplit=1)[0].lstrip(" ").translate(_PHP_UNDERSCORES).casefold()
 
 
 def _invocation(resource: Resource, request: HttpRequest, segments: Sequence[str]) -> ServiceRequest:
@@ -95,7 +105,7 @@ class RouteTable:
         methods = {method for _template, route in ordered for method in route.methods}
         self.by_method = {method: [one for one in ordered if method in one[1].methods] for method in methods}
         self.parameters = frozenset(name for _template, route in ordered for name in route.query)
-        self.folded_parameters = frozenset(name.casefold() for name in self.parameters)
+        self.folded_parameters = frozenset(map(_folded, self.parameters))
         self.headers = frozenset(name for _template, route in ordered for name in route.headers)
 
 
@@ -136,7 +146,7 @@ def _conditioned_parameters(table: RouteTable, request: HttpRequest) -> Mapping[
     """
     found: dict[str, str] = {}
     for name, value in _parameters(request.query):
-        if name.partition("[")[0].casefold() in table.folded_parameters:
+        if _folded(name) in table.folded_parameters:
             if name not in table.parameters or name in found:
                 raise ValidationError(f"The parameter {name[:64]!a} could be read in two ways.")
             found[name] = value

@@ -249,6 +249,8 @@ def visitor(asked: Broker) -> Credentials:
         ("get", "/public/page"),
         ("POST", "/public/page"),
         ("GET", "/public/page?_method=DELETE"),
+        ("GET", "/public/page?.method=DELETE"),
+        ("GET", "/public/page?%20_method%00=DELETE"),
     ],
 )
 def test_what_is_public_does_not_open_anything_else(visitor, socket_path, method, uri):
