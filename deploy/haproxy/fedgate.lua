@@ -69,6 +69,8 @@ core.register_action("fedgate", { "http-req" }, function(txn, address)
     if answer and answer.status == 200 then return pass(txn, answer.headers) end
     -- Only refusals are told, and the way to the sign-in page: whatever else comes is no answer.
     if answer and (answer.status == 302 or answer.status == 303) then return refuse(txn, answer.status, answer) end
-    if answer and answer.status >= 400 and answer.status < 500 then return refuse(txn, answer.status, answer) end
+    -- 501: no operation of S3 that can pass. Clients would try again after 503.
+    local is_refusal = answer and (answer.status >= 400 and answer.status < 500 or answer.status == 501)
+    if is_refusal then return refuse(txn, answer.status, answer) end
     refuse(txn, 503, nil)
 end, 1)

@@ -263,6 +263,15 @@ def test_a_body_that_is_not_sent_after_a_refusal_is_not_looked_for_in_the_next_r
     assert methods in (["PUT"], ["PUT", "GET"])
 
 
+@pytest.mark.parametrize("name", ["haproxy", "caddy", "traefik"])
+def test_a_request_that_is_no_operation_is_not_tried_again(proxies, name, stub):
+    """botocore tries a 503 again."""
+    proxy = proxies(name, "s3")
+    stub.answers(501, REFUSAL)
+    answer = proxy.ask("GET", "/bucket/key?extension")
+    assert (answer.status, answer.body, stub.requests) == (501, REFUSAL, [])
+
+
 @pytest.mark.parametrize("kind", ["http", "s3"])
 @pytest.mark.parametrize("name", PROXIES)
 @pytest.mark.parametrize("status", [302, 404, 500, 503])
