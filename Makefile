@@ -23,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --only-binary :a
 # Identity providers of other makers and the AWS SDK for JavaScript, as tests use them.
 NODE_PACKAGES := samlp@8 express@4 oidc-provider@9 oauth2-mock-server@8 @aws-sdk/credential-providers@3 \
     @aws-sdk/client-sts@3 @aws-sdk/client-s3@3 @aws-sdk/s3-request-presigner@3 @aws-sdk/lib-storage@3
-# A worker keeps neighbouring tests, and so the servers that they share.
+# A worker keeps neighboring tests, and so the servers that they share.
 # A failure is shown when it happens, so that a run that is cut off still shows it.
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal --instafail --durations=40 --durations-min=5
 # The least percentage of lines and branches of iam and sts that tests must reach; a whole run reached 99.

@@ -11,7 +11,7 @@ from wsgiref.types import StartResponse
 from broker.api import wsgi_adapter
 from broker.api.http import HttpRequest
 from broker.app import create_app
-from broker.authz.original import Question
+from broker.authz.original import AuthorizationRequest
 from broker.config.settings import Settings
 from broker.web.core.form_fields import MAX_FORM_BYTES
 from broker.wiring import Services, build_services
@@ -42,12 +42,12 @@ class Application:
         except wsgi_adapter.UnreadableRequest as unreadable:
             return self._refuse(unreadable.request, unreadable.error, start_response)
 
-    def answer_question(
+    def answer_proxy(
         self, method: str, target: str, headers: Iterable[tuple[str, str]]
     ) -> tuple[str, tuple[tuple[str, str], ...], bytes]:
-        """Return status line, headers and body of the answer to a question of a proxy; see broker.runtime.worker."""
+        """Return status line, headers and body of the answer to a proxy; see broker.runtime.worker."""
         lower = tuple((name.lower(), value) for name, value in headers)
-        answer = self._endpoints.answer(Question(method, target, lower))
+        answer = self._endpoints.answer(AuthorizationRequest(method, target, lower))
         return wsgi_adapter.status_line(answer.status), answer.headers, answer.body
 
     def _answer_page(self, environ: wsgi_adapter.Environ, start_response: StartResponse) -> Iterable[bytes]:

@@ -42,7 +42,7 @@ _LONGEST_SHORT_FORM: Final = 0x80  # X.690, 8.1.3.4: below it, one octet is the 
 
 
 @lru_cache(maxsize=8192)
-def normalise_dn(text: str) -> str:
+def normalize_dn(text: str) -> str:
     """Return the `normal_form` of a name that a directory or the settings give: they are few and come often."""
     return normal_form(text)
 
@@ -69,12 +69,12 @@ def first_rdn_value(dn: str) -> str:
 
 
 def parent_dn(dn: str) -> str:
-    """Return the normalised name of the parent entry; raise ValueError."""
+    """Return the normalized name of the parent entry; raise ValueError."""
     return _text(_parse(dn)[1:])
 
 
 def domain_dn(dn: str) -> str:
-    """Return the normalised name of the domain that a name is in, the last of its RDNs that are ``dc``; "" without."""
+    """Return the normalized name of the domain that a name is in, the last of its RDNs that are ``dc``; "" without."""
     rdns = _parse(dn)
     others = [number for number, rdn in enumerate(rdns, 1) if [kind for kind, _ in rdn] != ["dc"]]
     return _text(rdns[max(others, default=0) :])
@@ -123,12 +123,12 @@ def _escaped_value(text: str, position: int) -> tuple[str, int]:
     hexstring = _HEXSTRING.match(text, position)
     if hexstring:
         decoded = _ber_text(bytes.fromhex(hexstring["hex"]))
-        return hexstring[0].lower() if decoded is None else _escape_normalised(decoded), hexstring.end()
+        return hexstring[0].lower() if decoded is None else _escape_normalized(decoded), hexstring.end()
     value, end = _quoted_value(text, position + 1) if text[position : position + 1] == '"' else _value(text, position)
-    return _escape_normalised(value), end
+    return _escape_normalized(value), end
 
 
-def _escape_normalised(value: str) -> str:
+def _escape_normalized(value: str) -> str:
     return escape_dn_value(unicodedata.normalize("NFC", value))
 
 

@@ -21,7 +21,7 @@ class Identity:
     ``provider`` is kind and name, such as ``ldap-provider/corp``. ``subject`` is the provider's stable id (objectGUID,
     entryUUID, NameID, ``sub``): it is never given to somebody else, as a name may be. ``name`` is the login name as the
     provider writes it, not as it was typed (THREATS E10). ``groups`` are distinguished names in the form of
-    ``normalise_dn``, or claim values; ``group_names`` are their short names, in the same order. ``authenticated_at`` is
+    ``normalize_dn``, or claim values; ``group_names`` are their short names, in the same order. ``authenticated_at`` is
     aware and in UTC. ``account_id`` is empty for a directory, which the roles of every account may trust.
     ``session_until`` is the latest end of sessions that begin with this identity, and ``session_index`` is the
     provider's id of its own session. ``lineage`` is what a browser session of the identity sealed when it began; the

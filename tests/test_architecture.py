@@ -95,7 +95,7 @@ def test_imports_point_only_inwards(file):
 def test_the_settings_know_no_page_and_no_service(file):
     ours = {name for name in imported(parse(file)) if name.split(".")[0] in MAY_IMPORT}
     # A directory's section becomes its provider's own configuration, which knows its rules.
-    # A resource's becomes what the authoriser reads requests by, with the rules of its routes and its policy.
+    # A resource's becomes what the authorizer reads requests by, with the rules of its routes and its policy.
     allowed = {
         "broker.authz.resource",
         "broker.authz.route_rules",
@@ -175,7 +175,7 @@ def test_time_is_converted_by_the_clock_module_only():
 @pytest.mark.parametrize(
     "code", ["int(now.timestamp())", "seconds * 1000", "ms // 1000", "f'{until:%Y-%m-%d}'", "date.isoformat()"]
 )
-def test_a_conversion_of_time_is_recognised(code):
+def test_a_conversion_of_time_is_recognized(code):
     assert any(converts_time(node) for node in ast.walk(ast.parse(code)))
 
 
@@ -218,7 +218,7 @@ def test_modules_import_each_other_in_no_circle():
     assert not cycle(IMPORTS)
 
 
-def test_a_circle_is_recognised():
+def test_a_circle_is_recognized():
     assert cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
 
 

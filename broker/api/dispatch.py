@@ -393,20 +393,20 @@ class Gate:
             raise _not_implemented(model)
         if not operation.writes:
             with self.store.read() as tx:
-                self._authorise(tx, state, model, operation)
+                self._authorize(tx, state, model, operation)
                 result = state.result = operation.run(self._iam_call(tx, state), state.params)
             self.audit.append(audit_record.request_record(state))
             return result
         with self.store.read() as tx:
             # A caller without permission does not wait for the write lock.
-            self._authorise(tx, state, model, operation)
+            self._authorize(tx, state, model, operation)
         self.audit.check()  # a change that could not be audited is not made: also nothing is prepared for it
         known = partial(self.known_providers.exists, account_id=state.signer.principal.account_id)
         state.findings = findings(model.name, state.params, known)
         prepared = operation.prepare(self._preparation(state), state.params) if operation.prepare else None
         with audited_transaction(self.store, self.audit, lambda: audit_record.request_record(state)) as tx:
             self.renew_caller(tx, state)
-            self._authorise(tx, state, model, operation)
+            self._authorize(tx, state, model, operation)
             call = replace(self._iam_call(tx, state), prepared=prepared)
             result = state.result = operation.run(call, state.params)
         return result
@@ -444,7 +444,7 @@ class Gate:
             tx, principal, principal.account_id, state.now, self.random, self.vault, self.limits, self.public_url
         )
 
-    def _authorise(self, tx: Connection, state: RequestState, model: OperationModel, operation: Operation) -> None:
+    def _authorize(self, tx: Connection, state: RequestState, model: OperationModel, operation: Operation) -> None:
         state.decisions.clear()
         required_permissions = operation.required_permissions(self._iam_call(tx, state), state.params)
         for ask in required_permissions if isinstance(required_permissions, tuple) else (required_permissions,):

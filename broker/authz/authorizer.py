@@ -40,7 +40,7 @@ from iam.store.store import Store
 from sts import callers, sigv4
 from sts.authenticate import Authenticator
 from sts.callers import Caller
-from sts.payload import HEADER, known_hash
+from sts.payload import PAYLOAD_HASH_HEADER, known_hash
 from sts.sigv4 import HEAD_ONLY, S3, PresentedSignature, Rules, SignedService
 from sts.store.sessions import LiveSessions
 from sts.token import Sealer
@@ -60,7 +60,8 @@ _NAMED_IN_BODY: Final = (
     " The authorizer does not see the body, which names the keys: this request needs an Allow for every key that begins"
     " so, and no Deny for any of them. Requests for one key each need it for that key alone."
 )
-_NO_SIGN_OF_BODY: Final = (
+_NO_HOST: Final = ": list it in hosts of a [resource.NAME] in the settings, with the port unless that is 80 or 443."
+_SIGN_THE_BODY: Final = (
     " The authorizer does not see the body of this request: send its SHA-256 in the header x-amz-content-sha256, and"
     " sign that header."
 )
@@ -119,7 +120,7 @@ class Authorizer:
         host = request.header("host") or ""
         resource = self.find_resource(host)
         if resource is None:
-            raise AccessDenied(f"No resource has the host {host[:255]!a}.")
+            raise AccessDenied(f"No resource has the host {host[:255]!a}{_NO_HOST}")
         return resource
 
     # --- who ----------------------------------------------------------------------------------------------------------
@@ -155,13 +156,13 @@ class Authorizer:
         try:
             state.caller = self.authenticate.verify(presented, service, state.now)
         except SignatureDoesNotMatch as error:
-            if service.rules is HEAD_ONLY and HEADER not in presented.headers:
-                error.message += _NO_SIGN_OF_BODY
+            if service.rules is HEAD_ONLY and PAYLOAD_HASH_HEADER not in presented.headers:
+                error.message += _SIGN_THE_BODY
             raise
         state.payload_hash = service.rules.payload_hash(presented)
         # To an HTTP service, without a declared hash, only the empty body passes.
-        if service.rules is HEAD_ONLY and original.has_body and HEADER not in presented.headers:
-            raise SignatureDoesNotMatch(f"The body of the request is not signed.{_NO_SIGN_OF_BODY}")
+        if service.rules is HEAD_ONLY and original.has_body and PAYLOAD_HASH_HEADER not in presented.headers:
+            raise SignatureDoesNotMatch(f"The body of the request is not signed.{_SIGN_THE_BODY}")
 
     def _service(self, resource: Resource, body_hash: str) -> SignedService:
         if body_hash and resource.kind is ResourceKind.HTTP:

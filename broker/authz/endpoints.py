@@ -21,10 +21,10 @@ from broker.authz.original import (
     CONVENTIONS,
     PREFIX,
     SECRET_HEADER,
+    AuthorizationRequest,
     Convention,
     OriginalRequest,
-    Question,
-    QuestionRefused,
+    WrongAuthorizationRequest,
     read_original,
 )
 from broker.authz.refusals import Refusal, refusal_of
@@ -37,14 +37,14 @@ from iam.errors import ServiceError
 log = logging.getLogger(__name__)
 
 _DENIED, _SIGN_IN = "denied", "sign-in"
-_TICKETS: Final = "nginx"  # whose headers the questions to these two endpoints have
+_TICKETS: Final = "nginx"  # whose headers the requests to these two endpoints have
 _TICKET_HEADER: Final = "X-Fedgate-Denied"
 _PLAIN_TEXT: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """Answers the questions of proxies; ``secret`` is what they must show, where it is not empty."""
+    """Answers the authorization requests of proxies; ``secret`` is what they must show, where it is not empty."""
 
     authorizer: Authorizer
     browsers: BrowserAnswers
@@ -53,21 +53,21 @@ class Endpoints:
     now: Callable[[], datetime]
     secret: str = field(default="", repr=False)
 
-    def answer(self, question: Question) -> HttpResponse:
-        """Return the answer to a question; never raises."""
-        name = _endpoint(question.target)
-        if not self._shows_secret(question):
-            log.warning("a question without the secret of authz.secret_file was refused")
+    def answer(self, received: AuthorizationRequest) -> HttpResponse:
+        """Return the answer to an authorization request; never raises."""
+        name = _endpoint(received.target)
+        if not self._shows_secret(received):
+            log.warning("a proxy was refused: %s must have the secret of authz.secret_file", SECRET_HEADER)
             return _plain(HTTPStatus.NOT_FOUND)
         if name == _DENIED:
-            return self._denied(question)
+            return self._denied(received)
         if name != _SIGN_IN and name not in CONVENTIONS:
             return _plain(HTTPStatus.NOT_FOUND)
         try:
-            original = read_original(_TICKETS if name == _SIGN_IN else name, question, self.trusted_proxies)
-        except QuestionRefused as error:
+            original = read_original(_TICKETS if name == _SIGN_IN else name, received, self.trusted_proxies)
+        except WrongAuthorizationRequest as error:
             # %a: what a stranger wrote stays on one line (THREATS A07).
-            log.warning("a question to %s%s was refused: %a", PREFIX, name, str(error))
+            log.warning("a proxy was refused at %s%s: %a (docs/reference/authorizer.md)", PREFIX, name, str(error))
             return _plain(HTTPStatus.BAD_REQUEST, str(error))
         return self.browsers.answer(original.request) if name == _SIGN_IN else self._decide(CONVENTIONS[name], original)
 
@@ -97,16 +97,16 @@ class Endpoints:
         forbidden = refusal.status == HTTPStatus.FORBIDDEN
         return HttpResponse(HTTPStatus.FORBIDDEN if forbidden else HTTPStatus.UNAUTHORIZED, headers, b"")
 
-    def _denied(self, question: Question) -> HttpResponse:
+    def _denied(self, received: AuthorizationRequest) -> HttpResponse:
         """Return what a ticket says; nothing is decided and nothing recorded."""
-        shown = [value for name, value in question.headers if name == _TICKET_HEADER.lower()]
+        shown = [value for name, value in received.headers if name == _TICKET_HEADER.lower()]
         refusal = self.tickets.read(shown[0], self.now()) if len(shown) == 1 else None
         return _refused(refusal or _UNKNOWN_TICKET)
 
-    def _shows_secret(self, question: Question) -> bool:
+    def _shows_secret(self, received: AuthorizationRequest) -> bool:
         if not self.secret:
             return True
-        shown = [value for name, value in question.headers if name == SECRET_HEADER]
+        shown = [value for name, value in received.headers if name == SECRET_HEADER]
         return len(shown) == 1 and hmac.compare_digest(shown[0].encode("latin-1", "replace"), self.secret.encode())
 
 

@@ -42,12 +42,15 @@ _NOT_PASSED: Final = frozenset(
      "x-original-transfer-encoding", "x-original-uri"}
 )  # fmt: skip
 _OURS: Final = "x-fedgate-"
-_LENGTH: Final = "content-length"  # which some SDKs sign, and the question has none
+_LENGTH: Final = "content-length"  # which some SDKs sign, and the authorization request has none
 # Cookies with which people are signed in to Fedgate and to this service: the application needs none of them.
 _OUR_COOKIES: Final = ("fedgate-", "__host-fedgate-")
 _UNAVAILABLE: Final = json.dumps({"message": "The authorization service cannot be reached."}).encode()
 _TOO_LARGE: Final = json.dumps({"message": "The body of the request is too large."}).encode()
 _OK: Final = 200
+_JSON: Final = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
+_OF_CONNECTION: Final = frozenset({"connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"})
+_TEXTS: Final = ("Account", "Session", "Source-Identity")
 
 
 class AuthorizerUnavailable(Exception):
@@ -66,7 +69,7 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ReceivedRequest:
     """A request as the application's server received it; ``uri`` is path and query, still percent-encoded."""
 
     method: str
@@ -101,9 +104,9 @@ class Authorizer:
         self._timeout = timeout
         self._idle: deque[http.client.HTTPConnection] = deque(maxlen=_MOST_KEPT)
 
-    def ask(self, question: Question) -> Principal | Refusal:
+    def ask(self, received: ReceivedRequest) -> Principal | Refusal:
         """Return who sent a request that may pass, or the refusal; raise AuthorizerUnavailable."""
-        headers = self._headers(question)
+        headers = self._headers(received)
         try:
             kept = self._idle.pop()
         except IndexError:
@@ -119,15 +122,15 @@ class Authorizer:
         while self._idle:
             self._idle.pop().close()
 
-    def _headers(self, question: Question) -> Headers:
-        passed = tuple((name, value) for name, value in question.headers if _passes(name))
+    def _headers(self, received: ReceivedRequest) -> Headers:
+        passed = tuple((name, value) for name, value in received.headers if _passes(name))
         added = (
-            ("X-Original-Method", question.method),
-            ("X-Original-URI", question.uri),
-            ("X-Fedgate-Body-Sha256", question.body_sha256),
-            ("X-Fedgate-Forwarded-For", question.address),
-            ("X-Fedgate-Forwarded-Proto", question.scheme),
-            *(("X-Original-Content-Length", value) for name, value in question.headers if name.lower() == _LENGTH),
+            ("X-Original-Method", received.method),
+            ("X-Original-URI", received.uri),
+            ("X-Fedgate-Body-Sha256", received.body_sha256),
+            ("X-Fedgate-Forwarded-For", received.address),
+            ("X-Fedgate-Forwarded-Proto", received.scheme),
+            *(("X-Original-Content-Length", value) for name, value in received.headers if name.lower() == _LENGTH),
         )
         return (*passed, *added, *((("X-Fedgate-Authz-Secret", self._secret),) if self._secret else ()))
 
@@ -187,14 +190,8 @@ def _principal(response: http.client.HTTPResponse) -> Principal:
     return Principal(unquote(arn), text["Account"], text["Session"], text["Source-Identity"], tags)
 
 
-_TEXTS: Final = ("Account", "Session", "Source-Identity")
-
-
 def _answered(response: http.client.HTTPResponse) -> Headers:
     return tuple((name, value) for name, value in response.getheaders() if name.lower() not in _OF_CONNECTION)
-
-
-_OF_CONNECTION: Final = frozenset({"connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"})
 
 
 # --- WSGI -------------------------------------------------------------------------------------------------------------
@@ -214,15 +211,12 @@ class FedgateWSGI:
         if body is None:
             return _respond(start_response, Refusal(413, _JSON, _TOO_LARGE))
         try:
-            answer = self.authorizer.ask(_wsgi_question(environ, body))
+            answer = self.authorizer.ask(_wsgi_request(environ, body))
         except AuthorizerUnavailable:
             answer = Refusal(503, _JSON, _UNAVAILABLE)
         if isinstance(answer, Refusal):
             return _respond(start_response, answer)
         return self.application(_admitted(environ, answer, body), start_response)
-
-
-_JSON: Final = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
 
 
 def _read_body(environ: Environ, most: int) -> bytes | None:
@@ -239,14 +233,14 @@ def _read_body(environ: Environ, most: int) -> bytes | None:
     return body if len(body) <= most else None
 
 
-def _wsgi_question(environ: Environ, body: bytes) -> Question:
+def _wsgi_request(environ: Environ, body: bytes) -> ReceivedRequest:
     headers = [
         (name[5:].replace("_", "-").lower(), value) for name, value in environ.items() if name.startswith("HTTP_")
     ]
     # WSGI passes these two without the prefix HTTP_ (PEP 3333).
     named = (("content-type", environ.get("CONTENT_TYPE")), (_LENGTH, environ.get("CONTENT_LENGTH")))
     headers += [(name, value) for name, value in named if value]
-    return Question(
+    return ReceivedRequest(
         environ["REQUEST_METHOD"],
         _wsgi_uri(environ),
         tuple(headers),
@@ -320,7 +314,7 @@ class FedgateASGI:
 
     async def _ask(self, scope: Scope, body: bytes) -> Principal | Refusal:
         try:
-            return await asyncio.to_thread(self.authorizer.ask, _asgi_question(scope, body))
+            return await asyncio.to_thread(self.authorizer.ask, _asgi_request(scope, body))
         except AuthorizerUnavailable:
             return Refusal(503, _JSON, _UNAVAILABLE)
 
@@ -337,14 +331,14 @@ async def _receive_body(receive: Receive, most: int) -> bytes | None:
             return bytes(body)
 
 
-def _asgi_question(scope: Scope, body: bytes) -> Question:
+def _asgi_request(scope: Scope, body: bytes) -> ReceivedRequest:
     raw: bytes = scope.get("raw_path") or quote(scope["path"], safe="/-_.~").encode()
     # Some servers give the query with the raw path.
     path = raw.partition(b"?")[0].decode("latin-1")
     query = bytes(scope.get("query_string", b"")).decode("latin-1")
     client = scope.get("client") or ("", 0)
     headers = tuple((bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in scope["headers"])
-    return Question(
+    return ReceivedRequest(
         scope.get("method", "GET"),
         path + (f"?{query}" if query else ""),
         headers,

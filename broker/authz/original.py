@@ -19,7 +19,7 @@ PREFIX: Final = "/authz/"
 SECRET_HEADER: Final = "x-fedgate-authz-secret"  # noqa: S105 - the name of a header
 _METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")  # RFC 9110, section 5.6.2
 _HEX_SHA256: Final = re.compile(r"[0-9a-f]{64}")
-# Proxies send no body with their question and drop its length, which some SDKs sign (aws-sdk-go, JavaScript, CRT).
+# An authorization request has no body and lacks its length, which some SDKs sign (aws-sdk-go, JavaScript, CRT).
 _LENGTH: Final = "x-original-content-length"
 _CODING: Final = "x-original-transfer-encoding"
 # Which version the client's connection has, as OpenSSL writes it; without TLS there is none.
@@ -29,7 +29,7 @@ _KEPT_SOURCES: Final = 4096  # addresses of clients, read once
 _Line = tuple[str, str]
 
 
-class Question(NamedTuple):
+class AuthorizationRequest(NamedTuple):
     """What was sent to the authorizer: ``target`` is raw, names of headers are in lower case, in order of arrival."""
 
     method: str
@@ -37,7 +37,7 @@ class Question(NamedTuple):
     headers: Headers
 
 
-class QuestionRefused(Exception):
+class WrongAuthorizationRequest(Exception):
     """The proxy asks in a way that this endpoint does not know: its configuration is wrong."""
 
 
@@ -45,12 +45,12 @@ class QuestionRefused(Exception):
 class Convention:
     """The headers in which one kind of proxy describes a request.
 
-    ``method`` and ``uri`` are empty where the question itself has the original method, and the original URI behind the
-    endpoint. Of several names of ``address``, the first that is there counts. ``body_hash`` is the header of an asker
-    that read the body. ``ticket``: the proxy gives the client no body of ours, and fetches it with a ticket.
-    ``tls`` is the header in which the proxy tells the version of TLS, where it can and overwrites the client's own.
-    ``cookies`` is the header of the answer with the cookies that may reach the service: proxies that copy headers under
-    their own names replace the client's with it.
+    ``method`` and ``uri`` are empty where the authorization request itself has the original method, and the original
+    URI behind the endpoint. Of several names of ``address``, the first that is there counts. ``body_hash`` is the
+    header of a sender that read the body. ``ticket``: the proxy gives the client no body of ours, and fetches it with a
+    ticket. ``tls`` is the header in which the proxy tells the version of TLS, where it can and overwrites the client's
+    own. ``cookies`` is the header of the answer with the cookies that may reach the service: proxies that copy headers
+    under their own names replace the client's with it.
     """
 
     method: str
@@ -84,7 +84,7 @@ CONVENTIONS: Final[Mapping[str, Convention]] = {
     ),
 }
 # By endpoint: the headers in which the proxy describes a request, each of which may be there once, and those that are
-# not the client's. A proxy that sends a question to another host sends that one's name as Host.
+# not the client's. A proxy that sends its request to another host has that one's name as Host.
 _DESCRIBING: Final[Mapping[str, frozenset[str]]] = {
     name: frozenset(
         {one.method, one.uri, one.host, one.proto, one.body_hash, one.tls, _LENGTH, _CODING, *one.address} - {""}
@@ -103,7 +103,7 @@ _NOT_OF_CLIENT: Final[Mapping[str, frozenset[str]]] = {
 class OriginalRequest:
     """A request that a proxy asks about.
 
-    ``body_hash`` is of its body where the asker read it, else empty. ``has_body`` is what the proxy says of it; None
+    ``body_hash`` is of its body where the sender read it, else empty. ``has_body`` is what the proxy says of it; None
     where it says nothing. ``tls_version`` is such as 1.3, and empty where it is not told.
     """
 
@@ -113,17 +113,17 @@ class OriginalRequest:
     tls_version: str = ""
 
 
-def read_original(name: str, question: Question, trusted_proxies: TrustedProxies) -> OriginalRequest:
-    """Return the request that a question to the endpoint ``name`` is about; raise QuestionRefused."""
-    convention, said = CONVENTIONS[name], _described(name, question.headers)
-    method, uri = _method_and_uri(convention, said, question, f"{PREFIX}{name}")
+def read_original(name: str, received: AuthorizationRequest, trusted_proxies: TrustedProxies) -> OriginalRequest:
+    """Return the client's request that a proxy asks about at the endpoint ``name``; raise WrongAuthorizationRequest."""
+    convention, said = CONVENTIONS[name], _described(name, received.headers)
+    method, uri = _method_and_uri(convention, said, received, f"{PREFIX}{name}")
     path, _, query = uri.partition("?")
     source = _source(trusted_proxies, _first_of(said, convention.address), _one(said, convention.proto))
     request = HttpRequest(
         method,
         path,
         query,
-        _clients_headers(name, said, question.headers),
+        _clients_headers(name, said, received.headers),
         b"",
         source.address,
         source.secure,
@@ -142,7 +142,7 @@ def _described(name: str, headers: Headers) -> Mapping[str, str]:
     said = dict(pairs)
     if len(said) < len(pairs):
         twice = next(header for header in said if sum(other == header for other, _ in pairs) > 1)
-        raise QuestionRefused(f"{twice} is given twice")
+        raise WrongAuthorizationRequest(f"{twice} is given twice")
     return said
 
 
@@ -151,15 +151,19 @@ def _source(trusted_proxies: TrustedProxies, forwarded_for: str, proto: str) -> 
     return trusted_proxies.told_by_proxy(forwarded_for, proto)
 
 
-def _method_and_uri(convention: Convention, said: Mapping[str, str], question: Question, endpoint: str) -> _Line:
+def _method_and_uri(
+    convention: Convention, said: Mapping[str, str], received: AuthorizationRequest, endpoint: str
+) -> _Line:
     if convention.method:
         method, uri = _one(said, convention.method), _one(said, convention.uri)
     else:
-        method, uri = question.method, question.target.removeprefix(endpoint) or "/"
+        method, uri = received.method, received.target.removeprefix(endpoint) or "/"
     if not _METHOD.fullmatch(method):
-        raise QuestionRefused(f"{convention.method} is not a method")
+        raise WrongAuthorizationRequest(f"{convention.method or 'its method'} is not a method")
     if not uri.startswith("/"):
-        raise QuestionRefused(f"{convention.uri} does not begin with a slash")
+        raise WrongAuthorizationRequest(
+            f"{convention.uri or 'the URI behind the endpoint'} does not begin with a slash"
+        )
     return method, uri
 
 
@@ -175,7 +179,7 @@ def _body_hash(convention: Convention, said: Mapping[str, str]) -> str:
         return ""
     body_hash = _one(said, convention.body_hash)
     if not _HEX_SHA256.fullmatch(body_hash):
-        raise QuestionRefused(f"{convention.body_hash} is not the hexadecimal SHA-256 of the body")
+        raise WrongAuthorizationRequest(f"{convention.body_hash} is not the hexadecimal SHA-256 of the body")
     return body_hash
 
 
@@ -195,11 +199,11 @@ def _first_of(said: Mapping[str, str], names: tuple[str, ...]) -> str:
     for name in names:
         if name in said:
             return said[name]
-    raise QuestionRefused(f"{' or '.join(names)} is missing")
+    raise WrongAuthorizationRequest(f"{' or '.join(names)} is missing")
 
 
 def _one(said: Mapping[str, str], name: str) -> str:
     value = said.get(name)
     if not value:
-        raise QuestionRefused(f"{name} is missing")
+        raise WrongAuthorizationRequest(f"{name} is missing")
     return value

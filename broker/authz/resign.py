@@ -27,7 +27,7 @@ from broker.authz.s3.query import PAYLOAD_HASH, SIGNATURE_PARAMETERS, Parameter,
 from broker.authz.s3.target import Target, read_target
 from iam.clock import iso8601_basic
 from iam.errors import InvalidRequest
-from sts.payload import EMPTY_SHA256, HEADER, SIGNED_CHUNKS, UNSIGNED_PAYLOAD, UNSIGNED_TRAILER
+from sts.payload import EMPTY_SHA256, PAYLOAD_HASH_HEADER, SIGNED_CHUNKS, UNSIGNED_PAYLOAD, UNSIGNED_TRAILER
 from sts.presented_signature import ALGORITHM
 from sts.sigv4 import TERMINATOR, KeyCache
 
@@ -38,7 +38,7 @@ _KEYS = KeyCache(64)  # of a day: two for each backend at most, when it changes
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # The client's own proof, which would be a second one beside ours; Ceph RGW refuses a request with such a token.
 _STRIPPED = ("X-Amz-Security-Token", "Date")
-_REPLACED = frozenset({"x-amz-date", "x-amz-security-token", HEADER})
+_REPLACED = frozenset({"x-amz-date", "x-amz-security-token", PAYLOAD_HASH_HEADER})
 _REMEDY = (
     "Set request_checksum_calculation = when_required in the client's AWS config file, the environment variable"
     ' AWS_REQUEST_CHECKSUM_CALCULATION=when_required, or requestChecksumCalculation: "WHEN_REQUIRED" in JavaScript.'
@@ -127,7 +127,7 @@ def _payload_hash(backend: Backend, request: HttpRequest, parameters: tuple[Para
 def _declared(request: HttpRequest, parameters: tuple[Parameter, ...]) -> str:
     """Return the form of the payload that a request declares, in its header, or in its query where it is presigned."""
     in_query = [parameter.value for parameter in parameters if parameter.name == PAYLOAD_HASH]
-    in_header = [value.strip(" \t") for name, value in request.headers if name == HEADER]
+    in_header = [value.strip(" \t") for name, value in request.headers if name == PAYLOAD_HASH_HEADER]
     declared = {*in_query, *in_header}
     if len(declared) > 1:
         raise InvalidRequest("x-amz-content-sha256 is given twice, with different values.")
@@ -141,7 +141,7 @@ def _declared(request: HttpRequest, parameters: tuple[Parameter, ...]) -> str:
 
 def _signed_headers(backend: Backend, request: HttpRequest, payload: str, timestamp: str) -> Mapping[str, str]:
     headers = dict(_kept_headers(request))
-    headers |= {"host": endpoint_host(backend.endpoint), "x-amz-date": timestamp, HEADER: payload}
+    headers |= {"host": endpoint_host(backend.endpoint), "x-amz-date": timestamp, PAYLOAD_HASH_HEADER: payload}
     return dict(sorted(headers.items()))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from iam.distinguished_names import normalise_dn
+from iam.distinguished_names import normalize_dn
 
 # --- numbers and words ------------------------------------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ def operators(values: Mapping[str, Any]) -> str:
 
 def _is_dn(text: str) -> bool:
     try:
-        return bool(normalise_dn(text))
+        return bool(normalize_dn(text))
     except ValueError:
         return False
 

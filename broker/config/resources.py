@@ -103,7 +103,7 @@ def authz_bind(bind: str) -> str:
 
 
 def read_authz_secret(source: SettingsReader, bind: str) -> str:
-    """Return the secret of the authoriser's endpoints, or "" where none is set; note problems in the source."""
+    """Return the secret of the authorizer's endpoints, or "" where none is set; note problems in the source."""
     path = ("authz", "secret_file")
     file = source.get(path, Path)
     if file is None:

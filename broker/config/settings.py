@@ -505,11 +505,11 @@ def _completed(values: Mapping[str, Any]) -> dict[str, str]:
     socket = quote(str(embedded_socket(values["data_dir"])))
     return {
         "redis_url": values["redis_url"] or f"unix://{socket}",
-        "public_url": _normalise_url(values["public_url"].rstrip("/")) or f"http://{values['bind']}",
+        "public_url": _normalize_url(values["public_url"].rstrip("/")) or f"http://{values['bind']}",
     }
 
 
-def _normalise_url(url: str) -> str:
+def _normalize_url(url: str) -> str:
     """Return a URL as browsers write its origin: scheme and host in lower case, without the scheme's default port."""
     parts = urlsplit(url)
     scheme, host = parts.scheme.lower(), parts.netloc.lower()

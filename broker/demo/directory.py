@@ -23,7 +23,7 @@ from ldaptor.protocols import pureber, pureldap
 from broker.config.text_file import decode_text
 from broker.demo.passwords import CHANGE_AFTER_RESET, PASSWORD_MODIFY, PASSWORD_POLICY, PasswordModify, with_password
 from broker.demo.people import LdifEntry, read_ldif
-from iam.distinguished_names import normalise_dn, parent_dn
+from iam.distinguished_names import normalize_dn, parent_dn
 
 # RFC 4511 appendix A.1.
 _SUCCESS, _PROTOCOL_ERROR, _SIZE_LIMIT, _AUTH_METHOD = 0, 2, 4, 7
@@ -127,7 +127,7 @@ def _folded(attribute: str, value: str) -> str:
     """Return a value in the form that is compared, for caseIgnoreMatch or distinguishedNameMatch (RFC 4517 4.2)."""
     if attribute in _DN_VALUED:
         with suppress(ValueError):
-            value = normalise_dn(value)
+            value = normalize_dn(value)
     return " ".join(part for part in normalize("NFKC", value).casefold().split(" ") if part)  # RFC 4518 2.3
 
 
@@ -187,7 +187,7 @@ def _bind(directory: Directory, request: Any) -> _BindOutcome:  # noqa: ANN401 -
     bound = None
     if code == _SUCCESS and request.dn:
         with suppress(ValueError):
-            bound = normalise_dn(request.dn.decode())
+            bound = normalize_dn(request.dn.decode())
         if bound is None or not directory.verify_password(bound, request.auth):
             code, bound = _INVALID_CREDENTIALS, None
     return _BindOutcome((pureldap.LDAPBindResponse(resultCode=code),), bound)
@@ -217,7 +217,7 @@ def _search(directory: Directory, request: Any, bound: str | None) -> Iterator[A
     code = _INSUFFICIENT_RIGHTS
     if bound:
         try:
-            base = normalise_dn(request.baseObject.decode())
+            base = normalize_dn(request.baseObject.decode())
             code = _SUCCESS if base.casefold() in directory.entries else _NO_SUCH_OBJECT
         except ValueError:
             code = _INVALID_DN

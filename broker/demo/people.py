@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from iam.distinguished_names import normalise_dn
+from iam.distinguished_names import normalize_dn
 
 LDIF: Final = Path(__file__).with_name("people.ldif")
 BASE: Final = "dc=corp,dc=example"
@@ -29,7 +29,7 @@ class LdifEntry:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A person who can sign in; ``groups`` are the normalised DNs of all groups, nested ones included."""
+    """A person who can sign in; ``groups`` are the normalized DNs of all groups, nested ones included."""
 
     name: str
     password: str = field(repr=False)
@@ -87,7 +87,7 @@ def _entry(record: list[str]) -> LdifEntry:
     attributes: dict[str, tuple[bytes, ...]] = {}
     for name, value in pairs[1:]:
         attributes[name.lower()] = (*attributes.get(name.lower(), ()), value)
-    return LdifEntry(normalise_dn(pairs[0][1].decode()), attributes, {name.lower(): name for name, _ in pairs[1:]})
+    return LdifEntry(normalize_dn(pairs[0][1].decode()), attributes, {name.lower(): name for name, _ in pairs[1:]})
 
 
 def _pair(line: str) -> tuple[str, bytes]:
@@ -104,7 +104,7 @@ def _parents(entries: list[LdifEntry]) -> dict[str, tuple[str, ...]]:
     parents: dict[str, tuple[str, ...]] = {}
     for entry in entries:
         for member in entry.texts("member"):
-            key = normalise_dn(member).casefold()
+            key = normalize_dn(member).casefold()
             parents[key] = (*parents.get(key, ()), entry.dn)
     return parents
 

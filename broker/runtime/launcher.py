@@ -74,7 +74,7 @@ def gunicorn_arguments(
 ) -> list[str]:
     """Return the command that serves a WSGI application on an inherited listening socket.
 
-    On those of ``authz_fds``, the workers answer questions to the authorizer and nothing else.
+    On those of ``authz_fds``, the workers answer requests to the authorizer and nothing else.
     """
     command = [sys.executable, "-m", "gunicorn", application, "--workers", str(workers)]
     for listening in (fd, *authz_fds):  # Worker tells them apart by their order

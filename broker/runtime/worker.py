@@ -1,6 +1,6 @@
 """The gunicorn worker: gevent's, with a time limit for bodies and a stop that does not wait for idle connections.
 
-On the first address that it serves it answers as WSGI does. On all others it asks the application's ``answer_question``
+On the first address that it serves it answers as WSGI does. On all others it asks the application's ``answer_proxy``
 and nothing else, so that no request to the public address reaches the authorizer, whatever its headers are; there the
 headers are those of the wire, of which WSGI would join the repeated ones.
 """
@@ -70,7 +70,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn publishes no types
             late.kill(block=False)
 
     def _answer_proxy(self, req: Any, sock: socket.socket) -> None:  # noqa: ANN401 - of its family
-        status, headers, body = self.wsgi.answer_question(req.method, req.uri, req.headers)
+        status, headers, body = self.wsgi.answer_proxy(req.method, req.uri, req.headers)
         ends = not self.alive or req.should_close()
         util.write(sock, _message(status, headers, body, ends=ends))
         if ends:

@@ -1,4 +1,4 @@
--- Ask Fedgate's authoriser whether a request may pass: `http-request lua.fedgate HOST:PORT`.
+-- Ask Fedgate's authorizer whether a request may pass: `http-request lua.fedgate HOST:PORT`.
 -- Afterwards txn.fedgate is "pass", or the client has been answered. After an error in here HAProxy goes on as if
 -- nothing had been asked: the configuration must deny what has no "pass".
 
@@ -16,7 +16,7 @@ local KEPT_BACK = { ["connection"] = true, ["content-length"] = true, ["expect"]
 -- Where [authz] secret_file is set, its secret.
 local SECRET = nil
 
-local function question(txn)
+local function described(txn)
     local headers = {}
     local sent = txn.http:req_get_headers()
     for name, values in pairs(sent) do
@@ -65,7 +65,7 @@ local function pass(txn, headers)
 end
 
 core.register_action("fedgate", { "http-req" }, function(txn, address)
-    local answer = core.httpclient():get({ url = "http://" .. address .. "/authz/haproxy", headers = question(txn), timeout = 10000 })
+    local answer = core.httpclient():get({ url = "http://" .. address .. "/authz/haproxy", headers = described(txn), timeout = 10000 })
     if answer and answer.status == 200 then return pass(txn, answer.headers) end
     -- Only refusals are told, and the way to the sign-in page: whatever else comes is no answer.
     if answer and (answer.status == 302 or answer.status == 303) then return refuse(txn, answer.status, answer) end

@@ -1,10 +1,12 @@
-"""Decides about all resources whose ARN begins with a prefix at once, for operations whose body names the resources.
+"""Makes one decision about all resources whose ARN begins with a prefix, for operations whose body names the resources.
 
-Pure. What the body of DeleteObjects names, an authoriser in front of a store cannot see. Whatever it names is allowed
+Pure. What the body of DeleteObjects names, an authorizer in front of a store cannot see. Whatever it names is allowed
 where an Allow covers every resource with the prefix and no Deny can match any of them, in each layer. So the layers are
-evaluated as they always are, with two other tests: "matches every" for an Allow, "matches some" for a Deny.
+evaluated as always; only the test of ``Resource`` and ``NotResource`` is another: an Allow must match all of them, a
+Deny one of them.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
 
@@ -16,6 +18,9 @@ from iam.policy.partial import map_layers
 from iam.policy.patterns import ContextKeys, resource_globs
 from iam.policy.policy_set import PolicySet
 from iam.policy.statement import Applies, Statement, statement_test
+
+# Returns the globs of a pattern, or None where a variable in it has no value.
+ReadGlobs = Callable[[str], list[list[Part]] | None]
 
 
 def decide_every(context: RequestContext, layers: Layers) -> Decision:
@@ -55,28 +60,33 @@ def _with_prefix_test(policy: Policy, statement: Statement) -> Statement:
 
 
 def _prefix_test(statement: Statement, *, variables: bool) -> Applies:
-    """Return the test whether a statement matches every resource with a prefix, or, for a Deny, some of them."""
+    """Return the test of a statement against a prefix: an Allow must match every resource, a Deny some of them."""
     if not statement.resources and not statement.not_resources:
         return lambda _prefix, _keys: True
+    test = _some_match if statement.denies else _all_match
 
-    def globs(texts: tuple[str, ...], keys: ContextKeys) -> list[list[list[Part]] | None]:
-        return [resource_globs(text, keys, variables=variables) for text in texts]
+    def matches(prefix: str, keys: ContextKeys) -> bool:
+        return test(statement, prefix, lambda text: resource_globs(text, keys, variables=variables))
 
-    def some(prefix: str, keys: ContextKeys) -> bool:
-        if statement.not_resources:
-            excluded = chain.from_iterable(found or () for found in globs(statement.not_resources, keys))
-            return not any(matches_every(glob, prefix) for glob in excluded)
-        named = chain.from_iterable(found or () for found in globs(statement.resources, keys))
-        return any(matches_some(glob, prefix) for glob in named)
+    return matches
 
-    def every(prefix: str, keys: ContextKeys) -> bool:
-        if statement.not_resources:
-            excluded = globs(statement.not_resources, keys)
-            # As in a single decision, a pattern whose variable has no value excludes everything from an Allow.
-            return all(
-                found is not None and not any(matches_some(glob, prefix) for glob in found) for found in excluded
-            )
-        named = chain.from_iterable(found or () for found in globs(statement.resources, keys))
-        return any(matches_every(glob, prefix) for glob in named)
 
-    return some if statement.denies else every
+def _some_match(statement: Statement, prefix: str, read: ReadGlobs) -> bool:
+    """Return whether a statement can match a resource with the prefix."""
+    if statement.not_resources:
+        return not any(matches_every(glob, prefix) for glob in _globs(statement.not_resources, read))
+    return any(matches_some(glob, prefix) for glob in _globs(statement.resources, read))
+
+
+def _all_match(statement: Statement, prefix: str, read: ReadGlobs) -> bool:
+    """Return whether a statement matches every resource with the prefix."""
+    if statement.not_resources:
+        excluded = map(read, statement.not_resources)
+        # As in a single decision, a pattern whose variable has no value excludes everything from an Allow.
+        return all(found is not None and not any(matches_some(glob, prefix) for glob in found) for found in excluded)
+    return any(matches_every(glob, prefix) for glob in _globs(statement.resources, read))
+
+
+def _globs(patterns: tuple[str, ...], read: ReadGlobs) -> Iterator[list[Part]]:
+    """Yield the globs of patterns; one whose variable has no value has none."""
+    return chain.from_iterable(read(pattern) or () for pattern in patterns)

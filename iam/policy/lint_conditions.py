@@ -146,7 +146,7 @@ CONDITION_CHECKS: Mapping[str, CheckEntry] = {
     "KEY_KNOWN_TO_THE_STORE_ONLY": CheckEntry(
         Level.WARNING,
         _decided_closed,
-        "Tags of objects and buckets are known to the store alone: at the authoriser a Deny with them always applies,"
+        "Tags of objects and buckets are known to the store alone: at the authorizer a Deny with them always applies,"
         " and an Allow never does.",
     ),
     "EMPTY_CONDITION_VALUE": CheckEntry(Level.WARNING, _empty_condition, "A value is empty."),

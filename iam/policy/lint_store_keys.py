@@ -1,6 +1,6 @@
 """Findings about condition keys of Amazon S3 whose value nobody but the store has.
 
-Pure. The authoriser decides before a request reaches the store, and so without them: see ``partial.close``.
+Pure. The authorizer decides before a request reaches the store, and so without them: see ``partial.close``.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,12 +16,12 @@ _LONGEST = 160  # characters of the policy that a finding quotes
 
 
 def conditions_of_the_store(statement: Statement) -> Iterator[tuple[Condition, str]]:
-    """Yield each condition with a key that only the store knows, and what it means at the authoriser."""
+    """Yield each condition with a key that only the store knows, and what it means at the authorizer."""
     outcome = "always applies" if statement.denies else "never applies"
     for condition in statement.conditions:
         if _has_key((condition.key, *variable_keys(condition.values))):
             name = excerpt(condition.name, _LONGEST)
-            text = f"Only the store knows tags of objects and buckets ({name}): at the authoriser, this {outcome}."
+            text = f"Only the store knows tags of objects and buckets ({name}): at the authorizer, this {outcome}."
             yield condition, text
 
 
@@ -30,7 +30,7 @@ def resources_of_the_store(statement: Statement) -> Iterator[tuple[str, str]]:
     for place, texts in (("Resource", statement.resources), ("NotResource", statement.not_resources)):
         if _has_key(variable_keys(texts)):
             outcome = "is about every resource" if statement.denies else "is about none"
-            yield place, f"Only the store knows tags of objects and buckets: at the authoriser, this {outcome}."
+            yield place, f"Only the store knows tags of objects and buckets: at the authorizer, this {outcome}."
 
 
 def _has_key(names: Iterable[str]) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from support.authoriser_stub import Stub, stub_servers
+from support.authorizer_stub import Stub, stub_servers
 from support.proxies import PROXIES, RunningProxy, running_proxy
 from support.servers import HANG, program
 
@@ -87,8 +87,8 @@ def converse(proxy: RunningProxy, upgrade: tuple[str, ...]) -> bytes:
 @pytest.mark.parametrize("kind", ["http", "s3"])
 @pytest.mark.parametrize("name", PROXIES)
 def test_no_connection_becomes_a_tunnel(name, kind, stub, agreeing, tmp_path):
-    asks = f"127.0.0.1:{stub.authoriser_port}"
-    with running_proxy(name, kind, tmp_path, authoriser=asks, upstream=agreeing) as proxy:
+    asks = f"127.0.0.1:{stub.authorizer_port}"
+    with running_proxy(name, kind, tmp_path, authorizer=asks, upstream=agreeing) as proxy:
         for which, upgrade in UPGRADES.items():
             stub.reset()
             stub.answers(200, **(RESIGNED if kind == "s3" else {}))
@@ -101,7 +101,7 @@ def test_no_connection_becomes_a_tunnel(name, kind, stub, agreeing, tmp_path):
 @pytest.mark.parametrize("name", PROXIES)
 def test_no_body_passes_of_which_the_authorizer_is_not_told(name, version, stub, tmp_path):
     """curl sends standard input without a length: in chunks in HTTP/1.1, in HTTP/2 as it comes."""
-    addresses = {"authoriser": f"127.0.0.1:{stub.authoriser_port}", "upstream": f"127.0.0.1:{stub.service_port}"}
+    addresses = {"authorizer": f"127.0.0.1:{stub.authorizer_port}", "upstream": f"127.0.0.1:{stub.service_port}"}
     with running_proxy(name, "http", tmp_path, **addresses) as proxy:
         stub.reset()  # of the request with which it was awaited
         command = [program("curl", "curl"), "--silent", version, "--cacert", str(proxy.ca_file), "--upload-file", "-"]

@@ -62,7 +62,7 @@ def test_the_source_distribution_holds_them_too(dist):
     assert source_files() | {"pyproject.toml", "README.md"} <= names
 
 
-def test_its_metadata_name_the_licence_and_the_supported_versions_of_python(wheel):
+def test_its_metadata_name_the_license_and_the_supported_versions_of_python(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = Parser().parsestr(archive.read(name).decode())

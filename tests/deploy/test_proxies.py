@@ -1,11 +1,11 @@
-"""The configurations in `deploy/` for proxies in front of services, with an authoriser that says what a test wants."""
+"""The configurations in `deploy/` for proxies in front of services, with an authorizer that says what a test wants."""
 
 import contextlib
 import json
 from collections.abc import Iterator
 
 import pytest
-from support.authoriser_stub import Asked, Stub, stub_servers
+from support.authorizer_stub import Asked, Stub, stub_servers
 from support.proxies import PROXIES, RunningProxy, running_proxy
 from support.servers import free_port
 
@@ -17,7 +17,7 @@ RESIGNED = {
     "X_Amz_Content_Sha256": "UNSIGNED-PAYLOAD",
 }
 PRESIGNED = "&".join(f"X-Amz-{name}=x" for name in ("Algorithm", "Credential", "Date", "Signature", "Security-Token"))
-# Proxies that forward the URI that the authoriser answers; Caddy and Traefik forward the client's.
+# Proxies that forward the URI that the authorizer answers; Caddy and Traefik forward the client's.
 ANSWERED_URI = ("nginx", "haproxy", "envoy")
 
 
@@ -42,7 +42,7 @@ def proxies(shared_stub, tmp_path_factory):
         def proxy(name: str, kind: str) -> RunningProxy:
             if (name, kind) not in started:
                 addresses = {
-                    "authoriser": f"127.0.0.1:{shared_stub.authoriser_port}",
+                    "authorizer": f"127.0.0.1:{shared_stub.authorizer_port}",
                     "upstream": f"127.0.0.1:{shared_stub.service_port}",
                 }
                 folder = tmp_path_factory.mktemp(f"{name}-{kind}")
@@ -68,7 +68,7 @@ def pass_resigned(stub: Stub, uri: str) -> None:
 
 
 def original(proxy: RunningProxy, asked: Asked) -> tuple[str | None, ...]:
-    """Return method, target and host of the client's request, as the authoriser was told them."""
+    """Return method, target and host of the client's request, as the authorizer was told them."""
     if proxy.name == "envoy":
         assert asked.target.startswith("/authz/envoy/")
         return asked.method, asked.target.removeprefix("/authz/envoy"), asked.header("Host")
@@ -91,7 +91,7 @@ def test_who_asks_reaches_the_service_and_the_credentials_do_not(http, stub):
     assert arrived.header("X-Amz-Security-Token") is None
 
 
-def test_the_authoriser_sees_all_that_the_client_signed(http, stub):
+def test_the_authorizer_sees_all_that_the_client_signed(http, stub):
     sent = {"Authorization": "AWS4 x", "X-Amz-Security-Token": "secret", "X-Amz-Date": "now", "X-My-Own": "a,b  c"}
     http.ask("DELETE", "/a?b=c&d", *sent.items())
     assert original(http, stub.questions[0]) == ("DELETE", "/a?b=c&d", http.host)
@@ -99,7 +99,7 @@ def test_the_authoriser_sees_all_that_the_client_signed(http, stub):
     assert {name: asked.header(name) for name in sent} == sent
 
 
-def test_the_authoriser_is_told_of_the_body_that_it_does_not_see(http, stub):
+def test_the_authorizer_is_told_of_the_body_that_it_does_not_see(http, stub):
     sent = (
         ("X-Amz-Content-Sha256", "x"),
         ("X-Original-Content-Length", "0"),
@@ -114,7 +114,7 @@ def test_the_authoriser_is_told_of_the_body_that_it_does_not_see(http, stub):
         assert told == (None if body is None or http.name == "traefik" else str(len(body)))
 
 
-def test_the_authoriser_is_told_of_a_body_without_a_length(http, stub):
+def test_the_authorizer_is_told_of_a_body_without_a_length(http, stub):
     answer = http.ask("PUT", "/", ("Transfer-Encoding", "chunked"), body=b"3\r\nabc\r\n0\r\n\r\n")
     if http.name == "traefik":  # it cannot tell, and lets no body pass that nobody signed
         assert (answer.status, stub.questions) == (413, [])
@@ -178,7 +178,7 @@ def test_a_browser_is_sent_to_sign_in(http, stub, status):
 
 
 @pytest.mark.parametrize("kept", ["theme=dark; lang=de", ""])
-def test_the_service_gets_the_cookies_that_the_authoriser_answers(http, stub, kept):
+def test_the_service_gets_the_cookies_that_the_authorizer_answers(http, stub, kept):
     name = "Cookie" if http.name in ("caddy", "traefik", "envoy") else "X_Fedgate_Cookie"
     stub.answers(200, **{name: kept})
     http.ask("GET", "/", ("Cookie", "__Host-fedgate-service=secret; theme=dark; lang=de"))
@@ -284,8 +284,8 @@ def test_what_is_no_yes_is_a_no(proxies, name, kind, stub, status):
 
 @pytest.mark.parametrize("kind", ["http", "s3"])
 @pytest.mark.parametrize("name", PROXIES)
-def test_nothing_passes_while_the_authoriser_is_away(name, kind, stub, tmp_path):
-    addresses = {"authoriser": f"127.0.0.1:{free_port()}", "upstream": f"127.0.0.1:{stub.service_port}"}
+def test_nothing_passes_while_the_authorizer_is_away(name, kind, stub, tmp_path):
+    addresses = {"authorizer": f"127.0.0.1:{free_port()}", "upstream": f"127.0.0.1:{stub.service_port}"}
     with running_proxy(name, kind, tmp_path, **addresses) as proxy:
         assert proxy.ask("PUT", "/bucket/key?X-Amz-Signature=x", body=b"x").status in (403, 500, 502, 503)
     assert stub.requests == []
@@ -354,7 +354,7 @@ def test_a_presigned_url_reaches_the_store_without_its_parameters(s3, stub):
 
 
 @pytest.mark.parametrize("name", ["X_Amz_Copy_Source", "X-Amz_Acl", "x_amz_meta_a"])
-def test_the_store_gets_no_header_that_the_authoriser_does_not_see(s3, stub, name):
+def test_the_store_gets_no_header_that_the_authorizer_does_not_see(s3, stub, name):
     pass_resigned(stub, "/bucket/key")
     s3.ask("PUT", "/bucket/key", (name, "forged"), body=b"")
     (arrived,) = stub.requests

@@ -16,7 +16,7 @@ TAG = re.compile(r"</?(\w+)[^>]*>")
 
 
 def translate_pattern(language: str) -> Iterator[tuple[Message, str, str]]:
-    """Yield each text of a catalogue with the English and the translation, for plurals with each form."""
+    """Yield each text of a catalog with the English and the translation, for plurals with each form."""
     for message in messages.read(language):
         if not message.id:
             continue
@@ -27,12 +27,12 @@ def translate_pattern(language: str) -> Iterator[tuple[Message, str, str]]:
                 yield message, message.id[1], form
 
 
-def test_there_is_a_catalogue_for_each_language_but_english():
+def test_there_is_a_catalog_for_each_language_but_english():
     assert {file.stem for file in messages.FOLDER.glob("*.po")} == LANGUAGES.keys() - {"en"}
 
 
 @pytest.mark.parametrize("language", messages.OTHERS)
-def test_a_catalogue_has_every_text_and_no_other(language):
+def test_a_catalog_has_every_text_and_no_other(language):
     wanted = {message.id for message in messages.template()}
     found = {message.id for message in messages.read(language)}
     assert (wanted - found, found - wanted) == (set(), set()), HOW_TO_WRITE
@@ -43,9 +43,9 @@ def test_a_catalogue_has_every_text_and_no_other(language):
 def test_every_text_is_translated_and_none_is_a_guess(language):
     assert [english for _, english, text in translate_pattern(language) if not text.strip()] == []
     assert [message.id for message, _, _ in translate_pattern(language) if message.fuzzy] == []
-    catalogue = messages.read(language)
-    forms = [len(message.string) for message in catalogue if isinstance(message.id, tuple)]
-    assert set(forms) == {catalogue.num_plurals}
+    catalog = messages.read(language)
+    forms = [len(message.string) for message in catalog if isinstance(message.id, tuple)]
+    assert set(forms) == {catalog.num_plurals}
 
 
 @pytest.mark.parametrize("language", messages.OTHERS)

@@ -1,4 +1,4 @@
-"""A directory password opens a store: Ceph's object gateway behind nginx and the authoriser, unmodified clients."""
+"""A directory password opens a store: Ceph's object gateway behind nginx and the authorizer, unmodified clients."""
 
 import io
 import json

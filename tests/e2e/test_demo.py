@@ -23,7 +23,7 @@ from support.broker_process import (
 from support.servers import HANG, eventually
 
 from broker.demo.reports import signed_requests
-from iam.distinguished_names import normalise_dn
+from iam.distinguished_names import normalize_dn
 
 
 def stopped(demo) -> int:
@@ -65,7 +65,7 @@ def test_the_groups_of_people_and_of_roles_are_the_same_names(demo):
     of_roles = {dn for role in demo.facts["roles"] for dn in role["trusted_groups"]}
     assert of_roles
     assert of_roles <= of_people
-    assert all(dn == normalise_dn(dn) and dn.count(",") >= 2 for dn in of_people | of_roles)
+    assert all(dn == normalize_dn(dn) and dn.count(",") >= 2 for dn in of_people | of_roles)
 
 
 def test_everybody_gets_exactly_the_roles_that_the_line_promises(demo):

@@ -3,7 +3,7 @@
 import urllib.parse
 
 import pytest
-from support.authoriser_stub import stub_servers
+from support.authorizer_stub import stub_servers
 from support.broker_process import ACCOUNT, PASSWORDS, Broker, allow, role_arn
 from support.front_proxy import RESOURCE, SETTINGS
 from support.http_browser import Browser
@@ -46,7 +46,7 @@ def broker(tmp_path_factory, slapd, furnished, shared_redis, ports):
 @pytest.fixture(params=PROXIES)
 def proxy(request, service, ports, tmp_path):
     service.reset()
-    addresses = {"authoriser": f"127.0.0.1:{ports['authz']}", "upstream": f"127.0.0.1:{service.service_port}"}
+    addresses = {"authorizer": f"127.0.0.1:{ports['authz']}", "upstream": f"127.0.0.1:{service.service_port}"}
     with running_proxy(request.param, "http", tmp_path, port=ports[request.param], **addresses) as running:
         yield running
 

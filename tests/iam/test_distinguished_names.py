@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ldap3.utils.dn import parse_dn
 
 from broker.providers.ldap.filters import escape_filter_value
-from iam.distinguished_names import domain_dn, escape_dn_value, first_rdn_value, normalise_dn, parent_dn
+from iam.distinguished_names import domain_dn, escape_dn_value, first_rdn_value, normalize_dn, parent_dn
 
 VALUES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).map(partial(unicodedata.normalize, "NFC"))
 AWKWARD = st.text(st.sampled_from(' #+,;<>="\\\0\r\nab\u00e4'), max_size=8)
@@ -70,8 +70,8 @@ NOT_NAMES = [
 
 @pytest.mark.parametrize(("dn", "expected"), [row[1:] for row in SPELLINGS], ids=[row[0] for row in SPELLINGS])
 def test_a_name_has_one_spelling(dn, expected):
-    assert normalise_dn(dn) == expected
-    assert normalise_dn(expected) == expected
+    assert normalize_dn(dn) == expected
+    assert normalize_dn(expected) == expected
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ def test_the_domain_of_a_name_and_its_parent(dn, domain, parent):
 @pytest.mark.parametrize("text", NOT_NAMES)
 def test_what_is_no_name_is_refused(text):
     with pytest.raises(ValueError, match="not a distinguished name"):
-        normalise_dn(text)
+        normalize_dn(text)
 
 
 @settings(max_examples=200)
 @given(RDNS)
 def test_escaped_values_come_back_and_stay_where_they_are(rdns):
     dn = ",".join(f"{kind}={escape_dn_value(value)}" for kind, value in rdns)
-    assert normalise_dn(dn) == dn
+    assert normalize_dn(dn) == dn
     assert first_rdn_value(dn) == rdns[0][1]
 
 
@@ -108,17 +108,17 @@ def test_escaped_values_come_back_and_stay_where_they_are(rdns):
 def test_different_values_never_share_a_spelling(rdns):
     dn = ",".join(f"{kind}={escape_dn_value(value)}" for kind, value in rdns)
     other = ",".join(f"{kind}={escape_dn_value(value + 'x')}" for kind, value in rdns)
-    assert normalise_dn(dn) != normalise_dn(other)
+    assert normalize_dn(dn) != normalize_dn(other)
 
 
 @settings(max_examples=200)
 @given(st.text(max_size=30))
-def test_normalising_twice_changes_nothing_and_text_never_crashes_it(text):
+def test_normalizing_twice_changes_nothing_and_text_never_crashes_it(text):
     try:
-        once = normalise_dn(text)
+        once = normalize_dn(text)
     except ValueError:
         return
-    assert normalise_dn(once) == once
+    assert normalize_dn(once) == once
 
 
 @settings(max_examples=100)
@@ -129,7 +129,7 @@ def test_normalising_twice_changes_nothing_and_text_never_crashes_it(text):
 )
 def test_ldap3_reads_the_same_parts(rdns):
     dn = ",".join(f"{kind}={escape_dn_value(value)}" for kind, value in rdns)
-    assert len(parse_dn(normalise_dn(dn))) == len(rdns)
+    assert len(parse_dn(normalize_dn(dn))) == len(rdns)
 
 
 @settings(max_examples=200)

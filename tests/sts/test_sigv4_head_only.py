@@ -149,7 +149,7 @@ def test_a_presigned_declaration_of_another_form_or_two_of_them_is_refused():
 @pytest.mark.parametrize(
     "path", ["/b/a//b", "/b/../c", "/b/./c", "/b/a%20b", "/b/%252F", "/b/~%27%28%29%21%2A", "/b/%C3%BC", "/b/x/"]
 )
-def test_the_path_is_encoded_once_and_never_normalised(path):
+def test_the_path_is_encoded_once_and_never_normalized(path):
     verify(signed(path))
     verify(presigned(path))
 

@@ -150,7 +150,7 @@ def test_b03_the_answer_tells_the_very_second_at_which_the_session_ends(installa
 
 
 def test_b04_the_first_fault_in_the_order_of_the_checks_is_the_one_that_is_told(installation, clock):
-    """Each step takes one fault away; what is left must then be told, up to the authorisation at the end."""
+    """Each step takes one fault away; what is left must then be told, up to the authorization at the end."""
     admin = Administrator.of_a_new_account(installation)
     alice = admin.user("alice", allow("sts:*"))
     gone = assumed(installation, alice, admin.role("gone"), DurationSeconds=1800)

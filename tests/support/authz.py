@@ -12,7 +12,7 @@ from botocore.credentials import Credentials
 
 from broker.api.http import HttpResponse
 from broker.authz.endpoints import Endpoints
-from broker.authz.original import Question
+from broker.authz.original import AuthorizationRequest
 from broker.authz.resource import Resource, ResourceKind
 from iam.policy.document import Policy, PolicyKind
 from iam.policy.policy_set import PolicySet
@@ -115,7 +115,7 @@ def resource_policy(*statements: Mapping[str, object]) -> PolicySet:
 # --- questions --------------------------------------------------------------------------------------------------------
 
 
-def nginx(sent: Sent, endpoint: str = "nginx", *more: tuple[str, str]) -> Question:
+def nginx(sent: Sent, endpoint: str = "nginx", *more: tuple[str, str]) -> AuthorizationRequest:
     """Return the question of nginx with the recipe in deploy/."""
     described = (
         ("x-original-method", sent.method),
@@ -123,10 +123,10 @@ def nginx(sent: Sent, endpoint: str = "nginx", *more: tuple[str, str]) -> Questi
         ("x-fedgate-forwarded-for", ADDRESS),
         ("x-fedgate-forwarded-proto", "https"),
     )
-    return Question("GET", f"/authz/{endpoint}", (*sent.headers, *described, *more))
+    return AuthorizationRequest("GET", f"/authz/{endpoint}", (*sent.headers, *described, *more))
 
 
-def forward(sent: Sent) -> Question:
+def forward(sent: Sent) -> AuthorizationRequest:
     """Return the question of Caddy's forward_auth or Traefik's ForwardAuth."""
     host = next(value for name, value in sent.headers if name == "host")
     described = (
@@ -137,15 +137,17 @@ def forward(sent: Sent) -> Question:
         ("x-forwarded-for", ADDRESS),
         ("x-forwarded-proto", "https"),
     )
-    return Question("GET", "/authz/forward", (*(pair for pair in sent.headers if pair[0] != "host"), *described))
+    return AuthorizationRequest(
+        "GET", "/authz/forward", (*(pair for pair in sent.headers if pair[0] != "host"), *described)
+    )
 
 
-def envoy(sent: Sent) -> Question:
+def envoy(sent: Sent) -> AuthorizationRequest:
     described = (("x-forwarded-for", ADDRESS), ("x-forwarded-proto", "https"), ("content-length", "0"))
-    return Question(sent.method, f"/authz/envoy{sent.uri}", (*sent.headers, *described))
+    return AuthorizationRequest(sent.method, f"/authz/envoy{sent.uri}", (*sent.headers, *described))
 
 
-def haproxy(sent: Sent, *more: tuple[str, str]) -> Question:
+def haproxy(sent: Sent, *more: tuple[str, str]) -> AuthorizationRequest:
     return nginx(sent, "haproxy", *more)
 
 
@@ -161,7 +163,7 @@ class Verdict:
         return self.headers[name]
 
 
-def asked(endpoints: Endpoints, question: Question) -> Verdict:
+def asked(endpoints: Endpoints, question: AuthorizationRequest) -> Verdict:
     answer: HttpResponse = endpoints.answer(question)
     assert len(dict(answer.headers)) == len(answer.headers)
     return Verdict(int(answer.status), dict(answer.headers), answer.body)

@@ -1,4 +1,4 @@
-"""The texts of the pages: found in the code and the templates, and merged into the catalogue of each language.
+"""The texts of the pages: found in the code and the templates, and merged into the catalog of each language.
 
 python tests/support/messages.py     writes what is new into broker/web/translations/*.po, and drops what is gone
 """
@@ -38,16 +38,16 @@ def read(language: str) -> Catalog:
 
 
 def merge(language: str) -> Catalog:
-    """Return a language's catalogue with all texts that there are now, and no others."""
-    catalogue = read(language) if file_of(language).exists() else Catalog(locale=language, project="Fedgate")
-    catalogue.header_comment = f"# The pages in {LANGUAGES[language]}."
-    catalogue.update(template(), no_fuzzy_matching=True, keep_user_comments=True)
-    catalogue.obsolete.clear()
-    return catalogue
+    """Return a language's catalog with all texts that there are now, and no others."""
+    catalog = read(language) if file_of(language).exists() else Catalog(locale=language, project="Fedgate")
+    catalog.header_comment = f"# The pages in {LANGUAGES[language]}."
+    catalog.update(template(), no_fuzzy_matching=True, keep_user_comments=True)
+    catalog.obsolete.clear()
+    return catalog
 
 
 def write(language: str) -> None:
-    """Write a language's catalogue, with no more of a header than readers of catalogues need."""
+    """Write a language's catalog, with no more of a header than readers of catalogs need."""
     text = BytesIO()
     write_po(text, merge(language), width=120, no_location=True, sort_output=True, ignore_obsolete=True)
     lines = (line for line in text.getvalue().decode().splitlines(keepends=True) if not line.startswith(_NOT_NEEDED))

@@ -17,7 +17,7 @@ from support.web_server import certificates
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NOT_FOUND = 404
 # The addresses that the files in deploy/ name.
-AUTHORISER, UPSTREAM, CERTIFICATE = "127.0.0.1:8081", "127.0.0.1:9000", "/etc/ssl/fedgate/proxy.pem"
+AUTHORIZER, UPSTREAM, CERTIFICATE = "127.0.0.1:8081", "127.0.0.1:9000", "/etc/ssl/fedgate/proxy.pem"
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,12 @@ def _named(headers: Sequence[tuple[str, str]], name: str) -> bool:
 
 @contextlib.contextmanager
 def running_proxy(
-    name: str, kind: str, folder: Path, *, authoriser: str, upstream: str, port: int = 0
+    name: str, kind: str, folder: Path, *, authorizer: str, upstream: str, port: int = 0
 ) -> Iterator[RunningProxy]:
     """Run a proxy as deploy/ configures it for a kind of resource, "http" or "s3"."""
     proxy, port = PROXIES[name], port or free_port()
     ca_file, own = certificates(folder)
-    addresses = {AUTHORISER: authoriser, UPSTREAM: upstream}
+    addresses = {AUTHORIZER: authorizer, UPSTREAM: upstream}
     # As Envoy writes addresses.
     addresses |= {_in_two(old): _in_two(new) for old, new in addresses.items()} | {CERTIFICATE: str(own)}
     file = folder / Path(proxy.file.format(kind=kind)).name

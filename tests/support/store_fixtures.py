@@ -1,4 +1,4 @@
-"""Fixtures for a store behind the authoriser: Ceph's object gateway, a broker that decides, a proxy that asks it."""
+"""Fixtures for a store behind the authorizer: Ceph's object gateway, a broker that decides, a proxy that asks it."""
 
 import contextlib
 import json
@@ -120,7 +120,7 @@ def protected_store(
         def proxy(name: str) -> RunningProxy:
             if name not in running:
                 own = tmp_path_factory.mktemp(f"{name}-store")
-                started = running_proxy(name, "s3", own, authoriser=bind, upstream=ceph.address, port=ports[name])
+                started = running_proxy(name, "s3", own, authorizer=bind, upstream=ceph.address, port=ports[name])
                 running[name] = stack.enter_context(started)
             return running[name]
 

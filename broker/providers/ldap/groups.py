@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from broker.providers.ldap.connection import BASE, SUBTREE, Entry, SearchResult
 from broker.providers.ldap.filters import escape_filter_value
 from broker.providers.ldap.pool import ConnectionPool
-from iam.distinguished_names import domain_dn, first_rdn_value, normalise_dn
+from iam.distinguished_names import domain_dn, first_rdn_value, normalize_dn
 from sts.identity import ProviderUnavailable
 
 _MAX_GROUPS: Final = 2000  # of a person, and of one search; above it, the sign-in is refused as an outage
@@ -50,7 +50,7 @@ class GroupResolver:
         return (self._member_of_attribute, *PRIMARY_GROUP_ATTRIBUTES)
 
     def of(self, entry: Entry, username: str) -> tuple[str, ...]:
-        """Return the groups in order: normalised DNs, and words where the directory writes no DNs.
+        """Return the groups in order: normalized DNs, and words where the directory writes no DNs.
 
         Raise IncompleteGroups, and ProviderUnavailable, also above the maximum of groups. Each round asks only for the
         groups that the last one added, so that cycles of nested groups end (THREATS E15).
@@ -198,7 +198,7 @@ def _domain(dn: str) -> str:
 
 def _without_groups(url: str) -> bool:
     try:
-        dn = normalise_dn(unquote(urlsplit(url).path.removeprefix("/")))
+        dn = normalize_dn(unquote(urlsplit(url).path.removeprefix("/")))
     except ValueError:
         return False
     return dn.casefold().startswith(_PARTITIONS_WITHOUT_GROUPS)
@@ -219,10 +219,10 @@ def _add_new(groups: dict[str, str], names: Iterable[str]) -> list[str]:
     """Add the groups that ``groups`` lacks, and return them; directories compare names without regard to case."""
     added: list[str] = []
     for name in names:
-        normalised = _normalise(name)
-        if normalised.casefold() not in groups:
-            groups[normalised.casefold()] = normalised
-            added.append(normalised)
+        normalized = _normalize(name)
+        if normalized.casefold() not in groups:
+            groups[normalized.casefold()] = normalized
+            added.append(normalized)
     if len(groups) > _MAX_GROUPS:
         raise ProviderUnavailable(f"more than {_MAX_GROUPS} groups for one person")
     return added
@@ -237,7 +237,7 @@ def _require_names(groups: Iterable[str]) -> None:
             )
 
 
-def _normalise(group: str) -> str:
+def _normalize(group: str) -> str:
     """Return a DN in normal form, and a word as it is; raise IncompleteGroups for what is neither.
 
     Some directories list groups by name. What has ``=`` in it was meant as a DN: taken as a word, it would be another
@@ -246,9 +246,9 @@ def _normalise(group: str) -> str:
     if group.strip() and "=" not in group:
         return normalize("NFC", group)
     try:
-        normalised = normalise_dn(group)
+        normalized = normalize_dn(group)
     except ValueError:
-        normalised = ""
-    if not normalised:
+        normalized = ""
+    if not normalized:
         raise IncompleteGroups(f"a group is no distinguished name that can be read: {group!r:.200}")
-    return normalised
+    return normalized

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from iam.arn import parse_arn
-from iam.distinguished_names import normalise_dn
+from iam.distinguished_names import normalize_dn
 from sts.identity import Identity
 
 
@@ -21,7 +21,7 @@ class Operators:
         listed = tuple(entries)
         arns = frozenset(entry for entry in listed if parse_arn(entry) is not None)
         pairs = (entry.partition("|") for entry in listed if entry not in arns)
-        return cls(frozenset((directory, normalise_dn(group)) for directory, _bar, group in pairs), arns)
+        return cls(frozenset((directory, normalize_dn(group)) for directory, _bar, group in pairs), arns)
 
     def has_member(self, identity: Identity) -> bool:
         """Return whether somebody's directory lists them in one of the groups."""

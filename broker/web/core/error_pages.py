@@ -56,7 +56,7 @@ class ErrorPages:
             body = {"code": error.code, "message": error.message, "reference": site.reference}
             response = site.responses.json(body, code)
         else:
-            response = self._render(gettext(error.message), code)  # translated where it is in the catalogue
+            response = self._render(gettext(error.message), code)  # translated where it is in the catalog
         if isinstance(error, Throttling | ServiceUnavailable):
             response.headers["Retry-After"] = str(error.retry_after)
         return response

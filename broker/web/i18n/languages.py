@@ -1,4 +1,4 @@
-"""The languages of the pages, how one is chosen for a request, and their gettext catalogues.
+"""The languages of the pages, how one is chosen for a request, and their gettext catalogs.
 
 The .po files in ``translations/`` are read once per process: there are no compiled .mo files that could be outdated.
 """
@@ -43,13 +43,13 @@ def gettext_noop(text: str) -> str:
 
 
 @cache
-def load_catalogue(language: str) -> NullTranslations:
-    """Return the catalogue of a language; the texts in the code and the templates are English."""
+def load_catalog(language: str) -> NullTranslations:
+    """Return the catalog of a language; the texts in the code and the templates are English."""
     return load_translations(FOLDER / f"{language}.po", language)
 
 
 def load_translations(file: Path, language: str) -> NullTranslations:
-    """Return the catalogue in a .po file; texts that are untranslated or fuzzy stay English."""
+    """Return the catalog in a .po file; texts that are untranslated or fuzzy stay English."""
     if not file.exists():
         return NullTranslations()
     compiled = BytesIO()
@@ -60,13 +60,13 @@ def load_translations(file: Path, language: str) -> NullTranslations:
 
 
 class _TranslationDomain(Domain):  # type: ignore[misc]  # flask-babel publishes no types
-    """Gives Flask-Babel our catalogues."""
+    """Gives Flask-Babel our catalogs."""
 
     def get_translations(self) -> NullTranslations:
-        return load_catalogue(str(get_locale() or "en"))
+        return load_catalog(str(get_locale() or "en"))
 
 
 def init_babel(app: Flask) -> None:
-    """Register Flask-Babel, with our choice of language and our catalogues."""
+    """Register Flask-Babel, with our choice of language and our catalogs."""
     babel = Babel(app, locale_selector=select_locale)
     babel.domain_instance = _TranslationDomain()

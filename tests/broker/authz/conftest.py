@@ -13,7 +13,7 @@ from support.directories import demo_directory
 from support.installation import Installation
 
 from broker.authz.endpoints import Endpoints
-from broker.authz.original import Question
+from broker.authz.original import AuthorizationRequest
 from broker.authz.resource import Resource
 
 __all__ = ["demo_directory"]
@@ -41,7 +41,7 @@ class Authorized:
 
     def denied(self, ticket: str) -> Verdict:
         """Fetch what a ticket says."""
-        return asked(self.endpoints, Question("GET", "/authz/denied", (("x-fedgate-denied", ticket),)))
+        return asked(self.endpoints, AuthorizationRequest("GET", "/authz/denied", (("x-fedgate-denied", ticket),)))
 
     def another(self, account: str, root: Credentials) -> "Authorized":
         """Return the same with another account's people."""

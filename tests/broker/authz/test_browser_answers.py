@@ -11,7 +11,7 @@ from support.service_visitor import NAVIGATION, Visitor, location
 from support.signed_in_fixtures import HOME, house_in, sign_in_to_directory
 
 from broker import wiring
-from broker.authz.original import Question
+from broker.authz.original import AuthorizationRequest
 
 HOST, ORIGIN = "api.corp", "https://api.corp"
 POLICY = json.dumps(
@@ -176,7 +176,7 @@ def test_resources_for_machines_have_no_sign_in(house):
     assert told.status == 403  # a path of the service, and nobody signed
     assert ask(house, nginx(page(host="machines.corp"), "sign-in")).status == 404
     assert ask(house, nginx(page(host="unknown.corp"), "sign-in")).status == 404
-    assert ask(house, Question("GET", "/authz/sign-in", (("host", HOST),))).status == 400
+    assert ask(house, AuthorizationRequest("GET", "/authz/sign-in", (("host", HOST),))).status == 400
 
 
 def test_without_redis_the_answer_is_that_it_is_not_available(house, alice):

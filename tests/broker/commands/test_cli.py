@@ -17,7 +17,7 @@ from support.servers import HANG, eventually, running_program
 
 from broker.cli import COMMANDS
 from broker.commands.backup import TABLE_CONTENTS
-from iam.distinguished_names import normalise_dn
+from iam.distinguished_names import normalize_dn
 from iam.store.transfer import TABLES
 
 FEDGATE = [sys.executable, "-m", "broker.cli"]
@@ -282,7 +282,7 @@ def test_the_demonstration_says_who_and_what_there_is(demo):
     groups = {group for user in demo["directory"]["users"] for group in user["groups"]}
     trusted = {group for role in demo["roles"] for group in role["trusted_groups"]}
     assert trusted <= groups
-    assert all(normalise_dn(dn) == dn for dn in groups | trusted)
+    assert all(normalize_dn(dn) == dn for dn in groups | trusted)
     assert all(set(user) == {"name", "password", "groups"} for user in demo["directory"]["users"])
 
 

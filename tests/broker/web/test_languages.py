@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.login_fixtures import alert, browser_of, hidden_fields, links, login_setup, send, sign_in, value_of
 
-from broker.web.i18n.languages import LANGUAGES, load_catalogue, load_translations
+from broker.web.i18n.languages import LANGUAGES, load_catalog, load_translations
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +91,10 @@ def test_each_page_says_its_language_and_its_direction_and_marks_it_in_the_list(
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_each_language_has_its_own_words(browser, language):
     page = browser.get(f"/login?lang={language}")
-    assert heading(page) == load_catalogue(language).gettext("Sign in")
+    assert heading(page) == load_catalog(language).gettext("Sign in")
     assert f"<title>{heading(page)} - Fedgate</title>" in html.unescape(page.body.decode())
     wrong = sign_in(browser, "alice", "wrong")
-    assert alert(wrong) == load_catalogue(language).gettext("The user name or the password is wrong.")
+    assert alert(wrong) == load_catalog(language).gettext("The user name or the password is wrong.")
 
 
 # --- the links --------------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def test_the_links_of_a_page_that_only_answers_forms_lead_to_one_that_can_be_sho
 
 # --- the texts --------------------------------------------------------------------------------------------------------
 
-CATALOGUE = """
+CATALOG = """
 msgid ""
 msgstr ""
 "Content-Type: text/plain; charset=utf-8\\n"
@@ -164,12 +164,12 @@ msgstr[1] "Noch %(num)d Sekunden."
 
 def test_what_is_not_translated_or_only_guessed_stays_english(tmp_path):
     file = tmp_path / "de.po"
-    file.write_text(CATALOGUE, encoding="utf-8")
+    file.write_text(CATALOG, encoding="utf-8")
     found = load_translations(file, "de")
     told = {text: found.ugettext(text) for text in ("Sign in", "Password", "User name", "Nobody wrote this")}
     assert told == {"Sign in": "Anmelden", "Password": "Password", "User name": "User name",
                     "Nobody wrote this": "Nobody wrote this"}  # fmt: skip
-    one, many = (message for message in re.findall(r'"(Too many.*)"', CATALOGUE))
+    one, many = (message for message in re.findall(r'"(Too many.*)"', CATALOG))
     assert [found.ungettext(one, many, number) for number in (1, 2)] == [
         "Noch %(num)d Sekunde.",
         "Noch %(num)d Sekunden.",
@@ -178,4 +178,4 @@ def test_what_is_not_translated_or_only_guessed_stays_english(tmp_path):
 
 def test_a_language_without_a_file_is_english(tmp_path):
     assert load_translations(tmp_path / "de.po", "de").ugettext("Sign in") == "Sign in"
-    assert load_catalogue("en").ugettext("Sign in") == "Sign in"
+    assert load_catalog("en").ugettext("Sign in") == "Sign in"

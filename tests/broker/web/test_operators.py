@@ -12,7 +12,7 @@ from broker.config.checks import operators
 from broker.config.settings import SettingsError
 from broker.demo.people import BASE
 from broker.web.admin.operators import Operators
-from iam.distinguished_names import normalise_dn
+from iam.distinguished_names import normalize_dn
 
 ALICE, BOB = "wonderland-1865", "builder-can-we-fix-it"
 GROUP = f"corp|CN=platform, ou=groups,{BASE}"  # alice's; in another spelling than the directory's
@@ -135,4 +135,4 @@ def test_what_names_nobody_is_refused(opened, wrong):
 @pytest.mark.parametrize("group", [rf"cn=a\=b,{BASE}", rf"cn=a\,b,{BASE}", f'cn="a,b",{BASE}', f"2.5.4.3=a=b,{BASE}"])
 def test_a_group_may_have_any_distinguished_name(group):
     assert operators({"pages_operators": (f"corp|{group}",), "directory_names": ("corp",)}) == ""
-    assert Operators.of([f"corp|{group}"]).groups == {("corp", normalise_dn(group))}
+    assert Operators.of([f"corp|{group}"]).groups == {("corp", normalize_dn(group))}

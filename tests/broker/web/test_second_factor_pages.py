@@ -144,7 +144,7 @@ class Desk:
         """The same person in front of another browser."""
         return replace(self, browser=Browser(self.world.installation))
 
-    def neighbour(self):
+    def neighbor(self):
         """Somebody else, with a key of their own."""
         return replace(self.elsewhere(), name=f"{self.name}-b", seed=b"", key=Device(PUBLIC))
 
@@ -537,7 +537,7 @@ def test_a_seed_that_is_not_ours_is_refused(demanded, seed):
 
 
 def test_a_seed_of_somebody_else_or_of_yesterday_is_refused(demanded):
-    other = demanded.neighbour()
+    other = demanded.neighbor()
     other.sign_in()
     theirs = other.browser.get("/mfa/enrol")
     demanded.sign_in()
@@ -632,7 +632,7 @@ def test_an_old_factor_is_asked_for_again_where_the_trust_says_how_old_it_may_be
 def test_stepping_up_is_for_who_is_signed_in_even_where_another_sign_in_waits(proved):
     proved.give()
     proved.clock.advance(seconds=30)
-    other = proved.neighbour()
+    other = proved.neighbor()
     other.sign_in()
     proved.browser.cookies["fedgate-step"] = other.browser.cookies["fedgate-step"]
     page = proved.browser.get("/mfa?to=/security")
@@ -745,7 +745,7 @@ def test_nobody_removes_what_somebody_else_has(desk):
     desk.sign_in()
     desk.enrol_app("/mfa/enrol?to=/security")
     (factor,) = desk.factors()
-    other = desk.neighbour()
+    other = desk.neighbor()
     other.sign_in()
     other.enrol_app("/mfa/enrol?to=/security")
     assert other.posted("/security/remove", factor=factor["id"]).status == 404
@@ -895,7 +895,7 @@ def test_a_signature_of_another_key_opens_nothing(keyed):
 
 
 def test_a_passkey_of_somebody_else_opens_nothing(keyed):
-    ben = keyed.neighbour()
+    ben = keyed.neighbor()
     ben.sign_in()
     ben.enrol_key()
     keyed.key, mine = ben.key, keyed.key
@@ -1016,7 +1016,7 @@ def test_a_passkey_that_was_made_elsewhere_is_not_added(demanded, lie):
 
 
 def test_a_passkey_has_one_owner(keyed):
-    ben = replace(keyed.neighbour(), key=keyed.key)
+    ben = replace(keyed.neighbor(), key=keyed.key)
     ben.sign_in()
     answer = ben.enrol_key()
     assert answer.status == 409

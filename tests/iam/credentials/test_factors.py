@@ -171,7 +171,7 @@ def test_a_code_that_does_not_fit_adds_nothing(world, person):
 
 
 @pytest.mark.parametrize("steps", [-1, 1])
-def test_a_code_of_a_neighbouring_step_adds_an_app(world, person, steps):
+def test_a_code_of_a_neighboring_step_adds_an_app(world, person, steps):
     code = world.code(steps=steps)
     assert world.do(factors.add_totp, person, "phone", SEED, code, world.now, world.account.vault, secrets.token_bytes)
     assert not world.consume(person, code)

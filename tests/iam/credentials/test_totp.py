@@ -40,9 +40,9 @@ def test_the_codes_of_rfc_4226_come_out(counter, code):
 
 
 @given(seeds, moments, st.integers(-1, 1))
-def test_the_code_of_this_step_and_of_its_neighbours_is_accepted(seed, now, offset):
+def test_the_code_of_this_step_and_of_its_neighbors_is_accepted(seed, now, offset):
     step = totp.step_at(now) + offset
-    # Two neighbouring steps may by chance have one code; then the older is taken, so that the newer stays good.
+    # Two neighboring steps may by chance have one code; then the older is taken, so that the newer stays good.
     found = totp.accepted_step(seed, totp.code_at(seed, step), now, None)
     assert found is not None
     assert totp.code_at(seed, found) == totp.code_at(seed, step)

@@ -11,7 +11,7 @@ from support.timing import alike, fastest
 
 from broker.demo.people import BASE
 from broker.providers.ldap.config import LdapConfig
-from iam.distinguished_names import normalise_dn
+from iam.distinguished_names import normalize_dn
 from sts.identity import Identity, ProviderUnavailable, Refusal
 
 PEOPLE = f"ou=people,{BASE}"
@@ -119,14 +119,14 @@ def test_a_name_that_two_people_share_is_refused_even_with_the_right_password(co
 def test_names_and_passwords_beyond_ascii_work(config, provider):
     identity = provider(config).authenticate("jürgen", "paßwörter sind schön")
     assert isinstance(identity, Identity)
-    assert identity.groups == (normalise_dn(ODD_GROUP),)
+    assert identity.groups == (normalize_dn(ODD_GROUP),)
     assert identity.group_names == ("+odd (*)\\ ,group",)
     assert isinstance(provider(config).authenticate("jürgen", "paßwörter sind schon"), Refusal)
 
 
 def test_nested_groups_are_followed_through_awkward_names(config, provider):
     identity = provider(change(config, nested_groups=True)).authenticate("jürgen", "paßwörter sind schön")
-    assert identity.groups == (f"cn=Above,{GROUPS}", normalise_dn(ODD_GROUP))
+    assert identity.groups == (f"cn=Above,{GROUPS}", normalize_dn(ODD_GROUP))
 
 
 def test_a_loop_of_groups_ends(config, provider):
@@ -283,4 +283,4 @@ def test_a_password_that_must_be_changed_admits_nobody(slapd, provider, username
 
 
 def test_every_name_in_the_extra_entries_is_in_order():
-    assert normalise_dn(ODD_GROUP) in {normalise_dn(line[4:]) for line in EXTRA.splitlines() if line.startswith("dn: ")}
+    assert normalize_dn(ODD_GROUP) in {normalize_dn(line[4:]) for line in EXTRA.splitlines() if line.startswith("dn: ")}

@@ -7,7 +7,7 @@ import pytest
 from support.authz import ADDRESS, Sent, asked, envoy, forward, haproxy, nginx
 
 from broker.api.forwarded import TrustedProxies
-from broker.authz.original import CONVENTIONS, Question, QuestionRefused, read_original
+from broker.authz.original import CONVENTIONS, AuthorizationRequest, WrongAuthorizationRequest, read_original
 
 SENT = Sent("PUT", "/b/a%20b//../c?x=1&y", (("host", "store.corp:9000"), ("x-amz-date", "20260101T000000Z")))
 QUESTIONS = {"nginx": nginx, "haproxy": haproxy, "forward": forward, "envoy": envoy}
@@ -16,16 +16,16 @@ QUESTIONS = {"nginx": nginx, "haproxy": haproxy, "forward": forward, "envoy": en
 _NO_PROXIES = TrustedProxies()
 
 
-def original(question: Question, proxies=_NO_PROXIES):
-    return read_original(question.target.split("/")[2], question, proxies)
+def original(received: AuthorizationRequest, proxies=_NO_PROXIES):
+    return read_original(received.target.split("/")[2], received, proxies)
 
 
-def having(question: Question, *headers: tuple[str, str]) -> Question:
-    return question._replace(headers=(*question.headers, *headers))
+def having(received: AuthorizationRequest, *headers: tuple[str, str]) -> AuthorizationRequest:
+    return received._replace(headers=(*received.headers, *headers))
 
 
-def lacking(question: Question, name: str) -> Question:
-    return question._replace(headers=tuple(pair for pair in question.headers if pair[0] != name))
+def lacking(received: AuthorizationRequest, name: str) -> AuthorizationRequest:
+    return received._replace(headers=tuple(pair for pair in received.headers if pair[0] != name))
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -47,7 +47,7 @@ def test_a_proxy_can_tell_the_version_of_tls(name, told, version):
     asked_with = original(having(QUESTIONS[name](SENT), ("x-fedgate-tls-version", told)))
     assert asked_with.tls_version == version
     assert asked_with.request.header("x-fedgate-tls-version") is None
-    with pytest.raises(QuestionRefused, match="twice"):
+    with pytest.raises(WrongAuthorizationRequest, match="twice"):
         original(having(QUESTIONS[name](SENT), *[("x-fedgate-tls-version", "TLSv1.3")] * 2))
 
 
@@ -57,13 +57,13 @@ def test_of_proxies_that_cannot_tell_it_a_version_is_not_believed():
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_header_that_is_missing_or_given_twice_is_refused(name):
-    question, convention = QUESTIONS[name](SENT), CONVENTIONS[name]
+    received, convention = QUESTIONS[name](SENT), CONVENTIONS[name]
     needed = {convention.method, convention.uri, convention.host, convention.proto, convention.address[-1]} - {""}
     for header in needed:
-        with pytest.raises(QuestionRefused, match="missing"):
-            original(lacking(question, header))
-        with pytest.raises(QuestionRefused, match="twice"):
-            original(having(question, (header, "other")))
+        with pytest.raises(WrongAuthorizationRequest, match="missing"):
+            original(lacking(received, header))
+        with pytest.raises(WrongAuthorizationRequest, match="twice"):
+            original(having(received, (header, "other")))
 
 
 @pytest.mark.parametrize("name", ["nginx", "haproxy", "envoy"])
@@ -88,7 +88,7 @@ def test_forward_reads_no_header_of_nginx():
     [("x-original-method", "GET /"), ("x-original-method", "G\xc9T"), ("x-original-uri", "http://store.corp/b/k")],
 )
 def test_a_header_of_another_form_is_refused(header, value):
-    with pytest.raises(QuestionRefused):
+    with pytest.raises(WrongAuthorizationRequest):
         original(having(lacking(nginx(SENT), header), (header, value)))
 
 
@@ -98,22 +98,22 @@ def test_the_length_of_the_body_is_what_the_proxy_says():
     assert original(having(nginx(SENT), ("x-original-content-length", "0"))).has_body is False
     assert original(nginx(SENT)).has_body is None
     assert original(having(nginx(SENT), ("x-original-transfer-encoding", "chunked"))).has_body
-    with pytest.raises(QuestionRefused):
+    with pytest.raises(WrongAuthorizationRequest):
         original(having(nginx(SENT), ("x-original-content-length", "1"), ("x-original-content-length", "2")))
 
 
 def test_the_address_is_that_of_the_client_in_front_of_the_trusted_proxies():
-    question = having(lacking(forward(SENT), "x-forwarded-for"), ("x-forwarded-for", "203.0.113.9, 10.0.0.1"))
-    assert original(question).request.source_ip == "10.0.0.1"
-    assert original(question, TrustedProxies((ip_network("10.0.0.0/8"),))).request.source_ip == "203.0.113.9"
+    received = having(lacking(forward(SENT), "x-forwarded-for"), ("x-forwarded-for", "203.0.113.9, 10.0.0.1"))
+    assert original(received).request.source_ip == "10.0.0.1"
+    assert original(received, TrustedProxies((ip_network("10.0.0.0/8"),))).request.source_ip == "203.0.113.9"
     unreadable = having(lacking(forward(SENT), "x-forwarded-for"), ("x-forwarded-for", "unknown"))
     assert original(unreadable).request.recorded_address == "unknown"
 
 
 def test_envoy_names_its_client_in_a_header_of_its_own():
-    question = having(envoy(SENT), ("x-envoy-external-address", "203.0.113.9"))
-    assert original(question).request.source_ip == "203.0.113.9"
-    assert original(Question("GET", "/authz/envoy", envoy(SENT).headers)).request.path == "/"
+    received = having(envoy(SENT), ("x-envoy-external-address", "203.0.113.9"))
+    assert original(received).request.source_ip == "203.0.113.9"
+    assert original(AuthorizationRequest("GET", "/authz/envoy", envoy(SENT).headers)).request.path == "/"
 
 
 # --- endpoints --------------------------------------------------------------------------------------------------------
@@ -137,9 +137,9 @@ def test_a_question_of_the_wrong_form_is_refused_before_anything_is_decided(auth
 def test_a_secret_is_demanded_where_one_is_set(authorized):
     endpoints = replace(authorized.endpoints, secret="s" * 32)
     assert "s" * 32 not in repr(endpoints)
-    question = nginx(SENT)
+    received = nginx(SENT)
     for shown in ((), ("",), ("t" * 32,), ("s" * 32, "s" * 32), ("\xff",)):
-        given = having(question, *(("x-fedgate-authz-secret", one) for one in shown))
+        given = having(received, *(("x-fedgate-authz-secret", one) for one in shown))
         assert asked(endpoints, given).status == 404
         assert asked(endpoints, given._replace(target="/authz/denied")).status == 404
-    assert asked(endpoints, having(question, ("x-fedgate-authz-secret", "s" * 32))).status == 403
+    assert asked(endpoints, having(received, ("x-fedgate-authz-secret", "s" * 32))).status == 403

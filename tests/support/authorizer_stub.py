@@ -1,4 +1,4 @@
-"""An authoriser and a service behind a proxy that do as a test says and remember what they were asked.
+"""An authorizer and a service behind a proxy that do as a test says and remember what they were asked.
 
 The tests of the configurations in `deploy/` put a proxy between the two: what passes, and what does it look like then?
 """
@@ -33,9 +33,9 @@ class Asked:
 
 @dataclass
 class Stub:
-    """``status`` and ``headers`` are the authoriser's verdict, and ``refusal`` the body that goes with one."""
+    """``status`` and ``headers`` are the authorizer's verdict, and ``refusal`` the body that goes with one."""
 
-    authoriser_port: int = 0
+    authorizer_port: int = 0
     service_port: int = 0
     status: int = PASSES
     headers: dict[str, str] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Stub:
 def stub_servers() -> Iterator[Stub]:
     """Run both, each on a port of its own."""
     stub = Stub()
-    with _server(stub.verdict) as stub.authoriser_port, _server(stub.service) as stub.service_port:
+    with _server(stub.verdict) as stub.authorizer_port, _server(stub.service) as stub.service_port:
         yield stub
 
 
