@@ -39,9 +39,9 @@ def followed(folder: Path, pages: list[str], here: dict[str, str], **more: str) 
     port = free_port()
     script = "\n".join(step for page in pages for step in steps(page))
     here = {"127.0.0.1:8080": f"127.0.0.1:{port}", '--alias acme --env)"\n': f'--alias acme --env)"\n{NOTED}', **here}
-    for documented, instead in here.items():
-        assert documented in script
-        script = script.replace(documented, instead)
+    assert [documented for documented in here if documented not in script] == []
+    # In one pass: what stands there afterwards, such as another port, is not replaced again.
+    script = re.sub("|".join(map(re.escape, here)), lambda found: here[found[0]], script)
     environ = environment(folder, FEDGATE_BIND=f"127.0.0.1:{port}", AWS_EC2_METADATA_DISABLED="true", **more)
     environ["PATH"] = f"{PROGRAMS}{os.pathsep}{environ['PATH']}"
     command = ["bash", "-e", "-c", f"trap 'kill $(jobs -p)' EXIT\n{script}"]
