@@ -272,7 +272,8 @@ def test_check_config_says_that_the_redis_server_is_missing_which_it_would_start
 
 
 def test_the_demonstration_says_who_and_what_there_is(demo):
-    assert set(demo) == {"endpoint", "sign_in_url", "account_id", "root", "admin", "directory", "roles"}
+    members = {"endpoint", "sign_in_url", "account_id", "root", "admin", "directory", "roles", "reports_url"}
+    assert set(demo) == members
     assert not demo["endpoint"].endswith("/")
     # Passkeys need a host name.
     assert demo["sign_in_url"] == f"{demo['endpoint'].replace('127.0.0.1', 'localhost')}/login"
