@@ -597,8 +597,10 @@ def test_audit_verify_finds_a_changed_record(demo, data, tmp_path):
     assert all(one["fault"] == "" for one in facts("audit", "verify", "--data", data))
     copy = tmp_path / "audit"
     copy.mkdir()
-    source = next(path for path in sorted((data / "audit").iterdir()) if path.stat().st_size)
-    (copy / source.name).write_bytes(source.read_bytes().replace(b"127.0.0.1", b"127.0.0.2", 1))
+    # Not the file of a command, whose records have no address.
+    files = {path.name: path.read_bytes() for path in sorted((data / "audit").iterdir())}
+    name, content = next((name, content) for name, content in files.items() if b"127.0.0.1" in content)
+    (copy / name).write_bytes(content.replace(b"127.0.0.1", b"127.0.0.2", 1))
     done = fedgate("audit", "verify", "--data", data, "--json", status=1, FEDGATE_AUDIT_DIR=str(copy))
     assert json.loads(done.stdout)[0]["fault"]
 
