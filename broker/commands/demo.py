@@ -275,7 +275,9 @@ def _print_access_key(facts: Mapping[str, Any]) -> None:
 def _print_reports(url: str) -> None:
     """Print how the same credentials open an HTTP API: once allowed, once denied, and from Python."""
     click.echo("Then open an HTTP API with these credentials; its policy lets ReadOnly read, and not delete:")
-    click.echo(indent("\n".join(signed_requests(url)), "    ") + "\n")
+    read, deletion, by_boto3 = signed_requests(url)
+    click.echo(indent(f"{read}\n{deletion}", "    "))
+    click.echo(f"{by_boto3}\n")  # from the first column: shell and Python read the spaces
 
 
 def _print_sign_in(facts: dict[str, Any]) -> None:
