@@ -7,6 +7,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from botocore.credentials import Credentials
+from sqlalchemy import Engine, event
 from support.authz import (
     ADDRESS,
     API_HOST,
@@ -483,6 +484,26 @@ def test_a_database_that_is_away_is_told_as_such_and_nothing_passes(authorized):
     assert (by_ticket.status, by_ticket["X-Fedgate-Status"]) == (401, "503")
     assert authorized.denied(by_ticket["X-Fedgate-Denied"])["Retry-After"] == "5"
     assert authorized.ask(signed_api(authorized.root), haproxy).status == 503
+
+
+def test_a_warm_decision_asks_no_database(authorized):
+    reader = authorized.role("Reader", READ_BUCKET)
+    requests = [signed(reader), signed(reader, method="PUT"), presigned(reader)]
+    first = [authorized.ask(request).status for request in requests]
+    asked: list[str] = []
+
+    def note(_connection, _cursor, statement, *_):
+        asked.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        assert [authorized.ask(request).status for request in requests for _ in range(5)] == [
+            status for status in first for _ in range(5)
+        ]
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    # Twice a second a worker looks whether anything changed on another machine.
+    assert [statement for statement in asked if "revision" not in statement] == []
 
 
 def test_a_session_that_is_revoked_is_refused_at_once(authorized):
