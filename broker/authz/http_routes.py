@@ -31,7 +31,7 @@ _OVERRIDES: Final = frozenset(
 )
 _METHOD_PARAMETER: Final = "_method"  # of Laravel and Symfony, in the query of a POST too
 _SIGNED_HEADERS: Final = re.compile(r"SignedHeaders=([^,\s]*)")
-_PRESIGNED_HEADERS: Final = re.compile(r"(?:^|&)X-Amz-SignedHeaders=([^&]*)")
+_PRESIGNED_HEADERS: Final = "X-Amz-SignedHeaders"
 _PHP_UNDERSCORES: Final = str.maketrans(" .", "__")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -201,8 +201,9 @@ def _check_dropped(found: Mapping[str, str], request: HttpRequest) -> None:
 def _signed_headers(request: HttpRequest) -> frozenset[str] | None:
     """Return the names of the signed headers, or None where the request has no signature."""
     authorization = request.header("authorization")
-    match = _SIGNED_HEADERS.search(authorization) if authorization else _PRESIGNED_HEADERS.search(request.query)
-    if match is None:
-        return None if authorization is None else frozenset()
-    names = unquote_to_bytes(match[1]).decode("latin-1").lower()
-    return frozenset(names.split(";"))
+    if authorization is not None:
+        match = _SIGNED_HEADERS.search(authorization)
+        return frozenset(match[1].lower().split(";")) if match else frozenset()
+    # Decoded, as it was for the check of the signature: X%2DAmz-SignedHeaders is the same name.
+    listed = [value for name, value in _parameters(request.query) if name == _PRESIGNED_HEADERS]
+    return frozenset(";".join(listed).lower().split(";")) if listed else None

@@ -292,6 +292,8 @@ def test_a_header_can_choose_a_route(signature):
         ("/drafts", [("x-purpose", "audit"), ("authorization", SIGNED.format("host"))], "x-purpose must be signed"),
         ("/drafts", [("x-purpose", "audit"), ("authorization", "AWS4-HMAC-SHA256")], "x-purpose must be signed"),
         ("/drafts?X-Amz-SignedHeaders=host", [("x-purpose", "audit")], "x-purpose must be signed"),
+        ("/drafts?X%2DAmz-SignedHeaders=host", [("x-purpose", "audit")], "x-purpose must be signed"),
+        ("/drafts?a=1&%58-Amz%2dSignedHeaders=host", [("x-purpose", "audit")], "x-purpose must be signed"),
         ("/drafts", [("x-purpose", "audit"), ("x-purpose", "none")], "x-purpose could be read in two ways"),
         ("/drafts", [("x_purpose", "audit")], "x_purpose could be read in two ways"),
         ("/drafts", [("x-purpose", "audit"), ("connection", "close, X-Purpose")], "x-purpose is listed in Connection"),
