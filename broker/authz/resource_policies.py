@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from broker.authz.resource import Resource
-from broker.authz.s3.target import bucket_of
+from broker.authz.s3.target import EVERY_OBJECT, bucket_of
 from iam.operations.required_permission import RequiredPermission
 from iam.policy.policy_set import PolicySet
+from iam.store.records import EVERY_BUCKET
 from iam.store.store import Store
 
-# The policies of a resource and one of its buckets ("" for none).
+# The policies of a resource and one of its buckets ("" for none, EVERY_BUCKET for all).
 FindPolicies = Callable[[Resource, str], PolicySet | None]
 
 # Combined sets that are kept; which buckets exist is the store's affair, so a caller can ask for any.
@@ -25,7 +26,7 @@ class ResourcePolicies:
         self._combined: dict[tuple[str, str], tuple[PolicySet, PolicySet]] = {}
 
     def __call__(self, resource: Resource, bucket: str) -> PolicySet | None:
-        """Return all policies of a resource and one of its buckets ("" for none), or None where there is none."""
+        """Return all policies of a resource and one of its buckets (as ``FindPolicies``), or None without any."""
         stored = self._store.resource_policy(resource.name, bucket)
         if stored is None or resource.policy is None:
             return stored or resource.policy
@@ -41,6 +42,8 @@ class ResourcePolicies:
 def owned_permission(permission: RequiredPermission, resource: Resource, find: FindPolicies) -> RequiredPermission:
     """Return a permission on something that the resource's account owns, with the policies of that very bucket.
 
-    A copy needs two: its source is decided by the policies of the source's bucket, or a Deny there would not hold.
+    A copy needs two: its source is decided by the policies of the source's bucket, or a Deny there would not hold. What
+    may be in any bucket is decided by the policies of all.
     """
-    return replace(permission, trust=find(resource, bucket_of(permission.resource)), account_id=resource.account)
+    bucket = EVERY_BUCKET if permission.resource == EVERY_OBJECT else bucket_of(permission.resource)
+    return replace(permission, trust=find(resource, bucket), account_id=resource.account)

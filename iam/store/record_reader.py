@@ -18,6 +18,7 @@ from iam.saml.metadata import InvalidMetadata
 from iam.saml.stored_metadata import load_metadata
 from iam.store import schema
 from iam.store.records import (
+    EVERY_BUCKET,
     AccessKey,
     AccountRecord,
     OidcProviderRecord,
@@ -256,9 +257,11 @@ class RecordReader:
         return PolicySet(guardrails) if guardrails else None
 
     def resource_policy(self, resource: str, bucket: str) -> PolicySet | None:
-        """Return the policies of a resource and of one of its buckets, their principals bound to unique ids."""
+        """Return the policies of a resource and of one of its buckets, or of all; principals are bound to unique ids."""
         table = schema.resource_policy.c
-        query = select(schema.resource_policy).where(table.resource == resource, table.bucket.in_({"", bucket}))
+        query = select(schema.resource_policy).where(table.resource == resource)
+        if bucket != EVERY_BUCKET:
+            query = query.where(table.bucket.in_({"", bucket}))
         rows = self.tx.execute(query.order_by(table.bucket)).all()
         policies = [self._resource_policy(row) for row in rows]
         return PolicySet(policies) if policies else None

@@ -11,6 +11,7 @@ from iam.policy.policy_set import PolicySet
 from iam.policy.principals import EVERYONE, PolicyPrincipal, PrincipalType
 from iam.saml.metadata import IdpMetadata
 
+EVERY_BUCKET = "*"  # in place of the name of one: whose policy counts is not known
 Tags = tuple[tuple[str, str], ...]
 
 

@@ -379,7 +379,10 @@ class Store:
         return self._cached_or_loaded(self._fresh_cache().managed, arn, lambda reader: self._managed(reader.tx, arn))
 
     def resource_policy(self, resource: str, bucket: str) -> PolicySet | None:
-        """Return the policies of a resource of the settings and of one of its buckets, if any ("": no bucket)."""
+        """Return the policies of a resource of the settings and of one of its buckets, if there are any.
+
+        ``bucket`` is "" for none, and EVERY_BUCKET for all of them.
+        """
         cache = self._fresh_cache()
         return self._cached_or_unknown(
             cache.resource_policies,

@@ -12,6 +12,7 @@ from iam.operations.users import create_user, delete_user, update_user
 from iam.policy.statement import PolicyKind
 from iam.resource_policies import ResourcePolicy
 from iam.store import schema
+from iam.store.records import EVERY_BUCKET
 
 OBJECTS = "arn:aws:s3:::photos/*"
 PUBLIC = allow(resource=OBJECTS, Principal="*")
@@ -119,6 +120,9 @@ def test_a_bucket_has_the_policy_of_its_resource_and_its_own(account):
     assert labels(account.store.resource_policy("store", "other")) == ["store"]
     assert labels(account.store.resource_policy("store", "")) == ["store"]
     assert account.store.resource_policy("other", "photos") is None
+    put(account, replace(MINE, resource="other"))
+    assert labels(account.store.resource_policy("store", EVERY_BUCKET)) == ["store", "store/photos"]
+    assert labels(account.store.resource_policy("other", EVERY_BUCKET)) == ["other/photos"]
 
 
 def test_a_policy_is_read_once_and_so_is_that_there_is_none(account):

@@ -178,7 +178,7 @@ _BUCKET_ROWS: tuple[_Row, ...] = (
     ("PutBucketWebsite", "PUT", "website", "", "PutBucketWebsite"),
     ("PutObjectLockConfiguration", "PUT", "object-lock", "", "PutBucketObjectLockConfiguration"),
     ("PutPublicAccessBlock", "PUT", "publicAccessBlock", "", "PutBucketPublicAccessBlock"),
-    # DeleteObjects names its keys in the body: its actions are in _ON_EVERY_KEY.
+    # DeleteObjects names its keys in the body: its permissions are on every key (s3/requests.py).
     ("DeleteObjects", "POST", "delete", "", ""),
 )
 _OBJECT_ROWS: tuple[_Row, ...] = (

@@ -15,12 +15,11 @@ from broker.authz.s3.copy_source import CopySource, read_copy_source
 from broker.authz.s3.headers import read_headers
 from broker.authz.s3.operations import COPY_SOURCE, KNOWN_SUBRESOURCES, PLAIN, S3Operation, find_operation
 from broker.authz.s3.query import own_parameters, read_query
-from broker.authz.s3.target import Target, read_target
+from broker.authz.s3.target import EVERY_OBJECT, Target, read_target
 from broker.authz.service_request import ServiceRequest
 from iam.errors import AccessDenied, NotImplementedHere
 from iam.operations.required_permission import RequiredPermission
 
-_EVERYWHERE = "arn:aws:s3:::"
 # Headers that need an action of their own on the target (S3 API Reference, PutObject and CopyObject, "Permissions").
 _RETENTION, _LEGAL_HOLD = "PutObjectRetention", "PutObjectLegalHold"
 OBJECT_HEADERS: Mapping[str, str] = {
@@ -189,7 +188,7 @@ def _source_permissions(read: _Request, source: CopySource) -> Iterator[Required
 def _permissions_on_every(read: _Request) -> Iterator[RequiredPermission]:
     """Yield the permissions on all objects that the body may name."""
     for action in read.operation.on_every_object:
-        yield read.permission(action, _EVERYWHERE)
+        yield read.permission(action, EVERY_OBJECT)
     if _keys_in_body(read.operation):
         bypass = ("BypassGovernanceRetention",) if read.headers.get(_BYPASS) else ()
         for action in ("DeleteObject", "DeleteObjectVersion", *bypass):

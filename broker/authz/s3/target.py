@@ -50,6 +50,7 @@ class Target(NamedTuple):
 
 
 _ARN = "arn:aws:s3:::"
+EVERY_OBJECT = _ARN  # how the ARN of every object of every bucket begins
 
 
 def object_arn(bucket: str, key: str) -> str:

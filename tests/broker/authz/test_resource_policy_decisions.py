@@ -198,6 +198,27 @@ def test_the_source_of_a_copy_has_the_policy_of_its_own_bucket(authorized):
     assert authorized.ask(signed(ann, "/public/key")).status == 200
 
 
+@pytest.mark.parametrize(
+    ("uri", "action"),
+    [
+        ("/logs?logging", "s3:PutObject"),
+        ("/logs?replication", "s3:ReplicateObject"),
+        ("/logs?inventory&id=1", "s3:Put*"),
+    ],
+)
+def test_a_deny_of_the_bucket_that_only_the_body_names_holds(authorized, uri, action):
+    ann = authorized.user("ann", allow("s3:*"))
+    asked = signed(ann, uri, method="PUT")
+    assert authorized.ask(asked).status == 200
+    stored(authorized.installation.store, "logs")
+    assert authorized.ask(asked).status == 200
+    document = deny(action, "arn:aws:s3:::secret/kept/*", Principal="*")
+    stored(authorized.installation.store, "secret", document=document)
+    denied = authorized.ask(asked, haproxy)
+    assert denied.status == 403
+    assert b"explicit deny in a resource-based policy" in denied.body
+
+
 def test_another_account_is_let_in_by_a_policy_that_is_set_while_it_runs(authorized):
     stranger = authorized.another(*authorized.installation.account("444455556666")).user("bob", allow("s3:*"))
     asked = signed(stranger, "/photos/key")
