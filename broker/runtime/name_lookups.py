@@ -19,7 +19,10 @@ from gevent.threadpool import ThreadPool
 from broker.runtime.fetch import FetchBusy, FetchError
 
 _MOST: Final = 32  # look-ups at once in one worker, those that were given up included
+_OF_ACCOUNTS: Final = 24  # of them of all accounts together: the operator's names are found whatever accounts have
 MOST_OF_ONE: Final = 3  # of them of one account
+
+_OPERATOR: Final = ""  # in place of an account's id
 
 LookUp = Callable[[str, int], Sequence[Any]]
 
@@ -61,9 +64,10 @@ class NameLookups:
 
     def _begin(self, account_id: str) -> None:
         with self._guard:
-            mine = self._running[account_id]
-            if self._running.total() >= _MOST or (account_id and mine >= MOST_OF_ONE):
-                raise FetchBusy("too many names are being looked up for this account")
+            of_accounts = self._running.total() - self._running[_OPERATOR]
+            is_full = of_accounts >= _OF_ACCOUNTS if account_id else self._running.total() >= _MOST
+            if is_full or (account_id and self._running[account_id] >= MOST_OF_ONE):
+                raise FetchBusy("too many names are being looked up for accounts")
             self._running[account_id] += 1
 
     def _run(self, host: str, port: int, account_id: str) -> tuple[Sequence[Any], Exception | None]:

@@ -81,6 +81,7 @@ def test_many_such_accounts_are_bounded_and_the_worker_s_own_names_are_found_all
     assert server.asked <= 32
     with pytest.raises(FetchBusy):
         lookups("quick.example", 443, "another", HANG)
+    assert lookups("quick.example", 443, "", HANG) == FOUND  # a name in the settings
     found = gevent.get_hub().resolver.getaddrinfo("localhost", 443, 0, socket.SOCK_STREAM)  # as directories are found
     assert found
 
