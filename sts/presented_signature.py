@@ -22,6 +22,7 @@ from iam.errors import (
     SignatureDoesNotMatch,
     UnsupportedAlgorithm,
 )
+from iam.percent_encoding import has_bad_escape
 
 Headers = tuple[tuple[str, str], ...]
 Parameters = tuple[tuple[str, str], ...]
@@ -42,7 +43,6 @@ _ISO_BASIC = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 # The service model's accessKeyIdType is \w{16,128}; ours have neither underscores nor letters beyond ASCII. Whatever
 # passes is safe in a Redis key, an SQL parameter and a log line (THREATS A07).
 _ACCESS_KEY_ID = re.compile(r"[A-Za-z0-9]{1,128}")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SPACES = re.compile(r"[ \t]+")
 # What every AWS SDK sends, read in one step; ``_authorization`` reads the rest and names what is wrong.
 _COMMON_AUTHORIZATION = re.compile(
@@ -266,7 +266,7 @@ def _signature_parameters(parameters: Parameters) -> dict[str, str]:
 
 def _canonical_parameters(query: str) -> Parameters:
     """Return names and values in the order they came, encoded per RFC 3986, section 2.3."""
-    if _BAD_ESCAPE.search(query):
+    if has_bad_escape(query):
         raise MalformedQueryString("The query string contains a malformed escape sequence.")
     pairs = (part.partition("=") for part in query.split("&"))
     try:

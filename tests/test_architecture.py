@@ -17,6 +17,7 @@ PURE = [
     "iam/revocation.py",
     "iam/limits.py",
     "iam/params.py",
+    "iam/percent_encoding.py",
     "iam/credentials/totp.py",
     "iam/store/vault.py",
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "iam" / "policy").glob("*.py")),

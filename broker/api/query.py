@@ -15,6 +15,7 @@ from broker.api.shape import OperationModel, Shape
 from iam.clock import iso8601, to_seconds
 from iam.errors import AccessDenied, MalformedInput, MalformedQueryString, ServiceError
 from iam.params import Params, Result
+from iam.percent_encoding import has_bad_escape
 
 __all__ = ["Parameters", "first", "parameters", "parse", "render", "render_error", "validate"]
 
@@ -31,7 +32,6 @@ MAX_ESCAPES = 200_000
 MAX_DOTS = 12  # the deepest member of the models has 7; without a limit, 10 MB of dots would create gigabytes of nodes
 _INT32 = 2**31
 
-_BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _INTEGER = re.compile("-?[0-9]{1,10}")
 _INDEX = re.compile("[1-9][0-9]{0,3}")
 _BOOLEANS = {"true": True, "false": False}
@@ -71,7 +71,7 @@ def _decode(text: str) -> str:
     text = text.replace("+", " ")
     if "%" not in text:
         return text
-    if _BAD_ESCAPE.search(text):
+    if has_bad_escape(text):
         raise MalformedQueryString(
             "The query string is malformed: a percent sign is not followed by two hexadecimal digits."
         )

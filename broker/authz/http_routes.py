@@ -16,6 +16,7 @@ from broker.authz.route_rules import ANY_VALUE, Template, by_specificity, filled
 from broker.authz.service_request import ServiceRequest
 from iam.errors import AccessDenied, ValidationError
 from iam.operations.required_permission import ContextKeys, RequiredPermission
+from iam.percent_encoding import has_bad_escape
 
 _METHOD: Final = re.compile(r"[A-Z]{1,32}", re.ASCII)
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -33,7 +34,6 @@ _METHOD_PARAMETER: Final = "_method"  # of Laravel and Symfony, in the query of 
 _SIGNED_HEADERS: Final = re.compile(r"SignedHeaders=([^,\s]*)")
 _PRESIGNED_HEADERS: Final = "X-Amz-SignedHeaders"
 _PHP_UNDERSCORES: Final = str.maketrans(" .", "__")
-_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def read_http_request(resource: Resource, request: HttpRequest) -> ServiceRequest:
@@ -154,7 +154,7 @@ def _conditioned_parameters(table: RouteTable, request: HttpRequest) -> Mapping[
 
 
 def _parameters(query: str) -> Iterator[tuple[str, str]]:
-    if ";" in query or _BAD_ESCAPE.search(query):
+    if ";" in query or has_bad_escape(query):
         raise ValidationError("The query of the request has a wrong escape, or a ; that must be percent-encoded.")
     for piece in query.split("&"):
         name, _, value = piece.partition("=")

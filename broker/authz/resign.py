@@ -68,7 +68,7 @@ def resign(resource: Resource, request: HttpRequest, now: datetime) -> Resigned:
         raise ValueError(f"The resource {resource.name} has no backend")
     parameters = read_query(request.query)
     payload = _payload_hash(backend, request, parameters)
-    target = read_target(resource, request.header("host") or "", request.path, secure=request.secure)
+    target = read_target(resource, request.header("host") or "", request.path)
     kept = tuple(parameter for parameter in parameters if parameter.name not in SIGNATURE_PARAMETERS)
     headers = _signed_headers(backend, request, payload, iso8601_basic(now))
     path = _path(target, request)

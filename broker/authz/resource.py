@@ -59,14 +59,20 @@ class Backend:
     subresources: frozenset[str] = frozenset()
 
 
+def plain_host(host: str) -> str:
+    """Return the value of a Host header as ``Resource.hosts`` has it: in lower case, without the port of a scheme."""
+    host = host.lower()
+    return host.removesuffix(":443") if host.endswith(":443") else host.removesuffix(":80")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
     """A service behind Fedgate.
 
-    ``hosts`` are in lower case and without a port where it is the scheme's own; ``*.`` in front stands for one label,
-    the bucket. ``service`` and ``regions`` are those that the credential scope of a signature may name; ``regions``
-    None admits every region. ``policy`` is the resource policy of the settings; ``browser`` the ARN of the role in
-    which people who signed in on the pages act.
+    ``hosts`` are as ``plain_host`` returns them; ``*.`` in front stands for one label, the bucket. ``service`` and
+    ``regions`` are those that the credential scope of a signature may name; ``regions`` None admits every region.
+    ``policy`` is the resource policy of the settings; ``browser`` the ARN of the role in which people who signed in on
+    the pages act.
     """
 
     name: str

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from broker.authz.resource import Resource
+from broker.authz.resource import Resource, plain_host
 
-_DEFAULT_PORTS: Final = (":80", ":443")
 _WILDCARD: Final = "*."
 
 
@@ -26,9 +25,7 @@ class ResourceTable:
 
     def find(self, host: str) -> Resource | None:
         """Return the resource of a Host header: by its exact name, else by ``*.`` in place of its first label."""
-        name = host.lower()
-        for port in _DEFAULT_PORTS:
-            name = name.removesuffix(port)
+        name = plain_host(host)
         exact = self._by_host.get(name)
         if exact is not None:
             return exact

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
+from broker.authz.resource import plain_host
 from broker.config.loopback import is_loopback
 from broker.web.core.urls import is_https
 
@@ -21,7 +22,7 @@ _HOST: Final = re.compile(r"(?:[a-z0-9_.-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::[0-9]
 
 def normal_host(host: str) -> str:
     """Return the value of a Host header in lower case and without a default port; empty where it is no host."""
-    host = host.lower().removesuffix(":443").removesuffix(":80")
+    host = plain_host(host)
     return host if _HOST.fullmatch(host) else ""
 
 

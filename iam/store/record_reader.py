@@ -257,7 +257,7 @@ class RecordReader:
         return PolicySet(guardrails) if guardrails else None
 
     def resource_policy(self, resource: str, bucket: str) -> PolicySet | None:
-        """Return the policies of a resource and of one of its buckets, or of all; principals are bound to unique ids."""
+        """Return the policies of a resource and of one of its buckets, or of all; with principals by their ids."""
         table = schema.resource_policy.c
         query = select(schema.resource_policy).where(table.resource == resource)
         if bucket != EVERY_BUCKET:

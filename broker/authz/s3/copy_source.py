@@ -9,10 +9,10 @@ from urllib.parse import unquote_to_bytes
 
 from broker.authz.s3.target import check_bucket, check_key, decode_utf8, object_arn
 from iam.errors import InvalidRequest
+from iam.percent_encoding import has_bad_escape
 
 # Encoded text without what programs read differently: "+" (a space to Amazon S3), "#" (the end for MinIO), "\\".
 _SOURCE = re.compile(r"([!-\"$-*,->@-\[\]-~]+)(?:\?versionId=([A-Za-z0-9._~-]+))?")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class CopySource(NamedTuple):
@@ -31,7 +31,7 @@ class CopySource(NamedTuple):
 def read_copy_source(value: str) -> CopySource:
     """Return the source that a header names; raise InvalidRequest for another form, such as an access point's ARN."""
     match = _SOURCE.fullmatch(value)
-    if match is None or _BAD_ESCAPE.search(value):
+    if match is None or has_bad_escape(value):
         raise InvalidRequest(
             "x-amz-copy-source has to be BUCKET/KEY or BUCKET/KEY?versionId=VERSION, encoded, with %2B for a plus sign."
         )

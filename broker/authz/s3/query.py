@@ -12,6 +12,7 @@ from urllib.parse import quote
 from broker.authz.s3.headers import AMZ, CHECKSUM
 from broker.authz.s3.target import decode_once
 from iam.errors import InvalidRequest, InvalidURI, NotImplementedHere
+from iam.percent_encoding import has_bad_escape
 
 PAYLOAD_HASH = "X-Amz-Content-Sha256"
 # What presigning adds (Signature Version 4; a presigned request of version 2 is refused before).
@@ -33,7 +34,6 @@ _HARMLESS_PREFIXES = (CHECKSUM, "x-amz-meta-")
 _OPERATION_NAME = "x-id"  # the name of the operation, which SDKs add and stores ignore
 _RAW = re.compile(r"[!\"$-:<=?-\[\]-~>\\\x80-\xff]*")
 _UNRESERVED = "-_.~"
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class Parameter(NamedTuple):
@@ -64,7 +64,7 @@ def read_query(query: str) -> tuple[Parameter, ...]:
 
     Raise InvalidURI for a malformed query, InvalidRequest for a parameter given twice.
     """
-    if not _RAW.fullmatch(query) or _BAD_ESCAPE.search(query):
+    if not _RAW.fullmatch(query) or has_bad_escape(query):
         raise InvalidURI("Couldn't parse the query of the request; a semicolon has to be encoded as %3B.")
     parameters = tuple(_parameter(part) for part in query.split("&")) if query else ()
     names = [parameter.name.lower() for parameter in parameters]

@@ -96,7 +96,7 @@ def read_s3_request(resource: Resource, request: HttpRequest) -> ServiceRequest:
 
 def _read(resource: Resource, request: HttpRequest) -> _Request:
     host = request.header("host") or ""
-    target = read_target(resource, host, request.path, secure=request.secure)
+    target = read_target(resource, host, request.path)
     parameters = own_parameters(read_query(request.query))
     source = request.header(COPY_SOURCE)
     named = parameters if source is None else {**parameters, COPY_SOURCE: source}

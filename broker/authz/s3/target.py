@@ -9,19 +9,18 @@ import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
-from broker.authz.resource import Resource
+from broker.authz.resource import Resource, plain_host
 from broker.authz.s3.operations import Level
 from iam.errors import AccessDenied, InvalidBucketName, InvalidURI
+from iam.percent_encoding import has_bad_escape
 
 # Also keeps out what stores read as more than a name: TENANT:BUCKET of Ceph RGW, and the folder .minio.sys.
 _BUCKET = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 # First parts of paths at which Ceph RGW and MinIO serve other APIs: administration, Swift and its sign-in.
 RESERVED = frozenset({"admin", "auth", "minio", "swift"})
-_DEFAULT_PORTS = {False: ":80", True: ":443"}
 # RFC 3986, section 3.3, and what clients leave unencoded although they should not; no "#", no space, no control
 # character: a proxy and a store could see the end of the path at different places.
 _RAW_PATH = re.compile(r"/[!\"$-&'-;=@-\[\]-~<>\x80-\xff]*")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class Target(NamedTuple):
@@ -63,12 +62,12 @@ def bucket_of(arn: str) -> str:
     return arn.removeprefix(_ARN).partition("/")[0] if arn.startswith(_ARN) else ""
 
 
-def read_target(resource: Resource, host: str, path: str, *, secure: bool) -> Target:
+def read_target(resource: Resource, host: str, path: str) -> Target:
     """Return the target of a request; ``host`` and ``path`` are as received.
 
     Raise InvalidURI, InvalidBucketName, or AccessDenied for a path of the store's own APIs.
     """
-    bucket_host = _bucket_of_host(resource, _without_default_port(host.lower(), secure=secure))
+    bucket_host = _bucket_of_host(resource, plain_host(host))
     _check_path(path)
     # Divided before it is decoded: an encoded slash is part of the name in which it stands.
     bucket, _, key = (bucket_host, "", path[1:]) if bucket_host else path[1:].partition("/")
@@ -105,7 +104,7 @@ def check_key(key: str) -> None:
 
 
 def _check_path(path: str) -> None:
-    if not _RAW_PATH.fullmatch(path) or ("%" in path and _BAD_ESCAPE.search(path)):
+    if not _RAW_PATH.fullmatch(path) or has_bad_escape(path):
         raise InvalidURI("Couldn't parse the specified URI.")
 
 
@@ -125,10 +124,6 @@ def decode_utf8(octets: bytes) -> str:
     if "\0" in text:
         raise InvalidURI("Couldn't parse the specified URI.")
     return text
-
-
-def _without_default_port(host: str, *, secure: bool) -> str:
-    return host.removesuffix(_DEFAULT_PORTS[secure])
 
 
 def _bucket_of_host(resource: Resource, host: str) -> str:
