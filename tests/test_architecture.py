@@ -20,7 +20,7 @@ PURE = [
     "iam/percent_encoding.py",
     "iam/credentials/totp.py",
     "iam/store/vault.py",
-    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "iam" / "policy").glob("*.py")),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "iam" / "policy").rglob("*.py")),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "iam" / "saml").glob("*.py")),
     "sts/identity.py",
     "sts/lineage.py",
@@ -99,7 +99,7 @@ def test_the_settings_know_no_page_and_no_service(file):
     # A resource's becomes what the authorizer reads requests by, with the rules of its routes and its policy.
     allowed = {
         "broker.authz.resource",
-        "broker.authz.route_rules",
+        "broker.authz.http_api.routes",
         "broker.providers.ldap.config",
         "iam.arn",
         "iam.distinguished_names",

@@ -51,7 +51,7 @@ from iam.limits import Limits
 from iam.operations import OPERATIONS as IAM
 from iam.operations.policies.submitted import findings
 from iam.operations.required_permission import Operation, Preparation, RequiredPermission
-from iam.policy.findings import Finding
+from iam.policy.lint.findings import Finding
 from iam.principal import PrincipalKind
 from iam.store.store import Store, found_revision
 from iam.store.vault import Vault

@@ -11,7 +11,7 @@ from iam.errors import InternalFailure
 from iam.params import Params, Result
 from iam.policy.decide import Decision
 from iam.policy.explain import Explanation
-from iam.policy.findings import Finding
+from iam.policy.lint.findings import Finding
 from sts.callers import Caller
 from sts.identity import Identity
 from sts.mint import Session

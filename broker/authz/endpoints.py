@@ -15,8 +15,6 @@ from typing import Final
 from broker.api.forwarded import TrustedProxies
 from broker.api.http import HttpRequest, HttpResponse
 from broker.authz.authorizer import Authorizer
-from broker.authz.browser_answers import BrowserAnswers
-from broker.authz.browser_requests import foreign_cookies
 from broker.authz.original import (
     CONVENTIONS,
     PREFIX,
@@ -30,6 +28,8 @@ from broker.authz.original import (
 from broker.authz.refusals import Refusal, refusal_of
 from broker.authz.resource import ResourceKind
 from broker.authz.service_state import ServiceState
+from broker.authz.sign_in.answers import BrowserAnswers
+from broker.authz.sign_in.browser_requests import foreign_cookies
 from broker.authz.tickets import Tickets
 from broker.authz.verdict import passed_headers
 from iam.errors import ServiceError

@@ -11,8 +11,8 @@ from iam.accounts import list_accounts
 from iam.arn import parse_arn
 from iam.errors import ServiceError
 from iam.inventory.roles import Role, all_roles
-from iam.policy.findings import Level
-from iam.policy.lint_providers import named_groups
+from iam.policy.lint.findings import Level
+from iam.policy.lint.providers import named_groups
 from iam.policy.statement import Statement
 from sts.identity import ProviderUnavailable
 

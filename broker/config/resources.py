@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from broker.authz.http_api.routes import ambiguous, route_problems
 from broker.authz.resource import Audited, Backend, Resource, ResourceKind, Route
-from broker.authz.route_rules import ambiguous, route_problems
 from broker.config.checks import host_and_port
 from broker.config.loopback import is_loopback
 from broker.config.source import SettingPath, SettingsReader

@@ -1,14 +1,14 @@
 """Builds the authorizer, which reverse proxies ask whether requests may pass."""
 
 from broker.authz.authorizer import Authorizer
-from broker.authz.browser_answers import BrowserAnswers
 from broker.authz.endpoints import Endpoints
-from broker.authz.http_routes import read_http_request
+from broker.authz.http_api.requests import read_http_request
 from broker.authz.resource import ResourceKind
 from broker.authz.resource_policies import ResourcePolicies
 from broker.authz.resource_table import ResourceTable
 from broker.authz.s3.requests import read_s3_request
-from broker.authz.service_sign_in import ServiceSignIn
+from broker.authz.sign_in.answers import BrowserAnswers
+from broker.authz.sign_in.service_sign_in import ServiceSignIn
 from broker.authz.tickets import Tickets
 from broker.config.settings import Settings
 from broker.wiring.api import Api

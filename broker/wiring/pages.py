@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from broker.audit.search import AuditSearch
 from broker.authz.resource_table import ResourceTable
-from broker.authz.service_sign_in import ServiceSignIn
+from broker.authz.sign_in.service_sign_in import ServiceSignIn
 from broker.config.settings import Settings
 from broker.sessions.revocation import SessionRevocation
 from broker.signin.built_in import SignIns

@@ -1,9 +1,9 @@
 """Builds what signs browsers in to resources."""
 
 from broker.api.dispatch import Gate
-from broker.authz.service_address import ServiceAddresses
-from broker.authz.service_sign_in import ServiceSignIn
-from broker.authz.sign_in_starts import LIFETIME, SignInStarts
+from broker.authz.sign_in.addresses import ServiceAddresses
+from broker.authz.sign_in.service_sign_in import ServiceSignIn
+from broker.authz.sign_in.starts import LIFETIME, SignInStarts
 from broker.config.settings import Settings
 from broker.sessions.service import ServiceSessions
 from broker.sessions.validity import SessionValidity

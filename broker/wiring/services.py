@@ -6,7 +6,7 @@ from datetime import datetime
 
 from broker.api import model
 from broker.authz.endpoints import Endpoints
-from broker.authz.service_sign_in import ServiceSignIn
+from broker.authz.sign_in.service_sign_in import ServiceSignIn
 from broker.config.settings import Settings
 from broker.signin.built_in import SignIns
 from broker.signin.kinds import IdentityKind

@@ -13,8 +13,8 @@ from iam.inventory.assumable import ExistingPrincipals, is_unassumable
 from iam.inventory.known_providers import DirectoryAccounts, KnownProviders
 from iam.inventory.pagination import Page, PageRequest, query_page
 from iam.policy.document import Policy, PolicyKind
-from iam.policy.findings import Finding
-from iam.policy.lint import lint, unknown_provider_findings
+from iam.policy.lint.findings import Finding
+from iam.policy.lint.policies import lint, unknown_provider_findings
 from iam.principal_ids import current_arns, with_current_arns
 from iam.service_data import ServiceData
 from iam.store.record_reader import parse_stored_policy

@@ -17,7 +17,7 @@ from iam.inventory.credentials import Key, keys
 from iam.inventory.known_providers import DirectoryAccounts
 from iam.inventory.providers import SamlProvider, saml_providers_to_mend
 from iam.inventory.roles import all_roles
-from iam.policy.findings import Level
+from iam.policy.lint.findings import Level
 from iam.store.schema import access_key, account, login_profile, mfa_device, root_login, second_factor, user
 
 OLD_KEY_AGE: Final = timedelta(days=90)

@@ -31,8 +31,8 @@ from broker.cli import main
 from broker.config.reference import describe_settings
 from iam import errors
 from iam.operations import OPERATIONS as IAM
-from iam.policy.findings import Level
-from iam.policy.lint import CHECKS, MISSING_VERSION, PROVIDER_FINDINGS
+from iam.policy.lint.findings import Level
+from iam.policy.lint.policies import CHECKS, MISSING_VERSION, PROVIDER_FINDINGS
 from iam.policy.managed import load
 from sts.operations import OPERATIONS as STS
 

@@ -14,8 +14,8 @@ from broker.config.directories import directory_names
 from iam.arn import parse_arn
 from iam.errors import MalformedPolicyDocument
 from iam.policy.document import Policy, PolicyKind
-from iam.policy.findings import Finding, Level
-from iam.policy.lint import lint
+from iam.policy.lint.findings import Finding, Level
+from iam.policy.lint.policies import lint
 from iam.policy.source_positions import statement_spans
 from iam.policy.strict_json import load
 from iam.service_data import ServiceData

@@ -15,8 +15,8 @@ from broker.commands.resource.resources import named_resource
 from broker.wiring import now, open_store
 from iam import resource_policies
 from iam.clock import to_milliseconds
-from iam.policy.findings import Finding
-from iam.policy.lint import lint
+from iam.policy.lint.findings import Finding
+from iam.policy.lint.policies import lint
 from iam.resource_policies import ResourcePolicy
 
 _bucket = click.option("--bucket", default="", help="A bucket of the resource; without it, the policy of the resource.")

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import click
 
 from broker.api.http import HttpRequest
-from broker.authz.http_routes import read_http_request
+from broker.authz.http_api.requests import read_http_request
 from broker.authz.request_checks import check_form
 from broker.authz.resource import Resource, ResourceKind
 from broker.authz.resource_policies import ResourcePolicies, owned_permission

@@ -52,7 +52,7 @@ from iam.errors import (
     ValidationError,
 )
 from iam.inventory.pagination import PageRequest
-from iam.policy.findings import Finding
+from iam.policy.lint.findings import Finding
 from iam.store import pinned_roles
 from iam.store.records import RoleRecord
 from sts.identity import Identity

@@ -22,7 +22,7 @@ from iam.arn import parse_arn
 from iam.errors import ValidationError
 from iam.operations.policies.submitted import lint_policy
 from iam.policy.document import PolicyKind
-from iam.policy.findings import Finding
+from iam.policy.lint.findings import Finding
 
 # Seconds that a page offers; a role's own maximum may be less.
 DURATIONS: Final = (900, 3600, 7200, 14_400, 28_800, 43_200)

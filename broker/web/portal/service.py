@@ -13,8 +13,8 @@ from flask_babel import gettext as _
 from broker.api.errors import status
 from broker.authz.resource import Resource
 from broker.authz.resource_table import ResourceTable
-from broker.authz.service_address import DIRECT, SIGNED_OUT, ServiceAddresses, normal_host
-from broker.authz.sign_in_starts import SignInStart, SignInStarts
+from broker.authz.sign_in.addresses import DIRECT, SIGNED_OUT, ServiceAddresses, normal_host
+from broker.authz.sign_in.starts import SignInStart, SignInStarts
 from broker.sessions.browser import BrowserSession
 from broker.sessions.service import ServiceSession, ServiceSessions
 from broker.web.admin.access import AdminAccess

@@ -6,9 +6,9 @@ from types import MappingProxyType
 from iam.call import Params
 from iam.errors import MalformedPolicyDocument
 from iam.policy.document import Policy, PolicyKind, size
-from iam.policy.findings import Finding
-from iam.policy.lint import lint
-from iam.policy.lint_providers import KnowsProvider
+from iam.policy.lint.findings import Finding
+from iam.policy.lint.policies import lint
+from iam.policy.lint.providers import KnowsProvider
 from iam.service_data import ServiceData
 
 _SERVICES = ServiceData()

@@ -17,7 +17,7 @@ from broker.audit.abridge import MAX_RECORD, MAX_STRANGERS, MAX_UNCHANGED, abrid
 from broker.audit.log import AuditLog
 from broker.audit.strangers import is_refusal_of_stranger
 from iam.errors import MAX_MESSAGE, AccessDenied, ValidationError
-from iam.policy.findings import Finding, Level
+from iam.policy.lint.findings import Finding, Level
 from sts.identity import Refusal
 
 API = model.load_models()

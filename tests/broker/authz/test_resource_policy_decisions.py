@@ -18,7 +18,7 @@ from iam.operations.request_context import SimulatedRequester, build_request
 from iam.operations.required_permission import RequiredPermission
 from iam.policy.decide import IDENTITY, RESOURCE, SESSION, Layers, decide
 from iam.policy.document import Policy, PolicyKind
-from iam.policy.lint import lint
+from iam.policy.lint.policies import lint
 from iam.policy.policy_set import PolicySet
 from iam.principal import Principal, PrincipalKind
 from iam.resource_policies import ResourcePolicy, put

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from iam.policy.document import Policy, PolicyKind
-from iam.policy.findings import Level
-from iam.policy.lint import CHECKS, lint
-from iam.policy.lint_providers import named_groups
+from iam.policy.lint.findings import Level
+from iam.policy.lint.policies import CHECKS, lint
+from iam.policy.lint.providers import named_groups
 from iam.service_data import ServiceData
 
 SERVICES = ServiceData()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from broker.authz.service_address import ServiceAddresses, normal_host
-from broker.authz.sign_in_starts import kept_target
+from broker.authz.sign_in.addresses import ServiceAddresses, normal_host
+from broker.authz.sign_in.starts import kept_target
 
 SECURE = ServiceAddresses("https://fed.example.com/base")
 HERE = ServiceAddresses("http://127.0.0.1:8080")

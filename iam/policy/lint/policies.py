@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from iam.policy.document import Policy
-from iam.policy.findings import CheckEntry, Finding, KnownServices, Level
 from iam.policy.grammar import VERSION_WITH_VARIABLES
-from iam.policy.lint_actions import ACTION_CHECKS
-from iam.policy.lint_conditions import CONDITION_CHECKS
-from iam.policy.lint_principals import PRINCIPAL_CHECKS
-from iam.policy.lint_providers import KnowsProvider, groups_that_never_match, groups_without_dn, unknown_providers
+from iam.policy.lint.actions import ACTION_CHECKS
+from iam.policy.lint.conditions import CONDITION_CHECKS
+from iam.policy.lint.findings import CheckEntry, Finding, KnownServices, Level
+from iam.policy.lint.principals import PRINCIPAL_CHECKS
+from iam.policy.lint.providers import KnowsProvider, groups_that_never_match, groups_without_dn, unknown_providers
 
 # The checks stop after this number of findings, so that a large policy cannot produce an unbounded response.
 _MOST_FINDINGS = 100

@@ -7,10 +7,10 @@ from http import HTTPStatus
 
 from broker.api.errors import status
 from broker.api.http import HttpRequest, HttpResponse
-from broker.authz.browser_requests import is_navigation
 from broker.authz.resource import Resource
-from broker.authz.service_address import PREFIX
-from broker.authz.service_sign_in import ServiceSignIn
+from broker.authz.sign_in.addresses import PREFIX
+from broker.authz.sign_in.browser_requests import is_navigation
+from broker.authz.sign_in.service_sign_in import ServiceSignIn
 from iam.errors import NotSignedIn, ServiceError, ServiceUnavailable
 
 log = logging.getLogger(__name__)

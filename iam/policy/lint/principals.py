@@ -6,8 +6,8 @@ Pure.
 from collections.abc import Iterator, Mapping
 
 from iam.policy.conditions import Condition
-from iam.policy.findings import CheckEntry, KnownServices, Level, Note
-from iam.policy.lint_conditions import is_positive, split_operator
+from iam.policy.lint.conditions import is_positive, split_operator
+from iam.policy.lint.findings import CheckEntry, KnownServices, Level, Note
 from iam.policy.principals import PolicyPrincipal, PrincipalType
 from iam.policy.statement import Effect, PolicyKind, Statement
 

@@ -17,9 +17,8 @@ from urllib.parse import parse_qs
 
 from broker.api.dispatch import Gate
 from broker.api.http import HttpRequest, HttpResponse
-from broker.authz.browser_requests import cookie, is_safe, is_same_origin
 from broker.authz.resource import Resource
-from broker.authz.service_address import (
+from broker.authz.sign_in.addresses import (
     CALLBACK,
     DIRECT,
     INTERRUPTED,
@@ -32,8 +31,9 @@ from broker.authz.service_address import (
     ServiceAddresses,
     normal_host,
 )
-from broker.authz.sign_in_audit import SignInAudit
-from broker.authz.sign_in_starts import SignInStart, SignInStarts, kept_target
+from broker.authz.sign_in.audit_records import SignInAudit
+from broker.authz.sign_in.browser_requests import cookie, is_safe, is_same_origin
+from broker.authz.sign_in.starts import SignInStart, SignInStarts, kept_target
 from broker.sessions.browser import BrowserSession, BrowserSessions
 from broker.sessions.renewal import SessionRenewal
 from broker.sessions.service import ServiceSession, ServiceSessions

@@ -9,10 +9,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from broker.api.http import HttpRequest
-from broker.authz.http_path import read_segments
-from broker.authz.http_routes import read_http_request
+from broker.authz.http_api.paths import read_segments
+from broker.authz.http_api.requests import read_http_request
+from broker.authz.http_api.routes import ambiguous, route_problems
 from broker.authz.resource import Resource, ResourceKind, Route
-from broker.authz.route_rules import ambiguous, route_problems
 from iam.errors import AccessDenied, ValidationError
 from iam.policy.decide import Layers, RequestContext, decide
 from iam.policy.document import Policy, PolicyKind

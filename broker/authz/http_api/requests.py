@@ -10,9 +10,9 @@ from typing import Final
 from urllib.parse import unquote_plus, unquote_to_bytes
 
 from broker.api.http import HttpRequest
-from broker.authz.http_path import in_arn, read_segments
+from broker.authz.http_api.paths import in_arn, read_segments
+from broker.authz.http_api.routes import ANY_VALUE, Template, by_specificity, filled
 from broker.authz.resource import Resource, Route
-from broker.authz.route_rules import ANY_VALUE, Template, by_specificity, filled
 from broker.authz.service_request import ServiceRequest
 from iam.errors import AccessDenied, ValidationError
 from iam.operations.required_permission import ContextKeys, RequiredPermission

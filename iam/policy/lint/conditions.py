@@ -6,8 +6,8 @@ Pure.
 from collections.abc import Iterator, Mapping
 
 from iam.policy.conditions import Condition
-from iam.policy.findings import CheckEntry, KnownServices, Level, Note, shorten
-from iam.policy.lint_store_keys import conditions_of_the_store, resources_of_the_store
+from iam.policy.lint.findings import CheckEntry, KnownServices, Level, Note, shorten
+from iam.policy.lint.store_keys import conditions_of_the_store, resources_of_the_store
 from iam.policy.statement import Effect, Statement
 
 # The types of condition keys that each family of operators can compare; values of other types never match.

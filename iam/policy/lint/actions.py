@@ -5,7 +5,7 @@ Pure.
 
 from collections.abc import Iterator, Mapping
 
-from iam.policy.findings import CheckEntry, KnownServices, Level, Note, shorten
+from iam.policy.lint.findings import CheckEntry, KnownServices, Level, Note, shorten
 from iam.policy.patterns import Dialect, matcher
 from iam.policy.statement import Effect, PolicyKind, Statement
 

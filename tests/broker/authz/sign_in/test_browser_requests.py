@@ -3,7 +3,7 @@
 import pytest
 
 from broker.api.http import HttpRequest
-from broker.authz.browser_requests import cookie, foreign_cookies, is_navigation, is_safe, is_same_origin
+from broker.authz.sign_in.browser_requests import cookie, foreign_cookies, is_navigation, is_safe, is_same_origin
 
 ORIGIN = "https://app.example.com"
 SOCKET = {"upgrade": "websocket", "connection": "Upgrade"}
